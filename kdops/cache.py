@@ -1,0 +1,211 @@
+"""Decoded data sets, kept on disk as memory-mapped arrays so that images are decoded once.
+
+A *signature* of the source files (path, size, modification time) points, through a small JSON file, to
+arrays that are named by the digest of their content. Reading checks that digest over every byte, so a
+damaged, truncated or half-written cache is found and made again, never used.
+The folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+__all__ = ["Decoded", "cached", "signature", "user_cache_folder"]
+
+FORMAT = 1
+"""Goes up when the layout of the cache, or the way that images are decoded, changes."""
+
+ARRAYS = {"images": np.uint8, "labels": np.int64, "tracks": np.int64, "test": np.bool_}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A data set as arrays, with the digest of its content.
+
+    Attributes:
+        images: uint8 [N, C, H, W], possibly a read-only memory map.
+        labels: int64 [N], indices into ``classes``.
+        tracks: int64 [N], unique over the whole set, -1 where unknown.
+        test: bool [N].
+        classes: the class names.
+        digest: SHA-256 over all of the above, as 64 hexadecimal digits.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    tracks: np.ndarray
+    test: np.ndarray
+    classes: tuple[str, ...]
+    digest: str
+
+    @classmethod
+    def of(
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray,
+        tracks: np.ndarray,
+        test: np.ndarray,
+        classes: Iterable[str],
+    ) -> Decoded:
+        """Put arrays together and compute their digest."""
+        arrays = {"images": images, "labels": labels, "tracks": tracks, "test": test}
+        classes = tuple(classes)
+        return cls(**arrays, classes=classes, digest=_digest(arrays, classes))
+
+
+def user_cache_folder() -> Path:
+    """Give the folder for what can be made again: ``$XDG_CACHE_HOME/kdops``, else ``~/.cache/kdops``."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says that a relative path is to be ignored.
+    return (given if given.is_absolute() else Path.home() / ".cache") / "kdops"
+
+
+def signature(files: Iterable[tuple[str, int, int]]) -> str:
+    """Give the signature of source files without reading them.
+
+    Args:
+        files: for each file its path relative to the data set's folder, its size in bytes and its
+            modification time in nanoseconds; the order counts.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    lines = "\n".join(f"{path}\t{size}\t{mtime}" for path, size, mtime in files)
+    return hashlib.sha256(f"format {FORMAT}\n{lines}".encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def cached(name: str, key: str, build: Callable[[], Decoded]) -> Decoded:
+    """Give the data set from the cache, or build it and keep it.
+
+    Two processes that need the same data set at once build it once: the second waits for the first.
+    Where the cache cannot be written (a full disk, a read-only home) the data set is built in memory, and
+    a warning says so.
+
+    Args:
+        name: the data set, for the file's name.
+        key: the :func:`signature` of its source files.
+        build: decodes the source files.
+
+    Returns:
+        The data set, with memory-mapped images.
+    """
+    folder = user_cache_folder() / "decoded"
+    pointer = folder / f"{name}-{key[:32]}.json"
+    try:
+        # Files are replaced atomically and checked by digest: reading needs no lock.
+        if (found := _read(pointer)) is not None:
+            return found
+    except _DamagedError:
+        pass  # It may be on its way to being repaired: look again under the lock.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / ".lock").acquire()
+    except (OSError, NotImplementedError) as error:
+        _log.warning("the decoded %s images are not kept: %s", name, error)
+        return build()
+    with held:
+        try:
+            if (found := _read(pointer)) is not None:
+                return found
+        except _DamagedError as error:
+            _log.warning("the cache of %s is damaged (%s) and is made again", name, error)
+        return _keep(name, pointer, build())
+
+
+class _DamagedError(Exception):
+    """A cache that is there and cannot be trusted."""
+
+
+def _keep(name: str, pointer: Path, built: Decoded) -> Decoded:
+    """Write the data set and give it back memory-mapped; under the lock."""
+    try:
+        # Nobody else writes while the lock is held: what is left here belongs to a process that died.
+        for stale in pointer.parent.glob("*.tmp"):
+            stale.unlink(missing_ok=True)
+        for array in ARRAYS:
+            _write(
+                _array_path(pointer, built.digest, array),
+                lambda file, array=array: np.save(file, getattr(built, array), allow_pickle=False),
+            )
+        content = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
+        # The pointer comes last: it never names arrays that are not there yet.
+        _write(pointer, lambda file: file.write(json.dumps(content, indent=1).encode()))
+        return _read(pointer) or built
+    except (OSError, _DamagedError) as error:
+        _log.warning("the decoded %s images are not kept: %s", name, error)
+        return built
+
+
+def _read(pointer: Path) -> Decoded | None:
+    """Read and verify the data set that ``pointer`` names; ``None`` where there is none.
+
+    Raises:
+        _DamagedError: something is there, but it is not what was written.
+    """
+    try:
+        content = json.loads(pointer.read_bytes())
+        arrays = {array: _map(_array_path(pointer, content["digest"], array)) for array in ARRAYS}
+        # Mapping the small arrays would only cost file handles.
+        arrays = {name: array if name == "images" else np.array(array) for name, array in arrays.items()}
+        found = Decoded.of(**arrays, classes=content["classes"])
+    except FileNotFoundError as error:
+        if error.filename == str(pointer):
+            return None
+        raise _DamagedError(f"{Path(error.filename).name} is missing") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError) as error:
+        raise _DamagedError(" ".join(str(error).split()) or type(error).__name__) from error
+    if found.digest != content["digest"]:
+        raise _DamagedError("its content does not have the digest that was recorded")
+    return found
+
+
+def _map(path: Path) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.offset + array.nbytes != path.stat().st_size:
+        raise ValueError(f"{path.name} does not have its size")
+    return array
+
+
+def _array_path(pointer: Path, digest: str, array: str) -> Path:
+    return pointer.with_name(f"{digest}.{array}.npy")
+
+
+def _write(path: Path, write: Callable) -> None:
+    """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...]) -> str:
+    """Hash every array with its name, type and shape, and the class names."""
+    digest = hashlib.sha256()
+    for name, dtype in ARRAYS.items():
+        array = arrays[name]
+        if array.dtype != dtype:
+            raise ValueError(f"{name} must be {np.dtype(dtype)}, not {array.dtype}")
+        digest.update(f"{name} {np.dtype(dtype).name} {array.shape}\n".encode())
+        # "<" makes the digest the same on a big-endian machine; on the others it copies nothing.
+        plain = np.ascontiguousarray(array).astype(np.dtype(dtype).newbyteorder("<"), copy=False)
+        digest.update(plain.reshape(-1).view(np.uint8))
+    digest.update(json.dumps(list(classes)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,60 @@
+"""What a study says at its end: a table and a sentence for the terminal, a note for the run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kdops.records import Sweep
+from kdops.statistics import Interval, mean_interval
+
+__all__ = ["Row", "note", "show", "summarise"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the closing table: what, over how many replicates, and how good on test."""
+
+    what: str
+    models: int
+    accuracy: Interval
+
+
+def summarise(what: str, sweep: Sweep) -> Row:
+    """Summarise a sweep: the mean over temperatures of each replicate, then over replicates."""
+    accuracies = sweep.table("test_accuracy")
+    return Row(what, accuracies.size, mean_interval(accuracies.mean(axis=1)))
+
+
+def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Console | None = None) -> None:
+    """Print the closing table, the verdict, and where to look next."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    table = Table(title="test accuracy, mean over temperatures and replicates", title_justify="left")
+    table.add_column("models")
+    for heading in ("count", "mean", "95 % interval", "replicates"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row.what, str(row.models), f"{row.accuracy.mean:.4f}", _bounds(row), str(row.accuracy.n))
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, markup=False)
+    console.print(f"Run {parent}; look at it with: kdops ui", markup=False)
+
+
+def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str) -> str:
+    """Give the Markdown note of the parent run: the answer first, then the numbers, then the setting."""
+    lines = [f"**{heading}**", "", *(f"{sentence}\n" for sentence in sentences)]
+    lines += ["| models | count | test accuracy | 95 % interval | replicates |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_bounds(row)} | {row.accuracy.n} |" for row in rows
+    ]
+    return "\n".join([*lines, "", setting, "", "Every model is a child run and a row of `results.csv`."])
+
+
+def _bounds(row: Row) -> str:
+    low, high = row.accuracy.low, row.accuracy.high
+    return f"{low:.4f} to {high:.4f}" if np.isfinite(low) else "needs 2 replicates"

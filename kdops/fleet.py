@@ -1,0 +1,104 @@
+"""Dense networks of one shape as stacked tensors, computed in one pass.
+
+The members of a group (one replicate, all temperatures) see the same batch, so their first layers stand side
+by side as one wide matrix and cost one matrix product; the later layers are one batched product over all
+members of all groups. Groups differ in their batches and in their source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdops.models import Classifier, Dropout
+
+__all__ = ["DenseFleet", "can_stack"]
+
+
+def can_stack(net: Classifier) -> bool:
+    """Say whether the network is a plain chain of dense layers, ReLU and dropout."""
+    return all(
+        isinstance(part, nn.Sequential | nn.Flatten | nn.Linear | nn.ReLU | Dropout) for part in net.net.modules()
+    )
+
+
+class DenseFleet:
+    """Stacked dense networks of one shape.
+
+    Args:
+        groups: for each group its networks, all of the same architecture; they are copied, not changed.
+        device: where the stacked tensors lie.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
+        self.sizes = [len(group) for group in groups]
+        members = [net for group in groups for net in group]
+        linears = [[part for part in net.net if isinstance(part, nn.Linear)] for net in members]
+        self.dropouts = [[part for part in net.net if isinstance(part, Dropout)] for net in members]
+        self.hidden = linears[0][0].out_features
+        self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
+        self.training = True
+
+        def leaf(values: Tensor) -> Tensor:
+            return values.detach().to(device).clone().requires_grad_()
+
+        # One wide leaf a group, not one for all: its gradient is then one product, written in place.
+        starts = [sum(self.sizes[:g]) for g in range(len(groups))]
+        first = [[layers[0] for layers in linears[s : s + k]] for s, k in zip(starts, self.sizes, strict=True)]
+        self.wide_weights = [leaf(torch.cat([layer.weight for layer in group])) for group in first]
+        self.wide_biases = [leaf(torch.cat([layer.bias for layer in group])) for group in first]
+        later = list(zip(*[layers[1:] for layers in linears], strict=True))
+        self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
+        self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
+
+    def parameters(self) -> list[Tensor]:
+        """Give every trained tensor."""
+        return [*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]
+
+    def logits(self, images: Sequence[Tensor]) -> Tensor:
+        """Compute all members at once.
+
+        Args:
+            images: for each group its uint8 batch ``[B, C, H, W]``.
+
+        Returns:
+            Logits ``[M, B, classes]``, the groups' members one after another.
+        """
+        hidden = torch.cat([self._first(g, batch) for g, batch in enumerate(images)])
+        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.baddbmm(bias.unsqueeze(1), self._dropped(hidden, depth), weight.transpose(1, 2))
+            if depth + 1 < len(self.weights):
+                hidden = hidden.relu()
+        return hidden
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Give each member's weights under the names of its own network, on the CPU."""
+        return [self._state(member) for member in range(sum(self.sizes))]
+
+    def _first(self, group: int, batch: Tensor) -> Tensor:
+        """Compute the first layer of one group: ``[B, C, H, W]`` to ``[K, B, hidden]``."""
+        inputs = ((batch.float() - self.mean) / self.std).flatten(1)
+        wide = nn.functional.linear(inputs, self.wide_weights[group], self.wide_biases[group])
+        return wide.relu().view(len(batch), self.sizes[group], self.hidden).transpose(0, 1)
+
+    def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
+        if not self.training or self.dropouts[0][depth].rate == 0.0:
+            return hidden
+        return torch.stack([drops[depth](h) for drops, h in zip(self.dropouts, hidden, strict=True)])
+
+    def _state(self, member: int) -> dict[str, Tensor]:
+        group, offset = 0, member
+        while offset >= self.sizes[group]:
+            offset -= self.sizes[group]
+            group += 1
+        rows = slice(offset * self.hidden, (offset + 1) * self.hidden)
+        layers = [(self.wide_weights[group][rows], self.wide_biases[group][rows])]
+        layers += [(w[member], b[member]) for w, b in zip(self.weights, self.biases, strict=True)]
+        state = {"mean": self.mean, "std": self.std}
+        for number, (weight, bias) in enumerate(layers):
+            # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
+            state[f"net.{1 + 3 * number}.weight"] = weight
+            state[f"net.{1 + 3 * number}.bias"] = bias
+        return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -1,0 +1,239 @@
+"""Runs an entry point as the MLflow project it is, from any folder and with an installed wheel too.
+
+Everything that can be wrong with what the caller gave is found here, before a run exists: MLflow ends every
+failing child alike, and leaves a failed run behind. MLflow itself is imported only once that is done.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from kdops.config import Settings
+from kdops.errors import KdopsError, UsageError
+
+__all__ = ["absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
+
+STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+
+def launch(entry_point: str, given: Mapping[str, str]) -> int:
+    """Check what the caller gave, then run the entry point in a child process, as ``mlflow run`` does.
+
+    The child gets the store, the data folder and the interpreter of the caller, whatever folder it runs in.
+
+    Args:
+        entry_point: a key of ``ENTRY_POINTS``.
+        given: parameters as text, by name.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UsageError: a parameter, the data or the device is not what it should be; no run was made.
+        KdopsError: the run failed, or was interrupted.
+    """
+    settings = Settings.parse(entry_point, **given)
+    _check_device(settings.device)
+    if settings.dry_run:
+        importlib.import_module(f"pipelines.{entry_point}").main(settings)
+        return 0
+    _make_environment_absolute(Path.cwd())
+    parameters = dict(given)
+    if settings.data_root:
+        parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
+    _check_data(settings.dataset, parameters.get("data_root", ""))
+    _run_project(entry_point, parameters)
+    return 0
+
+
+def open_ui(host: str, port: str) -> None:
+    """Show the store in the browser: become ``mlflow ui``, so that signals reach it directly.
+
+    Raises:
+        UsageError: the port is no port, or the store is a server already.
+    """
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise UsageError("port", port or "(empty)", "must be a whole number from 1 to 65535")
+    _make_environment_absolute(Path.cwd())
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if re.match(r"https?:", uri):
+        raise UsageError("MLFLOW_TRACKING_URI", uri, "is a server with a page of its own; open it in a browser")
+    from kdops.store import ensure_store
+
+    ensure_store(uri)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        host,
+        "--port",
+        port,
+    ]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def absolute_store(uri: str, folder: Path) -> str:
+    """Give a store's address with a relative sqlite file made absolute; others come back as they are.
+
+    Raises:
+        UsageError: a database in memory, which the child process could not see.
+    """
+    match = re.fullmatch(r"(sqlite(?:\+\w+)?):(?://(?:/([^?]*))?)?(\?.*)?", uri)
+    if not match:
+        return uri
+    scheme, path, query = match[1], match[2] or "", match[3] or ""
+    if path in ("", ":memory:"):
+        raise UsageError("MLFLOW_TRACKING_URI", uri, "must name a file, such as sqlite:///mlflow.db")
+    if not path.startswith("/"):
+        path = os.path.normpath(f"{quote(str(folder))}/{path}")
+    return f"{scheme}:///{path}{query}"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGTERM into the ``KeyboardInterrupt`` that Ctrl-C is, so that both end a study in order.
+
+    After the first, further SIGTERMs are ignored: Ctrl-C reaches launcher and child at the same time, and
+    the launcher passes it on. Outside the main thread, where Python allows no handlers, nothing changes.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def interrupt_from_keyboard(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupt()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {signal.SIGTERM: interrupt, signal.SIGINT: interrupt_from_keyboard}
+    # What is ignored stays ignored: a shell says so of SIGINT for a job in the background.
+    before = {s: signal.getsignal(s) for s in handlers if signal.getsignal(s) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handlers[number])
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KdopsError("interrupted") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent(seconds: float = 1.0) -> None:
+    """Interrupt this process soon after the one that started it is gone.
+
+    MLflow does not pass SIGTERM on to the child, and cannot pass SIGKILL on; without this the child would
+    train on with nobody waiting for it.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            gone.wait(seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    gone = threading.Event()
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _check_device(device: str) -> None:
+    if device != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError("device", device, "no CUDA device is available here; use auto or cpu")
+
+
+def _check_data(dataset: str, data_root: str) -> None:
+    """Load the data once: what is wrong with it is told now, and a download or decoding is kept."""
+    from kdops.data import load
+
+    load(dataset, data_root, progress=_tell_decoding)
+
+
+def _tell_decoding(done: int, total: int) -> None:
+    if done == total or sys.stderr.isatty():
+        end = "\n" if done == total else "\r"
+        print(f"decoding images: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def _make_environment_absolute(folder: Path) -> None:
+    """Fix in the environment what is relative to the caller's folder, since the child has another."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///mlflow.db"
+    for variable in STORES:
+        if uri := os.environ.get(variable):
+            os.environ[variable] = absolute_store(uri, folder)
+    if root := os.environ.get("KDOPS_DATA_ROOT"):
+        os.environ["KDOPS_DATA_ROOT"] = os.path.abspath(os.path.expanduser(root))
+    # The project's command says ``python``; it must be this one, even if its folder is not on the path.
+    here = os.path.dirname(sys.executable)
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+
+
+def _project_folder() -> Path:
+    """Give the folder of ``MLproject``: the source checkout, else the copy that the wheel carries."""
+    from kdops.experiment import is_project
+
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent, package / "project"):
+        if is_project(folder):
+            return folder
+    raise KdopsError(f"no MLproject of kdops beside {package}; is the installation complete?")
+
+
+def _experiment() -> dict[str, str]:
+    """Give MLflow's own choice of experiment where there is one, else the experiment ``kdops``.
+
+    It is made here, in the caller's folder: that is where MLflow then puts a local store's artifacts.
+    """
+    from kdops.experiment import EXPERIMENT
+    from kdops.store import ensure_experiment
+
+    name, identity = (os.environ.get(f"MLFLOW_EXPERIMENT_{key}") for key in ("NAME", "ID"))
+    if name or not identity:
+        ensure_experiment(name or EXPERIMENT)
+        return {"experiment_name": name or EXPERIMENT}
+    return {"experiment_id": identity}
+
+
+def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
+    import logging
+
+    import mlflow
+    from mlflow.exceptions import ExecutionException, MlflowException
+
+    # Its lines repeat the whole command; the pipeline itself tells what matters.
+    logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
+    try:
+        with interruptible():
+            mlflow.projects.run(
+                uri=str(_project_folder()),
+                entry_point=entry_point,
+                parameters=parameters,
+                env_manager="local",
+                synchronous=True,
+                **_experiment(),
+            )
+    except ExecutionException as error:
+        raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None
+    except MlflowException as error:
+        raise KdopsError(f"{entry_point}: {error}") from error

@@ -1,0 +1,76 @@
+"""The distillation loss, for one network or for a whole fleet at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["DistillationLoss", "soft_cross_entropy"]
+
+
+def soft_cross_entropy(source_logits: Tensor, logits: Tensor, temperature: Tensor | float) -> Tensor:
+    """Cross entropy of the softened outputs, the class axis reduced.
+
+    ``- sum_c softmax(z_source / T)_c · log softmax(z / T)_c``, equation (1) of Hinton, Vinyals and Dean,
+    "Distilling the Knowledge in a Neural Network", 2015. It differs from the Kullback-Leibler divergence by
+    the entropy of the source, so both have the same gradient.
+
+    Args:
+        source_logits: ``[..., classes]``.
+        logits: ``[..., classes]``.
+        temperature: above zero, broadcastable to ``[..., 1]``.
+
+    Returns:
+        ``[...]``, in nats.
+    """
+    target = torch.softmax(source_logits / temperature, dim=-1)
+    return -(target * torch.log_softmax(logits / temperature, dim=-1)).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class DistillationLoss:
+    """``alpha · T² · CE(source softened, student softened) + (1 - alpha) · CE(labels)``, mean over the batch.
+
+    T² keeps the gradient of the soft term at the same size for all temperatures (Hinton et al., section 2).
+    T = 0 means hard labels: the cross entropy with the labels alone, whatever alpha is.
+
+    Attributes:
+        alpha: weight of the soft term, in [0, 1].
+        t_squared: multiply the soft term by T².
+    """
+
+    alpha: float = 1.0
+    t_squared: bool = True
+
+    def __call__(self, logits: Tensor, labels: Tensor, source_logits: Tensor | None, temperatures: Tensor) -> Tensor:
+        """Give the loss of every member.
+
+        Args:
+            logits: ``[M, B, classes]``.
+            labels: ``[M, B]`` class numbers.
+            source_logits: ``[M, B, classes]``; may be None where all members train on hard labels.
+            temperatures: ``[M]``, 0 for hard labels.
+
+        Returns:
+            ``[M]``, each the mean over its batch, in nats.
+        """
+        hard = temperatures == 0
+        on_labels = torch.zeros(logits.shape[:1], device=logits.device)
+        if source_logits is None or self.alpha < 1 or bool(hard.any()):
+            classes = logits.shape[-1]
+            each = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
+            on_labels = each.view(labels.shape).mean(dim=1)
+        if source_logits is None:
+            return on_labels
+        # A hard member's soft term is weighted by zero; T = 1 and a source of zeros keep it finite.
+        softening = torch.where(hard, torch.ones_like(temperatures), temperatures)
+        if bool(hard.any()):
+            source_logits = torch.where(hard.view(-1, 1, 1), torch.zeros_like(source_logits), source_logits)
+        soft = soft_cross_entropy(source_logits, logits, softening.view(-1, 1, 1)).mean(dim=1)
+        scale = softening.square() if self.t_squared else torch.ones_like(softening)
+        soft_weight = torch.where(hard, torch.zeros_like(scale), self.alpha * scale)
+        label_weight = torch.where(hard, torch.ones_like(scale), torch.full_like(scale, 1 - self.alpha))
+        return soft_weight * soft + label_weight * on_labels

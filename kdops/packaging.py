@@ -1,0 +1,94 @@
+"""Models as MLflow folders, written without pickle and without exporting each one anew.
+
+``mlflow.pytorch.save_model`` exports and checks a network in about a tenth of a second or more; members of a
+sweep differ only in their weights. So one folder an architecture is made by MLflow itself, and every member's
+folder is that one with other weights in the exported program and its own identity in ``MLmodel``.
+Beside the program lies ``weights.safetensors``, from which a source is rebuilt: an exported program can
+neither train nor move to another device.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow.pytorch
+import numpy as np
+import torch
+import yaml
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kdops.models import Classifier
+
+__all__ = ["Packager", "read_weights"]
+
+WEIGHTS = "weights.safetensors"
+EXPORTED = Path("data") / "model.pt2"
+
+
+class Packager:
+    """Writes model folders of one architecture.
+
+    Args:
+        net: any network of the architecture; only its shape matters.
+        image_shape: (channels, height, width).
+        metadata: stored in ``MLmodel``; its ``class_names`` give the number of classes.
+    """
+
+    def __init__(self, net: Classifier, image_shape: tuple[int, int, int], metadata: dict[str, object]):
+        self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
+        self._template = Path(self._keep.name) / "model"
+        classes = len(metadata["class_names"])
+        # Two images: a batch of one would be built into the exported program as its only size.
+        example = np.zeros((2, *image_shape), dtype=np.uint8)
+        mlflow.pytorch.save_model(
+            net.eval(),
+            self._template,
+            signature=ModelSignature(
+                Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape))]),
+                Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
+            ),
+            input_example=example,
+            # Given, because MLflow would otherwise spend many seconds on finding them out.
+            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "torch")],
+            metadata=metadata,
+        )
+        self._program = torch.export.load(self._template / EXPORTED)
+        self._description = yaml.safe_load((self._template / "MLmodel").read_text())
+
+    def write(self, folder: Path, state: dict[str, Tensor], *, model_id: str, run_id: str, location: str) -> None:
+        """Write one model's folder.
+
+        Args:
+            folder: where; made here.
+            state: its weights.
+            model_id: its MLflow logged model.
+            run_id: the run that trained it.
+            location: the logged model's artifact location.
+        """
+        shutil.copytree(self._template, folder)
+        with torch.no_grad():
+            for name, value in state.items():
+                self._program.state_dict[name].copy_(value)
+        torch.export.save(self._program, folder / EXPORTED)
+        save_file(state, folder / WEIGHTS)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        described = {
+            **self._description,
+            "artifact_path": location,
+            "model_id": model_id,
+            "model_uuid": model_id.removeprefix("m-"),
+            "model_size_bytes": size,
+            "run_id": run_id,
+        }
+        (folder / "MLmodel").write_text(yaml.safe_dump(described, sort_keys=True))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a model's folder, on the CPU."""
+    return load_file(folder / WEIGHTS)

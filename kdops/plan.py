@@ -1,0 +1,97 @@
+"""What a study would do: which models, about how long, how much disk."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from kdops.config import Settings
+
+__all__ = ["Plan", "Step"]
+
+EFFICIENCY = {"mlp": 0.5, "cnn": 0.6}
+"""Share of the measured matrix speed that training reaches; convolutions count forward operations alike."""
+STEP_SECONDS = {"mlp": 2.5e-3, "cnn": 4e-3}
+"""What a step costs beside its arithmetic; it decides where the networks are tiny."""
+TRACKING_SECONDS = 0.15
+"""What logging and registering one model costs on a local store."""
+MODEL_BYTES = 60_000
+"""What a stored model takes beside its weights, which are stored twice."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sweep of the plan."""
+
+    role: str
+    images: int
+    models: int
+    missing: int
+
+
+class Plan:
+    """Adds up the sweeps of a study.
+
+    Args:
+        settings: the study's settings.
+        shape: (channels, height, width) of an image.
+        classes: number of classes.
+        device: where it would train.
+    """
+
+    def __init__(self, settings: Settings, shape: tuple[int, int, int], classes: int, device: str):
+        self.settings, self.shape, self.classes, self.device = settings, shape, classes, device
+        self.steps: list[Step] = []
+
+    def add(self, role: str, images: int, models: int, missing: int) -> None:
+        """Add a sweep of ``models``, of which ``missing`` are to be trained on ``images`` images each."""
+        self.steps.append(Step(role, images, models, missing))
+
+    def lines(self) -> list[str]:
+        """Say it in lines, the last one with the sums."""
+        speed = _matrix_speed(self.device)
+        lines, seconds, disk = [], 0.0, 0
+        for step in self.steps:
+            architecture = self.settings.recipes[step.role].architecture
+            lines.append(
+                f"{step.models} x {step.role} {architecture} on {step.images} images, "
+                f"{step.missing} to train, {step.models - step.missing} already there"
+            )
+            seconds += self._seconds(step, speed)
+            disk += step.missing * (8 * architecture.parameters(self.shape, self.classes) + MODEL_BYTES)
+        models, missing = (sum(getattr(step, name) for step in self.steps) for name in ("models", "missing"))
+        lines.append(
+            f"{models} models, {missing} to train: about {_duration(seconds)} on this machine, "
+            f"{disk / 1e6:.0f} MB of disk"
+        )
+        return lines
+
+    def _seconds(self, step: Step, speed: float) -> float:
+        recipe = self.settings.recipes[step.role]
+        family = recipe.architecture.family
+        # Backwards costs twice the forward pass, once in a first layer, whose input needs no gradient.
+        work = (2.2 if family == "mlp" else 3.0) * recipe.architecture.flops(self.shape, self.classes)
+        arithmetic = work * step.images * recipe.epochs * step.missing / (speed * EFFICIENCY[family])
+        steps = recipe.epochs * -(-step.images // recipe.batch_size)
+        passes = step.missing if family == "cnn" else min(step.missing, 1)
+        return arithmetic + passes * steps * STEP_SECONDS[family] + step.missing * TRACKING_SECONDS
+
+
+def _matrix_speed(device: str) -> float:
+    """Measure the speed of a matrix product, in floating point operations a second."""
+    import torch
+
+    side = 1024
+    a = torch.ones(side, side, device=device)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

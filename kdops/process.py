@@ -1,0 +1,65 @@
+"""Names for processes that outlive them: by host, boot, process id and start, so that no id is mistaken."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+
+import psutil
+
+__all__ = ["ProcessName"]
+
+
+@dataclass(frozen=True)
+class ProcessName:
+    """A process of one boot of one host.
+
+    Attributes:
+        host: the host's name.
+        boot: when it booted, in whole seconds since the epoch.
+        pid: the process id.
+        start: when the process started, in hundredths of a second since the epoch.
+    """
+
+    host: str
+    boot: int
+    pid: int
+    start: int
+
+    @classmethod
+    @cache
+    def own(cls) -> ProcessName:
+        """Name this process."""
+        pid = os.getpid()
+        return cls(platform.node(), round(psutil.boot_time()), pid, _start(pid))
+
+    @classmethod
+    def parse(cls, text: str) -> ProcessName | None:
+        """Read a name; None where it is none."""
+        host, *numbers = text.rsplit("/", 3)
+        try:
+            return cls(host, *(int(number) for number in numbers))
+        except (TypeError, ValueError):
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.boot}/{self.pid}/{self.start}"
+
+    def knows_gone(self, text: str) -> bool:
+        """Say whether the named process is surely gone; of another host's nothing is known."""
+        other = ProcessName.parse(text)
+        if other is None or other.host != self.host:
+            return False
+        # A clock that is set shifts the boot time by a little, so only a clear difference is another boot.
+        if abs(other.boot - self.boot) > 60:
+            return True
+        try:
+            return abs(_start(other.pid) - other.start) > 100
+        except psutil.NoSuchProcess:
+            return True
+
+
+def _start(pid: int) -> int:
+    return round(psutil.Process(pid).create_time() * 100)

@@ -1,0 +1,63 @@
+"""What each role is made of and trained with, by data set, where the caller says nothing else.
+
+The paper gives neither epochs, optimiser, learning rate nor the student's width; these values are ours,
+chosen on validation images, and every one of them is a parameter. They are logged on every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace as _replace
+
+from kdops.architectures import Architecture, parse_architecture
+
+__all__ = ["RECIPES", "ROLES", "Recipe"]
+
+ROLES = ("teacher", "student", "middle")
+"""The roles that have an architecture of their own."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a role is built and trained.
+
+    Attributes:
+        architecture: the network.
+        epochs: passes over the images; the last one is kept.
+        batch_size: images a step.
+        learning_rate: the highest rate of the one-cycle schedule.
+        weight_decay: decoupled weight decay of AdamW, a step.
+    """
+
+    architecture: Architecture
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.01
+
+    def replace(self, **changes: object) -> Recipe:
+        """Give a copy with some values changed."""
+        return _replace(self, **changes)
+
+    def as_dict(self) -> dict[str, object]:
+        """Give plain JSON values; the architecture as its canonical text."""
+        return {**self.__dict__, "architecture": str(self.architecture)}
+
+
+def _recipe(architecture: str, epochs: int, batch_size: int, learning_rate: float) -> Recipe:
+    return Recipe(parse_architecture(architecture), epochs, batch_size, learning_rate)
+
+
+RECIPES: Mapping[str, Mapping[str, Recipe]] = {
+    "digits": {
+        "teacher": _recipe("cnn(filters=32,layers=3,dropout=0.1/0.1/0.1)", 30, 64, 4e-3),
+        "student": _recipe("mlp(hidden=8,depth=1)", 40, 64, 1e-2),
+        "middle": _recipe("mlp(hidden=8,depth=2)", 40, 64, 1e-2),
+    },
+    "gtsrb": {
+        "teacher": _recipe("cnn(filters=128,layers=3,dropout=0.1/0.2/0.3)", 6, 128, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 10, 256, 2e-3),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 10, 256, 2e-3),
+    },
+}

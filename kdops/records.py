@@ -1,0 +1,130 @@
+"""What is known of a trained model, and of a sweep of them. Plain values: no tensors, no MLflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["LABELS", "ModelRecord", "Sweep", "best", "worst"]
+
+LABELS = "labels"
+"""The source of a model that learned from labels alone."""
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One model of a study.
+
+    Attributes:
+        role: what it is: teacher, student, middle.
+        seed: its replicate.
+        temperature: what it was trained at; 0 for hard labels.
+        chain: the roles it came through, ``teacher>middle>student``.
+        source: model URI distilled from, or ``labels``.
+        uri: its own model URI, ``models:/kdops-digits-student/7``; empty for one that is only planned.
+        run_id: its MLflow run.
+        model_id: its logged model.
+        weights: digest of its weights.
+        metrics: final metrics by name.
+        params: logged parameters by name.
+        fleet: the seeds whose fleets were trained in the same pass; empty for a model trained alone.
+        reused: it was there before this study.
+    """
+
+    role: str
+    seed: int
+    temperature: float
+    chain: str
+    source: str
+    uri: str
+    run_id: str = ""
+    model_id: str = ""
+    weights: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    fleet: tuple[int, ...] = ()
+    reused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.role} T={self.temperature:g} seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Models of one role over temperatures and replicates."""
+
+    records: tuple[ModelRecord, ...]
+
+    def of_seed(self, seed: int) -> tuple[ModelRecord, ...]:
+        """Give the models of one replicate."""
+        return tuple(record for record in self.records if record.seed == seed)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The replicates, ascending."""
+        return tuple(sorted({record.seed for record in self.records}))
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """The temperatures above zero, ascending."""
+        return tuple(sorted({record.temperature for record in self.records if record.temperature > 0}))
+
+    def hard(self) -> Sweep:
+        """Give the models trained on hard labels."""
+        return Sweep(tuple(record for record in self.records if record.temperature == 0))
+
+    def soft(self) -> Sweep:
+        """Give the models trained at a temperature."""
+        return Sweep(tuple(record for record in self.records if record.temperature > 0))
+
+    def table(self, metric: str = "test_accuracy") -> np.ndarray:
+        """Give a metric as ``[replicates, temperatures]``, both ascending, hard labels included.
+
+        With one model a replicate it is ``[replicates, 1]``, whatever their temperatures.
+
+        Raises:
+            ValueError: a replicate lacks a temperature that another has.
+        """
+        if len(self.records) == len(self.seeds):
+            # One model a replicate, chosen perhaps at a temperature of its own.
+            by_seed = sorted(self.records, key=lambda record: record.seed)
+            return np.array([[record.metrics.get(metric, math.nan)] for record in by_seed], dtype=float)
+        temperatures = sorted({record.temperature for record in self.records})
+        place = {(r.seed, r.temperature): r.metrics.get(metric, math.nan) for r in self.records}
+        try:
+            return np.array([[place[seed, t] for t in temperatures] for seed in self.seeds], dtype=float)
+        except KeyError as missing:
+            raise ValueError(f"the sweep lacks the model of (seed, temperature) = {missing}") from None
+
+    def accuracies(self) -> np.ndarray:
+        """Give the test accuracy of a sweep with one model a replicate, as ``[replicates]``."""
+        (column,) = self.table("test_accuracy").T
+        return column
+
+
+def best(models: Sweep, by: str = "validation") -> Sweep:
+    """Give the best model of each replicate: highest accuracy, then lowest loss, then lowest temperature.
+
+    Args:
+        models: a sweep.
+        by: ``validation``, or ``test`` to mimic the paper.
+    """
+    return Sweep(tuple(min(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
+
+
+def worst(models: Sweep, by: str = "validation") -> Sweep:
+    """Give the worst model of each replicate, by the same order as :func:`best`."""
+    return Sweep(tuple(max(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
+
+
+def _badness(by: str):
+    prefix = {"validation": "val", "test": "test"}[by]
+
+    def key(record: ModelRecord) -> Sequence[float]:
+        accuracy = record.metrics.get(f"{prefix}_accuracy", 0.0)
+        return (-accuracy, record.metrics.get(f"{prefix}_nll", 0.0), record.temperature)
+
+    return key

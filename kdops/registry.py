@@ -1,0 +1,109 @@
+"""The model registry: one name for each data set and role, tags that can be ranked, and the champion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kdops.data import Data
+from kdops.records import ModelRecord
+from kdops.splits import Split
+
+__all__ = ["CHAMPION", "Registry", "registered_name"]
+
+CHAMPION = "champion"
+PAGE = 200
+
+
+def registered_name(dataset: str, role: str) -> str:
+    """Give the registered name of a role, ``kdops-digits-student``; characters MLflow refuses become ``-``."""
+    return f"kdops-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset)}-{role}"
+
+
+class Registry:
+    """The registered models of one data set and split.
+
+    Args:
+        client: an MLflow client.
+        data: the data set.
+        split: the split; versions of another split, transfer setting or data digest are never ranked here.
+    """
+
+    def __init__(self, client: MlflowClient, data: Data, split: Split):
+        self.client, self.data, self.split = client, data, split
+        self._made: set[str] = set()
+
+    def register(self, record: ModelRecord, study: str) -> str:
+        """Register a stored model and give its URI, ``models:/<name>/<version>``."""
+        name = registered_name(self.data.name, record.role)
+        self._make(name)
+        version = self.client.create_model_version(
+            name,
+            source=f"models:/{record.model_id}",
+            run_id=record.run_id,
+            model_id=record.model_id,
+            await_creation_for=None,
+            tags={
+                "temperature": f"{record.temperature:g}",
+                "seed": str(record.seed),
+                "source": record.source,
+                "chain": record.chain,
+                "architecture": record.params["architecture"],
+                "study": study,
+                **{name: repr(record.metrics[name]) for name in ("val_accuracy", "val_nll", "test_accuracy")},
+                **self._group(),
+            },
+        )
+        return f"models:/{name}/{version.version}"
+
+    def crown(self, role: str) -> str | None:
+        """Set the alias ``champion`` on the role's best version of this split; give its URI.
+
+        Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version. It is computed
+        from the versions each time, so that whoever writes last writes the same.
+        """
+        name = registered_name(self.data.name, role)
+        ranked = sorted(
+            (v for v in self._versions(name) if self._group().items() <= v.tags.items()),
+            key=lambda v: (-float(v.tags["val_accuracy"]), float(v.tags["val_nll"]), int(v.version)),
+        )
+        if not ranked:
+            return None
+        self.client.set_registered_model_alias(name, CHAMPION, ranked[0].version)
+        return f"models:/{name}/{ranked[0].version}"
+
+    def uris(self) -> set[str]:
+        """Give the URI of every version of this data set."""
+        prefix = registered_name(self.data.name, "")
+        where = f"name LIKE '{prefix}%'"
+        return {f"models:/{v.name}/{v.version}" for v in self._search(where)}
+
+    def _group(self) -> dict[str, str]:
+        """Give the tags that versions must share to be compared."""
+        return {"split": self.split.digest, "transfer": self.split.mode, "data_digest": self.data.digest}
+
+    def _versions(self, name: str) -> Iterator[ModelVersion]:
+        return self._search(f"name = '{name}'")
+
+    def _search(self, where: str) -> Iterator[ModelVersion]:
+        token = None
+        while True:
+            page = self.client.search_model_versions(where, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _make(self, name: str) -> None:
+        if name in self._made:
+            return
+        try:
+            self.client.create_registered_model(name, tags={"dataset": self.data.name})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        self._made.add(name)

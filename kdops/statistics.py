@@ -1,0 +1,330 @@
+"""Intervals and tests over replicates: equivalence, non-inferiority, superiority and Holm's adjustment.
+
+The unit is the replicate, a whole chain trained again: each function takes *one number a replicate*. The
+temperatures of one replicate share a teacher, a middle and a split, so they are averaged before they come
+here; testing over them would be pseudo-replication. Every figure keeps the unit of its input (accuracies
+as fractions in this package).
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = [
+    "FEWEST_REPLICATES",
+    "MOST_REPLICATES",
+    "POWER",
+    "Equivalence",
+    "Interval",
+    "OneSided",
+    "equivalence",
+    "holm",
+    "mean_interval",
+    "noninferiority",
+    "superiority",
+]
+
+FEWEST_REPLICATES = 3
+"""The fewest replicates that a decision may rest on; with two, the spread itself is hardly known."""
+
+MOST_REPLICATES = 1000
+"""Beyond this many, ``replicates_needed`` gives None: nobody will train them."""
+
+POWER = 0.8
+"""The chance of a decision that ``replicates_needed`` asks for."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its two-sided Student t interval.
+
+    Attributes:
+        mean: the mean of the values.
+        low: lower bound; nan for one value.
+        high: upper bound; nan for one value.
+        n: how many values.
+        level: the coverage, 0.95 for a 95 % interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """What two one-sided tests say about a mean difference.
+
+    ``equivalent`` and ``different`` are never both true; where neither is, the data do not decide.
+
+    Attributes:
+        difference: mean difference and its interval at ``1 - 2 * level`` (90 % for 5 %).
+        margin: differences strictly within (-margin, margin) count as none.
+        p_lower: p-value against "the mean is at most -margin".
+        p_upper: p-value against "the mean is at least margin".
+        p_equivalent: the larger of both, the p-value against "not equivalent".
+        p_different: p-value against "within the margin", one-sided at the nearer margin.
+        equivalent: the whole interval lies strictly inside the margin.
+        different: the whole interval lies strictly above margin or strictly below -margin.
+        n: how many replicates.
+        replicates_needed: fewest replicates, at least three, that decide with 80 % chance if the observed
+            mean and standard deviation are the true ones; a plan, and with few replicates a rough one. None
+            when the spread is unknown (n < 2), for more than 1000, and for a mean exactly on the margin.
+        smallest_margin: these data pass as equivalent with any margin above this one; nan for n < 2. It
+            describes the data; a margin chosen after looking at it tests nothing.
+    """
+
+    difference: Interval
+    margin: float
+    p_lower: float
+    p_upper: float
+    p_equivalent: float
+    p_different: float
+    equivalent: bool
+    different: bool
+    n: int
+    replicates_needed: int | None
+    smallest_margin: float
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """Whether a mean difference lies above a threshold.
+
+    Attributes:
+        difference: mean difference and its interval at ``1 - 2 * level``; one of its bounds is each test.
+        threshold: the value to exceed: -margin for non-inferiority, 0 for superiority.
+        p_above: p-value against "the mean is at most the threshold".
+        p_below: p-value against "the mean is at least the threshold".
+        above: the whole interval lies strictly above the threshold: the claim holds.
+        below: the whole interval lies strictly below the threshold: the claim is refuted.
+        n: how many replicates.
+        replicates_needed: as in :class:`Equivalence`.
+    """
+
+    difference: Interval
+    threshold: float
+    p_above: float
+    p_below: float
+    above: bool
+    below: bool
+    n: int
+    replicates_needed: int | None
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Give the mean and its two-sided Student t interval.
+
+    Args:
+        values: [n], one value a replicate.
+        level: the coverage, strictly between 0 and 1.
+
+    Returns:
+        The interval; its bounds are nan for one value, and equal to the mean when all values are alike.
+
+    Raises:
+        ValueError: for no values, another shape, values that are not finite, or a level out of range.
+    """
+    values = _values(values)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    mean, low, high = (float(bound) for bound in _bounds(values, level))
+    return Interval(mean, low, high, len(values), level)
+
+
+def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> Equivalence:
+    """Test by two one-sided t tests (Schuirmann 1987) whether a mean difference is within a margin.
+
+    At a true difference of exactly the margin, "equivalent" is said at most ``level`` of the time. So is
+    "different", as long as the margin is not small beside the standard error; for a margin near zero it
+    has both of the interval's tails to err on, and its rate goes up to ``2 * level``.
+
+    Args:
+        differences: [n], one difference a replicate.
+        margin: the largest difference that counts as none, above zero, in the unit of the differences.
+        level: the level of each one-sided test, strictly between 0 and 0.5.
+
+    Raises:
+        ValueError: for no differences, another shape, differences that are not finite, or a margin or level
+            out of range.
+    """
+    differences = _values(differences)
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin must be a finite number above 0, not {margin}")
+    interval = mean_interval(differences, _two_sided(level))
+    margin = float(margin)
+    p_lower, p_upper = _p_above(differences, -margin), _p_below(differences, margin)
+    return Equivalence(
+        difference=interval,
+        margin=margin,
+        p_lower=p_lower,
+        p_upper=p_upper,
+        p_equivalent=max(p_lower, p_upper),
+        p_different=min(_p_above(differences, margin), _p_below(differences, -margin)),
+        equivalent=-margin < interval.low and interval.high < margin,
+        different=interval.low > margin or interval.high < -margin,
+        n=interval.n,
+        replicates_needed=_replicates_needed(differences, (-margin, margin), level),
+        smallest_margin=max(abs(interval.low), abs(interval.high)),
+    )
+
+
+def noninferiority(differences: ArrayLike, margin: float, level: float = 0.05) -> OneSided:
+    """Test by a one-sided t test whether a mean difference is above ``-margin``.
+
+    Args:
+        differences: [n], one difference a replicate, the candidate minus the reference.
+        margin: the loss that counts as none, above zero.
+        level: the level of the test, strictly between 0 and 0.5.
+
+    Raises:
+        ValueError: as :func:`equivalence`.
+    """
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin must be a finite number above 0, not {margin}")
+    return _one_sided(differences, -float(margin), level)
+
+
+def superiority(differences: ArrayLike, level: float = 0.05) -> OneSided:
+    """Test by a one-sided t test whether a mean difference is above zero.
+
+    Args:
+        differences: [n], one difference a replicate, the candidate minus the reference.
+        level: the level of the test, strictly between 0 and 0.5.
+
+    Raises:
+        ValueError: as :func:`equivalence`.
+    """
+    return _one_sided(differences, 0.0, level)
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Adjust the p-values of several claims at once (Holm 1979), family-wise and without independence.
+
+    Args:
+        p_values: [claims], each in [0, 1], or nan for a claim that could not be tested.
+
+    Returns:
+        [claims], the adjusted p-values; nan stays nan and does not count as a claim.
+
+    Raises:
+        ValueError: for another shape or a value outside [0, 1].
+    """
+    from statsmodels.stats.multitest import multipletests  # here, for it takes half a second to import
+
+    adjusted = np.array(p_values, dtype=float)
+    tested = ~np.isnan(adjusted)
+    if adjusted.ndim != 1 or not np.all((adjusted[tested] >= 0) & (adjusted[tested] <= 1)):
+        raise ValueError(f"p-values must be one row of numbers from 0 to 1, not {p_values}")
+    if tested.any():
+        adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
+    return adjusted
+
+
+def _one_sided(differences: ArrayLike, threshold: float, level: float) -> OneSided:
+    differences = _values(differences)
+    interval = mean_interval(differences, _two_sided(level))
+    return OneSided(
+        difference=interval,
+        threshold=threshold,
+        p_above=_p_above(differences, threshold),
+        p_below=_p_below(differences, threshold),
+        above=interval.low > threshold,
+        below=interval.high < threshold,
+        n=interval.n,
+        replicates_needed=_replicates_needed(differences, (threshold,), level),
+    )
+
+
+def _values(values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"one value a replicate is needed, at least one; the shape given is {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"values must be finite: {values.tolist()}")
+    return values
+
+
+def _two_sided(level: float) -> float:
+    if not 0 < level < 0.5:
+        raise ValueError(f"level must lie between 0 and 0.5, not {level}")
+    return 1 - 2 * level
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give mean and standard error over the last axis: [..., n] -> [...], [...].
+
+    Values that are all alike get exactly their value and zero; summing would leave rounding noise in both.
+    """
+    n = values.shape[-1]
+    alike = np.ptp(values, axis=-1) == 0
+    mean = np.where(alike, values[..., 0], values.mean(axis=-1))
+    if n == 1:
+        return mean, np.full_like(mean, math.nan)
+    return mean, np.where(alike, 0.0, values.std(axis=-1, ddof=1) / math.sqrt(n))
+
+
+def _bounds(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give mean, low and high over the last axis; the tests simulate with this, many data sets at a time."""
+    from scipy.special import stdtrit
+
+    mean, error = _mean_and_error(values)
+    half = stdtrit(max(values.shape[-1] - 1, 1), (1 + level) / 2) * error
+    return mean, mean - half, mean + half
+
+
+def _p_above(values: np.ndarray, threshold: float) -> float:
+    """Give the p-value against "the mean is at most the threshold"; nan for one value."""
+    from scipy.special import stdtr
+
+    mean, error = (float(x) for x in _mean_and_error(values))
+    if error == 0:  # no spread: the mean is taken as known, and on the threshold it is not above it
+        return 0.0 if mean > threshold else 1.0
+    return float(stdtr(max(len(values) - 1, 1), (threshold - mean) / error))
+
+
+def _p_below(values: np.ndarray, threshold: float) -> float:
+    return _p_above(-values, -threshold)
+
+
+def _replicates_needed(values: np.ndarray, thresholds: Sequence[float], level: float) -> int | None:
+    """Find the fewest replicates whose interval is likely to lie between the thresholds around the mean."""
+    if len(values) < 2:
+        return None
+    mean, error = (float(x) for x in _mean_and_error(values))
+    if mean in thresholds:
+        return None
+    cuts = (-math.inf, *thresholds, math.inf)
+    above = bisect.bisect(cuts, mean)
+    deviation = error * math.sqrt(len(values))
+    if deviation == 0:
+        return FEWEST_REPLICATES
+    low, high = ((cut - mean) / deviation for cut in cuts[above - 1 : above + 1])
+    counts = range(FEWEST_REPLICATES, MOST_REPLICATES + 1)
+    found = bisect.bisect_left(counts, POWER, key=lambda n: _power(n, low, high, level))
+    return counts[found] if found < len(counts) else None
+
+
+def _power(n: int, low: float, high: float, level: float, nodes: int = 256) -> float:
+    """Give the chance that the interval of ``n`` standard normal values lies inside (low, high).
+
+    Exact up to the quadrature: given the sample's standard deviation s, the mean is normal and independent
+    of it, and must fall between low + t s / sqrt(n) and high - t s / sqrt(n); s is averaged over quantiles
+    of its chi distribution. (The usual difference of two noncentral t tails is only a lower bound for two
+    finite ends, and a poor one for three replicates.)
+    """
+    from scipy.special import gammaincinv, ndtr, stdtrit
+
+    freedom = n - 1
+    quantiles = (np.arange(nodes) + 0.5) / nodes
+    s = np.sqrt(2 * gammaincinv(freedom / 2, quantiles) / freedom)
+    root, reach = math.sqrt(n), stdtrit(freedom, 1 - level) * s
+    return float(np.maximum(ndtr(high * root - reach) - ndtr(low * root + reach), 0).mean())

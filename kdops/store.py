@@ -1,0 +1,92 @@
+"""The MLflow store a study writes to: made once, however many processes start at the same time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from kdops.errors import KdopsError
+
+__all__ = ["EXPERIMENT_TAGS", "ensure_experiment", "ensure_store"]
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the web page show training runs rather than traces."""
+
+_MIGRATION_SECONDS = 600.0
+
+
+def ensure_store(tracking_uri: str) -> None:
+    """Make sure that the store can be used: a missing sqlite database is created, by one process only.
+
+    A fresh database is built by dozens of migrations, and processes that run them side by side all fail;
+    so they take turns at a lock beside the file. A server sees to its own database.
+
+    Raises:
+        KdopsError: the store cannot be opened.
+    """
+    database = _sqlite_file(tracking_uri)
+    if database is None:
+        return
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS):
+            # MLflow keeps the opened store for the whole process, so this is paid once.
+            MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
+    except Timeout:
+        raise KdopsError(f"{database}.lock is held by another process; is one stuck?") from None
+    except (OSError, MlflowException, SQLAlchemyError) as error:
+        raise _unusable(tracking_uri, error) from error
+
+
+def ensure_experiment(name: str) -> str:
+    """Give the id of an experiment of the current store; create it where it is missing.
+
+    Raises:
+        KdopsError: the store cannot be used, or the experiment is deleted.
+    """
+    tracking_uri = mlflow.get_tracking_uri()
+    ensure_store(tracking_uri)
+    try:
+        client = MlflowClient(tracking_uri=tracking_uri)
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return _create(client, name)
+    except (MlflowException, SQLAlchemyError) as error:
+        raise _unusable(tracking_uri, error) from error
+    if found.lifecycle_stage != "active":
+        identity = found.experiment_id
+        raise KdopsError(
+            f"the experiment {name} is deleted; bring it back with: mlflow experiments restore -x {identity}"
+        )
+    return found.experiment_id
+
+
+def _create(client: MlflowClient, name: str) -> str:
+    try:
+        return client.create_experiment(name, tags=EXPERIMENT_TAGS)
+    except MlflowException as error:
+        # Another process may have been quicker between our question and this call.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def _sqlite_file(tracking_uri: str) -> Path | None:
+    """Give the file of a sqlite store, or None for a server and for a database in memory."""
+    if not tracking_uri.startswith("sqlite"):
+        return None
+    database = make_url(tracking_uri).database
+    return Path(database) if database and database != ":memory:" else None
+
+
+def _unusable(tracking_uri: str, error: Exception) -> KdopsError:
+    shown = re.sub(r"//[^/@]*@", "//***@", tracking_uri)  # it may carry a password
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return KdopsError(f"the tracking store {shown} cannot be used: {reason}")

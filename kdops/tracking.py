@@ -1,0 +1,307 @@
+"""Every study and every model of it as MLflow runs.
+
+All calls name their run explicitly (never the fluent "current run"), so nothing here depends on
+process-wide state. A model's run is FINISHED only after its model is stored and registered: what is found
+finished is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelInput,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+    ViewType,
+)
+from torch import Tensor
+
+from kdops.data import Data
+from kdops.experiment import EXPERIMENT
+from kdops.models import Classifier, digest_of
+from kdops.packaging import Packager, read_weights
+from kdops.process import ProcessName
+from kdops.records import LABELS, ModelRecord
+from kdops.registry import Registry
+from kdops.splits import Split
+from kdops.store import ensure_experiment, ensure_store
+from kdops.training import Trained
+
+__all__ = ["Outcome", "Tracker"]
+
+PAGE = 1000
+DIGEST_CHARACTERS = 16
+"""MLflow keeps at most 36 characters of a data set's digest."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained model with all that its run says.
+
+    Attributes:
+        record: the model so far: neither stored nor registered.
+        trained: its weights and its history.
+        fingerprint: see :mod:`kdops.fingerprint`.
+        source: the model distilled from, or None for labels.
+        finished: when its training ended, in seconds since the epoch.
+    """
+
+    record: ModelRecord
+    trained: Trained
+    fingerprint: str
+    source: ModelRecord | None
+    finished: float
+
+
+class Tracker:
+    """The runs of one study.
+
+    Args:
+        entry_point: the study's name, ``transitivity``.
+        data: the data set.
+        split: the split of it.
+    """
+
+    def __init__(self, entry_point: str, data: Data, split: Split):
+        ensure_store(mlflow.get_tracking_uri())
+        self.client = MlflowClient()
+        self.entry_point, self.data, self.split = entry_point, data, split
+        self.registry = Registry(self.client, data, split)
+        self.started = time.time()
+        self.parent, self.experiment = self._parent()
+        self._end_stale_runs()
+        self._packagers: dict[str, Packager] = {}
+        self._inputs = self._dataset_inputs()
+
+    def known(self) -> dict[str, ModelRecord]:
+        """Give every model of this data set and split that is finished and still registered, by fingerprint."""
+        where = (
+            f"tags.`kdops.split` = '{self.split.digest}' and tags.`kdops.dataset` = '{self.data.name}' "
+            "and attributes.status = 'FINISHED'"
+        )
+        registered = self.registry.uris()
+        found, token = {}, None
+        while True:
+            runs = self.client.search_runs(
+                [self.experiment], where, max_results=PAGE, page_token=token, order_by=["start_time DESC"]
+            )
+            for run in runs:
+                tags = run.data.tags
+                if tags.get("kdops.model") in registered:
+                    # Newest first: the latest of equals wins.
+                    found.setdefault(tags["kdops.fingerprint"], _record_of(run))
+            token = runs.token
+            if not token:
+                return found
+
+    def commit(self, outcome: Outcome, net: Classifier) -> ModelRecord:
+        """Log one trained model: its run, its metrics, its data and source, the model, and its version.
+
+        Args:
+            outcome: the model.
+            net: a network of its architecture, for the first of its kind.
+
+        Returns:
+            The record with its model URI and run.
+        """
+        record, trained = outcome.record, outcome.trained
+        ended = int(outcome.finished * 1000)
+        run = self.client.create_run(
+            self.experiment,
+            start_time=ended - int(trained.seconds * 1000),
+            run_name=f"{record.chain} T={record.temperature:g} seed={record.seed}",
+            tags={
+                "mlflow.parentRunId": self.parent,
+                "kdops.role": record.role,
+                "kdops.study": self.entry_point,
+                "kdops.dataset": self.data.name,
+                "kdops.source": record.source,
+                "kdops.chain": record.chain,
+                "kdops.split": self.split.digest,
+                "kdops.fingerprint": outcome.fingerprint,
+                "kdops.weights": digest_of(trained.state),
+                "kdops.fleet": ",".join(map(str, record.fleet)),
+                "kdops.process": str(ProcessName.own()),
+                **self._user(),
+            },
+        )
+        run_id = run.info.run_id
+        try:
+            return self._commit(outcome, net, run_id, ended)
+        except BaseException:
+            self.client.set_terminated(run_id, "FAILED")
+            raise
+
+    def load_weights(self, record: ModelRecord) -> dict[str, Tensor]:
+        """Read the weights of a stored model."""
+        with tempfile.TemporaryDirectory(prefix="kdops-") as folder:
+            path = mlflow.artifacts.download_artifacts(artifact_uri=record.uri, dst_path=folder)
+            return read_weights(Path(path))
+
+    def finish(self, *, tags: Mapping[str, str], metrics: Mapping[str, float], artifacts: Path | None = None) -> None:
+        """End the study: its verdict, its statistics and its files.
+
+        Args:
+            tags: tags of the parent run, the verdict and the note among them.
+            metrics: statistics of the verdict, finite.
+            artifacts: a folder whose content becomes the run's artifacts.
+        """
+        if artifacts is not None:
+            self.client.log_artifacts(self.parent, str(artifacts))
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            self.parent,
+            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        self._terminate_parent("FINISHED")
+
+    def fail(self, reason: str, status: str = "FAILED") -> None:
+        """End the study without a verdict; what it finished stays."""
+        self.client.set_tag(self.parent, "kdops.error", reason)
+        self._terminate_parent(status)
+
+    def _commit(self, outcome: Outcome, net: Classifier, run_id: str, ended: int) -> ModelRecord:
+        record, trained = outcome.record, outcome.trained
+        params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
+        model = self.client.create_logged_model(
+            self.experiment,
+            name=f"{record.role}-T{record.temperature:g}-seed{record.seed}".replace(".", "_"),
+            source_run_id=run_id,
+            params=params,
+            tags={"kdops.chain": record.chain, "kdops.dataset": self.data.name},
+            model_type=record.role,
+        )
+        with tempfile.TemporaryDirectory(prefix="kdops-") as folder:
+            self._packager(net, record.params["architecture"]).write(
+                Path(folder) / "model",
+                trained.state,
+                model_id=model.model_id,
+                run_id=run_id,
+                location=model.artifact_location,
+            )
+            self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        self.client.finalize_logged_model(model.model_id, "READY")
+        inputs = [LoggedModelInput(outcome.source.model_id)] if outcome.source else []
+        self.client.log_inputs(run_id, datasets=self._inputs, models=inputs)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        stored = replace(record, run_id=run_id, model_id=model.model_id, weights=digest_of(trained.state))
+        stored = replace(stored, uri=self.registry.register(stored, self.entry_point))
+        history = {"train_loss": trained.train_loss, "val_accuracy": trained.val_accuracy}
+        metrics = [
+            Metric(name, value, ended, epoch)
+            for name, values in history.items()
+            for epoch, value in enumerate(values[:-1] if name in record.metrics else values, start=1)
+        ]
+        # The last epoch is the model that is kept, so its validation accuracy is the final one.
+        last = len(trained.train_loss)
+        metrics += [Metric(name, value, ended, last, model_id=model.model_id) for name, value in record.metrics.items()]
+        self.client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag("kdops.model", stored.uri)],
+        )
+        self.client.set_terminated(run_id, "FINISHED", end_time=ended)
+        return stored
+
+    def _packager(self, net: Classifier, architecture: str) -> Packager:
+        if architecture not in self._packagers:
+            metadata = {"class_names": list(self.data.classes), "architecture": architecture}
+            self._packagers[architecture] = Packager(net, self.data.shape, metadata)
+        return self._packagers[architecture]
+
+    def _parent(self) -> tuple[str, str]:
+        """Go on in the run that MLflow made for this process, or make one."""
+        tags = {
+            "kdops.study": self.entry_point,
+            "kdops.dataset": self.data.name,
+            "kdops.split": self.split.digest,
+            "kdops.process": str(ProcessName.own()),
+        }
+        given = os.environ.get("MLFLOW_RUN_ID")
+        if given:
+            run = self.client.get_run(given)
+            self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
+            return given, run.info.experiment_id
+        experiment = ensure_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+        run = self.client.create_run(experiment, run_name=self.entry_point, tags={**tags, **self._user()})
+        return run.info.run_id, experiment
+
+    def _end_stale_runs(self) -> None:
+        """End the runs that a process left RUNNING when it was killed; other live studies are left alone."""
+        own = ProcessName.own()
+        running = self.client.search_runs(
+            [self.experiment], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, max_results=PAGE
+        )
+        for run in running:
+            name = run.data.tags.get("kdops.process")
+            if name and run.info.run_id != self.parent and own.knows_gone(name):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+
+    def _dataset_inputs(self) -> list[DatasetInput]:
+        """Describe the parts of the split as MLflow data sets: where they come from, and their digest."""
+        parts = {
+            "train": (*self.split.teacher.shape, "teacher and transfer images"),
+            "val": (*self.split.validation.shape, "validation images"),
+            "test": (*self.split.test.shape, "test images"),
+        }
+        source = json.dumps({"name": self.data.name, "digest": self.data.digest, "notes": self.data.notes})
+        schema = json.dumps({"image": ["uint8", *self.data.shape], "classes": len(self.data.classes)})
+        return [
+            DatasetInput(
+                Dataset(
+                    name=f"{self.data.name}-{part}",
+                    digest=self.split.digest[:DIGEST_CHARACTERS],
+                    source_type="kdops",
+                    source=source,
+                    schema=schema,
+                    profile=json.dumps({"images": int(count), "what": what}),
+                ),
+                tags=[InputTag("mlflow.data.context", part)],
+            )
+            for part, (count, what) in parts.items()
+        ]
+
+    def _user(self) -> dict[str, str]:
+        from mlflow.tracking.context.registry import resolve_tags
+
+        # Source, user and commit, as MLflow's own start_run would have them.
+        return {name: value for name, value in resolve_tags().items() if name.startswith("mlflow.")}
+
+    def _terminate_parent(self, status: str) -> None:
+        self.client.set_terminated(self.parent, status)
+
+
+def _record_of(run) -> ModelRecord:
+    """Rebuild a record from a finished run."""
+    tags, outputs = run.data.tags, run.outputs.model_outputs if run.outputs else []
+    return ModelRecord(
+        role=tags["kdops.role"],
+        seed=int(run.data.params["seed"]),
+        temperature=float(run.data.params["temperature"]),
+        chain=tags["kdops.chain"],
+        source=tags.get("kdops.source", LABELS),
+        uri=tags["kdops.model"],
+        run_id=run.info.run_id,
+        model_id=outputs[0].model_id if outputs else "",
+        weights=tags["kdops.weights"],
+        metrics=dict(run.data.metrics),
+        params={k: v for k, v in run.data.params.items() if k not in ("seed", "temperature")},
+        fleet=tuple(int(seed) for seed in tags.get("kdops.fleet", "").split(",") if seed),
+        reused=True,
+    )

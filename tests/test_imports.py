@@ -1,0 +1,94 @@
+"""Imports run one way, and each heavy library is known to few modules."""
+
+import ast
+import re
+import sys
+import tomllib
+from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "kdops"
+
+# From the bottom up: a module may import its own layer and those above it in this list, never those below.
+LAYERS = (
+    ("__init__", "errors", "architectures", "recipes", "config", "process", "progress", "randomness"),
+    ("cache", "data", "digits", "gtsrb", "splits"),
+    ("models", "losses", "statistics", "verdicts"),
+    ("fleet", "train*", "evaluation", "ensembles", "fingerprint", "plan", "records"),
+    ("tracking", "registry", "store", "packaging", "experiment", "search", "figures", "study", "results", "closing"),
+    ("cli", "launch"),
+)
+# Who may import a library, wherever in the file the import stands.
+ALLOWED = {
+    "mlflow": {"tracking", "registry", "store", "packaging", "experiment", "launch"},
+    "typer": {"cli"},
+    "optuna": {"search"},
+}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
+BROUGHT_BY_MLFLOW = {"sqlalchemy", "yaml"}
+
+MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
+PIPELINES = {path.stem: path for path in sorted((ROOT / "pipelines").glob("*.py"))}
+
+
+def imported(path):
+    """Give the dotted names that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import; name the package"
+            if node.module == "kdops":
+                yield from (f"kdops.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def own_modules(path):
+    """Give the modules of kdops that a file imports."""
+    names = (re.fullmatch(r"kdops\.(\w+)(\..*)?", name) for name in imported(path))
+    return {match[1] for match in names if match and match[1] in MODULES}
+
+
+def layer_of(module):
+    found = [n for n, layer in enumerate(LAYERS) if any(fnmatchcase(module, name) for name in layer)]
+    assert found, f"kdops/{module}.py has no layer yet: place it in LAYERS in tests/test_imports.py"
+    return found[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    layer = layer_of(module)
+    for other in own_modules(MODULES[module]):
+        assert layer_of(other) <= layer, f"kdops/{module}.py may not import kdops/{other}.py, a layer above it"
+
+
+def test_no_import_runs_in_a_circle():
+    TopologicalSorter({module: own_modules(path) for module, path in MODULES.items()}).prepare()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_are_known_to_few(module):
+    libraries = {name.partition(".")[0] for name in imported(MODULES[module])}
+    for library, allowed in ALLOWED.items():
+        assert library not in libraries or module in allowed, f"kdops/{module}.py may not import {library}"
+    assert "pipelines" not in libraries, "the library does not know the pipelines"
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_pipelines_see_neither_mlflow_nor_tensors(pipeline):
+    libraries = {name.partition(".")[0] for name in imported(PIPELINES[pipeline])}
+    assert not libraries & {"mlflow", "torch", "numpy", "pandas"}
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *PIPELINES.values()], ids=lambda p: f"{p.parent.name}.{p.stem}")
+def test_what_is_imported_is_declared(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.match(r"[\w-]+", requirement)[0].lower() for requirement in project["dependencies"]}
+    libraries = {name.partition(".")[0] for name in imported(path)} - sys.stdlib_module_names
+    needed = {DISTRIBUTIONS.get(name, name) for name in libraries - {"kdops", "pipelines"} - BROUGHT_BY_MLFLOW}
+    assert needed <= declared, f"not among the dependencies of pyproject.toml: {sorted(needed - declared)}"

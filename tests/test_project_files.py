@@ -1,0 +1,87 @@
+"""The files around the code say the same as the code: MLproject, conda.yaml, pyproject.toml, constraints.txt."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from packaging.requirements import Requirement
+
+import kdops
+from kdops.cli import app
+from kdops.config import ENTRY_POINTS
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
+CONDA = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line]
+DEPENDENCIES = {r.name: r for r in map(Requirement, PYPROJECT["project"]["dependencies"])}
+
+
+def dashed(name):
+    return "--" + name.replace("_", "-")
+
+
+def test_project_names_its_environment():
+    assert (PROJECT["name"], PROJECT["conda_env"]) == ("kdops", "conda.yaml")
+    assert set(PROJECT["entry_points"]) == {*ENTRY_POINTS, "main"}
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_entry_point_has_the_parameters_of_the_table(name):
+    declared = PROJECT["entry_points"][name]["parameters"]
+    expected = {p.name: {"type": "string", "default": p.default} for p in ENTRY_POINTS[name].parameters()}
+    assert declared == expected
+    assert list(declared) == list(expected)
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_command_passes_every_parameter_on(name):
+    module, *passed = re.split(r"\s+(?=--)", PROJECT["entry_points"][name]["command"].strip())
+    assert module == f"python -m pipelines.{name}"
+    assert passed == [f"{dashed(p.name)} {{{p.name}}}" for p in ENTRY_POINTS[name].parameters()]
+
+
+def test_main_is_transitivity():
+    assert PROJECT["entry_points"]["main"] == PROJECT["entry_points"]["transitivity"]
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_command_line_has_the_options_of_the_table(name):
+    command = typer.main.get_command(app).commands[name]
+    options = {option.name: (option.opts, option.default) for option in command.params}
+    assert options == {p.name: ([dashed(p.name)], p.default) for p in ENTRY_POINTS[name].parameters()}
+
+
+def test_conda_file_is_what_uv_understands_and_agrees():
+    assert set(CONDA) == {"name", "dependencies"}
+    python, pip, packages = CONDA["dependencies"]
+    assert (python, pip, set(packages)) == ("python=3.11", "pip", {"pip"})
+    assert packages["pip"] == PYPROJECT["project"]["dependencies"]
+
+
+def test_constraints_pin_every_dependency_within_its_bounds():
+    pins = dict(line.split("==") for line in PINS)
+    assert "kdops" not in pins
+    for name, requirement in DEPENDENCIES.items():
+        assert name in pins, f"constraints.txt does not pin {name}"
+        assert requirement.specifier.contains(pins[name]), f"{requirement} against {pins[name]}"
+
+
+def test_constraints_are_plain_sorted_pins():
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[A-Za-z0-9.!]+", line) for line in PINS)
+    names = [line.partition("==")[0] for line in PINS]
+    assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("name", ["MLproject", "conda.yaml", "pyproject.toml", "constraints.txt"])
+def test_no_address_and_no_absolute_path(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|://|(^|[\s\"'=@])/\w", text)
+
+
+def test_version_is_one():
+    assert PYPROJECT["project"]["version"] == kdops.__version__

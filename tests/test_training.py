@@ -1,0 +1,213 @@
+"""A fleet of M equals M single trainings, written here as the plainest loop there is."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kdops.architectures import parse_architecture
+from kdops.errors import DivergenceError
+from kdops.evaluation import compute_logits
+from kdops.losses import DistillationLoss
+from kdops.models import build, digest_of, pixel_statistics
+from kdops.randomness import generator
+from kdops.recipes import Recipe
+from kdops.training import Group, Images, train
+
+CLASSES = 4
+MLP = Recipe(parse_architecture("mlp(hidden=6,depth=2)"), epochs=3, batch_size=16, learning_rate=1e-2)
+CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epochs=2, batch_size=16, learning_rate=1e-2)
+
+
+def some_images(count: int, seed: int) -> Images:
+    stream = generator("images", seed)
+    labels = torch.randint(0, CLASSES, (count,), generator=stream)
+    noise = torch.randint(0, 120, (count, 1, 6, 6), generator=stream)
+    # Each class is bright in a quarter of its own, so that there is something to learn.
+    for row, label in zip(noise, labels, strict=True):
+        row[:, 3 * (label // 2) : 3 * (label // 2) + 3, 3 * (label % 2) : 3 * (label % 2) + 3] += 100
+    return Images(noise.to(torch.uint8), labels)
+
+
+IMAGES, VALIDATION = some_images(70, 0), some_images(30, 1)
+STATISTICS = pixel_statistics(IMAGES.pixels)
+SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=generator("source", seed)) for seed in (0, 1)}
+
+
+def run(recipe, groups, loss=None, images=IMAGES, role="student"):
+    return list(train(role, recipe, groups, images, VALIDATION, CLASSES, STATISTICS, loss or DistillationLoss()))
+
+
+def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=False):
+    """Train one network with nothing shared: its own optimiser, schedule, batches and loss written out."""
+    words = ("student", seed, f"{temperature:g}")
+    net = build(recipe.architecture, (1, 6, 6), CLASSES, *STATISTICS, generator("init", *words))
+    net = net.to(memory_format=torch.channels_last)
+    for number, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
+        part.stream = generator("dropout", *words, number)
+    steps = recipe.epochs * math.ceil(70 / recipe.batch_size)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate, total_steps=steps, cycle_momentum=False
+    )
+    order = generator("order", "student", seed, *((f"{temperature:g}",) if own_order else ()))
+    for _ in range(recipe.epochs):
+        for rows in torch.randperm(70, generator=order).split(recipe.batch_size):
+            # Dropout is drawn in memory order, so the reference keeps images channels-last as training does.
+            pixels = IMAGES.pixels[rows].contiguous(memory_format=torch.channels_last)
+            z, y = net(pixels), IMAGES.labels[rows]
+            if temperature == 0:
+                loss = F.cross_entropy(z, y)
+            else:
+                soft = F.cross_entropy(z / temperature, torch.softmax(source[rows] / temperature, dim=1))
+                weight = alpha * (temperature**2 if t_squared else 1)
+                loss = weight * soft + (1 - alpha) * F.cross_entropy(z, y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return net
+
+
+@pytest.mark.parametrize("recipe", [MLP, MLP.replace(architecture=parse_architecture("mlp(hidden=5)")), CNN], ids=str)
+@pytest.mark.parametrize(("alpha", "t_squared"), [(1.0, True), (0.3, False)])
+@pytest.mark.parametrize("own_order", [False, True])
+def test_a_fleet_equals_single_trainings_schedule_included(recipe, alpha, t_squared, own_order):
+    groups = [Group(seed, (0.0, 1.0, 4.0), SOURCE[seed], own_order) for seed in (0, 1)]
+    fleet = run(recipe, groups, DistillationLoss(alpha, t_squared))
+    assert [(one.seed, one.temperature) for one in fleet] == [(s, t) for s in (0, 1) for t in (0.0, 1.0, 4.0)]
+    for one in fleet:
+        alone = plain_loop(recipe, one.seed, one.temperature, SOURCE[one.seed], alpha, t_squared, own_order)
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(one.state[name], value, rtol=2e-4, atol=2e-5, msg=f"{one.temperature} {name}")
+
+
+def test_dropout_in_a_dense_fleet_is_each_members_own():
+    recipe = MLP.replace(architecture=parse_architecture("mlp(hidden=6,depth=2,dropout=0.4)"))
+    fleet = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])])
+    for one in fleet:
+        alone = plain_loop(recipe, 0, one.temperature, SOURCE[0], 1.0, True)
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(one.state[name], value, rtol=2e-4, atol=2e-5)
+
+
+def test_a_group_is_the_same_whichever_groups_ride_along():
+    alone = run(MLP, [Group(1, (1.0, 4.0), SOURCE[1])])
+    together = run(MLP, [Group(seed, (1.0, 4.0), SOURCE[seed]) for seed in (0, 1)])[2:]
+    for one, other in zip(alone, together, strict=True):
+        for name, value in one.state.items():
+            torch.testing.assert_close(other.state[name], value, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone(recipe):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = run(recipe, [Group(0, (0.0, 3.0), SOURCE[0])])
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)
+    second = run(recipe, [Group(0, (0.0, 3.0), SOURCE[0])])
+    assert [digest_of(one.state) for one in first] == [digest_of(one.state) for one in second]
+
+
+def test_members_differ_in_their_initialisation():
+    recipe = MLP.replace(epochs=1, learning_rate=1e-12)
+    members = run(recipe, [Group(seed, (0.0, 1.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
+    assert len({digest_of(one.state) for one in members}) == 6
+    weights = torch.stack([one.state["net.1.weight"] for one in members]).flatten(1)
+    assert (torch.corrcoef(weights) - torch.eye(6)).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_batch_order_is_shared_within_a_seed_unless_it_is_own_and_never_across_seeds(own):
+    """Members that start alike and see the same batches stay alike; a rate of zero difference shows the order."""
+    recipe = MLP.replace(epochs=1, batch_size=70 // 2)
+    one_batch_losses = {
+        (one.seed, one.temperature): one.train_loss[0]
+        for one in run(recipe, [Group(seed, (0.0,), None, own) for seed in (0, 1)])
+    }
+    assert len(set(one_batch_losses.values())) == 2
+
+
+def test_hard_labels_ignore_the_source_and_alpha():
+    without = run(MLP, [Group(0, (0.0,))])
+    with_source = run(MLP, [Group(0, (0.0,), SOURCE[0])], DistillationLoss(alpha=0.5))
+    assert digest_of(without[0].state) == digest_of(with_source[0].state)
+
+
+def test_the_history_has_every_epoch_and_training_learns():
+    recipe = MLP.replace(epochs=30)
+    (one,) = run(recipe, [Group(0, (0.0,))])
+    assert len(one.train_loss) == len(one.val_accuracy) == 30
+    assert one.train_loss[-1] < 0.5 * one.train_loss[0]
+    assert one.val_accuracy[-1] > 0.9
+    net = build(recipe.architecture, (1, 6, 6), CLASSES, *STATISTICS)
+    net.load_state_dict(one.state)
+    measured = (compute_logits([net.eval()], VALIDATION.pixels)[0].argmax(1) == VALIDATION.labels).float().mean()
+    assert one.val_accuracy[-1] == pytest.approx(measured.item())
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_a_loss_that_stops_being_finite_names_the_member(recipe):
+    broken = SOURCE[1].clone()
+    broken[3] = math.nan
+    groups = [Group(0, (1.0, 2.0), SOURCE[0]), Group(1, (0.0, 2.0), broken)]
+    with pytest.raises(DivergenceError, match=r"student T=2 seed=1: .* epoch 1; lower learning_rate"):
+        run(recipe, groups)
+
+
+def test_convolutional_members_come_one_by_one_so_that_each_can_be_kept():
+    broken = SOURCE[1].clone()
+    broken[:] = math.inf
+    arriving = train(
+        "student",
+        CNN,
+        [Group(0, (1.0,), SOURCE[0]), Group(1, (1.0,), broken)],
+        IMAGES,
+        VALIDATION,
+        CLASSES,
+        STATISTICS,
+        DistillationLoss(),
+    )
+    assert next(arriving).seed == 0
+    with pytest.raises(DivergenceError):
+        next(arriving)
+
+
+def test_progress_counts_every_image_of_every_member():
+    told = []
+    list(
+        train(
+            "student",
+            MLP,
+            [Group(0, (1.0, 2.0), SOURCE[0])],
+            IMAGES,
+            VALIDATION,
+            CLASSES,
+            STATISTICS,
+            DistillationLoss(),
+            progress=lambda done, total: told.append((done, total)),
+        )
+    )
+    assert told[-1] == (2 * 70 * 3, 2 * 70 * 3)
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_kept_outputs_carry_no_dropout_and_no_trace_of_training(recipe):
+    """What a source gives is computed in ``eval()``: the same each time, and it leaves the source unchanged."""
+    architecture = parse_architecture(str(recipe.architecture).replace("dropout=0)", "dropout=0.5)"))
+    net = build(architecture, (1, 6, 6), CLASSES, *STATISTICS, generator("init", 1))
+    for part in (p for p in net.modules() if hasattr(p, "stream")):
+        assert part.rate > 0
+        part.stream = generator("dropout", 1)
+    before = digest_of(net.state_dict())
+    net.train()
+    kept = compute_logits([net], IMAGES.pixels)
+    assert not kept.requires_grad
+    assert torch.equal(kept, compute_logits([net], IMAGES.pixels))
+    torch.testing.assert_close(kept[0], net.eval()(IMAGES.pixels), rtol=1e-5, atol=1e-5)
+    net.train()
+    assert not torch.allclose(kept[0], net(IMAGES.pixels), atol=1e-3)
+    assert digest_of(net.state_dict()) == before

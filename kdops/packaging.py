@@ -9,8 +9,12 @@ neither train nor move to another device.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +48,12 @@ class Packager:
         self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
         self._template = Path(self._keep.name) / "model"
         classes = len(metadata["class_names"])
+        with _quiet():
+            self._save_template(net, image_shape, classes, metadata)
+        self._program = torch.export.load(self._template / EXPORTED)
+        self._description = yaml.safe_load((self._template / "MLmodel").read_text())
+
+    def _save_template(self, net, image_shape, classes, metadata) -> None:
         # Two images: a batch of one would be built into the exported program as its only size.
         example = np.zeros((2, *image_shape), dtype=np.uint8)
         mlflow.pytorch.save_model(
@@ -58,8 +68,6 @@ class Packager:
             pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "torch")],
             metadata=metadata,
         )
-        self._program = torch.export.load(self._template / EXPORTED)
-        self._description = yaml.safe_load((self._template / "MLmodel").read_text())
 
     def write(self, folder: Path, state: dict[str, Tensor], *, model_id: str, run_id: str, location: str) -> None:
         """Write one model's folder.
@@ -75,7 +83,8 @@ class Packager:
         with torch.no_grad():
             for name, value in state.items():
                 self._program.state_dict[name].copy_(value)
-        torch.export.save(self._program, folder / EXPORTED)
+        with _quiet():
+            torch.export.save(self._program, folder / EXPORTED)
         save_file(state, folder / WEIGHTS)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         described = {
@@ -87,6 +96,20 @@ class Packager:
             "run_id": run_id,
         }
         (folder / "MLmodel").write_text(yaml.safe_dump(described, sort_keys=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep out two remarks that say nothing to the user: that pip has no version here, that weights are views."""
+    logger = logging.getLogger("mlflow.utils.environment")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

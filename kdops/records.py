@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -54,9 +54,15 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Models of one role over temperatures and replicates."""
+    """Models of one role over temperatures and replicates.
+
+    Attributes:
+        records: the models.
+        hops: how many distillations lie between the first source and these models: 0 for a teacher.
+    """
 
     records: tuple[ModelRecord, ...]
+    hops: int = 0
 
     def of_seed(self, seed: int) -> tuple[ModelRecord, ...]:
         """Give the models of one replicate."""
@@ -74,11 +80,11 @@ class Sweep:
 
     def hard(self) -> Sweep:
         """Give the models trained on hard labels."""
-        return Sweep(tuple(record for record in self.records if record.temperature == 0))
+        return replace(self, records=tuple(record for record in self.records if record.temperature == 0))
 
     def soft(self) -> Sweep:
         """Give the models trained at a temperature."""
-        return Sweep(tuple(record for record in self.records if record.temperature > 0))
+        return replace(self, records=tuple(record for record in self.records if record.temperature > 0))
 
     def table(self, metric: str = "test_accuracy") -> np.ndarray:
         """Give a metric as ``[replicates, temperatures]``, both ascending, hard labels included.
@@ -112,12 +118,12 @@ def best(models: Sweep, by: str = "validation") -> Sweep:
         models: a sweep.
         by: ``validation``, or ``test`` to mimic the paper.
     """
-    return Sweep(tuple(min(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
+    return replace(models, records=tuple(min(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
 
 
 def worst(models: Sweep, by: str = "validation") -> Sweep:
     """Give the worst model of each replicate, by the same order as :func:`best`."""
-    return Sweep(tuple(max(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
+    return replace(models, records=tuple(max(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
 
 
 def _badness(by: str):

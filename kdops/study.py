@@ -31,7 +31,7 @@ from kdops.progress import Reporter
 from kdops.records import LABELS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import Split, check_split, make_split
-from kdops.tracking import Outcome, Tracker
+from kdops.tracking import Outcome, Tracker, known_models
 from kdops.training import Group, Images, Trained, train
 from kdops.verdicts import Verdict
 
@@ -98,11 +98,10 @@ class Study:
         self.started = time.perf_counter()
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
         self._statistics = pixel_statistics(self._pixels(seen))
-        self._labels = torch.from_numpy(np.ascontiguousarray(data.labels))
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._outputs: dict[tuple[str, str], Tensor] = {}
         self.tracker = None if settings.dry_run else Tracker(entry_point, data, split)
-        self._known = {} if settings.fresh or self.tracker is None else self.tracker.known()
+        self._known = {} if settings.fresh else known_models(data, split)
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -112,7 +111,7 @@ class Study:
     def train(self, role: str) -> Sweep:
         """Train a role on the teacher's images and hard labels, once for each replicate."""
         none = dict.fromkeys(self.settings.replicates())
-        return self._sweep(role, none, (HARD,), self.split.teacher, "teacher images")
+        return self._sweep(role, none, (HARD,), self.split.teacher, "teacher images", 0)
 
     def distill(self, sources: Sweep, role: str, temperatures: Sequence[float]) -> Sweep:
         """Distil each replicate's source into a role at every temperature.
@@ -125,10 +124,10 @@ class Study:
         by_seed = {record.seed: record for record in sources.records}
         if len(by_seed) != len(sources.records):
             raise ValueError("distill takes one source for each replicate; choose with best() first")
-        # The first hop starts at a model that learned from labels, the next at a distilled one.
-        hop = sources.records[0].chain.count(">")
-        images = self.split.hop(min(hop, len(self.split.transfers) - 1))
-        return self._sweep(role, by_seed, tuple(temperatures), images, f"hop {hop}")
+        hop = sources.hops
+        # Every hop has the same images unless each is to have fresh ones; then the part's name tells them apart.
+        part = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
+        return self._sweep(role, by_seed, tuple(temperatures), self.split.hop(hop), part, hop + 1)
 
     def best(self, models: Sweep) -> Sweep:
         """Choose the best model of each replicate, on validation unless the settings say test."""
@@ -194,6 +193,7 @@ class Study:
         temperatures: tuple[float, ...],
         images: np.ndarray,
         part: str,
+        hops: int,
     ) -> Sweep:
         """Give the models of a role: those that are there, and those that are trained now."""
         jobs = [
@@ -211,7 +211,7 @@ class Study:
         found = [there[job.fingerprint] for job in jobs]
         self.models += [record for record in found if record not in self.models]
         self.reporter.say(_told(role, found, part))
-        return Sweep(tuple(found))
+        return Sweep(tuple(found), hops)
 
     def _train_missing(
         self,
@@ -280,8 +280,8 @@ class Study:
                 yield job, stored
 
     def _metrics(self, one: Trained, val: Tensor, test: Tensor, source: ModelRecord | None) -> dict[str, float]:
-        on_val = measure(val, self._labels[self.split.validation])
-        on_test = measure(test, self._labels[self.split.test])
+        on_val = measure(val, self._labels(self.split.validation))
+        on_test = measure(test, self._labels(self.split.test))
         metrics = {
             "val_accuracy": on_val["accuracy"],
             "val_nll": on_val["nll"],
@@ -384,10 +384,13 @@ class Study:
         return net.eval()
 
     def _images(self, rows: np.ndarray) -> Images:
-        return Images(self._pixels(rows), self._labels[rows])
+        return Images(self._pixels(rows), self._labels(rows))
+
+    def _labels(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.array(self.data.labels[rows]))
 
     def _pixels(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.data.images[rows]))
+        return torch.from_numpy(np.array(self.data.images[rows]))
 
 
 def _fleets(missing: Sequence[_Job], there: Mapping[str, ModelRecord]) -> tuple[int, ...]:
@@ -427,4 +430,4 @@ def _told(role: str, found: Sequence[ModelRecord], part: str) -> str:
     accuracies = [record.metrics["test_accuracy"] for record in found if "test_accuracy" in record.metrics]
     score = f", test accuracy {min(accuracies):.4f} to {max(accuracies):.4f}" if accuracies else ""
     again = f", {reused} of them reused" if reused else ""
-    return f"{len(found)} {role} model{'s' if len(found) != 1 else ''} ({part}){again}{score}"
+    return f"{len(found)} {role} model{'s' if len(found) != 1 else ''} on the {part}{again}{score}"

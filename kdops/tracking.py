@@ -38,10 +38,10 @@ from kdops.process import ProcessName
 from kdops.records import LABELS, ModelRecord
 from kdops.registry import Registry
 from kdops.splits import Split
-from kdops.store import ensure_experiment, ensure_store
+from kdops.store import ensure_experiment, ensure_store, store_exists
 from kdops.training import Trained
 
-__all__ = ["Outcome", "Tracker"]
+__all__ = ["Outcome", "Tracker", "known_models"]
 
 PAGE = 1000
 DIGEST_CHARACTERS = 16
@@ -86,27 +86,6 @@ class Tracker:
         self._end_stale_runs()
         self._packagers: dict[str, Packager] = {}
         self._inputs = self._dataset_inputs()
-
-    def known(self) -> dict[str, ModelRecord]:
-        """Give every model of this data set and split that is finished and still registered, by fingerprint."""
-        where = (
-            f"tags.`kdops.split` = '{self.split.digest}' and tags.`kdops.dataset` = '{self.data.name}' "
-            "and attributes.status = 'FINISHED'"
-        )
-        registered = self.registry.uris()
-        found, token = {}, None
-        while True:
-            runs = self.client.search_runs(
-                [self.experiment], where, max_results=PAGE, page_token=token, order_by=["start_time DESC"]
-            )
-            for run in runs:
-                tags = run.data.tags
-                if tags.get("kdops.model") in registered:
-                    # Newest first: the latest of equals wins.
-                    found.setdefault(tags["kdops.fingerprint"], _record_of(run))
-            token = runs.token
-            if not token:
-                return found
 
     def commit(self, outcome: Outcome, net: Classifier) -> ModelRecord:
         """Log one trained model: its run, its metrics, its data and source, the model, and its version.
@@ -238,7 +217,7 @@ class Tracker:
             run = self.client.get_run(given)
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
             return given, run.info.experiment_id
-        experiment = ensure_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+        experiment = ensure_experiment(_experiment_name())
         run = self.client.create_run(experiment, run_name=self.entry_point, tags={**tags, **self._user()})
         return run.info.run_id, experiment
 
@@ -285,6 +264,48 @@ class Tracker:
 
     def _terminate_parent(self, status: str) -> None:
         self.client.set_terminated(self.parent, status)
+
+
+def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
+    """Give every finished and still registered model of a data set and split, by fingerprint.
+
+    It only reads: a store that is not there yet has no models and is not made.
+    """
+    uri = mlflow.get_tracking_uri()
+    if not store_exists(uri):
+        return {}
+    ensure_store(uri)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(_experiment_name())
+    if experiment is None:
+        return {}
+    where = (
+        f"tags.`kdops.split` = '{split.digest}' and tags.`kdops.dataset` = '{data.name}' "
+        "and attributes.status = 'FINISHED'"
+    )
+    registered = Registry(client, data, split).uris()
+    found, token = {}, None
+    while True:
+        runs = client.search_runs(
+            [experiment.experiment_id], where, max_results=PAGE, page_token=token, order_by=["start_time DESC"]
+        )
+        for run in runs:
+            tags = run.data.tags
+            if tags.get("kdops.model") in registered:
+                # Newest first: the latest of equals wins.
+                found.setdefault(tags["kdops.fingerprint"], _record_of(run))
+        token = runs.token
+        if not token:
+            return found
+
+
+def _experiment_name() -> str:
+    """Name the experiment: MLflow's own variable first, then the run that MLflow made for this process."""
+    given = os.environ.get("MLFLOW_RUN_ID")
+    if given:
+        client = MlflowClient()
+        return client.get_experiment(client.get_run(given).info.experiment_id).name
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def _record_of(run) -> ModelRecord:

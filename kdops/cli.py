@@ -133,19 +133,24 @@ def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         help_of = context.command_path if context else name
-        return _complain(name, f"{_advice(error)}; see {help_of} --help", error.exit_code)
+        return _complain(name, f"{_advice(error, arguments)}; see {help_of} --help", error.exit_code)
     return code or 0
 
 
-def _advice(error: typer.TyperException) -> str:
-    """Give Typer's message, and for an option spelled as the parameter its dashed spelling."""
-    message = error.format_message().rstrip(".")
+def _advice(error: typer.TyperException, arguments: Sequence[str] | None) -> str:
+    """Give Typer's message; for an unknown option its value and what there is instead."""
     option = getattr(error, "option_name", "")
-    known = {_dashed(p.name) for entry_point in ENTRY_POINTS.values() for p in entry_point.parameters()}
+    if not option or not error.format_message().startswith("No such option"):
+        return error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    known = [option.name for option in context.command.params] if context else []
     spelled = option.replace("_", "-")
-    if spelled != option and spelled in known:
+    if spelled != option and spelled in map(_dashed, known):
         return f"No such option: {option}; write {spelled}"
-    return message
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    after = given[given.index(option) + 1 : given.index(option) + 2] if option in given else []
+    value = f"={after[0]}" if after and not after[0].startswith("--") else ""
+    return f"{option.lstrip('-')}{value}: no such parameter; there are {', '.join(known)}"
 
 
 def _complain(name: str, message: str, code: int) -> int:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdops.records import Sweep
 from kdops.statistics import Interval, mean_interval
@@ -33,12 +35,14 @@ def summarise(what: str, sweep: Sweep) -> Row:
 def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Console | None = None) -> None:
     """Print the closing table, the verdict, and where to look next."""
     console = console or Console(highlight=False, soft_wrap=True)
-    table = Table(title="test accuracy, mean over temperatures and replicates", title_justify="left")
+    console.print("Test accuracy, mean over temperatures and replicates")
+    # Without a frame it fits into 80 columns; a line that wraps reads as two.
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("models")
     for heading in ("count", "mean", "95 % interval", "replicates"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.what, str(row.models), f"{row.accuracy.mean:.4f}", _bounds(row), str(row.accuracy.n))
+        table.add_row(Text(row.what), str(row.models), f"{row.accuracy.mean:.4f}", _bounds(row), str(row.accuracy.n))
     console.print(table)
     for sentence in sentences:
         console.print(sentence, markup=False)

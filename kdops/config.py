@@ -227,7 +227,10 @@ def _by_role(name: str, text: str, check) -> dict[str, object]:
         if role in values:
             raise UsageError(name, text, f"the role {role} is given twice")
         if value != "auto":
-            values[role] = check(name, value)
+            try:
+                values[role] = check(name, value)
+            except UsageError as error:
+                raise UsageError(name, text, f"the value of {role} {error.allowed}") from None
     return values
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,7 +15,8 @@ from kdops.statistics import mean_interval
 
 __all__ = ["Curve", "temperature_figure"]
 
-COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0")
+COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
+MARKERS = ("o", "s", "^", "D", "v")
 GREYS = ("#222222", "#777777", "#aaaaaa")
 
 
@@ -46,12 +48,13 @@ def temperature_figure(
     Returns:
         A figure, drawn by Agg; no display is needed.
     """
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     replicates = max((len(curve.accuracies) for curve in curves), default=0)
-    for colour, curve in zip(COLOURS, curves, strict=False):
-        _draw(axes, curve, colour)
+    shifts = _shifts(curves) if replicates > 1 else [0.0] * len(curves)
+    for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
+        _draw(axes, curve, shift, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
     for number, (label, values) in enumerate((baselines or {}).items()):
         mean = float(np.mean(values))
         style = ("--", ":", "-.")[number % 3]
@@ -60,14 +63,32 @@ def temperature_figure(
     axes.set_xlabel("temperature T (0: hard labels)" if _has_hard(curves) else "temperature T")
     axes.set_ylabel("test accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
+    drawn = _temperatures(curves)
+    if len(drawn) == 1:
+        axes.set_xlim(drawn[0] - 1, drawn[0] + 1)
+        axes.set_xticks(drawn)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     note = f"mean of {replicates} replicates, bars: 95 % interval" if replicates > 1 else "one replicate"
-    axes.legend(frameon=False, fontsize=8, title=note, title_fontsize=8, loc="best")
+    handles, labels = axes.get_legend_handles_labels()
+    # Curves before level lines, and beside the data: inside, it would lie on some bar.
+    order = sorted(range(len(handles)), key=lambda n: not isinstance(handles[n], ErrorbarContainer))
+    figure.legend(
+        [handles[n] for n in order],
+        [labels[n] for n in order],
+        frameon=False,
+        fontsize=8,
+        title=note,
+        title_fontsize=8,
+        alignment="left",
+        loc="outside lower center",
+        ncols=min(3, len(handles)),
+    )
     return figure
 
 
-def _draw(axes, curve: Curve, colour: str) -> None:
+def _draw(axes, curve: Curve, shift: float, colour: str, marker: str) -> None:
+    """Draw one curve; hard labels are not a temperature, so their point stands apart from the line."""
     temperatures = np.asarray(curve.temperatures, dtype=float)
     intervals = [mean_interval(column) for column in np.asarray(curve.accuracies).T]
     means = np.array([interval.mean for interval in intervals])
@@ -78,18 +99,35 @@ def _draw(axes, curve: Curve, colour: str) -> None:
         spread = np.abs(np.stack([means - low, high - means]))
     else:
         spread = None
-    axes.errorbar(
-        temperatures,
-        means,
-        yerr=spread,
-        color=colour,
-        marker="o",
-        markersize=3.5,
-        linewidth=1.4,
-        elinewidth=0.8,
-        capsize=2,
-        label=curve.label,
-    )
+    hard = temperatures == 0
+    for chosen, line, face in ((~hard, "-", colour), (hard, "none", "white")):
+        if chosen.any():
+            axes.errorbar(
+                temperatures[chosen] + shift,
+                means[chosen],
+                yerr=None if spread is None else spread[:, chosen],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                markerfacecolor=face,
+                linestyle=line,
+                linewidth=1.4,
+                elinewidth=0.8,
+                capsize=2,
+                label=curve.label if face == colour or hard.all() else None,
+            )
+
+
+def _shifts(curves: Sequence[Curve]) -> list[float]:
+    """Give each curve's step aside, so that bars at one temperature stand beside each other."""
+    drawn = _temperatures(curves)
+    gap = min(np.diff(drawn), default=1.0)
+    step = min(0.16, 0.5 / max(len(curves), 1)) * gap
+    return [step * (number - (len(curves) - 1) / 2) for number in range(len(curves))]
+
+
+def _temperatures(curves: Sequence[Curve]) -> list[float]:
+    return sorted({float(temperature) for curve in curves for temperature in curve.temperatures})
 
 
 def _has_hard(curves: Sequence[Curve]) -> bool:

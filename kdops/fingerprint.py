@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["code_digest", "fingerprint"]
+__all__ = ["code_digest", "digest_code", "fingerprint"]
 
 TRAINING_PARTS = ("fleet.py", "losses.py", "models.py", "randomness.py", "training.py")
 """The files whose code decides what a training gives. Changing one makes every model train again."""
@@ -20,10 +21,15 @@ TRAINING_PARTS = ("fleet.py", "losses.py", "models.py", "randomness.py", "traini
 
 @cache
 def code_digest() -> str:
-    """Give the SHA-256 of the training parts' code; comments, docstrings and layout do not count."""
+    """Give the digest of the training parts' code, see :func:`digest_code`."""
+    return digest_code((files("kdops") / name).read_text(encoding="utf-8") for name in TRAINING_PARTS)
+
+
+def digest_code(sources: Iterable[str]) -> str:
+    """Give the SHA-256 of Python code; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for name in TRAINING_PARTS:
-        tree = ast.parse((files("kdops") / name).read_text(encoding="utf-8"))
+    for source in sources:
+        tree = ast.parse(source)
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):

@@ -50,7 +50,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
     parameters = dict(given)
     if settings.data_root:
         parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
-    _check_data(settings.dataset, parameters.get("data_root", ""))
+    _check_data(settings, parameters.get("data_root", ""))
     _run_project(entry_point, parameters)
     return 0
 
@@ -67,21 +67,17 @@ def open_ui(host: str, port: str) -> None:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if re.match(r"https?:", uri):
         raise UsageError("MLFLOW_TRACKING_URI", uri, "is a server with a page of its own; open it in a browser")
-    from kdops.store import ensure_store
+    from kdops.experiment import EXPERIMENT
+    from kdops.store import ensure_experiment
 
-    ensure_store(uri)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        host,
-        "--port",
-        port,
-    ]
+    experiment = ensure_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+    # The page opens on language-model work unless its address says otherwise.
+    print(f"Runs: http://{host}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
+    arguments = ["--backend-store-uri", uri, "--host", host, "--port", port]
+    # For one person's browser one worker is quick to start and enough; MLflow's four, and its job runners
+    # for language-model evaluations, take a small machine a minute.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "ui", *arguments, "--workers", "1"]
     sys.stdout.flush()
     os.execv(sys.executable, command)
 
@@ -162,11 +158,13 @@ def _check_device(device: str) -> None:
         raise UsageError("device", device, "no CUDA device is available here; use auto or cpu")
 
 
-def _check_data(dataset: str, data_root: str) -> None:
-    """Load the data once: what is wrong with it is told now, and a download or decoding is kept."""
+def _check_data(settings: Settings, data_root: str) -> None:
+    """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept."""
     from kdops.data import load
+    from kdops.splits import make_split
 
-    load(dataset, data_root, progress=_tell_decoding)
+    data = load(settings.dataset, data_root, progress=_tell_decoding)
+    make_split(data, settings.transfer, settings.split_seed)
 
 
 def _tell_decoding(done: int, total: int) -> None:

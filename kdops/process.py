@@ -52,13 +52,19 @@ class ProcessName:
         other = ProcessName.parse(text)
         if other is None or other.host != self.host:
             return False
-        # A clock that is set shifts the boot time by a little, so only a clear difference is another boot.
+        # A clock that is set shifts the boot time by a little, so only a clear difference is another boot, and
+        # starts are compared from boot on.
         if abs(other.boot - self.boot) > 60:
             return True
         try:
-            return abs(_start(other.pid) - other.start) > 100
+            process = psutil.Process(other.pid)
+            # One that was killed stays listed as a zombie where nobody waits for it, as in a bare container.
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            age = round(process.create_time() * 100) - 100 * round(psutil.boot_time())
         except psutil.NoSuchProcess:
             return True
+        return abs(age - (other.start - 100 * other.boot)) > 100
 
 
 def _start(pid: int) -> int:

@@ -53,7 +53,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     "digits": {
         "teacher": _recipe("cnn(filters=32,layers=3,dropout=0.1/0.1/0.1)", 30, 64, 4e-3),
         "student": _recipe("mlp(hidden=8,depth=1)", 40, 64, 1e-2),
-        "middle": _recipe("mlp(hidden=8,depth=2)", 40, 64, 1e-2),
+        "middle": _recipe("mlp(hidden=16,depth=2)", 40, 64, 1e-2),
     },
     "gtsrb": {
         "teacher": _recipe("cnn(filters=128,layers=3,dropout=0.1/0.2/0.3)", 6, 128, 2e-3),

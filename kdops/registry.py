@@ -64,17 +64,28 @@ class Registry:
         """Set the alias ``champion`` on the role's best version of this split; give its URI.
 
         Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version. It is computed
-        from the versions each time, so that whoever writes last writes the same.
+        from the versions, and computed again once it is set: a version that another study registered in between
+        is seen by whoever set the alias last, so that racing writers end right.
         """
         name = registered_name(self.data.name, role)
-        ranked = sorted(
-            (v for v in self._versions(name) if self._group().items() <= v.tags.items()),
-            key=lambda v: (-float(v.tags["val_accuracy"]), float(v.tags["val_nll"]), int(v.version)),
-        )
-        if not ranked:
+        crowned = None
+        while (best := self._best(name)) is not None and best != crowned:
+            self.client.set_registered_model_alias(name, CHAMPION, best)
+            crowned = best
+        return None if crowned is None else f"models:/{name}/{crowned}"
+
+    def withdraw(self, run_id: str) -> None:
+        """Delete the versions of a run that ended before its model was whole."""
+        for version in self._search(f"run_id = '{run_id}'"):
+            self.client.delete_model_version(version.name, version.version)
+
+    def _best(self, name: str) -> str | None:
+        versions = [v for v in self._versions(name) if self._group().items() <= v.tags.items()]
+        if not versions:
             return None
-        self.client.set_registered_model_alias(name, CHAMPION, ranked[0].version)
-        return f"models:/{name}/{ranked[0].version}"
+        return min(
+            versions, key=lambda v: (-float(v.tags["val_accuracy"]), float(v.tags["val_nll"]), int(v.version))
+        ).version
 
     def uris(self) -> set[str]:
         """Give the URI of every version of this data set."""

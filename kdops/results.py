@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kdops import __version__
 from kdops.config import Settings
 from kdops.data import Data
 from kdops.records import ModelRecord
@@ -17,7 +18,7 @@ from kdops.splits import Split
 
 __all__ = ["results_table", "write_results"]
 
-PACKAGES = ("kdops", "mlflow", "numpy", "torch", "torchvision")
+PACKAGES = ("mlflow", "numpy", "torch", "torchvision")
 
 
 def results_table(models: Sequence[ModelRecord]) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def write_results(
             "validation": len(split.validation),
             "test": len(split.test),
         },
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"kdops": __version__, **{name: version(name) for name in PACKAGES}},
         "machine": {"python": platform.python_version(), "system": platform.platform(terse=True)},
     }
     (folder / "settings.json").write_text(json.dumps(described, indent=2) + "\n")

@@ -89,8 +89,7 @@ def make_split(data: Data, mode: str, seed: int, hops: int = 2) -> Split:
         hops: distillations in a row, at least 1.
 
     Raises:
-        UsageError: the mode is unknown.
-        KdopsError: a class has too few tracks (or images) to be in every part.
+        UsageError: the mode is unknown, or a class has too few tracks (or images) to be in every part.
     """
     if mode not in MODES:
         raise UsageError("transfer", mode or "(empty)", f"must be one of {', '.join(MODES)}")
@@ -178,7 +177,7 @@ def _deal(data: Data, names: list[str], seed: int) -> list[np.ndarray]:
         The sorted indices of validation, then of each part.
 
     Raises:
-        KdopsError: a class has too few tracks to be in every part.
+        UsageError: a class has too few tracks to be in every part.
     """
     random = np.random.default_rng(seed)
     usable = np.flatnonzero(~data.test)
@@ -203,9 +202,11 @@ def _refuse(data: Data, label: int, count: int, names: list[str]) -> None:
     lacking = ["validation", *names][min(count, len(names))]
     unit = "track" if data.has_tracks else "image"
     instead = ", or take transfer=shared" if len(names) > 1 else ""
-    raise KdopsError(
+    raise UsageError(
+        "dataset",
+        data.name,
         f"class {data.classes[label]!r} has {count} {unit}{'s' * (count != 1)} outside the test set, so the "
-        f"{lacking} part would lack it: add {unit}s of it or leave the class out{instead}"
+        f"{lacking} part would lack it: add {unit}s of it or leave the class out{instead}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -48,25 +49,31 @@ def ensure_store(tracking_uri: str) -> None:
         raise _unusable(tracking_uri, error) from error
 
 
+_OWN: set[str] = set()
+"""The databases that this process opened through :func:`ensure_store`."""
+
+
 def _commit_quickly(database: Path) -> None:
-    """Let the database append its commits to a log, and sync the log now and then rather than every commit.
+    """Let a database that is made here append its commits to a log, and sync that log only now and then.
 
     MLflow commits a dozen times for one logged model, and each commit waits for the disk several times: that is
     most of what tracking costs. With the log (the file's property from then on) a killed process loses nothing,
     readers no longer wait for writers, and after a power failure the last commits may be missing, never torn.
     """
-    with sqlite3.connect(database, timeout=_MIGRATION_SECONDS) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    if not database.exists():
+        with closing(sqlite3.connect(database, timeout=_MIGRATION_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    _OWN.add(str(database.resolve()))
     if not event.contains(Engine, "connect", _sync_now_and_then):
         event.listen(Engine, "connect", _sync_now_and_then)
 
 
 def _sync_now_and_then(connection: object, _: object) -> None:
-    # Only beside the log is NORMAL safe; a database that could not take to it keeps its full sync.
+    # Only beside the log is NORMAL safe; a database that others made without one keeps its full sync.
     if isinstance(connection, sqlite3.Connection):
+        files = {row[2] for row in connection.execute("PRAGMA database_list")}
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode == "wal":
+        if mode == "wal" and files & _OWN:
             connection.execute("PRAGMA synchronous=NORMAL")
 
 

@@ -31,7 +31,7 @@ from kdops.progress import Reporter
 from kdops.records import LABELS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import Split, check_split, make_split
-from kdops.tracking import Outcome, Tracker, known_models
+from kdops.tracking import Outcome, Tracker, Trainset, known_models
 from kdops.training import Group, Images, Trained, train
 from kdops.verdicts import Verdict
 
@@ -167,7 +167,7 @@ class Study:
             reused = [record.uri for record in self.models if record.reused]
             tags = {
                 "mlflow.note.content": note(answer.word if answer else title, table, sentences, self._setting()),
-                "kdops.reused": _fitted(reused),
+                **({"kdops.reused": _fitted(reused)} if reused else {}),
                 **({"kdops.verdict": answer.word} if answer else {}),
             }
             with TemporaryDirectory(prefix="kdops-") as folder:
@@ -227,6 +227,8 @@ class Study:
         stacked = recipe.architecture.family in STACKED
         seeds = _fleets(missing, there) if stacked else ()
         chosen = [job for job in jobs if job.seed in seeds] if stacked else missing
+        # Of the seeds to train those that are in this study; what was trained together is told on every run.
+        seeds = tuple(seed for seed in seeds if any(job.seed == seed for job in chosen))
         groups = [
             Group(
                 seed=seed,
@@ -253,12 +255,17 @@ class Study:
             )
             for batch in [list(trained)] if stacked else ([one] for one in trained):
                 batch = [one for one in batch if (one.seed, one.temperature) in wanted]
-                for job, record in self._commit(role, batch, wanted, seeds):
+                for job, record in self._commit(role, batch, wanted, seeds, Trainset(images, part)):
                     committed[job.fingerprint] = record
         return committed
 
     def _commit(
-        self, role: str, batch: list[Trained], wanted: dict[tuple[int, float], _Job], fleet: tuple[int, ...]
+        self,
+        role: str,
+        batch: list[Trained],
+        wanted: dict[tuple[int, float], _Job],
+        fleet: tuple[int, ...],
+        trainset: Trainset,
     ) -> Iterator[tuple[_Job, ModelRecord]]:
         """Evaluate trained models together and log each."""
         nets = [self._net(role, one.state) for one in batch]
@@ -273,7 +280,7 @@ class Study:
                     metrics=self._metrics(one, val[number], test[number], job.source),
                     fleet=fleet,
                 )
-                outcome = Outcome(record, one, job.fingerprint, job.source, finished)
+                outcome = Outcome(record, one, job.fingerprint, job.source, trainset, finished)
                 stored = self.tracker.commit(outcome, nets[number])
                 self._weights[stored.uri] = one.state
                 bar(number + 1, len(batch))
@@ -286,6 +293,7 @@ class Study:
             "val_accuracy": on_val["accuracy"],
             "val_nll": on_val["nll"],
             **{f"test_{name}": value for name, value in on_test.items()},
+            "train_loss": one.train_loss[-1],
             "train_seconds": one.seconds,
         }
         if source is not None:

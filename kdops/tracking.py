@@ -7,8 +7,10 @@ finished is whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -41,11 +44,21 @@ from kdops.splits import Split
 from kdops.store import ensure_experiment, ensure_store, store_exists
 from kdops.training import Trained
 
-__all__ = ["Outcome", "Tracker", "known_models"]
+__all__ = ["Outcome", "Tracker", "Trainset", "known_models"]
 
 PAGE = 1000
+_DRAWN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""A name such as ``bemused-mare-434``, which MLflow draws where the caller gives none."""
 DIGEST_CHARACTERS = 16
 """MLflow keeps at most 36 characters of a data set's digest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trainset:
+    """What a model was trained on: rows of the data set, and what they are."""
+
+    rows: np.ndarray
+    what: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ class Outcome:
         trained: its weights and its history.
         fingerprint: see :mod:`kdops.fingerprint`.
         source: the model distilled from, or None for labels.
+        trainset: what it was trained on.
         finished: when its training ended, in seconds since the epoch.
     """
 
@@ -64,6 +78,7 @@ class Outcome:
     trained: Trained
     fingerprint: str
     source: ModelRecord | None
+    trainset: Trainset
     finished: float
 
 
@@ -85,7 +100,9 @@ class Tracker:
         self.parent, self.experiment = self._parent()
         self._end_stale_runs()
         self._packagers: dict[str, Packager] = {}
-        self._inputs = self._dataset_inputs()
+        everything = np.unique(np.concatenate([split.teacher, *split.transfers]))
+        trainset = Trainset(everything, "teacher and transfer images")
+        self.client.log_inputs(self.parent, datasets=self._dataset_inputs(trainset))
 
     def commit(self, outcome: Outcome, net: Classifier) -> ModelRecord:
         """Log one trained model: its run, its metrics, its data and source, the model, and its version.
@@ -176,7 +193,7 @@ class Tracker:
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
         inputs = [LoggedModelInput(outcome.source.model_id)] if outcome.source else []
-        self.client.log_inputs(run_id, datasets=self._inputs, models=inputs)
+        self.client.log_inputs(run_id, datasets=self._dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id, weights=digest_of(trained.state))
         stored = replace(stored, uri=self.registry.register(stored, self.entry_point))
@@ -216,10 +233,15 @@ class Tracker:
         if given:
             run = self.client.get_run(given)
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
+            if _DRAWN_NAME.fullmatch(run.info.run_name or ""):
+                self.client.update_run(given, name=self._title())
             return given, run.info.experiment_id
         experiment = ensure_experiment(_experiment_name())
-        run = self.client.create_run(experiment, run_name=self.entry_point, tags={**tags, **self._user()})
+        run = self.client.create_run(experiment, run_name=self._title(), tags={**tags, **self._user()})
         return run.info.run_id, experiment
+
+    def _title(self) -> str:
+        return f"{self.entry_point} {self.data.name} {self.split.mode}"
 
     def _end_stale_runs(self) -> None:
         """End the runs that a process left RUNNING when it was killed; other live studies are left alone."""
@@ -232,12 +254,12 @@ class Tracker:
             if name and run.info.run_id != self.parent and own.knows_gone(name):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
-    def _dataset_inputs(self) -> list[DatasetInput]:
-        """Describe the parts of the split as MLflow data sets: where they come from, and their digest."""
+    def _dataset_inputs(self, trainset: Trainset) -> list[DatasetInput]:
+        """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest."""
         parts = {
-            "train": (*self.split.teacher.shape, "teacher and transfer images"),
-            "val": (*self.split.validation.shape, "validation images"),
-            "test": (*self.split.test.shape, "test images"),
+            "train": trainset,
+            "val": Trainset(self.split.validation, "validation images"),
+            "test": Trainset(self.split.test, "test images"),
         }
         source = json.dumps({"name": self.data.name, "digest": self.data.digest, "notes": self.data.notes})
         schema = json.dumps({"image": ["uint8", *self.data.shape], "classes": len(self.data.classes)})
@@ -245,15 +267,15 @@ class Tracker:
             DatasetInput(
                 Dataset(
                     name=f"{self.data.name}-{part}",
-                    digest=self.split.digest[:DIGEST_CHARACTERS],
+                    digest=_digest_of_rows(self.data, seen.rows),
                     source_type="kdops",
                     source=source,
                     schema=schema,
-                    profile=json.dumps({"images": int(count), "what": what}),
+                    profile=json.dumps({"images": len(seen.rows), "what": seen.what}),
                 ),
                 tags=[InputTag("mlflow.data.context", part)],
             )
-            for part, (count, what) in parts.items()
+            for part, seen in parts.items()
         ]
 
     def _user(self) -> dict[str, str]:
@@ -297,6 +319,13 @@ def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
         token = runs.token
         if not token:
             return found
+
+
+def _digest_of_rows(data: Data, rows: np.ndarray) -> str:
+    """Give the digest of some images of a data set, as long as MLflow keeps it."""
+    found = hashlib.sha256(f"{data.digest} {len(rows)}\n".encode())
+    found.update(rows.astype("<i8").tobytes())
+    return found.hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _experiment_name() -> str:

@@ -24,7 +24,7 @@ def main(settings: Settings) -> None:
                 summarise("teacher", teachers),
                 summarise("student, hard labels", students.hard()),
                 summarise("students, distilled", students.soft()),
-                summarise("students, best by validation", study.best(students)),
+                summarise(f"student, best by {settings.select_on}", study.best(students)),
             ],
             figures=lambda: {"figure-1-students.png": figure(settings, teachers, students)},
         )

@@ -33,9 +33,9 @@ def main(settings: Settings) -> None:
                 summarise("students, direct", direct.soft()),
                 summarise("middle, hard labels", middles.hard()),
                 summarise("middles, distilled", middles.soft()),
-                summarise("middle, best by validation", best),
+                summarise(f"middle, best by {settings.select_on}", best),
                 summarise("students via the best middle", via),
-                summarise("middle, worst by validation", worst),
+                summarise(f"middle, worst by {settings.select_on}", worst),
                 summarise("students via the worst middle", via_worst),
             ],
             figures=lambda: {

@@ -85,3 +85,10 @@ def test_no_address_and_no_absolute_path(name):
 
 def test_version_is_one():
     assert PYPROJECT["project"]["version"] == kdops.__version__
+
+
+def test_uv_resolves_the_tested_versions_of_what_is_named():
+    constraints = PYPROJECT["tool"]["uv"]["constraint-dependencies"]
+    named = {*DEPENDENCIES, *(Requirement(line).name for line in PYPROJECT["dependency-groups"]["dev"])}
+    assert {Requirement(line).name for line in constraints} == named
+    assert set(constraints) <= set(PINS)

@@ -1,0 +1,198 @@
+"""Stores of a test's own, and one finished study that many tests look at."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+FAST = {"temperatures": "1,4", "seeds": "2", "epochs": "teacher=2,student=3,middle=3"}
+"""Small settings on digits: chance level is enough where only the tracking is looked at."""
+
+
+@dataclass
+class Call:
+    """One call of ``kdops.training.train``: what was trained on what."""
+
+    role: str
+    members: list[tuple[int, float]]
+    pixels: object
+    labels: object
+
+
+@dataclass
+class Place:
+    """A folder with a sqlite store of its own; while it is entered, all of MLflow works in it."""
+
+    folder: Path
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "mlflow.db"
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.database}"
+
+    @property
+    def client(self):
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def enter(self, patch: pytest.MonkeyPatch) -> Place:
+        """Work here from now on, with nothing of the caller's MLflow and kdops settings."""
+        import matplotlib.font_manager  # noqa: F401 - it reads its own cache before the folder moves
+        import mlflow
+
+        import kdops.study
+
+        for name in [name for name in os.environ if name.startswith(("MLFLOW_", "KDOPS_"))]:
+            patch.delenv(name)
+        patch.setenv("MLFLOW_TRACKING_URI", self.uri)
+        patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
+        patch.chdir(self.folder)
+        assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == self.uri
+        patch.setattr(kdops.study, "train", self._counted(import_module("kdops.training").train))
+        return self
+
+    def settings(self, entry_point: str, **given: object):
+        """Give the settings of a study, small unless told otherwise."""
+        from kdops.config import Settings
+
+        return Settings.parse(entry_point, **{**FAST, **{name: str(value) for name, value in given.items()}})
+
+    def run(self, entry_point: str, **given: object):
+        """Run a study in this process and give its parent run."""
+        import_module(f"pipelines.{entry_point}").main(self.settings(entry_point, **given))
+        return self.studies()[0]
+
+    def plan(self, entry_point: str, **given: object) -> None:
+        """Print what a study would do."""
+        import_module(f"pipelines.{entry_point}").main(self.settings(entry_point, dry_run="true", **given))
+
+    def runs(self) -> list:
+        """Give every run, the latest first."""
+        client = self.client
+        experiment = client.get_experiment_by_name("kdops")
+        found, token = [], None
+        while experiment is not None:
+            page = client.search_runs(
+                [experiment.experiment_id], max_results=500, page_token=token, order_by=["start_time DESC"]
+            )
+            found += page
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def studies(self) -> list:
+        """Give the parent runs, the latest first."""
+        return [run for run in self.runs() if "mlflow.parentRunId" not in run.data.tags]
+
+    def children(self, parent=None) -> list:
+        """Give the child runs, of one study or of all."""
+        wanted = None if parent is None else parent.info.run_id
+        found = [run for run in self.runs() if "mlflow.parentRunId" in run.data.tags]
+        return [run for run in found if wanted in (None, run.data.tags["mlflow.parentRunId"])]
+
+    def weights(self) -> dict[tuple[str, str, str, str], str]:
+        """Give the digest of the weights of every model that finished, by what it is; the same digest if twice."""
+        found: dict[tuple[str, str, str, str], str] = {}
+        for run in self.children():
+            if run.info.status == "FINISHED":
+                params, tags = run.data.params, run.data.tags
+                source = tags["kdops.source"]
+                through = source if source == "labels" else self.weights_of(source)
+                key = (tags["kdops.chain"], through, params["temperature"], params["seed"])
+                assert found.setdefault(key, tags["kdops.weights"]) == tags["kdops.weights"], key
+        return found
+
+    def weights_of(self, uri: str) -> str:
+        """Give the digest of the weights of a registered model."""
+        name, version = uri.removeprefix("models:/").rsplit("/", 1)
+        run = self.client.get_model_version(name, version).run_id
+        return self.client.get_run(run).data.tags["kdops.weights"]
+
+    def trained(self) -> list[tuple[str, int, float]]:
+        """Give (role, seed, temperature) of all that was trained here."""
+        return [(call.role, *member) for call in self.calls for member in call.members]
+
+    def artifact(self, run, path: str) -> Path:
+        """Give the file of an artifact of a run."""
+        return Path(run.info.artifact_uri) / path
+
+    def _counted(self, train):
+        """Note what is trained and train it."""
+
+        def counted(role, recipe, groups, images, *others, **named):
+            members = [(group.seed, temperature) for group in groups for temperature in group.temperatures]
+            self.calls.append(Call(role, members, images.pixels, images.labels))
+            return train(role, recipe, groups, images, *others, **named)
+
+        return counted
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """Make a database with MLflow's tables once: its migrations take seconds."""
+    from kdops.store import ensure_store
+
+    folder = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        place = Place(folder).enter(patch)
+        ensure_store(place.uri)
+    return place.database
+
+
+@pytest.fixture(scope="session")
+def done(empty_database, tmp_path_factory) -> Place:
+    """A finished transitivity study of two replicates. Look at it and change nothing: ``fork`` gives a copy."""
+    place = Place(tmp_path_factory.mktemp("done"))
+    _copy(empty_database, place.database)
+    with pytest.MonkeyPatch.context() as patch:
+        place.enter(patch).run("transitivity")
+    return place
+
+
+@pytest.fixture
+def store(empty_database, tmp_path, monkeypatch) -> Iterator[Place]:
+    """An empty store."""
+    place = Place(tmp_path)
+    _copy(empty_database, place.database)
+    return place.enter(monkeypatch)
+
+
+@pytest.fixture
+def look(done, monkeypatch) -> Place:
+    """The finished study, entered; for what writes nothing."""
+    return done.enter(monkeypatch)
+
+
+@pytest.fixture
+def fork(done, tmp_path, monkeypatch) -> Place:
+    """A copy of the store of the finished study, which goes on by itself."""
+    place = Place(tmp_path)
+    _copy(done.database, place.database)
+    return place.enter(monkeypatch)
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch) -> Place:
+    """An empty folder whose store does not exist yet."""
+    return Place(tmp_path).enter(monkeypatch)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a database with what is still in its log."""
+    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+        old.backup(new)
+    old.close()
+    new.close()

@@ -1,0 +1,102 @@
+"""Settings: what is given, what is left to the data set, and what each entry point prefers."""
+
+import json
+
+import pytest
+
+from kdops.config import ENTRY_POINTS, PARAMETERS, EntryPoint, Settings, parse_temperatures
+from kdops.errors import UsageError
+from kdops.recipes import RECIPES, ROLES
+
+BY_ROLE = [("epochs", "7", 7), ("batch_size", "32", 32), ("learning_rate", "0.25", 0.25)]
+
+
+@pytest.mark.parametrize("dataset", RECIPES)
+def test_without_a_word_the_data_sets_recipes_hold(dataset):
+    assert Settings.parse(dataset=dataset).recipes == RECIPES[dataset]
+    assert set(RECIPES[dataset]) == set(ROLES)
+
+
+@pytest.mark.parametrize(("name", "text", "value"), BY_ROLE)
+@pytest.mark.parametrize("role", ROLES)
+def test_a_value_for_one_role_changes_that_role_alone(name, text, value, role):
+    recipes = Settings.parse(**{name: f"{role}={text}"}).recipes
+    for other in ROLES:
+        default = RECIPES["digits"][other]
+        assert recipes[other] == (default.replace(**{name: value}) if other == role else default)
+
+
+@pytest.mark.parametrize(("name", "text", "value"), BY_ROLE)
+def test_a_bare_value_holds_for_all_roles_and_auto_for_none(name, text, value):
+    assert {getattr(r, name) for r in Settings.parse(**{name: text}).recipes.values()} == {value}
+    assert Settings.parse(**{name: "auto"}).recipes == RECIPES["digits"]
+    mixed = Settings.parse(**{name: f" teacher = auto , student = {text} "}).recipes
+    assert getattr(mixed["teacher"], name) == getattr(RECIPES["digits"]["teacher"], name)
+    assert getattr(mixed["student"], name) == value
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_architecture_is_given_by_its_role(role):
+    recipes = Settings.parse(**{role: "mlp(hidden=3,depth=5)"}).recipes
+    assert str(recipes[role].architecture) == "mlp(hidden=3,depth=5,dropout=0)"
+    assert all(recipes[other] == RECIPES["digits"][other] for other in ROLES if other != role)
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_each_entry_point_has_its_own_defaults_and_a_given_value_wins(entry_point):
+    own = ENTRY_POINTS[entry_point].defaults
+    shared = {p.name: p.default for p in PARAMETERS}
+    assert set(own) <= set(shared)
+    settings = Settings.parse(entry_point)
+    assert settings.temperatures == parse_temperatures(own.get("temperatures", shared["temperatures"]))
+    assert Settings.parse(entry_point, temperatures="3").temperatures == (3.0,)
+    written_out = {p.name: p.default for p in ENTRY_POINTS[entry_point].parameters()}
+    assert Settings.parse("transitivity", **written_out) == settings
+
+
+def test_the_papers_ranges_are_the_defaults():
+    ranges = {name: Settings.parse(name).temperatures for name in ENTRY_POINTS}
+    assert ranges["students"] == tuple(range(1, 30))
+    assert ranges["transitivity"] == tuple(range(1, 21))
+
+
+def test_an_entry_points_default_may_differ_in_every_parameter():
+    point = EntryPoint("", {p.name: "x" for p in PARAMETERS})
+    assert [p.name for p in point.parameters()] == [p.name for p in PARAMETERS]
+    assert {p.default for p in point.parameters()} == {"x"}
+
+
+def test_settings_are_plain_json_that_reads_back():
+    settings = Settings.parse(
+        "students", dataset="gtsrb", temperatures="0.5,3", teacher="cnn(layers=1,dropout=0)", fresh="TRUE", seed="4"
+    )
+    plain = settings.as_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert set(plain) == set(Settings.__dataclass_fields__)
+    assert plain["temperatures"] == [0.5, 3.0]
+    assert plain["fresh"] is True
+    assert plain["recipes"]["teacher"]["architecture"] == "cnn(filters=128,layers=1,dropout=0)"
+    assert plain["recipes"]["student"] == RECIPES["gtsrb"]["student"].as_dict()
+
+
+def test_settings_differ_in_their_json_when_a_value_differs():
+    others = {"seed": "1", "margin": "0.01", "epochs": "student=3", "middle": "mlp(hidden=9)", "temperatures": "1-19"}
+    texts = {json.dumps(Settings.parse(**{name: value}).as_dict()) for name, value in others.items()}
+    assert len(texts | {json.dumps(Settings.parse().as_dict())}) == len(others) + 1
+
+
+def test_replicates_follow_the_first_seed():
+    assert Settings.parse(seed="5", seeds="3").replicates() == (5, 6, 7)
+
+
+def test_an_unknown_parameter_is_named_with_the_known_ones():
+    with pytest.raises(UsageError, match=r"epoch=3: no such parameter; .*epochs"):
+        Settings.parse(epoch="3")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("1-3", (1, 2, 3)), ("4,1,2-3,2", (1, 2, 3, 4)), ("0,2.5", (2.5,)), (" 7 , 1000 ", (7, 1000)), ("3-3", (3,))],
+)
+def test_temperatures_are_ascending_without_doubles_and_without_hard_labels(text, found):
+    assert parse_temperatures(text) == found

@@ -1,0 +1,94 @@
+"""Names of processes: whether the one that is named is surely gone."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from kdops.process import ProcessName
+
+CODE = "from kdops.process import ProcessName; import sys; print(ProcessName.own(), flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def other():
+    """Another process and the name that it gives itself."""
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", CODE], **pipe) as process:
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+def test_own_name_reads_back():
+    own = ProcessName.own()
+    assert own.pid == os.getpid()
+    assert ProcessName.parse(str(own)) == own
+    assert not own.knows_gone(str(own))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "host/1/2", "host/1/2/x", "host/1//3", "1.5/2/3/4.5"])
+def test_what_is_no_name_is_not_gone(text):
+    assert ProcessName.parse(text) is None
+    assert not ProcessName.own().knows_gone(text)
+
+
+def test_a_host_may_have_slashes():
+    name = ProcessName("a/b", 1, 2, 3)
+    assert ProcessName.parse(str(name)) == name
+
+
+def test_a_live_process_is_not_gone(other):
+    process, name = other
+    assert ProcessName.parse(name).pid == process.pid
+    assert not ProcessName.own().knows_gone(name)
+
+
+def test_a_process_that_ended_is_gone(other):
+    process, name = other
+    process.communicate("")
+    assert ProcessName.own().knows_gone(name)
+
+
+def test_a_killed_process_that_nobody_waited_for_is_gone(other):
+    process, name = other
+    process.kill()
+    _wait_for_zombie(process.pid)
+    assert ProcessName.own().knows_gone(name)
+
+
+def test_another_process_with_the_same_id_does_not_count(other):
+    named = ProcessName.parse(other[1])
+    earlier = replace(named, start=named.start - 1000)
+    assert ProcessName.own().knows_gone(str(earlier))
+
+
+def test_processes_of_an_earlier_boot_are_gone(other):
+    named = ProcessName.parse(other[1])
+    assert ProcessName.own().knows_gone(str(replace(named, boot=named.boot - 3600, start=named.start - 360_000)))
+
+
+@pytest.mark.parametrize("seconds", [-30, 30])
+def test_a_clock_that_was_set_kills_nobody(other, seconds):
+    # Linux counts both from the clock: setting it moves boot and start alike.
+    named = ProcessName.parse(other[1])
+    shifted = replace(named, boot=named.boot + seconds, start=named.start + 100 * seconds)
+    assert not ProcessName.own().knows_gone(str(shifted))
+
+
+def test_of_another_host_nothing_is_known(other):
+    process, name = other
+    process.communicate("")
+    assert not ProcessName.own().knows_gone(str(replace(ProcessName.parse(name), host="another-host")))
+
+
+def _wait_for_zombie(pid):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with open(f"/proc/{pid}/stat") as stat:
+            if stat.read().rpartition(")")[2].split()[0] == "Z":
+                return
+        time.sleep(0.02)
+    raise AssertionError("waited too long")

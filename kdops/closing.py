@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdops.config import Settings
+from kdops.data import Data
 from kdops.records import Sweep
+from kdops.splits import Split
 from kdops.statistics import Interval, mean_interval
 
-__all__ = ["Row", "note", "show", "summarise"]
+__all__ = ["Row", "note", "setting", "show", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,21 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
         f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_bounds(row)} | {row.accuracy.n} |" for row in rows
     ]
     return "\n".join([*lines, "", setting, "", "Every model is a child run and a row of `results.csv`."])
+
+
+def setting(settings: Settings, data: Data, split: Split) -> str:
+    """Say on what a study's numbers rest, and what its intervals do not cover."""
+    last = settings.seed + settings.seeds - 1
+    tracks = " Test images that show one sign are near-copies, so single images say less than their count." * (
+        data.has_tracks
+    )
+    return (
+        f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
+        f"validation {len(split.validation)}, test {len(split.test)} images; transfer={settings.transfer}, "
+        f"alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, chosen on {settings.select_on}; "
+        f"seeds {settings.seed} to {last}, split {split.digest[:12]}. "
+        f"Intervals are over replicates, on this one split and test set.{tracks}"
+    )
 
 
 def _bounds(row: Row) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdops.config import Settings
+from kdops.device import resolve_device
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
@@ -42,7 +43,8 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         KdopsError: the run failed, or was interrupted.
     """
     settings = Settings.parse(entry_point, **given)
-    _check_device(settings.device)
+    if settings.device == "cuda":
+        resolve_device(settings.device)
     if settings.dry_run:
         importlib.import_module(f"pipelines.{entry_point}").main(settings)
         return 0
@@ -67,10 +69,11 @@ def open_ui(host: str, port: str) -> None:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if re.match(r"https?:", uri):
         raise UsageError("MLFLOW_TRACKING_URI", uri, "is a server with a page of its own; open it in a browser")
-    from kdops.experiment import EXPERIMENT
-    from kdops.store import ensure_experiment
+    from kdops.experiment import experiment_name
+    from kdops.store import ensure_experiment, ensure_store
 
-    experiment = ensure_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+    ensure_store(uri)
+    experiment = ensure_experiment(experiment_name())
     # The page opens on language-model work unless its address says otherwise.
     print(f"Runs: http://{host}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
     arguments = ["--backend-store-uri", uri, "--host", host, "--port", port]
@@ -149,15 +152,6 @@ def end_with_parent(seconds: float = 1.0) -> None:
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
-def _check_device(device: str) -> None:
-    if device != "cuda":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UsageError("device", device, "no CUDA device is available here; use auto or cpu")
-
-
 def _check_data(settings: Settings, data_root: str) -> None:
     """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept."""
     from kdops.data import load
@@ -198,19 +192,18 @@ def _project_folder() -> Path:
     raise KdopsError(f"no MLproject of kdops beside {package}; is the installation complete?")
 
 
-def _experiment() -> dict[str, str]:
-    """Give MLflow's own choice of experiment where there is one, else the experiment ``kdops``.
+def _experiment() -> str:
+    """Name the experiment and make it where it is missing.
 
     It is made here, in the caller's folder: that is where MLflow then puts a local store's artifacts.
     """
-    from kdops.experiment import EXPERIMENT
-    from kdops.store import ensure_experiment
+    from kdops.experiment import experiment_name
+    from kdops.store import ensure_experiment, ensure_store
 
-    name, identity = (os.environ.get(f"MLFLOW_EXPERIMENT_{key}") for key in ("NAME", "ID"))
-    if name or not identity:
-        ensure_experiment(name or EXPERIMENT)
-        return {"experiment_name": name or EXPERIMENT}
-    return {"experiment_id": identity}
+    ensure_store(os.environ["MLFLOW_TRACKING_URI"])
+    name = experiment_name()
+    ensure_experiment(name)
+    return name
 
 
 def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
@@ -229,7 +222,7 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
                 parameters=parameters,
                 env_manager="local",
                 synchronous=True,
-                **_experiment(),
+                experiment_name=_experiment(),
             )
     except ExecutionException as error:
         raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None

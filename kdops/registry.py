@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -37,8 +38,8 @@ class Registry:
         self.client, self.data, self.split = client, data, split
         self._made: set[str] = set()
 
-    def register(self, record: ModelRecord, study: str) -> str:
-        """Register a stored model and give its URI, ``models:/<name>/<version>``."""
+    def register(self, record: ModelRecord, study: str, fingerprint: str) -> str:
+        """Register a stored model, link it to its version, and give its URI, ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
         self._make(name)
         version = self.client.create_model_version(
@@ -54,10 +55,14 @@ class Registry:
                 "chain": record.chain,
                 "architecture": record.params["architecture"],
                 "study": study,
+                "fingerprint": fingerprint,
                 **{name: repr(record.metrics[name]) for name in ("val_accuracy", "val_nll", "test_accuracy")},
                 **self._group(),
             },
         )
+        # MLflow's own register_model writes this tag; the model's page shows its versions from it.
+        link = json.dumps([{"name": name, "version": version.version}])
+        self.client.set_logged_model_tags(record.model_id, {"mlflow.modelVersions": link})
         return f"models:/{name}/{version.version}"
 
     def crown(self, role: str) -> str | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -29,26 +29,27 @@ from mlflow.entities import (
     Metric,
     Param,
     RunTag,
-    ViewType,
 )
 from torch import Tensor
 
 from kdops.data import Data
-from kdops.experiment import EXPERIMENT
+from kdops.experiment import experiment_name
 from kdops.models import Classifier, digest_of
 from kdops.packaging import Packager, read_weights
 from kdops.process import ProcessName
-from kdops.records import LABELS, ModelRecord
+from kdops.records import ModelRecord
 from kdops.registry import Registry
 from kdops.splits import Split
-from kdops.store import ensure_experiment, ensure_store, store_exists
+from kdops.stale import PROCESS, end_stale_runs
+from kdops.store import ensure_experiment, ensure_store
 from kdops.training import Trained
 
-__all__ = ["Outcome", "Tracker", "Trainset", "known_models"]
+__all__ = ["Outcome", "Tracker", "Trainset"]
 
-PAGE = 1000
-_DRAWN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-"""A name such as ``bemused-mare-434``, which MLflow draws where the caller gives none."""
+logger = logging.getLogger(__name__)
+
+TAG_CHARACTERS = 1000
+"""Of an error; MLflow keeps 8,000, and a page shows far fewer."""
 DIGEST_CHARACTERS = 16
 """MLflow keeps at most 36 characters of a data set's digest."""
 
@@ -96,9 +97,9 @@ class Tracker:
         self.client = MlflowClient()
         self.entry_point, self.data, self.split = entry_point, data, split
         self.registry = Registry(self.client, data, split)
-        self.started = time.time()
+        self._source = _source_tags()
         self.parent, self.experiment = self._parent()
-        self._end_stale_runs()
+        end_stale_runs(self.client, self.registry, self.experiment)
         self._packagers: dict[str, Packager] = {}
         everything = np.unique(np.concatenate([split.teacher, *split.transfers]))
         trainset = Trainset(everything, "teacher and transfer images")
@@ -131,15 +132,15 @@ class Tracker:
                 "kdops.fingerprint": outcome.fingerprint,
                 "kdops.weights": digest_of(trained.state),
                 "kdops.fleet": ",".join(map(str, record.fleet)),
-                "kdops.process": str(ProcessName.own()),
-                **self._user(),
+                PROCESS: str(ProcessName.own()),
+                **self._source,
             },
         )
         run_id = run.info.run_id
         try:
             return self._commit(outcome, net, run_id, ended)
         except BaseException:
-            self.client.set_terminated(run_id, "FAILED")
+            self._abandon(run_id)
             raise
 
     def load_weights(self, record: ModelRecord) -> dict[str, Tensor]:
@@ -164,14 +165,29 @@ class Tracker:
             metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
-        self._terminate_parent("FINISHED")
+        self.client.set_terminated(self.parent, "FINISHED")
 
     def fail(self, reason: str, status: str = "FAILED") -> None:
-        """End the study without a verdict; what it finished stays."""
-        self.client.set_tag(self.parent, "kdops.error", reason)
-        self._terminate_parent(status)
+        """End the study without a verdict; what it finished stays.
+
+        Nothing is raised: where the store itself is what failed, its first error must stay the one that is told.
+        """
+        try:
+            self.client.set_tag(self.parent, "kdops.error", reason[:TAG_CHARACTERS])
+            self.client.set_terminated(self.parent, status)
+        except Exception as error:
+            logger.warning("the run %s could not be ended as %s: %s", self.parent, status, error)
+
+    def _abandon(self, run_id: str) -> None:
+        """End a model's run that is not whole, and withdraw the version that it may have registered."""
+        try:
+            self.client.set_terminated(run_id, "FAILED")
+            self.registry.withdraw(run_id)
+        except Exception as error:
+            logger.warning("the run %s could not be ended: %s", run_id, error)
 
     def _commit(self, outcome: Outcome, net: Classifier, run_id: str, ended: int) -> ModelRecord:
+        """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
         record, trained = outcome.record, outcome.trained
         params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
         model = self.client.create_logged_model(
@@ -196,22 +212,13 @@ class Tracker:
         self.client.log_inputs(run_id, datasets=self._dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id, weights=digest_of(trained.state))
-        stored = replace(stored, uri=self.registry.register(stored, self.entry_point))
-        history = {"train_loss": trained.train_loss, "val_accuracy": trained.val_accuracy}
-        metrics = [
-            Metric(name, value, ended, epoch)
-            for name, values in history.items()
-            for epoch, value in enumerate(values[:-1] if name in record.metrics else values, start=1)
-        ]
-        # The last epoch is the model that is kept, so its validation accuracy is the final one.
-        last = len(trained.train_loss)
-        metrics += [Metric(name, value, ended, last, model_id=model.model_id) for name, value in record.metrics.items()]
         self.client.log_batch(
             run_id,
-            metrics=metrics,
+            metrics=_metrics(record, trained, model.model_id, ended),
             params=[Param(name, str(value)) for name, value in params.items()],
-            tags=[RunTag("kdops.model", stored.uri)],
         )
+        stored = replace(stored, uri=self.registry.register(stored, self.entry_point, outcome.fingerprint))
+        self.client.set_tag(run_id, "kdops.model", stored.uri)
         self.client.set_terminated(run_id, "FINISHED", end_time=ended)
         return stored
 
@@ -227,32 +234,21 @@ class Tracker:
             "kdops.study": self.entry_point,
             "kdops.dataset": self.data.name,
             "kdops.split": self.split.digest,
-            "kdops.process": str(ProcessName.own()),
+            PROCESS: str(ProcessName.own()),
         }
         given = os.environ.get("MLFLOW_RUN_ID")
         if given:
             run = self.client.get_run(given)
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
-            if _DRAWN_NAME.fullmatch(run.info.run_name or ""):
+            if _was_drawn(run.info.run_name or ""):
                 self.client.update_run(given, name=self._title())
             return given, run.info.experiment_id
-        experiment = ensure_experiment(_experiment_name())
-        run = self.client.create_run(experiment, run_name=self._title(), tags={**tags, **self._user()})
+        experiment = ensure_experiment(experiment_name())
+        run = self.client.create_run(experiment, run_name=self._title(), tags={**tags, **self._source})
         return run.info.run_id, experiment
 
     def _title(self) -> str:
         return f"{self.entry_point} {self.data.name} {self.split.mode}"
-
-    def _end_stale_runs(self) -> None:
-        """End the runs that a process left RUNNING when it was killed; other live studies are left alone."""
-        own = ProcessName.own()
-        running = self.client.search_runs(
-            [self.experiment], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, max_results=PAGE
-        )
-        for run in running:
-            name = run.data.tags.get("kdops.process")
-            if name and run.info.run_id != self.parent and own.knows_gone(name):
-                self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _dataset_inputs(self, trainset: Trainset) -> list[DatasetInput]:
         """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest."""
@@ -278,47 +274,38 @@ class Tracker:
             for part, seen in parts.items()
         ]
 
-    def _user(self) -> dict[str, str]:
-        from mlflow.tracking.context.registry import resolve_tags
 
-        # Source, user and commit, as MLflow's own start_run would have them.
-        return {name: value for name, value in resolve_tags().items() if name.startswith("mlflow.")}
+def _metrics(record: ModelRecord, trained: Trained, model_id: str, ended: int) -> list[Metric]:
+    """Give every epoch's metrics at the time the epoch ended, and the final ones, which join the model too.
 
-    def _terminate_parent(self, status: str) -> None:
-        self.client.set_terminated(self.parent, status)
-
-
-def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
-    """Give every finished and still registered model of a data set and split, by fingerprint.
-
-    It only reads: a store that is not there yet has no models and is not made.
+    The last epoch is the model that is kept, so its training loss and validation accuracy are the final ones.
     """
-    uri = mlflow.get_tracking_uri()
-    if not store_exists(uri):
-        return {}
-    ensure_store(uri)
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name(_experiment_name())
-    if experiment is None:
-        return {}
-    where = (
-        f"tags.`kdops.split` = '{split.digest}' and tags.`kdops.dataset` = '{data.name}' "
-        "and attributes.status = 'FINISHED'"
-    )
-    registered = Registry(client, data, split).uris()
-    found, token = {}, None
-    while True:
-        runs = client.search_runs(
-            [experiment.experiment_id], where, max_results=PAGE, page_token=token, order_by=["start_time DESC"]
-        )
-        for run in runs:
-            tags = run.data.tags
-            if tags.get("kdops.model") in registered:
-                # Newest first: the latest of equals wins.
-                found.setdefault(tags["kdops.fingerprint"], _record_of(run))
-        token = runs.token
-        if not token:
-            return found
+    epochs = len(trained.train_loss)
+    history = {"train_loss": trained.train_loss, "val_accuracy": trained.val_accuracy}
+    told = [
+        Metric(name, value, ended - int(1000 * trained.seconds * (epochs - epoch) / epochs), epoch)
+        for name, values in history.items()
+        for epoch, value in enumerate(values, start=1)
+        if epoch < epochs
+    ]
+    return told + [Metric(name, value, ended, epochs, model_id=model_id) for name, value in record.metrics.items()]
+
+
+def _source_tags() -> dict[str, str]:
+    """Give user, source and commit as MLflow's own ``start_run`` would have them."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {name: value for name, value in resolve_tags().items() if name.startswith("mlflow.")}
+
+
+def _was_drawn(name: str) -> bool:
+    """Say whether MLflow drew a run's name, such as ``bemused-mare-434``, since the caller gave none."""
+    from mlflow.utils import name_utils
+
+    predicate, _, rest = name.partition("-")
+    noun, _, number = rest.partition("-")
+    words = (getattr(name_utils, f"_GENERATOR_{kind}", ()) for kind in ("PREDICATES", "NOUNS"))
+    return number.isdigit() and all(word in known for word, known in zip((predicate, noun), words, strict=True))
 
 
 def _digest_of_rows(data: Data, rows: np.ndarray) -> str:
@@ -326,32 +313,3 @@ def _digest_of_rows(data: Data, rows: np.ndarray) -> str:
     found = hashlib.sha256(f"{data.digest} {len(rows)}\n".encode())
     found.update(rows.astype("<i8").tobytes())
     return found.hexdigest()[:DIGEST_CHARACTERS]
-
-
-def _experiment_name() -> str:
-    """Name the experiment: MLflow's own variable first, then the run that MLflow made for this process."""
-    given = os.environ.get("MLFLOW_RUN_ID")
-    if given:
-        client = MlflowClient()
-        return client.get_experiment(client.get_run(given).info.experiment_id).name
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-
-
-def _record_of(run) -> ModelRecord:
-    """Rebuild a record from a finished run."""
-    tags, outputs = run.data.tags, run.outputs.model_outputs if run.outputs else []
-    return ModelRecord(
-        role=tags["kdops.role"],
-        seed=int(run.data.params["seed"]),
-        temperature=float(run.data.params["temperature"]),
-        chain=tags["kdops.chain"],
-        source=tags.get("kdops.source", LABELS),
-        uri=tags["kdops.model"],
-        run_id=run.info.run_id,
-        model_id=outputs[0].model_id if outputs else "",
-        weights=tags["kdops.weights"],
-        metrics=dict(run.data.metrics),
-        params={k: v for k, v in run.data.params.items() if k not in ("seed", "temperature")},
-        fleet=tuple(int(seed) for seed in tags.get("kdops.fleet", "").split(",") if seed),
-        reused=True,
-    )

@@ -51,7 +51,7 @@ class Place:
         import matplotlib.font_manager  # noqa: F401 - it reads its own cache before the folder moves
         import mlflow
 
-        import kdops.study
+        import kdops.bench
 
         for name in [name for name in os.environ if name.startswith(("MLFLOW_", "KDOPS_"))]:
             patch.delenv(name)
@@ -60,7 +60,7 @@ class Place:
         patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
         patch.chdir(self.folder)
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == self.uri
-        patch.setattr(kdops.study, "train", self._counted(import_module("kdops.training").train))
+        patch.setattr(kdops.bench, "train", self._counted(import_module("kdops.training").train))
         return self
 
     def settings(self, entry_point: str, **given: object):

@@ -15,16 +15,17 @@ PACKAGE = ROOT / "kdops"
 
 # From the bottom up: a module may import its own layer and those above it in this list, never those below.
 LAYERS = (
-    ("__init__", "errors", "architectures", "recipes", "config", "process", "progress", "randomness"),
+    ("__init__", "errors", "architectures", "recipes", "config", "process", "progress", "randomness", "device"),
     ("cache", "data", "digits", "gtsrb", "splits"),
     ("models", "losses", "statistics", "verdicts"),
-    ("fleet", "train*", "evaluation", "ensembles", "fingerprint", "plan", "records"),
-    ("tracking", "registry", "store", "packaging", "experiment", "search", "figures", "study", "results", "closing"),
+    ("fleet", "train*", "evaluation", "ensembles", "fingerprint", "plan", "records", "units", "bench"),
+    ("tracking", "lookup", "stale", "registry", "store", "packaging", "experiment", "search"),
+    ("study", "figures", "results", "closing"),
     ("cli", "launch"),
 )
 # Who may import a library, wherever in the file the import stands.
 ALLOWED = {
-    "mlflow": {"tracking", "registry", "store", "packaging", "experiment", "launch"},
+    "mlflow": {"tracking", "registry", "store", "packaging", "experiment", "lookup", "stale", "launch"},
     "typer": {"cli"},
     "optuna": {"search"},
 }

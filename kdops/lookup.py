@@ -1,0 +1,69 @@
+"""What the store has already: finished models by fingerprint. It only reads."""
+
+from __future__ import annotations
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from kdops.data import Data
+from kdops.experiment import experiment_name
+from kdops.records import LABELS, ModelRecord
+from kdops.registry import Registry
+from kdops.splits import Split
+from kdops.store import store_exists
+
+__all__ = ["known_models"]
+
+PAGE = 1000
+
+
+def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
+    """Give every finished and still registered model of a data set and split, by fingerprint.
+
+    A store that is not there yet has no models, and is not made.
+    """
+    if not store_exists(mlflow.get_tracking_uri()):
+        return {}
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(experiment_name())
+    if experiment is None:
+        return {}
+    where = (
+        f"tags.`kdops.split` = '{split.digest}' and tags.`kdops.dataset` = '{data.name}' "
+        "and attributes.status = 'FINISHED'"
+    )
+    registered = Registry(client, data, split).uris()
+    found, token = {}, None
+    while True:
+        runs = client.search_runs(
+            [experiment.experiment_id], where, max_results=PAGE, page_token=token, order_by=["start_time DESC"]
+        )
+        for run in runs:
+            tags = run.data.tags
+            if tags.get("kdops.model") in registered:
+                # Newest first: the latest of equals wins.
+                found.setdefault(tags["kdops.fingerprint"], _record_of(run))
+        token = runs.token
+        if not token:
+            return found
+
+
+def _record_of(run: Run) -> ModelRecord:
+    """Rebuild a record from a finished run."""
+    tags, outputs = run.data.tags, run.outputs.model_outputs if run.outputs else []
+    return ModelRecord(
+        role=tags["kdops.role"],
+        seed=int(run.data.params["seed"]),
+        temperature=float(run.data.params["temperature"]),
+        chain=tags["kdops.chain"],
+        source=tags.get("kdops.source", LABELS),
+        uri=tags["kdops.model"],
+        run_id=run.info.run_id,
+        model_id=outputs[0].model_id if outputs else "",
+        weights=tags["kdops.weights"],
+        metrics=dict(run.data.metrics),
+        params={k: v for k, v in run.data.params.items() if k not in ("seed", "temperature")},
+        fleet=tuple(int(seed) for seed in tags.get("kdops.fleet", "").split(",") if seed),
+        reused=True,
+    )

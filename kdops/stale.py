@@ -1,0 +1,71 @@
+"""Runs that a killed process left RUNNING: found by the process that each run names, and ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from kdops.config import ENTRY_POINTS
+from kdops.experiment import is_project
+from kdops.process import ProcessName
+from kdops.registry import Registry
+
+__all__ = ["PROCESS", "end_stale_runs", "name_process"]
+
+PROCESS = "kdops.process"
+PAGE = 1000
+NAMELESS_SECONDS = 300.0
+"""A study names its process within seconds of its start. A run that MLflow made for one and that has no name after
+this long was killed before it could."""
+
+
+def name_process() -> None:
+    """Write this process on the run that MLflow made for it, so that its end can be told whatever happens."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        MlflowClient().set_tag(run_id, PROCESS, str(ProcessName.own()))
+
+
+def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) -> None:
+    """End as KILLED the runs whose process is surely gone, and withdraw what they registered.
+
+    Another live study is left alone, on this host or another; of a process on another host nothing is known.
+    """
+    for run in _running(client, experiment):
+        if _is_stale(run):
+            registry.withdraw(run.info.run_id)
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_stale(run: Run) -> bool:
+    name = run.data.tags.get(PROCESS)
+    if name:
+        return ProcessName.own().knows_gone(name)
+    return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
+
+
+def _is_ours(run: Run) -> bool:
+    """Say whether MLflow made a run for an entry point of this project."""
+    entry_point = run.data.tags.get("mlflow.project.entryPoint")
+    folder = run.data.tags.get("mlflow.source.name", "").partition("#")[0].removeprefix("file://")
+    return entry_point in {*ENTRY_POINTS, "main"} and is_project(Path(folder))
+
+
+def _running(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment],
+            "attributes.status = 'RUNNING'",
+            max_results=PAGE,
+            page_token=token,
+            order_by=["start_time ASC"],
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

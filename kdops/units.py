@@ -1,0 +1,142 @@
+"""The unit of work: one network to train, as a plain value that says all that decides its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kdops.config import HARD, Settings
+from kdops.data import Data
+from kdops.fingerprint import code_digest, fingerprint
+from kdops.records import LABELS, ModelRecord
+from kdops.splits import Split
+
+__all__ = ["Context", "Unit", "cut_off_with", "units_of"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One network to train.
+
+    Attributes:
+        record: the model as it will be logged: without metrics, not yet stored.
+        source: the model to distil from; None for labels.
+        fingerprint: the digest of all that decides its weights.
+    """
+
+    record: ModelRecord
+    source: ModelRecord | None
+    fingerprint: str
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """Its seed and temperature, which tell it from the others of its sweep."""
+        return self.record.seed, self.record.temperature
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What all units of a study share: settings, data, split, and where they are trained."""
+
+    settings: Settings
+    data: Data
+    split: Split
+    device: str
+
+
+def units_of(
+    role: str,
+    sources: Mapping[int, ModelRecord | None],
+    temperatures: Sequence[float],
+    part: str,
+    together: bool,
+    context: Context,
+) -> list[Unit]:
+    """Give the units of a sweep, seed by seed.
+
+    Args:
+        role: what is trained.
+        sources: each replicate's source by seed; None to learn from labels.
+        temperatures: one unit each and seed; 0 for hard labels.
+        part: the name of the images they are trained on.
+        together: whether a replicate's units are trained as one fleet, which then decides their last bits.
+        context: what the study's units share.
+    """
+    fleet = list(temperatures) if together else None
+    return [
+        _unit(role, seed, temperature, source if temperature != HARD else None, part, fleet, context)
+        for seed, source in sources.items()
+        for temperature in temperatures
+    ]
+
+
+def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord]) -> set[int]:
+    """Give the seeds whose fleets are to be trained in one pass.
+
+    A fleet's last bits depend on all that is trained in its pass. So where a pass was cut off after some of its
+    models were stored, it is trained again whole, and only what is missing is stored: the result is that of a
+    pass that was never cut off. Seeds that another study finished are left out.
+    """
+    seeds = {unit.record.seed for unit in missing}
+    return seeds.union(*(record.fleet for record in there if seeds & set(record.fleet)))
+
+
+def _unit(
+    role: str,
+    seed: int,
+    temperature: float,
+    source: ModelRecord | None,
+    part: str,
+    fleet: list[float] | None,
+    context: Context,
+) -> Unit:
+    settings, recipe = context.settings, context.settings.recipes[role]
+    # On hard labels neither the source nor the soft term reaches the weights.
+    soft = {"source": source.weights, "alpha": settings.alpha, "t_squared": settings.t_squared} if source else {}
+    digest = fingerprint(
+        role=role,
+        seed=seed,
+        temperature=temperature,
+        recipe=recipe.as_dict(),
+        split=context.split.digest,
+        part=part,
+        order=settings.order,
+        soft=soft,
+        fleet=fleet,
+        code=code_digest(),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        device=context.device,
+    )
+    return Unit(_planned(role, seed, temperature, source, context), source, digest)
+
+
+def _planned(role: str, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
+    settings, recipe = context.settings, context.settings.recipes[role]
+    shape, classes = context.data.shape, len(context.data.classes)
+    return ModelRecord(
+        role=role,
+        seed=seed,
+        temperature=temperature,
+        chain=f"{source.chain}>{role}" if source else role,
+        source=source.uri if source else LABELS,
+        uri="",
+        params={
+            "dataset": context.data.name,
+            "architecture": str(recipe.architecture),
+            "parameters": str(recipe.architecture.parameters(shape, classes)),
+            "flops": str(recipe.architecture.flops(shape, classes)),
+            # The weight that the soft term really had: none on hard labels.
+            "alpha": f"{settings.alpha if source else 0:g}",
+            "t_squared": str(settings.t_squared).lower(),
+            "epochs": str(recipe.epochs),
+            "batch_size": str(recipe.batch_size),
+            "learning_rate": f"{recipe.learning_rate:g}",
+            "weight_decay": f"{recipe.weight_decay:g}",
+            "order": settings.order,
+            "transfer": settings.transfer,
+            "split_seed": str(settings.split_seed),
+        },
+    )

@@ -78,5 +78,6 @@ def setting(settings: Settings, data: Data, split: Split) -> str:
 
 
 def _bounds(row: Row) -> str:
-    low, high = row.accuracy.low, row.accuracy.high
+    # An accuracy lies in [0, 1]; of few replicates Student's interval may reach beyond.
+    low, high = np.clip([row.accuracy.low, row.accuracy.high], 0.0, 1.0)
     return f"{low:.4f} to {high:.4f}" if np.isfinite(low) else "needs 2 replicates"

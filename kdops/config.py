@@ -170,7 +170,7 @@ def parse_temperatures(text: str) -> tuple[float, ...]:
     Raises:
         UsageError: for anything else, for a range that runs backwards, and where none is above zero.
     """
-    allowed = "a list such as 1-20 or 1,2,4-8, each above 0 and at most 1000 (0 means hard labels)"
+    allowed = "must be a list such as 1-20 or 1,2.5,4-8, above 0 and at most 1000 (0 means hard labels)"
     found: set[float] = set()
     for part in text.split(","):
         part = part.strip()
@@ -179,7 +179,7 @@ def parse_temperatures(text: str) -> tuple[float, ...]:
             if low > high:
                 raise UsageError("temperatures", text, f"the range {part} runs backwards; write {high}-{low}")
             found.update(float(t) for t in range(low, high + 1))
-        elif re.fullmatch(r"\d{1,4}(\.\d{1,6})?", part):
+        elif re.fullmatch(r"\d{1,4}(\.\d{1,2})?", part):
             found.add(float(part))
         else:
             raise UsageError("temperatures", text or "(empty)", allowed)

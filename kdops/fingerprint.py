@@ -15,8 +15,8 @@ from importlib.resources import files
 
 __all__ = ["code_digest", "digest_code", "fingerprint"]
 
-TRAINING_PARTS = ("fleet.py", "losses.py", "models.py", "randomness.py", "training.py")
-"""The files whose code decides what a training gives. Changing one makes every model train again."""
+TRAINING_PARTS = ("bench.py", "evaluation.py", "fleet.py", "losses.py", "models.py", "randomness.py", "training.py")
+"""The files whose code decides a model's weights and metrics. Changing one makes every model train again."""
 
 
 @cache

@@ -30,6 +30,9 @@ class DenseFleet:
     Args:
         groups: for each group its networks, all of the same architecture; they are copied, not changed.
         device: where the stacked tensors lie.
+
+    Raises:
+        ValueError: the networks normalise their images differently, so they cannot share a batch.
     """
 
     def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
@@ -38,6 +41,8 @@ class DenseFleet:
         linears = [[part for part in net.net if isinstance(part, nn.Linear)] for net in members]
         self.dropouts = [[part for part in net.net if isinstance(part, Dropout)] for net in members]
         self.hidden = linears[0][0].out_features
+        if not all(torch.equal(net.mean, members[0].mean) and torch.equal(net.std, members[0].std) for net in members):
+            raise ValueError("the networks of a fleet must share the mean and deviation of their images")
         self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
         self.training = True
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from kdops.config import Settings
+from kdops.progress import duration
 
 __all__ = ["Plan", "Step"]
 
@@ -61,7 +62,7 @@ class Plan:
             disk += step.missing * (8 * architecture.parameters(self.shape, self.classes) + MODEL_BYTES)
         models, missing = (sum(getattr(step, name) for step in self.steps) for name in ("models", "missing"))
         lines.append(
-            f"{models} models, {missing} to train: about {_duration(seconds)} on this machine, "
+            f"{models} models, {missing} to train: about {duration(seconds)} on this machine, "
             f"{disk / 1e6:.0f} MB of disk"
         )
         return lines
@@ -89,9 +90,3 @@ def _matrix_speed(device: str) -> float:
         (a @ a).sum().item()
         best = min(best, time.perf_counter() - started)
     return 2 * side**3 / best
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "duration"]
 
 LINE_SECONDS = 15.0
 """Plain lines come at most this often, so that a log stays readable."""
@@ -55,4 +55,11 @@ class _Lines:
             return
         self.told = now
         left = (now - self.started) * (total - done) / max(done, 1)
-        self.say(f"{self.label}: {100 * done / total:.0f} %, about {left:.0f} s left")
+        self.say(f"{self.label}: {100 * done / total:.0f} %, about {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes, as a person would."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ import torch
 __all__ = ["generator"]
 
 
-def generator(*words: object, device: str = "cpu") -> torch.Generator:
+def generator(*words: object, device: torch.device | str = "cpu") -> torch.Generator:
     """Give a generator seeded by ``words``, for example ``generator("order", 3)``.
 
     Hashing the words keeps streams apart that a sum of seeds would make collide.

@@ -131,6 +131,6 @@ def _badness(by: str):
 
     def key(record: ModelRecord) -> Sequence[float]:
         accuracy = record.metrics.get(f"{prefix}_accuracy", 0.0)
-        return (-accuracy, record.metrics.get(f"{prefix}_nll", 0.0), record.temperature)
+        return (-accuracy, record.metrics.get(f"{prefix}_nll", math.inf), record.temperature)
 
     return key

@@ -110,7 +110,9 @@ def train(
     """
     groups = [alone for group in groups for alone in (_apart(group) if group.own_order else [group])]
     shape = tuple(images.pixels.shape[1:])
-    nets = [[_fresh(role, recipe, g.seed, t, shape, classes, statistics) for t in g.temperatures] for g in groups]
+    nets = [
+        [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
+    ]
     images, validation = images.to(device), validation.to(device)
     passes: list[tuple[list[Group], Callable[[], DenseFleet | SingleNet]]]
     if can_stack(nets[0][0]):
@@ -168,12 +170,12 @@ def _apart(group: Group) -> list[Group]:
     return [replace(group, temperatures=(temperature,)) for temperature in group.temperatures]
 
 
-def _fresh(role, recipe, seed, temperature, shape, classes, statistics) -> Classifier:
-    """Build one member; its dropout draws from a stream of its own."""
+def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) -> Classifier:
+    """Build one member; its dropout draws from a stream of its own, on the device where its values lie."""
     words = (role, seed, f"{temperature:g}")
     net = build(recipe.architecture, shape, classes, *statistics, generator("init", *words))
     for number, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
-        part.stream = generator("dropout", *words, number)
+        part.stream = generator("dropout", *words, number, device=device)
     return net
 
 

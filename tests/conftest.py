@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -138,6 +139,18 @@ class Place:
             return train(role, recipe, groups, images, *others, **named)
 
         return counted
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _old_objects_are_left_alone() -> Iterator[None]:
+    """Keep what is loaded out of garbage collection.
+
+    statsmodels collects garbage at every adjustment of p-values, and beside torch and MLflow each collection takes
+    a tenth of a second: minutes over the thousands of examples that hypothesis makes.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

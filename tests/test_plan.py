@@ -6,7 +6,8 @@ import pytest
 
 from kdops.architectures import parse_architecture
 from kdops.config import Settings
-from kdops.plan import MODEL_BYTES, Plan, Step, _duration
+from kdops.plan import MODEL_BYTES, Plan, Step
+from kdops.progress import duration
 
 SHAPE, CLASSES = (1, 8, 8), 10
 SETTINGS = Settings.parse(teacher="cnn(filters=64)", student="mlp(hidden=5000)")
@@ -66,4 +67,4 @@ def test_time_grows_with_what_is_to_be_trained():
     [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (360_000, "100.0 h")],
 )
 def test_durations_are_told_in_fitting_units(seconds, text):
-    assert _duration(seconds) == text
+    assert duration(seconds) == text

@@ -121,6 +121,24 @@ def test_other_splits_transfers_and_data_do_not_compete(store):
         assert _champion(store) == str(number)
 
 
+def test_a_better_version_that_arrives_while_the_alias_is_set_is_not_passed_over(store, monkeypatch):
+    registry = _registry(store)
+    _register(store, registry, 0.5, 1.0)
+    real, seen = registry.client.set_registered_model_alias, []
+
+    def set_alias(name, alias, version):
+        if not seen:
+            # Another study registers a better one after this one has looked, and crowns it first.
+            _register(store, registry, 0.9, 1.0)
+            real(name, alias, "2")
+        seen.append(version)
+        real(name, alias, version)
+
+    monkeypatch.setattr(registry.client, "set_registered_model_alias", set_alias)
+    assert registry.crown("student") == "models:/kdops-digits-student/2"
+    assert ([str(version) for version in seen], _champion(store)) == (["1", "2"], "2")
+
+
 def test_nobody_is_crowned_where_there_is_nobody(store):
     registry = _registry(store)
     assert registry.crown("student") is None

@@ -235,6 +235,23 @@ def test_an_interrupted_study_goes_on_where_it_stopped(store, done, interrupted,
     assert {run.info.status for run in store.runs()} == {"FINISHED", "FAILED", "KILLED"}
 
 
+@pytest.mark.parametrize("step", ["log_model_artifacts", "log_batch", "set_logged_model_tags", "set_terminated"])
+def test_a_model_that_fails_at_any_step_of_its_logging_leaves_no_version(store, monkeypatch, step):
+    _fail_once(monkeypatch, step, 1)
+    with pytest.raises(OSError, match="no room left"):
+        store.run("teacher", seeds=1)
+    assert not store.client.search_model_versions("name = 'kdops-digits-teacher'")
+    (parent,) = store.studies()
+    assert parent.info.status == "FAILED"
+    assert {run.info.status for run in store.runs()} == {"FAILED"}
+
+    store.run("teacher", seeds=1)
+    (version,) = store.client.search_model_versions("name = 'kdops-digits-teacher'")
+    assert store.client.get_run(version.run_id).info.status == "FINISHED"
+    champion = store.client.get_model_version_by_alias("kdops-digits-teacher", "champion")
+    assert champion.version == version.version
+
+
 def test_fresh_images_for_each_hop(store):
     from kdops.study import open_study
 

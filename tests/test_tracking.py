@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +16,8 @@ from kdops import data as datasets
 from kdops.process import ProcessName
 from kdops.splits import make_split
 from kdops.verdicts import transitivity_verdict
+
+ROOT = Path(__file__).resolve().parent.parent
 
 TAGS = {
     "kdops.role",
@@ -259,6 +262,20 @@ def test_runs_of_a_process_that_is_gone_are_ended(fork, process):
     assert statuses() == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
     assert client.get_run(study).info.end_time >= 1000 * before - 1
     assert fork.calls == []
+
+
+@pytest.mark.parametrize(
+    ("age", "source", "status"),
+    [(3600, ROOT, "KILLED"), (10, ROOT, "RUNNING"), (3600, ROOT / "tests", "RUNNING")],
+    ids=["old", "young", "another project"],
+)
+def test_a_study_that_was_killed_before_it_named_its_process_is_ended(fork, age, source, status):
+    client = fork.client
+    tags = {"mlflow.project.entryPoint": "teacher", "mlflow.source.name": source.as_uri()}
+    experiment = client.get_experiment_by_name("kdops").experiment_id
+    run = client.create_run(experiment, start_time=int(1000 * (time.time() - age)), tags=tags)
+    fork.run("teacher")
+    assert client.get_run(run.info.run_id).info.status == status
 
 
 def _verdict(children):

@@ -61,6 +61,7 @@ def transitivity_verdict(
     *,
     middle: ArrayLike | None = None,
     via_worst: ArrayLike | None = None,
+    middle_temperatures: ArrayLike | None = None,
     select_on: str = "validation",
 ) -> Verdict:
     """Say whether distilling through a middle net gives the students that distilling directly gives.
@@ -87,14 +88,17 @@ def transitivity_verdict(
         margin: accuracy difference that counts as none, a fraction above zero.
         middle: [replicates], test accuracy of the best middle of each replicate.
         via_worst: [replicates, temperatures], of the students of the worst middle.
+        middle_temperatures: [replicates], what the best middle of each was trained at. One trained on hard labels
+            (0) holds nothing of the teacher, and the sentence says in how many replicates it was chosen.
         select_on: ``validation`` or ``test``, what the middles were chosen on; the sentence names ``test``.
 
     Returns:
         The verdict. Its statistics are, for each claim, ``<claim>_difference``, ``_low``, ``_high``,
         ``_p_equivalent``, ``_p_holm``, ``_p_different``, ``_p_different_holm``, ``_replicates``,
         ``_replicates_needed`` and ``_smallest_margin``, then ``transitivity_margin``,
-        ``transitivity_via_accuracy``, ``transitivity_direct_accuracy``, ``worst_middle_change`` (via the
-        worst middle minus via the best) and ``middle_accuracy``. What is unknown is left out.
+        ``transitivity_via_accuracy``, ``transitivity_direct_accuracy``, ``transitivity_hard_middles`` (how
+        many best middles were trained on hard labels), ``worst_middle_change`` (via the worst middle minus via
+        the best) and ``middle_accuracy``. What is unknown is left out.
 
     Raises:
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], a margin
@@ -120,6 +124,9 @@ def transitivity_verdict(
     word = _primary_word(primary)
     accuracies = f"{_percent(via)} on average via the best middle against {_percent(direct)} directly"
     sentence = _primary_sentence(word, primary, accuracies, via.shape[1], select_on)
+    hard = None if middle_temperatures is None else int((np.asarray(middle_temperatures) == 0).sum())
+    if hard:
+        sentence += " " + _hard_middles(hard, len(via))
     claims = [Claim("transitivity", word, sentence, primary)]
     for name in [name for name in results if name != "transitivity"]:
         said = _secondary_word(results[name], p_holm[name], p_different[name])
@@ -138,6 +145,8 @@ def transitivity_verdict(
         statistics["worst_middle_change"] = float((via_worst - via).mean())
     if middle is not None:
         statistics["middle_accuracy"] = float(middle.mean())
+    if hard is not None:
+        statistics["transitivity_hard_middles"] = float(hard)
     return Verdict(word, claims[0].sentence, statistics, tuple(claims))
 
 
@@ -185,6 +194,14 @@ def _primary_sentence(word: str, result: Equivalence, accuracies: str, temperatu
     if select_on == "test":
         sentence += " Selection used the test set, which flatters the chosen middle and its students."
     return sentence
+
+
+def _hard_middles(hard: int, replicates: int) -> str:
+    where = "the only replicate" if replicates == 1 else f"{hard} of {replicates} replicates"
+    return (
+        f"In {where} the best middle is the one trained on hard labels: nothing of the teacher passes through it, "
+        "so what is compared there is distilling from a net that learned from labels."
+    )
 
 
 def _secondary_sentence(name: str, word: str, result: Equivalence, claims: int) -> str:

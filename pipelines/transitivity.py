@@ -55,6 +55,7 @@ def verdict(settings: Settings, direct, via, via_worst, best):
         settings.margin,
         middle=best.accuracies(),
         via_worst=via_worst.table(),
+        middle_temperatures=[record.temperature for record in best.records],
         select_on=settings.select_on,
     )
 

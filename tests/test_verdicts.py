@@ -234,3 +234,13 @@ def test_refuses_what_does_not_fit():
     for margin in (0.0, -0.01, math.nan):
         with pytest.raises(ValueError, match="margin"):
             transitivity_verdict(via, direct, margin)
+
+
+def test_a_best_middle_that_learned_from_labels_is_told():
+    via, direct = np.full((3, 2), 0.9), np.full((3, 2), 0.9)
+    told = transitivity_verdict(via, direct, 0.02, middle_temperatures=[0.0, 4.0, 0.0])
+    assert "In 2 of 3 replicates the best middle is the one trained on hard labels" in told.sentence
+    assert told.statistics["transitivity_hard_middles"] == 2
+    silent = transitivity_verdict(via, direct, 0.02, middle_temperatures=[1.0, 4.0, 2.0])
+    assert "hard labels" not in silent.sentence
+    assert silent.word == told.word == "transitive"

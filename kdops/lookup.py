@@ -65,5 +65,6 @@ def _record_of(run: Run) -> ModelRecord:
         metrics=dict(run.data.metrics),
         params={k: v for k, v in run.data.params.items() if k not in ("seed", "temperature")},
         fleet=tuple(int(seed) for seed in tags.get("kdops.fleet", "").split(",") if seed),
+        fleet_digest=tags.get("kdops.fleet_digest", ""),
         reused=True,
     )

@@ -31,6 +31,7 @@ class ModelRecord:
         metrics: final metrics by name.
         params: logged parameters by name.
         fleet: the seeds whose fleets were trained in the same pass; empty for a model trained alone.
+        fleet_digest: the digest of all that was trained in that pass.
         reused: it was there before this study.
     """
 
@@ -46,6 +47,7 @@ class ModelRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     fleet: tuple[int, ...] = ()
+    fleet_digest: str = ""
     reused: bool = False
 
     def __str__(self) -> str:

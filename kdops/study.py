@@ -26,7 +26,7 @@ from kdops.results import write_results
 from kdops.splits import make_split
 from kdops.stale import name_process
 from kdops.tracking import Outcome, Tracker, Trainset
-from kdops.units import Context, Unit, cut_off_with, units_of
+from kdops.units import Context, Unit, cut_off_with, digest_of_pass, units_of
 from kdops.verdicts import Verdict
 
 __all__ = ["Study", "open_study"]
@@ -167,11 +167,14 @@ class Study:
         missing = [unit for unit in units if unit.fingerprint not in there]
         self.plan.add(role, len(trainset.rows), len(units), len(missing))
         if self.settings.dry_run:
-            there |= {unit.fingerprint: unit.record for unit in missing}
+            # Models to come have no weights yet; their fingerprint stands for them, so that sources stay apart.
+            there |= {unit.fingerprint: replace(unit.record, weights=unit.fingerprint) for unit in missing}
         elif missing:
-            seeds = cut_off_with(missing, list(there.values())) if together else set()
+            seeds = cut_off_with(missing, list(there.values()), units) if together else set()
             chosen = [unit for unit in units if unit in missing or unit.record.seed in seeds]
             there |= self._train(role, chosen, {unit.fingerprint for unit in missing}, trainset)
+        # A later sweep of this study may ask for the same models again, also where it trains afresh.
+        self._known |= there
         found = [there[unit.fingerprint] for unit in units]
         self.models |= {(record.uri, str(record)): record for record in found}
         self.reporter.say(_told(role, found, trainset.what))
@@ -180,22 +183,24 @@ class Study:
     def _train(self, role: str, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> dict[str, ModelRecord]:
         """Train units, and store those that are missing as soon as they are done."""
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
-        together = self.bench.trains_together(role)
-        fleet = tuple(sorted({unit.record.seed for unit in units})) if together else ()
+        told = {}
+        if self.bench.trains_together(role):
+            fleet = tuple(sorted({unit.record.seed for unit in units}))
+            told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
         stored = {}
         with self.reporter.bar(f"train {len(units)} x {role}") as bar:
             for batch in self.bench.train(role, units, trainset.rows, trainset.what, bar):
                 wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
-                for measured, record in self._store(role, wanted, fleet, trainset):
+                for measured, record in self._store(role, wanted, told, trainset):
                     stored[measured.unit.fingerprint] = record
         return stored
 
     def _store(
-        self, role: str, batch: Sequence[Measured], fleet: tuple[int, ...], trainset: Trainset
+        self, role: str, batch: Sequence[Measured], told: Mapping[str, object], trainset: Trainset
     ) -> Iterator[tuple[Measured, ModelRecord]]:
         with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
             for number, measured in enumerate(batch, start=1):
-                record = replace(measured.unit.record, metrics=measured.metrics, fleet=fleet)
+                record = replace(measured.unit.record, metrics=measured.metrics, **told)
                 unit, trained = measured.unit, measured.trained
                 outcome = Outcome(record, trained, unit.fingerprint, unit.source, trainset, measured.finished)
                 stored = self.tracker.commit(outcome, measured.net)

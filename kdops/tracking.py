@@ -132,6 +132,7 @@ class Tracker:
                 "kdops.fingerprint": outcome.fingerprint,
                 "kdops.weights": digest_of(trained.state),
                 "kdops.fleet": ",".join(map(str, record.fleet)),
+                "kdops.fleet_digest": record.fleet_digest,
                 PROCESS: str(ProcessName.own()),
                 **self._source,
             },

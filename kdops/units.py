@@ -13,7 +13,7 @@ from kdops.fingerprint import code_digest, fingerprint
 from kdops.records import LABELS, ModelRecord
 from kdops.splits import Split
 
-__all__ = ["Context", "Unit", "cut_off_with", "units_of"]
+__all__ = ["Context", "Unit", "cut_off_with", "digest_of_pass", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,28 @@ def units_of(
     ]
 
 
-def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord]) -> set[int]:
+def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord], units: Sequence[Unit]) -> set[int]:
     """Give the seeds whose fleets are to be trained in one pass.
 
     A fleet's last bits depend on all that is trained in its pass. So where a pass was cut off after some of its
     models were stored, it is trained again whole, and only what is missing is stored: the result is that of a
-    pass that was never cut off. Seeds that another study finished are left out.
+    pass that was never cut off. Seeds that another pass finished are left out.
+
+    Args:
+        missing: the units that are not stored.
+        there: the models of the sweep that are.
+        units: all units of the sweep.
     """
     seeds = {unit.record.seed for unit in missing}
-    return seeds.union(*(record.fleet for record in there if seeds & set(record.fleet)))
+    for fleet, digest in {(record.fleet, record.fleet_digest) for record in there}:
+        if seeds & set(fleet) and digest == digest_of_pass([unit for unit in units if unit.record.seed in fleet]):
+            seeds |= set(fleet)
+    return seeds
+
+
+def digest_of_pass(units: Sequence[Unit]) -> str:
+    """Give the digest of units that are trained together."""
+    return fingerprint(units=sorted(unit.fingerprint for unit in units))
 
 
 def _unit(

@@ -60,6 +60,7 @@ def transitivity_verdict(
     margin: float,
     *,
     middle: ArrayLike | None = None,
+    via_distilled: ArrayLike | None = None,
     via_worst: ArrayLike | None = None,
     middle_temperatures: ArrayLike | None = None,
     select_on: str = "validation",
@@ -72,6 +73,9 @@ def transitivity_verdict(
     - ``transitivity``, primary (section 4.3 of the paper): students via the best middle minus direct ones.
       Its 90 % interval alone decides the verdict, since it was named before the data were seen: inside the
       margin ``transitive``, wholly outside ``not transitive``, else ``inconclusive``.
+    - ``distilled_middle``, with ``via_distilled``: students via the best middle that was itself distilled minus
+      direct ones. The best middle of all may be one that learned from labels, and nothing of the teacher passes
+      through that.
     - ``worst_middle``, with ``via_worst``: students via the worst middle minus direct ones (the paper's
       condition "as long as the middle model is good enough").
     - ``middle``, with ``middle``: students via the middle minus the middle itself (the introduction's
@@ -87,6 +91,7 @@ def transitivity_verdict(
         direct: [replicates, temperatures], of the students of the teacher, at the same temperatures.
         margin: accuracy difference that counts as none, a fraction above zero.
         middle: [replicates], test accuracy of the best middle of each replicate.
+        via_distilled: [replicates, temperatures], of the students of the best distilled middle.
         via_worst: [replicates, temperatures], of the students of the worst middle.
         middle_temperatures: [replicates], what the best middle of each was trained at. One trained on hard labels
             (0) holds nothing of the teacher, and the sentence says in how many replicates it was chosen.
@@ -97,8 +102,8 @@ def transitivity_verdict(
         ``_p_equivalent``, ``_p_holm``, ``_p_different``, ``_p_different_holm``, ``_replicates``,
         ``_replicates_needed`` and ``_smallest_margin``, then ``transitivity_margin``,
         ``transitivity_via_accuracy``, ``transitivity_direct_accuracy``, ``transitivity_hard_middles`` (how
-        many best middles were trained on hard labels), ``worst_middle_change`` (via the worst middle minus via
-        the best) and ``middle_accuracy``. What is unknown is left out.
+        many best middles were trained on hard labels), ``distilled_middle_via_accuracy``, ``worst_middle_change``
+        (via the worst middle minus via the best) and ``middle_accuracy``. What is unknown is left out.
 
     Raises:
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], a margin
@@ -109,6 +114,9 @@ def transitivity_verdict(
     via = _accuracies("via", via, None)
     direct = _accuracies("direct", direct, via.shape)
     differences = {"transitivity": _means(via - direct)}
+    if via_distilled is not None:
+        via_distilled = _accuracies("via_distilled", via_distilled, via.shape)
+        differences["distilled_middle"] = _means(via_distilled - direct)
     if via_worst is not None:
         via_worst = _accuracies("via_worst", via_worst, via.shape)
         differences["worst_middle"] = _means(via_worst - direct)
@@ -141,6 +149,8 @@ def transitivity_verdict(
     statistics["transitivity_margin"] = primary.margin
     statistics["transitivity_via_accuracy"] = float(via.mean())
     statistics["transitivity_direct_accuracy"] = float(direct.mean())
+    if via_distilled is not None:
+        statistics["distilled_middle_via_accuracy"] = float(via_distilled.mean())
     if via_worst is not None:
         statistics["worst_middle_change"] = float((via_worst - via).mean())
     if middle is not None:
@@ -206,6 +216,7 @@ def _hard_middles(hard: int, replicates: int) -> str:
 
 def _secondary_sentence(name: str, word: str, result: Equivalence, claims: int) -> str:
     subject = {
+        "distilled_middle": "students via the best distilled middle against direct ones",
         "worst_middle": "students via the worst middle against direct ones",
         "middle": "students via the middle against the middle itself",
     }[name]

@@ -244,3 +244,16 @@ def test_a_best_middle_that_learned_from_labels_is_told():
     silent = transitivity_verdict(via, direct, 0.02, middle_temperatures=[1.0, 4.0, 2.0])
     assert "hard labels" not in silent.sentence
     assert silent.word == told.word == "transitive"
+
+
+def test_the_best_distilled_middle_is_a_claim_of_its_own():
+    rng = np.random.default_rng(0)
+    direct = 0.9 + 0.001 * rng.standard_normal((3, 4))
+    via, via_distilled = direct + 0.05, direct + 0.001
+    told = transitivity_verdict(via, direct, 0.02, via_distilled=via_distilled, middle_temperatures=[0.0] * 3)
+    assert told.word == "not transitive"
+    (claim,) = (claim for claim in told.claims if claim.name == "distilled_middle")
+    assert claim.word == "equal"
+    assert told.statistics["distilled_middle_difference"] == pytest.approx(0.001)
+    assert told.statistics["distilled_middle_via_accuracy"] == pytest.approx(via_distilled.mean())
+    assert told.statistics["distilled_middle_p_holm"] >= told.statistics["distilled_middle_p_equivalent"]

@@ -1,8 +1,4 @@
-"""Puts a bare ``mlflow run . -e NAME`` into the experiment ``kdops`` instead of *Default*.
-
-MLflow loads this in every process that imports it, wherever kdops is installed; so it imports nothing
-heavy, and it speaks up only inside the project's folder.
-"""
+"""Which experiment a study belongs to: ours, unless MLflow's own means name another."""
 
 from __future__ import annotations
 
@@ -10,9 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
-
-__all__ = ["EXPERIMENT", "KdopsExperimentProvider", "experiment_name", "is_project"]
+__all__ = ["EXPERIMENT", "experiment_name", "is_project"]
 
 EXPERIMENT = "kdops"
 
@@ -37,18 +31,3 @@ def experiment_name() -> str:
     if name or not identity:
         return name or EXPERIMENT
     return MlflowClient().get_experiment(identity).name
-
-
-class KdopsExperimentProvider(DefaultExperimentProvider):
-    """Names the experiment where nothing else does: no argument and no variable of MLflow's own."""
-
-    def in_context(self) -> bool:
-        """Say whether the current folder is the kdops project."""
-        return is_project(Path())
-
-    def get_experiment_id(self) -> str:
-        """Give the id of the experiment ``kdops``, creating it where it is missing."""
-        # Only here: MLflow is still half imported when it loads this module.
-        from kdops.store import ensure_experiment
-
-        return ensure_experiment(EXPERIMENT)

@@ -49,7 +49,8 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
     if settings.dry_run:
         yield Study(context, None, reporter)
         return
-    tracker = Tracker(entry_point, data, split)
+    seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
+    tracker = Tracker(entry_point, data, split, f"{entry_point} {data.name} {settings.transfer} {seeds}")
     try:
         yield Study(context, tracker, reporter)
     except KeyboardInterrupt:
@@ -177,7 +178,8 @@ class Study:
         self._known |= there
         found = [there[unit.fingerprint] for unit in units]
         self.models |= {(record.uri, str(record)): record for record in found}
-        self.reporter.say(_told(role, found, trainset.what))
+        if not self.settings.dry_run:
+            self.reporter.say(_told(role, found, sources))
         return Sweep(tuple(found), hops)
 
     def _train(self, role: str, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> dict[str, ModelRecord]:
@@ -219,9 +221,14 @@ def _fitted(uris: Sequence[str], limit: int = 7900) -> str:
     return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
 
 
-def _told(role: str, found: Sequence[ModelRecord], part: str) -> str:
+def _told(role: str, found: Sequence[ModelRecord], sources: Mapping[int, ModelRecord | None]) -> str:
+    """Say what a sweep gave, and what it was distilled from."""
+    models = f"{len(found)} {role} model{'s' if len(found) != 1 else ''}"
+    given = [source for source in sources.values() if source is not None]
+    if given:
+        levels = ", ".join(f"{source.temperature:g}" for source in given)
+        models += f" from the {given[0].role}" + ("" if given[0].role == "teacher" else f" (T = {levels})")
     reused = sum(record.reused for record in found)
-    accuracies = [record.metrics["test_accuracy"] for record in found if "test_accuracy" in record.metrics]
-    score = f", test accuracy {min(accuracies):.4f} to {max(accuracies):.4f}" if accuracies else ""
     again = f", {reused} of them reused" if reused else ""
-    return f"{len(found)} {role} model{'s' if len(found) != 1 else ''} on the {part}{again}{score}"
+    accuracies = {f"{record.metrics['test_accuracy']:.4f}" for record in found}
+    return f"{models}{again}, test accuracy {' to '.join(sorted({min(accuracies), max(accuracies)}))}"

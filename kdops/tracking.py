@@ -90,13 +90,15 @@ class Tracker:
         entry_point: the study's name, ``transitivity``.
         data: the data set.
         split: the split of it.
+        title: the name of the parent run, where the caller gives none.
     """
 
-    def __init__(self, entry_point: str, data: Data, split: Split):
+    def __init__(self, entry_point: str, data: Data, split: Split, title: str):
         ensure_store(mlflow.get_tracking_uri())
         self.client = MlflowClient()
         self.entry_point, self.data, self.split = entry_point, data, split
         self.registry = Registry(self.client, data, split)
+        self.title = title
         self._source = _source_tags()
         self.parent, self.experiment = self._parent()
         end_stale_runs(self.client, self.registry, self.experiment)
@@ -120,7 +122,7 @@ class Tracker:
         run = self.client.create_run(
             self.experiment,
             start_time=ended - int(trained.seconds * 1000),
-            run_name=f"{record.chain} T={record.temperature:g} seed={record.seed}",
+            run_name=_run_name(record, outcome.source),
             tags={
                 "mlflow.parentRunId": self.parent,
                 "kdops.role": record.role,
@@ -242,14 +244,11 @@ class Tracker:
             run = self.client.get_run(given)
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
             if _was_drawn(run.info.run_name or ""):
-                self.client.update_run(given, name=self._title())
+                self.client.update_run(given, name=self.title)
             return given, run.info.experiment_id
         experiment = ensure_experiment(experiment_name())
-        run = self.client.create_run(experiment, run_name=self._title(), tags={**tags, **self._source})
+        run = self.client.create_run(experiment, run_name=self.title, tags={**tags, **self._source})
         return run.info.run_id, experiment
-
-    def _title(self) -> str:
-        return f"{self.entry_point} {self.data.name} {self.split.mode}"
 
     def _dataset_inputs(self, trainset: Trainset) -> list[DatasetInput]:
         """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest."""
@@ -274,6 +273,12 @@ class Tracker:
             )
             for part, seen in parts.items()
         ]
+
+
+def _run_name(record: ModelRecord, source: ModelRecord | None) -> str:
+    """Name a model's run; a source that is one of several is told by its temperature."""
+    through = f" from {source.role} T={source.temperature:g}" if source and source.role != "teacher" else ""
+    return f"{record.chain} T={record.temperature:g} seed={record.seed}{through}"
 
 
 def _metrics(record: ModelRecord, trained: Trained, model_id: str, ended: int) -> list[Metric]:

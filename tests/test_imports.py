@@ -19,13 +19,13 @@ LAYERS = (
     ("cache", "data", "digits", "gtsrb", "splits"),
     ("models", "losses", "statistics", "verdicts"),
     ("fleet", "train*", "evaluation", "ensembles", "fingerprint", "plan", "records", "units", "bench"),
-    ("tracking", "lookup", "stale", "registry", "store", "packaging", "experiment", "search"),
+    ("tracking", "lookup", "stale", "registry", "store", "packaging", "experiment", "provider", "search"),
     ("study", "figures", "results", "closing"),
     ("cli", "launch"),
 )
 # Who may import a library, wherever in the file the import stands.
 ALLOWED = {
-    "mlflow": {"tracking", "registry", "store", "packaging", "experiment", "lookup", "stale", "launch"},
+    "mlflow": {"tracking", "registry", "store", "packaging", "experiment", "provider", "lookup", "stale", "launch"},
     "typer": {"cli"},
     "optuna": {"search"},
 }

@@ -24,7 +24,7 @@ def main(settings: Settings) -> None:
         middles = study.distill(teachers, "middle", [HARD, *temperatures])
         best, distilled, worst = study.best(middles), study.best(middles.soft()), study.worst(middles)
         via = study.distill(best, "student", temperatures)
-        via_distilled = study.distill(distilled, "student", temperatures)
+        via_distilled = None if distilled == best else study.distill(distilled, "student", temperatures)
         via_worst = study.distill(worst, "student", temperatures)
         study.conclude(
             "transitivity",
@@ -37,8 +37,7 @@ def main(settings: Settings) -> None:
                 summarise("middles, distilled", middles.soft()),
                 summarise(f"middle, best by {settings.select_on}", best),
                 summarise("students via the best middle", via),
-                summarise("middle, best distilled", distilled),
-                summarise("students via the best distilled", via_distilled),
+                *rows_apart(distilled, via_distilled),
                 summarise(f"middle, worst by {settings.select_on}", worst),
                 summarise("students via the worst middle", via_worst),
             ],
@@ -47,6 +46,13 @@ def main(settings: Settings) -> None:
                 "figure-5-transitivity.png": figure_5(settings, teachers, direct, via, via_distilled, via_worst, best),
             },
         )
+
+
+def rows_apart(distilled, via_distilled):
+    """Give the rows of the best distilled middle, where it is not the best of all."""
+    if via_distilled is None:
+        return []
+    return [summarise("middle, best distilled", distilled), summarise("students via the best distilled", via_distilled)]
 
 
 def verdict(settings: Settings, direct, via, via_distilled, via_worst, best):
@@ -58,8 +64,7 @@ def verdict(settings: Settings, direct, via, via_distilled, via_worst, best):
         direct.soft().table(),
         settings.margin,
         middle=best.accuracies(),
-        # Where every best middle was distilled, these are the same students and no claim of their own.
-        via_distilled=None if via_distilled == via else via_distilled.table(),
+        via_distilled=None if via_distilled is None else via_distilled.table(),
         via_worst=via_worst.table(),
         middle_temperatures=[record.temperature for record in best.records],
         select_on=settings.select_on,
@@ -82,13 +87,12 @@ def figure_5(settings: Settings, teachers, direct, via, via_distilled, via_worst
     from kdops.figures import Curve, temperature_figure
 
     temperatures = via.temperatures
-    proper = Curve("via the best distilled middle", temperatures, via_distilled.table())
     return temperature_figure(
         f"Students via the middle net and direct, {settings.dataset}",
         [
             Curve("via the best middle", temperatures, via.table()),
             Curve("direct", temperatures, direct.soft().table()),
-            *([] if via_distilled == via else [proper]),
+            *([Curve("via the best distilled middle", temperatures, via_distilled.table())] if via_distilled else []),
             Curve("via the worst middle", temperatures, via_worst.table()),
         ],
         {

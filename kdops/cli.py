@@ -19,6 +19,7 @@ from kdops import __version__
 from kdops.config import ENTRY_POINTS, Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
+from kdops.ownrun import note_error
 
 __all__ = ["app", "main", "pipeline_main"]
 
@@ -120,20 +121,28 @@ def pipeline_main(
 
     application = _application()
     _add(application, entry_point, checked)
-    sys.exit(_run(application, f"python -m pipelines.{entry_point}", arguments))
+    sys.exit(_run(application, f"python -m pipelines.{entry_point}", arguments, told=note_error))
 
 
-def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
-    """Run an application; tell whatever it raises in one line."""
+def _run(
+    application: typer.Typer,
+    name: str,
+    arguments: Sequence[str] | None,
+    told: Callable[[str], object] = lambda message: None,
+) -> int:
+    """Run an application; tell whatever it raises in one line, which ``told`` gets too."""
     command = typer.main.get_command(application)
     try:
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except KdopsError as error:
+        told(str(error))
         return _complain(name, str(error), error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         help_of = context.command_path if context else name
-        return _complain(name, f"{_advice(error, arguments)}; see {help_of} --help", error.exit_code)
+        message = f"{_advice(error, arguments)}; see {help_of} --help"
+        told(message)
+        return _complain(name, message, error.exit_code)
     return code or 0
 
 

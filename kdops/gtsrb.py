@@ -235,7 +235,7 @@ def _decode(path: Path) -> np.ndarray:
     except Exception as error:
         # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError("data_root", path, f"is not a whole image ({reason}); replace it") from error
+        raise UsageError("data_root", path, f"is cut off or no image ({reason}); replace it") from error
     return pixels.transpose(2, 0, 1)
 
 

@@ -43,17 +43,18 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         KdopsError: the run failed, or was interrupted.
     """
     settings = Settings.parse(entry_point, **given)
-    if settings.device == "cuda":
-        resolve_device(settings.device)
-    if settings.dry_run:
-        importlib.import_module(f"pipelines.{entry_point}").main(settings)
-        return 0
-    _make_environment_absolute(Path.cwd())
-    parameters = dict(given)
-    if settings.data_root:
-        parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
-    _check_data(settings, parameters.get("data_root", ""))
-    _run_project(entry_point, parameters)
+    with interruptible():
+        if settings.device == "cuda":
+            resolve_device(settings.device)
+        _make_environment_absolute(Path.cwd())
+        if settings.dry_run:
+            importlib.import_module(f"pipelines.{entry_point}").main(settings)
+            return 0
+        parameters = dict(given)
+        if settings.data_root:
+            parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
+        _check_data(settings, parameters.get("data_root", ""))
+        _run_project(entry_point, parameters)
     return 0
 
 
@@ -215,15 +216,14 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
     try:
-        with interruptible():
-            mlflow.projects.run(
-                uri=str(_project_folder()),
-                entry_point=entry_point,
-                parameters=parameters,
-                env_manager="local",
-                synchronous=True,
-                experiment_name=_experiment(),
-            )
+        mlflow.projects.run(
+            uri=str(_project_folder()),
+            entry_point=entry_point,
+            parameters=parameters,
+            env_manager="local",
+            synchronous=True,
+            experiment_name=_experiment(),
+        )
     except ExecutionException as error:
         raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None
     except MlflowException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +11,16 @@ from mlflow.entities import Run
 
 from kdops.config import ENTRY_POINTS
 from kdops.experiment import is_project
+from kdops.ownrun import PROCESS
 from kdops.process import ProcessName
 from kdops.registry import Registry
 
-__all__ = ["PROCESS", "end_stale_runs", "name_process"]
+__all__ = ["end_stale_runs"]
 
-PROCESS = "kdops.process"
 PAGE = 1000
 NAMELESS_SECONDS = 300.0
 """A study names its process within seconds of its start. A run that MLflow made for one and that has no name after
 this long was killed before it could."""
-
-
-def name_process() -> None:
-    """Write this process on the run that MLflow made for it, so that its end can be told whatever happens."""
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        MlflowClient().set_tag(run_id, PROCESS, str(ProcessName.own()))
 
 
 def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) -> None:

@@ -19,12 +19,12 @@ from kdops.closing import Row, note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
 from kdops.lookup import known_models
+from kdops.ownrun import name_process
 from kdops.plan import Plan
 from kdops.progress import Reporter
 from kdops.records import ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import make_split
-from kdops.stale import name_process
 from kdops.tracking import Outcome, Tracker, Trainset
 from kdops.units import Context, Unit, cut_off_with, digest_of_pass, units_of
 from kdops.verdicts import Verdict

@@ -35,12 +35,13 @@ from torch import Tensor
 from kdops.data import Data
 from kdops.experiment import experiment_name
 from kdops.models import Classifier, digest_of
+from kdops.ownrun import CHARACTERS, ERROR, PROCESS
 from kdops.packaging import Packager, read_weights
 from kdops.process import ProcessName
 from kdops.records import ModelRecord
 from kdops.registry import Registry
 from kdops.splits import Split
-from kdops.stale import PROCESS, end_stale_runs
+from kdops.stale import end_stale_runs
 from kdops.store import ensure_experiment, ensure_store
 from kdops.training import Trained
 
@@ -48,8 +49,6 @@ __all__ = ["Outcome", "Tracker", "Trainset"]
 
 logger = logging.getLogger(__name__)
 
-TAG_CHARACTERS = 1000
-"""Of an error; MLflow keeps 8,000, and a page shows far fewer."""
 DIGEST_CHARACTERS = 16
 """MLflow keeps at most 36 characters of a data set's digest."""
 
@@ -101,11 +100,15 @@ class Tracker:
         self.title = title
         self._source = _source_tags()
         self.parent, self.experiment = self._parent()
-        end_stale_runs(self.client, self.registry, self.experiment)
         self._packagers: dict[str, Packager] = {}
-        everything = np.unique(np.concatenate([split.teacher, *split.transfers]))
-        trainset = Trainset(everything, "teacher and transfer images")
-        self.client.log_inputs(self.parent, datasets=self._dataset_inputs(trainset))
+        try:
+            end_stale_runs(self.client, self.registry, self.experiment)
+            everything = np.unique(np.concatenate([split.teacher, *split.transfers]))
+            trainset = Trainset(everything, "teacher and transfer images")
+            self.client.log_inputs(self.parent, datasets=self._dataset_inputs(trainset))
+        except BaseException as error:
+            self.fail(str(error) or type(error).__name__)
+            raise
 
     def commit(self, outcome: Outcome, net: Classifier) -> ModelRecord:
         """Log one trained model: its run, its metrics, its data and source, the model, and its version.
@@ -152,7 +155,7 @@ class Tracker:
             path = mlflow.artifacts.download_artifacts(artifact_uri=record.uri, dst_path=folder)
             return read_weights(Path(path))
 
-    def finish(self, *, tags: Mapping[str, str], metrics: Mapping[str, float], artifacts: Path | None = None) -> None:
+    def finish(self, *, tags: Mapping[str, str], metrics: Mapping[str, float], artifacts: Path) -> None:
         """End the study: its verdict, its statistics and its files.
 
         Args:
@@ -160,8 +163,7 @@ class Tracker:
             metrics: statistics of the verdict, finite.
             artifacts: a folder whose content becomes the run's artifacts.
         """
-        if artifacts is not None:
-            self.client.log_artifacts(self.parent, str(artifacts))
+        self.client.log_artifacts(self.parent, str(artifacts))
         now = int(time.time() * 1000)
         self.client.log_batch(
             self.parent,
@@ -176,16 +178,19 @@ class Tracker:
         Nothing is raised: where the store itself is what failed, its first error must stay the one that is told.
         """
         try:
-            self.client.set_tag(self.parent, "kdops.error", reason[:TAG_CHARACTERS])
+            self.client.set_tag(self.parent, ERROR, reason[:CHARACTERS])
             self.client.set_terminated(self.parent, status)
         except Exception as error:
             logger.warning("the run %s could not be ended as %s: %s", self.parent, status, error)
 
     def _abandon(self, run_id: str) -> None:
-        """End a model's run that is not whole, and withdraw the version that it may have registered."""
+        """Withdraw the version that a model's run may have registered, and end the run, which is not whole.
+
+        In this order: where the first step fails the run still says RUNNING, and the next study does both.
+        """
         try:
-            self.client.set_terminated(run_id, "FAILED")
             self.registry.withdraw(run_id)
+            self.client.set_terminated(run_id, "FAILED")
         except Exception as error:
             logger.warning("the run %s could not be ended: %s", run_id, error)
 

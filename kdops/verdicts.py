@@ -236,6 +236,7 @@ def _condition(best: str, worst: str, difference: float, change: float) -> str:
     if worst == "different":
         worst = "worse" if difference < 0 else "better"
     meaning = {
+        ("inconclusive", "worse"): "the worst middle does not pass; whether the best one does stays open",
         ("transitive", "equal"): "even the worst middle is good enough here",
         ("transitive", "worse"): "distillation is transitive only as long as the middle is good enough",
         ("transitive", "better"): "the worst middle gives better students than direct distillation",
@@ -262,6 +263,10 @@ def _outlook(result: Equivalence) -> str:
     away = abs(result.difference.mean)
     if result.replicates_needed is not None:
         side = "inside" if away < result.margin else "outside"
+        # On few replicates the interval may hold the margin itself: then even the side is a guess.
+        low, high = result.difference.low, result.difference.high
+        open_side = any(low < edge < high for edge in (-result.margin, result.margin))
+        start += "the interval holds the margin itself, so the side is open; " if open_side else ""
         start += f"if the mean and the spread stay as seen, {result.replicates_needed} would put the interval "
         start += f"{side} the margin with {100 * POWER:.0f} % chance. "
     elif away == result.margin:

@@ -5,7 +5,7 @@
 The unit of replication is the whole chain, teacher included. The answer is for the best middle net by
 validation; the last step is repeated from the worst one, since the paper makes a good middle its condition, and
 from the best *distilled* one where the best of all learned from labels, since nothing of the teacher passes there.
-Cost on two cores: a minute or two on digits; about an hour for three replicates on GTSRB.
+Cost on two cores: under a minute on digits; about an hour for three replicates on GTSRB.
 """
 
 from kdops.cli import pipeline_main

@@ -15,7 +15,18 @@ PACKAGE = ROOT / "kdops"
 
 # From the bottom up: a module may import its own layer and those above it in this list, never those below.
 LAYERS = (
-    ("__init__", "errors", "architectures", "recipes", "config", "process", "progress", "randomness", "device"),
+    (
+        "__init__",
+        "errors",
+        "architectures",
+        "recipes",
+        "config",
+        "process",
+        "progress",
+        "randomness",
+        "device",
+        "ownrun",
+    ),
     ("cache", "data", "digits", "gtsrb", "splits"),
     ("models", "losses", "statistics", "verdicts"),
     ("fleet", "train*", "evaluation", "ensembles", "fingerprint", "plan", "records", "units", "bench"),
@@ -25,7 +36,18 @@ LAYERS = (
 )
 # Who may import a library, wherever in the file the import stands.
 ALLOWED = {
-    "mlflow": {"tracking", "registry", "store", "packaging", "experiment", "provider", "lookup", "stale", "launch"},
+    "mlflow": {
+        "tracking",
+        "registry",
+        "store",
+        "packaging",
+        "experiment",
+        "provider",
+        "lookup",
+        "stale",
+        "launch",
+        "ownrun",
+    },
     "typer": {"cli"},
     "optuna": {"search"},
 }

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from kdops import data as datasets
 from kdops.errors import KdopsError
 from kdops.fingerprint import TRAINING_PARTS, code_digest, digest_code
+from kdops.process import ProcessName
 from kdops.progress import Reporter
 from kdops.splits import make_split
 
@@ -253,6 +255,24 @@ def test_a_model_that_fails_at_any_step_of_its_logging_leaves_no_version(store, 
     assert store.client.get_run(version.run_id).info.status == "FINISHED"
     champion = store.client.get_model_version_by_alias("kdops-digits-teacher", "champion")
     assert champion.version == version.version
+
+
+def test_a_version_that_could_not_be_withdrawn_is_withdrawn_by_the_next_study(store, monkeypatch):
+    _fail_once(monkeypatch, "set_logged_model_tags", 1)
+    _fail_once(monkeypatch, "delete_model_version", 1)
+    with pytest.raises(OSError, match="no room left"):
+        store.run("teacher", seeds=1)
+    (left,) = (run for run in store.runs() if run.info.status == "RUNNING")
+    (version,) = store.client.search_model_versions("name = 'kdops-digits-teacher'")
+    assert version.run_id == left.info.run_id
+
+    # This process lives on; the run is made to name one that is gone, as after a kill.
+    gone = replace(ProcessName.own(), boot=ProcessName.own().boot - 3600)
+    store.client.set_tag(left.info.run_id, "kdops.process", str(gone))
+    store.run("teacher", seeds=1)
+    assert store.client.get_run(left.info.run_id).info.status == "KILLED"
+    (version,) = store.client.search_model_versions("name = 'kdops-digits-teacher'")
+    assert store.client.get_run(version.run_id).info.status == "FINISHED"
 
 
 def test_fresh_images_for_each_hop(store):

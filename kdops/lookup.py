@@ -8,6 +8,7 @@ from mlflow.entities import Run
 
 from kdops.data import Data
 from kdops.experiment import experiment_name
+from kdops.paging import every
 from kdops.records import LABELS, ModelRecord
 from kdops.registry import Registry
 from kdops.splits import Split
@@ -34,19 +35,14 @@ def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
         "and attributes.status = 'FINISHED'"
     )
     registered = Registry(client, data, split).uris()
-    found, token = {}, None
-    while True:
-        runs = client.search_runs(
-            [experiment.experiment_id], where, max_results=PAGE, page_token=token, order_by=["start_time DESC"]
-        )
-        for run in runs:
-            tags = run.data.tags
-            if tags.get("kdops.model") in registered:
-                # Newest first: the latest of equals wins.
-                found.setdefault(tags["kdops.fingerprint"], _record_of(run))
-        token = runs.token
-        if not token:
-            return found
+    found: dict[str, ModelRecord] = {}
+    for run in every(
+        client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=["start_time DESC"]
+    ):
+        if run.data.tags.get("kdops.model") in registered:
+            # Newest first: the latest of equals wins.
+            found.setdefault(run.data.tags["kdops.fingerprint"], _record_of(run))
+    return found
 
 
 def _record_of(run: Run) -> ModelRecord:

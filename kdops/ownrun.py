@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from kdops.process import ProcessName
-
 __all__ = ["ERROR", "PROCESS", "name_process", "note_error"]
 
 PROCESS = "kdops.process"
@@ -16,6 +14,8 @@ CHARACTERS = 1000
 
 def name_process() -> None:
     """Write this process on its run, so that the end of both can be told whatever happens."""
+    from kdops.process import ProcessName  # not above: the command line imports this module
+
     _write(PROCESS, str(ProcessName.own()))
 
 

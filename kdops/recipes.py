@@ -1,7 +1,8 @@
 """What each role is made of and trained with, by data set, where the caller says nothing else.
 
-The paper gives neither epochs, optimiser, learning rate nor the student's width; these values are ours,
-chosen on validation images, and every one of them is a parameter. They are logged on every run.
+The paper gives neither epochs, optimiser, learning rate nor the student's width; these values are ours:
+common ones, set beforehand and not searched for, and none was chosen by test images. Every one is a parameter and
+is logged.
 """
 
 from __future__ import annotations

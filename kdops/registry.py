@@ -11,6 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.data import Data
+from kdops.paging import every
 from kdops.records import ModelRecord
 from kdops.splits import Split
 
@@ -84,35 +85,26 @@ class Registry:
         for version in self._search(f"run_id = '{run_id}'"):
             self.client.delete_model_version(version.name, version.version)
 
-    def _best(self, name: str) -> str | None:
-        versions = [v for v in self._versions(name) if self._group().items() <= v.tags.items()]
-        if not versions:
-            return None
-        return min(
-            versions, key=lambda v: (-float(v.tags["val_accuracy"]), float(v.tags["val_nll"]), int(v.version))
-        ).version
-
     def uris(self) -> set[str]:
         """Give the URI of every version of this data set."""
         prefix = registered_name(self.data.name, "")
         where = f"name LIKE '{prefix}%'"
         return {f"models:/{v.name}/{v.version}" for v in self._search(where)}
 
+    def _best(self, name: str) -> str | None:
+        versions = [v for v in self._search(f"name = '{name}'") if self._group().items() <= v.tags.items()]
+        if not versions:
+            return None
+        return min(
+            versions, key=lambda v: (-float(v.tags["val_accuracy"]), float(v.tags["val_nll"]), int(v.version))
+        ).version
+
     def _group(self) -> dict[str, str]:
         """Give the tags that versions must share to be compared."""
         return {"split": self.split.digest, "transfer": self.split.mode, "data_digest": self.data.digest}
 
-    def _versions(self, name: str) -> Iterator[ModelVersion]:
-        return self._search(f"name = '{name}'")
-
     def _search(self, where: str) -> Iterator[ModelVersion]:
-        token = None
-        while True:
-            page = self.client.search_model_versions(where, max_results=PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return every(self.client.search_model_versions, where, max_results=PAGE)
 
     def _make(self, name: str) -> None:
         if name in self._made:

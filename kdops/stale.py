@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -12,6 +11,7 @@ from mlflow.entities import Run
 from kdops.config import ENTRY_POINTS
 from kdops.experiment import is_project
 from kdops.ownrun import PROCESS
+from kdops.paging import every
 from kdops.process import ProcessName
 from kdops.registry import Registry
 
@@ -28,7 +28,9 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
 
     Another live study is left alone, on this host or another; of a process on another host nothing is known.
     """
-    for run in _running(client, experiment):
+    running = every(client.search_runs, [experiment], "attributes.status = 'RUNNING'", max_results=PAGE)
+    # Read to the end first: ending a run takes it out of the search and would shift the pages.
+    for run in list(running):
         if _is_stale(run):
             registry.withdraw(run.info.run_id)
             client.set_terminated(run.info.run_id, "KILLED")
@@ -46,19 +48,3 @@ def _is_ours(run: Run) -> bool:
     entry_point = run.data.tags.get("mlflow.project.entryPoint")
     folder = run.data.tags.get("mlflow.source.name", "").partition("#")[0].removeprefix("file://")
     return entry_point in {*ENTRY_POINTS, "main"} and is_project(Path(folder))
-
-
-def _running(client: MlflowClient, experiment: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment],
-            "attributes.status = 'RUNNING'",
-            max_results=PAGE,
-            page_token=token,
-            order_by=["start_time ASC"],
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return

@@ -24,6 +24,9 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 _MIGRATION_SECONDS = 600.0
 
+_OPENED: set[str] = set()
+"""The databases that this process opened through :func:`ensure_store`."""
+
 
 def ensure_store(tracking_uri: str) -> None:
     """Make sure that the store can be used: a missing sqlite database is created, by one process only.
@@ -49,10 +52,6 @@ def ensure_store(tracking_uri: str) -> None:
         raise _unusable(tracking_uri, error) from error
 
 
-_OWN: set[str] = set()
-"""The databases that this process opened through :func:`ensure_store`."""
-
-
 def _commit_quickly(database: Path) -> None:
     """Let a database that is made here append its commits to a log, and sync that log only now and then.
 
@@ -63,7 +62,7 @@ def _commit_quickly(database: Path) -> None:
     if not database.exists():
         with closing(sqlite3.connect(database, timeout=_MIGRATION_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    _OWN.add(str(database.resolve()))
+    _OPENED.add(str(database.resolve()))
     if not event.contains(Engine, "connect", _sync_now_and_then):
         event.listen(Engine, "connect", _sync_now_and_then)
 
@@ -73,7 +72,7 @@ def _sync_now_and_then(connection: object, _: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         files = {row[2] for row in connection.execute("PRAGMA database_list")}
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode == "wal" and files & _OWN:
+        if mode == "wal" and files & _OPENED:
             connection.execute("PRAGMA synchronous=NORMAL")
 
 

@@ -136,8 +136,9 @@ class Study:
             answer, table = verdict() if verdict else None, rows()
             sentences = [claim.sentence for claim in answer.claims] if answer else []
             reused = [record.uri for record in models if record.reused]
+            basis = setting(self.settings, self.context.data, self.split)
             tags = {
-                "mlflow.note.content": note(answer.word if answer else title, table, sentences, self._setting()),
+                "mlflow.note.content": note(answer.word if answer else title, table, sentences, basis),
                 "kdops.select_on": self.settings.select_on,
                 **({"kdops.reused": _fitted(reused)} if reused else {}),
                 **({"kdops.verdict": answer.word} if answer else {}),
@@ -149,9 +150,6 @@ class Study:
         if reused:
             sentences = [*sentences, f"{len(reused)} of {len(models)} models were there already and were reused."]
         show(table, sentences, self.tracker.parent)
-
-    def _setting(self) -> str:
-        return setting(self.settings, self.context.data, self.split)
 
     def _sweep(
         self,
@@ -172,8 +170,9 @@ class Study:
             there |= {unit.fingerprint: replace(unit.record, weights=unit.fingerprint) for unit in missing}
         elif missing:
             seeds = cut_off_with(missing, list(there.values()), units) if together else set()
-            chosen = [unit for unit in units if unit in missing or unit.record.seed in seeds]
-            there |= self._train(role, chosen, {unit.fingerprint for unit in missing}, trainset)
+            wanted = {unit.fingerprint for unit in missing}
+            chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
+            there |= self._train(role, chosen, wanted, trainset)
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
         self._known |= there
         found = [there[unit.fingerprint] for unit in units]

@@ -87,4 +87,7 @@ def test_the_note_is_well_formed_markdown_with_the_answer_first(sentences):
     assert all(re.fullmatch(r"-{3,}:?", cell) for cell in cells[1])
     assert [line[0] for line in cells[2:]] == [row.what for row in ROWS]
     assert [line[4] for line in cells[2:]] == [str(row.accuracy.n) for row in ROWS]
-    assert rest == ["digits, a setting.", "Every model is a child run and a row of `results.csv`."]
+    assert rest == [
+        "digits, a setting.",
+        "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others.",
+    ]

@@ -59,15 +59,8 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
     lines += [
         f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_bounds(row)} | {row.accuracy.n} |" for row in rows
     ]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            setting,
-            "",
-            "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others.",
-        ]
-    )
+    where = "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others."
+    return "\n".join([*lines, "", setting, "", where])
 
 
 def setting(settings: Settings, data: Data, split: Split) -> str:

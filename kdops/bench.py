@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
-from kdops.config import HARD
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
 from kdops.losses import DistillationLoss
 from kdops.models import Classifier, build, pixel_statistics
+from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
 from kdops.training import Group, Images, Trained, train
 from kdops.units import Context, Unit
@@ -64,22 +65,20 @@ class Bench:
         return can_stack(self._build(role))
 
     def train(
-        self, role: str, units: Sequence[Unit], rows: np.ndarray, part: str, progress: Callable[[int, int], None]
+        self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
     ) -> Iterator[list[Measured]]:
-        """Train units of one role, and give them measured, each batch as soon as it is done.
+        """Train units of one task, and give them measured, each batch as soon as it is done.
 
         Args:
-            role: their role.
             units: seed by seed.
             rows: the images they are trained on.
-            part: the name of those images, by which a source's outputs are kept.
             progress: see :func:`kdops.training.train`.
         """
-        context = self.context
+        context, role = self.context, units[0].task.role
         trained = train(
-            role,
+            STREAMS.get(role, role),
             context.settings.recipes[role],
-            self._groups(units, rows, part),
+            self._groups(units, rows),
             self._images(rows),
             self._images(context.split.validation),
             len(context.data.classes),
@@ -120,25 +119,43 @@ class Bench:
             metrics["source_agreement"] = agreement(test, self._logits_of(unit.source, split.test, "test images"))
         return metrics
 
-    def _groups(self, units: Sequence[Unit], rows: np.ndarray, part: str) -> list[Group]:
-        groups = []
+    def _groups(self, units: Sequence[Unit], rows: np.ndarray) -> list[Group]:
+        groups, task = [], units[0].task
         for seed in dict.fromkeys(unit.record.seed for unit in units):
             own = [unit for unit in units if unit.record.seed == seed]
             # All that learn from a source learn from the same one; who learns from labels has none.
-            source = next((unit.source for unit in own if unit.record.temperature != HARD), None)
-            kept = None if source is None else self._logits_of(source, rows, part)
+            source = next((unit.source for unit in own if unit.source is not None), None)
+            kept = None if source is None else self._logits_of(source, rows, task.part)
+            labels = kept.argmax(dim=1) if any(unit.learns_predictions for unit in own) else None
             temperatures = tuple(unit.record.temperature for unit in own)
-            groups.append(Group(seed, temperatures, kept, own_order=self.context.settings.order == "own"))
+            groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
         return groups
+
+    def net(self, record: ModelRecord) -> Classifier:
+        """Give the network of a stored model."""
+        if record.uri not in self._weights:
+            self._weights[record.uri] = self.load_weights(record)
+        return self._net(record.role, self._weights[record.uri])
+
+    def logits(self, records: Sequence[ModelRecord], rows: np.ndarray) -> Tensor:
+        """Give the logits ``[models, images, classes]`` of stored models of one role on some images."""
+        return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
+
+    @torch.no_grad()
+    def metrics_of(self, net: Module, block: int = 512) -> dict[str, float]:
+        """Measure a network that kdops did not build, on the validation and the test images."""
+        found = {}
+        for prefix, rows in (("val", self.context.split.validation), ("test", self.context.split.test)):
+            logits = torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
+            told = measure(logits, self._labels(rows))
+            found |= {f"{prefix}_{name}": value for name, value in told.items()}
+        return found
 
     def _logits_of(self, record: ModelRecord, rows: np.ndarray, part: str) -> Tensor:
         """Give a model's logits on some images, computed once for each model and part."""
         key = (record.weights, part)
         if key not in self._outputs:
-            if record.uri not in self._weights:
-                self._weights[record.uri] = self.load_weights(record)
-            net = self._net(record.role, self._weights[record.uri])
-            self._outputs[key] = compute_logits([net], self._pixels(rows), self.context.device)[0]
+            self._outputs[key] = self.logits([record], rows)[0]
         return self._outputs[key]
 
     def _net(self, role: str, state: dict[str, Tensor]) -> Classifier:

@@ -15,11 +15,12 @@ from typing import NoReturn
 import typer
 from typer.core import TyperCommand
 
-from kdops import __version__
-from kdops.config import ENTRY_POINTS, Settings
+from kdops import __version__, browse
+from kdops.config import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
 from kdops.ownrun import note_error
+from kdops.parameters import ENTRY_POINTS
 
 __all__ = ["app", "main", "pipeline_main"]
 
@@ -81,6 +82,9 @@ def _ui(
 ) -> None:
     """Show the runs of this folder's store, or of MLFLOW_TRACKING_URI, in the browser."""
     open_ui(host, port)
+
+
+browse.add_commands(app, Command)
 
 
 @app.callback(invoke_without_command=True)

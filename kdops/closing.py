@@ -17,7 +17,7 @@ from kdops.records import Sweep
 from kdops.splits import Split
 from kdops.statistics import Interval, mean_interval
 
-__all__ = ["Row", "note", "setting", "show", "summarise"]
+__all__ = ["Row", "note", "setting", "show", "summarise", "summary_of"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,12 @@ class Row:
 def summarise(what: str, sweep: Sweep) -> Row:
     """Summarise a sweep: the mean over temperatures of each replicate, then over replicates."""
     accuracies = sweep.table("test_accuracy")
-    return Row(what, accuracies.size, mean_interval(accuracies.mean(axis=1)))
+    return summary_of(what, accuracies.size, accuracies.mean(axis=1))
+
+
+def summary_of(what: str, models: int, accuracies: np.ndarray) -> Row:
+    """Summarise one test accuracy a replicate, ``[replicates]``, of so many models in all."""
+    return Row(what, models, mean_interval(accuracies))
 
 
 def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Console | None = None) -> None:

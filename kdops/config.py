@@ -1,7 +1,5 @@
-"""The settings of a study: every parameter once, with its default, its meaning and its check.
+"""The settings of a study: the text of every parameter, checked.
 
-``PARAMETERS`` is the single list behind the command line, ``MLproject`` and the pipelines: all of them
-take their names and defaults from here, and a test compares ``MLproject`` with it.
 This module imports neither torch nor MLflow, so a wrong value is refused before anything heavy loads.
 """
 
@@ -14,76 +12,23 @@ from dataclasses import dataclass, fields
 
 from kdops.architectures import Architecture, parse_architecture
 from kdops.errors import UsageError
-from kdops.recipes import RECIPES, ROLES, Recipe
+from kdops.parameters import ENTRY_POINTS, NEWEST, EntryPoint
+from kdops.recipes import LIKE, RECIPES, ROLES, Recipe
 
-__all__ = ["ENTRY_POINTS", "HARD", "PARAMETERS", "EntryPoint", "Parameter", "Settings", "parse_temperatures"]
+__all__ = ["HARD", "Settings", "parse_temperatures"]
 
 HARD = 0.0
 """The temperature that means training on hard labels."""
 
 TRANSFERS = ("disjoint", "shared", "fresh")
+NONE = "none"
+ALL = "all"
 ORDERS = ("shared", "own")
 SELECTIONS = ("validation", "test")
 DEVICES = ("auto", "cpu", "cuda")
+ROLES_THAT_VOTE = (*ROLES, *LIKE)
 HIGHEST_TEMPERATURE = 1000.0
 MOST_TEMPERATURES = 1000
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of an entry point: its name, its default as text, and what it means."""
-
-    name: str
-    default: str
-    help: str
-
-
-PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("dataset", "digits", f"data set: {', '.join(RECIPES)}"),
-    Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
-    Parameter("temperatures", "1-20", "temperatures of the sweep, such as 1-20 or 1,2,4-8"),
-    Parameter("seeds", "3", "replicates of the whole chain, teacher included"),
-    Parameter("seed", "0", "seed of the first replicate; it moves initialisation, batch order and dropout"),
-    Parameter("split_seed", "0", "seed of the split into teacher, transfer and validation images"),
-    Parameter("teacher", "auto", "architecture of the teacher, such as cnn(filters=128,layers=3)"),
-    Parameter("student", "auto", "architecture of the student, such as mlp(hidden=50)"),
-    Parameter("middle", "auto", "architecture of the middle net, such as mlp(hidden=50,depth=2)"),
-    Parameter("epochs", "auto", "epochs, for all roles (10) or by role (teacher=6,student=10)"),
-    Parameter("batch_size", "auto", "images a step, for all roles or by role"),
-    Parameter("learning_rate", "auto", "highest learning rate, for all roles or by role"),
-    Parameter("transfer", "disjoint", "images to distil on: disjoint from the teacher's, shared, or fresh"),
-    Parameter("alpha", "1.0", "weight of the soft term of the loss, 0 to 1"),
-    Parameter("t_squared", "true", "multiply the soft term by the squared temperature"),
-    Parameter("order", "shared", "batch order of one replicate's members: shared or own"),
-    Parameter("select_on", "validation", "choose the best on validation, or on test to mimic the paper"),
-    Parameter("margin", "0.02", "accuracy difference that counts as none"),
-    Parameter("device", "auto", "auto, cpu or cuda"),
-    Parameter("fresh", "false", "train again what is already there"),
-    Parameter("dry_run", "false", "say which models, how long and how much disk, and stop"),
-)
-
-
-@dataclass(frozen=True)
-class EntryPoint:
-    """One entry point of the project: what it does, and the defaults that differ from the shared ones."""
-
-    help: str
-    defaults: Mapping[str, str]
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        """Give the parameters of this entry point, in order, with its own defaults."""
-        return tuple(Parameter(p.name, self.defaults.get(p.name, p.default), p.help) for p in PARAMETERS)
-
-
-ENTRY_POINTS: Mapping[str, EntryPoint] = {
-    "teacher": EntryPoint("Train the teacher on labels, once for each replicate.", {}),
-    "students": EntryPoint(
-        "Distil the teacher into the student at every temperature (figure 1).", {"temperatures": "1-29"}
-    ),
-    "transitivity": EntryPoint(
-        "Does distilling through a middle net give the student that distilling directly gives?", {}
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -93,15 +38,22 @@ class Settings:
     Make it with :meth:`parse` from the text that a command line or MLflow gives.
 
     Attributes:
-        temperatures: the temperatures above zero, ascending; hard labels (T = 0) are added by the sweeps.
+        temperatures: the temperatures above zero of the main sweep, ascending; hard labels (T = 0) are added by the
+            sweeps themselves.
+        sweeps: the temperatures of each role that is distilled, the main sweep among them; what has none is empty.
         recipes: for each role its architecture, epochs, batch size and learning rate.
         alpha: weight of the soft term, in [0, 1].
         margin: accuracy difference (a fraction, 0.02 is two points) that counts as equivalence.
+        reversed_seeds: how many of the replicates have reversed nets.
+        top: so many members of an ensemble; None for all there are.
+        role: the role whose registered models vote.
+        model: the registered models that vote, where they are not those of a role.
     """
 
     dataset: str
     data_root: str
     temperatures: tuple[float, ...]
+    sweeps: Mapping[str, tuple[float, ...]]
     seeds: int
     seed: int
     split_seed: int
@@ -115,6 +67,10 @@ class Settings:
     device: str
     fresh: bool
     dry_run: bool
+    reversed_seeds: int
+    top: int | None
+    role: str
+    model: str
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -133,15 +89,18 @@ class Settings:
                 raise UsageError(name, given[name], f"no such parameter; there are {', '.join(defaults)}")
         text = {**defaults, **{name: str(value).strip() for name, value in given.items()}}
         dataset = _one_of("dataset", text["dataset"], RECIPES)
+        seeds = _integer("seeds", text["seeds"], 1, 1000)
+        transfers = TRANSFERS if ENTRY_POINTS[entry_point].defaults.get("transfer") != NEWEST else (NEWEST, *TRANSFERS)
         return cls(
             dataset=dataset,
             data_root=text["data_root"],
             temperatures=parse_temperatures(text["temperatures"]),
-            seeds=_integer("seeds", text["seeds"], 1, 1000),
+            sweeps=_sweeps(ENTRY_POINTS[entry_point], text),
+            seeds=seeds,
             seed=_integer("seed", text["seed"], 0, 2**31 - 1),
             split_seed=_integer("split_seed", text["split_seed"], 0, 2**31 - 1),
             recipes=_recipes(dataset, text),
-            transfer=_one_of("transfer", text["transfer"], TRANSFERS),
+            transfer=_one_of("transfer", text["transfer"], transfers),
             alpha=_real("alpha", text["alpha"], 0.0, 1.0),
             t_squared=_boolean("t_squared", text["t_squared"]),
             order=_one_of("order", text["order"], ORDERS),
@@ -150,22 +109,35 @@ class Settings:
             device=_one_of("device", text["device"], DEVICES),
             fresh=_boolean("fresh", text["fresh"]),
             dry_run=_boolean("dry_run", text["dry_run"]),
+            reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: _integer(n, v, 1, seeds)),
+            top=_or(ALL, None, "top", text, lambda n, v: _integer(n, v, 2, 100_000)),
+            role=_one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
+            model=text.get("model", ""),
         )
 
     def replicates(self) -> tuple[int, ...]:
         """Give the seed of every replicate, in order."""
         return tuple(range(self.seed, self.seed + self.seeds))
 
+    def direct_temperatures(self) -> tuple[float, ...]:
+        """Give the temperatures of the direct students: those of every sweep that is held against them."""
+        return tuple(sorted({*self.sweeps["student"], *self.sweeps.get("middle", ())}))
+
     def as_dict(self) -> dict[str, object]:
         """Give the settings as plain JSON values, architectures as text."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipes"}
         plain["temperatures"] = list(self.temperatures)
+        plain["sweeps"] = {role: list(temperatures) for role, temperatures in self.sweeps.items()}
         plain["recipes"] = {role: recipe.as_dict() for role, recipe in self.recipes.items()}
         return plain
 
 
-def parse_temperatures(text: str) -> tuple[float, ...]:
+def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[float, ...]:
     """Parse temperatures such as ``1-20`` or ``1,2,4-8`` or ``2.5``, ascending and without doubles.
+
+    Args:
+        text: the temperatures.
+        parameter: what a mistake is told of.
 
     Raises:
         UsageError: for anything else, for a range that runs backwards, and where none is above zero.
@@ -177,16 +149,42 @@ def parse_temperatures(text: str) -> tuple[float, ...]:
         if re.fullmatch(r"\d{1,4}-\d{1,4}", part):
             low, high = (int(end) for end in part.split("-"))
             if low > high:
-                raise UsageError("temperatures", text, f"the range {part} runs backwards; write {high}-{low}")
+                raise UsageError(parameter, text, f"the range {part} runs backwards; write {high}-{low}")
             found.update(float(t) for t in range(low, high + 1))
         elif re.fullmatch(r"\d{1,4}(\.\d{1,2})?", part):
             found.add(float(part))
         else:
-            raise UsageError("temperatures", text or "(empty)", allowed)
+            raise UsageError(parameter, text or "(empty)", allowed)
     soft = tuple(sorted(t for t in found if t != HARD))
     if not soft or soft[-1] > HIGHEST_TEMPERATURE or len(soft) > MOST_TEMPERATURES:
-        raise UsageError("temperatures", text, allowed)
+        raise UsageError(parameter, text, allowed)
     return soft
+
+
+def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+    """Give the temperatures of each role: from its own parameter, else those of the main sweep."""
+    sweeps = {}
+    for role in ("student", "middle", "reversed", "born-again"):
+        name = f"{role.replace('-', '_')}_temperatures"
+        if name in text:
+            sweeps[role] = () if text[name] == NONE else parse_temperatures(text[name], name)
+        elif role in point.main_sweep:
+            sweeps[role] = parse_temperatures(text["temperatures"])
+    for role, temperatures in sweeps.items():
+        if not temperatures and role != "born-again":
+            raise UsageError(f"{role}_temperatures", NONE, "must name at least one temperature")
+    return sweeps
+
+
+def _or(word: str, value, name: str, text: Mapping[str, str], check):
+    """Give ``value`` for a parameter that says ``word`` or that the entry point does not have, else what is given."""
+    given = text.get(name, word)
+    if given == word:
+        return value
+    try:
+        return check(name, given)
+    except UsageError as error:
+        raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None
 
 
 def _recipes(dataset: str, text: Mapping[str, str]) -> dict[str, Recipe]:
@@ -205,6 +203,10 @@ def _recipes(dataset: str, text: Mapping[str, str]) -> dict[str, Recipe]:
         if text[role] != "auto":
             chosen["architecture"] = _architecture(role, text[role])
         recipes[role] = recipe.replace(**chosen)
+    for role, other in LIKE.items():
+        recipes[role] = recipes[other].replace(
+            **{name: values[role] for name, values in given.items() if role in values}
+        )
     return recipes
 
 
@@ -218,12 +220,12 @@ def _by_role(name: str, text: str, check) -> dict[str, object]:
         return {}
     if "=" not in text:
         value = check(name, text)
-        return dict.fromkeys(ROLES, value)
+        return dict.fromkeys((*ROLES, *LIKE), value)
     values = {}
     for part in text.split(","):
         role, _, value = (piece.strip() for piece in part.partition("="))
-        if role not in ROLES:
-            raise UsageError(name, text, f"unknown role {role!r}; the roles are {', '.join(ROLES)}")
+        if role not in (*ROLES, *LIKE):
+            raise UsageError(name, text, f"unknown role {role!r}; the roles are {', '.join((*ROLES, *LIKE))}")
         if role in values:
             raise UsageError(name, text, f"the role {role} is given twice")
         if value != "auto":

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kdops.statistics import mean_interval
 
-__all__ = ["Curve", "temperature_figure"]
+__all__ = ["Curve", "members_figure", "temperature_figure"]
 
 COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -22,16 +22,16 @@ GREYS = ("#222222", "#777777", "#aaaaaa")
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracies over temperatures.
+    """Accuracies over temperatures, or over numbers of members.
 
     Attributes:
         label: what the legend calls it.
-        temperatures: ``[temperatures]``, ascending; 0 for hard labels.
-        accuracies: ``[replicates, temperatures]``, fractions.
+        x: ``[points]``, ascending; a temperature of 0 means hard labels.
+        accuracies: ``[replicates, points]``, fractions.
     """
 
     label: str
-    temperatures: Sequence[float]
+    x: Sequence[float]
     accuracies: np.ndarray
 
 
@@ -48,6 +48,30 @@ def temperature_figure(
     Returns:
         A figure, drawn by Agg; no display is needed.
     """
+    return _figure(
+        title, "temperature T (0: hard labels)" if _has_hard(curves) else "temperature T", curves, baselines or {}
+    )
+
+
+def members_figure(title: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray], chosen: int) -> Figure:
+    """Draw the accuracy of ensembles over the number of their members.
+
+    Args:
+        title: what is shown.
+        curves: see :func:`temperature_figure`, over numbers of members.
+        baselines: see :func:`temperature_figure`.
+        chosen: the number of members that was chosen; a line marks it.
+    """
+    figure = _figure(title, "members N, the best by validation first", curves, baselines)
+    (axes,) = figure.axes
+    axes.axvline(chosen, color=GREYS[1], linewidth=0.8, alpha=0.6)
+    axes.annotate(
+        f"N = {chosen} chosen", (chosen, 0.02), (4, 0), axes.get_xaxis_transform(), "offset points", fontsize=8
+    )
+    return figure
+
+
+def _figure(title: str, xlabel: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray]) -> Figure:
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -55,15 +79,15 @@ def temperature_figure(
     shifts = _shifts(curves) if replicates > 1 else [0.0] * len(curves)
     for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
         _draw(axes, curve, shift, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
-    for number, (label, values) in enumerate((baselines or {}).items()):
+    for number, (label, values) in enumerate(baselines.items()):
         mean = float(np.mean(values))
         style = ("--", ":", "-.")[number % 3]
         axes.axhline(mean, color=GREYS[number % 3], linestyle=style, linewidth=1.3, label=f"{label} ({mean:.3f})")
     axes.set_title(title, loc="left", fontsize=11)
-    axes.set_xlabel("temperature T (0: hard labels)" if _has_hard(curves) else "temperature T")
+    axes.set_xlabel(xlabel)
     axes.set_ylabel("test accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
-    drawn = _temperatures(curves)
+    drawn = _places(curves)
     if len(drawn) == 1:
         axes.set_xlim(drawn[0] - 1, drawn[0] + 1)
         axes.set_xticks(drawn)
@@ -89,7 +113,7 @@ def temperature_figure(
 
 def _draw(axes, curve: Curve, shift: float, colour: str, marker: str) -> None:
     """Draw one curve; hard labels are not a temperature, so their point stands apart from the line."""
-    temperatures = np.asarray(curve.temperatures, dtype=float)
+    places = np.asarray(curve.x, dtype=float)
     intervals = [mean_interval(column) for column in np.asarray(curve.accuracies).T]
     means = np.array([interval.mean for interval in intervals])
     if len(curve.accuracies) > 1:
@@ -99,11 +123,11 @@ def _draw(axes, curve: Curve, shift: float, colour: str, marker: str) -> None:
         spread = np.abs(np.stack([means - low, high - means]))
     else:
         spread = None
-    hard = temperatures == 0
+    hard = places == 0
     for chosen, line, face in ((~hard, "-", colour), (hard, "none", "white")):
         if chosen.any():
             axes.errorbar(
-                temperatures[chosen] + shift,
+                places[chosen] + shift,
                 means[chosen],
                 yerr=None if spread is None else spread[:, chosen],
                 color=colour,
@@ -119,16 +143,16 @@ def _draw(axes, curve: Curve, shift: float, colour: str, marker: str) -> None:
 
 
 def _shifts(curves: Sequence[Curve]) -> list[float]:
-    """Give each curve's step aside, so that bars at one temperature stand beside each other."""
-    drawn = _temperatures(curves)
+    """Give each curve's step aside, so that bars at one place stand beside each other."""
+    drawn = _places(curves)
     gap = min(np.diff(drawn), default=1.0)
     step = min(0.16, 0.5 / max(len(curves), 1)) * gap
     return [step * (number - (len(curves) - 1) / 2) for number in range(len(curves))]
 
 
-def _temperatures(curves: Sequence[Curve]) -> list[float]:
-    return sorted({float(temperature) for curve in curves for temperature in curve.temperatures})
+def _places(curves: Sequence[Curve]) -> list[float]:
+    return sorted({float(x) for curve in curves for x in curve.x})
 
 
 def _has_hard(curves: Sequence[Curve]) -> bool:
-    return any(0.0 in tuple(curve.temperatures) for curve in curves)
+    return any(0.0 in tuple(curve.x) for curve in curves)

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -53,7 +54,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         parameters = dict(given)
         if settings.data_root:
             parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
-        _check_data(settings, parameters.get("data_root", ""))
+        _check_data(entry_point, replace(settings, data_root=parameters.get("data_root", "")))
         _run_project(entry_point, parameters)
     return 0
 
@@ -153,13 +154,19 @@ def end_with_parent(seconds: float = 1.0) -> None:
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
-def _check_data(settings: Settings, data_root: str) -> None:
-    """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept."""
+def _check_data(entry_point: str, settings: Settings) -> None:
+    """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept.
+
+    An ensemble's members are drawn once too: that there are none is told now.
+    """
     from kdops.data import load
     from kdops.splits import make_split
 
-    data = load(settings.dataset, data_root, progress=_tell_decoding)
-    make_split(data, settings.transfer, settings.split_seed)
+    data = load(settings.dataset, settings.data_root, progress=_tell_decoding)
+    if entry_point == "ensemble":
+        importlib.import_module("kdops.drawing").draw(settings)
+    else:
+        make_split(data, settings.transfer, settings.split_seed)
 
 
 def _tell_decoding(done: int, total: int) -> None:

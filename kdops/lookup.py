@@ -20,9 +20,10 @@ PAGE = 1000
 
 
 def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
-    """Give every finished and still registered model of a data set and split, by fingerprint.
+    """Give every finished and still registered model of a data set and split, by fingerprint and by training.
 
-    A store that is not there yet has no models, and is not made.
+    A model is found by either, see :class:`~kdops.units.Unit`. A store that is not there yet has no models, and is
+    not made.
     """
     if not store_exists(mlflow.get_tracking_uri()):
         return {}
@@ -41,7 +42,10 @@ def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
     ):
         if run.data.tags.get("kdops.model") in registered:
             # Newest first: the latest of equals wins.
-            found.setdefault(run.data.tags["kdops.fingerprint"], _record_of(run))
+            record = _record_of(run)
+            for key in ("kdops.fingerprint", "kdops.training"):
+                if key in run.data.tags:
+                    found.setdefault(run.data.tags[key], record)
     return found
 
 

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 import yaml
 from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ParamSchema, Schema, TensorSpec
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdops.models import Classifier
 
-__all__ = ["Packager", "read_weights"]
+__all__ = ["WEIGHTS", "Packager", "describe", "quiet", "read_weights", "requirements", "signature_of"]
 
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"
@@ -48,7 +48,7 @@ class Packager:
         self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
         self._template = Path(self._keep.name) / "model"
         classes = len(metadata["class_names"])
-        with _quiet():
+        with quiet():
             self._save_template(net, image_shape, classes, metadata)
         self._program = torch.export.load(self._template / EXPORTED)
         self._description = yaml.safe_load((self._template / "MLmodel").read_text())
@@ -59,13 +59,9 @@ class Packager:
         mlflow.pytorch.save_model(
             net.eval(),
             self._template,
-            signature=ModelSignature(
-                Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape))]),
-                Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
-            ),
+            signature=signature_of(image_shape, classes),
             input_example=example,
-            # Given, because MLflow would otherwise spend many seconds on finding them out.
-            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "torch")],
+            pip_requirements=requirements(),
             metadata=metadata,
         )
 
@@ -83,33 +79,68 @@ class Packager:
         with torch.no_grad():
             for name, value in state.items():
                 self._program.state_dict[name].copy_(value)
-        with _quiet():
+        with quiet():
             torch.export.save(self._program, folder / EXPORTED)
         save_file(state, folder / WEIGHTS)
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        described = {
-            **self._description,
-            "artifact_path": location,
-            "model_id": model_id,
-            "model_uuid": model_id.removeprefix("m-"),
-            "model_size_bytes": size,
-            "run_id": run_id,
-        }
-        (folder / "MLmodel").write_text(yaml.safe_dump(described, sort_keys=True))
+        describe(folder, self._description, model_id=model_id, run_id=run_id, location=location)
+
+
+def signature_of(image_shape: tuple[int, int, int], classes: int, params: ParamSchema | None = None) -> ModelSignature:
+    """Say what a model takes, uint8 images ``[N, C, H, W]``, and gives, float32 ``[N, classes]``.
+
+    Args:
+        image_shape: (channels, height, width).
+        classes: number of classes.
+        params: what may be said beside the images.
+    """
+    return ModelSignature(
+        Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape))]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
+        params,
+    )
+
+
+def requirements() -> list[str]:
+    """Give what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "torch")]
+
+
+def describe(folder: Path, description: dict[str, object], *, model_id: str, run_id: str, location: str) -> None:
+    """Write ``MLmodel`` into a folder that is otherwise whole, with the model's own identity.
+
+    Args:
+        folder: the model's folder.
+        description: what ``MLmodel`` says apart from that.
+        model_id: its MLflow logged model.
+        run_id: the run that made it.
+        location: the logged model's artifact location.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    described = {
+        **description,
+        "artifact_path": location,
+        "model_id": model_id,
+        "model_uuid": model_id.removeprefix("m-"),
+        "model_size_bytes": size,
+        "run_id": run_id,
+    }
+    (folder / "MLmodel").write_text(yaml.safe_dump(described, sort_keys=True))
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep out two remarks that say nothing to the user: that pip has no version here, that weights are views."""
-    logger = logging.getLogger("mlflow.utils.environment")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Keep out remarks that say nothing to the user: that pip has no version here, that weights are views."""
+    loggers = [logging.getLogger(f"mlflow.{name}") for name in ("utils.environment", "utils.uv_utils", "pyfunc")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="No complete tensor found in the group")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -13,10 +13,24 @@ from dataclasses import replace as _replace
 
 from kdops.architectures import Architecture, parse_architecture
 
-__all__ = ["RECIPES", "ROLES", "Recipe"]
+__all__ = ["LIKE", "RECIPES", "ROLES", "STREAMS", "Recipe"]
 
 ROLES = ("teacher", "student", "middle")
 """The roles that have an architecture of their own."""
+
+LIKE: Mapping[str, str] = {
+    "reversed": "teacher",
+    "born-again": "teacher",
+    "reseeded": "student",
+    "reordered": "student",
+}
+"""The roles that have another's architecture and recipe, and that other: ``reversed`` nets are untrained teachers
+that learn from a student; ``born-again`` ones (Furlanello et al., 2018) learn from the teacher itself, their control;
+``reseeded`` students differ only in their seed, and ``reordered`` ones have a batch order each: controls of the
+ensemble."""
+
+STREAMS: Mapping[str, str] = {"born-again": "reversed", "reseeded": "student", "reordered": "student"}
+"""The roles that start from another's random streams, which pairs their comparison."""
 
 
 @dataclass(frozen=True)

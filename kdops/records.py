@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-__all__ = ["LABELS", "ModelRecord", "Sweep", "best", "worst"]
+__all__ = ["COPY_SEEDS", "LABELS", "ModelRecord", "Sweep", "best", "ranked", "worst"]
+
+COPY_SEEDS = 1_000_000
+"""Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
 
 LABELS = "labels"
 """The source of a model that learned from labels alone."""
@@ -19,11 +22,11 @@ class ModelRecord:
     """One model of a study.
 
     Attributes:
-        role: what it is: teacher, student, middle.
+        role: what it is: teacher, student, middle, reversed ...
         seed: its replicate.
-        temperature: what it was trained at; 0 for hard labels.
+        temperature: what it was trained at; 0 for hard labels, nan where there is none (an ensemble).
         chain: the roles it came through, ``teacher>middle>student``.
-        source: model URI distilled from, or ``labels``.
+        source: model URI distilled from, or ``labels``; of an ensemble its members' URIs, parted by spaces.
         uri: its own model URI, ``models:/kdops-digits-student/7``; empty for one that is only planned.
         run_id: its MLflow run.
         model_id: its logged model.
@@ -51,7 +54,8 @@ class ModelRecord:
     reused: bool = False
 
     def __str__(self) -> str:
-        return f"{self.role} T={self.temperature:g} seed={self.seed}"
+        at = "" if math.isnan(self.temperature) else f" T={self.temperature:g}"
+        return f"{self.role}{at} seed={self.seed}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,19 @@ class Sweep:
         """Give the models trained at a temperature."""
         return replace(self, records=tuple(record for record in self.records if record.temperature > 0))
 
+    def at(self, temperatures: Sequence[float]) -> Sweep:
+        """Give the models of some temperatures."""
+        return replace(self, records=tuple(record for record in self.records if record.temperature in temperatures))
+
+    def copies_of(self, seed: int) -> tuple[ModelRecord, ...]:
+        """Give the models of one replicate's copies; see ``COPY_SEEDS``."""
+        return tuple(record for record in self.records if record.seed % COPY_SEEDS == seed)
+
+    def first(self, replicates: int) -> Sweep:
+        """Give the models of the first replicates."""
+        seeds = self.seeds[:replicates]
+        return replace(self, records=tuple(record for record in self.records if record.seed in seeds))
+
     def table(self, metric: str = "test_accuracy") -> np.ndarray:
         """Give a metric as ``[replicates, temperatures]``, both ascending, hard labels included.
 
@@ -121,6 +138,11 @@ def best(models: Sweep, by: str = "validation") -> Sweep:
         by: ``validation``, or ``test`` to mimic the paper.
     """
     return replace(models, records=tuple(min(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
+
+
+def ranked(models: Sequence[ModelRecord], by: str = "validation") -> list[ModelRecord]:
+    """Give models in the order of :func:`best`, the best first."""
+    return sorted(models, key=_badness(by))
 
 
 def worst(models: Sweep, by: str = "validation") -> Sweep:

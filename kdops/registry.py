@@ -11,11 +11,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.data import Data
+from kdops.errors import UsageError
 from kdops.paging import every
 from kdops.records import ModelRecord
 from kdops.splits import Split
 
-__all__ = ["CHAMPION", "Registry", "registered_name"]
+__all__ = ["CHAMPION", "Registry", "known_names", "quoted", "registered_name", "versions_of"]
 
 CHAMPION = "champion"
 PAGE = 200
@@ -24,6 +25,36 @@ PAGE = 200
 def registered_name(dataset: str, role: str) -> str:
     """Give the registered name of a role, ``kdops-digits-student``; characters MLflow refuses become ``-``."""
     return f"kdops-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset)}-{role}"
+
+
+def quoted(text: str, parameter: str = "model") -> str:
+    """Write text into a filter of MLflow, which knows no escapes.
+
+    Args:
+        text: what is looked for.
+        parameter: what a mistake is told of.
+
+    Raises:
+        UsageError: it could end the quotes, or is more than one line.
+    """
+    if not text.isprintable() or set(text) & set("'\"`\\"):
+        raise UsageError(parameter, text, "must have no quotes, backslashes or line breaks")
+    return f"'{text}'"
+
+
+def known_names(client: MlflowClient) -> list[str]:
+    """Give the name of every registered model."""
+    return sorted(model.name for model in every(client.search_registered_models, max_results=PAGE))
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Give every finished version of a registered model, the oldest first; none where there is no such model.
+
+    Raises:
+        UsageError: the name has quotes.
+    """
+    found = every(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
+    return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
 
 
 class Registry:

@@ -8,10 +8,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from kdops.config import ENTRY_POINTS
 from kdops.experiment import is_project
 from kdops.ownrun import PROCESS
 from kdops.paging import every
+from kdops.parameters import ENTRY_POINTS
 from kdops.process import ProcessName
 from kdops.registry import Registry
 

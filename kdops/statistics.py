@@ -25,8 +25,10 @@ __all__ = [
     "OneSided",
     "equivalence",
     "holm",
+    "interval_at",
     "mean_interval",
     "noninferiority",
+    "one_sided",
     "superiority",
 ]
 
@@ -101,7 +103,7 @@ class OneSided:
 
     Attributes:
         difference: mean difference and its interval at ``1 - 2 * level``; one of its bounds is each test.
-        threshold: the value to exceed: -margin for non-inferiority, 0 for superiority.
+        threshold: the value to exceed: -margin for non-inferiority, 0 for superiority, or another one named before.
         p_above: p-value against "the mean is at most the threshold".
         p_below: p-value against "the mean is at least the threshold".
         above: the whole interval lies strictly above the threshold: the claim holds.
@@ -138,6 +140,26 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         raise ValueError(f"level must lie between 0 and 1, not {level}")
     mean, low, high = (float(bound) for bound in _bounds(values, level))
     return Interval(mean, low, high, len(values), level)
+
+
+def interval_at(interval: Interval, level: float) -> Interval:
+    """Give the same mean's interval at another level, from the interval alone.
+
+    Args:
+        interval: of one mean, by Student's t.
+        level: the coverage wanted, strictly between 0 and 1.
+
+    Raises:
+        ValueError: for a level out of range.
+    """
+    from scipy.special import stdtrit
+
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    freedom = max(interval.n - 1, 1)
+    factor = float(stdtrit(freedom, (1 + level) / 2) / stdtrit(freedom, (1 + interval.level) / 2))
+    half = factor * (interval.high - interval.low) / 2
+    return Interval(interval.mean, interval.mean - half, interval.mean + half, interval.n, level)
 
 
 def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> Equivalence:
@@ -190,7 +212,7 @@ def noninferiority(differences: ArrayLike, margin: float, level: float = 0.05) -
     """
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be a finite number above 0, not {margin}")
-    return _one_sided(differences, -float(margin), level)
+    return one_sided(differences, -float(margin), level)
 
 
 def superiority(differences: ArrayLike, level: float = 0.05) -> OneSided:
@@ -203,7 +225,36 @@ def superiority(differences: ArrayLike, level: float = 0.05) -> OneSided:
     Raises:
         ValueError: as :func:`equivalence`.
     """
-    return _one_sided(differences, 0.0, level)
+    return one_sided(differences, 0.0, level)
+
+
+def one_sided(differences: ArrayLike, threshold: float, level: float = 0.05) -> OneSided:
+    """Test by one-sided t tests on which side of a threshold a mean difference lies.
+
+    At a true difference of exactly the threshold each side is said at most ``level`` of the time.
+
+    Args:
+        differences: [n], one difference a replicate.
+        threshold: the value to lie above or below, in the unit of the differences.
+        level: the level of each test, strictly between 0 and 0.5.
+
+    Raises:
+        ValueError: as :func:`equivalence`.
+    """
+    differences = _values(differences)
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold must be a finite number, not {threshold}")
+    interval = mean_interval(differences, _two_sided(level))
+    return OneSided(
+        difference=interval,
+        threshold=float(threshold),
+        p_above=_p_above(differences, threshold),
+        p_below=_p_below(differences, threshold),
+        above=interval.low > threshold,
+        below=interval.high < threshold,
+        n=interval.n,
+        replicates_needed=_replicates_needed(differences, (threshold,), level),
+    )
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -227,21 +278,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     if tested.any():
         adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
     return adjusted
-
-
-def _one_sided(differences: ArrayLike, threshold: float, level: float) -> OneSided:
-    differences = _values(differences)
-    interval = mean_interval(differences, _two_sided(level))
-    return OneSided(
-        difference=interval,
-        threshold=threshold,
-        p_above=_p_above(differences, threshold),
-        p_below=_p_below(differences, threshold),
-        above=interval.low > threshold,
-        below=interval.high < threshold,
-        n=interval.n,
-        replicates_needed=_replicates_needed(differences, (threshold,), level),
-    )
 
 
 def _values(values: ArrayLike) -> np.ndarray:

@@ -9,25 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from torch import Tensor
+from torch.nn import Module
+
 from kdops import data as datasets
 from kdops import records
+from kdops.answers import Answer
 from kdops.bench import Bench, Measured
-from kdops.closing import Row, note, setting, show
+from kdops.candidates import Member
+from kdops.closing import note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
+from kdops.foreign import load_classifier
 from kdops.lookup import known_models
+from kdops.members import Drawn
+from kdops.models import digest_of
 from kdops.ownrun import name_process
+from kdops.packaging import Packager
 from kdops.plan import Plan
 from kdops.progress import Reporter
-from kdops.records import ModelRecord, Sweep
+from kdops.records import COPY_SEEDS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import make_split
-from kdops.tracking import Outcome, Tracker, Trainset
-from kdops.units import Context, Unit, cut_off_with, digest_of_pass, units_of
-from kdops.verdicts import Verdict
+from kdops.stored import StoredStudy
+from kdops.tracking import Outcome, Tracker, Trainset, fitted
+from kdops.units import Context, Task, Unit, cut_off_with, digest_of_pass, units_of
 
 __all__ = ["Study", "open_study"]
 
@@ -46,19 +56,9 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         data = datasets.load(settings.dataset, settings.data_root, bar)
     split = make_split(data, settings.transfer, settings.split_seed)
     context = Context(settings, data, split, resolve_device(settings.device))
-    if settings.dry_run:
-        yield Study(context, None, reporter)
-        return
-    seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
-    tracker = Tracker(entry_point, data, split, f"{entry_point} {data.name} {settings.transfer} {seeds}")
-    try:
+    tracker = None if settings.dry_run else Tracker(entry_point, data, split, _title(entry_point, settings))
+    with _ended(tracker):
         yield Study(context, tracker, reporter)
-    except KeyboardInterrupt:
-        tracker.fail("interrupted", "KILLED")
-        raise
-    except BaseException as error:
-        tracker.fail(str(error) or type(error).__name__)
-        raise
 
 
 class Study:
@@ -68,36 +68,71 @@ class Study:
         context: settings, data, split and device.
         tracker: its runs; None for a dry run, which trains and writes nothing.
         reporter: where progress is told.
+        whole: the study that this one is a part of; they share the models, and what was computed.
     """
 
-    def __init__(self, context: Context, tracker: Tracker | None, reporter: Reporter):
-        self.context, self.tracker, self.reporter = context, tracker, reporter
+    def __init__(self, context: Context, tracker: Tracker | None, reporter: Reporter, whole: Study | None = None):
+        self.context, self.tracker, self.reporter, self.whole = context, tracker, reporter, whole
         self.settings, self.split = context.settings, context.split
+        self.models: dict[tuple[str, str], ModelRecord] = {}
+        self.answer: Answer | None = None
+        if whole is not None:
+            self.plan, self.bench = whole.plan, whole.bench
+            self._known, self._packagers, self._foreign = whole._known, whole._packagers, whole._foreign
+            return
         self.plan = Plan(context.settings, context.data.shape, len(context.data.classes), context.device)
         self.bench = Bench(context, tracker.load_weights if tracker else _no_weights)
-        self.models: dict[tuple[str, str], ModelRecord] = {}
         self._known = {} if self.settings.fresh else known_models(context.data, context.split)
+        self._packagers: dict[str, Packager] = {}
+        self._foreign: dict[str, Module] = {}
+
+    @contextmanager
+    def part(self, entry_point: str) -> Iterator[Study]:
+        """Open a study within this one: a run below this one's, with the same settings, data and models."""
+        tracker = self.tracker and self.tracker.below(entry_point, _title(entry_point, self.settings))
+        with _ended(tracker):
+            part = Study(self.context, tracker, self.reporter, self)
+            yield part
+            self.models |= part.models
 
     def train(self, role: str) -> Sweep:
         """Train a role on the teacher's images and hard labels, once for each replicate."""
         none = dict.fromkeys(self.settings.replicates())
-        return self._sweep(role, none, (HARD,), Trainset(self.split.teacher, "teacher images"), 0)
+        task = Task(role, "teacher images", self.settings.order)
+        return self._sweep(task, none, (HARD,), self.split.teacher, 0)
 
-    def distill(self, sources: Sweep, role: str, temperatures: Sequence[float]) -> Sweep:
+    def distill(
+        self,
+        sources: Sweep,
+        role: str,
+        temperatures: Sequence[float],
+        *,
+        predictions: bool = False,
+        order: str = "",
+        copies: int = 0,
+    ) -> Sweep:
         """Distil each replicate's source into a role at every temperature.
 
         Args:
             sources: one model for each replicate.
             role: what is trained.
             temperatures: the temperatures; 0 trains on hard labels, on the same images and schedule.
+            predictions: at T = 0 the hard labels are the source's predictions, not the images' own.
+            order: the batch order of a replicate's members, where it is not the one of the settings.
+            copies: so many models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
         """
         by_seed = {record.seed: record for record in sources.records}
         if len(by_seed) != len(sources.records):
             raise ValueError("distill takes one source for each replicate; choose with best() first")
+        if copies:
+            by_seed = {
+                seed + COPY_SEEDS * number: record for seed, record in by_seed.items() for number in range(copies)
+            }
         hop = sources.hops
         # Every hop has the same images unless each is to have fresh ones; then the part's name tells them apart.
         part = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
-        return self._sweep(role, by_seed, tuple(temperatures), Trainset(self.split.hop(hop), part), hop + 1)
+        task = Task(role, part, order or self.settings.order, predictions)
+        return self._sweep(task, by_seed, tuple(temperatures), self.split.hop(hop), hop + 1)
 
     def best(self, models: Sweep) -> Sweep:
         """Choose the best model of each replicate, on validation unless the settings say test."""
@@ -110,61 +145,130 @@ class Study:
     def conclude(
         self,
         title: str,
+        answer: Callable[[], Answer],
         *,
-        rows: Callable[[], Sequence[Row]],
-        verdict: Callable[[], Verdict] | None = None,
         figures: Callable[[], dict[str, object]] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
-        """End the study: results, figures, verdict and note on the parent run, a table on the terminal.
+        """End the study: results, figures, answer and note on its run, a table on the terminal.
 
         What is said is given as functions, since a dry run has no numbers to say it with: it tells the plan.
 
         Args:
             title: what the note is headed with where there is no verdict.
-            rows: the closing table.
-            verdict: the answer with its statistics.
+            answer: the closing table, the verdict and the findings.
             figures: Matplotlib figures by file name.
+            finish: writes further files into the folder that becomes the run's artifacts.
         """
         if self.tracker is None:
-            for line in self.plan.lines():
+            for line in self.plan.lines() if self.whole is None else ():
                 print(line)
             return
         with self.reporter.bar("register, draw and write"):
             models = tuple(self.models.values())
             for role in sorted({record.role for record in models}):
                 self.tracker.registry.crown(role)
-            answer, table = verdict() if verdict else None, rows()
-            sentences = [claim.sentence for claim in answer.claims] if answer else []
+            self.answer = given = answer()
             reused = [record.uri for record in models if record.reused]
             basis = setting(self.settings, self.context.data, self.split)
             tags = {
-                "mlflow.note.content": note(answer.word if answer else title, table, sentences, basis),
+                "mlflow.note.content": note(given.word or title, given.rows, given.sentences, basis),
                 "kdops.select_on": self.settings.select_on,
-                **({"kdops.reused": _fitted(reused)} if reused else {}),
-                **({"kdops.verdict": answer.word} if answer else {}),
+                **({"kdops.reused": fitted(reused)} if reused else {}),
+                **({"kdops.verdict": given.word} if given.word else {}),
             }
             with TemporaryDirectory(prefix="kdops-") as folder:
                 drawn = figures() if figures else {}
-                write_results(Path(folder), models, self.settings, self.context.data, self.split, drawn)
-                self.tracker.finish(tags=tags, metrics=answer.statistics if answer else {}, artifacts=Path(folder))
+                context = self.context
+                write_results(Path(folder), models, context.settings, context.data, context.split, drawn)
+                given.write(Path(folder), self.tracker.entry_point, title)
+                self.tracker.log(tags=tags, metrics=given.statistics, artifacts=Path(folder))
+            if finish:
+                with TemporaryDirectory(prefix="kdops-") as folder:
+                    finish(Path(folder))
+                    self.tracker.log(artifacts=Path(folder))
+            self.tracker.finish()
+        sentences = list(given.sentences)
         if reused:
-            sentences = [*sentences, f"{len(reused)} of {len(models)} models were there already and were reused."]
-        show(table, sentences, self.tracker.parent)
+            sentences.append(f"{len(reused)} of {len(models)} models were there already and were reused.")
+        show(given.rows, sentences, self.tracker.parent)
+
+    def measure(self) -> dict[str, object]:
+        """Give what findings are measured by: the margin, and whether the data are the paper's."""
+        return {"margin": self.settings.margin, "same_data": self.settings.dataset == "gtsrb"}
+
+    def net(self, record: ModelRecord) -> Module:
+        """Give the network of a stored model, in ``eval()``."""
+        if record.uri not in self._foreign:
+            return self.bench.net(record)
+        return self._foreign[record.uri]
+
+    def sources_of(self, models: Sweep) -> Sweep | None:
+        """Give the model that each replicate was distilled from; None where one is not known here."""
+        by_uri = {record.uri: record for record in self._known.values()}
+        sources = {record.source: by_uri.get(record.source) for record in models.records}
+        if None in sources.values() or len({record.seed for record in sources.values()}) != len(sources):
+            return None
+        return Sweep(tuple(sources.values()), models.hops - 1)
+
+    def has_trained(self, models: Sweep, role: str) -> bool:
+        """Say whether models are what these settings would train for a role."""
+        recipe, settings = self.settings.recipes[role].as_dict(), self.settings
+        wanted = {name: recipe[name] for name in ("architecture", "epochs", "batch_size")}
+        wanted |= {
+            "alpha": f"{settings.alpha:g}",
+            "t_squared": str(settings.t_squared).lower(),
+            "order": settings.order,
+        }
+        wanted |= {name: f"{recipe[name]:g}" for name in ("learning_rate", "weight_decay")}
+        told = {name: str(value) for name, value in wanted.items()}.items()
+        return all(record.role == role and told <= record.params.items() for record in models.records)
+
+    def best_temperature(self, models: Sweep) -> float:
+        """Choose the temperature whose models are best on average over the replicates, as :meth:`best` would."""
+        metric = "test_accuracy" if self.settings.select_on == "test" else "val_accuracy"
+        found: dict[float, list[float]] = {}
+        for record in models.records:
+            found.setdefault(record.temperature, []).append(record.metrics.get(metric, 0.0))
+        return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
+
+    def drawn(self, given: Drawn) -> dict[int, tuple[ModelRecord, ...]]:
+        """Give the records of drawn members: those of each replicate by its seed."""
+        several = len(given.replicates) > 1
+        return {
+            members[0].seed if several else number: tuple(map(self._drawn, members))
+            for number, members in enumerate(given.replicates)
+        }
+
+    def stored(self) -> StoredStudy:
+        """Read this study back from the store, as far as it is there."""
+        return self.tracker.stored()
+
+    def store(self, outcome: Outcome, write: Callable[..., None]) -> ModelRecord:
+        """Store a model that was not trained but made from others, unless it is there already."""
+        record = self._known.get(outcome.fingerprint)
+        if record is None:
+            record = self.tracker.commit(outcome, write)
+            self._known[outcome.fingerprint] = record
+        self.models[record.uri, str(record)] = record
+        return record
 
     def _sweep(
         self,
-        role: str,
+        task: Task,
         sources: Mapping[int, ModelRecord | None],
         temperatures: Sequence[float],
-        trainset: Trainset,
+        rows,
         hops: int,
     ) -> Sweep:
-        """Give the models of a role: those that are there, and those that are trained now."""
+        """Give the models of a task: those that are there, and those that are trained now."""
+        role, trainset = task.role, Trainset(rows, task.part)
         together = self.bench.trains_together(role)
-        units = units_of(role, sources, temperatures, trainset.what, together, self.context)
-        there = {unit.fingerprint: self._known[unit.fingerprint] for unit in units if unit.fingerprint in self._known}
+        units = units_of(task, sources, temperatures, together, self.context)
+        found = {unit.fingerprint: self._find(unit) for unit in units}
+        there = {key: record for key, record in found.items() if record is not None}
         missing = [unit for unit in units if unit.fingerprint not in there]
-        self.plan.add(role, len(trainset.rows), len(units), len(missing))
+        self.plan.add(role, len(rows), len(units), len(missing))
         if self.settings.dry_run:
             # Models to come have no weights yet; their fingerprint stands for them, so that sources stay apart.
             there |= {unit.fingerprint: replace(unit.record, weights=unit.fingerprint) for unit in missing}
@@ -172,17 +276,40 @@ class Study:
             seeds = cut_off_with(missing, list(there.values()), units) if together else set()
             wanted = {unit.fingerprint for unit in missing}
             chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
-            there |= self._train(role, chosen, wanted, trainset)
+            there |= self._train(chosen, wanted, trainset)
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
-        self._known |= there
-        found = [there[unit.fingerprint] for unit in units]
-        self.models |= {(record.uri, str(record)): record for record in found}
+        for unit in units:
+            self._known[unit.fingerprint] = self._known[unit.training] = there[unit.fingerprint]
+        given = [there[unit.fingerprint] for unit in units]
+        self.models |= {(record.uri, str(record)): record for record in given}
         if not self.settings.dry_run:
-            self.reporter.say(_told(role, found, sources))
-        return Sweep(tuple(found), hops)
+            self.reporter.say(_told(role, given, sources))
+        return Sweep(tuple(given), hops)
 
-    def _train(self, role: str, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> dict[str, ModelRecord]:
+    def _drawn(self, member: Member) -> ModelRecord:
+        """Give the record of a drawn model; one that others registered is loaded and measured first."""
+        if member.own:
+            return member.record()
+        net = self._foreign[member.uri] = load_classifier(member.uri, self.context.data)
+        return replace(
+            member.record(),
+            role="foreign",
+            weights=digest_of(net.state_dict()),
+            metrics=self.bench.metrics_of(net),
+            params={
+                "architecture": "foreign",
+                "parameters": str(sum(map(Tensor.numel, net.parameters()))),
+                "flops": "0",
+            },
+        )
+
+    def _find(self, unit: Unit) -> ModelRecord | None:
+        """Give a unit's model if it is there: trained in the very same pass, or else in another fleet."""
+        return self._known.get(unit.fingerprint) or self._known.get(unit.training)
+
+    def _train(self, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> dict[str, ModelRecord]:
         """Train units, and store those that are missing as soon as they are done."""
+        role = units[0].task.role
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
         told = {}
         if self.bench.trains_together(role):
@@ -190,7 +317,7 @@ class Study:
             told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
         stored = {}
         with self.reporter.bar(f"train {len(units)} x {role}") as bar:
-            for batch in self.bench.train(role, units, trainset.rows, trainset.what, bar):
+            for batch in self.bench.train(units, trainset.rows, bar):
                 wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
                 for measured, record in self._store(role, wanted, told, trainset):
                     stored[measured.unit.fingerprint] = record
@@ -201,32 +328,64 @@ class Study:
     ) -> Iterator[tuple[Measured, ModelRecord]]:
         with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
             for number, measured in enumerate(batch, start=1):
-                record = replace(measured.unit.record, metrics=measured.metrics, **told)
                 unit, trained = measured.unit, measured.trained
-                outcome = Outcome(record, trained, unit.fingerprint, unit.source, trainset, measured.finished)
-                stored = self.tracker.commit(outcome, measured.net)
-                self.bench.keep(stored, measured.trained.state)
+                weights = digest_of(trained.state)
+                outcome = Outcome(
+                    replace(unit.record, metrics=measured.metrics, weights=weights, **told),
+                    unit.fingerprint,
+                    unit.training,
+                    (unit.source,) if unit.source else (),
+                    trainset,
+                    {"train_loss": trained.train_loss, "val_accuracy": trained.val_accuracy},
+                    trained.seconds,
+                    measured.finished,
+                )
+                write = partial(self._packager(measured).write, state=trained.state)
+                stored = self.tracker.commit(outcome, write)
+                self.bench.keep(stored, trained.state)
                 bar(number, len(batch))
                 yield measured, stored
+
+    def _packager(self, measured: Measured) -> Packager:
+        architecture = measured.unit.record.params["architecture"]
+        if architecture not in self._packagers:
+            metadata = {"class_names": list(self.context.data.classes), "architecture": architecture}
+            self._packagers[architecture] = Packager(measured.net, self.context.data.shape, metadata)
+        return self._packagers[architecture]
+
+
+@contextmanager
+def _ended(tracker: Tracker | None) -> Iterator[None]:
+    """End a study's run whatever happens within."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if tracker:
+            tracker.fail("interrupted", "KILLED")
+        raise
+    except BaseException as error:
+        if tracker:
+            tracker.fail(str(error) or type(error).__name__)
+        raise
+
+
+def _title(entry_point: str, settings: Settings) -> str:
+    seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
+    return f"{entry_point} {settings.dataset} {settings.transfer} {seeds}"
 
 
 def _no_weights(record: ModelRecord) -> dict:
     raise RuntimeError(f"a dry run reads no weights, but {record} was asked for")
 
 
-def _fitted(uris: Sequence[str], limit: int = 7900) -> str:
-    """Join URIs into a tag; MLflow's tags end at 8,000 characters, and ``results.csv`` has them all."""
-    text = " ".join(uris)
-    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
-
-
 def _told(role: str, found: Sequence[ModelRecord], sources: Mapping[int, ModelRecord | None]) -> str:
     """Say what a sweep gave, and what it was distilled from."""
     models = f"{len(found)} {role} model{'s' if len(found) != 1 else ''}"
-    given = [source for source in sources.values() if source is not None]
+    given = {source.seed: source for source in sources.values() if source is not None}.values()
     if given:
+        first = next(iter(given))
         levels = ", ".join(f"{source.temperature:g}" for source in given)
-        models += f" from the {given[0].role}" + ("" if given[0].role == "teacher" else f" (T = {levels})")
+        models += f" from the {first.role}" + ("" if first.role == "teacher" else f" (T = {levels})")
     reused = sum(record.reused for record in found)
     again = f", {reused} of them reused" if reused else ""
     accuracies = {f"{record.metrics['test_accuracy']:.4f}" for record in found}

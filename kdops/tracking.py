@@ -7,15 +7,17 @@ finished is whole.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import mlflow
 import numpy as np
@@ -34,18 +36,17 @@ from torch import Tensor
 
 from kdops.data import Data
 from kdops.experiment import experiment_name
-from kdops.models import Classifier, digest_of
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
-from kdops.packaging import Packager, read_weights
+from kdops.packaging import read_weights
 from kdops.process import ProcessName
 from kdops.records import ModelRecord
 from kdops.registry import Registry
 from kdops.splits import Split
 from kdops.stale import end_stale_runs
 from kdops.store import ensure_experiment, ensure_store
-from kdops.training import Trained
+from kdops.stored import StoredStudy, read_study
 
-__all__ = ["Outcome", "Tracker", "Trainset"]
+__all__ = ["Outcome", "Tracker", "Trainset", "Writer", "fitted"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,23 +64,34 @@ class Trainset:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained model with all that its run says.
+    """A finished model with all that its run says.
 
     Attributes:
-        record: the model so far: neither stored nor registered.
-        trained: its weights and its history.
-        fingerprint: see :mod:`kdops.fingerprint`.
-        source: the model distilled from, or None for labels.
+        record: the model so far, its metrics and the digest of its weights; neither stored nor registered.
+        fingerprint: see :class:`~kdops.units.Unit`.
+        training: see :class:`~kdops.units.Unit`.
+        sources: the models it was made from: the one distilled from, an ensemble's members, none for labels.
         trainset: what it was trained on.
+        history: metrics of each epoch by name.
+        seconds: what its training took.
         finished: when its training ended, in seconds since the epoch.
     """
 
     record: ModelRecord
-    trained: Trained
     fingerprint: str
-    source: ModelRecord | None
+    training: str
+    sources: tuple[ModelRecord, ...]
     trainset: Trainset
+    history: Mapping[str, Sequence[float]]
+    seconds: float
     finished: float
+
+
+class Writer(Protocol):
+    """Writes a model's MLflow folder."""
+
+    def __call__(self, folder: Path, *, model_id: str, run_id: str, location: str) -> None:
+        """Write it for a logged model, the run that made it, and the place where its files will lie."""
 
 
 class Tracker:
@@ -100,42 +112,49 @@ class Tracker:
         self.title = title
         self._source = _source_tags()
         self.parent, self.experiment = self._parent()
-        self._packagers: dict[str, Packager] = {}
         try:
             end_stale_runs(self.client, self.registry, self.experiment)
-            everything = np.unique(np.concatenate([split.teacher, *split.transfers]))
-            trainset = Trainset(everything, "teacher and transfer images")
-            self.client.log_inputs(self.parent, datasets=self._dataset_inputs(trainset))
+            self._log_data()
         except BaseException as error:
             self.fail(str(error) or type(error).__name__)
             raise
 
-    def commit(self, outcome: Outcome, net: Classifier) -> ModelRecord:
-        """Log one trained model: its run, its metrics, its data and source, the model, and its version.
+    def below(self, entry_point: str, title: str) -> Tracker:
+        """Open the runs of a study that is a part of this one: below this one's run, in the same store."""
+        part = copy.copy(self)
+        part.entry_point, part.title = entry_point, title
+        tags = {"mlflow.parentRunId": self.parent, **part._study_tags(), **self._source}
+        part.parent = self.client.create_run(self.experiment, run_name=title, tags=tags).info.run_id
+        part._log_data()
+        return part
+
+    def commit(self, outcome: Outcome, write: Writer) -> ModelRecord:
+        """Log one model: its run, its metrics, its data and sources, the model, and its version.
 
         Args:
             outcome: the model.
-            net: a network of its architecture, for the first of its kind.
+            write: writes its folder.
 
         Returns:
             The record with its model URI and run.
         """
-        record, trained = outcome.record, outcome.trained
+        record = outcome.record
         ended = int(outcome.finished * 1000)
         run = self.client.create_run(
             self.experiment,
-            start_time=ended - int(trained.seconds * 1000),
-            run_name=_run_name(record, outcome.source),
+            start_time=ended - int(outcome.seconds * 1000),
+            run_name=_run_name(record, outcome.sources),
             tags={
                 "mlflow.parentRunId": self.parent,
                 "kdops.role": record.role,
                 "kdops.study": self.entry_point,
                 "kdops.dataset": self.data.name,
-                "kdops.source": record.source,
+                "kdops.source": fitted(record.source.split()),
                 "kdops.chain": record.chain,
                 "kdops.split": self.split.digest,
                 "kdops.fingerprint": outcome.fingerprint,
-                "kdops.weights": digest_of(trained.state),
+                "kdops.training": outcome.training,
+                "kdops.weights": record.weights,
                 "kdops.fleet": ",".join(map(str, record.fleet)),
                 "kdops.fleet_digest": record.fleet_digest,
                 PROCESS: str(ProcessName.own()),
@@ -144,7 +163,7 @@ class Tracker:
         )
         run_id = run.info.run_id
         try:
-            return self._commit(outcome, net, run_id, ended)
+            return self._commit(outcome, write, run_id, ended)
         except BaseException:
             self._abandon(run_id)
             raise
@@ -155,22 +174,31 @@ class Tracker:
             path = mlflow.artifacts.download_artifacts(artifact_uri=record.uri, dst_path=folder)
             return read_weights(Path(path))
 
-    def finish(self, *, tags: Mapping[str, str], metrics: Mapping[str, float], artifacts: Path) -> None:
-        """End the study: its verdict, its statistics and its files.
+    def log(
+        self, *, artifacts: Path, tags: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Put the study's answer on its run.
 
         Args:
-            tags: tags of the parent run, the verdict and the note among them.
-            metrics: statistics of the verdict, finite.
             artifacts: a folder whose content becomes the run's artifacts.
+            tags: the verdict and the note among them.
+            metrics: statistics of the verdict, finite.
         """
         self.client.log_artifacts(self.parent, str(artifacts))
         now = int(time.time() * 1000)
         self.client.log_batch(
             self.parent,
-            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
+            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
+
+    def finish(self) -> None:
+        """End the study."""
         self.client.set_terminated(self.parent, "FINISHED")
+
+    def stored(self) -> StoredStudy:
+        """Read the study back from the store, as far as it is there."""
+        return read_study(self.client, self.parent)
 
     def fail(self, reason: str, status: str = "FAILED") -> None:
         """End the study without a verdict; what it finished stays.
@@ -194,35 +222,29 @@ class Tracker:
         except Exception as error:
             logger.warning("the run %s could not be ended: %s", run_id, error)
 
-    def _commit(self, outcome: Outcome, net: Classifier, run_id: str, ended: int) -> ModelRecord:
+    def _commit(self, outcome: Outcome, write: Writer, run_id: str, ended: int) -> ModelRecord:
         """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
-        record, trained = outcome.record, outcome.trained
+        record = outcome.record
         params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
         model = self.client.create_logged_model(
             self.experiment,
-            name=f"{record.role}-T{record.temperature:g}-seed{record.seed}".replace(".", "_"),
+            name=str(record).replace(" ", "-").replace("=", "").replace(".", "_"),
             source_run_id=run_id,
             params=params,
             tags={"kdops.chain": record.chain, "kdops.dataset": self.data.name},
             model_type=record.role,
         )
         with tempfile.TemporaryDirectory(prefix="kdops-") as folder:
-            self._packager(net, record.params["architecture"]).write(
-                Path(folder) / "model",
-                trained.state,
-                model_id=model.model_id,
-                run_id=run_id,
-                location=model.artifact_location,
-            )
+            write(Path(folder) / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
-        inputs = [LoggedModelInput(outcome.source.model_id)] if outcome.source else []
+        inputs = [LoggedModelInput(source.model_id) for source in outcome.sources]
         self.client.log_inputs(run_id, datasets=self._dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        stored = replace(record, run_id=run_id, model_id=model.model_id, weights=digest_of(trained.state))
+        stored = replace(record, run_id=run_id, model_id=model.model_id)
         self.client.log_batch(
             run_id,
-            metrics=_metrics(record, trained, model.model_id, ended),
+            metrics=_metrics(outcome, model.model_id, ended),
             params=[Param(name, str(value)) for name, value in params.items()],
         )
         stored = replace(stored, uri=self.registry.register(stored, self.entry_point, outcome.fingerprint))
@@ -230,20 +252,9 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED", end_time=ended)
         return stored
 
-    def _packager(self, net: Classifier, architecture: str) -> Packager:
-        if architecture not in self._packagers:
-            metadata = {"class_names": list(self.data.classes), "architecture": architecture}
-            self._packagers[architecture] = Packager(net, self.data.shape, metadata)
-        return self._packagers[architecture]
-
     def _parent(self) -> tuple[str, str]:
         """Go on in the run that MLflow made for this process, or make one."""
-        tags = {
-            "kdops.study": self.entry_point,
-            "kdops.dataset": self.data.name,
-            "kdops.split": self.split.digest,
-            PROCESS: str(ProcessName.own()),
-        }
+        tags = self._study_tags()
         given = os.environ.get("MLFLOW_RUN_ID")
         if given:
             run = self.client.get_run(given)
@@ -254,6 +265,20 @@ class Tracker:
         experiment = ensure_experiment(experiment_name())
         run = self.client.create_run(experiment, run_name=self.title, tags={**tags, **self._source})
         return run.info.run_id, experiment
+
+    def _study_tags(self) -> dict[str, str]:
+        return {
+            "kdops.study": self.entry_point,
+            "kdops.dataset": self.data.name,
+            "kdops.split": self.split.digest,
+            PROCESS: str(ProcessName.own()),
+        }
+
+    def _log_data(self) -> None:
+        """Name the data on the study's own run."""
+        everything = np.unique(np.concatenate([self.split.teacher, *self.split.transfers]))
+        trainset = Trainset(everything, "teacher and transfer images")
+        self.client.log_inputs(self.parent, datasets=self._dataset_inputs(trainset))
 
     def _dataset_inputs(self, trainset: Trainset) -> list[DatasetInput]:
         """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest."""
@@ -280,26 +305,34 @@ class Tracker:
         ]
 
 
-def _run_name(record: ModelRecord, source: ModelRecord | None) -> str:
+def fitted(uris: Sequence[str], limit: int = 7900) -> str:
+    """Join URIs into a tag; MLflow's tags end at 8,000 characters, and ``results.csv`` has them all."""
+    text = " ".join(uris)
+    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
+
+
+def _run_name(record: ModelRecord, sources: Sequence[ModelRecord]) -> str:
     """Name a model's run; a source that is one of several is told by its temperature."""
-    through = f" from {source.role} T={source.temperature:g}" if source and source.role != "teacher" else ""
+    if len(sources) > 1:
+        return f"{record.chain} seed={record.seed} of {len(sources)} members"
+    through = "".join(f" from {one.role} T={one.temperature:g}" for one in sources if one.role != "teacher")
     return f"{record.chain} T={record.temperature:g} seed={record.seed}{through}"
 
 
-def _metrics(record: ModelRecord, trained: Trained, model_id: str, ended: int) -> list[Metric]:
+def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:
     """Give every epoch's metrics at the time the epoch ended, and the final ones, which join the model too.
 
     The last epoch is the model that is kept, so its training loss and validation accuracy are the final ones.
     """
-    epochs = len(trained.train_loss)
-    history = {"train_loss": trained.train_loss, "val_accuracy": trained.val_accuracy}
+    epochs = max(map(len, outcome.history.values()), default=0)
     told = [
-        Metric(name, value, ended - int(1000 * trained.seconds * (epochs - epoch) / epochs), epoch)
-        for name, values in history.items()
+        Metric(name, value, ended - int(1000 * outcome.seconds * (epochs - epoch) / epochs), epoch)
+        for name, values in outcome.history.items()
         for epoch, value in enumerate(values, start=1)
         if epoch < epochs
     ]
-    return told + [Metric(name, value, ended, epochs, model_id=model_id) for name, value in record.metrics.items()]
+    final = outcome.record.metrics.items()
+    return told + [Metric(name, value, ended, epochs, model_id=model_id) for name, value in final]
 
 
 def _source_tags() -> dict[str, str]:

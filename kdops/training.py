@@ -46,12 +46,14 @@ class Group:
         source_logits: what the source gives for the training images, ``[N, classes]``, computed once and in
             ``eval()``; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
+        labels: what T = 0 learns, class numbers ``[N]``; None for the images' own labels.
     """
 
     seed: int
     temperatures: tuple[float, ...]
     source_logits: Tensor | None = None
     own_order: bool = False
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _train_pass(
     # Hard labels alone need no source, even where a group brings one.
     soft = any(t != 0 for group in groups for t in group.temperatures)
     kept = [group.source_logits.to(device) for group in groups] if soft else None
+    targets = [images.labels if group.labels is None else group.labels.to(device) for group in groups]
     optimiser = torch.optim.AdamW(
         engine.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
@@ -220,7 +223,7 @@ def _train_pass(
         for start in range(0, count, batch):
             chosen = [order[start : start + batch] for order in shuffled]
             logits = engine.logits([images.pixels[rows] for rows in chosen])
-            labels = _for_members([images.labels[rows] for rows in chosen], sizes)
+            labels = _for_members([own[rows] for own, rows in zip(targets, chosen, strict=True)], sizes)
             source = _for_members([k[rows] for k, rows in zip(kept, chosen, strict=True)], sizes) if kept else None
             each = loss(logits, labels, source, temperatures)
             optimiser.zero_grad(set_to_none=True)

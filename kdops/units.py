@@ -13,7 +13,24 @@ from kdops.fingerprint import code_digest, fingerprint
 from kdops.records import LABELS, ModelRecord
 from kdops.splits import Split
 
-__all__ = ["Context", "Unit", "cut_off_with", "digest_of_pass", "units_of"]
+__all__ = ["Context", "Task", "Unit", "cut_off_with", "digest_of_pass", "units_of"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all units of a sweep do.
+
+    Attributes:
+        role: what is trained.
+        part: the name of the images they are trained on.
+        order: ``shared`` or ``own`` batch order of a replicate's members.
+        predictions: at T = 0 they learn what the source predicts instead of the labels.
+    """
+
+    role: str
+    part: str
+    order: str
+    predictions: bool = False
 
 
 @dataclass(frozen=True)
@@ -21,19 +38,29 @@ class Unit:
     """One network to train.
 
     Attributes:
+        task: what it does, with all units of its sweep.
         record: the model as it will be logged: without metrics, not yet stored.
         source: the model to distil from; None for labels.
-        fingerprint: the digest of all that decides its weights.
+        fingerprint: the digest of all that decides its weights, to the last bit.
+        training: the digest without the fleet, which moves the last bits only: units of one training are the same
+            model to anyone who uses it.
     """
 
+    task: Task
     record: ModelRecord
     source: ModelRecord | None
     fingerprint: str
+    training: str
 
     @property
     def place(self) -> tuple[int, float]:
         """Its seed and temperature, which tell it from the others of its sweep."""
         return self.record.seed, self.record.temperature
+
+    @property
+    def learns_predictions(self) -> bool:
+        """Whether its hard labels are its source's predictions."""
+        return self.source is not None and self.record.temperature == HARD
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,26 +74,24 @@ class Context:
 
 
 def units_of(
-    role: str,
+    task: Task,
     sources: Mapping[int, ModelRecord | None],
     temperatures: Sequence[float],
-    part: str,
     together: bool,
     context: Context,
 ) -> list[Unit]:
     """Give the units of a sweep, seed by seed.
 
     Args:
-        role: what is trained.
-        sources: each replicate's source by seed; None to learn from labels.
+        task: what they do.
+        sources: each seed's source; None to learn from labels.
         temperatures: one unit each and seed; 0 for hard labels.
-        part: the name of the images they are trained on.
         together: whether a replicate's units are trained as one fleet, which then decides their last bits.
         context: what the study's units share.
     """
     fleet = list(temperatures) if together else None
     return [
-        _unit(role, seed, temperature, source if temperature != HARD else None, part, fleet, context)
+        _unit(task, seed, temperature, source if temperature != HARD or task.predictions else None, fleet, context)
         for seed, source in sources.items()
         for temperature in temperatures
     ]
@@ -97,43 +122,50 @@ def digest_of_pass(units: Sequence[Unit]) -> str:
 
 
 def _unit(
-    role: str,
+    task: Task,
     seed: int,
     temperature: float,
     source: ModelRecord | None,
-    part: str,
     fleet: list[float] | None,
     context: Context,
 ) -> Unit:
-    settings, recipe = context.settings, context.settings.recipes[role]
-    # On hard labels neither the source nor the soft term reaches the weights.
-    soft = {"source": source.weights, "alpha": settings.alpha, "t_squared": settings.t_squared} if source else {}
-    digest = fingerprint(
-        role=role,
-        seed=seed,
-        temperature=temperature,
-        recipe=recipe.as_dict(),
-        split=context.split.digest,
-        part=part,
-        order=settings.order,
-        soft=soft,
-        fleet=fleet,
-        code=code_digest(),
-        torch=torch.__version__,
-        threads=torch.get_num_threads(),
-        device=context.device,
-    )
-    return Unit(_planned(role, seed, temperature, source, context), source, digest)
+    settings, recipe = context.settings, context.settings.recipes[task.role]
+    what = {
+        "role": task.role,
+        "seed": seed,
+        "temperature": temperature,
+        "recipe": recipe.as_dict(),
+        "split": context.split.digest,
+        "part": task.part,
+        "order": task.order,
+        "soft": _learned_from(source, temperature, settings),
+        "code": code_digest(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": context.device,
+    }
+    record = _planned(task, seed, temperature, source, context)
+    return Unit(task, record, source, fingerprint(**what, fleet=fleet), fingerprint(**what))
 
 
-def _planned(role: str, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
-    settings, recipe = context.settings, context.settings.recipes[role]
+def _learned_from(source: ModelRecord | None, temperature: float, settings: Settings) -> dict[str, object]:
+    """Say how a source reaches the weights: not at all through hard labels, without the soft term by predictions."""
+    if source is None:
+        return {}
+    if temperature == HARD:
+        return {"source": source.weights, "predictions": True}
+    return {"source": source.weights, "alpha": settings.alpha, "t_squared": settings.t_squared}
+
+
+def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
+    settings, recipe = context.settings, context.settings.recipes[task.role]
     shape, classes = context.data.shape, len(context.data.classes)
+    soft = source is not None and temperature != HARD
     return ModelRecord(
-        role=role,
+        role=task.role,
         seed=seed,
         temperature=temperature,
-        chain=f"{source.chain}>{role}" if source else role,
+        chain=f"{source.chain}>{task.role}" if source else task.role,
         source=source.uri if source else LABELS,
         uri="",
         params={
@@ -141,14 +173,15 @@ def _planned(role: str, seed: int, temperature: float, source: ModelRecord | Non
             "architecture": str(recipe.architecture),
             "parameters": str(recipe.architecture.parameters(shape, classes)),
             "flops": str(recipe.architecture.flops(shape, classes)),
+            "targets": "softened outputs" if soft else "labels" if source is None else "predictions",
             # The weight that the soft term really had: none on hard labels.
-            "alpha": f"{settings.alpha if source else 0:g}",
+            "alpha": f"{settings.alpha if soft else 0:g}",
             "t_squared": str(settings.t_squared).lower(),
             "epochs": str(recipe.epochs),
             "batch_size": str(recipe.batch_size),
             "learning_rate": f"{recipe.learning_rate:g}",
             "weight_decay": f"{recipe.weight_decay:g}",
-            "order": settings.order,
+            "order": task.order,
             "transfer": settings.transfer,
             "split_seed": str(settings.split_seed),
         },

@@ -6,6 +6,7 @@ The same net on hard labels (T = 0), with the same images, epochs and schedule, 
 Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 """
 
+from kdops.answers import Answer
 from kdops.cli import pipeline_main
 from kdops.closing import summarise
 from kdops.config import HARD, Settings
@@ -16,22 +17,39 @@ def main(settings: Settings) -> None:
     from kdops.study import open_study
 
     with open_study("students", settings) as study:
-        teachers = study.train("teacher")
-        students = study.distill(teachers, "student", [HARD, *settings.temperatures])
-        study.conclude(
-            "students",
-            rows=lambda: [
+        run(study)
+
+
+def run(study) -> None:
+    """Distil the students and conclude."""
+    from kdops.findings import student_findings
+
+    teachers, students = direct(study)
+    students = students.at([HARD, *study.settings.sweeps["student"]])
+    hard, soft = students.hard(), students.soft()
+    study.conclude(
+        "students",
+        lambda: Answer(
+            [
                 summarise("teacher", teachers),
-                summarise("student, hard labels", students.hard()),
-                summarise("students, distilled", students.soft()),
-                summarise(f"student, best by {settings.select_on}", study.best(students)),
+                summarise("student, hard labels", hard),
+                summarise("students, distilled", soft),
+                summarise(f"student, best by {study.settings.select_on}", study.best(students)),
             ],
-            figures=lambda: {"figure-1-students.png": figure(settings, teachers, students)},
-        )
+            findings=student_findings(hard.accuracies(), soft.table(), soft.temperatures, **study.measure()),
+        ),
+        figures=lambda: {"figure-1-students.png": figure_1(study.settings, teachers, students)},
+    )
 
 
-def figure(settings: Settings, teachers, students):
-    """Draw figure 1."""
+def direct(study):
+    """Give the teachers and their direct students, at every temperature that any experiment of the study asks for."""
+    teachers = study.train("teacher")
+    return teachers, study.distill(teachers, "student", [HARD, *study.settings.direct_temperatures()])
+
+
+def figure_1(settings: Settings, teachers, students):
+    """Draw the accuracy of the students over temperature."""
     from kdops.figures import Curve, temperature_figure
 
     return temperature_figure(

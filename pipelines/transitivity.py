@@ -8,44 +8,60 @@ from the best *distilled* one where the best of all learned from labels, since n
 Cost on two cores: under a minute on digits; about an hour for three replicates on GTSRB.
 """
 
+from kdops.answers import Answer
 from kdops.cli import pipeline_main
 from kdops.closing import summarise
 from kdops.config import HARD, Settings
+from pipelines.students import direct as direct_students
 
 
 def main(settings: Settings) -> None:
     """Run the study."""
     from kdops.study import open_study
 
-    temperatures = settings.temperatures
     with open_study("transitivity", settings) as study:
-        teachers = study.train("teacher")
-        direct = study.distill(teachers, "student", [HARD, *temperatures])
-        middles = study.distill(teachers, "middle", [HARD, *temperatures])
-        best, distilled, worst = study.best(middles), study.best(middles.soft()), study.worst(middles)
-        via = study.distill(best, "student", temperatures)
-        via_distilled = None if distilled == best else study.distill(distilled, "student", temperatures)
-        via_worst = study.distill(worst, "student", temperatures)
-        study.conclude(
-            "transitivity",
-            verdict=lambda: verdict(settings, direct, via, via_distilled, via_worst, best),
-            rows=lambda: [
-                summarise("teacher", teachers),
-                summarise("student, hard labels", direct.hard()),
-                summarise("students, direct", direct.soft()),
-                summarise("middle, hard labels", middles.hard()),
-                summarise("middles, distilled", middles.soft()),
-                summarise(f"middle, best by {settings.select_on}", best),
-                summarise("students via the best middle", via),
-                *rows_apart(distilled, via_distilled),
-                summarise(f"middle, worst by {settings.select_on}", worst),
-                summarise("students via the worst middle", via_worst),
-            ],
-            figures=lambda: {
-                "figure-4-middles.png": figure_4(settings, teachers, middles),
-                "figure-5-transitivity.png": figure_5(settings, teachers, direct, via, via_distilled, via_worst, best),
-            },
-        )
+        run(study)
+
+
+def run(study) -> None:
+    """Distil through the middle nets and conclude."""
+    settings = study.settings
+    temperatures = settings.sweeps["middle"]
+    teachers, students = direct_students(study)
+    direct = students.at([HARD, *temperatures])
+    middles = study.distill(teachers, "middle", [HARD, *temperatures])
+    best, distilled, worst = study.best(middles), study.best(middles.soft()), study.worst(middles)
+    via = study.distill(best, "student", temperatures)
+    via_distilled = None if distilled == best else study.distill(distilled, "student", temperatures)
+    via_worst = study.distill(worst, "student", temperatures)
+    rows = lambda: [  # noqa: E731
+        summarise("teacher", teachers),
+        summarise("student, hard labels", direct.hard()),
+        summarise("students, direct", direct.soft()),
+        summarise("middle, hard labels", middles.hard()),
+        summarise("middles, distilled", middles.soft()),
+        summarise(f"middle, best by {settings.select_on}", best),
+        summarise("students via the best middle", via),
+        *rows_apart(distilled, via_distilled),
+        summarise(f"middle, worst by {settings.select_on}", worst),
+        summarise("students via the worst middle", via_worst),
+    ]
+    study.conclude(
+        "transitivity",
+        lambda: answer(study, rows(), verdict(settings, direct, via, via_distilled, via_worst, best), middles),
+        figures=lambda: {
+            "figure-4-middles.png": figure_4(settings, teachers, middles),
+            "figure-5-transitivity.png": figure_5(settings, teachers, direct, via, via_distilled, via_worst, best),
+        },
+    )
+
+
+def answer(study, rows, verdict, middles) -> Answer:
+    """Put the table, the verdict and the findings together."""
+    from kdops.findings import transitivity_findings
+
+    hard, soft = middles.hard().accuracies(), middles.soft().table()
+    return Answer(rows, verdict, transitivity_findings(verdict, hard, soft, **study.measure()))
 
 
 def rows_apart(distilled, via_distilled):

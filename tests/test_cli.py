@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from kdops import __version__
 from kdops.architectures import parse_architecture
 from kdops.cli import main, pipeline_main
-from kdops.config import ENTRY_POINTS, PARAMETERS, parse_temperatures
+from kdops.config import parse_temperatures
 from kdops.errors import KdopsError, UsageError
+from kdops.parameters import ENTRY_POINTS, PARAMETERS
 
 HEAVY = ("torch", "mlflow", "pandas", "sklearn", "scipy", "matplotlib", "numpy")
 

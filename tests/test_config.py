@@ -4,17 +4,27 @@ import json
 
 import pytest
 
-from kdops.config import ENTRY_POINTS, PARAMETERS, EntryPoint, Settings, parse_temperatures
+from kdops.config import Settings, parse_temperatures
 from kdops.errors import UsageError
-from kdops.recipes import RECIPES, ROLES
+from kdops.parameters import ENTRY_POINTS, PARAMETERS, EntryPoint
+from kdops.recipes import LIKE, RECIPES, ROLES
 
 BY_ROLE = [("epochs", "7", 7), ("batch_size", "32", 32), ("learning_rate", "0.25", 0.25)]
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
 def test_without_a_word_the_data_sets_recipes_hold(dataset):
-    assert Settings.parse(dataset=dataset).recipes == RECIPES[dataset]
-    assert set(RECIPES[dataset]) == set(ROLES)
+    recipes = Settings.parse(dataset=dataset).recipes
+    assert {role: recipes[role] for role in ROLES} == RECIPES[dataset]
+    assert {role: recipes[role] for role in LIKE} == {role: RECIPES[dataset][other] for role, other in LIKE.items()}
+    assert set(recipes) == {*ROLES, *LIKE}
+
+
+def test_a_reversed_net_is_an_untrained_teacher_unless_it_is_told_apart():
+    recipes = Settings.parse(teacher="cnn(filters=8)", epochs="teacher=4,born-again=2").recipes
+    assert recipes["reversed"] == recipes["teacher"]
+    assert recipes["reversed"].epochs == 4
+    assert recipes["born-again"] == recipes["teacher"].replace(epochs=2)
 
 
 @pytest.mark.parametrize(("name", "text", "value"), BY_ROLE)
@@ -29,7 +39,7 @@ def test_a_value_for_one_role_changes_that_role_alone(name, text, value, role):
 @pytest.mark.parametrize(("name", "text", "value"), BY_ROLE)
 def test_a_bare_value_holds_for_all_roles_and_auto_for_none(name, text, value):
     assert {getattr(r, name) for r in Settings.parse(**{name: text}).recipes.values()} == {value}
-    assert Settings.parse(**{name: "auto"}).recipes == RECIPES["digits"]
+    assert Settings.parse(**{name: "auto"}) == Settings.parse()
     mixed = Settings.parse(**{name: f" teacher = auto , student = {text} "}).recipes
     assert getattr(mixed["teacher"], name) == getattr(RECIPES["digits"]["teacher"], name)
     assert getattr(mixed["student"], name) == value
@@ -47,17 +57,51 @@ def test_each_entry_point_has_its_own_defaults_and_a_given_value_wins(entry_poin
     own = ENTRY_POINTS[entry_point].defaults
     shared = {p.name: p.default for p in PARAMETERS}
     assert set(own) <= set(shared)
+    assert not {p.name for p in ENTRY_POINTS[entry_point].own} & set(shared)
     settings = Settings.parse(entry_point)
     assert settings.temperatures == parse_temperatures(own.get("temperatures", shared["temperatures"]))
     assert Settings.parse(entry_point, temperatures="3").temperatures == (3.0,)
     written_out = {p.name: p.default for p in ENTRY_POINTS[entry_point].parameters()}
-    assert Settings.parse("transitivity", **written_out) == settings
+    assert Settings.parse(entry_point, **written_out) == settings
 
 
 def test_the_papers_ranges_are_the_defaults():
     ranges = {name: Settings.parse(name).temperatures for name in ENTRY_POINTS}
     assert ranges["students"] == tuple(range(1, 30))
     assert ranges["transitivity"] == tuple(range(1, 21))
+    assert ranges["symmetry"] == tuple(range(1, 11))
+    whole = Settings.parse("paper")
+    assert whole.sweeps["student"] == Settings.parse("symmetry").sweeps["student"] == tuple(range(1, 30))
+    assert whole.sweeps["reversed"] == tuple(range(1, 11))
+    assert whole.sweeps["middle"] == tuple(range(1, 21))
+    assert whole.dataset == "gtsrb"
+
+
+def test_direct_students_are_trained_at_every_temperature_that_something_is_held_against():
+    settings = Settings.parse("paper", temperatures="2,4", middle_temperatures="1,4")
+    assert settings.direct_temperatures() == (1.0, 2.0, 4.0)
+    assert Settings.parse("symmetry", temperatures="7", student_temperatures="3").direct_temperatures() == (3.0,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "allowed"),
+    [
+        ("top", "0", "from 2 to 100000, or all"),
+        ("top", "-1", "from 2 to 100000, or all"),
+        ("reversed_seeds", "4", "from 1 to 3, or auto"),
+        ("reversed_temperatures", "none", "at least one temperature"),
+        ("middle_temperatures", "4-2", "write 2-4"),
+    ],
+)
+def test_a_mistake_in_a_parameter_of_one_entry_point_names_it(name, text, allowed):
+    with pytest.raises(UsageError, match=f"^{name}={text}: .*{allowed}"):
+        Settings.parse("paper", **{name: text})
+
+
+def test_only_a_study_of_registered_models_takes_the_newest_transfer():
+    assert Settings.parse("ensemble").transfer == "newest"
+    with pytest.raises(UsageError, match="transfer=newest: must be one of disjoint, shared, fresh"):
+        Settings.parse("students", transfer="newest")
 
 
 def test_an_entry_points_default_may_differ_in_every_parameter():

@@ -71,7 +71,7 @@ def test_a_figure_becomes_png_and_its_parts_keep_apart(replicates, temperatures,
 def test_a_curve_shows_the_mean_and_interval_over_replicates():
     given = curve(replicates=4)
     ((x, y, bars),) = drawn_curves(temperature_figure("t", [given]))
-    np.testing.assert_array_equal(x, given.temperatures)
+    np.testing.assert_array_equal(x, given.x)
     expected = [mean_interval(column) for column in given.accuracies.T]
     np.testing.assert_allclose(y, [interval.mean for interval in expected])
     np.testing.assert_allclose(bars, [(interval.low, interval.high) for interval in expected])

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 import kdops
 from kdops.cli import app
-from kdops.config import ENTRY_POINTS
+from kdops.parameters import ENTRY_POINTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))

@@ -15,8 +15,10 @@ from kdops.statistics import (
     _bounds,
     equivalence,
     holm,
+    interval_at,
     mean_interval,
     noninferiority,
+    one_sided,
     superiority,
 )
 
@@ -301,3 +303,35 @@ def test_an_open_question_needs_more_replicates_than_there_were(x, margin):
     result = equivalence(x, margin)
     if not (result.equivalent or result.different) and result.replicates_needed is not None:
         assert result.replicates_needed > result.n
+
+
+# One side of a threshold, and another level
+
+
+@law
+@given(values, st.integers(-500, 500).map(lambda t: t / 10_000))
+def test_a_threshold_is_a_shift(x, threshold):
+    """Above a threshold is superiority of what is left after it."""
+    result, shifted = one_sided(x, threshold), superiority(x - threshold)
+    assert result.p_above == pytest.approx(shifted.p_above, abs=1e-6, nan_ok=True) or len(set(x)) == 1
+    mirrored = one_sided(-x, -threshold)
+    assert (result.above, result.below) == (mirrored.below, mirrored.above)
+    assert result.p_above == pytest.approx(mirrored.p_below, nan_ok=True)
+
+
+def test_one_sided_is_each_named_test(rng):
+    x = rng.normal(0.0, 0.02, 6)
+    assert one_sided(x, 0.0) == superiority(x)
+    assert one_sided(x, -MARGIN) == noninferiority(x, MARGIN)
+    with pytest.raises(ValueError, match="threshold"):
+        one_sided(x, math.nan)
+
+
+@law
+@given(values, st.sampled_from([0.5, 0.9, 0.95]), st.sampled_from([0.5, 0.9, 0.95]))
+def test_an_interval_at_another_level_is_the_interval_of_the_data(x, level, other):
+    moved, expected = interval_at(mean_interval(x, level), other), mean_interval(x, other)
+    assert (moved.mean, moved.n, moved.level) == (expected.mean, expected.n, expected.level)
+    assert (moved.low, moved.high) == pytest.approx((expected.low, expected.high), abs=1e-9, nan_ok=True)
+    with pytest.raises(ValueError, match="level"):
+        interval_at(moved, 1.0)

@@ -1,0 +1,81 @@
+"""Registered models that kdops did not train: loaded without pickle, and tried before they are trusted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+import numpy as np
+import torch
+from torch import nn
+
+from kdops.data import Data
+from kdops.errors import UsageError
+
+__all__ = ["load_classifier"]
+
+PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+
+
+def load_classifier(uri: str, data: Data) -> nn.Module:
+    """Load a registered PyTorch model as a classifier of a data set: uint8 images to logits.
+
+    Only programs that were exported (pt2) are loaded; whatever the environment allows, no pickle is.
+
+    Args:
+        uri: the model's URI.
+        data: the data set; the model is tried on its first images.
+
+    Raises:
+        UsageError: it has no PyTorch program, other classes, or takes or gives something else.
+    """
+    try:
+        with _no_pickle():
+            net = mlflow.pytorch.load_model(uri)
+    except Exception as error:
+        raise UsageError("model", uri, f"cannot be loaded as a PyTorch program (pt2): {_first_line(error)}") from error
+    info = mlflow.models.get_model_info(uri)
+    classes = (info.metadata or {}).get("class_names")
+    if classes is not None and list(map(str, classes)) != list(data.classes):
+        raise UsageError("model", uri, f"has other classes than {data.name}: {_listed(classes)}")
+    takes = f"; it takes {info.signature.inputs}" if info.signature else ""
+    # Two batches, since a program may have been exported for one size only.
+    for count in (2, 3):
+        images = torch.from_numpy(np.array(data.images[:count]))
+        wanted = f"float [{count}, {len(data.classes)}] of {data.name} images, uint8 {list(images.shape)}"
+        try:
+            with torch.no_grad():
+                given = net(images)
+        except Exception as error:
+            raise UsageError("model", uri, f"must give {wanted}, and fails: {_first_line(error)}{takes}") from error
+        if not isinstance(given, torch.Tensor):
+            raise UsageError("model", uri, f"must give {wanted}, not {type(given).__name__}{takes}")
+        if not given.is_floating_point() or given.shape != (count, len(data.classes)):
+            kind = str(given.dtype).removeprefix("torch.")
+            raise UsageError("model", uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
+    return net
+
+
+@contextmanager
+def _no_pickle() -> Iterator[None]:
+    """Have MLflow refuse pickles for a while."""
+    before = os.environ.get(PICKLE)
+    os.environ[PICKLE] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[PICKLE]
+        else:
+            os.environ[PICKLE] = before
+
+
+def _first_line(error: Exception, characters: int = 200) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0][:characters] or type(error).__name__
+
+
+def _listed(classes: list, count: int = 5) -> str:
+    return ", ".join(map(str, classes[:count])) + (", ..." if len(classes) > count else "")

@@ -1,0 +1,376 @@
+"""The members of an ensemble, drawn from the registry. It only reads.
+
+A kdops model says in its tags and on its run what it is and how it was trained, so only like is put with like. Models
+that others registered say none of that; they can be members where they are named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+from kdops.candidates import (
+    GROUP,
+    Member,
+    find_version,
+    finite,
+    is_own,
+    member_of,
+    names_told,
+    runs_of,
+    sources_of,
+    split_seed_of,
+    uri_of,
+)
+from kdops.data import Data
+from kdops.errors import UsageError
+from kdops.foreign import load_classifier
+from kdops.records import LABELS
+from kdops.registry import registered_name, versions_of
+from kdops.splits import Split
+
+__all__ = ["Drawn", "Member", "draw_members", "load_classifier", "newest_transfer"]
+
+FEWEST = 2
+"""One model is no ensemble."""
+
+TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay")
+DISTILLED = ("alpha", "t_squared", "order")
+"""Parameters of a run that say how its model was trained; the second ones touch none that learned from labels."""
+
+STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity", "reversed": "symmetry"}
+"""The entry point that trains a role; any other role comes with an ensemble."""
+
+PARTS = {"validation": "val", "test": "test"}
+"""What the best are chosen on: the start of the metrics' names."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The members that were drawn.
+
+    Attributes:
+        name: the registered model they are versions of; empty for versions that were listed one by one.
+        replicates: the members of each replicate, the best first. Models that were listed, and those of others, make
+            one ensemble and are one replicate; where not all say their accuracy they stay as listed, or newest first.
+        left_out: what was not drawn and why, one sentence; empty where nothing was left out.
+    """
+
+    name: str
+    replicates: tuple[tuple[Member, ...], ...]
+    left_out: str = ""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All members, replicate by replicate."""
+        return tuple(member for replicate in self.replicates for member in replicate)
+
+    @property
+    def size(self) -> int:
+        """How many members each replicate has at least."""
+        return min(map(len, self.replicates))
+
+
+def draw_members(
+    client: MlflowClient,
+    data: Data,
+    split: Split,
+    *,
+    role: str = "student",
+    model: str = "",
+    top: int | None = None,
+    select_on: str = "validation",
+    temperatures: Collection[float] | None = None,
+) -> Drawn:
+    """Draw the members of ensembles, one ensemble for each replicate.
+
+    Versions of another data set, transfer setting or split are never drawn; of students only those distilled straight
+    from a teacher at a temperature of 1 or more, of other roles none that learned another model's hard predictions.
+    Versions that were trained in different ways (they or their sources)
+    are not mixed: the newest way counts, and where a replicate was trained on several sources, the newest of these.
+    Of two equal trainings the newer counts.
+
+    Args:
+        client: an MLflow client.
+        data: the data set.
+        split: the split.
+        role: what votes, where ``model`` does not say.
+        model: a registered name, or URIs parted by commas, ``models:/name/3,models:/name@champion``.
+        top: so many of the best of each replicate; None for all.
+        select_on: ``validation``, or ``test`` to mimic the paper: what the best are.
+        temperatures: of distilled models only those of these temperatures; None for all. What was listed by URI is
+            taken whatever its temperature.
+
+    Raises:
+        UsageError: there is nothing to draw, and what to do about it.
+    """
+    if top is not None and top < FEWEST:
+        raise UsageError("top", top, f"must be at least {FEWEST}: one model is no ensemble")
+    if model.startswith("models:"):
+        drawn = _listed(client, data, split, model, select_on)
+    else:
+        drawn = _named(client, data, split, model or registered_name(data.name, role), role, select_on, temperatures)
+    return drawn if top is None else _top(drawn, top, select_on)
+
+
+def newest_transfer(client: MlflowClient, dataset: str, role: str, data_digest: str, split_seed: int) -> str | None:
+    """Give the transfer setting of the newest version that could be drawn, or None where there is none.
+
+    Args:
+        client: an MLflow client.
+        dataset: the data set's name.
+        role: what votes.
+        data_digest: the data set's digest.
+        split_seed: the seed of the split; the transfer setting is still open.
+    """
+    name = registered_name(dataset, role)
+    splits: dict[str, bool] = {}
+    for version in reversed(versions_of(client, name)):
+        tags = version.tags
+        if not is_own(version) or tags["data_digest"] != data_digest or not _is_direct(version, dataset):
+            continue
+        if tags["split"] not in splits:
+            splits[tags["split"]] = split_seed_of(client, version) == str(split_seed)
+        if splits[tags["split"]]:
+            return tags["transfer"]
+    return None
+
+
+def _named(
+    client: MlflowClient,
+    data: Data,
+    split: Split,
+    name: str,
+    role: str,
+    select_on: str,
+    temperatures: Collection[float] | None,
+) -> Drawn:
+    """Draw from the versions of a registered model."""
+    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {data.name} --transfer {split.mode}` first"
+    versions = versions_of(client, name)
+    if not versions:
+        if name == registered_name(data.name, role):
+            raise UsageError("model", name, f"the registry has none yet; {first}")
+        raise UsageError("model", name, f"there is no such registered model; {names_told(client)}")
+    if not any(map(is_own, versions)):
+        members = [member_of(version, None) for version in reversed(versions)]
+        return Drawn(name, (_ranked(_enough(members, name, first), select_on),))
+    left_out: Counter[str] = Counter()
+    ours = _keep(versions, is_own, "not registered by kdops", left_out)
+    wanted = dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
+    same = _keep(ours, lambda v: wanted.items() <= v.tags.items(), "of other data, transfer or split", left_out)
+    if not same:
+        raise _other_group(client, data, split, name, ours, first)
+    direct = _keep(same, lambda v: _is_direct(v, data.name), "not distilled straight from a teacher", left_out)
+    if not direct:
+        chains = ", ".join(sorted({f"{v.tags['chain']} T={v.tags['temperature']}" for v in same})[:5])
+        raise UsageError("model", name, f"none of its {len(same)} versions can vote here ({chains}); {first}")
+    if temperatures is not None:
+        # A model that learned from labels has no temperature to be asked for.
+        wanted_too = {*temperatures, 0.0, None}
+        direct = _keep(direct, lambda v: finite(v.tags["temperature"]) in wanted_too, "of other temperatures", left_out)
+    runs = runs_of(client, direct)
+    whole = _keep(direct, lambda v: v.run_id in runs, "without a finished run", left_out)
+    if whole and all(_votes(runs[version.run_id]) for version in whole):
+        raise UsageError("model", name, "its versions are ensembles themselves; name what they are made of")
+    sources = sources_of(client, whole)
+    # Newest first from here on: the first of equals is the one that counts.
+    members = [member_of(version, runs[version.run_id]) for version in reversed(whole)]
+    replicates: dict[int, list[Member]] = {}
+    for member in _newest_training(members, sources, left_out):
+        replicates.setdefault(member.seed, []).append(member)
+    chosen = []
+    for seed, own in sorted(replicates.items()):
+        if len(own) < FEWEST:
+            left_out[f"alone in replicate {seed}"] += len(own)
+        else:
+            chosen.append(_ranked(own, select_on))
+    if not chosen:
+        told = _told(left_out, name, len(versions)) or f"{name} has one version"
+        raise UsageError("model", name, f"no replicate has {FEWEST} members ({told.rstrip('.')}); {first}")
+    return Drawn(name, tuple(chosen), _told(left_out, name, len(versions)))
+
+
+def _newest_training(
+    members: Sequence[Member], sources: Mapping[str, Run | None], left_out: Counter[str]
+) -> list[Member]:
+    """Keep what was trained like the newest, in each replicate from its newest source, each training once."""
+
+    def training(member: Member) -> dict[str, str]:
+        source = sources.get(member.source)
+        return {
+            "chain": member.chain,
+            **{name: member.params.get(name, "") for name in (*TRAINED, *DISTILLED)},
+            **({f"source {name}": value for name, value in _training(source).items()} if source else {}),
+        }
+
+    def weights(member: Member) -> str:
+        source = sources.get(member.source)
+        return source.data.tags.get("kdops.weights", member.source) if source else member.source
+
+    counted = training(members[0]) if members else {}
+    kept, newest, seen = [], {}, set()
+    for member in members:
+        other = {name: value for name, value in training(member).items() if counted.get(name, value) != value}
+        if other:
+            told = ", ".join(f"{name}={value}" for name, value in other.items())
+            left_out[f"trained with {told}"] += 1
+        elif newest.setdefault(member.seed, weights(member)) != weights(member):
+            left_out["of an older source"] += 1
+        elif (member.seed, member.temperature) in seen:
+            left_out["trained again since"] += 1
+        else:
+            seen.add((member.seed, member.temperature))
+            kept.append(member)
+    return kept
+
+
+def _training(run: Run) -> dict[str, str]:
+    """Give what says how a source was trained; what only shapes distillation is no matter for labels."""
+    names = TRAINED if run.data.tags.get("kdops.source", LABELS) == LABELS else (*TRAINED, *DISTILLED)
+    return {name: run.data.params.get(name, "") for name in names}
+
+
+def _listed(client: MlflowClient, data: Data, split: Split, model: str, select_on: str) -> Drawn:
+    """Draw the versions that were listed, which make one ensemble."""
+    found: dict[str, ModelVersion] = {}
+    given = [part.strip() for part in model.split(",")]
+    for uri in given:
+        version = find_version(client, uri)
+        found[uri_of(version)] = version
+    own = {uri: version for uri, version in found.items() if is_own(version)}
+    _check_alike(own, data, split)
+    runs = runs_of(client, own.values())
+    for uri, version in own.items():
+        if version.run_id not in runs:
+            raise UsageError("model", uri, "its run did not finish or was deleted, so it cannot be a member")
+        if _votes(runs[version.run_id]):
+            raise UsageError("model", uri, "is an ensemble itself; name its members")
+    members = [member_of(version, runs[version.run_id] if uri in own else None) for uri, version in found.items()]
+    first = "name at least two different versions, parted by commas"
+    twice = len(given) - len(found)
+    told = f"{twice} of {len(given)} names are left out: they name a version that is named before." if twice else ""
+    return Drawn("", (_ranked(_enough(members, model, first), select_on),), told)
+
+
+def _check_alike(own: Mapping[str, ModelVersion], data: Data, split: Split) -> None:
+    """Refuse versions that were trained or chosen on different images."""
+    if not own:
+        return
+    wanted = dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
+    first = next(iter(own))
+    for name in GROUP:
+        for uri, version in own.items():
+            value, other = version.tags[name], own[first].tags[name]
+            if value != other:
+                raise UsageError("model", f"{first},{uri}", f"differ in {name}: {_short(other)} and {_short(value)}")
+        if own[first].tags[name] != wanted[name]:
+            value = own[first].tags[name]
+            advice = {"transfer": f"; give transfer={value}", "split": "; give the split_seed of its run"}.get(name, "")
+            raise UsageError("model", first, f"has {name} {_short(value)}, not {_short(wanted[name])}{advice}")
+
+
+def _other_group(
+    client: MlflowClient, data: Data, split: Split, name: str, versions: Sequence[ModelVersion], first: str
+) -> UsageError:
+    """Say what there is instead of what was asked for."""
+    here = [version for version in versions if version.tags["data_digest"] == data.digest]
+    here = [version for version in here if _is_direct(version, data.name)] or here
+    if not here:
+        return UsageError("dataset", data.name, f"all {len(versions)} versions of {name} are of other data; {first}")
+    counts = Counter((version.tags["transfer"], version.tags["split"]) for version in here)
+    newest = {(version.tags["transfer"], version.tags["split"]): version for version in here}
+    told, advice = [], []
+    for (transfer, digest), count in counts.most_common(3):
+        seed = split_seed_of(client, newest[transfer, digest])
+        # A split of the same seed can still be another one: fresh images are dealt by the number of hops.
+        other = [f"transfer={transfer}"] if transfer != split.mode else []
+        other += [f"split_seed={seed}"] if seed not in (None, str(split.seed)) else []
+        told.append(f"{count} versions with {' and '.join(other) or f'another split of transfer={transfer}'}")
+        advice += [" and ".join(other)] if other else []
+    what = f"{name} has {' and '.join(told)}; {'give ' + ' or '.join(advice) if advice else first}"
+    if any(transfer == split.mode for transfer, _ in counts):
+        return UsageError("split_seed", split.seed, what)
+    return UsageError("transfer", split.mode, what)
+
+
+def _top(drawn: Drawn, top: int, select_on: str) -> Drawn:
+    """Keep the best of each replicate."""
+    for member in drawn.members:
+        if (missing := f"{PARTS[select_on]}_accuracy") not in member.metrics:
+            raise UsageError("top", top, f"{member.uri} has no tag {missing} to rank it by; list the members instead")
+    if top > drawn.size:
+        fewest = min(drawn.replicates, key=len)
+        where = f" in replicate {fewest[0].seed}" if len(drawn.replicates) > 1 else ""
+        raise UsageError("top", top, f"there are {drawn.size} members{where}; give at most {drawn.size}")
+    return replace(drawn, replicates=tuple(replicate[:top] for replicate in drawn.replicates))
+
+
+def _ranked(members: Sequence[Member], select_on: str) -> tuple[Member, ...]:
+    """Sort models: highest accuracy, then lowest loss, then lowest version; as they are where one is unknown."""
+    part = PARTS[select_on]
+    if any(f"{part}_accuracy" not in member.metrics for member in members):
+        return tuple(members)
+
+    def badness(member: Member) -> tuple[float, float, str, int]:
+        name, version = member.uri.rsplit("/", 1)
+        loss = member.metrics.get(f"{part}_nll", math.inf)
+        return -member.metrics[f"{part}_accuracy"], loss, name, int(version)
+
+    return tuple(sorted(members, key=badness))
+
+
+def _enough(members: Sequence[Member], name: str, advice: str) -> Sequence[Member]:
+    if len(members) < FEWEST:
+        raise UsageError("model", name, f"an ensemble needs at least {FEWEST} members; {advice}")
+    return members
+
+
+def _keep(
+    versions: Iterable[ModelVersion], fits: Callable[[ModelVersion], bool], why_not: str, left_out: Counter[str]
+) -> list[ModelVersion]:
+    """Keep the versions that fit, and count the others."""
+    kept, given = [], 0
+    for version in versions:
+        given += 1
+        if fits(version):
+            kept.append(version)
+    if given > len(kept):
+        left_out[why_not] += given - len(kept)
+    return kept
+
+
+def _told(left_out: Mapping[str, int], name: str, count: int) -> str:
+    """Say what was left out; the rarest reasons are summed up."""
+    if not left_out:
+        return ""
+    reasons = sorted(left_out.items(), key=lambda item: -item[1])
+    said = [f"{number} {why}" for why, number in reasons[:4]]
+    if rest := sum(number for _, number in reasons[4:]):
+        said.append(f"{rest} for other reasons")
+    return f"{sum(left_out.values())} of {count} versions of {name} are left out: {'; '.join(said)}."
+
+
+def _votes(run: Run) -> bool:
+    return run.data.tags.get("kdops.role") == "ensemble"
+
+
+def _is_direct(version: ModelVersion, dataset: str) -> bool:
+    """Say whether a version may vote: of students those distilled straight from a teacher, of others nearly all."""
+    tags, temperature = version.tags, finite(version.tags["temperature"])
+    if version.name == registered_name(dataset, "student"):
+        return tags["chain"] == "teacher>student" and temperature is not None and temperature >= 1
+    # At 0 a model learned from labels, or from the hard predictions of another, which is a control of its own.
+    return temperature != 0 or tags["source"] == LABELS
+
+
+def _short(value: str) -> str:
+    """Cut a digest to what can be told apart by eye."""
+    return value[:12] if re.fullmatch(r"[0-9a-f]{64}", value) else value

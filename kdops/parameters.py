@@ -1,0 +1,118 @@
+"""The parameters of the entry points: every one once, with its default and its meaning.
+
+This is the single list behind the command line, ``MLproject`` and the pipelines: all of them take their names and
+defaults from here, and a test compares ``MLproject`` with it. Their values are checked in :mod:`kdops.config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kdops.recipes import RECIPES
+
+__all__ = ["ENTRY_POINTS", "NEWEST", "PARAMETERS", "EntryPoint", "Parameter"]
+
+NEWEST = "newest"
+"""The transfer setting of the newest models in the registry; for a study that trains none of its own."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an entry point: its name, its default as text, and what it means."""
+
+    name: str
+    default: str
+    help: str
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("dataset", "digits", f"data set: {', '.join(RECIPES)}"),
+    Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
+    Parameter("temperatures", "1-20", "temperatures of the sweep, such as 1-20 or 1,2,4-8"),
+    Parameter("seeds", "3", "replicates of the whole chain, teacher included"),
+    Parameter("seed", "0", "seed of the first replicate; it moves initialisation, batch order and dropout"),
+    Parameter("split_seed", "0", "seed of the split into teacher, transfer and validation images"),
+    Parameter("teacher", "auto", "architecture of the teacher, such as cnn(filters=128,layers=3)"),
+    Parameter("student", "auto", "architecture of the student, such as mlp(hidden=50)"),
+    Parameter("middle", "auto", "architecture of the middle net, such as mlp(hidden=50,depth=2)"),
+    Parameter("epochs", "auto", "epochs, for all roles (10) or by role (teacher=6,student=10)"),
+    Parameter("batch_size", "auto", "images a step, for all roles or by role"),
+    Parameter("learning_rate", "auto", "highest learning rate, for all roles or by role"),
+    Parameter("transfer", "disjoint", "images to distil on: disjoint from the teacher's, shared, or fresh"),
+    Parameter("alpha", "1.0", "weight of the soft term of the loss, 0 to 1"),
+    Parameter("t_squared", "true", "multiply the soft term by the squared temperature"),
+    Parameter("order", "shared", "batch order of one replicate's members: shared or own"),
+    Parameter("select_on", "validation", "choose the best on validation, or on test to mimic the paper"),
+    Parameter("margin", "0.02", "accuracy difference that counts as none"),
+    Parameter("device", "auto", "auto, cpu or cuda"),
+    Parameter("fresh", "false", "train again what is already there"),
+    Parameter("dry_run", "false", "say which models, how long and how much disk, and stop"),
+)
+
+
+STUDENT_TEMPERATURES = Parameter("student_temperatures", "1-29", "temperatures of the students, the best is reversed")
+REVERSED_TEMPERATURES = Parameter("reversed_temperatures", "1-10", "temperatures of the reversed nets")
+MIDDLE_TEMPERATURES = Parameter(
+    "middle_temperatures", "1-20", "temperatures of the middle nets and the way through them"
+)
+BORN_AGAIN_TEMPERATURES = Parameter(
+    "born_again_temperatures", "1,4,10", "temperatures of the control distilled from the teacher itself, or none"
+)
+REVERSED_SEEDS = Parameter("reversed_seeds", "auto", "replicates of the reversed nets and their control; auto: all")
+TOP = Parameter("top", "all", "so many of the best members of each replicate, by validation")
+MEMBERS = (
+    TOP,
+    Parameter("role", "student", "role whose registered models vote"),
+    Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
+)
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One entry point of the project.
+
+    Attributes:
+        help: what it does.
+        defaults: the defaults that differ from the shared ones.
+        own: the parameters that it has beside the shared ones.
+        main_sweep: the roles that ``temperatures`` is for.
+    """
+
+    help: str
+    defaults: Mapping[str, str]
+    own: tuple[Parameter, ...] = ()
+    main_sweep: tuple[str, ...] = ("student", "middle", "reversed")
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Give the parameters of this entry point, in order, with its own defaults."""
+        shared = tuple(Parameter(p.name, self.defaults.get(p.name, p.default), p.help) for p in PARAMETERS)
+        return (*shared, *self.own)
+
+
+ENTRY_POINTS: Mapping[str, EntryPoint] = {
+    "teacher": EntryPoint("Train the teacher on labels, once for each replicate.", {}),
+    "students": EntryPoint(
+        "Distil the teacher into the student at every temperature (figure 1).", {"temperatures": "1-29"}
+    ),
+    "symmetry": EntryPoint(
+        "Does distilling the best student back into an untrained teacher give the teacher (figure 2)?",
+        {"temperatures": "1-10"},
+        (STUDENT_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS),
+        ("reversed",),
+    ),
+    "ensemble": EntryPoint(
+        "Do the best registered students know more when they vote (figure 3)?",
+        {"temperatures": "1-29", "transfer": NEWEST},
+        MEMBERS,
+    ),
+    "transitivity": EntryPoint(
+        "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?", {}
+    ),
+    "paper": EntryPoint(
+        "All experiments of the paper in one study, with a report claim by claim.",
+        {"dataset": "gtsrb", "temperatures": "1-29"},
+        (REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP),
+        ("student",),
+    ),
+}

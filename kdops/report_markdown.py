@@ -1,0 +1,63 @@
+"""A report as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from kdops.document import Block, Details, Figure, Heading, Paragraph, Table
+
+__all__ = ["markdown", "markdown_line", "markdown_text"]
+
+SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
+STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
+ENTITY = re.compile(r"&(?=#?\w+;)")
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """Write blocks as Markdown; figures are files beside it."""
+    return "\n\n".join(part for block in blocks for part in _written(block)) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Give any text as one line of Markdown that shows it as it is, anywhere but at the start of a block."""
+    return SPECIAL.sub(r"\\\1", ENTITY.sub("&amp;", " ".join(text.split())))
+
+
+def markdown_line(text: str) -> str:
+    """Give any text as :func:`markdown_text` does, fit for the start of a block too, where no list may begin."""
+    return STARTS.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", markdown_text(text))
+
+
+def _written(block: Block) -> Iterator[str]:
+    if isinstance(block, Heading):
+        yield f"{'#' * block.level} {markdown_line(block.text)}"
+    elif isinstance(block, Paragraph):
+        lead = f"**{markdown_text(block.lead)}** " if block.lead.strip() else ""
+        yield (lead + markdown_line(block.text)).strip()
+    elif isinstance(block, Table):
+        yield f"*{markdown_text(block.caption)}*"
+        yield "\n".join(_table(block))
+    elif isinstance(block, Figure):
+        caption = markdown_text(block.caption)
+        yield f"![{caption}]({block.name})"
+        yield f"*{caption}*"
+    elif isinstance(block, Details):
+        # GitHub folds this, and other readers show what is in it.
+        yield f"<details>\n<summary>{_html(block.summary)}</summary>"
+        yield from (part for inner in block.blocks for part in _written(inner))
+        yield "</details>"
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield _line(map(markdown_text, table.header))
+    yield _line("---:" if column in table.numbers else "---" for column in range(len(table.header)))
+    yield from (_line(map(markdown_text, row)) for row in table.rows)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _html(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

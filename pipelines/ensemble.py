@@ -1,0 +1,158 @@
+"""Ensembles: the best N students vote, for every N (section 4.2, figure 3).
+
+    mlflow run . -e students -P dataset=gtsrb
+    mlflow run . -e ensemble -P dataset=gtsrb
+
+The members come from the model registry, the best by validation first, and N is chosen on validation too. The paper
+explains its curve by what the members have in common; here that is measured, and held against two controls: as many
+students of one temperature that differ in their seed only, and the same students with a batch order each.
+Cost on two cores: half a minute on digits; some ten minutes on GTSRB, for the controls.
+"""
+
+from kdops.answers import Answer
+from kdops.cli import pipeline_main
+from kdops.closing import summary_of
+from kdops.config import Settings
+from pipelines.students import direct
+
+ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
+
+
+def main(settings: Settings) -> None:
+    """Run the study with members from the registry."""
+    from kdops.drawing import draw
+    from kdops.study import open_study
+
+    settings, drawn = draw(settings)
+    with open_study("ensemble", settings) as study:
+        run(study, study.drawn(drawn), drawn.left_out)
+
+
+def of_study(study) -> None:
+    """Run it with the direct students of the study."""
+    students = direct(study)[1].at(study.settings.sweeps["student"])
+    run(study, {seed: students.of_seed(seed) for seed in students.seeds})
+
+
+def run(study, members, remark: str = "") -> None:
+    """Let the members vote, train the controls, and conclude.
+
+    Args:
+        study: the study.
+        members: the models of each replicate by its seed.
+        remark: what is to be said about them.
+    """
+    from kdops.ensembling import Election
+
+    top = study.settings.top
+    election = Election(study, members, top)
+    controls = {name: Election(study, given, top) for name, given in trained_alike(study, election).items()}
+    study.conclude(
+        "ensemble",
+        lambda: answer(study, election, controls, remark),
+        figures=lambda: {"figure-3-ensemble.png": figure_3(study.settings, election, controls)},
+    )
+
+
+def trained_alike(study, election) -> dict:
+    """Train the controls, where the members are students as the settings have them."""
+    members = election.sweep()
+    teachers = study.sources_of(members)
+    if teachers is None or not study.has_trained(members, "student"):
+        return {}
+    seeds = teachers.seeds
+    reseeded = study.distill(teachers, "reseeded", [study.best_temperature(members)], copies=election.most)
+    controls = {ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in seeds}}
+    if study.settings.order == "shared":
+        reordered = study.distill(teachers, "reordered", members.temperatures, order="own")
+        controls[OWN_ORDER] = {seed: reordered.of_seed(seed) for seed in seeds}
+    return controls
+
+
+def answer(study, election, controls, remark: str) -> Answer:
+    """Say whether voting helps, why, and what it costs."""
+    from kdops.findings import ensemble_findings
+    from kdops.verdicts import ensemble_verdict
+
+    size, test = election.size(), election.curves("test")
+    replicates = len(test)
+    same, own = (controls.get(name) for name in (ONE_TEMPERATURE, OWN_ORDER))
+    verdict = ensemble_verdict(
+        election.of(size),
+        election.single(),
+        study.settings.margin,
+        size=size,
+        members=election.most,
+        select_on=study.settings.select_on,
+        all_members=election.of(election.most),
+        one_temperature=same and (same.of(size), same.single()),
+        own_order=own and (own.of(size), own.single()),
+        mcnemar=election.paired(size),
+    )
+    findings = ensemble_findings(
+        verdict,
+        test,
+        election.single(),
+        disagreements=election.shared(),
+        one_temperature=same.shared() if same else (),
+        **study.measure(),
+    )
+    registered = election.register(size)
+    rows = [
+        summary_of("best single member", replicates, election.single()),
+        *(
+            summary_of(f"{count} {what}", replicates * count, accuracies)
+            for count, what, accuracies in (
+                (size, "vote, majority", election.of(size)),
+                (size, "vote, mean probability", election.curves("test_probability")[:, size - 1]),
+                (election.most, "vote, all members", election.of(election.most)),
+                *((size, f"of {name} vote", control.of(size)) for name, control in controls.items()),
+            )
+        ),
+    ]
+    told = [*([remark] if remark else []), *shared_told(election, controls), cost_told(election, size)]
+    versions = ", ".join(record.uri for record in registered.records)
+    return Answer(rows, verdict, findings, [*told, f"Registered: {versions}."])
+
+
+def shared_told(election, controls) -> list[str]:
+    """Say what the members have in common, and what those of the controls have."""
+    from kdops.ensembling import common
+
+    return [
+        common(name, each.shared())
+        for name, each in {"The members": election, **{f"Members of {name}": c for name, c in controls.items()}}.items()
+    ]
+
+
+def cost_told(election, size: int) -> str:
+    """Say what the gain costs."""
+    one, all_of_them = election.costs(size)
+    return (
+        f"The ensemble has {all_of_them.parameters:,} parameters against {one.parameters:,} of one member, and takes "
+        f"{1e3 * all_of_them.latency_1:.2f} against {1e3 * one.latency_1:.2f} ms for one image, "
+        f"{1e3 * all_of_them.latency_64:.2f} against {1e3 * one.latency_64:.2f} ms for 64, on one thread here."
+    )
+
+
+def figure_3(settings: Settings, election, controls):
+    """Draw the accuracy over the number of members, of the ensembles and of the controls'."""
+    from kdops.figures import Curve, members_figure
+
+    return members_figure(
+        f"The best N students vote, {settings.dataset}",
+        [
+            Curve("simple majority", range(1, election.most + 1), election.curves("test")),
+            Curve("mean probability", range(1, election.most + 1), election.curves("test_probability")),
+            *(
+                Curve(f"majority, {name}", range(1, control.most + 1), control.curves("test"))
+                for name, control in controls.items()
+            ),
+        ],
+        {"best single member": election.single()},
+        election.size(),
+    )
+
+
+if __name__ == "__main__":
+    pipeline_main("ensemble", main)

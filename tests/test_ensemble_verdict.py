@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+
+from kdops.ensemble_verdict import ensemble_verdict
+from kdops.ensembles import McNemar
+from kdops.statistics import _bounds, one_sided, superiority
+
+MARGIN = 0.02
+
+
+def study(gain=0.03, spread=0.002, replicates=5, seed=0):
+    rng = np.random.default_rng(seed)
+    single = rng.uniform(0.75, 0.8, replicates)
+    noise = rng.standard_normal(replicates)
+    noise -= noise.mean()
+    if replicates > 1:
+        noise *= spread / noise.std(ddof=1)
+    return single + gain + noise, single
+
+
+def judge(data, **more):
+    return ensemble_verdict(*data, MARGIN, **{"size": 5, "members": 20} | more)
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "word", "said"),
+    [
+        (0.03, 0.002, "ensemble helps", "the gain is above the margin"),
+        (0.02, 0.004, "ensemble helps", "not shown to be above the margin"),
+        (0.01, 0.002, "ensemble does not help", "the gain is above zero all the same"),
+        (0.0, 0.002, "ensemble does not help", "nor is it shown to be above zero"),
+        (-0.03, 0.002, "ensemble does not help", "even worse than the best single one"),
+        (0.01, 0.03, "inconclusive", "it takes about"),
+    ],
+)
+def test_the_interval_decides(gain, spread, word, said):
+    verdict = judge(study(gain, spread))
+    assert verdict.word == word
+    assert said in verdict.sentence
+    assert f"{100 * gain + 0.0:+.2f} percentage points" in verdict.sentence
+    assert "the best 5 of 20 members" in verdict.sentence
+    assert verdict.statistics["ensemble_difference"] == pytest.approx(gain)
+
+
+def test_the_statistics_are_those_of_both_tests():
+    ensemble, single = study(0.01, 0.01)
+    verdict = judge((ensemble, single))
+    little, positive = one_sided(ensemble - single, MARGIN), superiority(ensemble - single)
+    numbers = verdict.statistics
+    assert numbers["ensemble_p_no_help"] == pytest.approx(little.p_below)
+    assert numbers["ensemble_p_helps"] == pytest.approx(positive.p_above)
+    assert verdict.claims[0].parts[0].result.p_above == pytest.approx(positive.p_above)
+    assert numbers["ensemble_replicates_needed"] == min(little.replicates_needed, positive.replicates_needed)
+    assert (numbers["ensemble_size"], numbers["ensemble_members"]) == (5, 20)
+
+
+def test_the_margin_named_does_pass():
+    data = study(0.01, 0.03)
+    sentence = judge(data).sentence
+    named = float(sentence.split("any margin above ")[1].split(" points")[0]) / 100
+    assert ensemble_verdict(*data, named + 1e-9, size=5, members=20).word == "ensemble does not help"
+    assert ensemble_verdict(*data, named - 2e-4, size=5, members=20).word != "ensemble does not help"
+
+
+STUDIES = 100_000
+MONTE_CARLO = 4 * math.sqrt(0.05 * 0.95 / STUDIES)
+
+
+def words(gains):
+    _, low, high = _bounds(gains, 0.9)
+    return high < MARGIN, (high >= MARGIN) & (low > 0)
+
+
+@pytest.mark.parametrize("n", [3, 10])
+@pytest.mark.parametrize("deviation", [0.002, 0.01, 0.05])
+def test_error_rates_at_the_boundaries(n, deviation):
+    noise = np.random.default_rng(n).normal(0, deviation, (STUDIES, n))
+    assert words(MARGIN + noise)[0].mean() <= 0.05 + MONTE_CARLO
+    assert words(noise)[1].mean() <= 0.05 + MONTE_CARLO
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_simulated_is_what_the_verdict_says(seed):
+    rng = np.random.default_rng(seed)
+    single = np.full(4, 0.7)
+    ensemble = single + rng.uniform(-0.01, 0.04) + rng.normal(0, 0.01, 4)
+    no, yes = words((ensemble - single)[None])
+    expected = "ensemble does not help" if no[0] else "ensemble helps" if yes[0] else "inconclusive"
+    assert judge((ensemble, single)).word == expected
+
+
+def test_an_ensemble_of_one_is_its_member():
+    _, single = study()
+    verdict = judge((single, single), size=1)
+    assert verdict.word == "ensemble does not help"
+    assert "the size chosen is a single one of 20 members" in verdict.sentence
+
+
+def test_controls_compare_gains():
+    ensemble, single = study(0.005)
+    theirs = (single + 0.07 + 0.001 * np.arange(5), single + 0.01)
+    verdict = judge((ensemble, single), one_temperature=theirs, own_order=(ensemble, single), all_members=ensemble)
+    claims = {claim.name: claim for claim in verdict.claims}
+    assert list(claims) == ["ensemble", "all_members", "one_temperature", "own_order"]
+    numbers = verdict.statistics
+    assert numbers["one_temperature_gain"] == pytest.approx(0.062)
+    assert numbers["one_temperature_difference"] == pytest.approx(0.062 - 0.005)
+    assert numbers["own_order_difference"] == pytest.approx(0)
+    assert numbers["all_members_difference"] == pytest.approx(0.005)
+    assert (claims["one_temperature"].word, claims["own_order"].word) == ("different", "equal")
+    raw = [numbers["ensemble_p_no_help"], *(numbers[f"{name}_p_equivalent"] for name in list(claims)[1:])]
+    adjusted = [numbers["ensemble_p_no_help_holm"], *(numbers[f"{name}_p_holm"] for name in list(claims)[1:])]
+    assert adjusted == pytest.approx(list(multipletests(raw, method="holm")[1]))
+
+
+def test_mcnemar_is_told_and_decides_nothing():
+    data = study(0.01)
+    plain, told = judge(data), judge(data, mcnemar=[McNemar(0.001, 3, 30), McNemar(0.4, 5, 8)])
+    assert "independent) the two differ in 1 of 2 replicates" in told.sentence
+    assert (told.statistics["ensemble_mcnemar_lowest_p"], told.statistics["ensemble_mcnemar_highest_p"]) == (0.001, 0.4)
+    assert told.word == plain.word
+    assert told.statistics.items() >= plain.statistics.items()
+
+
+def test_refuses_what_does_not_fit():
+    ensemble, single = study()
+    for args, more in [
+        ((ensemble[:, None], single), {}),
+        ((ensemble, single[:2]), {}),
+        ((ensemble * 2, single), {}),
+        ((ensemble, single), {"all_members": single[:2]}),
+        ((ensemble, single), {"one_temperature": (single, single[:1])}),
+        ((ensemble, single), {"size": 0}),
+        ((ensemble, single), {"size": 21}),
+    ]:
+        with pytest.raises(ValueError, match=r"shape|replicates|accuracies|size"):
+            judge(args, **more)
+    for margin in (0.0, math.nan):
+        with pytest.raises(ValueError, match="margin"):
+            ensemble_verdict(ensemble, single, margin, size=1, members=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kdops.config import Settings
@@ -43,10 +44,21 @@ class Plan:
     def __init__(self, settings: Settings, shape: tuple[int, int, int], classes: int, device: str):
         self.settings, self.shape, self.classes, self.device = settings, shape, classes, device
         self.steps: list[Step] = []
+        self._seen: set[str] = set()
 
-    def add(self, role: str, images: int, models: int, missing: int) -> None:
-        """Add a sweep of ``models``, of which ``missing`` are to be trained on ``images`` images each."""
-        self.steps.append(Step(role, images, models, missing))
+    def add(self, role: str, images: int, models: Collection[str], missing: Collection[str]) -> None:
+        """Add a sweep; models that an earlier sweep of the plan has are not counted again.
+
+        Args:
+            role: what is trained.
+            images: on how many images.
+            models: the fingerprints of the sweep's models.
+            missing: those that are to be trained.
+        """
+        new = set(models) - self._seen
+        self._seen |= new
+        if new:
+            self.steps.append(Step(role, images, len(new), len(new & set(missing))))
 
     def lines(self) -> list[str]:
         """Say it in lines, the last one with the sums."""

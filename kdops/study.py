@@ -268,7 +268,7 @@ class Study:
         found = {unit.fingerprint: self._find(unit) for unit in units}
         there = {key: record for key, record in found.items() if record is not None}
         missing = [unit for unit in units if unit.fingerprint not in there]
-        self.plan.add(role, len(rows), len(units), len(missing))
+        self.plan.add(role, len(rows), [u.fingerprint for u in units], [u.fingerprint for u in missing])
         if self.settings.dry_run:
             # Models to come have no weights yet; their fingerprint stands for them, so that sources stay apart.
             there |= {unit.fingerprint: replace(unit.record, weights=unit.fingerprint) for unit in missing}

@@ -15,8 +15,9 @@ SETTINGS = Settings.parse(teacher="cnn(filters=64)", student="mlp(hidden=5000)")
 
 def plan_of(*steps):
     plan = Plan(SETTINGS, SHAPE, CLASSES, "cpu")
-    for step in steps:
-        plan.add(*step)
+    for role, images, models, missing in steps:
+        names = [f"{role} {number}" for number in range(models)]
+        plan.add(role, images, names, names[:missing])
     return plan
 
 
@@ -39,6 +40,18 @@ def test_a_line_for_each_sweep_and_the_sums_last():
     sizes = [parse_architecture(text).parameters(SHAPE, CLASSES) for text in ("cnn(filters=64)", "mlp(hidden=5000)")]
     expected = 8 * (sizes[0] + 60 * sizes[1]) + 61 * MODEL_BYTES
     assert megabytes == round(expected / 1e6)
+
+
+def test_what_two_sweeps_share_is_planned_once():
+    once = plan_of(("teacher", 500, 3, 1), ("student", 400, 60, 60)).lines()
+    steps = [("teacher", 500, 3, 1), ("student", 400, 30, 30), ("teacher", 500, 3, 1), ("student", 400, 60, 60)]
+    again = plan_of(*steps).lines()
+    assert numbers(again[-1])[:2] == numbers(once[-1])[:2]
+    assert [line.split(" cnn")[0].split(" mlp")[0] for line in again[:-1]] == [
+        "3 x teacher",
+        "30 x student",
+        "30 x student",
+    ]
 
 
 @pytest.mark.parametrize("steps", [(), (("teacher", 500, 3, 0), ("student", 400, 60, 0))])

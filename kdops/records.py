@@ -98,7 +98,7 @@ class Sweep:
 
     def copies_of(self, seed: int) -> tuple[ModelRecord, ...]:
         """Give the models of one replicate's copies; see ``COPY_SEEDS``."""
-        return tuple(record for record in self.records if record.seed % COPY_SEEDS == seed)
+        return tuple(record for record in self.records if (record.seed - seed) % COPY_SEEDS == 0)
 
     def first(self, replicates: int) -> Sweep:
         """Give the models of the first replicates."""

@@ -78,11 +78,14 @@ class Study:
         self.answer: Answer | None = None
         if whole is not None:
             self.plan, self.bench = whole.plan, whole.bench
-            self._known, self._packagers, self._foreign = whole._known, whole._packagers, whole._foreign
+            self._known, self._by_uri = whole._known, whole._by_uri
+            self._packagers, self._foreign = whole._packagers, whole._foreign
             return
         self.plan = Plan(context.settings, context.data.shape, len(context.data.classes), context.device)
         self.bench = Bench(context, tracker.load_weights if tracker else _no_weights)
-        self._known = {} if self.settings.fresh else known_models(context.data, context.split)
+        there = known_models(context.data, context.split)
+        self._known = {} if self.settings.fresh else there
+        self._by_uri = {record.uri: record for record in there.values()}
         self._packagers: dict[str, Packager] = {}
         self._foreign: dict[str, Module] = {}
 
@@ -205,7 +208,7 @@ class Study:
 
     def sources_of(self, models: Sweep) -> Sweep | None:
         """Give the model that each replicate was distilled from; None where one is not known here."""
-        by_uri = {record.uri: record for record in self._known.values()}
+        by_uri = {**self._by_uri, **{record.uri: record for record in self._known.values()}}
         sources = {record.source: by_uri.get(record.source) for record in models.records}
         if None in sources.values() or len({record.seed for record in sources.values()}) != len(sources):
             return None

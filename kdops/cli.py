@@ -20,7 +20,7 @@ from kdops.config import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
 from kdops.ownrun import note_error
-from kdops.parameters import ENTRY_POINTS
+from kdops.parameters import ENTRY_POINTS, MAIN
 
 __all__ = ["app", "main", "pipeline_main"]
 
@@ -47,7 +47,7 @@ def _dashed(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, str]], object]) -> None:
+def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, str]], object], name: str = "") -> None:
     """Add a command whose options are the parameters of the entry point, all of them text."""
 
     def command(**given: str) -> object:
@@ -63,7 +63,7 @@ def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, s
         )
         for p in ENTRY_POINTS[entry_point].parameters()
     )
-    application.command(entry_point, cls=Command)(command)
+    application.command(name or entry_point, cls=Command)(command)
 
 
 def _launcher(entry_point: str) -> Callable[[dict[str, str]], int]:
@@ -73,6 +73,7 @@ def _launcher(entry_point: str) -> Callable[[dict[str, str]], int]:
 app = _application()
 for _name in ENTRY_POINTS:
     _add(app, _name, _launcher(_name))
+_add(app, MAIN, _launcher(MAIN), "main")
 
 
 @app.command("ui", cls=Command)

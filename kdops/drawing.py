@@ -1,4 +1,4 @@
-"""Draws the members of ensembles before a study opens, so that a registry without any is told before a run is made."""
+"""Draws the members of ensembles before a study opens: what is wrong with them is told before a run is made."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import mlflow
 
 from kdops import data as datasets
 from kdops.config import Settings
-from kdops.members import Drawn, draw_members, newest_transfer
+from kdops.errors import UsageError
+from kdops.foreign import load_classifier
+from kdops.members import STUDIES, Drawn, draw_members, newest_transfer
 from kdops.opened import opened_store
 from kdops.parameters import NEWEST
+from kdops.registry import registered_name
 from kdops.splits import make_split
+from kdops.store import store_exists
 
 __all__ = ["draw"]
 
@@ -27,10 +31,14 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
 
     Raises:
         UsageError: there is nothing to draw, and what to do about it.
-        KdopsError: there is no store.
+        KdopsError: the store cannot be used.
     """
     data = datasets.load(settings.dataset, settings.data_root)
     uri, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    if not store_exists(uri):
+        first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {data.name}` first"
+        name = settings.model or registered_name(data.name, settings.role)
+        raise UsageError("model", name, f"there is no store at {uri} yet; {first}")
     with opened_store(uri, registry) as client:
         if settings.transfer == NEWEST:
             found = newest_transfer(client, data.name, settings.role, data.digest, settings.split_seed)
@@ -45,4 +53,7 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
             select_on=settings.select_on,
             temperatures=settings.temperatures,
         )
+    for member in drawn.members:
+        if not member.own:
+            load_classifier(member.uri, data)
     return settings, drawn

@@ -36,7 +36,7 @@ from kdops.records import LABELS
 from kdops.registry import registered_name, versions_of
 from kdops.splits import Split
 
-__all__ = ["Drawn", "Member", "draw_members", "load_classifier", "newest_transfer"]
+__all__ = ["STUDIES", "Drawn", "Member", "draw_members", "load_classifier", "newest_transfer"]
 
 FEWEST = 2
 """One model is no ensemble."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kdops.recipes import RECIPES
 
-__all__ = ["ENTRY_POINTS", "NEWEST", "PARAMETERS", "EntryPoint", "Parameter"]
+__all__ = ["ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "EntryPoint", "Parameter"]
 
 NEWEST = "newest"
 """The transfer setting of the newest models in the registry; for a study that trains none of its own."""
@@ -116,3 +116,6 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         ("student",),
     ),
 }
+
+MAIN = "transitivity"
+"""What ``main`` is: what ``mlflow run .`` does where no entry point is named."""

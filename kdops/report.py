@@ -8,7 +8,7 @@ from kdops.errors import KdopsError, UsageError
 from kdops.report_content import report_blocks, report_figures, report_title
 from kdops.report_html import html
 from kdops.report_latex import latex
-from kdops.report_markdown import markdown
+from kdops.report_markdown import FIGURES, markdown
 from kdops.stored import StoredStudy
 
 __all__ = ["report_folder", "report_html", "report_latex", "report_markdown", "write_report"]
@@ -53,10 +53,10 @@ def write_report(study: StoredStudy, folder: Path, *, with_latex: bool = False) 
         "report.md": report_markdown(study).encode(),
         "report.html": report_html(study).encode(),
         **({"report.tex": report_latex(study).encode()} if with_latex else {}),
-        **{figure.name: figure.image for figure in report_figures(study)},
+        **{f"{FIGURES}/{figure.name}": figure.image for figure in report_figures(study)},
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
     except (FileExistsError, NotADirectoryError):

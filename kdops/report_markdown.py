@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kdops.document import Block, Details, Figure, Heading, Paragraph, Table
 
-__all__ = ["markdown", "markdown_line", "markdown_text"]
+__all__ = ["FIGURES", "markdown", "markdown_line", "markdown_text"]
+
+FIGURES = "figures"
+"""The folder beside the page that its figures lie in."""
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
@@ -15,7 +18,7 @@ ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """Write blocks as Markdown; figures are files beside it."""
+    """Write blocks as Markdown; figures are files in the folder ``FIGURES`` beside it."""
     return "\n\n".join(part for block in blocks for part in _written(block)) + "\n"
 
 
@@ -40,7 +43,7 @@ def _written(block: Block) -> Iterator[str]:
         yield "\n".join(_table(block))
     elif isinstance(block, Figure):
         caption = markdown_text(block.caption)
-        yield f"![{caption}]({block.name})"
+        yield f"![{caption}]({FIGURES}/{block.name})"
         yield f"*{caption}*"
     elif isinstance(block, Details):
         # GitHub folds this, and other readers show what is in it.

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from kdops.bars import without_bars
 from kdops.errors import KdopsError, UsageError
 from kdops.naming import check_study
 from kdops.paging import every
@@ -202,7 +203,8 @@ def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
     wanted = [name for name in ("results.csv", "settings.json", "answer.json") if name in there]
     if "figures" in there:
         wanted += [found.path for found in client.list_artifacts(run_id, "figures") if found.path.endswith(".png")]
-    return {name: Path(client.download_artifacts(run_id, name, str(folder))) for name in wanted}
+    with without_bars():
+        return {name: Path(client.download_artifacts(run_id, name, str(folder))) for name in wanted}
 
 
 def _read(run: Run, files: Mapping[str, Path], name: str, reader: Callable[[Path], Read]) -> Read | None:

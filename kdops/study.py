@@ -168,10 +168,11 @@ class Study:
                 print(line)
             return
         with self.reporter.bar("register, draw and write"):
-            models = tuple(self.models.values())
+            # First of all: an answer may store a model that it makes.
+            self.answer = given = answer()
+            models = self._told_apart()
             for role in sorted({record.role for record in models}):
                 self.tracker.registry.crown(role)
-            self.answer = given = answer()
             reused = [record.uri for record in models if record.reused]
             basis = setting(self.settings, self.context.data, self.split)
             tags = {
@@ -237,11 +238,14 @@ class Study:
 
     def drawn(self, given: Drawn) -> dict[int, tuple[ModelRecord, ...]]:
         """Give the records of drawn members: those of each replicate by its seed."""
-        several = len(given.replicates) > 1
-        return {
-            members[0].seed if several else number: tuple(map(self._drawn, members))
-            for number, members in enumerate(given.replicates)
-        }
+        found = {}
+        for number, members in enumerate(given.replicates):
+            seeds = {member.seed for member in members}
+            # What was listed may be of several replicates, or of none: one ensemble all the same.
+            seed = members[0].seed if len(seeds) == 1 else None
+            found[number if seed is None else seed] = tuple(map(self._drawn, members))
+        self.models |= {(record.uri, str(record)): record for members in found.values() for record in members}
+        return found
 
     def stored(self) -> StoredStudy:
         """Read this study back from the store, as far as it is there."""
@@ -273,8 +277,11 @@ class Study:
         missing = [unit for unit in units if unit.fingerprint not in there]
         self.plan.add(role, len(rows), [u.fingerprint for u in units], [u.fingerprint for u in missing])
         if self.settings.dry_run:
-            # Models to come have no weights yet; their fingerprint stands for them, so that sources stay apart.
-            there |= {unit.fingerprint: replace(unit.record, weights=unit.fingerprint) for unit in missing}
+            # Models to come have neither URI nor weights; their fingerprint stands for both, so sources stay apart.
+            there |= {
+                unit.fingerprint: replace(unit.record, uri=unit.fingerprint, weights=unit.fingerprint)
+                for unit in missing
+            }
         elif missing:
             seeds = cut_off_with(missing, list(there.values()), units) if together else set()
             wanted = {unit.fingerprint for unit in missing}
@@ -288,6 +295,11 @@ class Study:
         if not self.settings.dry_run:
             self.reporter.say(_told(role, given, sources))
         return Sweep(tuple(given), hops)
+
+    def _told_apart(self) -> tuple[ModelRecord, ...]:
+        """Give the models of this study; those that an earlier part of the whole study has are reused here."""
+        earlier = self.whole.models if self.whole else {}
+        return tuple(replace(record, reused=record.reused or key in earlier) for key, record in self.models.items())
 
     def _drawn(self, member: Member) -> ModelRecord:
         """Give the record of a drawn model; one that others registered is loaded and measured first."""

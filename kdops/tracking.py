@@ -34,6 +34,7 @@ from mlflow.entities import (
 )
 from torch import Tensor
 
+from kdops.bars import without_bars
 from kdops.data import Data
 from kdops.experiment import experiment_name
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
@@ -170,7 +171,7 @@ class Tracker:
 
     def load_weights(self, record: ModelRecord) -> dict[str, Tensor]:
         """Read the weights of a stored model."""
-        with tempfile.TemporaryDirectory(prefix="kdops-") as folder:
+        with tempfile.TemporaryDirectory(prefix="kdops-") as folder, without_bars():
             path = mlflow.artifacts.download_artifacts(artifact_uri=record.uri, dst_path=folder)
             return read_weights(Path(path))
 
@@ -314,9 +315,10 @@ def fitted(uris: Sequence[str], limit: int = 7900) -> str:
 def _run_name(record: ModelRecord, sources: Sequence[ModelRecord]) -> str:
     """Name a model's run; a source that is one of several is told by its temperature."""
     if len(sources) > 1:
-        return f"{record.chain} seed={record.seed} of {len(sources)} members"
+        return f"{record} of {len(sources)}, {record.chain}"
     through = "".join(f" from {one.role} T={one.temperature:g}" for one in sources if one.role != "teacher")
-    return f"{record.chain} T={record.temperature:g} seed={record.seed}{through}"
+    # What tells one run from the next comes first: a table's column shows the first words only.
+    return f"{record} {record.chain}{through}" if ">" in record.chain else str(record)
 
 
 def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:

@@ -16,6 +16,7 @@ from kdops.config import Settings
 from pipelines.students import direct
 
 ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
+WITHOUT_CONTROLS = "There are no controls: they are trained for direct students of these very settings only."
 
 
 def main(settings: Settings) -> None:
@@ -58,7 +59,9 @@ def trained_alike(study, election) -> dict:
     """Train the controls, where the members are students as the settings have them."""
     members = election.sweep()
     teachers = study.sources_of(members)
-    if teachers is None or not study.has_trained(members, "student"):
+    if teachers is None or teachers.seeds != tuple(sorted(election.replicates)):
+        return {}
+    if not study.has_trained(members, "student"):
         return {}
     seeds = teachers.seeds
     reseeded = study.distill(teachers, "reseeded", [study.best_temperature(members)], copies=election.most)
@@ -110,7 +113,8 @@ def answer(study, election, controls, remark: str) -> Answer:
             )
         ),
     ]
-    told = [*([remark] if remark else []), *shared_told(election, controls), cost_told(election, size)]
+    remarks = [remark, "" if controls else WITHOUT_CONTROLS]
+    told = [*filter(None, remarks), *shared_told(election, controls), cost_told(election, size)]
     versions = ", ".join(record.uri for record in registered.records)
     return Answer(rows, verdict, findings, [*told, f"Registered: {versions}."])
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from kdops.answers import Answer
 from kdops.cli import pipeline_main
 from kdops.config import Settings
+from kdops.verdicts import Verdict
 from pipelines import ensemble, students, symmetry, teacher, transitivity
 
 PARTS = {
@@ -40,9 +41,16 @@ def main(settings: Settings) -> None:
 
 def whole(answers: list[tuple[str, Answer]]) -> Answer:
     """Give the answer of all experiments: their tables one below the other, and what each of them said."""
-    rows = {row.what: row for _, answer in answers for row in answer.rows}
+    rows: dict[str, object] = {}
+    for _, answer in answers:
+        for row in answer.rows:
+            # The first is over all replicates; a later part may have looked at some of them.
+            rows.setdefault(row.what, row)
     said = [f"{name}: {answer.sentences[0]}" for name, answer in answers if answer.sentences]
-    return Answer(list(rows.values()), None, (), said)
+    verdicts = [answer.verdict for _, answer in answers if answer.verdict]
+    statistics = {name: value for verdict in verdicts for name, value in verdict.statistics.items()}
+    word = ", ".join(verdict.word for verdict in verdicts)
+    return Answer(list(rows.values()), Verdict(word, " ".join(said), statistics, ()), (), said)
 
 
 def report(study, folder: Path) -> None:

@@ -34,7 +34,7 @@ def run(study) -> None:
                 summarise("teacher", teachers),
                 summarise("student, hard labels", hard),
                 summarise("students, distilled", soft),
-                summarise(f"student, best by {study.settings.select_on}", study.best(students)),
+                summarise(f"student, best by {study.settings.select_on}", study.best(soft)),
             ],
             findings=student_findings(hard.accuracies(), soft.table(), soft.temperatures, **study.measure()),
         ),

@@ -15,6 +15,17 @@ import pytest
 FAST = {"temperatures": "1,4", "seeds": "2", "epochs": "teacher=2,student=3,middle=3"}
 """Small settings on digits: chance level is enough where only the tracking is looked at."""
 
+PAPER = {
+    **FAST,
+    "dataset": "digits",
+    "temperatures": "1,2,4",
+    "middle_temperatures": "1,6",
+    "reversed_temperatures": "1,4",
+    "born_again_temperatures": "1",
+    "epochs": "teacher=2,student=3,middle=3,reversed=1,born-again=1",
+}
+"""The whole paper as small as that: the sweeps overlap in part."""
+
 
 @dataclass
 class Call:
@@ -108,10 +119,11 @@ class Place:
         """Give the digest of the weights of every model that finished, by what it is; the same digest if twice."""
         found: dict[tuple[str, str, str, str], str] = {}
         for run in self.children():
-            if run.info.status == "FINISHED":
+            # A part of a whole study is no model.
+            if run.info.status == "FINISHED" and "kdops.role" in run.data.tags:
                 params, tags = run.data.params, run.data.tags
                 source = tags["kdops.source"]
-                through = source if source == "labels" else self.weights_of(source)
+                through = source if source == "labels" else " ".join(map(self.weights_of, source.split()))
                 key = (tags["kdops.chain"], through, params["temperature"], params["seed"])
                 assert found.setdefault(key, tags["kdops.weights"]) == tags["kdops.weights"], key
         return found
@@ -169,9 +181,19 @@ def empty_database(tmp_path_factory) -> Path:
 def done(empty_database, tmp_path_factory) -> Place:
     """A finished transitivity study of two replicates. Look at it and change nothing: ``fork`` gives a copy."""
     place = Place(tmp_path_factory.mktemp("done"))
-    _copy(empty_database, place.database)
+    copy_database(empty_database, place.database)
     with pytest.MonkeyPatch.context() as patch:
         place.enter(patch).run("transitivity")
+    return place
+
+
+@pytest.fixture(scope="session")
+def whole(empty_database, tmp_path_factory) -> Place:
+    """A finished study of the whole paper. Look at it and change nothing: ``fork_of_whole`` gives a copy."""
+    place = Place(tmp_path_factory.mktemp("whole"))
+    copy_database(empty_database, place.database)
+    with pytest.MonkeyPatch.context() as patch:
+        place.enter(patch).run("paper", **PAPER)
     return place
 
 
@@ -179,7 +201,7 @@ def done(empty_database, tmp_path_factory) -> Place:
 def store(empty_database, tmp_path, monkeypatch) -> Iterator[Place]:
     """An empty store."""
     place = Place(tmp_path)
-    _copy(empty_database, place.database)
+    copy_database(empty_database, place.database)
     return place.enter(monkeypatch)
 
 
@@ -193,7 +215,15 @@ def look(done, monkeypatch) -> Place:
 def fork(done, tmp_path, monkeypatch) -> Place:
     """A copy of the store of the finished study, which goes on by itself."""
     place = Place(tmp_path)
-    _copy(done.database, place.database)
+    copy_database(done.database, place.database)
+    return place.enter(monkeypatch)
+
+
+@pytest.fixture
+def fork_of_whole(whole, tmp_path, monkeypatch) -> Place:
+    """A copy of the store of the finished paper, which goes on by itself."""
+    place = Place(tmp_path)
+    copy_database(whole.database, place.database)
     return place.enter(monkeypatch)
 
 
@@ -203,7 +233,7 @@ def nowhere(tmp_path, monkeypatch) -> Place:
     return Place(tmp_path).enter(monkeypatch)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
     """Copy a database with what is still in its log."""
     with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
         old.backup(new)

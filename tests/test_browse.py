@@ -181,7 +181,7 @@ def test_lineage_prints_a_tree_or_a_graph(here, called):
 def test_report_writes_where_it_is_told(here, called, studies):
     code, out, err = called("report", studies[0][:8])
     assert (code, err) == (0, "")
-    names = ["report.md", "report.html", "figure-1-x.png"]
+    names = ["report.md", "report.html", "figures/figure-1-x.png"]
     assert out.splitlines() == [f"report-{studies[0][:8]}/{name}" for name in names]
     assert all((here / line).is_file() for line in out.splitlines())
     assert called("report", studies[0], "--output", "a/b", "--latex")[0] == 0

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 import kdops
 from kdops.cli import app
-from kdops.parameters import ENTRY_POINTS
+from kdops.parameters import ENTRY_POINTS, MAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
@@ -46,7 +46,9 @@ def test_command_passes_every_parameter_on(name):
 
 
 def test_main_is_transitivity():
-    assert PROJECT["entry_points"]["main"] == PROJECT["entry_points"]["transitivity"]
+    assert PROJECT["entry_points"]["main"] == PROJECT["entry_points"][MAIN] == PROJECT["entry_points"]["transitivity"]
+    main, same = (typer.main.get_command(app).commands[name] for name in ("main", MAIN))
+    assert [(p.name, p.default) for p in main.params] == [(p.name, p.default) for p in same.params]
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

@@ -164,7 +164,7 @@ def test_findings_of_all_parts_are_one_table_in_their_order():
 def test_figures_come_once_and_by_their_number():
     names = [figure.name for figure in report_figures(paper())]
     assert names == ["figure-1-students.png", "figure-2-symmetry.png", "figure-10-x.png"]
-    positions = [report_markdown(paper()).index(f"]({name})") for name in names]
+    positions = [report_markdown(paper()).index(f"](figures/{name})") for name in names]
     assert positions == sorted(positions)
 
 
@@ -180,7 +180,9 @@ def test_different_figures_of_one_name_keep_both_images():
 @pytest.mark.parametrize("name", ["../../etc/x.png", "/abs/x.png", "a b\n.png", "..", ".hidden.png", ""])
 def test_a_figure_stays_in_its_folder(name, tmp_path):
     written = write_report(study("teacher", figures={name: png(1)}), tmp_path / "report")
-    assert all(path.resolve().parent == (tmp_path / "report").resolve() for path in written)
+    *pages, figure = (path.resolve() for path in written)
+    assert {path.parent for path in pages} == {(tmp_path / "report").resolve()}
+    assert figure.parent == (tmp_path / "report" / "figures").resolve()
     assert len(written) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report"]
 
@@ -299,12 +301,12 @@ def test_a_report_is_written_whole_and_again(tmp_path):
         "report.md",
         "report.html",
         "report.tex",
-        "figure-1-students.png",
-        "figure-2-symmetry.png",
-        "figure-10-x.png",
+        "figures/figure-1-students.png",
+        "figures/figure-2-symmetry.png",
+        "figures/figure-10-x.png",
     ]
-    assert [path.name for path in first] == names
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert [str(path.relative_to(folder)) for path in first] == names
+    assert sorted(path.name for path in folder.iterdir()) == sorted({name.partition("/")[0] for name in names})
     assert first[0].read_text("utf-8") == report_markdown(paper())
     assert first[1].read_text("utf-8") == report_html(paper())
     for name in re.findall(r"\]\((\S+?)\)", first[0].read_text("utf-8")):

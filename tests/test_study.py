@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Place, copy_database
 
 from kdops import data as datasets
 from kdops.answers import Answer
@@ -241,6 +242,39 @@ def test_an_interrupted_study_goes_on_where_it_stopped(store, done, interrupted,
     # What was cut off twice has, bit for bit, the weights of what never was.
     assert store.weights() == done.weights()
     assert {run.info.status for run in store.runs()} == {"FINISHED", "FAILED", "KILLED"}
+
+
+def test_another_fleet_stores_only_what_is_new_also_after_a_cut(fork, done, interrupted, tmp_path):
+    never = Place(tmp_path / "never")
+    never.folder.mkdir()
+    copy_database(done.database, never.database)
+    interrupted("student", 1)
+    with pytest.raises(KeyboardInterrupt):
+        fork.run("students", temperatures="1,4,9")
+    (first,) = fork.children(fork.studies()[0])
+    assert (first.data.params["seed"], first.data.params["temperature"]) == ("0", "9")
+    second = fork.run("students", temperatures="1,4,9")
+    (rest,) = fork.children(second)
+    assert (rest.data.params["seed"], rest.data.params["temperature"]) == ("1", "9")
+    # A pass of which a part is stored is trained whole again.
+    assert fork.calls[0].members == fork.calls[1].members == [(s, t) for s in (0, 1) for t in (0.0, 1.0, 4.0, 9.0)]
+    assert len(second.data.tags["kdops.reused"].split()) == 9
+
+    with pytest.MonkeyPatch.context() as patch:
+        whole = never.enter(patch).run("students", temperatures="1,4,9")
+        assert [run.data.params["temperature"] for run in never.children(whole)] == ["9", "9"]
+        assert never.weights() == fork.weights()
+    assert results(fork, second) == results(never, whole)
+    for place in (fork, never):
+        versions = place.client.search_model_versions("name = 'kdops-digits-student'", max_results=1000)
+        kinds = [tuple(v.tags[name] for name in ("chain", "seed", "temperature", "source")) for v in versions]
+        assert len(set(kinds)) == len(kinds)
+
+
+def results(place, run):
+    """Give what a study found of each model: chain, seed and temperature to its test accuracy."""
+    table = pd.read_csv(place.artifact(run, "results.csv"))
+    return {(r.chain, r.seed, r.temperature): r.test_accuracy for r in table.itertuples()}
 
 
 @pytest.mark.parametrize("step", ["log_model_artifacts", "log_batch", "set_logged_model_tags", "set_terminated"])

@@ -145,6 +145,52 @@ def test_hard_labels_ignore_the_source_and_alpha():
     assert digest_of(without[0].state) == digest_of(with_source[0].state)
 
 
+OTHER_LABELS = {seed: torch.randint(0, CLASSES, (70,), generator=generator("labels", seed)) for seed in (0, 1)}
+
+
+def weights(trained):
+    return {(one.seed, one.temperature): digest_of(one.state) for one in trained}
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_other_labels_of_a_group_are_those_of_other_images(recipe):
+    labelled = Images(IMAGES.pixels, OTHER_LABELS[0])
+    given = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])], DistillationLoss(0.6))
+    other = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6), images=labelled)
+    assert weights(given) == weights(other)
+    assert [one.train_loss for one in given] == [one.train_loss for one in other]
+    # Validation has its own labels all the same.
+    assert [one.val_accuracy for one in given] == [one.val_accuracy for one in other]
+    assert weights(given) != weights(run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6)))
+
+
+def test_other_labels_move_hard_labels_alone_where_nothing_else_learns_labels():
+    plain = weights(run(MLP, [Group(0, (0.0, 2.0), SOURCE[0])]))
+    other = weights(run(MLP, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])]))
+    assert other[0, 2.0] == plain[0, 2.0]
+    assert other[0, 0.0] != plain[0, 0.0]
+
+
+def test_the_images_own_labels_given_as_others_change_nothing():
+    plain = run(MLP, [Group(seed, (0.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
+    given = run(MLP, [Group(seed, (0.0, 2.0), SOURCE[seed], labels=IMAGES.labels) for seed in (0, 1)])
+    assert weights(given) == weights(plain)
+
+
+@pytest.mark.parametrize("own_order", [False, True])
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_each_group_learns_its_own_labels(recipe, own_order):
+    groups = [Group(seed, (0.0, 2.0), SOURCE[seed], own_order, OTHER_LABELS[seed]) for seed in (0, 1)]
+    together = weights(run(recipe, groups))
+    swapped = [Group(seed, (0.0, 2.0), SOURCE[seed], own_order, OTHER_LABELS[1 - seed]) for seed in (0, 1)]
+    for seed in (0, 1):
+        labels = [OTHER_LABELS[0], None] if seed == 0 else [None, OTHER_LABELS[1]]
+        half = weights(run(recipe, [Group(s, (0.0, 2.0), SOURCE[s], own_order, labels[s]) for s in (0, 1)]))
+        assert {key: half[key] for key in half if key[0] == seed} == {k: together[k] for k in together if k[0] == seed}
+        assert half[1 - seed, 0.0] != together[1 - seed, 0.0]
+    assert weights(run(recipe, swapped))[0, 0.0] != together[0, 0.0]
+
+
 def test_the_history_has_every_epoch_and_training_learns():
     recipe = MLP.replace(epochs=30)
     (one,) = run(recipe, [Group(0, (0.0,))])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from kdops.architectures import Architecture, parse_architecture
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
 from kdops.losses import DistillationLoss
@@ -62,7 +63,7 @@ class Bench:
 
     def trains_together(self, role: str) -> bool:
         """Say whether a role's networks are trained as one fleet; others are trained one after another."""
-        return can_stack(self._build(role))
+        return can_stack(self._build(self._architecture(role)))
 
     def train(
         self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
@@ -97,7 +98,8 @@ class Bench:
 
     def _measured(self, batch: Sequence[Trained], units: Sequence[Unit]) -> list[Measured]:
         split, device, finished = self.context.split, self.context.device, time.time()
-        nets = [self._net(unit.record.role, one.state) for unit, one in zip(units, batch, strict=True)]
+        architecture = self._architecture(units[0].record.role)
+        nets = [self._net(architecture, one.state) for one in batch]
         val = compute_logits(nets, self._pixels(split.validation), device)
         test = compute_logits(nets, self._pixels(split.test), device)
         return [
@@ -121,12 +123,13 @@ class Bench:
 
     def _groups(self, units: Sequence[Unit], rows: np.ndarray) -> list[Group]:
         groups, task = [], units[0].task
-        for seed in dict.fromkeys(unit.record.seed for unit in units):
-            own = [unit for unit in units if unit.record.seed == seed]
+        # Who learns predictions has other labels than the rest of its replicate, and so a group of its own.
+        for seed, predicted in dict.fromkeys((unit.record.seed, unit.learns_predictions) for unit in units):
+            own = [unit for unit in units if (unit.record.seed, unit.learns_predictions) == (seed, predicted)]
             # All that learn from a source learn from the same one; who learns from labels has none.
             source = next((unit.source for unit in own if unit.source is not None), None)
             kept = None if source is None else self._logits_of(source, rows, task.part)
-            labels = kept.argmax(dim=1) if any(unit.learns_predictions for unit in own) else None
+            labels = kept.argmax(dim=1) if predicted else None
             temperatures = tuple(unit.record.temperature for unit in own)
             groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
         return groups
@@ -135,10 +138,10 @@ class Bench:
         """Give the network of a stored model."""
         if record.uri not in self._weights:
             self._weights[record.uri] = self.load_weights(record)
-        return self._net(record.role, self._weights[record.uri])
+        return self._net(parse_architecture(record.params["architecture"]), self._weights[record.uri])
 
     def logits(self, records: Sequence[ModelRecord], rows: np.ndarray) -> Tensor:
-        """Give the logits ``[models, images, classes]`` of stored models of one role on some images."""
+        """Give the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
         return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
 
     @torch.no_grad()
@@ -158,14 +161,16 @@ class Bench:
             self._outputs[key] = self.logits([record], rows)[0]
         return self._outputs[key]
 
-    def _net(self, role: str, state: dict[str, Tensor]) -> Classifier:
-        net = self._build(role)
+    def _architecture(self, role: str) -> Architecture:
+        return self.context.settings.recipes[role].architecture
+
+    def _net(self, architecture: Architecture, state: dict[str, Tensor]) -> Classifier:
+        net = self._build(architecture)
         net.load_state_dict(state)
         return net.eval()
 
-    def _build(self, role: str) -> Classifier:
+    def _build(self, architecture: Architecture) -> Classifier:
         context = self.context
-        architecture = context.settings.recipes[role].architecture
         return build(architecture, context.data.shape, len(context.data.classes), *self.statistics)
 
     def _images(self, rows: np.ndarray) -> Images:

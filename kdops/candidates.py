@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.errors import UsageError
 from kdops.paging import every
-from kdops.records import ModelRecord
+from kdops.records import COPY_SEEDS, ModelRecord
 from kdops.registry import PAGE, known_names, quoted, versions_of
 
 __all__ = [
@@ -34,6 +34,9 @@ __all__ = [
 GROUP = ("data_digest", "transfer", "split")
 """Version tags that say what a model was trained and chosen on."""
 
+COPIES = "reseeded"
+"""The role of those that differ in their seed alone."""
+
 NAMES_TOLD = 20
 
 LISTED = re.compile(r"models:/(?P<name>[^/:@]+)(?:/(?P<version>\d{1,9})|@(?P<alias>[\w.-]+))")
@@ -49,7 +52,7 @@ class Member:
         model_id: its logged model; empty where it was stored without one.
         own: kdops trained it, so ``weights.safetensors`` lies beside it; what follows is known of such models only.
         role: what it is.
-        seed: its replicate.
+        seed: its replicate, or that of a copy of it; see ``replicate``.
         temperature: what it was trained at.
         val_accuracy: its validation accuracy; of a model of others what its version's tag says.
         weights: the digest of its weights.
@@ -74,6 +77,11 @@ class Member:
     chain: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def replicate(self) -> int | None:
+        """The seed of the chain it belongs to; copies of a replicate's model have seeds of their own."""
+        return self.seed % COPY_SEEDS if self.seed is not None and self.role == COPIES else self.seed
 
     def record(self) -> ModelRecord:
         """Give the record of the model, as a study knows those that it trained or reused."""
@@ -173,10 +181,10 @@ def runs_of(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str,
     return found
 
 
-def sources_of(client: MlflowClient, versions: Sequence[ModelVersion]) -> dict[str, Run | None]:
-    """Give the runs that trained what versions were distilled from, by the source's URI; those that are there."""
+def sources_of(client: MlflowClient, members: Iterable[Member]) -> dict[str, Run | None]:
+    """Give the runs that trained what models were distilled from, by the source's URI; those that are there."""
     sources = {}
-    for uri in dict.fromkeys(version.tags["source"] for version in versions):
+    for uri in dict.fromkeys(member.source for member in members):
         match = LISTED.fullmatch(uri)
         if match and match["version"]:
             try:

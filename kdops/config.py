@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 from kdops.architectures import Architecture, parse_architecture
 from kdops.errors import UsageError
-from kdops.parameters import ENTRY_POINTS, NEWEST, EntryPoint
+from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.recipes import LIKE, RECIPES, ROLES, Recipe
 
 __all__ = ["HARD", "Settings", "parse_temperatures"]
@@ -22,11 +22,9 @@ HARD = 0.0
 
 TRANSFERS = ("disjoint", "shared", "fresh")
 NONE = "none"
-ALL = "all"
 ORDERS = ("shared", "own")
 SELECTIONS = ("validation", "test")
 DEVICES = ("auto", "cpu", "cuda")
-ROLES_THAT_VOTE = (*ROLES, *LIKE)
 HIGHEST_TEMPERATURE = 1000.0
 MOST_TEMPERATURES = 1000
 
@@ -40,6 +38,9 @@ class Settings:
     Attributes:
         temperatures: the temperatures above zero of the main sweep, ascending; hard labels (T = 0) are added by the
             sweeps themselves.
+        seeds: how many replicates; 0 for all there are, until the members of an ensemble are drawn.
+        seed: the first replicate.
+        split_seed: the seed of the split; None for that of the newest models, until they are drawn.
         sweeps: the temperatures of each role that is distilled, the main sweep among them; what has none is empty.
         recipes: for each role its architecture, epochs, batch size and learning rate.
         alpha: weight of the soft term, in [0, 1].
@@ -56,7 +57,7 @@ class Settings:
     sweeps: Mapping[str, tuple[float, ...]]
     seeds: int
     seed: int
-    split_seed: int
+    split_seed: int | None
     recipes: Mapping[str, Recipe]
     transfer: str
     alpha: float
@@ -89,8 +90,10 @@ class Settings:
                 raise UsageError(name, given[name], f"no such parameter; there are {', '.join(defaults)}")
         text = {**defaults, **{name: str(value).strip() for name, value in given.items()}}
         dataset = _one_of("dataset", text["dataset"], RECIPES)
-        seeds = _integer("seeds", text["seeds"], 1, 1000)
-        transfers = TRANSFERS if ENTRY_POINTS[entry_point].defaults.get("transfer") != NEWEST else (NEWEST, *TRANSFERS)
+        own = ENTRY_POINTS[entry_point].defaults
+        # Words such as ``all`` are for an entry point that has them as defaults: it trains no replicates of its own.
+        seeds = _or(own.get("seeds"), 0, "seeds", text, lambda n, v: _integer(n, v, 1, 1000))
+        transfers = TRANSFERS if own.get("transfer") != NEWEST else (NEWEST, *TRANSFERS)
         return cls(
             dataset=dataset,
             data_root=text["data_root"],
@@ -98,7 +101,7 @@ class Settings:
             sweeps=_sweeps(ENTRY_POINTS[entry_point], text),
             seeds=seeds,
             seed=_integer("seed", text["seed"], 0, 2**31 - 1),
-            split_seed=_integer("split_seed", text["split_seed"], 0, 2**31 - 1),
+            split_seed=_or(own.get("split_seed"), None, "split_seed", text, lambda n, v: _integer(n, v, 0, 2**31 - 1)),
             recipes=_recipes(dataset, text),
             transfer=_one_of("transfer", text["transfer"], transfers),
             alpha=_real("alpha", text["alpha"], 0.0, 1.0),
@@ -110,7 +113,7 @@ class Settings:
             fresh=_boolean("fresh", text["fresh"]),
             dry_run=_boolean("dry_run", text["dry_run"]),
             reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: _integer(n, v, 1, seeds)),
-            top=_or(ALL, None, "top", text, lambda n, v: _integer(n, v, 2, 100_000)),
+            top=_or(ALL, None, "top", text, lambda n, v: _integer(n, v, 2, _most_members(entry_point, text))),
             role=_one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
             model=text.get("model", ""),
         )
@@ -161,6 +164,13 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
     return soft
 
 
+def _most_members(entry_point: str, text: Mapping[str, str]) -> int:
+    """Give the most members an ensemble can have, as far as the settings tell: a study of all trains its own."""
+    if entry_point != "paper":
+        return 100_000
+    return max(2, sum(temperature >= 1 for temperature in parse_temperatures(text["temperatures"])))
+
+
 def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
     """Give the temperatures of each role: from its own parameter, else those of the main sweep."""
     sweeps = {}
@@ -176,14 +186,19 @@ def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float
     return sweeps
 
 
-def _or(word: str, value, name: str, text: Mapping[str, str], check):
-    """Give ``value`` for a parameter that says ``word`` or that the entry point does not have, else what is given."""
+def _or(word: str | None, value, name: str, text: Mapping[str, str], check):
+    """Give ``value`` for a parameter that says ``word`` or that the entry point does not have, else what is given.
+
+    Without a word there is only what is given.
+    """
     given = text.get(name, word)
     if given == word:
         return value
     try:
         return check(name, given)
     except UsageError as error:
+        if word is None:
+            raise
         raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None
 
 

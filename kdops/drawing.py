@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import mlflow
+from mlflow import MlflowClient
 
 from kdops import data as datasets
+from kdops.candidates import sources_of
 from kdops.config import Settings
+from kdops.data import Data
+from kdops.described import described
 from kdops.errors import UsageError
 from kdops.foreign import load_classifier
-from kdops.members import STUDIES, Drawn, draw_members, newest_transfer
+from kdops.members import LAST, STUDIES, Drawn, draw_members, newest_split
 from kdops.opened import opened_store
 from kdops.parameters import NEWEST
 from kdops.registry import registered_name
@@ -24,10 +28,11 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
     """Draw the members that the settings ask for.
 
     Args:
-        settings: of an ``ensemble`` study; its transfer setting may be that of the newest models.
+        settings: of an ``ensemble`` study; its split and transfer setting may be those of the newest models, and its
+            replicates all there are.
 
     Returns:
-        The settings with the transfer setting that was found, and the members.
+        The members, and the settings that they were trained with; see :func:`~kdops.described.described`.
 
     Raises:
         UsageError: there is nothing to draw, and what to do about it.
@@ -40,9 +45,7 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
         name = settings.model or registered_name(data.name, settings.role)
         raise UsageError("model", name, f"there is no store at {uri} yet; {first}")
     with opened_store(uri, registry) as client:
-        if settings.transfer == NEWEST:
-            found = newest_transfer(client, data.name, settings.role, data.digest, settings.split_seed)
-            settings = replace(settings, transfer=found or "disjoint")
+        settings = _with_split(client, data, settings)
         drawn = draw_members(
             client,
             data,
@@ -52,8 +55,24 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
             top=settings.top,
             select_on=settings.select_on,
             temperatures=settings.temperatures,
+            replicates=range(settings.seed, settings.seed + settings.seeds if settings.seeds else LAST + 1),
         )
+        sources = sources_of(client, drawn.members).values()
     for member in drawn.members:
         if not member.own:
             load_classifier(member.uri, data)
-    return settings, drawn
+    trainings = [(run.data.tags.get("kdops.role", ""), run.data.params) for run in sources if run is not None]
+    return described(settings, drawn, trainings)
+
+
+def _with_split(client: MlflowClient, data: Data, settings: Settings) -> Settings:
+    """Settle what the settings leave to the newest models: their transfer setting, the split's seed, or both."""
+    known = None if settings.transfer == NEWEST else settings.transfer
+    seed = settings.split_seed
+    if known and seed is not None:
+        return settings
+    found = newest_split(client, data, role=settings.role, model=settings.model, transfer=known, split_seed=seed) or (
+        known or "disjoint",
+        seed or 0,
+    )
+    return replace(settings, transfer=found[0], split_seed=found[1])

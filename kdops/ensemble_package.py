@@ -15,6 +15,7 @@ from mlflow.types import ParamSchema, ParamSpec
 from safetensors.torch import save_file
 from torch import nn
 
+from kdops.bars import without_bars
 from kdops.candidates import Member
 from kdops.packaging import WEIGHTS, describe, quiet, requirements, signature_of
 from kdops.voting import Vote, export_vote
@@ -60,7 +61,7 @@ def write_ensemble(
     if len(nets) != len(members):
         raise ValueError(f"{len(nets)} networks have {len(members)} descriptions")
     classes = list(metadata["class_names"])
-    with tempfile.TemporaryDirectory(prefix="kdops-") as made, quiet():
+    with tempfile.TemporaryDirectory(prefix="kdops-") as made, quiet(), without_bars():
         parts = {"ensemble": "ensemble.pt2", "weights": WEIGHTS, "members": "members.json"}
         artifacts = {name: str(Path(made) / file) for name, file in parts.items()}
         torch.export.save(export_vote(Vote(nets), image_shape), artifacts["ensemble"])

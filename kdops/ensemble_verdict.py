@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,6 +35,8 @@ __all__ = ["Control", "ensemble_verdict"]
 
 Control = tuple[ArrayLike, ArrayLike]
 """Test accuracies of a control's ensemble and of its best single member, [replicates] each."""
+
+FLATTERS = " Selection used the test set, which flatters the size chosen and the best single one."
 
 
 def ensemble_verdict(
@@ -69,6 +73,11 @@ def ensemble_verdict(
     families as in :func:`~kdops.transitivity_verdict.transitivity_verdict` (the primary one's "does not help"
     beside "equal", its "above zero" beside "different").
 
+    With a size of 1 the ensemble is its member, so its gain and those of the controls are zero whatever the data
+    say. Then ``ensemble`` rests on the choice of the size and on no test (``ensemble does not help`` from three
+    replicates on, its gain ``not above zero``), has no interval and counts as no claim in Holm's adjustment, and
+    ``one_temperature`` and ``own_order`` are left out; ``all_members`` stays.
+
     Args:
         ensemble: [replicates], test accuracies of the ensembles of ``size`` members.
         single: [replicates], of the best single member.
@@ -88,11 +97,13 @@ def ensemble_verdict(
         seen is no help by any margin above it), ``margin``, ``size``, ``members``, ``accuracy``,
         ``single_accuracy``, ``mcnemar_lowest_p`` and ``mcnemar_highest_p``; for each other claim those of
         transitivity; ``all_members_accuracy``, ``one_temperature_gain`` and ``own_order_gain``. What is unknown
-        is left out.
+        is left out: with a size of 1 also the bounds, the p-values, ``replicates_needed`` and
+        ``smallest_margin`` of the primary claim and those of McNemar's test.
 
     Raises:
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], a size that is not
-            within 1 to ``members``, a margin that is not above zero, or another ``select_on``.
+            within 1 to ``members``, a margin that is not above zero, another ``select_on``, or an ensemble of
+            size 1 that is not the best single member.
     """
     check_select_on(select_on)
     if not 1 <= size <= members:
@@ -103,6 +114,11 @@ def ensemble_verdict(
         raise ValueError(f"margin must be a finite number above 0, not {margin}")
     gain = (ensemble - single).round(DECIMALS)
     little, positive = one_sided(gain, margin, LEVEL), superiority(gain, LEVEL)
+    alone = size == 1
+    if alone:
+        if gain.any():
+            raise ValueError("an ensemble of size 1 is the best single member, so both must have the same accuracies")
+        little, positive, mcnemar = _untested(little), _untested(positive), ()
 
     chosen, subjects, accuracies = f"an ensemble of {size}", {}, {}
     differences: dict[str, np.ndarray] = {}
@@ -117,6 +133,8 @@ def ensemble_verdict(
     ):
         if control is not None:
             theirs, best = (check_accuracies(name, values, ensemble.shape) for values in control)
+            if alone:  # zero against zero, which would only weaken the other claims
+                continue
             differences[name] = (theirs - best - gain).round(DECIMALS)
             subjects[name] = f"the gain of {chosen} from {whose} against the gain of the ensemble"
             accuracies[f"{name}_gain"] = float((theirs - best).mean())
@@ -125,8 +143,12 @@ def ensemble_verdict(
     p_values = {name: (result.p_equivalent, result.p_different) for name, result in results.items()}
     adjusted = adjust({"ensemble": (little.p_below, positive.p_above), **p_values})
 
-    claims = [_primary(little, positive, ensemble, single, size, members, select_on, mcnemar)]
-    claims += [secondary_claim(name, subjects[name], r, adjusted[name], len(adjusted)) for name, r in results.items()]
+    tested = len(results) if alone else len(adjusted)  # Holm's method passes over the nan of what is untested
+    if alone:
+        claims = [_by_choice(little, positive, single, members, select_on)]
+    else:
+        claims = [_primary(little, positive, ensemble, single, size, members, select_on, mcnemar)]
+    claims += [secondary_claim(name, subjects[name], r, adjusted[name], tested) for name, r in results.items()]
 
     statistics = finite(
         {
@@ -154,6 +176,39 @@ def ensemble_verdict(
     return Verdict(claims[0].word, claims[0].sentence, statistics | accuracies, tuple(claims))
 
 
+def _untested(result: OneSided) -> OneSided:
+    """Keep the mean of a difference that is zero by construction, and nothing that reads like a test of it."""
+    difference = replace(result.difference, low=math.nan, high=math.nan)
+    return replace(
+        result,
+        difference=difference,
+        p_above=math.nan,
+        p_below=math.nan,
+        above=False,
+        below=False,
+        replicates_needed=None,
+    )
+
+
+def _by_choice(little: OneSided, positive: OneSided, single: np.ndarray, members: int, select_on: str) -> Claim:
+    """Word the primary claim where the size chosen is 1."""
+    decided = little.n >= FEWEST_REPLICATES
+    word, sign = ("ensemble does not help", "not above zero") if decided else ("inconclusive",) * 2
+    replicates = "replicate" if little.n == 1 else "replicates"
+    chosen = (
+        f"the choice on {select_on} was a single member (N = 1 of {members}), which reaches {percent(single)} "
+        f"(n = {little.n} {replicates}), so voting brought no gain by the choice of N. This is by choice, not by test: "
+        "an ensemble of one is its member."
+    )
+    sentence = f"{capitalised(word)}: {chosen}"
+    if not decided:
+        sentence += f" {needs_at_least(little.n).rstrip('; ')}."
+    if select_on == "test":
+        sentence += FLATTERS
+    part = Claim("ensemble_gain", sign, f"{capitalised(sign)}: {chosen}", positive)
+    return Claim("ensemble", word, sentence, little, (part,))
+
+
 def _word(little: OneSided, positive: OneSided) -> str:
     if little.n < FEWEST_REPLICATES or not (little.below or positive.above):
         return "inconclusive"
@@ -172,9 +227,7 @@ def _primary(
 ) -> Claim:
     word = _word(little, positive)
     margin = margin_phrase(little.threshold)
-    who = f"the best {size} of {members} members reach {percent(ensemble)}" if size > 1 else (
-        f"the size chosen is a single one of {members} members, which reaches {percent(ensemble)}"
-    )  # fmt: skip
+    who = f"the best {size} of {members} members reach {percent(ensemble)}"
     against = f"{who} against {percent(single)} of the best single one, {seen(little.difference)}"
     sentence = f"{capitalised(word)}: {against}"
     zero = "the gain is above zero all the same" if positive.above else "nor is it shown to be above zero"
@@ -194,7 +247,7 @@ def _primary(
             f"{len(mcnemar)} replicates."
         )
     if select_on == "test":
-        sentence += " Selection used the test set, which flatters the size chosen and the best single one."
+        sentence += FLATTERS
     sign = "inconclusive"
     if positive.n >= FEWEST_REPLICATES:
         sign = "above zero" if positive.above else "not above zero" if positive.difference.high <= 0 else sign

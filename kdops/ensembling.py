@@ -79,10 +79,6 @@ class Election:
         """The votes of each replicate."""
         return tuple(self._ballot(seed, members) for seed, members in self.replicates.items())
 
-    def sweep(self) -> Sweep:
-        """Give all members of all replicates, one hop from their teachers."""
-        return Sweep(tuple(member for members in self.replicates.values() for member in members), hops=1)
-
     def curves(self, what: str) -> np.ndarray:
         """Give ``validation``, ``test`` or ``test_probability`` for every N as ``[replicates, members]``."""
         return np.stack([getattr(ballot, what)[: self.most] for ballot in self.ballots])
@@ -149,12 +145,13 @@ class Election:
             told = measure(scores, torch.from_numpy(self._labels(rows)))
             metrics |= {f"{prefix}_{name}": value for name, value in told.items()}
         weights = fingerprint(members=[member.weights for member in members])
+        chains = {member.chain or member.role for member in members}
         architectures = sorted({member.params["architecture"] for member in members})
         record = ModelRecord(
             role="ensemble",
             seed=seed,
             temperature=math.nan,
-            chain=f"{members[0].chain}>ensemble",
+            chain=f"{chains.pop() if len(chains) == 1 else 'several'}>ensemble",
             source=" ".join(member.uri for member in members),
             uri="",
             weights=weights,
@@ -170,7 +167,7 @@ class Election:
                 "split_seed": str(study.settings.split_seed),
             },
         )
-        digest = fingerprint(ensemble=weights, split=split.digest, data=data.digest, seed=seed)
+        digest = fingerprint(ensemble=weights, members=record.source, split=split.digest, data=data.digest, seed=seed)
         trainset = Trainset(split.hop(0), "transfer images of the members")
         outcome = Outcome(record, digest, digest, tuple(members), trainset, {}, 0.0, time.time())
         write = partial(

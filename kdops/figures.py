@@ -53,7 +53,13 @@ def temperature_figure(
     )
 
 
-def members_figure(title: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray], chosen: int) -> Figure:
+def members_figure(
+    title: str,
+    curves: Sequence[Curve],
+    baselines: Mapping[str, np.ndarray],
+    chosen: int,
+    select_on: str = "validation",
+) -> Figure:
     """Draw the accuracy of ensembles over the number of their members.
 
     Args:
@@ -61,8 +67,9 @@ def members_figure(title: str, curves: Sequence[Curve], baselines: Mapping[str, 
         curves: see :func:`temperature_figure`, over numbers of members.
         baselines: see :func:`temperature_figure`.
         chosen: the number of members that was chosen; a line marks it.
+        select_on: ``validation`` or ``test``, the set that ranks the members; the axis names it.
     """
-    figure = _figure(title, "members N, the best by validation first", curves, baselines)
+    figure = _figure(title, f"members N, the best by {select_on} first", curves, baselines)
     (axes,) = figure.axes
     axes.axvline(chosen, color=GREYS[1], linewidth=0.8, alpha=0.6)
     axes.annotate(

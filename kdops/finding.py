@@ -61,23 +61,6 @@ class Finding:
             values["measured"] |= bounds
         return values
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
-        """Give back what :meth:`as_dict` wrote.
-
-        Raises:
-            ValueError: for values that are no finding.
-        """
-        try:
-            measured = values["measured"]
-            if measured is not None:
-                bounds = (math.nan if measured[name] is None else float(measured[name]) for name in ("low", "high"))
-                measured = Interval(float(measured["mean"]), *bounds, int(measured["n"]), float(measured["level"]))
-            texts = {name: str(values[name]) for name in ("what", "paper", "unit", "answer", "sentence")}
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"this is no finding: {error!r}") from error
-        return cls(measured=measured, **texts)
-
 
 def number_finding(
     what: str,

@@ -35,6 +35,7 @@ MEAN_STUDENT = 0.65014
 LOW_TEMPERATURE = 4
 REVERSED = 0.84
 ALL_MEMBERS = 0.7712
+BEST_MIDDLE = 6
 FALLS_AFTER = 10
 BELOW_SINGLE_AFTER = 18
 
@@ -75,9 +76,10 @@ def student_findings(
         same_data: whether the data are the paper's (GTSRB).
 
     Returns:
-        The findings on: hard labels, the lowest, the highest and the mean of the distilled, the lift over hard
-        labels (its mean over T shown to be above the margin, or shown to be below it), and whether T matters
-        above 4 (open with fewer than three such temperatures).
+        The findings on: hard labels, the range of the distilled (both the lowest and the highest of a replicate
+        must lie in the paper's; measured is the end that lies outside, else the lowest), the highest and the mean
+        of the distilled, the lift over hard labels (its mean over T shown to be above the margin, or shown to be
+        below it), and whether T matters above 4 (open with fewer than three such temperatures).
     """
     soft = check_accuracies("soft", soft)
     hard = check_accuracies("hard", hard, soft.shape[:1])
@@ -94,12 +96,14 @@ def student_findings(
             f"The student on hard labels reaches {_reached(hard)}.",
             **common,
         ),
-        number_finding(
-            "the worst distilled student",
+        _range(
+            "the distilled students, the lowest to the highest",
             "50 to 80 % at every T from 1 to 29",
             STUDENTS,
             lowest,
-            f"Over {over} the lowest student of a replicate reaches {_reached(lowest)}, at {_places(soft, values, 0)}.",
+            highest,
+            f"Over {over} the lowest student of a replicate reaches {_reached(lowest)}, at "
+            f"{_places(soft, values, 0)}; the highest reaches {_reached(highest)}, at {_places(soft, values, -1)}.",
             **common,
         ),
         number_finding(
@@ -195,6 +199,7 @@ def ensemble_findings(
     same_data: bool,
     disagreements: Sequence[Disagreement] = (),
     one_temperature: Sequence[Disagreement] = (),
+    costs: tuple[tuple[float, float], tuple[float, float]] | None = None,
 ) -> tuple[Finding, ...]:
     """Compare votes of the best N students with the paper's (figure 3).
 
@@ -209,15 +214,17 @@ def ensemble_findings(
         same_data: whether the data are the paper's (GTSRB).
         disagreements: one a replicate, of the members.
         one_temperature: one a replicate, of the control: members of one temperature that differ in their seed alone.
+        costs: (parameters, seconds for one image) of the ensemble, then of the single model.
 
     Returns:
         The findings on: all members, the fall after N = 10 and the place below the best single model after N = 18
-        (open with fewer members), the gain, whether the members' mistakes are the same (left out without
-        ``disagreements``), and whether differing in T makes them differ more than seeds do (left out without
-        ``one_temperature``).
+        (open with fewer members), the gain, whether it is worth its cost (not worth it where the ensemble does not
+        help, but has more parameters and takes longer; worth it where it helps by more than the margin; left out
+        without ``costs``), whether the members' mistakes are the same (left out without ``disagreements``), and
+        whether differing in T makes them differ more than seeds do (left out without ``one_temperature``).
 
     Raises:
-        ValueError: for shapes that do not fit.
+        ValueError: for shapes that do not fit, or costs that are not finite or not above zero.
     """
     curves = check_accuracies("curves", curves, axes=("replicates", "members"))
     single = check_accuracies("single", single, curves.shape[:1])
@@ -256,6 +263,8 @@ def ensemble_findings(
         ),
         _gain(primary),
     ]
+    if costs is not None:
+        found.append(_cost(primary, *costs))
     if disagreements:
         found.append(_same_mistakes(disagreements))
     if disagreements and one_temperature:
@@ -264,7 +273,13 @@ def ensemble_findings(
 
 
 def transitivity_findings(
-    verdict: Verdict, hard: ArrayLike, distilled: ArrayLike, *, margin: float, same_data: bool
+    verdict: Verdict,
+    hard: ArrayLike,
+    distilled: ArrayLike,
+    *,
+    margin: float,
+    same_data: bool,
+    best_temperatures: Sequence[float] | None = None,
 ) -> tuple[Finding, ...]:
     """Compare distilling through a middle net with the paper's (figures 4 and 5, section 4.3, introduction).
 
@@ -273,12 +288,17 @@ def transitivity_findings(
         hard: [replicates], test accuracies of the middle net trained on hard labels.
         distilled: [replicates, temperatures], of the distilled middle nets.
         margin: accuracy difference that counts as none, a fraction.
-        same_data: as elsewhere; the paper gives no number here, so nothing depends on it.
+        same_data: as elsewhere; the paper gives no accuracy here, so nothing depends on it.
+        best_temperatures: [replicates], of the best middle net; 0 means hard labels.
 
     Returns:
         The findings on: distilled middles against hard labels (their mean over T shown to gain less than the
-        margin, or more), transitivity, its condition, and the introduction's definition of it; the last two are
-        left out where the verdict has no such claim.
+        margin, or more), where the best middle is (left out without ``best_temperatures``), transitivity, its
+        condition, and the introduction's definition of it; the last two are left out where the verdict has no such
+        claim.
+
+    Raises:
+        ValueError: for shapes that do not fit, or temperatures that are not finite or below zero.
     """
     del same_data
     distilled = check_accuracies("distilled", distilled)
@@ -293,13 +313,17 @@ def transitivity_findings(
             yes=lambda gain: gain.high < margin,
             no=lambda gain: gain.low > margin,
         ),
+    ]
+    if best_temperatures is not None:
+        found.append(_best_middle(best_temperatures, len(hard)))
+    found.append(
         claim_finding(
             "transitivity",
             "transitive: students via the middle net do not differ from direct ones (section 4.3)",
             primary,
             {"transitive": "yes", "not transitive": "no"},
-        ),
-    ]
+        )
+    )
     worst, middle = _claim(verdict, "worst_middle"), _claim(verdict, "middle")
     if worst is not None:
         found.append(_condition(primary, worst))
@@ -313,6 +337,42 @@ def transitivity_findings(
             )
         )
     return tuple(found)
+
+
+def _range(
+    what: str,
+    paper: str,
+    numbers: tuple[float, float],
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    sentence: str,
+    *,
+    margin: float,
+    same_data: bool,
+) -> Finding:
+    """Answer whether all lie in the paper's range: its lowest alone would let the others lie anywhere above."""
+    common = {"margin": margin, "same_data": same_data}
+    ends = [number_finding(what, paper, numbers, end, sentence, **common) for end in (lowest, highest)]
+    return next((end for end in ends if end.answer == "no"), ends[0])
+
+
+def _best_middle(temperatures: Sequence[float], replicates: int) -> Finding:
+    """Answer whether the best middle net is where the paper's is, in more than half of the replicates."""
+    values = np.asarray(temperatures, dtype=float)
+    if values.shape != (replicates,):
+        raise ValueError(f"best_temperatures must be one a replicate, so {replicates}, not {list(values.shape)}")
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(f"best_temperatures must be finite and at least 0, not {values.tolist()}")
+    there = int((values == BEST_MIDDLE).sum())
+    answer = "open" if replicates < FEWEST_REPLICATES else "yes" if 2 * there > replicates else "no"
+    each = ", ".join(f"{t:g}" for t in values)
+    hard = " (0: hard labels)" if not values.all() else ""
+    sentence = (
+        f"The best middle net of each replicate is at T = {each}{hard}, so at T = {BEST_MIDDLE} in {there} of "
+        f"{replicates}; most means more than half."
+    )
+    paper = f"the best middle net is at T = {BEST_MIDDLE}"
+    return Finding("the temperature of the best middle net", paper, None, "share", answer, sentence)
 
 
 def _above_low_temperatures(soft: np.ndarray, temperatures: np.ndarray, margin: float) -> Finding:
@@ -350,6 +410,27 @@ def _gain(primary: Claim) -> Finding:
     return claim_finding("the gain of the ensemble", "the best ensemble gains little", primary, answers)
 
 
+def _cost(primary: Claim, ensemble: tuple[float, float], single: tuple[float, float]) -> Finding:
+    """Answer whether the gain is too small for what it costs: a gain within the margin counts as none."""
+    if not all(0 < value < np.inf for value in (*ensemble, *single)):
+        raise ValueError(f"costs must be finite and above 0, not {ensemble} and {single}")
+    size, time = (theirs / one for theirs, one in zip(ensemble, single, strict=True))
+    # Both, since seconds are measured and may differ where nothing does.
+    dearer = size > 1 and time > 1
+    answers = {
+        "ensemble does not help": "yes" if dearer else "open",
+        "ensemble helps": "no" if primary.result.above else "open",
+    }
+    n = primary.result.n
+    sentence = (
+        f"The ensemble gains {points(primary.result.difference.mean)} percentage points over the best single model "
+        f"(n = {n} {'replicate' if n == 1 else 'replicates'}), for {size:.2f} times its parameters and {time:.2f} "
+        "times its seconds for one image."
+    )
+    paper = "the gain of the ensemble is not worth its cost"
+    return claim_finding("the gain of the ensemble against its cost", paper, primary, answers, sentence=sentence)
+
+
 def _same_mistakes(disagreements: Sequence[Disagreement]) -> Finding:
     """Answer whether more than half of what two members get wrong together gets the same wrong class."""
     what = "mistakes that two members share"
@@ -363,7 +444,8 @@ def _same_mistakes(disagreements: Sequence[Disagreement]) -> Finding:
     answer = "yes" if decided and interval.low > 0.5 else "no" if decided and interval.high < 0.5 else "open"
     apart = percent([d.disagreement for d in disagreements])
     sentence = (
-        f"Where two members are both wrong, they give the same wrong class in {_reached(shares)} of cases; "
+        f"Where two members are both wrong, they give the same wrong class in {_reached(shares)} of cases, "
+        'where more than half counts as "the same"; '
         f"on {apart} of images one of two is right and the other wrong."
     )
     return Finding(what, paper, mean_interval(shares, LEVEL), "share", answer, sentence)

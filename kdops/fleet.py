@@ -24,6 +24,10 @@ def can_stack(net: Classifier) -> bool:
     )
 
 
+PREPARED_BYTES = 2_000_000_000
+"""Up to so much memory is spent on images that are normalised beforehand."""
+
+
 class DenseFleet:
     """Stacked dense networks of one shape.
 
@@ -58,6 +62,16 @@ class DenseFleet:
         self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
         self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
 
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give images as :meth:`logits` may take them too: normalised floats ``[N, C·H·W]``, once for all epochs.
+
+        Where that would take more than ``PREPARED_BYTES`` they come back as they are, and each batch is normalised
+        by itself: the values are the same.
+        """
+        if 4 * images.numel() > PREPARED_BYTES:
+            return images
+        return torch.cat([self._normalised(part) for part in images.split(4096)])
+
     def parameters(self) -> list[Tensor]:
         """Give every trained tensor."""
         return [*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]
@@ -66,7 +80,7 @@ class DenseFleet:
         """Compute all members at once.
 
         Args:
-            images: for each group its uint8 batch ``[B, C, H, W]``.
+            images: for each group its batch, uint8 ``[B, C, H, W]`` or some rows of what :meth:`prepared` gave.
 
         Returns:
             Logits ``[M, B, classes]``, the groups' members one after another.
@@ -84,9 +98,12 @@ class DenseFleet:
 
     def _first(self, group: int, batch: Tensor) -> Tensor:
         """Compute the first layer of one group: ``[B, C, H, W]`` to ``[K, B, hidden]``."""
-        inputs = ((batch.float() - self.mean) / self.std).flatten(1)
+        inputs = self._normalised(batch) if batch.dtype == torch.uint8 else batch
         wide = nn.functional.linear(inputs, self.wide_weights[group], self.wide_biases[group])
         return wide.relu().view(len(batch), self.sizes[group], self.hidden).transpose(0, 1)
+
+    def _normalised(self, batch: Tensor) -> Tensor:
+        return ((batch.float() - self.mean) / self.std).flatten(1)
 
     def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
         if not self.training or self.dropouts[0][depth].rate == 0.0:

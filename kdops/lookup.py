@@ -20,10 +20,10 @@ PAGE = 1000
 
 
 def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
-    """Give every finished and still registered model of a data set and split, by fingerprint and by training.
+    """Give every finished and still registered model of a data set and split.
 
-    A model is found by either, see :class:`~kdops.units.Unit`. A store that is not there yet has no models, and is
-    not made.
+    A model is found by its fingerprint, by its training (see :class:`~kdops.units.Unit`) and by its URI; of equal
+    ones the latest by the first two. A store that is not there yet has no models, and is not made.
     """
     if not store_exists(mlflow.get_tracking_uri()):
         return {}
@@ -43,6 +43,7 @@ def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
         if run.data.tags.get("kdops.model") in registered:
             # Newest first: the latest of equals wins.
             record = _record_of(run)
+            found[record.uri] = record
             for key in ("kdops.fingerprint", "kdops.training"):
                 if key in run.data.tags:
                     found.setdefault(run.data.tags[key], record)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -36,10 +37,13 @@ from kdops.records import LABELS
 from kdops.registry import registered_name, versions_of
 from kdops.splits import Split
 
-__all__ = ["STUDIES", "Drawn", "Member", "draw_members", "load_classifier", "newest_transfer"]
+__all__ = ["STUDIES", "Drawn", "Member", "draw_members", "load_classifier", "newest_split", "replicates_told"]
 
 FEWEST = 2
 """One model is no ensemble."""
+
+LAST = 2**31 - 1
+"""No seed is higher."""
 
 TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay")
 DISTILLED = ("alpha", "t_squared", "order")
@@ -47,6 +51,8 @@ DISTILLED = ("alpha", "t_squared", "order")
 
 STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity", "reversed": "symmetry"}
 """The entry point that trains a role; any other role comes with an ensemble."""
+
+Kept = TypeVar("Kept")
 
 PARTS = {"validation": "val", "test": "test"}
 """What the best are chosen on: the start of the metrics' names."""
@@ -66,6 +72,12 @@ class Drawn:
     name: str
     replicates: tuple[tuple[Member, ...], ...]
     left_out: str = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The replicates' seeds; the number of one whose members are of several replicates or of none."""
+        found = [{member.replicate for member in members} - {None} for members in self.replicates]
+        return tuple(own.pop() if len(own) == 1 else number for number, own in enumerate(found))
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -88,6 +100,7 @@ def draw_members(
     top: int | None = None,
     select_on: str = "validation",
     temperatures: Collection[float] | None = None,
+    replicates: range | None = None,
 ) -> Drawn:
     """Draw the members of ensembles, one ensemble for each replicate.
 
@@ -107,6 +120,7 @@ def draw_members(
         select_on: ``validation``, or ``test`` to mimic the paper: what the best are.
         temperatures: of distilled models only those of these temperatures; None for all. What was listed by URI is
             taken whatever its temperature.
+        replicates: only models of these; None for all. Models of others belong to none, and are taken.
 
     Raises:
         UsageError: there is nothing to draw, and what to do about it.
@@ -114,32 +128,51 @@ def draw_members(
     if top is not None and top < FEWEST:
         raise UsageError("top", top, f"must be at least {FEWEST}: one model is no ensemble")
     if model.startswith("models:"):
-        drawn = _listed(client, data, split, model, select_on)
+        drawn = _listed(client, data, split, model, select_on, replicates)
     else:
-        drawn = _named(client, data, split, model or registered_name(data.name, role), role, select_on, temperatures)
+        name = model or registered_name(data.name, role)
+        drawn = _named(client, data, split, name, role, select_on, temperatures, replicates)
     return drawn if top is None else _top(drawn, top, select_on)
 
 
-def newest_transfer(client: MlflowClient, dataset: str, role: str, data_digest: str, split_seed: int) -> str | None:
-    """Give the transfer setting of the newest version that could be drawn, or None where there is none.
+def newest_split(
+    client: MlflowClient,
+    data: Data,
+    *,
+    role: str = "student",
+    model: str = "",
+    transfer: str | None = None,
+    split_seed: int | None = None,
+) -> tuple[str, int] | None:
+    """Give the transfer setting and the split's seed of the newest version that could be drawn; None without one.
 
     Args:
         client: an MLflow client.
-        dataset: the data set's name.
-        role: what votes.
-        data_digest: the data set's digest.
-        split_seed: the seed of the split; the transfer setting is still open.
+        data: the data set.
+        role: what votes, where ``model`` does not say.
+        model: as for :func:`draw_members`; of versions that are listed the first counts.
+        transfer: the transfer setting, where it is known.
+        split_seed: the seed of the split, where it is known.
+
+    Raises:
+        UsageError: ``model`` lists what is not there.
     """
-    name = registered_name(dataset, role)
-    splits: dict[str, bool] = {}
-    for version in reversed(versions_of(client, name)):
-        tags = version.tags
-        if not is_own(version) or tags["data_digest"] != data_digest or not _is_direct(version, dataset):
+    if model.startswith("models:"):
+        versions = [find_version(client, uri.strip()) for uri in model.split(",")]
+        could = [version for version in versions if is_own(version)]
+    else:
+        versions = reversed(versions_of(client, model or registered_name(data.name, role)))
+        could = [version for version in versions if is_own(version) and _is_direct(version, data.name)]
+    seeds: dict[str, str | None] = {}
+    for version in could:
+        mode, digest = version.tags["transfer"], version.tags["split"]
+        if version.tags["data_digest"] != data.digest or mode != (transfer or mode):
             continue
-        if tags["split"] not in splits:
-            splits[tags["split"]] = split_seed_of(client, version) == str(split_seed)
-        if splits[tags["split"]]:
-            return tags["transfer"]
+        if digest not in seeds:
+            seeds[digest] = split_seed_of(client, version)
+        seed = seeds[digest] or ""
+        if seed.isdigit() and int(seed) == (int(seed) if split_seed is None else split_seed):
+            return mode, int(seed)
     return None
 
 
@@ -151,6 +184,7 @@ def _named(
     role: str,
     select_on: str,
     temperatures: Collection[float] | None,
+    wanted_replicates: range | None,
 ) -> Drawn:
     """Draw from the versions of a registered model."""
     first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {data.name} --transfer {split.mode}` first"
@@ -180,12 +214,17 @@ def _named(
     whole = _keep(direct, lambda v: v.run_id in runs, "without a finished run", left_out)
     if whole and all(_votes(runs[version.run_id]) for version in whole):
         raise UsageError("model", name, "its versions are ensembles themselves; name what they are made of")
-    sources = sources_of(client, whole)
     # Newest first from here on: the first of equals is the one that counts.
     members = [member_of(version, runs[version.run_id]) for version in reversed(whole)]
+    if wanted_replicates is not None:
+        there = {member.replicate for member in members}
+        members = _keep(members, lambda m: m.replicate in wanted_replicates, "of other replicates", left_out)
+        if there and not members:
+            told = f"{name} has models of {replicates_told(there)}, none of {replicates_told(wanted_replicates)}"
+            raise UsageError("seed", wanted_replicates.start, told)
     replicates: dict[int, list[Member]] = {}
-    for member in _newest_training(members, sources, left_out):
-        replicates.setdefault(member.seed, []).append(member)
+    for member in _newest_training(members, sources_of(client, members), left_out):
+        replicates.setdefault(member.replicate, []).append(member)
     chosen = []
     for seed, own in sorted(replicates.items()):
         if len(own) < FEWEST:
@@ -222,7 +261,7 @@ def _newest_training(
         if other:
             told = ", ".join(f"{name}={value}" for name, value in other.items())
             left_out[f"trained with {told}"] += 1
-        elif newest.setdefault(member.seed, weights(member)) != weights(member):
+        elif newest.setdefault(member.replicate, weights(member)) != weights(member):
             left_out["of an older source"] += 1
         elif (member.seed, member.temperature) in seen:
             left_out["trained again since"] += 1
@@ -238,13 +277,12 @@ def _training(run: Run) -> dict[str, str]:
     return {name: run.data.params.get(name, "") for name in names}
 
 
-def _listed(client: MlflowClient, data: Data, split: Split, model: str, select_on: str) -> Drawn:
+def _listed(
+    client: MlflowClient, data: Data, split: Split, model: str, select_on: str, replicates: range | None
+) -> Drawn:
     """Draw the versions that were listed, which make one ensemble."""
-    found: dict[str, ModelVersion] = {}
     given = [part.strip() for part in model.split(",")]
-    for uri in given:
-        version = find_version(client, uri)
-        found[uri_of(version)] = version
+    found = {uri_of(version): version for version in (find_version(client, uri) for uri in given)}
     own = {uri: version for uri, version in found.items() if is_own(version)}
     _check_alike(own, data, split)
     runs = runs_of(client, own.values())
@@ -254,6 +292,10 @@ def _listed(client: MlflowClient, data: Data, split: Split, model: str, select_o
         if _votes(runs[version.run_id]):
             raise UsageError("model", uri, "is an ensemble itself; name its members")
     members = [member_of(version, runs[version.run_id] if uri in own else None) for uri, version in found.items()]
+    for member in members:
+        if replicates is not None and member.own and member.replicate not in replicates:
+            told = f"is of {replicates_told([member.replicate])}, not of {replicates_told(replicates)}"
+            raise UsageError("model", member.uri, f"{told}; leave out seed and seeds")
     first = "name at least two different versions, parted by commas"
     twice = len(given) - len(found)
     told = f"{twice} of {len(given)} names are left out: they name a version that is named before." if twice else ""
@@ -308,7 +350,7 @@ def _top(drawn: Drawn, top: int, select_on: str) -> Drawn:
             raise UsageError("top", top, f"{member.uri} has no tag {missing} to rank it by; list the members instead")
     if top > drawn.size:
         fewest = min(drawn.replicates, key=len)
-        where = f" in replicate {fewest[0].seed}" if len(drawn.replicates) > 1 else ""
+        where = f" in replicate {fewest[0].replicate}" if len(drawn.replicates) > 1 else ""
         raise UsageError("top", top, f"there are {drawn.size} members{where}; give at most {drawn.size}")
     return replace(drawn, replicates=tuple(replicate[:top] for replicate in drawn.replicates))
 
@@ -333,17 +375,11 @@ def _enough(members: Sequence[Member], name: str, advice: str) -> Sequence[Membe
     return members
 
 
-def _keep(
-    versions: Iterable[ModelVersion], fits: Callable[[ModelVersion], bool], why_not: str, left_out: Counter[str]
-) -> list[ModelVersion]:
-    """Keep the versions that fit, and count the others."""
-    kept, given = [], 0
-    for version in versions:
-        given += 1
-        if fits(version):
-            kept.append(version)
-    if given > len(kept):
-        left_out[why_not] += given - len(kept)
+def _keep(given: Sequence[Kept], fits: Callable[[Kept], bool], why_not: str, left_out: Counter[str]) -> list[Kept]:
+    """Keep what fits, and count the others."""
+    kept = [one for one in given if fits(one)]
+    if len(given) > len(kept):
+        left_out[why_not] += len(given) - len(kept)
     return kept
 
 
@@ -369,6 +405,19 @@ def _is_direct(version: ModelVersion, dataset: str) -> bool:
         return tags["chain"] == "teacher>student" and temperature is not None and temperature >= 1
     # At 0 a model learned from labels, or from the hard predictions of another, which is a control of its own.
     return temperature != 0 or tags["source"] == LABELS
+
+
+def replicates_told(seeds: Collection[int]) -> str:
+    """Say which replicates: ``replicate 3``, ``replicates 0 to 2``, ``replicates 0, 2, 5``."""
+    known = sorted(seeds) if not isinstance(seeds, range) else seeds
+    first, last = known[0], known[-1]
+    if isinstance(seeds, range) and last == LAST:
+        return f"replicates from {first} on"
+    if first == last:
+        return f"replicate {first}"
+    if last - first == len(known) - 1:
+        return f"replicates {first} to {last}"
+    return f"replicates {', '.join(map(str, known))}"
 
 
 def _short(value: str) -> str:

@@ -7,14 +7,17 @@ defaults from here, and a test compares ``MLproject`` with it. Their values are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kdops.recipes import RECIPES
+from kdops.recipes import LIKE, RECIPES, ROLES
 
-__all__ = ["ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "EntryPoint", "Parameter"]
+__all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
 
 NEWEST = "newest"
-"""The transfer setting of the newest models in the registry; for a study that trains none of its own."""
+"""The split and transfer setting of the newest models in the registry; for a study that trains none of its own."""
+
+ALL = "all"
+"""As many as there are."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,22 @@ BORN_AGAIN_TEMPERATURES = Parameter(
     "born_again_temperatures", "1,4,10", "temperatures of the control distilled from the teacher itself, or none"
 )
 REVERSED_SEEDS = Parameter("reversed_seeds", "auto", "replicates of the reversed nets and their control; auto: all")
+ROLES_THAT_VOTE = tuple(role for role in (*ROLES, *LIKE) if role != "teacher")
+"""A replicate has one teacher, and one model is no ensemble."""
 TOP = Parameter("top", "all", "so many of the best members of each replicate, by validation")
 MEMBERS = (
     TOP,
-    Parameter("role", "student", "role whose registered models vote"),
+    Parameter("role", "student", f"role whose registered models vote: {', '.join(ROLES_THAT_VOTE)}"),
     Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
 )
+DRAWN = {
+    "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
+    "seeds": "so many replicates whose models vote, or all there are",
+    "seed": "the first replicate whose models vote",
+    "split_seed": f"members of the split of this seed, or {NEWEST}: that of the newest models",
+    "transfer": f"members of this transfer setting, or {NEWEST}: that of the newest models",
+}
+"""What shared parameters mean where models are drawn that are there already."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +90,21 @@ class EntryPoint:
         defaults: the defaults that differ from the shared ones.
         own: the parameters that it has beside the shared ones.
         main_sweep: the roles that ``temperatures`` is for.
+        meanings: what shared parameters mean here, where that is something else.
     """
 
     help: str
     defaults: Mapping[str, str]
     own: tuple[Parameter, ...] = ()
     main_sweep: tuple[str, ...] = ("student", "middle", "reversed")
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Give the parameters of this entry point, in order, with its own defaults."""
-        shared = tuple(Parameter(p.name, self.defaults.get(p.name, p.default), p.help) for p in PARAMETERS)
+        shared = tuple(
+            Parameter(p.name, self.defaults.get(p.name, p.default), self.meanings.get(p.name, p.help))
+            for p in PARAMETERS
+        )
         return (*shared, *self.own)
 
 
@@ -103,8 +121,9 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     ),
     "ensemble": EntryPoint(
         "Do the best registered students know more when they vote (figure 3)?",
-        {"temperatures": "1-29", "transfer": NEWEST},
+        {"temperatures": "1-29", "seeds": ALL, "split_seed": NEWEST, "transfer": NEWEST},
         MEMBERS,
+        meanings=DRAWN,
     ),
     "transitivity": EntryPoint(
         "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?", {}

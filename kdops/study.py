@@ -13,20 +13,16 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
 from torch.nn import Module
 
 from kdops import data as datasets
 from kdops import records
 from kdops.answers import Answer
 from kdops.bench import Bench, Measured
-from kdops.candidates import Member
 from kdops.closing import note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
-from kdops.foreign import load_classifier
 from kdops.lookup import known_models
-from kdops.members import Drawn
 from kdops.models import digest_of
 from kdops.ownrun import name_process
 from kdops.packaging import Packager
@@ -78,16 +74,15 @@ class Study:
         self.answer: Answer | None = None
         if whole is not None:
             self.plan, self.bench = whole.plan, whole.bench
-            self._known, self._by_uri = whole._known, whole._by_uri
-            self._packagers, self._foreign = whole._packagers, whole._foreign
+            self._known, self._there = whole._known, whole._there
+            self._packagers, self.foreign = whole._packagers, whole.foreign
             return
         self.plan = Plan(context.settings, context.data.shape, len(context.data.classes), context.device)
         self.bench = Bench(context, tracker.load_weights if tracker else _no_weights)
-        there = known_models(context.data, context.split)
-        self._known = {} if self.settings.fresh else there
-        self._by_uri = {record.uri: record for record in there.values()}
+        self._there = known_models(context.data, context.split)
+        self._known = {} if self.settings.fresh else dict(self._there)
         self._packagers: dict[str, Packager] = {}
-        self._foreign: dict[str, Module] = {}
+        self.foreign: dict[str, Module] = {}
 
     @contextmanager
     def part(self, entry_point: str) -> Iterator[Study]:
@@ -113,6 +108,7 @@ class Study:
         predictions: bool = False,
         order: str = "",
         copies: int = 0,
+        hop: int | None = None,
     ) -> Sweep:
         """Distil each replicate's source into a role at every temperature.
 
@@ -123,6 +119,7 @@ class Study:
             predictions: at T = 0 the hard labels are the source's predictions, not the images' own.
             order: the batch order of a replicate's members, where it is not the one of the settings.
             copies: so many models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
+            hop: which distillation's images are used, where not those of the next one after the sources'.
         """
         by_seed = {record.seed: record for record in sources.records}
         if len(by_seed) != len(sources.records):
@@ -131,11 +128,11 @@ class Study:
             by_seed = {
                 seed + COPY_SEEDS * number: record for seed, record in by_seed.items() for number in range(copies)
             }
-        hop = sources.hops
+        hop = sources.hops if hop is None else hop
         # Every hop has the same images unless each is to have fresh ones; then the part's name tells them apart.
         part = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
         task = Task(role, part, order or self.settings.order, predictions)
-        return self._sweep(task, by_seed, tuple(temperatures), self.split.hop(hop), hop + 1)
+        return self._sweep(task, by_seed, tuple(temperatures), self.split.hop(hop), sources.hops + 1)
 
     def best(self, models: Sweep) -> Sweep:
         """Choose the best model of each replicate, on validation unless the settings say test."""
@@ -203,49 +200,15 @@ class Study:
 
     def net(self, record: ModelRecord) -> Module:
         """Give the network of a stored model, in ``eval()``."""
-        if record.uri not in self._foreign:
-            return self.bench.net(record)
-        return self._foreign[record.uri]
+        return self.foreign[record.uri] if record.uri in self.foreign else self.bench.net(record)
 
-    def sources_of(self, models: Sweep) -> Sweep | None:
-        """Give the model that each replicate was distilled from; None where one is not known here."""
-        by_uri = {**self._by_uri, **{record.uri: record for record in self._known.values()}}
-        sources = {record.source: by_uri.get(record.source) for record in models.records}
-        if None in sources.values() or len({record.seed for record in sources.values()}) != len(sources):
-            return None
-        return Sweep(tuple(sources.values()), models.hops - 1)
+    def find(self, uri: str) -> ModelRecord | None:
+        """Give a finished model of this data and split by its URI."""
+        return self._there.get(uri) or self._known.get(uri)
 
-    def has_trained(self, models: Sweep, role: str) -> bool:
-        """Say whether models are what these settings would train for a role."""
-        recipe, settings = self.settings.recipes[role].as_dict(), self.settings
-        wanted = {name: recipe[name] for name in ("architecture", "epochs", "batch_size")}
-        wanted |= {
-            "alpha": f"{settings.alpha:g}",
-            "t_squared": str(settings.t_squared).lower(),
-            "order": settings.order,
-        }
-        wanted |= {name: f"{recipe[name]:g}" for name in ("learning_rate", "weight_decay")}
-        told = {name: str(value) for name, value in wanted.items()}.items()
-        return all(record.role == role and told <= record.params.items() for record in models.records)
-
-    def best_temperature(self, models: Sweep) -> float:
-        """Choose the temperature whose models are best on average over the replicates, as :meth:`best` would."""
-        metric = "test_accuracy" if self.settings.select_on == "test" else "val_accuracy"
-        found: dict[float, list[float]] = {}
-        for record in models.records:
-            found.setdefault(record.temperature, []).append(record.metrics.get(metric, 0.0))
-        return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
-
-    def drawn(self, given: Drawn) -> dict[int, tuple[ModelRecord, ...]]:
-        """Give the records of drawn members: those of each replicate by its seed."""
-        found = {}
-        for number, members in enumerate(given.replicates):
-            seeds = {member.seed for member in members}
-            # What was listed may be of several replicates, or of none: one ensemble all the same.
-            seed = members[0].seed if len(seeds) == 1 else None
-            found[number if seed is None else seed] = tuple(map(self._drawn, members))
-        self.models |= {(record.uri, str(record)): record for members in found.values() for record in members}
-        return found
+    def use(self, records: Sequence[ModelRecord]) -> None:
+        """Count models that were not asked for by a sweep among those of the study."""
+        self.models |= {(record.uri, str(record)): record for record in records}
 
     def stored(self) -> StoredStudy:
         """Read this study back from the store, as far as it is there."""
@@ -289,7 +252,8 @@ class Study:
             there |= self._train(chosen, wanted, trainset)
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
         for unit in units:
-            self._known[unit.fingerprint] = self._known[unit.training] = there[unit.fingerprint]
+            record = there[unit.fingerprint]
+            self._known[unit.fingerprint] = self._known[unit.training] = self._known[record.uri] = record
         given = [there[unit.fingerprint] for unit in units]
         self.models |= {(record.uri, str(record)): record for record in given}
         if not self.settings.dry_run:
@@ -300,23 +264,6 @@ class Study:
         """Give the models of this study; those that an earlier part of the whole study has are reused here."""
         earlier = self.whole.models if self.whole else {}
         return tuple(replace(record, reused=record.reused or key in earlier) for key, record in self.models.items())
-
-    def _drawn(self, member: Member) -> ModelRecord:
-        """Give the record of a drawn model; one that others registered is loaded and measured first."""
-        if member.own:
-            return member.record()
-        net = self._foreign[member.uri] = load_classifier(member.uri, self.context.data)
-        return replace(
-            member.record(),
-            role="foreign",
-            weights=digest_of(net.state_dict()),
-            metrics=self.bench.metrics_of(net),
-            params={
-                "architecture": "foreign",
-                "parameters": str(sum(map(Tensor.numel, net.parameters()))),
-                "flops": "0",
-            },
-        )
 
     def _find(self, unit: Unit) -> ModelRecord | None:
         """Give a unit's model if it is there: trained in the very same pass, or else in another fleet."""

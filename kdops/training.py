@@ -46,7 +46,7 @@ class Group:
         source_logits: what the source gives for the training images, ``[N, classes]``, computed once and in
             ``eval()``; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
-        labels: what T = 0 learns, class numbers ``[N]``; None for the images' own labels.
+        labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
     """
 
     seed: int
@@ -143,6 +143,10 @@ class SingleNet:
         """Give every trained tensor."""
         return list(self.net.parameters())
 
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give images as they are."""
+        return images
+
     def logits(self, images: Sequence[Tensor]) -> Tensor:
         """Give logits ``[1, B, classes]`` of the single batch ``[B, C, H, W]`` in ``images``."""
         (batch,) = images
@@ -215,6 +219,8 @@ def _train_pass(
         cycle_momentum=False,
     )
     orders = [_order(role, group) for group in groups]
+    pixels = engine.prepared(images.pixels)
+    validation = replace(validation, pixels=engine.prepared(validation.pixels))
     losses, accuracies = [], []
     for epoch in range(recipe.epochs):
         total = torch.zeros(len(temperatures), device=device)
@@ -222,7 +228,7 @@ def _train_pass(
         engine.training = True
         for start in range(0, count, batch):
             chosen = [order[start : start + batch] for order in shuffled]
-            logits = engine.logits([images.pixels[rows] for rows in chosen])
+            logits = engine.logits([pixels[rows] for rows in chosen])
             labels = _for_members([own[rows] for own, rows in zip(targets, chosen, strict=True)], sizes)
             source = _for_members([k[rows] for k, rows in zip(kept, chosen, strict=True)], sizes) if kept else None
             each = loss(logits, labels, source, temperatures)

@@ -15,24 +15,26 @@ from kdops.closing import summary_of
 from kdops.config import Settings
 from pipelines.students import direct
 
-ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
-WITHOUT_CONTROLS = "There are no controls: they are trained for direct students of these very settings only."
-
 
 def main(settings: Settings) -> None:
     """Run the study with members from the registry."""
     from kdops.drawing import draw
     from kdops.study import open_study
+    from kdops.voters import drawn_voters
 
     settings, drawn = draw(settings)
     with open_study("ensemble", settings) as study:
-        run(study, study.drawn(drawn), drawn.left_out)
+        run(study, drawn_voters(study, drawn), drawn.left_out)
 
 
 def of_study(study) -> None:
-    """Run it with the direct students of the study."""
-    students = direct(study)[1].at(study.settings.sweeps["student"])
-    run(study, {seed: students.of_seed(seed) for seed in students.seeds})
+    """Run it with the direct students of the study, T >= 1."""
+    students = direct(study)[1].at([t for t in study.settings.sweeps["student"] if t >= 1])
+    members = {seed: students.of_seed(seed) for seed in students.seeds}
+    if len(students.temperatures) < 2:
+        study.conclude("ensemble", lambda: Answer([], remarks=["An ensemble takes students of two temperatures."]))
+    else:
+        run(study, members)
 
 
 def run(study, members, remark: str = "") -> None:
@@ -44,41 +46,26 @@ def run(study, members, remark: str = "") -> None:
         remark: what is to be said about them.
     """
     from kdops.ensembling import Election
+    from kdops.voters import controls_of
 
-    top = study.settings.top
-    election = Election(study, members, top)
-    controls = {name: Election(study, given, top) for name, given in trained_alike(study, election).items()}
+    election = Election(study, members, study.settings.top)
+    controls, reason = controls_of(study, members)
+    remarks = [sentence for sentence in (remark, reason) if sentence]
     study.conclude(
         "ensemble",
-        lambda: answer(study, election, controls, remark),
+        lambda: answer(study, election, controls, remarks),
         figures=lambda: {"figure-3-ensemble.png": figure_3(study.settings, election, controls)},
     )
 
 
-def trained_alike(study, election) -> dict:
-    """Train the controls, where the members are students as the settings have them."""
-    members = election.sweep()
-    teachers = study.sources_of(members)
-    if teachers is None or teachers.seeds != tuple(sorted(election.replicates)):
-        return {}
-    if not study.has_trained(members, "student"):
-        return {}
-    seeds = teachers.seeds
-    reseeded = study.distill(teachers, "reseeded", [study.best_temperature(members)], copies=election.most)
-    controls = {ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in seeds}}
-    if study.settings.order == "shared":
-        reordered = study.distill(teachers, "reordered", members.temperatures, order="own")
-        controls[OWN_ORDER] = {seed: reordered.of_seed(seed) for seed in seeds}
-    return controls
-
-
-def answer(study, election, controls, remark: str) -> Answer:
+def answer(study, election, controls, remarks: list[str]) -> Answer:
     """Say whether voting helps, why, and what it costs."""
     from kdops.findings import ensemble_findings
     from kdops.verdicts import ensemble_verdict
+    from kdops.voters import ONE_TEMPERATURE, OWN_ORDER
 
     size, test = election.size(), election.curves("test")
-    replicates = len(test)
+    replicates, (one, many) = len(test), election.costs(size)
     same, own = (controls.get(name) for name in (ONE_TEMPERATURE, OWN_ORDER))
     verdict = ensemble_verdict(
         election.of(size),
@@ -98,6 +85,7 @@ def answer(study, election, controls, remark: str) -> Answer:
         election.single(),
         disagreements=election.shared(),
         one_temperature=same.shared() if same else (),
+        costs=[(cost.parameters, cost.latency_1) for cost in (many, one)],
         **study.measure(),
     )
     registered = election.register(size)
@@ -113,8 +101,7 @@ def answer(study, election, controls, remark: str) -> Answer:
             )
         ),
     ]
-    remarks = [remark, "" if controls else WITHOUT_CONTROLS]
-    told = [*filter(None, remarks), *shared_told(election, controls), cost_told(election, size)]
+    told = [*remarks, *shared_told(election, controls), cost_told(one, many)]
     versions = ", ".join(record.uri for record in registered.records)
     return Answer(rows, verdict, findings, [*told, f"Registered: {versions}."])
 
@@ -129,13 +116,12 @@ def shared_told(election, controls) -> list[str]:
     ]
 
 
-def cost_told(election, size: int) -> str:
+def cost_told(one, many) -> str:
     """Say what the gain costs."""
-    one, all_of_them = election.costs(size)
     return (
-        f"The ensemble has {all_of_them.parameters:,} parameters against {one.parameters:,} of one member, and takes "
-        f"{1e3 * all_of_them.latency_1:.2f} against {1e3 * one.latency_1:.2f} ms for one image, "
-        f"{1e3 * all_of_them.latency_64:.2f} against {1e3 * one.latency_64:.2f} ms for 64, on one thread here."
+        f"The ensemble has {many.parameters:,} parameters against {one.parameters:,} of one member, and takes "
+        f"{1e3 * many.latency_1:.2f} against {1e3 * one.latency_1:.2f} ms for one image, "
+        f"{1e3 * many.latency_64:.2f} against {1e3 * one.latency_64:.2f} ms for 64, on one thread here."
     )
 
 
@@ -155,6 +141,7 @@ def figure_3(settings: Settings, election, controls):
         ],
         {"best single member": election.single()},
         election.size(),
+        settings.select_on,
     )
 
 

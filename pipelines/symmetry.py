@@ -31,7 +31,8 @@ def run(study) -> None:
     teachers = everyone.first(settings.reversed_seeds)
     back = study.distill(sources, "reversed", [HARD, *settings.sweeps["reversed"]], predictions=True)
     again = settings.sweeps["born-again"]
-    born_again = study.distill(teachers, "born-again", again) if again else None
+    # On the very images that the reversed nets see, whatever the transfer setting.
+    born_again = study.distill(teachers, "born-again", again, hop=sources.hops) if again else None
     study.conclude(
         "symmetry",
         lambda: answer(study, teachers, sources, back, born_again),

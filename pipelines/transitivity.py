@@ -48,7 +48,7 @@ def run(study) -> None:
     ]
     study.conclude(
         "transitivity",
-        lambda: answer(study, rows(), verdict(settings, direct, via, via_distilled, via_worst, best), middles),
+        lambda: answer(study, rows(), verdict(settings, direct, via, via_distilled, via_worst, best), middles, best),
         figures=lambda: {
             "figure-4-middles.png": figure_4(settings, teachers, middles),
             "figure-5-transitivity.png": figure_5(settings, teachers, direct, via, via_distilled, via_worst, best),
@@ -56,12 +56,14 @@ def run(study) -> None:
     )
 
 
-def answer(study, rows, verdict, middles) -> Answer:
+def answer(study, rows, verdict, middles, best) -> Answer:
     """Put the table, the verdict and the findings together."""
     from kdops.findings import transitivity_findings
 
     hard, soft = middles.hard().accuracies(), middles.soft().table()
-    return Answer(rows, verdict, transitivity_findings(verdict, hard, soft, **study.measure()))
+    chosen = [record.temperature for record in best.records]
+    findings = transitivity_findings(verdict, hard, soft, best_temperatures=chosen, **study.measure())
+    return Answer(rows, verdict, findings)
 
 
 def rows_apart(distilled, via_distilled):

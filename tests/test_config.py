@@ -86,8 +86,8 @@ def test_direct_students_are_trained_at_every_temperature_that_something_is_held
 @pytest.mark.parametrize(
     ("name", "text", "allowed"),
     [
-        ("top", "0", "from 2 to 100000, or all"),
-        ("top", "-1", "from 2 to 100000, or all"),
+        ("top", "0", "from 2 to 29, or all"),
+        ("top", "30", "from 2 to 29, or all"),
         ("reversed_seeds", "4", "from 1 to 3, or auto"),
         ("reversed_temperatures", "none", "at least one temperature"),
         ("middle_temperatures", "4-2", "write 2-4"),
@@ -102,6 +102,36 @@ def test_only_a_study_of_registered_models_takes_the_newest_transfer():
     assert Settings.parse("ensemble").transfer == "newest"
     with pytest.raises(UsageError, match="transfer=newest: must be one of disjoint, shared, fresh"):
         Settings.parse("students", transfer="newest")
+
+
+def test_only_a_study_of_registered_models_takes_all_replicates_and_the_newest_split():
+    settings = Settings.parse("ensemble")
+    assert (settings.seeds, settings.split_seed) == (0, None)
+    given = Settings.parse("ensemble", seeds="2", split_seed="4", seed="1")
+    assert (given.seeds, given.split_seed, given.replicates()) == (2, 4, (1, 2))
+    with pytest.raises(UsageError, match="seeds=0: must be a whole number from 1 to 1000, or all"):
+        Settings.parse("ensemble", seeds="0")
+    with pytest.raises(UsageError, match=f"split_seed=-1: must be a whole number from 0 to {2**31 - 1}, or newest"):
+        Settings.parse("ensemble", split_seed="-1")
+    for name in set(ENTRY_POINTS) - {"ensemble"}:
+        for parameter, word in (("seeds", "all"), ("split_seed", "newest")):
+            with pytest.raises(UsageError, match=rf"{parameter}={word}: must be a whole number from \d to \d+$"):
+                Settings.parse(name, **{parameter: word})
+
+
+@pytest.mark.parametrize("role", ["teacher", "ensemble"])
+def test_one_of_a_replicate_can_not_vote(role):
+    with pytest.raises(UsageError, match=f"role={role}: must be one of student, middle, reversed, "):
+        Settings.parse("ensemble", role=role)
+    assert Settings.parse("ensemble", role="reseeded").role == "reseeded"
+
+
+def test_a_parameter_that_means_something_else_is_told_so():
+    for point in ENTRY_POINTS.values():
+        assert {p.name for p in PARAMETERS} >= set(point.meanings)
+    told = {p.name: p.help for p in ENTRY_POINTS["ensemble"].parameters()}
+    assert ("newest" in told["split_seed"], "all" in told["seeds"]) == (True, True)
+    assert {p.help for p in ENTRY_POINTS["students"].parameters()} == {p.help for p in PARAMETERS}
 
 
 def test_an_entry_points_default_may_differ_in_every_parameter():

@@ -92,11 +92,51 @@ def test_what_is_simulated_is_what_the_verdict_says(seed):
     assert judge((ensemble, single)).word == expected
 
 
-def test_an_ensemble_of_one_is_its_member():
-    _, single = study()
-    verdict = judge((single, single), size=1)
-    assert verdict.word == "ensemble does not help"
-    assert "the size chosen is a single one of 20 members" in verdict.sentence
+@pytest.mark.parametrize("select_on", ["validation", "test"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_an_ensemble_of_one_is_its_member_by_choice(n, select_on):
+    _, single = study(replicates=n)
+    verdict = judge((single, single), size=1, select_on=select_on, mcnemar=[McNemar(1.0, 0, 0)] * n)
+    (claim,) = verdict.claims
+    (part,) = claim.parts
+    decided = n >= 3
+    assert verdict.word == ("ensemble does not help" if decided else "inconclusive")
+    assert part.word == ("not above zero" if decided else "inconclusive")
+    for sentence, word in ((verdict.sentence, verdict.word), (part.sentence, part.word)):
+        assert sentence.startswith(word[0].upper() + word[1:])
+        assert f"the choice on {select_on} was a single member (N = 1 of 20)" in sentence
+        assert "voting brought no gain by the choice of N. This is by choice, not by test" in sentence
+        assert f"n = {n} replicate" in sentence
+        assert "interval" not in sentence
+        assert "McNemar" not in sentence
+    assert ("at least 3 replicates" in verdict.sentence) == (not decided)
+    assert ("Selection used the test set" in verdict.sentence) == (select_on == "test")
+    assert verdict.statistics == {
+        "ensemble_difference": 0.0,
+        "ensemble_replicates": n,
+        "ensemble_margin": MARGIN,
+        "ensemble_size": 1,
+        "ensemble_members": 20,
+        "ensemble_accuracy": pytest.approx(single.mean()),
+        "ensemble_single_accuracy": pytest.approx(single.mean()),
+    }
+
+
+def test_an_ensemble_of_one_leaves_no_claim_but_that_of_all_members():
+    """What is zero by construction neither appears nor weighs on what is tested."""
+    together, single = study(0.005)
+    verdict = judge(
+        (single, single), size=1, all_members=together, one_temperature=(single, single), own_order=(single, single)
+    )
+    assert [claim.name for claim in verdict.claims] == ["ensemble", "all_members"]
+    numbers = verdict.statistics
+    assert not [name for name in numbers if name.startswith(("one_temperature", "own_order"))]
+    assert numbers["all_members_p_holm"] == numbers["all_members_p_equivalent"]
+    assert numbers["all_members_p_different_holm"] == numbers["all_members_p_different"]
+    with pytest.raises(ValueError, match="one_temperature"):
+        judge((single, single), size=1, one_temperature=(single, single[:1]))
+    with pytest.raises(ValueError, match="is the best single member"):
+        judge((together, single), size=1)
 
 
 def test_controls_compare_gains():

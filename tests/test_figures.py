@@ -8,7 +8,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
-from kdops.figures import Curve, temperature_figure
+from kdops.figures import Curve, members_figure, temperature_figure
 from kdops.statistics import mean_interval
 
 TITLE = "Students via the middle net and direct, digits"
@@ -126,3 +126,12 @@ def test_hard_labels_stand_apart_from_the_line_and_are_explained():
     assert "hard labels" in figure.axes[0].get_xlabel()
     assert legend_texts(figure)[0] == ["student"]
     assert "hard" not in temperature_figure("t", [curve()]).axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize("select_on", ["validation", "test"])
+def test_the_members_axis_names_the_set_that_ranks_them(select_on):
+    votes = curve("majority", temperatures=(1, 2, 3))
+    (axes,) = members_figure("t", [votes], BASELINES, 2, select_on=select_on).axes
+    assert axes.get_xlabel() == f"members N, the best by {select_on} first"
+    (plain,) = members_figure("t", [votes], BASELINES, 2).axes
+    assert plain.get_xlabel() == "members N, the best by validation first"

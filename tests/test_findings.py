@@ -8,14 +8,13 @@ import pytest
 from kdops.ensembles import Disagreement
 from kdops.finding import ANSWERS, UNITS, claim_finding, difference_finding, number_finding
 from kdops.findings import (
-    Finding,
     ensemble_findings,
     student_findings,
     symmetry_findings,
     teacher_findings,
     transitivity_findings,
 )
-from kdops.statistics import mean_interval
+from kdops.statistics import Interval, mean_interval
 from kdops.verdicts import ensemble_verdict, symmetry_verdict, transitivity_verdict
 
 MARGIN = 0.02
@@ -48,12 +47,12 @@ def symmetric(student, teacher, means=(0.84,) * 10, n=3, **common):
 
 def voting(curve, single, n=3, size=5, **more):
     curves = table(curve, n)
-    singles = row(single, n)
+    singles = curves[:, 0] if size == 1 else row(single, n)
     verdict = ensemble_verdict(curves[:, size - 1], singles, MARGIN, size=size, members=len(curve))
     return ensemble_findings(verdict, curves, singles, **PAPERS | more)
 
 
-def transitive(via, direct, worst=None, middle=None, hard=0.8, distilled=0.8, n=3):
+def transitive(via, direct, worst=None, middle=None, hard=0.8, distilled=0.8, n=3, **more):
     verdict = transitivity_verdict(
         table([via] * 4, n),
         row(direct, n)[:, None] * np.ones(4),
@@ -61,7 +60,11 @@ def transitive(via, direct, worst=None, middle=None, hard=0.8, distilled=0.8, n=
         via_worst=None if worst is None else table([worst] * 4, n),
         middle=None if middle is None else row(middle, n),
     )
-    return transitivity_findings(verdict, row(hard, n), table([distilled] * 4, n), **PAPERS)
+    return transitivity_findings(verdict, row(hard, n), table([distilled] * 4, n), **PAPERS | more)
+
+
+DEARER, EQUAL = ((5000, 0.004), (1000, 0.001)), ((1000, 0.001), (1000, 0.001))
+"""(parameters, seconds) of the ensemble and of the single model."""
 
 
 # The paper's own numbers
@@ -85,8 +88,8 @@ def test_the_papers_claims_replicate_themselves():
     curve = [0.79] * 10 + [0.78] * 8 + [0.7712] * 11
     alike = [Disagreement(29, 0.75, 0.1 + j, 0.9, 0.8 + j) for j in JITTER]
     seeds = [Disagreement(29, 0.77, 0.1 + j, 0.9, 0.8) for j in JITTER[::-1]]
-    assert answers(voting(curve, 0.785, disagreements=alike, one_temperature=seeds)) == ["yes"] * 6
-    assert answers(transitive(0.75, 0.75, worst=0.6, middle=0.75)) == ["yes"] * 4
+    assert answers(voting(curve, 0.785, disagreements=alike, one_temperature=seeds, costs=DEARER)) == ["yes"] * 7
+    assert answers(transitive(0.75, 0.75, worst=0.6, middle=0.75, best_temperatures=[6, 5, 6])) == ["yes"] * 5
 
 
 def test_fewer_than_three_replicates_leave_claims_open_and_judge_numbers():
@@ -95,11 +98,11 @@ def test_fewer_than_three_replicates_leave_claims_open_and_judge_numbers():
         found = [
             *student_findings(row(0.16, n), table(PAPER_STUDENTS, n), TEMPERATURES, **PAPERS)[4:],
             *symmetric(0.78, 0.95, n=n)[1:],
-            *voting([0.7712] * 29, 0.78, n=n, disagreements=kinds, one_temperature=kinds)[1:],
-            *transitive(0.75, 0.75, worst=0.6, middle=0.75, n=n),
+            *voting([0.7712] * 29, 0.78, n=n, disagreements=kinds, one_temperature=kinds, costs=DEARER)[1:],
+            *transitive(0.75, 0.75, worst=0.6, middle=0.75, n=n, best_temperatures=[6] * n),
         ]
         assert set(answers(found)) == {"open"}
-        assert len(found) == 2 + 4 + 5 + 4
+        assert len(found) == 2 + 4 + 6 + 5
 
 
 def test_on_other_data_only_the_numbers_are_out_of_reach():
@@ -140,6 +143,27 @@ def test_students_lowest_and_highest_are_those_of_each_replicate():
     assert mean.measured == mean_interval(soft.mean(axis=1))
     assert "at T = 5, 8" in lowest.sentence
     assert "at T = 7, 5" in highest.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer", "measured"),
+    [
+        (0.55, 0.78, "yes", "low"),
+        (0.48, 0.82, "yes", "low"),  # each end at the margin
+        (0.79, 0.95, "no", "high"),
+        (0.79, 0.825, "no", "high"),
+        (0.47, 0.7, "no", "low"),
+        (0.3, 0.95, "no", "low"),
+        (0.2, 0.3, "no", "low"),
+    ],
+)
+def test_the_range_of_the_students_has_two_ends(low, high, answer, measured):
+    findings = student_findings(row(0.16), table([low, high, (low + high) / 2]), [1, 2, 3], **PAPERS)
+    found = findings[1]
+    assert found.answer == answer
+    assert found.measured.mean == pytest.approx({"low": low, "high": high}[measured])
+    assert f"lowest student of a replicate reaches {100 * low:.2f} %" in found.sentence
+    assert f"the highest reaches {100 * high:.2f} %" in found.sentence
 
 
 @pytest.mark.parametrize(("hard", "answer"), [(0.3, "yes"), (0.64, "no"), (0.8, "no"), (0.65014 - MARGIN, "open")])
@@ -205,6 +229,63 @@ def test_same_mistakes_are_more_than_half_of_the_shared_ones(share, answer):
     finding = voting([0.8] * 29, 0.8, disagreements=kinds)[-1]
     assert (finding.answer, finding.unit) == (answer, "share")
     assert (finding.measured is None) == (share is None)
+    assert ('where more than half counts as "the same"' in finding.sentence) == (share is not None)
+
+
+CHEAPER, SLOWER, LARGER = ((500, 0.0005), (1000, 0.001)), ((1000, 0.004), (1000, 0.001)), ((5000, 0.001), (1000, 0.001))
+
+
+@pytest.mark.parametrize(
+    ("gain", "costs", "answer"),
+    [
+        (0.0, DEARER, "yes"),
+        (0.01, DEARER, "yes"),  # within the margin, so it counts as none
+        (0.05, DEARER, "no"),
+        (MARGIN, DEARER, "open"),
+        (0.0, EQUAL, "open"),
+        (0.0, CHEAPER, "open"),
+        (0.0, SLOWER, "open"),  # seconds alone may be noise
+        (0.0, LARGER, "open"),
+        (0.05, EQUAL, "no"),
+    ],
+)
+def test_a_gain_is_worth_its_cost_above_the_margin(gain, costs, answer):
+    without, found = voting([0.75 + gain] * 12, 0.75), voting([0.75 + gain] * 12, 0.75, costs=costs)
+    assert len(found) == len(without) + 1
+    finding = found[4]
+    assert finding.answer == answer
+    (parameters, seconds), (one, second) = costs
+    assert f"gains {100 * gain:+.2f} percentage points" in finding.sentence
+    assert f"{parameters / one:.2f} times its parameters" in finding.sentence
+    assert f"{seconds / second:.2f} times its seconds for one image" in finding.sentence
+    assert finding.measured.mean == pytest.approx(gain)
+
+
+def test_an_ensemble_of_one_gains_nothing_and_costs_nothing():
+    found = voting([0.75] * 12, 0.75, size=1, costs=EQUAL)
+    assert answers(found[3:5]) == ["yes", "open"]
+    assert "by choice, not by test" in found[3].sentence
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "answer"),
+    [
+        ([6, 6, 3], "yes"),
+        ([6, 6, 6], "yes"),
+        ([6, 7, 0], "no"),
+        ([6, 6, 7, 7], "no"),  # half is not most
+        ([5, 7, 6.5], "no"),
+        ([6, 6], "open"),
+        ([3], "open"),
+    ],
+)
+def test_the_best_middle_is_where_it_is_in_most_replicates(temperatures, answer):
+    n = len(temperatures)
+    finding = transitive(0.8, 0.8, n=n, best_temperatures=temperatures)[1]
+    assert (finding.answer, finding.measured) == (answer, None)
+    assert "T = " + ", ".join(f"{t:g}" for t in temperatures) in finding.sentence
+    assert f"in {temperatures.count(6)} of {n}" in finding.sentence
+    assert ("0: hard labels" in finding.sentence) == (0 in temperatures)
 
 
 @pytest.mark.parametrize(("by_temperature", "answer"), [(0.1, "yes"), (0.05, "yes"), (0.2, "no"), (0.12, "open")])
@@ -250,13 +331,20 @@ def test_a_finding_survives_json(n):
     found = [
         *student_findings(row(0.1, n), table([0.7] * 3, n), [3, 5, 9], **PAPERS),
         *symmetric(0.78, 0.95, n=n),
-        *voting([0.8] * 12, 0.8, n=n),
+        *voting([0.8] * 12, 0.8, n=n, costs=DEARER),
+        *voting([0.8] * 12, 0.8, n=n, size=1, costs=EQUAL),
+        *transitive(0.8, 0.8, n=n, best_temperatures=[6] * n),
     ]
     assert any(finding.measured is None for finding in found)
     for finding in found:
         text = json.dumps(finding.as_dict(), allow_nan=False)
-        back = Finding.from_dict(json.loads(text))
-        assert repr(back) == repr(finding)  # nan is not equal to itself
+        back = json.loads(text)
+        measured = back.pop("measured")
+        assert replace(finding, **back) == finding
+        assert (measured is None) == (finding.measured is None)
+        if measured is not None:
+            bounds = {name: np.nan if value is None else value for name, value in measured.items()}
+            assert repr(Interval(**bounds)) == repr(finding.measured)  # nan is not equal to itself
         assert finding.answer in ANSWERS
         assert finding.unit in UNITS
         assert "nan" not in finding.sentence
@@ -287,11 +375,13 @@ def test_refuses_what_is_no_finding():
     for change in ({"answer": "maybe"}, {"unit": "points"}):
         with pytest.raises(ValueError, match="must be one of"):
             replace(finding, **change)
-    values = finding.as_dict()
-    for bad in ({}, {**values, "measured": {"mean": 0.5}}, {**values, "measured": 0.5}):
-        with pytest.raises(ValueError, match="no finding"):
-            Finding.from_dict(bad)
     with pytest.raises(ValueError, match="disagreements must be one a replicate"):
         voting([0.8] * 3, 0.8, size=2, disagreements=[Disagreement(3, 0.8, 0.1, None, None)])
+    for temperatures in ([6], [6, 6, math.nan], [6, 6, -1], [[6, 6, 6]]):
+        with pytest.raises(ValueError, match="best_temperatures"):
+            transitive(0.8, 0.8, best_temperatures=temperatures)
+    for costs in (((0, 0.1), (1, 0.1)), ((5, 0.1), (1, 0)), ((5, math.nan), (1, 0.1)), ((math.inf, 1), (1, 0.1))):
+        with pytest.raises(ValueError, match="costs"):
+            voting([0.8] * 12, 0.8, costs=costs)
     with pytest.raises(ValueError, match="accuracies"):
         teacher_findings([math.nan], **PAPERS)

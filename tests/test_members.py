@@ -1,5 +1,6 @@
 """Members of ensembles, drawn from real registries."""
 
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +10,20 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from conftest import Place, copy_database
 from mlflow.entities import Param, RunTag
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from kdops import data as datasets
+from kdops.config import Settings
+from kdops.drawing import draw
 from kdops.errors import UsageError
 from kdops.foreign import PICKLE
-from kdops.members import draw_members, load_classifier, newest_transfer
+from kdops.members import draw_members, load_classifier, newest_split
 from kdops.packaging import read_weights
-from kdops.records import ModelRecord
+from kdops.records import COPY_SEEDS, ModelRecord
 from kdops.registry import Registry
 from kdops.splits import make_split
 
@@ -339,7 +343,7 @@ def test_small_pages_hide_nothing(shelf, monkeypatch):
     for module in ("registry", "candidates"):
         monkeypatch.setattr(f"kdops.{module}.PAGE", 2)
     assert versions(shelf.draw()) == [wanted]
-    assert newest_transfer(shelf.client, "digits", "student", DIGITS.digest, 0) == "disjoint"
+    assert newest_split(shelf.client, DIGITS) == ("disjoint", 0)
 
 
 def test_more_versions_than_one_page(shelf):
@@ -352,23 +356,133 @@ def test_more_versions_than_one_page(shelf):
     assert [member.val_accuracy for member in members] == list(map(float, reversed(range(203))))
 
 
-def test_the_newest_transfer_is_that_of_the_newest_fitting_version(shelf):
+def test_the_newest_split_is_that_of_the_newest_fitting_version(shelf):
     def newest(**how):
-        given = {"dataset": "digits", "role": "student", "data_digest": DIGITS.digest, "split_seed": 0, **how}
-        return newest_transfer(shelf.client, **given)
+        return newest_split(shelf.client, DIGITS, **how)
 
     assert newest() is None
     shelf.put(split=SHARED)
-    assert newest() == "shared"
+    assert newest() == ("shared", 0)
     shelf.put()
-    assert newest() == "disjoint"
-    shelf.put(split=make_split(DIGITS, "fresh", 7))
+    assert newest() == ("disjoint", 0)
+    shelf.put(split=OTHER_SEED)
     shelf.put(split=SHARED, chain="teacher>middle>student")
     shelf.put(split=SHARED, data=replace(DIGITS, digest="0" * 64))
-    assert newest() == "disjoint"
-    assert newest(split_seed=7) == "fresh"
+    assert newest() == newest(split_seed=7) == ("disjoint", 7)
+    assert newest(split_seed=0) == ("disjoint", 0)
+    assert newest(transfer="shared") == ("shared", 0)
     assert newest(split_seed=8) is None
     assert newest(role="middle") is None
+
+
+def test_what_is_named_says_which_split_it_is(shelf):
+    listed = [shelf.put(split=SHARED, temperature=temperature) for temperature in (1, 2)]
+    shelf.put(role="middle", chain="teacher>middle", split=make_split(DIGITS, "shared", 7))
+    shelf.put()
+    assert newest_split(shelf.client, DIGITS, model=",".join(listed)) == ("shared", 0)
+    assert newest_split(shelf.client, DIGITS, model="kdops-digits-middle") == ("shared", 7)
+    assert newest_split(shelf.client, DIGITS, model="nobody") is None
+    settings, drawn = drawn_for(model=",".join(listed))
+    assert (settings.transfer, settings.split_seed, uris(drawn)) == ("shared", 0, [listed])
+    # What is asked for in so many words is not overruled.
+    with pytest.raises(UsageError, match="has transfer shared, not disjoint"):
+        drawn_for(model=",".join(listed), transfer="disjoint")
+
+
+def drawn_for(**given):
+    """Draw as a study does; give the settings that come back, and the members."""
+    return draw(Settings.parse("ensemble", **{name: str(value) for name, value in given.items()}))
+
+
+def test_the_replicates_are_all_there_are_or_those_asked_for(shelf):
+    for seed in (0, 1, 2, 5):
+        for temperature in (1, 2):
+            shelf.put(seed=seed, temperature=temperature)
+
+    def seeds(**given):
+        settings, drawn = drawn_for(**given)
+        assert (settings.seed, settings.seeds) == (min(drawn.seeds), len(drawn.replicates))
+        return drawn.seeds
+
+    assert seeds() == (0, 1, 2, 5)
+    assert seeds(seeds=2) == (0, 1)
+    assert seeds(seeds=2, seed=1) == (1, 2)
+    assert seeds(seeds=3, seed=1) == seeds(seeds=4, seed=1, top=2)[:2] == (1, 2)
+    assert seeds(seed=2) == (2, 5)
+    assert "6 of other replicates" in drawn_for(seeds=1)[1].left_out
+    assert (
+        drawn_for(seeds=3)[1].left_out == "2 of 8 versions of kdops-digits-student are left out: 2 of other replicates."
+    )
+    # What the two numbers of the settings cannot say is said.
+    assert drawn_for()[1].left_out == "They are of replicates 0, 1, 2, 5."
+    assert "They are of replicates 1 to 2." in drawn_for(seeds=3, seed=1)[1].left_out
+    with pytest.raises(UsageError) as caught:
+        drawn_for(seeds=2, seed=3)
+    assert str(caught.value) == f"seed=3: {STUDENT} has models of replicates 0, 1, 2, 5, none of replicates 3 to 4"
+    with pytest.raises(UsageError, match="none of replicates from 6 on"):
+        drawn_for(seed=6)
+
+
+def test_a_listed_version_of_a_replicate_that_is_not_asked_for_is_named(shelf):
+    listed = [shelf.put(seed=seed) for seed in (0, 4)]
+    settings, drawn = drawn_for(model=",".join(listed))
+    assert (drawn.seeds, settings.seed, settings.seeds) == ((0,), 0, 1)
+    with pytest.raises(UsageError, match=rf"^model={listed[1]}: is of replicate 4, not of replicates 0 to 1; "):
+        drawn_for(model=",".join(listed), seeds=2)
+
+
+def test_the_settings_that_come_back_are_those_of_the_members(shelf):
+    teacher = shelf.teacher("w", architecture="cnn(filters=4,layers=1,dropout=0)", epochs="3", learning_rate="0.5")
+    told = {"architecture": "mlp(hidden=5,depth=1,dropout=0)", "epochs": "7", "batch_size": "32"}
+    told |= {"learning_rate": "0.123457", "weight_decay": "0.2", "alpha": "0.5", "t_squared": "false", "order": "own"}
+    for temperature in (1, 2):
+        shelf.put(seed=3, temperature=temperature, source=teacher, **told)
+    given = {"epochs": "teacher=1,student=1,middle=9,reordered=2", "learning_rate": "student=0.1234567", "alpha": "1"}
+    settings, drawn = drawn_for(**given)
+    assert (settings.alpha, settings.t_squared, settings.order) == (0.5, False, "own")
+    assert (settings.seed, settings.seeds, settings.split_seed, settings.transfer) == (3, 1, 0, "disjoint")
+    student, teachers = settings.recipes["student"], settings.recipes["teacher"]
+    assert {name: str(getattr(student, name)) for name in ("architecture", "epochs", "batch_size", "weight_decay")} == {
+        name: told[name] for name in ("architecture", "epochs", "batch_size", "weight_decay")
+    }
+    # A run has six digits of it; the caller, who means the same, has them all.
+    assert student.learning_rate == 0.1234567
+    assert (str(teachers.architecture), teachers.epochs, teachers.learning_rate) == (
+        "cnn(filters=4,layers=1,dropout=0)",
+        3,
+        0.5,
+    )
+    assert settings.recipes["reseeded"] == student
+    assert settings.recipes["reordered"] == student.replace(epochs=2)
+    assert settings.recipes["middle"].epochs == 9
+    assert drawn.left_out == ""
+    json.dumps(settings.as_dict())
+
+
+def test_settings_of_members_that_differ_stay_and_it_is_said(shelf):
+    listed = [shelf.put(temperature=epochs, epochs=str(epochs), batch_size="16") for epochs in (7, 9)]
+    settings, drawn = drawn_for(model=",".join(listed), epochs="5")
+    assert (settings.recipes["student"].epochs, settings.recipes["student"].batch_size) == (5, 16)
+    assert drawn.left_out == "The members were trained with more than one student epochs."
+
+
+def test_copies_are_of_the_replicate_that_they_are_copies_of(shelf):
+    copies = {"role": "reseeded", "chain": "teacher>reseeded", "temperature": 4}
+    for replicate in (5, 6):
+        for number in range(3):
+            shelf.put(**copies, seed=replicate + COPY_SEEDS * number)
+    settings, drawn = drawn_for(role="reseeded")
+    assert versions(drawn) == [[1, 2, 3], [4, 5, 6]]
+    assert (drawn.seeds, drawn.left_out) == ((5, 6), "")
+    assert (settings.seed, settings.seeds) == (5, 2)
+    # A copy that was trained again is the same training.
+    shelf.put(**copies, seed=5 + COPY_SEEDS)
+    assert versions(shelf.draw(role="reseeded", replicates=range(5, 6))) == [[1, 3, 7]]
+    # Students of such seeds are of replicates of their own.
+    for temperature in (1, 2):
+        shelf.put(seed=COPY_SEEDS, temperature=temperature)
+        shelf.put(seed=0, temperature=temperature)
+    assert drawn_for()[1].seeds == (0, COPY_SEEDS)
 
 
 def test_listed_versions_are_one_ensemble_whatever_their_seed(shelf):
@@ -458,10 +572,8 @@ def register_foreign(name, net, *, dtype="uint8", shape=(1, 8, 8), tags=None, **
 @pytest.fixture(scope="module")
 def foreign(empty_database, tmp_path_factory):
     """A store of models that kdops did not register."""
-    from conftest import Place, _copy
-
     place = Place(tmp_path_factory.mktemp("foreign"))
-    _copy(empty_database, place.database)
+    copy_database(empty_database, place.database)
     with pytest.MonkeyPatch.context() as patch:
         place.enter(patch)
         patch.setenv(PICKLE, "true")

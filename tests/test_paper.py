@@ -84,18 +84,20 @@ def test_each_part_has_its_own_answer_results_and_figures(whole):
         assert answer["word"] == run.data.tags.get("kdops.verdict")
         assert (name in ("symmetry", "ensemble", "transitivity")) is ("kdops.verdict" in run.data.tags)
         assert answer["statistics"].items() <= run.data.metrics.items()
-    assert "kdops.verdict" not in parent.data.tags
+        assert run.data.metrics.items() <= parent.data.metrics.items()
+    words = [run.data.tags["kdops.verdict"] for run in parts_of(whole, parent) if "kdops.verdict" in run.data.tags]
+    assert parent.data.tags["kdops.verdict"] == ", ".join(words)
 
 
 def test_the_report_of_the_whole_has_all_figures_and_claims(whole):
     parent = parent_of(whole)
     folder = whole.artifact(parent, "report.md").parent
     names = list(chain.from_iterable(FIGURES.values()))
-    assert sorted(path.name for path in folder.glob("figure-*.png")) == names
+    assert sorted(path.name for path in folder.glob("figures/*.png")) == names
     told, page = (folder / "report.md").read_text(), html.unescape((folder / "report.html").read_text())
     for name in names:
-        assert_picture(folder / name)
-        assert f"({name})" in told
+        assert_picture(folder / "figures" / name)
+        assert f"(figures/{name})" in told
     assert page.count("data:image/png;base64,") == len(names)
     for run in parts_of(whole, parent):
         for finding in answer_of(whole, run)["findings"]:
@@ -279,3 +281,13 @@ def test_a_part_that_fails_ends_the_whole_and_keeps_what_was_done(fork_of_whole,
     assert [run.info.status for run in (parent, *parts)] == ["FAILED", *["FINISHED"] * 3, "FAILED"]
     assert {run.data.tags.get("kdops.error") for run in (parent, parts[-1])} == {"no room left"}
     assert versions(fork_of_whole) == versions(whole)
+
+
+def test_one_temperature_is_enough_for_all_but_the_vote(fork):
+    small = {"temperatures": "4", "reversed_temperatures": "4", "middle_temperatures": "4", "seeds": 1}
+    parent = fork.run("paper", **{**PAPER, **small})
+    by_name = {run.data.tags["kdops.study"]: answer_of(fork, run) for run in parts_of(fork, parent)}
+    assert by_name["ensemble"]["sentences"] == ["An ensemble takes students of two temperatures."]
+    assert by_name["ensemble"]["word"] is None
+    assert by_name["transitivity"]["word"] == "inconclusive"
+    assert "two temperatures" in fork.artifact(parent, "report.md").read_text()

@@ -156,3 +156,37 @@ def test_the_best_student_is_reversed_never_one_on_hard_labels(whole):
         assert sources == {best["model"]}
         teachers = set(table.loc[(table["role"] == "born-again") & (table["seed"] == seed), "source"])
         assert teachers == set(table.loc[(table["role"] == "teacher") & (table["seed"] == seed), "model"])
+
+
+def test_only_what_learns_decisions_has_other_labels(fork):
+    """With alpha below 1 the soft nets learn labels too: the true ones, whatever is trained beside them."""
+    with open_study("symmetry", fork.settings("symmetry", **SMALL, alpha="0.5")) as study:
+        _, students = direct(study)
+        best = study.best(students.soft())
+        back = study.distill(best, "reversed", [0.0, 1.0], predictions=True)
+        study.conclude("chain", lambda: Answer([]))
+    (soft,) = back.soft().records
+    rows = SPLIT.hop(1)
+    statistics = pixel_statistics(pixels(np.union1d(SPLIT.teacher, np.concatenate(SPLIT.transfers))))
+    (by_hand,) = train(
+        "reversed",
+        study.settings.recipes["reversed"],
+        [Group(0, (1.0,), study.bench.logits(best.records, rows)[0])],
+        Images(pixels(rows), labels(rows)),
+        Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
+        len(DIGITS.classes),
+        statistics,
+        DistillationLoss(alpha=0.5),
+    )
+    assert soft.weights == digest_of(by_hand.state)
+
+
+def test_the_control_sees_the_images_of_the_reversed_nets(store):
+    """Also where each hop has images of its own: else the two would differ in more than their source."""
+    store.run("symmetry", **SMALL, transfer="fresh")
+    seen = {call.role: call.pixels for call in store.calls if "student" not in call.role}
+    streams = [call for call in store.calls if call.role == "reversed"]
+    assert len(streams) == 2
+    assert seen.keys() == {"teacher", "reversed"}
+    np.testing.assert_array_equal(streams[0].pixels.numpy(), streams[1].pixels.numpy())
+    np.testing.assert_array_equal(streams[0].pixels.numpy(), DIGITS.images[make_split(DIGITS, "fresh", 0).hop(1)])

@@ -47,6 +47,7 @@ class Settings:
         margin: accuracy difference (a fraction, 0.02 is two points) that counts as equivalence.
         reversed_seeds: how many of the replicates have reversed nets.
         top: so many members of an ensemble; None for all there are.
+        controls: train the controls of an ensemble.
         role: the role whose registered models vote.
         model: the registered models that vote, where they are not those of a role.
     """
@@ -70,6 +71,7 @@ class Settings:
     dry_run: bool
     reversed_seeds: int
     top: int | None
+    controls: bool
     role: str
     model: str
 
@@ -114,6 +116,7 @@ class Settings:
             dry_run=_boolean("dry_run", text["dry_run"]),
             reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: _integer(n, v, 1, seeds)),
             top=_or(ALL, None, "top", text, lambda n, v: _integer(n, v, 2, _most_members(entry_point, text))),
+            controls=_boolean("controls", text.get("controls", "true")),
             role=_one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
             model=text.get("model", ""),
         )

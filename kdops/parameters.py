@@ -66,8 +66,10 @@ REVERSED_SEEDS = Parameter("reversed_seeds", "auto", "replicates of the reversed
 ROLES_THAT_VOTE = tuple(role for role in (*ROLES, *LIKE) if role != "teacher")
 """A replicate has one teacher, and one model is no ensemble."""
 TOP = Parameter("top", "all", "so many of the best members of each replicate, by validation")
+CONTROLS = Parameter("controls", "true", "train the controls of the ensemble, which cost more than two sweeps")
 MEMBERS = (
     TOP,
+    CONTROLS,
     Parameter("role", "student", f"role whose registered models vote: {', '.join(ROLES_THAT_VOTE)}"),
     Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
 )
@@ -131,7 +133,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "paper": EntryPoint(
         "All experiments of the paper in one study, with a report claim by claim.",
         {"dataset": "gtsrb", "temperatures": "1-29"},
-        (REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP),
+        (REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP, CONTROLS),
         ("student",),
     ),
 }

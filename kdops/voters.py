@@ -72,6 +72,8 @@ def best_temperature(models: Sweep, by: str) -> float:
 
 def _objection(settings: Settings, members: Sweep, teachers: Mapping[int, Sequence[ModelRecord | None]]) -> str:
     """Say why no controls can be trained for the members; empty where they can."""
+    if not settings.controls:
+        return "the settings ask for none"
     if any(len(found) != 1 or None in found for found in teachers.values()):
         return "the members of a replicate have no common source that is known here"
     sources = {seed: teacher for seed, (teacher,) in teachers.items()}

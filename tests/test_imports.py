@@ -65,7 +65,7 @@ LAYERS = (
         "catalogue",
         "bars",
     ),
-    ("figures", "results", "closing", "answers", "ensembling", "drawing", "study", "voters"),
+    ("figures", "results", "closing", "answers", "ensembling", "described", "drawing", "study", "voters"),
     ("lineage", "listing", "compare", "report", "report_*"),
     ("cli", "launch", "browse"),
 )

@@ -19,6 +19,7 @@ LAYERS = (
         "__init__",
         "errors",
         "architectures",
+        "space",
         "recipes",
         "parameters",
         "config",

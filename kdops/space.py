@@ -1,0 +1,263 @@
+"""The space that a search looks through, and what it looks for: plain values, read from text and checked.
+
+A space says for each setting of a student what may be tried, ``temperature=1..20 hidden=16,32,64 alpha=1``; its text
+is canonical, so equal spaces have equal text. Neither Optuna nor torch is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kdops.errors import UsageError
+
+__all__ = ["OBJECTIVES", "PRUNERS", "SAMPLERS", "Dimension", "Space", "Value", "parse_objectives", "parse_space"]
+
+Value = float | int | bool
+
+OBJECTIVES: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("accuracy",): ("maximize",),
+    ("val_nll",): ("minimize",),
+    ("accuracy", "parameters"): ("maximize", "minimize"),
+    ("accuracy", "flops"): ("maximize", "minimize"),
+    ("accuracy", "parameters", "flops"): ("maximize", "minimize", "minimize"),
+}
+"""What a search may look for, and which way is better. ``accuracy`` and ``val_nll`` are those of validation."""
+
+SAMPLERS = ("tpe", "random", "grid")
+PRUNERS = ("median", "none")
+MOST_VALUES = 100
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One setting and what may be tried of it: values of a list, or all from ``low`` to ``high``.
+
+    Attributes:
+        name: of the setting.
+        values: the list, ascending (true before false); empty for a range.
+        low: the smallest of a range, which has ``low`` < ``high``.
+        high: the largest of a range, itself within.
+        log: whether a range is searched evenly in the logarithm.
+    """
+
+    name: str
+    values: tuple[Value, ...] = ()
+    low: Value = 0
+    high: Value = 0
+    log: bool = False
+
+    def __str__(self) -> str:
+        inner = ",".join(map(_written, self.values)) or f"{_written(self.low)}..{_written(self.high)}"
+        return f"{self.name}={inner}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it takes whole numbers."""
+        return _KINDS[self.name].type is int
+
+    @property
+    def is_range(self) -> bool:
+        """Whether everything between two ends may be tried."""
+        return not self.values
+
+    def contains(self, value: object) -> bool:
+        """Say whether a value may be tried; 8 is a real number too, but true is no number."""
+        kind = _KINDS[self.name].type
+        if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int)):
+            return False
+        return self.low <= value <= self.high if self.is_range else value in self.values
+
+    def grid(self, points: int) -> tuple[Value, ...]:
+        """Give the values of a grid: the list itself, or so many of a range, evenly spaced from end to end.
+
+        Args:
+            points: how many of a range, at least 1 (then the middle); whole numbers are rounded, so of a short range
+                there are as many as it has.
+        """
+        if not self.is_range:
+            return self.values
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        places = [n / (points - 1) for n in range(points)] if points > 1 else [0.5]
+        spaced = [low + (high - low) * place for place in places]
+        spaced = [math.exp(value) for value in spaced] if self.log else spaced
+        # The ends exactly, and nothing beyond them for an error in the last bit.
+        spaced = [min(max(value, self.low), self.high) for value in spaced]
+        if points > 1:
+            spaced[0], spaced[-1] = self.low, self.high
+        return tuple(dict.fromkeys(round(value) if self.whole else float(value) for value in spaced))
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be tried of every setting, in the order of the table; make it with :func:`parse_space`."""
+
+    dimensions: tuple[Dimension, ...]
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.dimensions))
+
+    @property
+    def fixed(self) -> dict[str, Value]:
+        """The settings with one value, and that value."""
+        return {d.name: d.values[0] for d in self.dimensions if len(d.values) == 1}
+
+    @property
+    def free(self) -> tuple[Dimension, ...]:
+        """What there is to choose."""
+        return tuple(d for d in self.dimensions if len(d.values) != 1)
+
+    def digest(self) -> str:
+        """Give the SHA-256 of the canonical text."""
+        return hashlib.sha256(str(self).encode()).hexdigest()
+
+    def grid(self, points: int) -> dict[str, tuple[Value, ...]]:
+        """Give the values of every setting that a grid crosses, see :meth:`Dimension.grid`."""
+        return {d.name: d.grid(points) for d in self.dimensions}
+
+    def size(self, points: int) -> int:
+        """Count the crossings of such a grid."""
+        return math.prod(len(values) for values in self.grid(points).values())
+
+    def contains(self, values: Mapping[str, object]) -> bool:
+        """Say whether every setting has a value, no other has, and each may be tried."""
+        return set(values) == {d.name for d in self.dimensions} and all(
+            d.contains(values[d.name]) for d in self.dimensions
+        )
+
+
+def parse_space(text: str) -> Space:
+    """Parse ``name=low..high``, ``name=value,value`` and ``name=value``, parted by spaces or semicolons.
+
+    What is not named keeps its default.
+
+    Raises:
+        UsageError: for an unknown name or one given twice, for a range that is empty or runs backwards, for a value
+            that is no number or not allowed at all, for a list with doubles.
+    """
+    given: dict[str, str] = {}
+    shown = " ".join(text.split())
+    # Spaces around the signs are the caller's layout, not the end of an entry.
+    joined = re.sub(r"\s*(=|,|\.\.)\s*", r"\1", shown)
+    for part in filter(None, re.split(r"[;\s]+", joined)):
+        name, equals, inner = part.partition("=")
+        if name not in _KINDS:
+            raise UsageError("space", shown, f"unknown setting {name!r}; there are {', '.join(_KINDS)}")
+        if not equals or not inner:
+            raise UsageError("space", shown, f"{name} needs values, for example {name}={_KINDS[name].default}")
+        if name in given:
+            raise UsageError("space", shown, f"the setting {name} is given twice")
+        given[name] = inner
+    try:
+        return Space(tuple(_dimension(name, given.get(name, kind.default)) for name, kind in _KINDS.items()))
+    except ValueError as error:
+        raise UsageError("space", shown, str(error)) from None
+
+
+def parse_objectives(text: str) -> tuple[str, ...]:
+    """Parse what a search looks for, ``accuracy,parameters``.
+
+    Raises:
+        UsageError: for anything that is not in :data:`OBJECTIVES`.
+    """
+    objectives = tuple(part.strip() for part in text.split(","))
+    if objectives not in OBJECTIVES:
+        known = "; ".join(",".join(known) for known in OBJECTIVES)
+        raise UsageError("objectives", " ".join(text.split()) or "(empty)", f"must be one of: {known}")
+    return objectives
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a setting is: the type of its values, what is allowed at all, and its default as text."""
+
+    type: type
+    default: str
+    low: Value = 0
+    high: Value = 0
+    log: bool = False
+    ranges: bool = True
+
+    def read(self, name: str, text: str) -> Value:
+        """Read one value.
+
+        Raises:
+            ValueError: it is none, or not allowed.
+        """
+        value = _READERS[self.type](text)
+        if value is None or (self.type is not bool and not self.low <= value <= self.high):
+            raise ValueError(f"{text!r} of {name} must be {self.allowed()}")
+        return value
+
+    def allowed(self) -> str:
+        """Say what a value may be."""
+        if self.type is bool:
+            return "true or false"
+        return f"a {'whole ' if self.type is int else ''}number from {_written(self.low)} to {_written(self.high)}"
+
+
+# The bounds are those of the parameters of a study and of the options of an architecture. A temperature or learning
+# rate of 0 is no place on a logarithmic axis: hard labels are alpha=0.
+_KINDS: Mapping[str, _Kind] = {
+    "temperature": _Kind(float, "1..30", 0.01, 1000.0, log=True),
+    "alpha": _Kind(float, "0..1", 0.0, 1.0),
+    "t_squared": _Kind(bool, "true,false", ranges=False),
+    "hidden": _Kind(int, "16..128", 1, 100_000, log=True),
+    "depth": _Kind(int, "1..3", 1, 100),
+    "learning_rate": _Kind(float, "0.0005..0.02", 1e-9, 100.0, log=True),
+    "batch_size": _Kind(int, "64,128,256,512", 1, 1_000_000, ranges=False),
+}
+
+
+def _dimension(name: str, inner: str) -> Dimension:
+    """Read what may be tried of one setting.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    kind = _KINDS[name]
+    low, dots, high = inner.partition("..")
+    if dots and "," in inner:
+        raise ValueError(f"{name} has a range and a list in one; give one of them")
+    if dots:
+        if not kind.ranges:
+            raise ValueError(f"{name} takes a list, for example {name}={kind.default}")
+        first, last = kind.read(name, low), kind.read(name, high)
+        if first == last:
+            raise ValueError(f"the range {low}..{high} of {name} is empty; write {name}={low}")
+        if first > last:
+            raise ValueError(f"the range {low}..{high} of {name} runs backwards; write {high}..{low}")
+        return Dimension(name, low=first, high=last, log=kind.log)
+    values = [kind.read(name, part) for part in inner.split(",")]
+    if len(set(values)) < len(values):
+        raise ValueError(f"the list of {name} has doubles")
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"the list of {name} has {len(values)} values; {MOST_VALUES} are allowed")
+    return Dimension(name, tuple(sorted(values, reverse=kind.type is bool)))
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,12}", text) else None
+
+
+def _real(text: str) -> float | None:
+    if len(text) > 40 or not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text):
+        return None
+    # Adding zero makes -0 a plain zero, which is written as one.
+    return float(text) + 0.0
+
+
+def _truth(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text.lower())
+
+
+_READERS: Mapping[type, Callable[[str], Value | None]] = {int: _whole, float: _real, bool: _truth}
+
+
+def _written(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).removesuffix(".0")

@@ -131,7 +131,15 @@ def test_dry_run_makes_no_store(environment, tmp_path):
     ids=["kdops-term", "kdops-int", "mlflow-kill"],
 )
 def test_no_child_outlives_its_launcher(command, number, project, environment, tmp_path):
-    with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as launcher:
+    # A test run in a shell's background inherits an ignored SIGINT, which is rightly kept ignored.
+    with subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as launcher:
         child = _wait_for(lambda: int((tmp_path / "pid").read_text()))
         launcher.send_signal(number)
         _, err = launcher.communicate(timeout=60)

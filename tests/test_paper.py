@@ -268,12 +268,12 @@ def test_fewer_reversed_nets_and_no_control_can_be_asked_for(change, reversed_ne
 
 
 def test_a_part_that_fails_ends_the_whole_and_keeps_what_was_done(fork_of_whole, whole, monkeypatch):
-    import pipelines.ensemble
+    import kdops.voters
 
     def broken(*_):
         raise OSError("no room left")
 
-    monkeypatch.setattr(pipelines.ensemble, "trained_alike", broken)
+    monkeypatch.setattr(kdops.voters, "controls_of", broken)
     with pytest.raises(OSError, match="no room left"):
         fork_of_whole.run("paper", **PAPER)
     parent = fork_of_whole.studies()[0]

@@ -15,8 +15,8 @@ from mlflow.types import ParamSchema, ParamSpec
 from safetensors.torch import save_file
 from torch import nn
 
-from kdops.bars import without_bars
 from kdops.candidates import Member
+from kdops.environment import without_bars
 from kdops.packaging import WEIGHTS, describe, quiet, requirements, signature_of
 from kdops.voting import Vote, export_vote
 

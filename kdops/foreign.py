@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import mlflow
 import numpy as np
 import torch
 from torch import nn
 
 from kdops.data import Data
+from kdops.environment import environment
 from kdops.errors import UsageError
 
 __all__ = ["load_classifier"]
@@ -32,7 +29,7 @@ def load_classifier(uri: str, data: Data) -> nn.Module:
         UsageError: it has no PyTorch program, other classes, or takes or gives something else.
     """
     try:
-        with _no_pickle():
+        with environment(PICKLE, "false"):
             net = mlflow.pytorch.load_model(uri)
     except Exception as error:
         raise UsageError("model", uri, f"cannot be loaded as a PyTorch program (pt2): {_first_line(error)}") from error
@@ -56,20 +53,6 @@ def load_classifier(uri: str, data: Data) -> nn.Module:
             kind = str(given.dtype).removeprefix("torch.")
             raise UsageError("model", uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
     return net
-
-
-@contextmanager
-def _no_pickle() -> Iterator[None]:
-    """Have MLflow refuse pickles for a while."""
-    before = os.environ.get(PICKLE)
-    os.environ[PICKLE] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[PICKLE]
-        else:
-            os.environ[PICKLE] = before
 
 
 def _first_line(error: Exception, characters: int = 200) -> str:

@@ -32,12 +32,11 @@ from kdops.candidates import (
 )
 from kdops.data import Data
 from kdops.errors import UsageError
-from kdops.foreign import load_classifier
 from kdops.records import LABELS
 from kdops.registry import registered_name, versions_of
 from kdops.splits import Split
 
-__all__ = ["STUDIES", "Drawn", "Member", "draw_members", "load_classifier", "newest_split", "replicates_told"]
+__all__ = ["STUDIES", "Drawn", "Member", "draw_members", "newest_split", "replicates_told"]
 
 FEWEST = 2
 """One model is no ensemble."""

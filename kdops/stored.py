@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from kdops.bars import without_bars
+from kdops.environment import without_bars
 from kdops.errors import KdopsError, UsageError
 from kdops.naming import check_study
 from kdops.paging import every

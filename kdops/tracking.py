@@ -34,8 +34,8 @@ from mlflow.entities import (
 )
 from torch import Tensor
 
-from kdops.bars import without_bars
 from kdops.data import Data
+from kdops.environment import without_bars
 from kdops.experiment import experiment_name
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
 from kdops.packaging import read_weights

@@ -20,8 +20,8 @@ from kdops import data as datasets
 from kdops.config import Settings
 from kdops.drawing import draw
 from kdops.errors import UsageError
-from kdops.foreign import PICKLE
-from kdops.members import draw_members, load_classifier, newest_split
+from kdops.foreign import PICKLE, load_classifier
+from kdops.members import draw_members, newest_split
 from kdops.packaging import read_weights
 from kdops.records import COPY_SEEDS, ModelRecord
 from kdops.registry import Registry

@@ -30,7 +30,7 @@ def soft_cross_entropy(source_logits: Tensor, logits: Tensor, temperature: Tenso
     return -(target * torch.log_softmax(logits / temperature, dim=-1)).sum(dim=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DistillationLoss:
     """``alpha · T² · CE(source softened, student softened) + (1 - alpha) · CE(labels)``, mean over the batch.
 
@@ -38,12 +38,12 @@ class DistillationLoss:
     T = 0 means hard labels: the cross entropy with the labels alone, whatever alpha is.
 
     Attributes:
-        alpha: weight of the soft term, in [0, 1].
-        t_squared: multiply the soft term by T².
+        alpha: weight of the soft term, in [0, 1]; one for all members, or one for each, ``[M]``.
+        t_squared: multiply the soft term by T²; one for all members, or one for each, bool ``[M]``.
     """
 
-    alpha: float = 1.0
-    t_squared: bool = True
+    alpha: float | Tensor = 1.0
+    t_squared: bool | Tensor = True
 
     def __call__(self, logits: Tensor, labels: Tensor, source_logits: Tensor | None, temperatures: Tensor) -> Tensor:
         """Give the loss of every member.
@@ -59,7 +59,9 @@ class DistillationLoss:
         """
         hard = temperatures == 0
         on_labels = torch.zeros(logits.shape[:1], device=logits.device)
-        if source_logits is None or self.alpha < 1 or bool(hard.any()):
+        # In double, as Python's own numbers, so that a tensor of one value gives the bits of that value.
+        alpha = torch.as_tensor(self.alpha, dtype=torch.float64, device=logits.device)
+        if source_logits is None or bool((alpha < 1).any()) or bool(hard.any()):
             classes = logits.shape[-1]
             each = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
             on_labels = each.view(labels.shape).mean(dim=1)
@@ -70,7 +72,8 @@ class DistillationLoss:
         if bool(hard.any()):
             source_logits = torch.where(hard.view(-1, 1, 1), torch.zeros_like(source_logits), source_logits)
         soft = soft_cross_entropy(source_logits, logits, softening.view(-1, 1, 1)).mean(dim=1)
-        scale = softening.square() if self.t_squared else torch.ones_like(softening)
-        soft_weight = torch.where(hard, torch.zeros_like(scale), self.alpha * scale)
-        label_weight = torch.where(hard, torch.ones_like(scale), torch.full_like(scale, 1 - self.alpha))
+        squared = torch.as_tensor(self.t_squared, device=logits.device)
+        scale = torch.where(squared, softening.square(), torch.ones_like(softening))
+        soft_weight = torch.where(hard, torch.zeros_like(scale), alpha.to(scale.dtype) * scale)
+        label_weight = torch.where(hard, torch.ones_like(scale), (1 - alpha).to(scale.dtype))
         return soft_weight * soft + label_weight * on_labels

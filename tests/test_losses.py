@@ -141,6 +141,59 @@ def test_a_fleets_loss_and_gradient_are_each_members_own(seed, ts, alpha, t_squa
 
 
 @few
+@given(
+    seeds,
+    st.floats(0, 1),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_a_tensor_of_equal_weights_gives_the_bits_of_the_plain_one(seed, alpha, t_squared, kept_in, dtype):
+    own, source, ts = logits(seed, 3, 6, 5, dtype=dtype), logits(seed + 1, 3, 6, 5, dtype=dtype), (0.0, 1.7, 29.0)
+    labels = some_labels(seed, 3, 6, classes=5)
+    weights = torch.full((3,), alpha, dtype=kept_in)
+    plain = DistillationLoss(weights[0].item(), t_squared)
+    by_tensor = DistillationLoss(weights, torch.full((3,), t_squared))
+    for at in (torch.tensor(ts), torch.tensor(ts[1:2]).expand(3)):
+        assert torch.equal(plain(own, labels, source, at), by_tensor(own, labels, source, at))
+        assert torch.equal(
+            gradient(lambda z, at=at: plain(z, labels, source, at).sum(), own),
+            gradient(lambda z, at=at: by_tensor(z, labels, source, at).sum(), own),
+        )
+
+
+@few
+@given(
+    seeds,
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.5, 3.0, 29.0]), st.sampled_from([0.0, 0.3, 1.0]) | st.floats(0, 1), st.booleans()
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_members_of_unequal_weights_have_each_its_own_loss_and_gradient(seed, members):
+    count = len(members)
+    ts, alphas, squared = zip(*members, strict=True)
+    own, source, labels = (
+        logits(seed, count, 6, 5),
+        logits(seed + 1, count, 6, 5),
+        some_labels(seed, count, 6, classes=5),
+    )
+    mixed = DistillationLoss(torch.tensor(alphas, dtype=torch.float64), torch.tensor(squared))
+    together = mixed(own, labels, source, torch.tensor(ts))
+    whole = gradient(lambda z: mixed(z, labels, source, torch.tensor(ts)).sum(), own)
+    for m, (t, alpha, t_squared) in enumerate(members):
+        loss, one = DistillationLoss(alpha, t_squared), slice(m, m + 1)
+        torch.testing.assert_close(together[one], loss(own[one], labels[one], source[one], torch.tensor([t])))
+        by_itself = gradient(
+            lambda z, loss=loss, one=one, t=t: loss(z, labels[one], source[one], torch.tensor([t])).sum(), own[one]
+        )
+        torch.testing.assert_close(whole[one], by_itself)
+
+
+@few
 @given(seeds, st.floats(-100, 100), st.floats(-100, 100), temperatures, st.floats(0, 1))
 def test_a_shift_of_all_logits_of_an_image_changes_nothing(seed, by, source_by, t, alpha):
     own, source, labels = logits(seed, 1, 6, 5), logits(seed + 1, 1, 6, 5), some_labels(seed, 1, 6, classes=5)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdops.closing import Row
@@ -26,12 +26,14 @@ class Answer:
         verdict: the answer about a property; None where the study asks none.
         findings: what the paper says of it, and what was measured.
         remarks: further sentences, told after the verdict's.
+        measured: further statistics by name, finite.
     """
 
     rows: Sequence[Row]
     verdict: Verdict | None = None
     findings: Sequence[Finding] = ()
     remarks: Sequence[str] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def word(self) -> str | None:
@@ -46,8 +48,8 @@ class Answer:
 
     @property
     def statistics(self) -> dict[str, float]:
-        """The verdict's statistics by name."""
-        return self.verdict.statistics if self.verdict else {}
+        """The verdict's statistics by name, and what else was measured."""
+        return {**(self.verdict.statistics if self.verdict else {}), **self.measured}
 
     def write(self, folder: Path, study: str, title: str) -> None:
         """Write it as ``answer.json`` into a folder: all that a report needs beside the results."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from kdops.models import Classifier, build, pixel_statistics
 from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
 from kdops.training import Group, Images, Trained, train
+from kdops.training_trials import TrialPlan, TrialResult, train_trials
 from kdops.units import Context, Unit
 
 __all__ = ["Bench", "Measured"]
@@ -58,8 +60,17 @@ class Bench:
         # Test and validation images have no part in the normalisation.
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
         self.statistics = pixel_statistics(self._pixels(seen))
+        self.foreign: dict[str, Module] = {}
+        """The networks that kdops did not build, by URI."""
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._outputs: dict[tuple[str, str], Tensor] = {}
+
+    def varied(self, context: Context) -> Bench:
+        """Give a bench for other settings of the same data and split, which shares what was computed."""
+        other = copy.copy(self)
+        other.context = context
+        other.loss = DistillationLoss(context.settings.alpha, context.settings.t_squared)
+        return other
 
     def trains_together(self, role: str) -> bool:
         """Say whether a role's networks are trained as one fleet; others are trained one after another."""
@@ -91,6 +102,40 @@ class Bench:
         by_place = {unit.place: unit for unit in units}
         for batch in [list(trained)] if self.trains_together(role) else ([one] for one in trained):
             yield self._measured(batch, [by_place[one.seed, one.temperature] for one in batch])
+
+    def try_out(
+        self,
+        plans: Sequence[TrialPlan],
+        role: str,
+        seed: int,
+        source: ModelRecord,
+        rows: np.ndarray,
+        what: str,
+        **options: object,
+    ) -> Iterator[tuple[int, TrialResult]]:
+        """Train the trials of a search, judged on validation images alone.
+
+        Args:
+            plans: the trials.
+            role: what they are.
+            seed: of all of them.
+            source: what they are distilled from.
+            rows: the images they are trained on.
+            what: the name of these images.
+            **options: ``after_epoch`` and ``progress``, see :func:`kdops.training_trials.train_trials`.
+        """
+        yield from train_trials(
+            STREAMS.get(role, role),
+            plans,
+            seed,
+            self._logits_of(source, rows, what),
+            self._images(rows),
+            self._images(self.context.split.validation),
+            len(self.context.data.classes),
+            self.statistics,
+            device=self.context.device,
+            **options,
+        )
 
     def keep(self, record: ModelRecord, weights: dict[str, Tensor]) -> None:
         """Keep the weights of a model that was just stored, since it may be a source next."""
@@ -134,8 +179,10 @@ class Bench:
             groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
         return groups
 
-    def net(self, record: ModelRecord) -> Classifier:
-        """Give the network of a stored model."""
+    def net(self, record: ModelRecord) -> Module:
+        """Give the network of a stored model, in ``eval()``."""
+        if record.uri in self.foreign:
+            return self.foreign[record.uri]
         if record.uri not in self._weights:
             self._weights[record.uri] = self.load_weights(record)
         return self._net(parse_architecture(record.params["architecture"]), self._weights[record.uri])
@@ -144,21 +191,24 @@ class Bench:
         """Give the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
         return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
 
-    @torch.no_grad()
-    def metrics_of(self, net: Module, block: int = 512) -> dict[str, float]:
+    def metrics_of(self, net: Module) -> dict[str, float]:
         """Measure a network that kdops did not build, on the validation and the test images."""
         found = {}
         for prefix, rows in (("val", self.context.split.validation), ("test", self.context.split.test)):
-            logits = torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
-            told = measure(logits, self._labels(rows))
+            told = measure(self._foreign_logits(net, rows), self._labels(rows))
             found |= {f"{prefix}_{name}": value for name, value in told.items()}
         return found
+
+    @torch.no_grad()
+    def _foreign_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
+        return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
 
     def _logits_of(self, record: ModelRecord, rows: np.ndarray, part: str) -> Tensor:
         """Give a model's logits on some images, computed once for each model and part."""
         key = (record.weights, part)
         if key not in self._outputs:
-            self._outputs[key] = self.logits([record], rows)[0]
+            net = self.foreign.get(record.uri)
+            self._outputs[key] = self._foreign_logits(net, rows) if net else self.logits([record], rows)[0]
         return self._outputs[key]
 
     def _architecture(self, role: str) -> Architecture:

@@ -19,6 +19,7 @@ from kdops.registry import PAGE, known_names, quoted, versions_of
 
 __all__ = [
     "GROUP",
+    "LISTED",
     "Member",
     "find_version",
     "finite",
@@ -101,17 +102,22 @@ class Member:
         )
 
 
-def find_version(client: MlflowClient, uri: str) -> ModelVersion:
+def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> ModelVersion:
     """Find the version that a URI names, ``models:/name/3`` or ``models:/name@champion``.
+
+    Args:
+        client: an MLflow client.
+        uri: the URI.
+        parameter: what the caller calls the model.
 
     Raises:
         UsageError: the text is no such URI, or there is no such version that is ready.
     """
     match = LISTED.fullmatch(uri)
     if not match:
-        raise UsageError("model", uri or "(empty)", "must be models:/name/version or models:/name@alias")
+        raise UsageError(parameter, uri or "(empty)", "must be models:/name/version or models:/name@alias")
     name = match["name"]
-    quoted(name)
+    quoted(name, parameter)
     try:
         if match["alias"]:
             version = client.get_model_version_by_alias(name, match["alias"])
@@ -123,10 +129,10 @@ def find_version(client: MlflowClient, uri: str) -> ModelVersion:
         numbers = [version.version for version in versions_of(client, name)]
         there = f"{name} has versions {numbers[0]} to {numbers[-1]}" if numbers else names_told(client)
         raise UsageError(
-            "model", uri, f"there is no such {'alias' if match['alias'] else 'version'}; {there}"
+            parameter, uri, f"there is no such {'alias' if match['alias'] else 'version'}; {there}"
         ) from None
     if version.status != "READY":
-        raise UsageError("model", uri, f"is not ready ({version.status})")
+        raise UsageError(parameter, uri, f"is not ready ({version.status})")
     return version
 
 

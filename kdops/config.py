@@ -5,15 +5,16 @@ This module imports neither torch nor MLflow, so a wrong value is refused before
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from kdops.architectures import Architecture, parse_architecture
+from kdops.checks import boolean, one_of, real, whole
 from kdops.errors import UsageError
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.recipes import LIKE, RECIPES, ROLES, Recipe
+from kdops.search_settings import SearchSettings
 
 __all__ = ["HARD", "Settings", "parse_temperatures"]
 
@@ -50,6 +51,7 @@ class Settings:
         controls: train the controls of an ensemble.
         role: the role whose registered models vote.
         model: the registered models that vote, where they are not those of a role.
+        search: the settings of a search; None for any other study.
     """
 
     dataset: str
@@ -74,6 +76,7 @@ class Settings:
     controls: bool
     role: str
     model: str
+    search: SearchSettings | None = None
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -91,10 +94,11 @@ class Settings:
             if name not in defaults:
                 raise UsageError(name, given[name], f"no such parameter; there are {', '.join(defaults)}")
         text = {**defaults, **{name: str(value).strip() for name, value in given.items()}}
-        dataset = _one_of("dataset", text["dataset"], RECIPES)
+        dataset = one_of("dataset", text["dataset"], RECIPES)
         own = ENTRY_POINTS[entry_point].defaults
         # Words such as ``all`` are for an entry point that has them as defaults: it trains no replicates of its own.
-        seeds = _or(own.get("seeds"), 0, "seeds", text, lambda n, v: _integer(n, v, 1, 1000))
+        every = ALL if own.get("seeds") == ALL else None
+        seeds = _or(every, 0, "seeds", text, lambda n, v: whole(n, v, 1, 1000))
         transfers = TRANSFERS if own.get("transfer") != NEWEST else (NEWEST, *TRANSFERS)
         return cls(
             dataset=dataset,
@@ -102,23 +106,24 @@ class Settings:
             temperatures=parse_temperatures(text["temperatures"]),
             sweeps=_sweeps(ENTRY_POINTS[entry_point], text),
             seeds=seeds,
-            seed=_integer("seed", text["seed"], 0, 2**31 - 1),
-            split_seed=_or(own.get("split_seed"), None, "split_seed", text, lambda n, v: _integer(n, v, 0, 2**31 - 1)),
+            seed=whole("seed", text["seed"], 0, 2**31 - 1),
+            split_seed=_or(own.get("split_seed"), None, "split_seed", text, lambda n, v: whole(n, v, 0, 2**31 - 1)),
             recipes=_recipes(dataset, text),
-            transfer=_one_of("transfer", text["transfer"], transfers),
-            alpha=_real("alpha", text["alpha"], 0.0, 1.0),
-            t_squared=_boolean("t_squared", text["t_squared"]),
-            order=_one_of("order", text["order"], ORDERS),
-            select_on=_one_of("select_on", text["select_on"], SELECTIONS),
-            margin=_real("margin", text["margin"], 0.0, 1.0, open_low=True),
-            device=_one_of("device", text["device"], DEVICES),
-            fresh=_boolean("fresh", text["fresh"]),
-            dry_run=_boolean("dry_run", text["dry_run"]),
-            reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: _integer(n, v, 1, seeds)),
-            top=_or(ALL, None, "top", text, lambda n, v: _integer(n, v, 2, _most_members(entry_point, text))),
-            controls=_boolean("controls", text.get("controls", "true")),
-            role=_one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
+            transfer=one_of("transfer", text["transfer"], transfers),
+            alpha=real("alpha", text["alpha"], 0.0, 1.0),
+            t_squared=boolean("t_squared", text["t_squared"]),
+            order=one_of("order", text["order"], ORDERS),
+            select_on=one_of("select_on", text["select_on"], SELECTIONS),
+            margin=real("margin", text["margin"], 0.0, 1.0, open_low=True),
+            device=one_of("device", text["device"], DEVICES),
+            fresh=boolean("fresh", text["fresh"]),
+            dry_run=boolean("dry_run", text["dry_run"]),
+            reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: whole(n, v, 1, seeds)),
+            top=_or(ALL, None, "top", text, lambda n, v: whole(n, v, 2, _most_members(entry_point, text))),
+            controls=boolean("controls", text.get("controls", "true")),
+            role=one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
             model=text.get("model", ""),
+            search=SearchSettings.parse(text) if entry_point == "search" else None,
         )
 
     def replicates(self) -> tuple[int, ...]:
@@ -135,6 +140,7 @@ class Settings:
         plain["temperatures"] = list(self.temperatures)
         plain["sweeps"] = {role: list(temperatures) for role, temperatures in self.sweeps.items()}
         plain["recipes"] = {role: recipe.as_dict() for role, recipe in self.recipes.items()}
+        plain["search"] = self.search and self.search.as_dict()
         return plain
 
 
@@ -208,10 +214,10 @@ def _or(word: str | None, value, name: str, text: Mapping[str, str], check):
 def _recipes(dataset: str, text: Mapping[str, str]) -> dict[str, Recipe]:
     """Lay the caller's values over the data set's recipe for each role."""
     given = {
-        "epochs": _by_role("epochs", text["epochs"], lambda n, v: _integer(n, v, 1, 100_000)),
-        "batch_size": _by_role("batch_size", text["batch_size"], lambda n, v: _integer(n, v, 1, 1_000_000)),
+        "epochs": _by_role("epochs", text["epochs"], lambda n, v: whole(n, v, 1, 100_000)),
+        "batch_size": _by_role("batch_size", text["batch_size"], lambda n, v: whole(n, v, 1, 1_000_000)),
         "learning_rate": _by_role(
-            "learning_rate", text["learning_rate"], lambda n, v: _real(n, v, 0.0, 100.0, open_low=True)
+            "learning_rate", text["learning_rate"], lambda n, v: real(n, v, 0.0, 100.0, open_low=True)
         ),
     }
     recipes = {}
@@ -252,33 +258,3 @@ def _by_role(name: str, text: str, check) -> dict[str, object]:
             except UsageError as error:
                 raise UsageError(name, text, f"the value of {role} {error.allowed}") from None
     return values
-
-
-def _one_of(name: str, value: str, allowed) -> str:
-    if value not in allowed:
-        raise UsageError(name, value or "(empty)", f"must be one of {', '.join(allowed)}")
-    return value
-
-
-def _integer(name: str, value: str, low: int, high: int) -> int:
-    if not re.fullmatch(r"[+-]?\d{1,12}", value) or not low <= int(value) <= high:
-        raise UsageError(name, value or "(empty)", f"must be a whole number from {low} to {high}")
-    return int(value)
-
-
-def _real(name: str, value: str, low: float, high: float, *, open_low: bool = False) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (low < number if open_low else low <= number) or not number <= high:
-        bound = f"above {low:g}" if open_low else f"from {low:g}"
-        raise UsageError(name, value or "(empty)", f"must be a number {bound} and at most {high:g}")
-    return number
-
-
-def _boolean(name: str, value: str) -> bool:
-    lowered = value.lower()
-    if lowered not in ("true", "false"):
-        raise UsageError(name, value or "(empty)", "must be true or false")
-    return lowered == "true"

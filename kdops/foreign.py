@@ -16,7 +16,7 @@ __all__ = ["load_classifier"]
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
-def load_classifier(uri: str, data: Data) -> nn.Module:
+def load_classifier(uri: str, data: Data, parameter: str = "model") -> nn.Module:
     """Load a registered PyTorch model as a classifier of a data set: uint8 images to logits.
 
     Only programs that were exported (pt2) are loaded; whatever the environment allows, no pickle is.
@@ -24,6 +24,7 @@ def load_classifier(uri: str, data: Data) -> nn.Module:
     Args:
         uri: the model's URI.
         data: the data set; the model is tried on its first images.
+        parameter: what the caller calls the model.
 
     Raises:
         UsageError: it has no PyTorch program, other classes, or takes or gives something else.
@@ -32,11 +33,13 @@ def load_classifier(uri: str, data: Data) -> nn.Module:
         with environment(PICKLE, "false"):
             net = mlflow.pytorch.load_model(uri)
     except Exception as error:
-        raise UsageError("model", uri, f"cannot be loaded as a PyTorch program (pt2): {_first_line(error)}") from error
+        raise UsageError(
+            parameter, uri, f"cannot be loaded as a PyTorch program (pt2): {_first_line(error)}"
+        ) from error
     info = mlflow.models.get_model_info(uri)
     classes = (info.metadata or {}).get("class_names")
     if classes is not None and list(map(str, classes)) != list(data.classes):
-        raise UsageError("model", uri, f"has other classes than {data.name}: {_listed(classes)}")
+        raise UsageError(parameter, uri, f"has other classes than {data.name}: {_listed(classes)}")
     takes = f"; it takes {info.signature.inputs}" if info.signature else ""
     # Two batches, since a program may have been exported for one size only.
     for count in (2, 3):
@@ -46,12 +49,12 @@ def load_classifier(uri: str, data: Data) -> nn.Module:
             with torch.no_grad():
                 given = net(images)
         except Exception as error:
-            raise UsageError("model", uri, f"must give {wanted}, and fails: {_first_line(error)}{takes}") from error
+            raise UsageError(parameter, uri, f"must give {wanted}, and fails: {_first_line(error)}{takes}") from error
         if not isinstance(given, torch.Tensor):
-            raise UsageError("model", uri, f"must give {wanted}, not {type(given).__name__}{takes}")
+            raise UsageError(parameter, uri, f"must give {wanted}, not {type(given).__name__}{takes}")
         if not given.is_floating_point() or given.shape != (count, len(data.classes)):
             kind = str(given.dtype).removeprefix("torch.")
-            raise UsageError("model", uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
+            raise UsageError(parameter, uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
     return net
 
 

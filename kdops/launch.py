@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -54,7 +53,9 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         parameters = dict(given)
         if settings.data_root:
             parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
-        _check_data(entry_point, replace(settings, data_root=parameters.get("data_root", "")))
+        if settings.search and settings.search.storage:
+            parameters["storage"] = _absolute_storage(settings.search.storage)
+        _check_data(entry_point, Settings.parse(entry_point, **parameters))
         _run_project(entry_point, parameters)
     return 0
 
@@ -87,7 +88,7 @@ def open_ui(host: str, port: str) -> None:
     os.execv(sys.executable, command)
 
 
-def absolute_store(uri: str, folder: Path) -> str:
+def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI") -> str:
     """Give a store's address with a relative sqlite file made absolute; others come back as they are.
 
     Raises:
@@ -98,7 +99,7 @@ def absolute_store(uri: str, folder: Path) -> str:
         return uri
     scheme, path, query = match[1], match[2] or "", match[3] or ""
     if path in ("", ":memory:"):
-        raise UsageError("MLFLOW_TRACKING_URI", uri, "must name a file, such as sqlite:///mlflow.db")
+        raise UsageError(parameter, uri, "must name a file, such as sqlite:///mlflow.db")
     if not path.startswith("/"):
         path = os.path.normpath(f"{quote(str(folder))}/{path}")
     return f"{scheme}:///{path}{query}"
@@ -157,7 +158,8 @@ def end_with_parent(seconds: float = 1.0) -> None:
 def _check_data(entry_point: str, settings: Settings) -> None:
     """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept.
 
-    An ensemble's members are drawn once too: that there are none is told now.
+    An ensemble's members are drawn once too, and the source and the storage of a search are tried: what is wrong with
+    them is told now.
     """
     from kdops.data import load
     from kdops.splits import make_split
@@ -167,12 +169,21 @@ def _check_data(entry_point: str, settings: Settings) -> None:
         importlib.import_module("kdops.drawing").draw(settings)
     else:
         make_split(data, settings.transfer, settings.split_seed)
+    if entry_point == "search":
+        importlib.import_module("kdops.searching").check(settings, data)
 
 
 def _tell_decoding(done: int, total: int) -> None:
     if done == total or sys.stderr.isatty():
         end = "\n" if done == total else "\r"
         print(f"decoding images: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def _absolute_storage(storage: str) -> str:
+    """Give the path of a journal, or the address of a database, as it is meant in the caller's folder."""
+    if "://" not in storage:
+        return os.path.abspath(os.path.expanduser(storage))
+    return absolute_store(storage, Path.cwd(), "storage")
 
 
 def _make_environment_absolute(folder: Path) -> None:

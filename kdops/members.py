@@ -205,6 +205,9 @@ def _named(
     if not direct:
         chains = ", ".join(sorted({f"{v.tags['chain']} T={v.tags['temperature']}" for v in same})[:5])
         raise UsageError("model", name, f"none of its {len(same)} versions can vote here ({chains}); {first}")
+    if not all(map(_is_searched, direct)):
+        # What a search trained are single nets of their own kind, not the sweep that an ensemble is drawn from.
+        direct = _keep(direct, lambda v: not _is_searched(v), "found by a search", left_out)
     if temperatures is not None:
         # A model that learned from labels has no temperature to be asked for.
         wanted_too = {*temperatures, 0.0, None}
@@ -395,6 +398,10 @@ def _told(left_out: Mapping[str, int], name: str, count: int) -> str:
 
 def _votes(run: Run) -> bool:
     return run.data.tags.get("kdops.role") == "ensemble"
+
+
+def _is_searched(version: ModelVersion) -> bool:
+    return version.tags.get("study") == "search"
 
 
 def _is_direct(version: ModelVersion, dataset: str) -> bool:

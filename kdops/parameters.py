@@ -73,6 +73,31 @@ MEMBERS = (
     Parameter("role", "student", f"role whose registered models vote: {', '.join(ROLES_THAT_VOTE)}"),
     Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
 )
+SEARCH = (
+    Parameter("role", "student", "role that is searched for: student or middle"),
+    Parameter("source", "", "URI of the model to distil from; empty: the best registered teacher"),
+    Parameter(
+        "space", "", "what may be tried, such as temperature=1..20 hidden=16,32,64; what is not named keeps its default"
+    ),
+    Parameter(
+        "objective", "accuracy", "accuracy or val_nll, on validation; accuracy,parameters or accuracy,flops for a front"
+    ),
+    Parameter("trials", "100", "trials to finish, those of an earlier start included"),
+    Parameter(
+        "batch", "25", "trials asked for and trained together; more are faster, fewer learn more from each other"
+    ),
+    Parameter("sampler", "tpe", "tpe, random or grid"),
+    Parameter("pruner", "median", "median or none: whether trials that do badly end early"),
+    Parameter("storage", "", "file or database URL that keeps the trials; empty: a journal beside the store"),
+    Parameter("study_name", "", "name of the search in its storage; empty: made from what is searched"),
+)
+SEARCHING = {
+    "temperatures": "temperatures of the sweep that the best found is held against",
+    "seeds": "fresh seeds that the best found is trained again with",
+    "seed": "seed of every trial; the fresh ones follow it",
+    "select_on": "validation; a search never sees the test set",
+}
+"""What shared parameters mean in a search."""
 DRAWN = {
     "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
     "seeds": "so many replicates whose models vote, or all there are",
@@ -129,6 +154,13 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     ),
     "transitivity": EntryPoint(
         "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?", {}
+    ),
+    "search": EntryPoint(
+        "Which student is worth shipping: search temperature and architecture for the best by validation.",
+        {"temperatures": "1-29", "seeds": "5"},
+        SEARCH,
+        ("student", "middle"),
+        SEARCHING,
     ),
     "paper": EntryPoint(
         "All experiments of the paper in one study, with a report claim by claim.",

@@ -6,8 +6,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from kdops.config import Settings
 from kdops.progress import duration
+from kdops.recipes import Recipe
 
 __all__ = ["Plan", "Step"]
 
@@ -23,34 +23,36 @@ MODEL_BYTES = 60_000
 
 @dataclass(frozen=True)
 class Step:
-    """One sweep of the plan."""
+    """One sweep of the plan, or the trials of a search, whose models are not stored."""
 
     role: str
+    recipe: Recipe
     images: int
     models: int
     missing: int
+    stored: bool = True
 
 
 class Plan:
     """Adds up the sweeps of a study.
 
     Args:
-        settings: the study's settings.
         shape: (channels, height, width) of an image.
         classes: number of classes.
         device: where it would train.
     """
 
-    def __init__(self, settings: Settings, shape: tuple[int, int, int], classes: int, device: str):
-        self.settings, self.shape, self.classes, self.device = settings, shape, classes, device
+    def __init__(self, shape: tuple[int, int, int], classes: int, device: str):
+        self.shape, self.classes, self.device = shape, classes, device
         self.steps: list[Step] = []
         self._seen: set[str] = set()
 
-    def add(self, role: str, images: int, models: Collection[str], missing: Collection[str]) -> None:
+    def add(self, role: str, recipe: Recipe, images: int, models: Collection[str], missing: Collection[str]) -> None:
         """Add a sweep; models that an earlier sweep of the plan has are not counted again.
 
         Args:
             role: what is trained.
+            recipe: how.
             images: on how many images.
             models: the fingerprints of the sweep's models.
             missing: those that are to be trained.
@@ -58,21 +60,33 @@ class Plan:
         new = set(models) - self._seen
         self._seen |= new
         if new:
-            self.steps.append(Step(role, images, len(new), len(new & set(missing))))
+            self.steps.append(Step(role, recipe, images, len(new), len(new & set(missing))))
+
+    def add_trials(self, role: str, recipe: Recipe, images: int, trials: int) -> None:
+        """Add the trials of a search.
+
+        Args:
+            role: what is searched for.
+            recipe: of a trial in the middle of the space.
+            images: on how many images.
+            trials: how many.
+        """
+        self.steps.append(Step(f"trial of a {role}, such as", recipe, images, trials, trials, stored=False))
 
     def lines(self) -> list[str]:
         """Say it in lines, the last one with the sums."""
         speed = _matrix_speed(self.device)
         lines, seconds, disk = [], 0.0, 0
         for step in self.steps:
-            architecture = self.settings.recipes[step.role].architecture
+            architecture = step.recipe.architecture
             lines.append(
                 f"{step.models} x {step.role} {architecture} on {step.images} images, "
                 f"{step.missing} to train, {step.models - step.missing} already there"
             )
             seconds += self._seconds(step, speed)
-            disk += step.missing * (8 * architecture.parameters(self.shape, self.classes) + MODEL_BYTES)
-        models, missing = (sum(getattr(step, name) for step in self.steps) for name in ("models", "missing"))
+            disk += step.stored * step.missing * (8 * architecture.parameters(self.shape, self.classes) + MODEL_BYTES)
+        kept = [step for step in self.steps if step.stored]
+        models, missing = (sum(getattr(step, name) for step in kept) for name in ("models", "missing"))
         lines.append(
             f"{models} models, {missing} to train: about {duration(seconds)} on this machine, "
             f"{disk / 1e6:.0f} MB of disk"
@@ -80,7 +94,7 @@ class Plan:
         return lines
 
     def _seconds(self, step: Step, speed: float) -> float:
-        recipe = self.settings.recipes[step.role]
+        recipe = step.recipe
         family = recipe.architecture.family
         # Backwards costs twice the forward pass, once in a first layer, whose input needs no gradient.
         work = (2.2 if family == "mlp" else 3.0) * recipe.architecture.flops(self.shape, self.classes)

@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 __all__ = ["Reporter", "duration"]
 
+Progress = Callable[..., None]
+"""Told of the progress: (done, total) or (done, total, note)."""
+
 LINE_SECONDS = 15.0
 """Plain lines come at most this often, so that a log stays readable."""
+
+
+LEAST = 0.01
+"""The share that must be done before the time left is told."""
 
 
 class Reporter:
@@ -26,8 +34,8 @@ class Reporter:
         self.console.print(line, markup=False)
 
     @contextmanager
-    def bar(self, label: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a bar; what it gives is called with (done, total)."""
+    def bar(self, label: str) -> Iterator[Progress]:
+        """Show a bar; what it gives is called with (done, total), and with a note where there is something to say."""
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -35,9 +43,11 @@ class Reporter:
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console, transient=True) as progress:
+            with Bar(*columns, console=self.console, transient=True) as progress:
                 task = progress.add_task(label, total=None)
-                yield lambda done, total: progress.update(task, completed=done, total=total)
+                yield lambda done, total, note="": progress.update(
+                    task, completed=done, total=total, description=_noted(label, note)
+                )
         else:
             yield _Lines(self.say, label)
 
@@ -49,13 +59,19 @@ class _Lines:
         self.say, self.label = say, label
         self.started = self.told = time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: float, total: float, note: str = "") -> None:
         now = time.monotonic()
         if now - self.told < LINE_SECONDS or not total:
             return
         self.told = now
-        left = (now - self.started) * (total - done) / max(done, 1)
-        self.say(f"{self.label}: {100 * done / total:.0f} %, about {duration(left)} left")
+        told = f"{_noted(self.label, note)}: {100 * done / total:.0f} %"
+        # From next to nothing no time can be foretold.
+        left = (now - self.started) * (total - done) / done if done >= LEAST * total else None
+        self.say(told if left is None else f"{told}, about {duration(left)} left")
+
+
+def _noted(label: str, note: str) -> str:
+    return f"{label}, {note}" if note else label
 
 
 def duration(seconds: float) -> str:

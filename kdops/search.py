@@ -40,7 +40,7 @@ from kdops.errors import KdopsError, UsageError
 from kdops.process import ProcessName
 from kdops.space import OBJECTIVES, PRUNERS, SAMPLERS, Dimension, Space, Value
 
-__all__ = ["Ledger", "Trial"]
+__all__ = ["Ledger", "Trial", "shown"]
 
 FORMAT = 1
 """Raised when what a ledger notes in a study changes its meaning."""
@@ -50,6 +50,7 @@ SEARCH = "kdops.search"
 PROCESS = "kdops.process"
 AGAIN = "kdops.again"
 WITHDRAWN = "kdops.withdrawn"
+RUN = "kdops.run"
 
 SURPLUS = "surplus"
 VOID = "void"
@@ -80,6 +81,7 @@ class Trial:
         state: ``running``, ``complete``, ``pruned`` or ``failed``.
         results: one for each objective, of a complete trial; None of any other.
         again: the number of the failed trial whose values it tries once more; None for new values.
+        run: the tracked run that was named for it; empty for none.
     """
 
     number: int
@@ -87,6 +89,7 @@ class Trial:
     state: str = "running"
     results: tuple[float, ...] | None = None
     again: int | None = None
+    run: str = ""
 
 
 class Ledger:
@@ -119,6 +122,7 @@ class Ledger:
         pruner: str = "none",
         seed: int = 0,
         points: int = GRID_POINTS,
+        setting: Mapping[str, object] | None = None,
     ) -> Ledger:
         """Open a search, a new one or one that was begun.
 
@@ -134,6 +138,7 @@ class Ledger:
             seed: a trial's values follow from the seed, its number and the trials before it, so that a search that
                 was stopped goes on as it would have.
             points: so many values of each range make the grid.
+            setting: what else must be the same for trials to be compared, plain values by name.
 
         Raises:
             UsageError: the storage cannot be opened, or the name is taken by another search; for an unknown sampler,
@@ -143,7 +148,7 @@ class Ledger:
         _one_of("pruner", pruner, PRUNERS)
         if objectives not in OBJECTIVES:
             known = "; ".join(map(",".join, OBJECTIVES))
-            raise UsageError("objectives", ",".join(objectives), f"must be one of: {known}")
+            raise UsageError("objective", ",".join(objectives), f"must be one of: {known}")
         if not name.strip():
             raise UsageError("study_name", "(empty)", "must name the study")
         # Optuna's lines would stand between ours; who wants them can still add a handler of their own.
@@ -165,6 +170,7 @@ class Ledger:
                     "space": str(space),
                     "objectives": ",".join(objectives),
                     "grid": str(grid) if grid else "none",
+                    **(setting or {}),
                 },
             )
             study.sampler = _Seeded(samplers[sampler], seed)
@@ -177,6 +183,27 @@ class Ledger:
         ledger = cls(study, space, objectives, grid)
         ledger.notes = tuple(notes)
         return ledger
+
+    @staticmethod
+    def check(storage: str, name: str, space: Space, objectives: tuple[str, ...]) -> None:
+        """Refuse a storage that cannot be opened, and a name that another search has; nothing is written.
+
+        Args:
+            storage: as for :meth:`open`.
+            name: of the study; empty where it is not named yet.
+            space: what to look through.
+            objectives: what to look for.
+
+        Raises:
+            UsageError: says what is wrong.
+        """
+        optuna.logging.disable_default_handler()
+        with _quiet():
+            opened = _storage(storage, make=False)
+            if opened is None or name not in optuna.get_all_study_names(opened):
+                return
+            noted = optuna.load_study(storage=opened, study_name=name).user_attrs.get(SEARCH)
+        _same(name, noted, {"space": str(space), "objectives": ",".join(objectives)})
 
     def wanted(self, total: int) -> int:
         """Count the trials that are still to be asked for, so that ``total`` are finished in the end.
@@ -228,6 +255,28 @@ class Ledger:
                 continue
             ended.append(number)
         return ended
+
+    def waits_for(self) -> list[int]:
+        """Give the numbers of the trials that other processes run, as far as these are not surely gone."""
+        trials = self._trials()
+        gone, own = _gone(trials), str(ProcessName.own())
+        return [
+            t.number
+            for t in trials
+            if t.state == TrialState.RUNNING and t.number not in gone and t.user_attrs.get(PROCESS) != own
+        ]
+
+    def open_trials(self) -> list[int]:
+        """Give the numbers of the trials that this process asked for and has not told."""
+        return sorted(self._asked)
+
+    def name_run(self, number: int, run: str) -> None:
+        """Note the tracked run of a running trial.
+
+        Raises:
+            KdopsError: this process did not ask for the trial.
+        """
+        self._own(number).set_user_attr(RUN, run)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Note the main objective of a running trial after an epoch; only the first value of an epoch counts.
@@ -416,6 +465,7 @@ class Ledger:
             state=NAMES[getattr(trial, "state", TrialState.RUNNING)],
             results=self._results(trial) if isinstance(trial, FrozenTrial) else None,
             again=trial.user_attrs.get(AGAIN, {}).get("of"),
+            run=trial.user_attrs.get(RUN, ""),
         )
 
     @staticmethod
@@ -612,31 +662,43 @@ def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identit
     deadline = time.monotonic() + NOTING_SECONDS
     while SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
         time.sleep(0.05)
-    noted = study.user_attrs.get(SEARCH)
+    _same(name, study.user_attrs.get(SEARCH), identity)
+    return study
+
+
+def _same(name: str, noted: Mapping[str, object] | None, identity: Mapping[str, object]) -> None:
+    """Refuse to take another search for this one.
+
+    Raises:
+        UsageError: how they differ.
+    """
     if noted is None:
         raise UsageError("study_name", name, "is taken by a study that is no search of kdops; choose another name")
     for what, value in identity.items():
         if noted.get(what) != value:
             taken = f"is taken by a search with another {what} ({noted.get(what)}, not {value}); choose another name"
             raise UsageError("study_name", name, taken)
-    return study
 
 
-def _storage(storage: str) -> BaseStorage:
-    """Open a journal or a database.
+def _storage(storage: str, make: bool = True) -> BaseStorage | None:
+    """Open a journal or a database; None for a journal that is not there and is not to be made.
 
     Raises:
         UsageError: it cannot be opened.
     """
     try:
-        return _database(storage) if "://" in storage else _journal(Path(storage))
+        return _database(storage) if "://" in storage else _journal(Path(storage), make)
     except UsageError:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        secret = re.search(r"://[^/@]*:([^/]+)@", storage)
-        shown, said = (text.replace(secret[1], "***") if secret else text for text in (storage, first))
-        raise UsageError("storage", shown, f"cannot be opened: {said}") from None
+        raise UsageError("storage", shown(storage), f"cannot be opened: {shown(first, storage)}") from None
+
+
+def shown(text: str, storage: str = "") -> str:
+    """Give a storage, or what is said of one, without the password of its address."""
+    secret = re.search(r"://[^/@]*:([^/]+)@", storage or text)
+    return text.replace(secret[1], "***") if secret else text
 
 
 def _database(url: str) -> RDBStorage:
@@ -651,7 +713,7 @@ def _database(url: str) -> RDBStorage:
     return RDBStorage(url)
 
 
-def _journal(path: Path) -> JournalStorage:
+def _journal(path: Path, make: bool) -> JournalStorage | None:
     if not str(path).strip() or path.is_dir():
         raise ValueError("it must be the path of a file or the URL of a database")
     path = path.absolute()
@@ -659,6 +721,10 @@ def _journal(path: Path) -> JournalStorage:
     lock = JournalFileOpenLock(str(path))
     if path.exists() and path.stat().st_size:
         _check_journal(path, lock)
+    elif not make:
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent}")
+        return None
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 

@@ -118,6 +118,10 @@ class Space:
         """Give the values of every setting that a grid crosses, see :meth:`Dimension.grid`."""
         return {d.name: d.grid(points) for d in self.dimensions}
 
+    def middle(self) -> dict[str, Value]:
+        """Give a value of every setting from the middle of what may be tried."""
+        return {name: values[len(values) // 2] for name, values in self.grid(1).items()}
+
     def size(self, points: int) -> int:
         """Count the crossings of such a grid."""
         return math.prod(len(values) for values in self.grid(points).values())
@@ -166,7 +170,7 @@ def parse_objectives(text: str) -> tuple[str, ...]:
     objectives = tuple(part.strip() for part in text.split(","))
     if objectives not in OBJECTIVES:
         known = "; ".join(",".join(known) for known in OBJECTIVES)
-        raise UsageError("objectives", " ".join(text.split()) or "(empty)", f"must be one of: {known}")
+        raise UsageError("objective", " ".join(text.split()) or "(empty)", f"must be one of: {known}")
     return objectives
 
 

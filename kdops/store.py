@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.errors import KdopsError
 
-__all__ = ["EXPERIMENT_TAGS", "ensure_experiment", "ensure_store", "store_exists"]
+__all__ = ["EXPERIMENT_TAGS", "ensure_experiment", "ensure_store", "sqlite_file", "store_exists"]
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the web page show training runs rather than traces."""
@@ -37,7 +37,7 @@ def ensure_store(tracking_uri: str) -> None:
     Raises:
         KdopsError: the store cannot be opened.
     """
-    database = _sqlite_file(tracking_uri)
+    database = sqlite_file(tracking_uri)
     if database is None:
         return
     try:
@@ -78,7 +78,7 @@ def _sync_now_and_then(connection: object, _: object) -> None:
 
 def store_exists(tracking_uri: str) -> bool:
     """Say whether a store is there; of a server that is taken for granted."""
-    database = _sqlite_file(tracking_uri)
+    database = sqlite_file(tracking_uri)
     return database is None or database.exists()
 
 
@@ -115,7 +115,7 @@ def _create(client: MlflowClient, name: str) -> str:
         return client.get_experiment_by_name(name).experiment_id
 
 
-def _sqlite_file(tracking_uri: str) -> Path | None:
+def sqlite_file(tracking_uri: str) -> Path | None:
     """Give the file of a sqlite store, or None for a server and for a database in memory."""
     if not tracking_uri.startswith("sqlite"):
         return None

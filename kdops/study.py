@@ -6,6 +6,7 @@ that can be in one pass, and stored as soon as it is done.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,14 +76,20 @@ class Study:
         if whole is not None:
             self.plan, self.bench = whole.plan, whole.bench
             self._known, self._there = whole._known, whole._there
-            self._packagers, self.foreign = whole._packagers, whole.foreign
+            self._packagers = whole._packagers
             return
-        self.plan = Plan(context.settings, context.data.shape, len(context.data.classes), context.device)
+        self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
         self.bench = Bench(context, tracker.load_weights if tracker else _no_weights)
-        self._there = known_models(context.data, context.split)
-        self._known = {} if self.settings.fresh else dict(self._there)
+        self._there: dict[str, ModelRecord] = {}
+        self._known: dict[str, ModelRecord] = {}
         self._packagers: dict[str, Packager] = {}
-        self.foreign: dict[str, Module] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Look for what is in the store by now: other studies may have made what this one wants next."""
+        self._there |= known_models(self.context.data, self.context.split)
+        for key, record in ({} if self.settings.fresh else self._there).items():
+            self._known.setdefault(key, record)
 
     @contextmanager
     def part(self, entry_point: str) -> Iterator[Study]:
@@ -92,6 +99,18 @@ class Study:
             part = Study(self.context, tracker, self.reporter, self)
             yield part
             self.models |= part.models
+
+    def varied(self, **changes: object) -> Study:
+        """Give this study with other settings for what it trains next; its runs and models are this one's.
+
+        Args:
+            **changes: settings by name, see :class:`~kdops.config.Settings`.
+        """
+        other = copy.copy(self)
+        other.settings = replace(self.settings, **changes)
+        other.context = replace(self.context, settings=other.settings)
+        other.bench = self.bench.varied(other.context)
+        return other
 
     def train(self, role: str) -> Sweep:
         """Train a role on the teacher's images and hard labels, once for each replicate."""
@@ -109,6 +128,7 @@ class Study:
         order: str = "",
         copies: int = 0,
         hop: int | None = None,
+        seeds: Sequence[int] = (),
     ) -> Sweep:
         """Distil each replicate's source into a role at every temperature.
 
@@ -120,6 +140,7 @@ class Study:
             order: the batch order of a replicate's members, where it is not the one of the settings.
             copies: so many models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
             hop: which distillation's images are used, where not those of the next one after the sources'.
+            seeds: train these from the single source, where its models are not one for each source.
         """
         by_seed = {record.seed: record for record in sources.records}
         if len(by_seed) != len(sources.records):
@@ -128,11 +149,18 @@ class Study:
             by_seed = {
                 seed + COPY_SEEDS * number: record for seed, record in by_seed.items() for number in range(copies)
             }
-        hop = sources.hops if hop is None else hop
+        if seeds:
+            (source,) = sources.records
+            by_seed = dict.fromkeys(seeds, source)
+        trainset = self.transfer_images(sources.hops if hop is None else hop)
+        task = Task(role, trainset.what, order or self.settings.order, predictions)
+        return self._sweep(task, by_seed, tuple(temperatures), trainset.rows, sources.hops + 1)
+
+    def transfer_images(self, hop: int) -> Trainset:
+        """Give the images of a distillation: of the first one, hop 0, those that a teacher's students learn from."""
         # Every hop has the same images unless each is to have fresh ones; then the part's name tells them apart.
-        part = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
-        task = Task(role, part, order or self.settings.order, predictions)
-        return self._sweep(task, by_seed, tuple(temperatures), self.split.hop(hop), sources.hops + 1)
+        what = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
+        return Trainset(self.split.hop(hop), what)
 
     def best(self, models: Sweep) -> Sweep:
         """Choose the best model of each replicate, on validation unless the settings say test."""
@@ -200,7 +228,11 @@ class Study:
 
     def net(self, record: ModelRecord) -> Module:
         """Give the network of a stored model, in ``eval()``."""
-        return self.foreign[record.uri] if record.uri in self.foreign else self.bench.net(record)
+        return self.bench.net(record)
+
+    def known(self, role: str) -> list[ModelRecord]:
+        """Give every finished and registered model of a role, of this data and split."""
+        return list({record.uri: record for record in self._there.values() if record.role == role}.values())
 
     def find(self, uri: str) -> ModelRecord | None:
         """Give a finished model of this data and split by its URI."""
@@ -238,7 +270,8 @@ class Study:
         found = {unit.fingerprint: self._find(unit) for unit in units}
         there = {key: record for key, record in found.items() if record is not None}
         missing = [unit for unit in units if unit.fingerprint not in there]
-        self.plan.add(role, len(rows), [u.fingerprint for u in units], [u.fingerprint for u in missing])
+        names, absent = ([unit.fingerprint for unit in some] for some in (units, missing))
+        self.plan.add(role, self.settings.recipes[role], len(rows), names, absent)
         if self.settings.dry_run:
             # Models to come have neither URI nor weights; their fingerprint stands for both, so sources stay apart.
             there |= {

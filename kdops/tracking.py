@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +50,9 @@ from kdops.stored import StoredStudy, read_study
 __all__ = ["Outcome", "Tracker", "Trainset", "Writer", "fitted"]
 
 logger = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+"""What a run may see of a data set."""
 
 DIGEST_CHARACTERS = 16
 """MLflow keeps at most 36 characters of a data set's digest."""
@@ -146,20 +149,10 @@ class Tracker:
             start_time=ended - int(outcome.seconds * 1000),
             run_name=_run_name(record, outcome.sources),
             tags={
-                "mlflow.parentRunId": self.parent,
-                "kdops.role": record.role,
-                "kdops.study": self.entry_point,
-                "kdops.dataset": self.data.name,
-                "kdops.source": fitted(record.source.split()),
-                "kdops.chain": record.chain,
-                "kdops.split": self.split.digest,
-                "kdops.fingerprint": outcome.fingerprint,
-                "kdops.training": outcome.training,
+                **self.model_tags(record, outcome.fingerprint, outcome.training),
                 "kdops.weights": record.weights,
                 "kdops.fleet": ",".join(map(str, record.fleet)),
                 "kdops.fleet_digest": record.fleet_digest,
-                PROCESS: str(ProcessName.own()),
-                **self._source,
             },
         )
         run_id = run.info.run_id
@@ -168,6 +161,22 @@ class Tracker:
         except BaseException:
             self._abandon(run_id)
             raise
+
+    def model_tags(self, record: ModelRecord, fingerprint: str, training: str) -> dict[str, str]:
+        """Give the tags that every run of a model below this study has from its start on."""
+        return {
+            "mlflow.parentRunId": self.parent,
+            "kdops.role": record.role,
+            "kdops.study": self.entry_point,
+            "kdops.dataset": self.data.name,
+            "kdops.source": fitted(record.source.split()),
+            "kdops.chain": record.chain,
+            "kdops.split": self.split.digest,
+            "kdops.fingerprint": fingerprint,
+            "kdops.training": training,
+            PROCESS: str(ProcessName.own()),
+            **self._source,
+        }
 
     def load_weights(self, record: ModelRecord) -> dict[str, Tensor]:
         """Read the weights of a stored model."""
@@ -240,7 +249,7 @@ class Tracker:
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
         inputs = [LoggedModelInput(source.model_id) for source in outcome.sources]
-        self.client.log_inputs(run_id, datasets=self._dataset_inputs(outcome.trainset), models=inputs)
+        self.client.log_inputs(run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id)
         self.client.log_batch(
@@ -279,11 +288,16 @@ class Tracker:
         """Name the data on the study's own run."""
         everything = np.unique(np.concatenate([self.split.teacher, *self.split.transfers]))
         trainset = Trainset(everything, "teacher and transfer images")
-        self.client.log_inputs(self.parent, datasets=self._dataset_inputs(trainset))
+        self.client.log_inputs(self.parent, datasets=self.dataset_inputs(trainset))
 
-    def _dataset_inputs(self, trainset: Trainset) -> list[DatasetInput]:
-        """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest."""
-        parts = {
+    def dataset_inputs(self, trainset: Trainset, parts: Collection[str] = PARTS) -> list[DatasetInput]:
+        """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest.
+
+        Args:
+            trainset: what it was trained on.
+            parts: which of ``PARTS`` it saw.
+        """
+        everything = {
             "train": trainset,
             "val": Trainset(self.split.validation, "validation images"),
             "test": Trainset(self.split.test, "test images"),
@@ -302,7 +316,8 @@ class Tracker:
                 ),
                 tags=[InputTag("mlflow.data.context", part)],
             )
-            for part, seen in parts.items()
+            for part, seen in everything.items()
+            if part in parts
         ]
 
 

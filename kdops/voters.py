@@ -103,7 +103,7 @@ def _record(study: Study, member: Member) -> ModelRecord:
     """Give the record of a drawn model; one that others registered is loaded and measured first."""
     if member.own:
         return member.record()
-    net = study.foreign[member.uri] = load_classifier(member.uri, study.context.data)
+    net = study.bench.foreign[member.uri] = load_classifier(member.uri, study.context.data)
     return replace(
         member.record(),
         role="foreign",

@@ -14,10 +14,10 @@ SETTINGS = Settings.parse(teacher="cnn(filters=64)", student="mlp(hidden=5000)")
 
 
 def plan_of(*steps):
-    plan = Plan(SETTINGS, SHAPE, CLASSES, "cpu")
+    plan = Plan(SHAPE, CLASSES, "cpu")
     for role, images, models, missing in steps:
         names = [f"{role} {number}" for number in range(models)]
-        plan.add(role, images, names, names[:missing])
+        plan.add(role, SETTINGS.recipes[role], images, names, names[:missing])
     return plan
 
 
@@ -62,7 +62,7 @@ def test_what_is_there_costs_nothing(steps):
 
 def test_time_grows_with_what_is_to_be_trained():
     def seconds(role, images, missing, speed=1e11):
-        return plan_of()._seconds(Step(role, images, 100, missing), speed)
+        return plan_of()._seconds(Step(role, SETTINGS.recipes[role], images, 100, missing), speed)
 
     for role in ("teacher", "student"):
         one = seconds(role, 1000, 1)

@@ -1,0 +1,75 @@
+"""The settings of a search beside those that all studies have: the text of each parameter, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from kdops.checks import one_of, whole
+from kdops.errors import UsageError
+from kdops.space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
+
+__all__ = ["SEARCHED", "SearchSettings"]
+
+SEARCHED = ("student", "middle")
+"""The roles that can be searched for: the dense nets, which train as one fleet."""
+
+MOST_TRIALS = 100_000
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What to search for, where, and how.
+
+    Attributes:
+        role: what is searched for, one of ``SEARCHED``.
+        source: URI of the model to distil from; empty for the best registered teacher.
+        space: what may be tried.
+        objectives: what it looks for, a key of :data:`kdops.space.OBJECTIVES`.
+        trials: so many finished trials.
+        batch: so many trials are trained together.
+        sampler: who proposes trials.
+        pruner: who ends a trial early.
+        storage: where the trials are kept: path of a journal or URL of a database; empty for one beside the store.
+        study_name: of the search in its storage; empty for one that says what is searched.
+    """
+
+    role: str
+    source: str
+    space: Space
+    objectives: tuple[str, ...]
+    trials: int
+    batch: int
+    sampler: str
+    pruner: str
+    storage: str
+    study_name: str
+
+    @classmethod
+    def parse(cls, text: Mapping[str, str]) -> SearchSettings:
+        """Check the text of each parameter.
+
+        Raises:
+            UsageError: names the parameter, its value and what is allowed.
+        """
+        if text["select_on"] != "validation":
+            raise UsageError("select_on", text["select_on"], "must be validation: a search never sees the test set")
+        if not text["study_name"].isprintable() or len(text["study_name"]) > 200:
+            raise UsageError("study_name", repr(text["study_name"][:40]), "must be one line of at most 200 characters")
+        return cls(
+            role=one_of("role", text["role"], SEARCHED),
+            source=text["source"],
+            space=parse_space(text["space"]),
+            objectives=parse_objectives(text["objective"]),
+            trials=whole("trials", text["trials"], 1, MOST_TRIALS),
+            batch=whole("batch", text["batch"], 1, 1000),
+            sampler=one_of("sampler", text["sampler"], SAMPLERS),
+            pruner=one_of("pruner", text["pruner"], PRUNERS),
+            storage=text["storage"],
+            study_name=text["study_name"],
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Give the settings as plain JSON values, the space as text."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "space": str(self.space), "objectives": list(self.objectives)}

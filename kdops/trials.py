@@ -1,0 +1,202 @@
+"""Trains the trials of a search: asks for a batch, trains it as fleets, tracks and tells each trial as it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from kdops.architectures import Architecture
+from kdops.config import Settings
+from kdops.errors import KdopsError, UsageError
+from kdops.records import ModelRecord
+from kdops.search import Ledger, Trial
+from kdops.space import Value
+from kdops.study import Study
+from kdops.tracking import Trainset
+from kdops.training_trials import TrialEpoch, TrialPlan, TrialResult
+from kdops.trial_runs import TrialRuns
+from kdops.units import Task, Unit, units_of
+
+__all__ = ["Trials", "settings_of"]
+
+WAIT_SECONDS = 1.0
+PATIENCE_SECONDS = 1800.0
+"""So long a search waits for trials of other processes of which nothing is heard: one on another host may be gone."""
+
+FEWEST_FAILURES = 10
+"""More trials than this, and than were asked for, must fail before a search is given up."""
+
+METRICS = {"accuracy": "val_accuracy", "val_nll": "val_nll"}
+"""The metric of each objective that is measured; the others are counted."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One trial as it is trained and tracked."""
+
+    number: int
+    unit: Unit
+    plan: TrialPlan
+
+
+def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, object]:
+    """Give the settings that train the values of a trial: what the space does not name stays.
+
+    Raises:
+        UsageError: the role's architecture is not a dense net.
+    """
+    role = settings.search.role
+    recipe = settings.recipes[role]
+    if recipe.architecture.family != "mlp":
+        raise UsageError(role, recipe.architecture, "a search is over dense nets, mlp(...)")
+    options = {**dict(recipe.architecture.options), "hidden": values["hidden"], "depth": values["depth"]}
+    changed = recipe.replace(
+        architecture=Architecture("mlp", tuple(options.items())),
+        batch_size=values["batch_size"],
+        learning_rate=values["learning_rate"],
+    )
+    recipes = {**settings.recipes, role: changed}
+    return {"recipes": recipes, "alpha": float(values["alpha"]), "t_squared": values["t_squared"]}
+
+
+class Trials:
+    """The trials of one search, as this process trains them.
+
+    Args:
+        study: whose data, bench and reporter are used.
+        ledger: who says which trials are wanted, and is told what they came to.
+        runs: where they are tracked.
+        source: what they are distilled from.
+        trainset: what they are trained on.
+    """
+
+    def __init__(self, study: Study, ledger: Ledger, runs: TrialRuns, source: ModelRecord, trainset: Trainset):
+        self.study, self.settings = study, study.settings.search
+        self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
+        self.seed = study.settings.seed
+        self._failed = 0
+        self._others: list[int] = []
+        self._since = 0.0
+        self._note = self._so_far()
+
+    def run(self) -> None:
+        """Train until the search has as many finished trials as it is to have, and other processes ended theirs.
+
+        Raises:
+            KdopsError: as many trials failed as were asked for.
+        """
+        total = self.settings.trials
+        wanted = self.ledger.wanted(total)
+        with self.study.reporter.bar(f"search {wanted} trials") as bar:
+            while (asked := self.ledger.ask(self.settings.batch, total)) or self._waited():
+                if asked:
+                    before = wanted - self.ledger.wanted(total) - len(asked)
+                    self._train(asked, partial(self._tell, bar, before, len(asked), wanted))
+
+    def _train(self, asked: Sequence[Trial], progress: Callable[[float], None]) -> None:
+        """Train trials in one batch, and tell and track each as it ends."""
+        jobs = [self._job(trial) for trial in asked]
+        running: dict[int, str] = {}
+        try:
+            for job in jobs:
+                running[job.number] = self.runs.begin(job.number, job.unit)
+                self.ledger.name_run(job.number, running[job.number])
+            for index, result in self.study.bench.try_out(
+                [job.plan for job in jobs],
+                self.settings.role,
+                self.seed,
+                self.source,
+                self.trainset.rows,
+                self.trainset.what,
+                after_epoch=partial(self._after_epoch, jobs),
+                progress=lambda done, total: progress(done / total),
+            ):
+                self._end(jobs[index], running[jobs[index].number], result)
+                del running[jobs[index].number]
+        except BaseException:
+            self._give_up(running)
+            raise
+        if self._failed > max(FEWEST_FAILURES, self.settings.trials):
+            name = self.runs.search
+            raise KdopsError(f"{self._failed} trials of {name} failed; narrow the space, its learning_rate first")
+
+    def _give_up(self, running: Mapping[int, str]) -> None:
+        """Tell the trials of this process as failed, so that whoever goes on with the search tries them again."""
+        try:
+            for number in self.ledger.open_trials():
+                self.ledger.tell(number, None, "failed")
+            for run in running.values():
+                self.runs.end(run, "interrupted")
+        except Exception as error:
+            # What broke the search must stay the error that is told; the next start ends what is left.
+            logger.warning("the trials %s could not be ended: %s", list(running), error)
+
+    def _after_epoch(self, jobs: Sequence[_Job], epochs: Mapping[int, TrialEpoch], epoch: int) -> Collection[int]:
+        """Note how the trials stand after an epoch, and give those that are not worth going on with."""
+        if not self.ledger.prunes:
+            return ()
+        metric = METRICS[self.settings.objectives[0]]
+        for index, told in epochs.items():
+            self.ledger.report(jobs[index].number, epoch, getattr(told, metric))
+        return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
+
+    def _end(self, job: _Job, run: str, result: TrialResult) -> None:
+        """Track a trial that has ended, and tell it."""
+        state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
+        finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss)]
+        # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
+        names = {"train_loss", "val_accuracy", METRICS.get(self.settings.objectives[0], "val_accuracy")}
+        history = {name: [getattr(epoch, name) for epoch in finite] for name in sorted(names)}
+        last = {"val_nll": finite[-1].val_nll} if finite and "val_nll" not in names else {}
+        error = f"the training loss was no number after epoch {len(result.epochs)}" if state == "failed" else ""
+        # Told before the run ends: killed in between it leaves a run to be ended, and no trial that counts twice.
+        self.runs.log(run, job.unit, state, history, {**last, "train_seconds": result.seconds}, error)
+        self.ledger.tell(job.number, self._results(job.unit, result) if state == "complete" else None, state)
+        self.runs.end(run, state)
+        self._failed += state == "failed"
+        self._note = self._so_far()
+
+    def _results(self, unit: Unit, result: TrialResult) -> list[float]:
+        """Give the value of each objective."""
+        measured = {name: getattr(result.epochs[-1], metric) for name, metric in METRICS.items()}
+        counted = {name: float(unit.record.params[name]) for name in ("parameters", "flops")}
+        return [{**measured, **counted}[name] for name in self.settings.objectives]
+
+    def _job(self, trial: Trial) -> _Job:
+        """Give a trial as the network that a study would train for it alone."""
+        changes = settings_of(self.study.settings, trial.values)
+        context = self.study.varied(**changes).context
+        role, temperature = self.settings.role, float(trial.values["temperature"])
+        task = Task(role, self.trainset.what, self.study.settings.order)
+        (unit,) = units_of(task, {self.seed: self.source}, [temperature], False, context)
+        plan = TrialPlan(changes["recipes"][role], temperature, changes["alpha"], changes["t_squared"])
+        return _Job(trial.number, unit, plan)
+
+    def _waited(self) -> bool:
+        """Wait a moment for the trials of other processes; say whether there is still something to wait for."""
+        others = self.ledger.waits_for()
+        if not others:
+            return False
+        if others != self._others:
+            self._others, self._since = others, time.monotonic()
+            self.study.reporter.say(f"waiting for the trials {', '.join(map(str, others))} of other processes")
+        if time.monotonic() - self._since > PATIENCE_SECONDS:
+            self.study.reporter.say("nothing was heard of them for long; going on without them")
+            return False
+        time.sleep(WAIT_SECONDS)
+        return True
+
+    def _tell(self, bar: Callable[..., None], before: int, count: int, wanted: int, share: float) -> None:
+        """Move the bar: so many trials are done, and a share of so many more."""
+        bar(before + share * count, wanted, self._note)
+
+    def _so_far(self) -> str:
+        best = self.ledger.best()
+        what = self.settings.objectives[0]
+        return "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"

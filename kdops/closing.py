@@ -71,7 +71,7 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
 def setting(settings: Settings, data: Data, split: Split) -> str:
     """Say on what a study's numbers rest, and what its intervals do not cover."""
     last = settings.seed + settings.seeds - 1
-    tracks = " Test images that show one sign are near-copies, so single images say less than their count." * (
+    tracks = " Test images of one track are near-copies, so single images say less than their count." * (
         data.has_tracks
     )
     return (

@@ -186,7 +186,7 @@ def _named(
     wanted_replicates: range | None,
 ) -> Drawn:
     """Draw from the versions of a registered model."""
-    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {data.name} --transfer {split.mode}` first"
+    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {data.given} --transfer {split.mode}` first"
     versions = versions_of(client, name)
     if not versions:
         if name == registered_name(data.name, role):

@@ -21,6 +21,7 @@ LAYERS = (
         "architectures",
         "space",
         "recipes",
+        "origin",
         "parameters",
         "config",
         "environment",
@@ -33,7 +34,7 @@ LAYERS = (
         "device",
         "paging",
     ),
-    ("cache", "data", "digits", "gtsrb", "splits"),
+    ("cache", "data", "digits", "folders", "gtsrb", "holdout", "own", "pictures", "splits"),
     (
         "models",
         "losses",

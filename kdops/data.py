@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops import digits, folders, gtsrb
+from kdops import digits, folders, functions, gtsrb, torchvision_sets
 from kdops.cache import Decoded, user_cache_folder
 from kdops.errors import UsageError
 from kdops.origin import Origin, parse_origin
@@ -29,6 +29,8 @@ DATASETS: dict[str, Callable[[Path, Progress | None], tuple[Decoded, str]]] = {
 
 READERS: dict[str, Callable[[Origin, Path, Progress | None], tuple[Decoded, str]]] = {
     "imagefolder": folders.load,
+    "function": functions.load,
+    "torchvision": torchvision_sets.load,
 }
 """The same for each kind of data that a caller brings; it is told where they are and how to read them."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import mmap
 import os
 import tempfile
@@ -19,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from filelock import FileLock
+
+from kdops.errors import KdopsError
 
 __all__ = ["Decoded", "allocate", "cached", "signature", "user_cache_folder"]
 
@@ -46,6 +50,7 @@ class Decoded:
         classes: the class names.
         digest: SHA-256 over all others, as 64 hexadecimal digits.
         validation: bool [N], the images that come with the data for the choice among models; None without such.
+        encoding: how rows of a table became these arrays, as JSON; empty for images.
     """
 
     images: np.ndarray
@@ -55,6 +60,7 @@ class Decoded:
     classes: tuple[str, ...]
     digest: str
     validation: np.ndarray | None = None
+    encoding: str = ""
 
     @classmethod
     def of(
@@ -65,13 +71,14 @@ class Decoded:
         test: np.ndarray,
         classes: Iterable[str],
         validation: np.ndarray | None = None,
+        encoding: str = "",
     ) -> Decoded:
         """Put arrays together and compute their digest."""
         arrays = {"images": images, "labels": labels, "tracks": tracks, "test": test}
         if validation is not None:
             arrays[VALIDATION] = validation
         classes = tuple(classes)
-        return cls(**arrays, classes=classes, digest=_digest(arrays, classes))
+        return cls(**arrays, classes=classes, digest=_digest(arrays, classes, encoding), encoding=encoding)
 
 
 def user_cache_folder() -> Path:
@@ -100,6 +107,9 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
 
     So a set may be larger than the memory: what is decoded goes to disk, and the file is kept as it is.
     Where the cache cannot be written the room is in memory.
+
+    Raises:
+        KdopsError: there is no room in memory either.
     """
     path = None
     try:
@@ -112,9 +122,12 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         return array
     except OSError as error:
-        _log.warning("there is no room on disk to decode into (%s): the images stay in memory", error)
+        _log.warning("there is no room on disk to decode into (%s)", error)
         if path is not None:
             Path(path).unlink(missing_ok=True)
+        if math.prod(shape) > psutil.virtual_memory().available:
+            size = f"{math.prod(shape) / 1e9:.1f} GB"
+            raise KdopsError(f"the decoded images take {size}: neither {_folder()} nor the memory has room") from error
         return np.empty(shape, dtype=np.uint8)
 
 
@@ -257,8 +270,8 @@ def _write(path: Path, write: Callable) -> None:
         raise
 
 
-def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...]) -> str:
-    """Hash every array with its name, type and shape, and the class names."""
+def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...], encoding: str) -> str:
+    """Hash every array with its name, type and shape, the class names and the encoding if there is one."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
         dtype = ARRAYS.get(name, np.bool_)
@@ -269,4 +282,5 @@ def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...]) -> str:
         plain = np.ascontiguousarray(array).astype(np.dtype(dtype).newbyteorder("<"), copy=False)
         digest.update(plain.reshape(-1).view(np.uint8))
     digest.update(json.dumps(list(classes)).encode())
+    digest.update(encoding.encode())
     return digest.hexdigest()

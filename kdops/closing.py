@@ -71,12 +71,12 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
 def setting(settings: Settings, data: Data, split: Split) -> str:
     """Say on what a study's numbers rest, and what its intervals do not cover."""
     last = settings.seed + settings.seeds - 1
-    tracks = " Test images of one track are near-copies, so single images say less than their count." * (
+    tracks = f" Test {data.unit} of one track are near-copies, so single ones say less than their count." * (
         data.has_tracks
     )
     return (
         f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
-        f"validation {len(split.validation)}, test {len(split.test)} images; transfer={settings.transfer}, "
+        f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
         f"alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, chosen on {settings.select_on}; "
         f"seeds {settings.seed} to {last}, split {split.digest[:12]}. "
         f"Intervals are over replicates, on this one split and test set.{tracks}"

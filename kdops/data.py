@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops import digits, folders, functions, gtsrb, torchvision_sets
+from kdops import digits, folders, functions, gtsrb, tables, torchvision_sets
 from kdops.cache import Decoded, user_cache_folder
 from kdops.errors import UsageError
 from kdops.origin import Origin, parse_origin
@@ -31,6 +31,7 @@ READERS: dict[str, Callable[[Origin, Path, Progress | None], tuple[Decoded, str]
     "imagefolder": folders.load,
     "function": functions.load,
     "torchvision": torchvision_sets.load,
+    "csv": tables.load,
 }
 """The same for each kind of data that a caller brings; it is told where they are and how to read them."""
 
@@ -50,6 +51,7 @@ class Data:
         notes: one sentence that says which set this is.
         validation: bool [N], images that come with the data for the choice among models; None where the split
             chooses them.
+        encoding: how rows of a table became these arrays, as JSON; empty for images. See :mod:`kdops.encoding`.
         asked: the text of the parameter ``dataset``, where that is not its name.
 
     Raises:
@@ -65,6 +67,7 @@ class Data:
     digest: str
     notes: str
     validation: np.ndarray | None = None
+    encoding: str = ""
     asked: str = ""
 
     def __post_init__(self):
@@ -87,6 +90,16 @@ class Data:
     def given(self) -> str:
         """How a caller asks for it: the text of the parameter ``dataset``."""
         return self.asked or self.name
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """What every model of these data says of them."""
+        return {"class_names": list(self.classes), **({"table": self.encoding} if self.encoding else {})}
+
+    @property
+    def unit(self) -> str:
+        """What it has many of."""
+        return "rows" if self.encoding else "images"
 
     @property
     def has_tracks(self) -> bool:

@@ -22,13 +22,10 @@ from PIL import Image
 from kdops.cache import Decoded, cached, signature
 from kdops.errors import UsageError
 from kdops.origin import Origin
-from kdops.own import check_classes, check_parts, hold_out_rest, told_split
+from kdops.own import PARTS, check_classes, check_parts, hold_out_rest, told_split
 from kdops.pictures import FORMATS, decode_all
 
 __all__ = ["load"]
-
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Folders that are parts, and the part that each is."""
 
 GROUPS = "groups.csv"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}

@@ -11,7 +11,10 @@ from kdops.errors import UsageError
 from kdops.holdout import hold_out
 from kdops.origin import Origin
 
-__all__ = ["check_classes", "check_parts", "hold_out_rest", "told_split"]
+__all__ = ["PARTS", "check_classes", "check_parts", "hold_out_rest", "told_split"]
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""How the parts of data may be called, and the part that each is."""
 
 FEWEST_CLASSES = 2
 FEWEST = 3
@@ -41,7 +44,7 @@ def hold_out_rest(
         UsageError: a class has too few images or groups to be in every part.
     """
     rest = np.arange(len(labels)) if validation is None else np.flatnonzero(~validation)
-    unit = "groups" if (tracks[rest] >= 0).any() else "images"
+    unit = "groups" if (tracks[rest] >= 0).any() else "rows" if origin.kind == "csv" else "images"
     for label, name in enumerate(classes):
         own = rest[labels[rest] == label]
         known = tracks[own][tracks[own] >= 0]

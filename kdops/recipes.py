@@ -84,9 +84,9 @@ GENERAL: Mapping[str, Mapping[str, Recipe]] = {
         "middle": _recipe("mlp(hidden=50,depth=2)", 30, 64, 3e-3),
     },
     "table": {
-        "teacher": _recipe("mlp(hidden=256,depth=3,dropout=0.1)", 30, 64, 2e-3),
-        "student": _recipe("mlp(hidden=50,depth=1)", 30, 64, 3e-3),
-        "middle": _recipe("mlp(hidden=50,depth=2)", 30, 64, 3e-3),
+        "teacher": _recipe("mlp(hidden=256,depth=3,dropout=0.1)", 60, 32, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 60, 32, 1e-2),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 60, 32, 1e-2),
     },
 }
 """Recipes for data of one's own: a start, not tuned to anything."""

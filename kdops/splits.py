@@ -205,7 +205,7 @@ def _deal(data: Data, names: list[str], seed: int) -> list[np.ndarray]:
 
 def _refuse(data: Data, label: int, count: int, names: list[str]) -> None:
     lacking = names[min(count, len(names) - 1)]
-    unit = "track" if data.has_tracks else "image"
+    unit = "track" if data.has_tracks else data.unit.removesuffix("s")
     outside = "the test set" if data.validation is None else "the test and validation sets"
     instead = ", or take transfer=shared" if lacking != "validation" and "training" not in names else ""
     raise UsageError(

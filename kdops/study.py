@@ -316,7 +316,7 @@ class Study:
     def _packager(self, measured: Measured) -> Packager:
         architecture = measured.unit.record.params["architecture"]
         if architecture not in self._packagers:
-            metadata = {"class_names": list(self.context.data.classes), "architecture": architecture}
+            metadata = {**self.context.data.metadata, "architecture": architecture}
             self._packagers[architecture] = Packager(measured.net, self.context.data.shape, metadata)
         return self._packagers[architecture]
 

@@ -383,6 +383,15 @@ def test_where_there_is_no_room_on_disk_the_images_stay_in_memory(pets, monkeypa
     assert ".tmp" not in left
 
 
+def test_what_fits_neither_on_disk_nor_into_memory_is_refused(pets, monkeypatch):
+    room = cache.psutil.virtual_memory()._replace(available=1000)
+    monkeypatch.setattr(cache.os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(cache.psutil, "virtual_memory", lambda: room)
+    with pytest.raises(KdopsError, match=r"take 1\.5 GB: neither .* nor the memory has room"):
+        load(pets, image_size="4096")
+    assert [path.name for path in (cache.user_cache_folder() / "decoded").iterdir()] == [".lock"]
+
+
 def test_loading_imports_no_torch(pets):
     script = (
         f"import sys; from kdops import data; data.load('imagefolder:{pets}'); "

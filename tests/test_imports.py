@@ -39,6 +39,7 @@ LAYERS = (
         "data",
         "digits",
         "download",
+        "encoding",
         "folders",
         "functions",
         "gtsrb",
@@ -46,6 +47,7 @@ LAYERS = (
         "own",
         "pictures",
         "splits",
+        "tables",
         "torchvision_sets",
     ),
     (

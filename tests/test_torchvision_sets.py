@@ -71,6 +71,7 @@ def test_the_format_of_mnist(tmp_path, name):
     assert found.classes == tuple(getattr(torchvision.datasets, name).classes)
     assert "20 of them are the test set that they come with" in found.notes
     make_split(found, "disjoint", 0)
+    assert [path.name for path in tmp_path.iterdir()] == [name], "a whole copy is only read"
 
 
 def test_emnist_is_its_balanced_split(tmp_path):

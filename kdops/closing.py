@@ -78,12 +78,12 @@ def setting(settings: Settings, data: Data, split: Split) -> str:
             f"trials with seed {first}, the best again with seeds {first + 1} to {last + 1}",
             "students' seeds",
         )
-    tracks = " Test images that show one sign are near-copies, so single images say less than their count." * (
+    tracks = f" Test {data.unit} of one track are near-copies, so single ones say less than their count." * (
         data.has_tracks
     )
     return (
         f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
-        f"validation {len(split.validation)}, test {len(split.test)} images; transfer={settings.transfer}, "
+        f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
         f"alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, chosen on {settings.select_on}; "
         f"{seeds}, split {split.digest[:12]}. "
         f"Intervals are over {over}, on this one split and test set.{tracks}"

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TypeVar
 
 from mlflow import MlflowClient
@@ -186,7 +187,7 @@ def _named(
     wanted_replicates: range | None,
 ) -> Drawn:
     """Draw from the versions of a registered model."""
-    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {data.name} --transfer {split.mode}` first"
+    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {quote(data.given)} --transfer {split.mode}` first"
     versions = versions_of(client, name)
     if not versions:
         if name == registered_name(data.name, role):

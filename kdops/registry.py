@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from kdops.data import Data
 from kdops.errors import UsageError
 from kdops.paging import every
+from kdops.recipes import LIKE, ROLES
 from kdops.records import ModelRecord
 from kdops.splits import Split
 
@@ -121,6 +122,13 @@ class Registry:
         prefix = registered_name(self.data.name, "")
         where = f"name LIKE '{prefix}%'"
         return {f"models:/{v.name}/{v.version}" for v in self._search(where)}
+
+    def of_other_data(self) -> int:
+        """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
+        names = {registered_name(self.data.name, role) for role in (*ROLES, *LIKE, "ensemble")}
+        where = f"name LIKE '{registered_name(self.data.name, '')}%'"
+        found = (v for v in self._search(where) if v.name in names)
+        return sum(v.tags.get("data_digest", self.data.digest) != self.data.digest for v in found)
 
     def _best(self, name: str) -> str | None:
         versions = [v for v in self._search(f"name = '{name}'") if self._group().items() <= v.tags.items()]

@@ -50,11 +50,16 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
     name_process()
     reporter = Reporter()
     with reporter.bar(f"load {settings.dataset}") as bar:
-        data = datasets.load(settings.dataset, settings.data_root, bar)
+        data = datasets.load(settings.origin, settings.data_root, bar)
     split = make_split(data, settings.transfer, settings.split_seed)
     context = Context(settings, data, split, resolve_device(settings.device))
     tracker = None if settings.dry_run else Tracker(entry_point, data, split, _title(entry_point, settings))
     with _ended(tracker):
+        if tracker and (others := tracker.registry.of_other_data()):
+            reporter.say(
+                f"the registry has {others} models of other data called {data.name}: none of them is used, and "
+                "champion is now the best on these data; name=... keeps data of your own apart"
+            )
         yield Study(context, tracker, reporter)
 
 
@@ -344,7 +349,7 @@ class Study:
     def _packager(self, measured: Measured) -> Packager:
         architecture = measured.unit.record.params["architecture"]
         if architecture not in self._packagers:
-            metadata = {"class_names": list(self.context.data.classes), "architecture": architecture}
+            metadata = {**self.context.data.metadata, "architecture": architecture}
             self._packagers[architecture] = Packager(measured.net, self.context.data.shape, metadata)
         return self._packagers[architecture]
 

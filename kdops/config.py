@@ -15,7 +15,7 @@ from kdops.errors import UsageError
 from kdops.origin import Origin, parse_origin
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.recipes import LIKE, ROLES, Recipe, recipes_of
-from kdops.search_settings import SearchSettings
+from kdops.search_settings import SEARCHED, SearchSettings
 
 __all__ = ["HARD", "Settings", "parse_temperatures"]
 
@@ -101,6 +101,7 @@ class Settings:
         origin = parse_origin(text)
         own = ENTRY_POINTS[entry_point].defaults
         # Words such as ``all`` are for an entry point that has them as defaults: it trains no replicates of its own.
+        searches = entry_point == "search"
         every = ALL if own.get("seeds") == ALL else None
         seeds = _or(every, 0, "seeds", text, lambda n, v: whole(n, v, 1, 1000))
         transfers = TRANSFERS if own.get("transfer") != NEWEST else (NEWEST, *TRANSFERS)
@@ -126,9 +127,9 @@ class Settings:
             reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: whole(n, v, 1, seeds)),
             top=_or(ALL, None, "top", text, lambda n, v: whole(n, v, 2, _most_members(entry_point, text))),
             controls=boolean("controls", text.get("controls", "true")),
-            role=one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
+            role=one_of("role", text.get("role", "student"), SEARCHED if searches else ROLES_THAT_VOTE),
             model=text.get("model", ""),
-            search=SearchSettings.parse(text) if entry_point == "search" else None,
+            search=SearchSettings.parse(text) if searches else None,
         )
 
     def replicates(self) -> tuple[int, ...]:

@@ -48,6 +48,8 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         if settings.device == "cuda":
             resolve_device(settings.device)
         _make_environment_absolute(Path.cwd())
+        if settings.dry_run and settings.search:
+            _check_data(entry_point, settings)
         if settings.dry_run:
             importlib.import_module(f"pipelines.{entry_point}").main(settings)
             return 0

@@ -206,9 +206,6 @@ def _named(
     if not direct:
         chains = ", ".join(sorted({f"{v.tags['chain']} T={v.tags['temperature']}" for v in same})[:5])
         raise UsageError("model", name, f"none of its {len(same)} versions can vote here ({chains}); {first}")
-    if not all(map(_is_searched, direct)):
-        # What a search trained are single nets of their own kind, not the sweep that an ensemble is drawn from.
-        direct = _keep(direct, lambda v: not _is_searched(v), "found by a search", left_out)
     if temperatures is not None:
         # A model that learned from labels has no temperature to be asked for.
         wanted_too = {*temperatures, 0.0, None}
@@ -257,6 +254,12 @@ def _newest_training(
         source = sources.get(member.source)
         return source.data.tags.get("kdops.weights", member.source) if source else member.source
 
+    # Single nets, such as those that a search trains with fresh seeds, are no sweep and do not say which one counts.
+    kinds = [(member.replicate, weights(member), *training(member).items()) for member in members]
+    common = Counter(kinds)
+    if max(common.values(), default=0) >= FEWEST:
+        left_out["single nets of their training"] += sum(common[kind] < FEWEST for kind in kinds)
+        members = [member for member, kind in zip(members, kinds, strict=True) if common[kind] >= FEWEST]
     counted = training(members[0]) if members else {}
     kept, newest, seen = [], {}, set()
     for member in members:
@@ -399,10 +402,6 @@ def _told(left_out: Mapping[str, int], name: str, count: int) -> str:
 
 def _votes(run: Run) -> bool:
     return run.data.tags.get("kdops.role") == "ensemble"
-
-
-def _is_searched(version: ModelVersion) -> bool:
-    return version.tags.get("study") == "search"
 
 
 def _is_direct(version: ModelVersion, dataset: str) -> bool:

@@ -103,6 +103,11 @@ SEARCHING = {
     "temperatures": "temperatures of the sweep that the best found is held against",
     "seeds": "fresh seeds that the best found is trained again with",
     "seed": "seed of every trial; the fresh ones follow it",
+    "batch_size": "images a step, by role; of the trials the space decides",
+    "learning_rate": "highest learning rate, by role; of the trials the space decides",
+    "alpha": "weight of the soft term in the sweep; of the trials the space decides",
+    "t_squared": "squared temperature in the sweep; of the trials the space decides",
+    "order": "shared; the trials of a search see the same batches",
     "select_on": "validation; a search never sees the test set",
 }
 """What shared parameters mean in a search."""

@@ -7,6 +7,7 @@ that can be in one pass, and stored as soon as it is done.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -162,10 +163,15 @@ class Study:
         return self._sweep(task, by_seed, tuple(temperatures), trainset.rows, sources.hops + 1)
 
     def transfer_images(self, hop: int) -> Trainset:
-        """Give the images of a distillation: of the first one, hop 0, those that a teacher's students learn from."""
-        # Every hop has the same images unless each is to have fresh ones; then the part's name tells them apart.
-        what = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
-        return Trainset(self.split.hop(hop), what)
+        """Give the images of a distillation: of the first one, hop 0, those that a teacher's students learn from.
+
+        Raises:
+            KdopsError: the hops are to have fresh images each, and the split has none for this one.
+        """
+        if self.settings.transfer == "fresh":
+            # The part's name tells the images of one hop from those of another.
+            return Trainset(self.split.hop(hop), f"hop {hop + 1} images")
+        return Trainset(self.split.hop(min(hop, len(self.split.transfers) - 1)), "transfer images")
 
     def best(self, models: Sweep) -> Sweep:
         """Choose the best model of each replicate, on validation unless the settings say test."""
@@ -385,7 +391,8 @@ def _told(role: str, found: Sequence[ModelRecord], sources: Mapping[int, ModelRe
     if given:
         first = next(iter(given))
         levels = ", ".join(f"{source.temperature:g}" for source in given)
-        models += f" from the {first.role}" + ("" if first.role == "teacher" else f" (T = {levels})")
+        plain = first.role == "teacher" or math.isnan(first.temperature)
+        models += f" from the {first.role}" + ("" if plain else f" (T = {levels})")
     reused = sum(record.reused for record in found)
     again = f", {reused} of them reused" if reused else ""
     accuracies = {f"{record.metrics['test_accuracy']:.4f}" for record in found}

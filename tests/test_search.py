@@ -476,7 +476,7 @@ def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path):
     wrong = {
         str(tmp_path): "the path of a file",
         "": "the path of a file",
-        str(tmp_path / "none" / "journal"): "No such file",
+        str(tmp_path / "none" / "journal"): "there is no folder",
         "nonsense://there": "cannot be opened",
         "postgresql://me:secret@localhost:1/db": "cannot be opened",
         f"sqlite:///{tmp_path}/none/a.db": "unable to open database file",

@@ -46,7 +46,7 @@ LAYERS = (
         "finding",
         "findings",
     ),
-    ("fleet", "train*", "evaluation", "voting", "voting_model", "fingerprint", "plan", "records", "units", "bench"),
+    ("fleet", "train*", "evaluation", "voting", "served_model", "fingerprint", "plan", "records", "units", "bench"),
     (
         "tracking",
         "lookup",
@@ -87,7 +87,7 @@ ALLOWED = {
         "members",
         "foreign",
         "ensemble_package",
-        "voting_model",
+        "served_model",
         "opened",
         "stored",
         "catalogue",

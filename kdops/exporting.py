@@ -46,11 +46,11 @@ class Exported:
     Attributes:
         path: the file.
         size: its bytes.
-        checked_with: what ran it; empty where nothing could.
+        checked_with: what ran it.
         images: on how many images it was compared.
-        difference: how far its output was off at most; nan where it was not run.
-        agreement: the share of images on which it chose the same class; nan where it was not run.
-        latency_1: seconds a call for one image, on one thread; nan where it was not run or has no speed to speak of.
+        difference: how far its output was off at most.
+        agreement: the share of images on which it chose the same class.
+        latency_1: seconds a call for one image, on one thread; nan where what ran it is not made for speed.
         latency_64: the same for 64 images.
     """
 
@@ -104,14 +104,14 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
                 if int8:
                     _quantise(part)
                 checked_with, run = read(part)
-                found = _compare(loaded, run, images) if run else (float("nan"), float("nan"))
+                found = _compare(loaded, run, images)
             except OSError:
                 raise
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
                 raise KdopsError(f"the model cannot be exported as {name}: {reason}") from error
-            _check(name, checked_with, *found, largest=_largest(loaded, images), int8=int8)
-            timed = run is not None and checked_with != REFERENCE
+            _check(name, *found, largest=_largest(loaded, images), int8=int8)
+            timed = checked_with != REFERENCE
             seconds = [latency(run, loaded.shape, size) if timed else float("nan") for size in (1, 64)]
         os.replace(part, path)
     except OSError as error:
@@ -134,10 +134,8 @@ def _compare(loaded: Loaded, run: Run, images: Tensor) -> tuple[float, float]:
     return float(np.max(differences)), same / len(images)
 
 
-def _check(name: str, checked_with: str, difference: float, agreement: float, *, largest: float, int8: bool) -> None:
+def _check(name: str, difference: float, agreement: float, *, largest: float, int8: bool) -> None:
     """Refuse what gives something else than the model."""
-    if not checked_with:
-        return
     if int8 and not agreement >= INT8_AGREEMENT:
         told = f"int8 weights choose the same class on {100 * agreement:.1f} % of the images"
         raise KdopsError(f"{told}, fewer than {100 * INT8_AGREEMENT:.0f} %; nothing was written")
@@ -198,7 +196,7 @@ def _write_onnx(loaded: Loaded, path: Path) -> None:
 REFERENCE = "the onnx package's own evaluator"
 
 
-def _read_onnx(path: Path) -> tuple[str, Run | None]:
+def _read_onnx(path: Path) -> tuple[str, Run]:
     if find_spec("onnxruntime") is not None:
         import onnxruntime
 
@@ -219,7 +217,7 @@ def _quantise(path: Path) -> None:
     quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8)
 
 
-FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[str, Run | None]]]] = {
+FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[str, Run]]]] = {
     "onnx": (_write_onnx, _read_onnx),
     "pt2": (_write_pt2, _read_pt2),
     "torchscript": (_write_torchscript, _read_torchscript),

@@ -20,7 +20,7 @@ from kdops.cache import allocate
 from kdops.errors import UsageError
 from kdops.origin import Origin
 
-__all__ = ["FORMATS", "MOST_PIXELS", "decode_all"]
+__all__ = ["FORMATS", "MOST_PIXELS", "decode_all", "pixels_of"]
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 """The formats that are read. Some of Pillow's others start programs of the system."""
@@ -120,7 +120,7 @@ def _decode(
             with open_one(int(kept[row])) as picture:
                 # Again: a file may have been changed since it was looked at.
                 _check_size(picture.size)
-                images[row] = _pixels(picture, shape)
+                images[row] = pixels_of(picture, (shape.channels, shape.height, shape.width))
         except Exception as error:
             bad[int(kept[row])] = _reason(error)
 
@@ -130,20 +130,29 @@ def _decode(
     return bad
 
 
-def _pixels(picture: Image.Image, shape: _Shape) -> np.ndarray:
-    """Decode one picture to uint8 ``[C, H, W]``."""
-    size = (shape.width, shape.height)
-    if picture.size != size:
+def pixels_of(picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode one picture as a network sees it, in training and when it is used: grey or RGB, resized (bilinear).
+
+    Args:
+        picture: opened, not of floating point.
+        shape: (channels, height, width); one channel or three.
+
+    Returns:
+        uint8 ``[C, H, W]``.
+    """
+    channels, height, width = shape
+    if picture.size != (width, height):
         # A JPEG can be decoded at a fraction of its size, many times faster; twice what is wanted loses nothing.
-        picture.draft(None, (2 * shape.width, 2 * shape.height))
+        picture.draft(None, (2 * width, 2 * height))
     if picture.mode in SIXTEEN_BITS:
         # Pillow's own conversion would cut off at 255.
         wide = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((wide >> 8 if picture.mode != "I" or wide.max() > 255 else wide).astype(np.uint8))
-    picture = picture.convert("L" if shape.channels == 1 else "RGB")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(picture).reshape(shape.height, shape.width, shape.channels).transpose(2, 0, 1)
+        scale = 257 if picture.mode != "I" or wide.max() > 255 else 1
+        picture = Image.fromarray(((wide + scale // 2) // scale).clip(0, 255).astype(np.uint8))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""The model registry: one name for each data set and role, tags that can be ranked, and the champion."""
+"""The model registry: one name for each data set and role, tags that can be ranked, a card, and the champion."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from kdops.card import card
 from kdops.data import Data
 from kdops.errors import UsageError
 from kdops.paging import every
@@ -72,7 +73,7 @@ class Registry:
         self._made: set[str] = set()
 
     def register(self, record: ModelRecord, study: str, fingerprint: str) -> str:
-        """Register a stored model, link it to its version, and give its URI, ``models:/<name>/<version>``."""
+        """Register a stored model with its card, link it to its version, and give ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
         self._make(name)
         version = self.client.create_model_version(
@@ -80,6 +81,7 @@ class Registry:
             source=f"models:/{record.model_id}",
             run_id=record.run_id,
             model_id=record.model_id,
+            description=card(record, self.data, self.split),
             await_creation_for=None,
             tags={
                 "temperature": f"{record.temperature:g}",

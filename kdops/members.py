@@ -254,12 +254,7 @@ def _newest_training(
         source = sources.get(member.source)
         return source.data.tags.get("kdops.weights", member.source) if source else member.source
 
-    # Single nets, such as those that a search trains with fresh seeds, are no sweep and do not say which one counts.
-    kinds = [(member.replicate, weights(member), *training(member).items()) for member in members]
-    common = Counter(kinds)
-    if max(common.values(), default=0) >= FEWEST:
-        left_out["single nets of their training"] += sum(common[kind] < FEWEST for kind in kinds)
-        members = [member for member, kind in zip(members, kinds, strict=True) if common[kind] >= FEWEST]
+    members = _without_singles(members, training, weights, left_out)
     counted = training(members[0]) if members else {}
     kept, newest, seen = [], {}, set()
     for member in members:
@@ -273,6 +268,31 @@ def _newest_training(
             left_out["trained again since"] += 1
         else:
             seen.add((member.seed, member.temperature))
+            kept.append(member)
+    return kept
+
+
+def _without_singles(
+    members: Sequence[Member],
+    training: Callable[[Member], Mapping[str, str]],
+    weights: Callable[[Member], str],
+    left_out: Counter[str],
+) -> list[Member]:
+    """Leave out single nets beside a sweep, such as a search trains with fresh seeds: they do not say which one counts.
+
+    Single is who is alone of its training and source in its replicate, where others of the replicate are not, or
+    where nobody of its training is.
+    """
+    ways = [tuple(training(member).items()) for member in members]
+    places = [(m.replicate, weights(m), way) for m, way in zip(members, ways, strict=True)]
+    common = Counter(places)
+    sweeps = {place for place, count in common.items() if count >= FEWEST}
+    of_replicate, of_way = {replicate for replicate, _, _ in sweeps}, {way for _, _, way in sweeps}
+    kept = []
+    for member, way, place in zip(members, ways, places, strict=True):
+        if sweeps and place not in sweeps and (member.replicate in of_replicate or way not in of_way):
+            left_out["single nets of their training"] += 1
+        else:
             kept.append(member)
     return kept
 

@@ -145,6 +145,32 @@ def test_the_same_chain_again_trains_nothing_and_neither_does_its_beginning(long
     assert place.calls == [], "its last step's nets are those of the shorter ways"
 
 
+def test_a_chain_that_was_cut_off_goes_on_to_the_very_same_weights(long, fork, monkeypatch):
+    from mlflow import MlflowClient
+
+    real, calls = MlflowClient.create_model_version, []
+
+    def fails_in_the_third_station(*args, **named):
+        calls.append(None)
+        if len(calls) == 14:
+            raise OSError("no room left")
+        return real(*args, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", fails_in_the_third_station)
+    with pytest.raises(OSError, match="no room left"):
+        fork.run("chain", steps=LONG)
+    assert fork.calls[-1].role == "student, step 4"
+    finished = {run.info.run_id for run in fork.children() if run.info.status == "FINISHED"}
+    parent = fork.run("chain", steps=LONG)
+    weights = [
+        sorted(run.data.tags["kdops.weights"] for run in place.children() if run.info.status == "FINISHED")
+        for place in (fork, long[0])
+    ]
+    assert weights[0] == weights[1]
+    assert finished < {run.info.run_id for run in fork.children()}
+    assert parent.data.metrics == long[1].data.metrics
+
+
 def test_the_other_commands_read_a_chain(long, capsys, monkeypatch, tmp_path):
     place, parent = long
     place.enter(monkeypatch)

@@ -5,7 +5,7 @@
 The unit of replication is the whole chain, teacher included. The answer is for the best middle net by
 validation; the last step is repeated from the worst one, since the paper makes a good middle its condition, and
 from the best *distilled* one where the best of all learned from labels, since nothing of the teacher passes there.
-It is the shortest of all chains, walked as :mod:`pipelines.chain` walks them.
+It is the shortest chain with a station on its way, walked as :mod:`pipelines.chain` walks all of them.
 Cost on two cores: under a minute on digits; about an hour for three replicates on GTSRB.
 """
 

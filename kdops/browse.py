@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kdops.catalogue import Catalogue
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "open_store"]
 
 NAME = re.compile(r"[\w./:-]*")
 
@@ -50,7 +50,7 @@ def runs(
             raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
     if source not in ("", "labels"):
         check_model(source, "source")
-    with _store() as client:
+    with open_store() as client:
         from kdops.catalogue import read_catalogue
         from kdops.listing import choose, csv_text, show_models
 
@@ -71,7 +71,7 @@ def lineage(
 ) -> None:
     """Show where a model came from, up to the labels, and all that was distilled from it."""
     check_model(model)
-    with _store() as client:
+    with open_store() as client:
         from kdops.catalogue import read_catalogue
         from kdops.lineage import ancestors, descendants, lineage_dot, lineage_lines
 
@@ -91,7 +91,7 @@ def report(
     folder = Path(output).expanduser() if output else None
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError("output", output, "must be a folder, or nothing yet; this is a file")
-    with _store() as client:
+    with open_store() as client:
         from kdops.report import report_folder, report_latex, write_report
         from kdops.stored import find_study, read_study
 
@@ -110,7 +110,7 @@ def compare(
     """Show what differs between two studies: settings, data, versions, results."""
     for text in (first, second):
         check_study(text)
-    with _store() as client:
+    with open_store() as client:
         from kdops.compare import compare_studies, show_comparison
         from kdops.stored import find_study, read_study
 
@@ -118,7 +118,7 @@ def compare(
         show_comparison(one, other, compare_studies(one, other))
 
 
-def _store() -> AbstractContextManager:
+def open_store() -> AbstractContextManager:
     """Open the store of this folder, or of ``MLFLOW_TRACKING_URI``: gives a client, see :mod:`kdops.opened`."""
     uri = absolute_store(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", Path.cwd())
     registry = os.environ.get("MLFLOW_REGISTRY_URI")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -18,14 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from filelock import FileLock
 
-__all__ = ["Decoded", "cached", "signature", "user_cache_folder"]
+from kdops.errors import KdopsError
+
+__all__ = ["Decoded", "allocate", "cached", "signature", "user_cache_folder"]
 
 FORMAT = 1
 """Goes up when the layout of the cache, or the way that images are decoded, changes."""
 
 ARRAYS = {"images": np.uint8, "labels": np.int64, "tracks": np.int64, "test": np.bool_}
+
+VALIDATION = "validation"
+"""The array that few data sets have; it counts for the digest only where it is there."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +48,9 @@ class Decoded:
         tracks: int64 [N], unique over the whole set, -1 where unknown.
         test: bool [N].
         classes: the class names.
-        digest: SHA-256 over all of the above, as 64 hexadecimal digits.
+        digest: SHA-256 over all others, as 64 hexadecimal digits.
+        validation: bool [N], the images that come with the data for the choice among models; None without such.
+        encoding: how rows of a table became these arrays, as JSON; empty for images.
     """
 
     images: np.ndarray
@@ -49,6 +59,8 @@ class Decoded:
     test: np.ndarray
     classes: tuple[str, ...]
     digest: str
+    validation: np.ndarray | None = None
+    encoding: str = ""
 
     @classmethod
     def of(
@@ -58,11 +70,15 @@ class Decoded:
         tracks: np.ndarray,
         test: np.ndarray,
         classes: Iterable[str],
+        validation: np.ndarray | None = None,
+        encoding: str = "",
     ) -> Decoded:
         """Put arrays together and compute their digest."""
         arrays = {"images": images, "labels": labels, "tracks": tracks, "test": test}
+        if validation is not None:
+            arrays[VALIDATION] = validation
         classes = tuple(classes)
-        return cls(**arrays, classes=classes, digest=_digest(arrays, classes))
+        return cls(**arrays, classes=classes, digest=_digest(arrays, classes, encoding), encoding=encoding)
 
 
 def user_cache_folder() -> Path:
@@ -86,6 +102,35 @@ def signature(files: Iterable[tuple[str, int, int]]) -> str:
     return hashlib.sha256(f"format {FORMAT}\n{lines}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def allocate(shape: tuple[int, ...]) -> np.ndarray:
+    """Make room for images that a build of :func:`cached` decodes: uint8, in a file of the cache.
+
+    So a set may be larger than the memory: what is decoded goes to disk, and the file is kept as it is.
+    Where the cache cannot be written the room is in memory.
+
+    Raises:
+        KdopsError: there is no room in memory either.
+    """
+    path = None
+    try:
+        handle, path = tempfile.mkstemp(dir=_folder(), prefix="images.", suffix=".tmp")
+        os.close(handle)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Without its blocks a full disk would kill the process at some later write into the map.
+            with open(path, "rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        return array
+    except OSError as error:
+        _log.warning("there is no room on disk to decode into (%s)", error)
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+        if math.prod(shape) > psutil.virtual_memory().available:
+            size = f"{math.prod(shape) / 1e9:.1f} GB"
+            raise KdopsError(f"the decoded images take {size}: neither {_folder()} nor the memory has room") from error
+        return np.empty(shape, dtype=np.uint8)
+
+
 def cached(name: str, key: str, build: Callable[[], Decoded]) -> Decoded:
     """Give the data set from the cache, or build it and keep it.
 
@@ -101,7 +146,7 @@ def cached(name: str, key: str, build: Callable[[], Decoded]) -> Decoded:
     Returns:
         The data set, with memory-mapped images.
     """
-    folder = user_cache_folder() / "decoded"
+    folder = _folder()
     pointer = folder / f"{name}-{key[:32]}.json"
     try:
         # Files are replaced atomically and checked by digest: reading needs no lock.
@@ -121,7 +166,11 @@ def cached(name: str, key: str, build: Callable[[], Decoded]) -> Decoded:
                 return found
         except _DamagedError as error:
             _log.warning("the cache of %s is damaged (%s) and is made again", name, error)
-        return _keep(name, pointer, build())
+        _clear(folder)
+        try:
+            return _keep(name, pointer, build())
+        finally:
+            _clear(folder)
 
 
 class _DamagedError(Exception):
@@ -131,15 +180,15 @@ class _DamagedError(Exception):
 def _keep(name: str, pointer: Path, built: Decoded) -> Decoded:
     """Write the data set and give it back memory-mapped; under the lock."""
     try:
-        # Nobody else writes while the lock is held: what is left here belongs to a process that died.
-        for stale in pointer.parent.glob("*.tmp"):
-            stale.unlink(missing_ok=True)
-        for array in ARRAYS:
-            _write(
-                _array_path(pointer, built.digest, array),
-                lambda file, array=array: np.save(file, getattr(built, array), allow_pickle=False),
-            )
         content = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
+        if built.validation is not None:
+            content["arrays"] = [*ARRAYS, VALIDATION]
+        for array in content.get("arrays", ARRAYS):
+            path, values = _array_path(pointer, built.digest, array), getattr(built, array)
+            if _is_allocated(values, pointer.parent):
+                _move(values, path)
+            else:
+                _write(path, lambda file, values=values: np.save(file, values, allow_pickle=False))
         # The pointer comes last: it never names arrays that are not there yet.
         _write(pointer, lambda file: file.write(json.dumps(content, indent=1).encode()))
         return _read(pointer) or built
@@ -156,7 +205,8 @@ def _read(pointer: Path) -> Decoded | None:
     """
     try:
         content = json.loads(pointer.read_bytes())
-        arrays = {array: _map(_array_path(pointer, content["digest"], array)) for array in ARRAYS}
+        names = [*ARRAYS, VALIDATION] if "arrays" in content else ARRAYS
+        arrays = {array: _map(_array_path(pointer, content["digest"], array)) for array in names}
         # Mapping the small arrays would only cost file handles.
         arrays = {name: array if name == "images" else np.array(array) for name, array in arrays.items()}
         found = Decoded.of(**arrays, classes=content["classes"])
@@ -178,6 +228,30 @@ def _map(path: Path) -> np.ndarray:
     return array
 
 
+def _folder() -> Path:
+    return user_cache_folder() / "decoded"
+
+
+def _clear(folder: Path) -> None:
+    """Remove what is half made; under the lock, so that it belongs to nobody who still writes."""
+    for stale in folder.glob("*.tmp"):
+        stale.unlink(missing_ok=True)
+
+
+def _is_allocated(array: np.ndarray, folder: Path) -> bool:
+    """Say whether an array is the room that :func:`allocate` made, the whole of it."""
+    file = Path(getattr(array, "filename", None) or "")
+    return file.parent == folder and file.suffix == ".tmp" and isinstance(array.base, mmap.mmap)
+
+
+def _move(array: np.memmap, path: Path) -> None:
+    """Give an allocated array its name, once all of it is on disk."""
+    array.flush()
+    with open(array.filename, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(array.filename, path)
+
+
 def _array_path(pointer: Path, digest: str, array: str) -> Path:
     return pointer.with_name(f"{digest}.{array}.npy")
 
@@ -196,11 +270,11 @@ def _write(path: Path, write: Callable) -> None:
         raise
 
 
-def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...]) -> str:
-    """Hash every array with its name, type and shape, and the class names."""
+def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...], encoding: str) -> str:
+    """Hash every array with its name, type and shape, the class names and the encoding if there is one."""
     digest = hashlib.sha256()
-    for name, dtype in ARRAYS.items():
-        array = arrays[name]
+    for name, array in arrays.items():
+        dtype = ARRAYS.get(name, np.bool_)
         if array.dtype != dtype:
             raise ValueError(f"{name} must be {np.dtype(dtype)}, not {array.dtype}")
         digest.update(f"{name} {np.dtype(dtype).name} {array.shape}\n".encode())
@@ -208,4 +282,5 @@ def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...]) -> str:
         plain = np.ascontiguousarray(array).astype(np.dtype(dtype).newbyteorder("<"), copy=False)
         digest.update(plain.reshape(-1).view(np.uint8))
     digest.update(json.dumps(list(classes)).encode())
+    digest.update(encoding.encode())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class StoredModel:
         champion: it has the alias ``champion``.
         registered: its version is still in the registry.
         cut: its list of sources was too long to be kept whole.
+        architecture: its network as text; empty where unknown.
+        flops: floating point operations of one image; None where unknown.
+        val_images: how many validation images it was measured on; None where unknown.
+        test_images: how many test images.
     """
 
     uri: str
@@ -65,6 +70,10 @@ class StoredModel:
     champion: bool
     registered: bool
     cut: bool = False
+    architecture: str = ""
+    flops: int | None = None
+    val_images: int | None = None
+    test_images: int | None = None
 
     @property
     def name(self) -> str:
@@ -185,7 +194,21 @@ def _model(run: Run, registered: Mapping[tuple[str, str], Mapping[str, str]], ch
         champion=version is not None and uri in champions,
         registered=version is not None,
         cut="..." in words,
+        architecture=params.get("architecture", ""),
+        flops=_whole(params.get("flops")),
+        **{f"{part}_images": _images(run, part) for part in ("val", "test")},
     )
+
+
+def _images(run: Run, part: str) -> int | None:
+    """Give how many images a run saw of a part of its data, as it was logged with the data."""
+    for seen in run.inputs.dataset_inputs if run.inputs else ():
+        if any((tag.key, tag.value) == ("mlflow.data.context", part) for tag in seen.tags):
+            try:
+                return int(json.loads(seen.dataset.profile or "{}")["images"])
+            except (ValueError, KeyError, TypeError):
+                return None
+    return None
 
 
 def _place(model: StoredModel) -> tuple[str, int]:

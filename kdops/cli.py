@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 from typer.core import TyperCommand
 
-from kdops import __version__, browse
+from kdops import __version__, browse, shipping
 from kdops.config import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
@@ -86,6 +86,7 @@ def _ui(
 
 
 browse.add_commands(app, Command)
+shipping.add_commands(app, Command)
 
 
 @app.callback(invoke_without_command=True)

@@ -71,20 +71,19 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
 def setting(settings: Settings, data: Data, split: Split) -> str:
     """Say on what a study's numbers rest, and what its intervals do not cover."""
     first, last = settings.seed, settings.seed + settings.seeds - 1
-    seeds, over = f"seeds {first} to {last}", "replicates"
+    seeds, over, whose = f"seeds {first} to {last}", "replicates", ""
     if settings.search:
         # One source for all: what varies is the student alone, and the fresh seeds follow that of the trials.
-        seeds, over = (
-            f"trials with seed {first}, the best again with seeds {first + 1} to {last + 1}",
-            "students' seeds",
-        )
-    tracks = " Test images that show one sign are near-copies, so single images say less than their count." * (
+        seeds = f"trials with seed {first}, the best again with seeds {first + 1} to {last + 1}"
+        over, whose = "students' seeds", "in the sweep "
+    tracks = f" Test {data.unit} of one track are near-copies, so single ones say less than their count." * (
         data.has_tracks
     )
     return (
         f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
-        f"validation {len(split.validation)}, test {len(split.test)} images; transfer={settings.transfer}, "
-        f"alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, chosen on {settings.select_on}; "
+        f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
+        f"{whose}alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, "
+        f"chosen on {settings.select_on}; "
         f"{seeds}, split {split.digest[:12]}. "
         f"Intervals are over {over}, on this one split and test set.{tracks}"
     )

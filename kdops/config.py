@@ -13,9 +13,10 @@ from kdops.architectures import Architecture, parse_architecture
 from kdops.chain_settings import ChainSettings
 from kdops.checks import boolean, one_of, real, whole
 from kdops.errors import UsageError
+from kdops.origin import Origin, parse_origin
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
-from kdops.recipes import LIKE, RECIPES, ROLES, Recipe
-from kdops.search_settings import SearchSettings
+from kdops.recipes import LIKE, ROLES, Recipe, recipes_of
+from kdops.search_settings import SEARCHED, SearchSettings
 
 __all__ = ["HARD", "Settings", "parse_temperatures"]
 
@@ -40,6 +41,8 @@ class Settings:
     Make it with :meth:`parse` from the text that a command line or MLflow gives.
 
     Attributes:
+        dataset: what the data are called; names and titles have it.
+        origin: where the data come from and how they are read.
         temperatures: the temperatures above zero of the main sweep, ascending; hard labels (T = 0) are added by the
             sweeps themselves.
         seeds: how many replicates; 0 for all there are, until the members of an ensemble are drawn.
@@ -59,6 +62,7 @@ class Settings:
     """
 
     dataset: str
+    origin: Origin
     data_root: str
     temperatures: tuple[float, ...]
     sweeps: Mapping[str, tuple[float, ...]]
@@ -99,21 +103,23 @@ class Settings:
             if name not in defaults:
                 raise UsageError(name, given[name], f"no such parameter; there are {', '.join(defaults)}")
         text = {**defaults, **{name: str(value).strip() for name, value in given.items()}}
-        dataset = one_of("dataset", text["dataset"], RECIPES)
+        origin = parse_origin(text)
         own = ENTRY_POINTS[entry_point].defaults
         # Words such as ``all`` are for an entry point that has them as defaults: it trains no replicates of its own.
+        searches = entry_point == "search"
         every = ALL if own.get("seeds") == ALL else None
         seeds = _or(every, 0, "seeds", text, lambda n, v: whole(n, v, 1, 1000))
         transfers = TRANSFERS if own.get("transfer") != NEWEST else (NEWEST, *TRANSFERS)
         return cls(
-            dataset=dataset,
+            dataset=origin.name,
+            origin=origin,
             data_root=text["data_root"],
             temperatures=parse_temperatures(text["temperatures"]),
             sweeps=_sweeps(ENTRY_POINTS[entry_point], text),
             seeds=seeds,
             seed=whole("seed", text["seed"], 0, 2**31 - 1),
             split_seed=_or(own.get("split_seed"), None, "split_seed", text, lambda n, v: whole(n, v, 0, 2**31 - 1)),
-            recipes=_recipes(dataset, text),
+            recipes=_recipes(origin.kind, text),
             transfer=one_of("transfer", text["transfer"], transfers),
             alpha=real("alpha", text["alpha"], 0.0, 1.0),
             t_squared=boolean("t_squared", text["t_squared"]),
@@ -126,9 +132,9 @@ class Settings:
             reversed_seeds=_or("auto", seeds, "reversed_seeds", text, lambda n, v: whole(n, v, 1, seeds)),
             top=_or(ALL, None, "top", text, lambda n, v: whole(n, v, 2, _most_members(entry_point, text))),
             controls=boolean("controls", text.get("controls", "true")),
-            role=one_of("role", text.get("role", "student"), ROLES_THAT_VOTE),
+            role=one_of("role", text.get("role", "student"), SEARCHED if searches else ROLES_THAT_VOTE),
             model=text.get("model", ""),
-            search=SearchSettings.parse(text) if entry_point == "search" else None,
+            search=SearchSettings.parse(text) if searches else None,
             chain=ChainSettings.parse(text) if entry_point == "chain" else None,
         )
 
@@ -147,6 +153,7 @@ class Settings:
     def as_dict(self) -> dict[str, object]:
         """Give the settings as plain JSON values, architectures as text."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipes"}
+        plain["origin"] = self.origin.as_dict()
         plain["temperatures"] = list(self.temperatures)
         plain["sweeps"] = {role: list(temperatures) for role, temperatures in self.sweeps.items()}
         plain["recipes"] = {role: recipe.as_dict() for role, recipe in self.recipes.items()}
@@ -222,7 +229,7 @@ def _or(word: str | None, value, name: str, text: Mapping[str, str], check):
         raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None
 
 
-def _recipes(dataset: str, text: Mapping[str, str]) -> dict[str, Recipe]:
+def _recipes(kind: str, text: Mapping[str, str]) -> dict[str, Recipe]:
     """Lay the caller's values over the data set's recipe for each role."""
     given = {
         "epochs": _by_role("epochs", text["epochs"], lambda n, v: whole(n, v, 1, 100_000)),
@@ -233,7 +240,7 @@ def _recipes(dataset: str, text: Mapping[str, str]) -> dict[str, Recipe]:
     }
     recipes = {}
     for role in ROLES:
-        recipe = RECIPES[dataset][role]
+        recipe = recipes_of(kind)[role]
         chosen: dict[str, object] = {name: values[role] for name, values in given.items() if role in values}
         if text[role] != "auto":
             chosen["architecture"] = _architecture(role, text[role])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kdops.cache import Decoded
+from kdops.holdout import hold_out
 
 __all__ = ["load"]
 
@@ -15,8 +16,6 @@ NOTES = (
     "stratified 20 % hold-out that does not depend on split_seed"
 )
 BRIGHTEST = 16
-HELD_OUT = 0.2
-HOLD_OUT_SEED = 20
 
 
 def load(root: Path, progress=None) -> tuple[Decoded, str]:
@@ -32,15 +31,4 @@ def load(root: Path, progress=None) -> tuple[Decoded, str]:
     labels = raw.target.astype(np.int64)
     tracks = np.full(len(labels), -1, dtype=np.int64)
     classes = tuple(str(digit) for digit in range(10))
-    return Decoded.of(images, labels, tracks, _hold_out(labels), classes), NOTES
-
-
-def _hold_out(labels: np.ndarray) -> np.ndarray:
-    """Choose the same fifth of every class, always."""
-    # Not scikit-learn's splitter: the hold-out must not move with its version.
-    random = np.random.default_rng(HOLD_OUT_SEED)
-    test = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        test[members[: round(HELD_OUT * len(members))]] = True
-    return test
+    return Decoded.of(images, labels, tracks, hold_out(labels), classes), NOTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from shlex import quote
 
 import mlflow
 from mlflow import MlflowClient
@@ -38,10 +39,10 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
         UsageError: there is nothing to draw, and what to do about it.
         KdopsError: the store cannot be used.
     """
-    data = datasets.load(settings.dataset, settings.data_root)
+    data = datasets.load(settings.origin, settings.data_root)
     uri, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     if not store_exists(uri):
-        first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {data.name}` first"
+        first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {quote(data.given)}` first"
         name = settings.model or registered_name(data.name, settings.role)
         raise UsageError("model", name, f"there is no store at {uri} yet; {first}")
     with opened_store(uri, registry) as client:

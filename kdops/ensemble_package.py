@@ -11,19 +11,15 @@ import mlflow.pyfunc
 import numpy as np
 import torch
 import yaml
-from mlflow.types import ParamSchema, ParamSpec
 from safetensors.torch import save_file
 from torch import nn
 
 from kdops.candidates import Member
 from kdops.environment import without_bars
-from kdops.packaging import WEIGHTS, describe, quiet, requirements, signature_of
+from kdops.packaging import CODE, WEIGHTS, describe, quiet, requirements, signature_of
 from kdops.voting import Vote, export_vote
 
 __all__ = ["write_ensemble"]
-
-CODE = Path(__file__).with_name("voting_model.py")
-"""What is run where the model is loaded; only its text is used here."""
 
 TOLD = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", "val_accuracy")
 """What is told of each member; the weights by their digest."""
@@ -72,7 +68,7 @@ def write_ensemble(
             folder,
             python_model=str(CODE),
             artifacts=artifacts,
-            signature=signature_of(image_shape, len(classes), ParamSchema([ParamSpec("vote", "string", "majority")])),
+            signature=signature_of(image_shape, len(classes), [("vote", "majority"), ("output", "scores")]),
             input_example=np.zeros((2, *image_shape), dtype=np.uint8),
             pip_requirements=requirements(),
             metadata=dict(metadata),

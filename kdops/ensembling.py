@@ -174,7 +174,7 @@ class Election:
             write_ensemble,
             nets=[study.net(member) for member in members],
             image_shape=data.shape,
-            metadata={"class_names": list(data.classes), "architecture": record.params["architecture"]},
+            metadata={**data.metadata, "architecture": record.params["architecture"]},
             members=[described(member) for member in members],
         )
         return study.store(outcome, write)

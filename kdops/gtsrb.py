@@ -15,10 +15,8 @@ import csv
 import io
 import os
 import re
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from filelock import FileLock
 from PIL import Image
 
 from kdops.cache import Decoded, cached, signature
+from kdops.download import impatient
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["CLASSES", "load"]
@@ -88,8 +87,6 @@ MOST_BYTES = 4 * MOST_PIXELS
 FINAL_TRAINING = 39_209
 DOWNLOADED_TRAINING = 26_640
 PROGRESS_EVERY = 512
-DOWNLOAD_TIMEOUT = 30.0
-"""Seconds without an answer after which a download has failed."""
 
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _PPM = re.compile(rb"P6" + _GAP + rb"(\d{1,6})" + _GAP + rb"(\d{1,6})" + _GAP + rb"255\s")
@@ -302,20 +299,9 @@ def _fetch(root: Path) -> None:
     from torchvision.datasets import GTSRB
 
     # An interrupted extraction leaves a folder that looks complete: only a whole one gets the name.
-    with tempfile.TemporaryDirectory(dir=root, prefix=".gtsrb-") as temporary, _impatient():
+    with tempfile.TemporaryDirectory(dir=root, prefix=".gtsrb-") as temporary, impatient():
         for split in ("train", "test"):
             GTSRB(temporary, split, download=True)
         for archive in Path(temporary, "gtsrb").glob("*.zip"):
             archive.unlink()
         os.rename(Path(temporary, "gtsrb"), root / "gtsrb")
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Let a silent network fail; torchvision would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from kdops.config import Settings
 from kdops.device import resolve_device
 from kdops.errors import KdopsError, UsageError
+from kdops.origin import CODE_FOLDER
 
 __all__ = ["absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
 
@@ -47,6 +48,8 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         if settings.device == "cuda":
             resolve_device(settings.device)
         _make_environment_absolute(Path.cwd())
+        if settings.dry_run and settings.search:
+            _check_data(entry_point, settings)
         if settings.dry_run:
             importlib.import_module(f"pipelines.{entry_point}").main(settings)
             return 0
@@ -55,6 +58,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
             parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
         if settings.search and settings.search.storage:
             parameters["storage"] = _absolute_storage(settings.search.storage)
+        parameters["dataset"] = str(settings.origin.absolute())
         _check_data(entry_point, Settings.parse(entry_point, **parameters))
         _run_project(entry_point, parameters)
     return 0
@@ -164,7 +168,7 @@ def _check_data(entry_point: str, settings: Settings) -> None:
     from kdops.data import load
     from kdops.splits import make_split
 
-    data = load(settings.dataset, settings.data_root, progress=_tell_decoding)
+    data = load(settings.origin, settings.data_root, progress=_tell_decoding)
     if entry_point == "ensemble":
         importlib.import_module("kdops.drawing").draw(settings)
     else:
@@ -195,6 +199,10 @@ def _make_environment_absolute(folder: Path) -> None:
             os.environ[variable] = absolute_store(uri, folder)
     if root := os.environ.get("KDOPS_DATA_ROOT"):
         os.environ["KDOPS_DATA_ROOT"] = os.path.abspath(os.path.expanduser(root))
+    # A data set may be code of the caller's own, in this folder or on a path that is relative to it.
+    os.environ[CODE_FOLDER] = str(folder)
+    if path := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(part) for part in path.split(os.pathsep) if part)
     # The project's command says ``python``; it must be this one, even if its folder is not on the path.
     here = os.path.dirname(sys.executable)
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])

@@ -33,7 +33,7 @@ def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
         return {}
     where = (
         f"tags.`kdops.split` = '{split.digest}' and tags.`kdops.dataset` = '{data.name}' "
-        "and attributes.status = 'FINISHED'"
+        "and tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
     )
     registered = Registry(client, data, split).uris()
     found: dict[str, ModelRecord] = {}

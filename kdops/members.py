@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TypeVar
 
 from mlflow import MlflowClient
@@ -186,7 +187,7 @@ def _named(
     wanted_replicates: range | None,
 ) -> Drawn:
     """Draw from the versions of a registered model."""
-    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {data.name} --transfer {split.mode}` first"
+    first = f"run `kdops {STUDIES.get(role, 'ensemble')} --dataset {quote(data.given)} --transfer {split.mode}` first"
     versions = versions_of(client, name)
     if not versions:
         if name == registered_name(data.name, role):
@@ -205,9 +206,6 @@ def _named(
     if not direct:
         chains = ", ".join(sorted({f"{v.tags['chain']} T={v.tags['temperature']}" for v in same})[:5])
         raise UsageError("model", name, f"none of its {len(same)} versions can vote here ({chains}); {first}")
-    if not all(map(_is_searched, direct)):
-        # What a search trained are single nets of their own kind, not the sweep that an ensemble is drawn from.
-        direct = _keep(direct, lambda v: not _is_searched(v), "found by a search", left_out)
     if temperatures is not None:
         # A model that learned from labels has no temperature to be asked for.
         wanted_too = {*temperatures, 0.0, None}
@@ -259,6 +257,12 @@ def _newest_training(
         source = sources.get(member.source)
         return source.data.tags.get("kdops.weights", member.source) if source else member.source
 
+    # Single nets, such as those that a search trains with fresh seeds, are no sweep and do not say which one counts.
+    kinds = [(member.replicate, weights(member), *training(member).items()) for member in members]
+    common = Counter(kinds)
+    if max(common.values(), default=0) >= FEWEST:
+        left_out["single nets of their training"] += sum(common[kind] < FEWEST for kind in kinds)
+        members = [member for member, kind in zip(members, kinds, strict=True) if common[kind] >= FEWEST]
     counted = training(members[0]) if members else {}
     kept, newest, seen = [], {}, set()
     for member in members:
@@ -405,10 +409,6 @@ def _votes(run: Run) -> bool:
 
 def _starts_apart(run: Run) -> bool:
     return "streams" in run.data.params
-
-
-def _is_searched(version: ModelVersion) -> bool:
-    return version.tags.get("study") == "search"
 
 
 def _is_direct(version: ModelVersion, dataset: str) -> bool:

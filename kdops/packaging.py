@@ -5,6 +5,8 @@ sweep differ only in their weights. So one folder an architecture is made by MLf
 folder is that one with other weights in the exported program and its own identity in ``MLmodel``.
 Beside the program lies ``weights.safetensors``, from which a source is rebuilt: an exported program can
 neither train nor move to another device.
+``mlflow.pytorch`` loads the program itself; what ``mlflow.pyfunc`` loads, and MLflow serves, is
+:mod:`kdops.served_model` around it, since a bare program can neither name classes nor refuse a request in plain words.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,16 +25,18 @@ import numpy as np
 import torch
 import yaml
 from mlflow.models import ModelSignature
-from mlflow.types import ParamSchema, Schema, TensorSpec
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdops.models import Classifier
 
-__all__ = ["WEIGHTS", "Packager", "describe", "quiet", "read_weights", "requirements", "signature_of"]
+__all__ = ["CODE", "WEIGHTS", "Packager", "describe", "quiet", "read_weights", "requirements", "signature_of"]
 
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"
+CODE = Path(__file__).with_name("served_model.py")
+"""What is run where a model is loaded; only its text is used here."""
 
 
 class Packager:
@@ -50,8 +54,9 @@ class Packager:
         classes = len(metadata["class_names"])
         with quiet():
             self._save_template(net, image_shape, classes, metadata)
+        shutil.copy(CODE, self._template)
         self._program = torch.export.load(self._template / EXPORTED)
-        self._description = yaml.safe_load((self._template / "MLmodel").read_text())
+        self._description = _served(yaml.safe_load((self._template / "MLmodel").read_text()))
 
     def _save_template(self, net, image_shape, classes, metadata) -> None:
         # Two images: a batch of one would be built into the exported program as its only size.
@@ -59,7 +64,7 @@ class Packager:
         mlflow.pytorch.save_model(
             net.eval(),
             self._template,
-            signature=signature_of(image_shape, classes),
+            signature=signature_of(image_shape, classes, [("output", "logits")]),
             input_example=example,
             pip_requirements=requirements(),
             metadata=metadata,
@@ -85,24 +90,38 @@ class Packager:
         describe(folder, self._description, model_id=model_id, run_id=run_id, location=location)
 
 
-def signature_of(image_shape: tuple[int, int, int], classes: int, params: ParamSchema | None = None) -> ModelSignature:
+def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequence[tuple[str, str]]) -> ModelSignature:
     """Say what a model takes, uint8 images ``[N, C, H, W]``, and gives, float32 ``[N, classes]``.
 
     Args:
         image_shape: (channels, height, width).
         classes: number of classes.
-        params: what may be said beside the images.
+        params: what may be said beside the images: names and defaults.
     """
     return ModelSignature(
         Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape))]),
         Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
-        params,
+        ParamSchema([ParamSpec(name, "string", default) for name, default in params]),
     )
 
 
 def requirements() -> list[str]:
     """Give what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "torch")]
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "torch")]
+
+
+def _served(description: dict[str, object]) -> dict[str, object]:
+    """Let ``mlflow.pyfunc`` run ``CODE`` where it would have called the program."""
+    flavor = description["flavors"]["python_function"]
+    program = EXPORTED.as_posix()
+    served = {
+        **{name: flavor[name] for name in ("env", "python_version")},
+        "artifacts": {"network": {"path": program, "uri": program}},
+        "loader_module": "mlflow.pyfunc.model",
+        "model_code_path": CODE.name,
+        "streamable": False,
+    }
+    return {**description, "flavors": {**description["flavors"], "python_function": served}}
 
 
 def describe(folder: Path, description: dict[str, object], *, model_id: str, run_id: str, location: str) -> None:
@@ -118,6 +137,8 @@ def describe(folder: Path, description: dict[str, object], *, model_id: str, run
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     described = {
         **description,
+        # The code checks what it is given; this keeps MLflow from converting it before.
+        "is_signature_from_type_hint": True,
         "artifact_path": location,
         "model_id": model_id,
         "model_uuid": model_id.removeprefix("m-"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kdops.origin import KINDS
 from kdops.recipes import LIKE, RECIPES, ROLES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
@@ -30,7 +31,7 @@ class Parameter:
 
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("dataset", "digits", f"data set: {', '.join(RECIPES)}"),
+    Parameter("dataset", "digits", f"data: {', '.join([*RECIPES, *KINDS.values()])}"),
     Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
     Parameter("temperatures", "1-20", "temperatures of the sweep, such as 1-20 or 1,2,4-8"),
     Parameter("seeds", "3", "replicates of the whole chain, teacher included"),
@@ -51,6 +52,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("device", "auto", "auto, cpu or cuda"),
     Parameter("fresh", "false", "train again what is already there"),
     Parameter("dry_run", "false", "say which models, how long and how much disk, and stop"),
+    Parameter("name", "", "what data of your own are called; empty: the last part of dataset"),
+    Parameter("image_size", "", "resize your images to HEIGHTxWIDTH, or one number for both; empty: all have one size"),
+    Parameter("channels", "", "read your images as 1 (grey) or 3 (colour); empty: grey if all are"),
+    Parameter("skip_bad", "false", "leave out files of an image folder that are no readable images"),
+    Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
+    Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
+    Parameter("split", "", "column of a table that says train, val or test; empty: split here"),
 )
 
 
@@ -100,6 +108,11 @@ SEARCHING = {
     "temperatures": "temperatures of the sweep that the best found is held against",
     "seeds": "fresh seeds that the best found is trained again with",
     "seed": "seed of every trial; the fresh ones follow it",
+    "batch_size": "images a step, by role; of the trials the space decides",
+    "learning_rate": "highest learning rate, by role; of the trials the space decides",
+    "alpha": "weight of the soft term in the sweep; of the trials the space decides",
+    "t_squared": "squared temperature in the sweep; of the trials the space decides",
+    "order": "shared; the trials of a search see the same batches",
     "select_on": "validation; a search never sees the test set",
 }
 """What shared parameters mean in a search."""

@@ -13,7 +13,7 @@ from dataclasses import replace as _replace
 
 from kdops.architectures import Architecture, parse_architecture
 
-__all__ = ["LIKE", "RECIPES", "ROLES", "STREAMS", "Recipe"]
+__all__ = ["GENERAL", "LIKE", "RECIPES", "ROLES", "STREAMS", "Recipe", "recipes_of"]
 
 ROLES = ("teacher", "student", "middle")
 """The roles that have an architecture of their own."""
@@ -76,3 +76,22 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
         "middle": _recipe("mlp(hidden=50,depth=2)", 10, 256, 2e-3),
     },
 }
+
+GENERAL: Mapping[str, Mapping[str, Recipe]] = {
+    "images": {
+        "teacher": _recipe("cnn(filters=64,layers=3,dropout=0.1/0.2/0.3)", 20, 64, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 30, 64, 3e-3),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 30, 64, 3e-3),
+    },
+    "table": {
+        "teacher": _recipe("mlp(hidden=256,depth=3,dropout=0.1)", 60, 32, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 60, 32, 1e-2),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 60, 32, 1e-2),
+    },
+}
+"""Recipes for data of one's own: a start, not tuned to anything."""
+
+
+def recipes_of(kind: str) -> Mapping[str, Recipe]:
+    """Give the recipes of a data set that kdops knows, else those for a table (``csv``) or for images."""
+    return RECIPES.get(kind) or GENERAL["table" if kind == "csv" else "images"]

@@ -1,4 +1,4 @@
-"""The model registry: one name for each data set and role, tags that can be ranked, and the champion."""
+"""The model registry: one name for each data set and role, tags that can be ranked, a card, and the champion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from kdops.card import card
 from kdops.data import Data
 from kdops.errors import UsageError
 from kdops.paging import every
+from kdops.recipes import LIKE, ROLES
 from kdops.records import ModelRecord
 from kdops.splits import Split
 
@@ -71,7 +73,7 @@ class Registry:
         self._made: set[str] = set()
 
     def register(self, record: ModelRecord, study: str, fingerprint: str) -> str:
-        """Register a stored model, link it to its version, and give its URI, ``models:/<name>/<version>``."""
+        """Register a stored model with its card, link it to its version, and give ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
         self._make(name)
         version = self.client.create_model_version(
@@ -79,6 +81,7 @@ class Registry:
             source=f"models:/{record.model_id}",
             run_id=record.run_id,
             model_id=record.model_id,
+            description=card(record, self.data, self.split),
             await_creation_for=None,
             tags={
                 "temperature": f"{record.temperature:g}",
@@ -121,6 +124,13 @@ class Registry:
         prefix = registered_name(self.data.name, "")
         where = f"name LIKE '{prefix}%'"
         return {f"models:/{v.name}/{v.version}" for v in self._search(where)}
+
+    def of_other_data(self) -> int:
+        """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
+        names = {registered_name(self.data.name, role) for role in (*ROLES, *LIKE, "ensemble")}
+        where = f"name LIKE '{registered_name(self.data.name, '')}%'"
+        found = (v for v in self._search(where) if v.name in names)
+        return sum(v.tags.get("data_digest", self.data.digest) != self.data.digest for v in found)
 
     def _best(self, name: str) -> str | None:
         versions = [v for v in self._search(f"name = '{name}'") if self._group().items() <= v.tags.items()]

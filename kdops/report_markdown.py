@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from kdops.document import Block, Details, Figure, Heading, Paragraph, Table
+from kdops.escaping import markdown_line, markdown_text
 
-__all__ = ["FIGURES", "markdown", "markdown_line", "markdown_text"]
+__all__ = ["FIGURES", "markdown"]
 
 FIGURES = "figures"
 """The folder beside the page that its figures lie in."""
-
-SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
-STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
-ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 def markdown(blocks: Sequence[Block]) -> str:
     """Write blocks as Markdown; figures are files in the folder ``FIGURES`` beside it."""
     return "\n\n".join(part for block in blocks for part in _written(block)) + "\n"
-
-
-def markdown_text(text: str) -> str:
-    """Give any text as one line of Markdown that shows it as it is, anywhere but at the start of a block."""
-    return SPECIAL.sub(r"\\\1", ENTITY.sub("&amp;", " ".join(text.split())))
-
-
-def markdown_line(text: str) -> str:
-    """Give any text as :func:`markdown_text` does, fit for the start of a block too, where no list may begin."""
-    return STARTS.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", markdown_text(text))
 
 
 def _written(block: Block) -> Iterator[str]:

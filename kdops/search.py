@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import random
-import re
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import optuna
 import sqlalchemy
+from filelock import FileLock
 from matplotlib import get_backend, pyplot, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,12 +36,15 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
+from sqlalchemy.engine import make_url
 
+from kdops.checks import one_of
 from kdops.errors import KdopsError, UsageError
 from kdops.process import ProcessName
+from kdops.search_settings import without_password
 from kdops.space import OBJECTIVES, PRUNERS, SAMPLERS, Dimension, Space, Value
 
-__all__ = ["Ledger", "Trial", "shown"]
+__all__ = ["Ledger", "Trial"]
 
 FORMAT = 1
 """Raised when what a ledger notes in a study changes its meaning."""
@@ -51,6 +55,7 @@ PROCESS = "kdops.process"
 AGAIN = "kdops.again"
 WITHDRAWN = "kdops.withdrawn"
 RUN = "kdops.run"
+HOPELESS = "kdops.hopeless"
 
 SURPLUS = "surplus"
 VOID = "void"
@@ -100,6 +105,7 @@ class Ledger:
         objectives: what it looks for, a key of :data:`kdops.space.OBJECTIVES`; the first one is the main one.
         prunes: whether :meth:`should_prune` may ever say yes.
         notes: sentences for the caller about what was asked for and is done otherwise.
+        ended: the trials of dead processes that this one told as failed.
     """
 
     def __init__(self, study: optuna.Study, space: Space, objectives: tuple[str, ...], grid: _Grid | None):
@@ -109,6 +115,7 @@ class Ledger:
         self._sign = 1.0 if OBJECTIVES[objectives][0] == "minimize" else -1.0
         self.prunes = not isinstance(study.pruner, optuna.pruners.NopPruner)
         self.notes: tuple[str, ...] = ()
+        self.ended: list[Trial] = []
 
     @classmethod
     def open(
@@ -144,8 +151,8 @@ class Ledger:
             UsageError: the storage cannot be opened, or the name is taken by another search; for an unknown sampler,
                 pruner or objective, and for a grid that is too large.
         """
-        _one_of("sampler", sampler, SAMPLERS)
-        _one_of("pruner", pruner, PRUNERS)
+        one_of("sampler", sampler, SAMPLERS)
+        one_of("pruner", pruner, PRUNERS)
         if objectives not in OBJECTIVES:
             known = "; ".join(map(",".join, OBJECTIVES))
             raise UsageError("objective", ",".join(objectives), f"must be one of: {known}")
@@ -185,7 +192,13 @@ class Ledger:
         return ledger
 
     @staticmethod
-    def check(storage: str, name: str, space: Space, objectives: tuple[str, ...]) -> None:
+    def check(
+        storage: str,
+        name: str,
+        space: Space,
+        objectives: tuple[str, ...],
+        setting: Mapping[str, object] | None = None,
+    ) -> None:
         """Refuse a storage that cannot be opened, and a name that another search has; nothing is written.
 
         Args:
@@ -193,6 +206,7 @@ class Ledger:
             name: of the study; empty where it is not named yet.
             space: what to look through.
             objectives: what to look for.
+            setting: what else must be the same, as far as it is known yet.
 
         Raises:
             UsageError: says what is wrong.
@@ -203,7 +217,7 @@ class Ledger:
             if opened is None or name not in optuna.get_all_study_names(opened):
                 return
             noted = optuna.load_study(storage=opened, study_name=name).user_attrs.get(SEARCH)
-        _same(name, noted, {"space": str(space), "objectives": ",".join(objectives)})
+        _same(name, noted, {"space": str(space), "objectives": ",".join(objectives), **(setting or {})})
 
     def wanted(self, total: int) -> int:
         """Count the trials that are still to be asked for, so that ``total`` are finished in the end.
@@ -254,6 +268,7 @@ class Ledger:
                 # Another process ended it at the same moment.
                 continue
             ended.append(number)
+        self.ended += [self._plain(trial) for trial in self._trials() if trial.number in ended]
         return ended
 
     def waits_for(self) -> list[int]:
@@ -303,13 +318,14 @@ class Ledger:
         trial = self._own(number)
         return self.prunes and trial.should_prune()
 
-    def tell(self, number: int, values: Sequence[float] | None, state: str) -> None:
+    def tell(self, number: int, values: Sequence[float] | None, state: str, again: bool = True) -> None:
         """Say what became of a trial. Telling the same again changes nothing.
 
         Args:
             number: of the trial.
             values: one for each objective, finite, where it is complete; else None.
             state: ``complete``, ``pruned`` or ``failed``.
+            again: whether the values of a failed one are worth another try; they are not where they are at fault.
 
         Raises:
             KdopsError: there is no such trial or it is told already otherwise; the values do not fit.
@@ -323,6 +339,8 @@ class Ledger:
             raise KdopsError(f"trial {number}: needs a finite value for each of {', '.join(self.objectives)}")
         try:
             with _quiet():
+                if not again and number in self._asked:
+                    self._asked[number].set_user_attr(HOPELESS, True)
                 self._study.tell(number, results, STATES[state])
         except (ValueError, UpdateFinishedTrialError):
             told = next((t for t in self._trials() if t.number == number), None)
@@ -342,8 +360,20 @@ class Ledger:
 
     def best(self) -> Trial | None:
         """Give the complete trial that is best in the main objective (of equals the first); None if there is none."""
+        return next(iter(self.ranked()), None)
+
+    def better(self, value: float, than: Trial | None) -> bool:
+        """Say whether a value of the main objective is better than a trial's; anything is better than None."""
+        return than is None or self._sign * value < self._sign * than.results[0]
+
+    def finished(self) -> int:
+        """Count the complete and the pruned trials."""
+        return sum(trial.state in FINISHED for trial in self._trials())
+
+    def ranked(self) -> list[Trial]:
+        """Give the complete trials in the order of :meth:`best`, the best first."""
         complete = [trial for trial in self.trials() if trial.state == "complete"]
-        return min(complete, key=lambda trial: (self._sign * trial.results[0], trial.number), default=None)
+        return sorted(complete, key=lambda trial: (self._sign * trial.results[0], trial.number))
 
     def front(self) -> list[Trial]:
         """Give the complete trials that no other one beats in every objective (Pareto's front), by number."""
@@ -431,7 +461,8 @@ class Ledger:
         for trial in trials:
             withdrawn = trial.user_attrs.get(WITHDRAWN)
             attempt = trial.user_attrs.get(AGAIN, {}).get("attempt", 1) + (withdrawn is None)
-            if trial.state != TrialState.FAIL or trial.number in done or withdrawn == VOID or attempt > ATTEMPTS:
+            lost = trial.number in done or withdrawn == VOID or HOPELESS in trial.user_attrs or attempt > ATTEMPTS
+            if trial.state != TrialState.FAIL or lost:
                 continue
             values = self._chosen(trial, trials)
             if values is not None:
@@ -662,6 +693,9 @@ def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identit
     deadline = time.monotonic() + NOTING_SECONDS
     while SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
         time.sleep(0.05)
+    if SEARCH not in study.user_attrs and not study.trials:
+        # Who made it was killed before it could note anything.
+        study.set_user_attr(SEARCH, identity)
     _same(name, study.user_attrs.get(SEARCH), identity)
     return study
 
@@ -687,21 +721,20 @@ def _storage(storage: str, make: bool = True) -> BaseStorage | None:
         UsageError: it cannot be opened.
     """
     try:
-        return _database(storage) if "://" in storage else _journal(Path(storage), make)
+        return _database(storage, make) if "://" in storage else _journal(Path(storage), make)
     except UsageError:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise UsageError("storage", shown(storage), f"cannot be opened: {shown(first, storage)}") from None
+        said = without_password(first, storage)
+        raise UsageError("storage", without_password(storage), f"cannot be opened: {said}") from None
 
 
-def shown(text: str, storage: str = "") -> str:
-    """Give a storage, or what is said of one, without the password of its address."""
-    secret = re.search(r"://[^/@]*:([^/]+)@", storage or text)
-    return text.replace(secret[1], "***") if secret else text
-
-
-def _database(url: str) -> RDBStorage:
+def _database(url: str, make: bool) -> RDBStorage | None:
+    file = make_url(url).database if url.startswith("sqlite") else None
+    if not make and file and not Path(file).exists():
+        _check_writable(Path(file))
+        return None
     engine = sqlalchemy.create_engine(url)
     try:
         tables = set(sqlalchemy.inspect(engine).get_table_names())
@@ -710,26 +743,39 @@ def _database(url: str) -> RDBStorage:
     # Optuna would put its tables beside those of MLflow and then fail over the version that MLflow noted.
     if "alembic_version" in tables and "studies" not in tables:
         raise ValueError("the database is another program's, such as MLflow's; give the search one of its own")
-    return RDBStorage(url)
+    if not make and "studies" not in tables:
+        return None
+    # Processes that make the tables side by side get into each other's way.
+    with FileLock(Path(tempfile.gettempdir()) / f"kdops-{hashlib.sha256(url.encode()).hexdigest()[:16]}.lock"):
+        return RDBStorage(url)
 
 
 def _journal(path: Path, make: bool) -> JournalStorage | None:
     if not str(path).strip() or path.is_dir():
         raise ValueError("it must be the path of a file or the URL of a database")
     path = path.absolute()
+    _check_writable(path)
     # A lock by creation works on every system; the other one, a link, is not followed from a relative path.
     lock = JournalFileOpenLock(str(path))
     if path.exists() and path.stat().st_size:
-        _check_journal(path, lock)
+        _check_journal(path, lock, make)
     elif not make:
-        if not path.parent.is_dir():
-            raise ValueError(f"there is no folder {path.parent}")
         return None
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
-def _check_journal(path: Path, lock: JournalFileOpenLock) -> None:
-    """Refuse a file that is no journal, and cut off a last line that was written by half.
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, or made where it is missing."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {path.absolute().parent}")
+    # A lock is made beside it.
+    for place in (path.absolute().parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise ValueError(f"{place} cannot be written")
+
+
+def _check_journal(path: Path, lock: JournalFileOpenLock, mend: bool) -> None:
+    """Refuse a file that is no journal, and cut off a last line that was written by half if it is to be mended.
 
     Optuna would add to either: to a stranger's file, or behind half a line, which no process could read any more.
     """
@@ -743,7 +789,7 @@ def _check_journal(path: Path, lock: JournalFileOpenLock) -> None:
         if not known:
             raise ValueError("the file is no journal of Optuna")
         file.seek(-1, os.SEEK_END)
-        if file.read() == b"\n":
+        if file.read() == b"\n" or not mend:
             return
     lock.acquire()
     try:
@@ -760,8 +806,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(name, value or "(empty)", f"must be one of {', '.join(allowed)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -9,12 +10,21 @@ from kdops.checks import one_of, whole
 from kdops.errors import UsageError
 from kdops.space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
 
-__all__ = ["SEARCHED", "SearchSettings"]
+__all__ = ["SEARCHED", "STORAGE", "SearchSettings", "without_password"]
 
 SEARCHED = ("student", "middle")
 """The roles that can be searched for: the dense nets, which train as one fleet."""
 
 MOST_TRIALS = 100_000
+
+STORAGE = "KDOPS_SEARCH_STORAGE"
+"""The environment variable for a storage whose address holds a password."""
+
+
+def without_password(text: str, address: str = "") -> str:
+    """Give a text without the password of an address, which may be the text itself."""
+    secret = re.search(r"://[^/@]*:([^/]+)@", address or text)
+    return text.replace(secret[1], "***") if secret else text
 
 
 @dataclass(frozen=True)
@@ -54,14 +64,23 @@ class SearchSettings:
         """
         if text["select_on"] != "validation":
             raise UsageError("select_on", text["select_on"], "must be validation: a search never sees the test set")
+        if without_password(text["storage"]) != text["storage"]:
+            advice = f"would be logged with its password; set {STORAGE} in the environment to it instead"
+            raise UsageError("storage", without_password(text["storage"]), advice)
         if not text["study_name"].isprintable() or len(text["study_name"]) > 200:
             raise UsageError("study_name", repr(text["study_name"][:40]), "must be one line of at most 200 characters")
+        if text["order"] != "shared":
+            raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
+        space, trials = parse_space(text["space"]), whole("trials", text["trials"], 1, MOST_TRIALS)
+        if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:
+            advice = f"the space has {space.size(1)} points; give at most so many trials, or a wider space"
+            raise UsageError("trials", trials, advice)
         return cls(
             role=one_of("role", text["role"], SEARCHED),
             source=text["source"],
-            space=parse_space(text["space"]),
+            space=space,
             objectives=parse_objectives(text["objective"]),
-            trials=whole("trials", text["trials"], 1, MOST_TRIALS),
+            trials=trials,
             batch=whole("batch", text["batch"], 1, 1000),
             sampler=one_of("sampler", text["sampler"], SAMPLERS),
             pruner=one_of("pruner", text["pruner"], PRUNERS),

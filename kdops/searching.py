@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import mlflow
@@ -15,14 +17,17 @@ from filelock import FileLock
 from kdops.cache import user_cache_folder
 from kdops.config import Settings
 from kdops.data import Data
-from kdops.errors import KdopsError
+from kdops.errors import DivergenceError, KdopsError
 from kdops.records import Sweep
-from kdops.search import Ledger, Trial, shown
+from kdops.search import Ledger, Trial
+from kdops.search_settings import STORAGE, without_password
 from kdops.source import check_source
+from kdops.splits import Split, make_split
+from kdops.statistics import mean_interval
 from kdops.store import sqlite_file
 from kdops.study import Study
 from kdops.trial_runs import TrialRuns
-from kdops.trials import Trials, settings_of
+from kdops.trials import METRICS, Trials, settings_of
 
 __all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
 
@@ -39,7 +44,9 @@ def check(settings: Settings, data: Data) -> None:
     settings_of(settings, search.space.middle())
     if search.source:
         check_source(search.source, data)
-    Ledger.check(storage_of(settings), search.study_name, search.space, search.objectives)
+    split = make_split(data, settings.transfer, settings.split_seed)
+    known = _setting(settings, data, split)
+    Ledger.check(storage_of(settings), search.study_name, search.space, search.objectives, known)
 
 
 def fresh_seeds(settings: Settings) -> tuple[int, ...]:
@@ -52,15 +59,13 @@ def storage_of(settings: Settings) -> str:
 
     Beside a server's store nothing can be kept, so the journal lies in the user's cache folder then.
     """
-    if settings.search.storage:
-        return settings.search.storage
+    if given := settings.search.storage or os.environ.get(STORAGE, ""):
+        return given
     uri = mlflow.get_tracking_uri()
     database = sqlite_file(uri)
     if database is not None:
         return str(database.absolute().parent / JOURNAL)
-    folder = user_cache_folder() / "searches"
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder / f"{_digest(uri)}.journal")
+    return str(user_cache_folder() / f"search-{_digest(uri)}.journal")
 
 
 class Search:
@@ -74,6 +79,7 @@ class Search:
         ledger: its trials; None in a dry run.
         name: its name in the storage.
         storage: where the trials are kept.
+        remarks: what is to be said of what was found.
     """
 
     def __init__(self, study: Study, sources: Sweep):
@@ -81,10 +87,14 @@ class Search:
         (self.source,) = sources.records
         self.seed = study.settings.seed
         self.trainset = study.transfer_images(sources.hops)
-        setting = self._setting()
+        self.remarks: list[str] = []
+        setting = _setting(study.settings, study.context.data, study.split)
+        setting["source"] = self.source.weights[:16]
         self.storage = storage_of(study.settings)
         self.name = self.settings.study_name or self._own_name(setting)
         self.ledger = None if study.settings.dry_run else self._open(setting)
+        if self.ledger is not None and self.ledger.finished():
+            study.reporter.say(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
 
     def run(self) -> None:
         """Train trials until there are as many as asked for, those of other processes and earlier starts included.
@@ -102,17 +112,32 @@ class Search:
         if self.ledger.best() is None:
             raise KdopsError(f"none of the trials of {self.name} was completed; widen the space or ask for more trials")
 
-    def chosen(self) -> list[Trial]:
-        """Give the trials worth training again: the best one, or the Pareto front of several objectives.
+    def found(self) -> list[tuple[Trial, Sweep]]:
+        """Train what was found again, with every fresh seed, as registered models.
 
-        A dry run has none, and gives one from the middle of the space.
+        That is the best trial, or each one on the Pareto front of several objectives. One whose loss stops being
+        finite with a fresh seed is passed over; of a single objective the next best takes its place.
+
+        Raises:
+            KdopsError: none is left.
         """
         if self.ledger is None:
-            return [Trial(0, self.settings.space.middle())]
-        return [self.ledger.best()] if len(self.settings.objectives) == 1 else self.ledger.front()
+            middle = Trial(0, self.settings.space.middle())
+            return [(middle, self._retrained(middle))]
+        single = len(self.settings.objectives) == 1
+        found = []
+        for trial in self.ledger.ranked() if single else self.ledger.front():
+            try:
+                found.append((trial, self._retrained(trial)))
+            except DivergenceError as error:
+                self.remarks.append(f"Trial {trial.number} is passed over: {error}.")
+            if found and single:
+                break
+        if not found:
+            raise KdopsError(f"no trial of {self.name} could be trained again: {' '.join(self.remarks)}")
+        return found
 
-    def retrained(self, trial: Trial) -> Sweep:
-        """Train a trial again with every fresh seed, as registered models."""
+    def _retrained(self, trial: Trial) -> Sweep:
         varied = self.study.varied(**settings_of(self.study.settings, trial.values))
         seeds = fresh_seeds(self.study.settings)
         return varied.distill(self.sources, self.settings.role, [trial.values["temperature"]], seeds=seeds)
@@ -122,6 +147,8 @@ class Search:
         role = self.settings.role
         sweep = self.study.distill(self.sources, role, self.study.settings.sweeps[role], seeds=[self.seed])
         (best,) = self.study.best(sweep).records
+        if self.settings.objectives[0] == "val_nll" and self.ledger is not None:
+            best = min(sweep.records, key=lambda record: (record.metrics["val_nll"], record.temperature))
         return self.study.distill(self.sources, role, [best.temperature], seeds=fresh_seeds(self.study.settings))
 
     @contextmanager
@@ -147,6 +174,16 @@ class Search:
             ]
         ).convert_dtypes()
 
+    def metric(self) -> str:
+        """Give the metric that the main objective is measured by."""
+        return METRICS[self.settings.objectives[0]]
+
+    def difference(self, metric: str, found: Sweep, plain: Sweep) -> str:
+        """Say how a metric of what was found differs from the sweep's, paired by seed, with its interval."""
+        gap = mean_interval(found.table(metric).mean(axis=1) - plain.table(metric).mean(axis=1))
+        interval = f" (95 % interval {gap.low:+.4f} to {gap.high:+.4f})" if gap.n > 1 else ""
+        return f"{metric}, the best found less the best of the sweep: {gap.mean:+.4f}{interval}, n = {gap.n} seeds."
+
     def counts(self) -> dict[str, int]:
         """Count the trials by their state."""
         states = [trial.state for trial in self.ledger.trials()]
@@ -158,9 +195,10 @@ class Search:
         importance = self.ledger.importance()
         matter = ", ".join(f"{name} {100 * share:.0f} %" for name, share in (importance or {}).items())
         return [
-            f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {shown(self.storage)}.",
+            f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {without_password(self.storage)}.",
             *([f"What mattered for {self.settings.objectives[0]}: {matter}."] if matter else []),
             *self.ledger.notes,
+            *self.remarks,
         ]
 
     def measured(self) -> dict[str, float]:
@@ -180,6 +218,8 @@ class Search:
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def _open(self, setting: Mapping[str, object]) -> Ledger:
+        if not (self.settings.storage or os.environ.get(STORAGE)):
+            Path(self.storage).parent.mkdir(parents=True, exist_ok=True)
         return Ledger.open(
             storage=self.storage,
             name=self.name,
@@ -191,26 +231,26 @@ class Search:
             setting=setting,
         )
 
-    def _setting(self) -> dict[str, object]:
-        """Give what must be the same for trials to be compared, beside space and objectives."""
-        settings, context, role = self.study.settings, self.study.context, self.settings.role
-        recipe = settings.recipes[role]
-        return {
-            "data": context.data.digest[:16],
-            "split": context.split.digest[:16],
-            "source": self.source.weights[:16],
-            "role": role,
-            "seed": self.seed,
-            "epochs": recipe.epochs,
-            "weight_decay": recipe.weight_decay,
-            "dropout": str(recipe.architecture["dropout"]),
-        }
-
     def _own_name(self, setting: Mapping[str, object]) -> str:
-        """Name a search by what it is, so that the same command goes on with it."""
+        """Name a search by what it is, so that the same command goes on with it, and a fresh one does not."""
         search = self.settings
         told = _digest(*setting.items(), str(search.space), search.objectives, search.sampler == "grid")
-        return f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{told[:10]}"
+        name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{told[:10]}"
+        return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
+
+
+def _setting(settings: Settings, data: Data, split: Split) -> dict[str, object]:
+    """Give what must be the same for trials to be compared, beside space, objectives and source."""
+    role, recipe = settings.search.role, settings.recipes[settings.search.role]
+    return {
+        "data": data.digest[:16],
+        "split": split.digest[:16],
+        "role": role,
+        "seed": settings.seed,
+        "epochs": recipe.epochs,
+        "weight_decay": recipe.weight_decay,
+        "dropout": str(recipe.architecture["dropout"]),
+    }
 
 
 def _digest(*words: object) -> str:

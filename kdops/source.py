@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import mlflow
+import numpy as np
+import torch
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
+from torch.nn import Module
 
 from kdops.candidates import LISTED, find_version, is_own, uri_of
 from kdops.data import Data
@@ -20,6 +23,8 @@ from kdops.study import Study
 __all__ = ["check_source", "find_source"]
 
 FOREIGN = "foreign"
+SEEN = 256
+"""So many images tell one network from another."""
 
 
 def check_source(uri: str, data: Data) -> None:
@@ -54,7 +59,7 @@ def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
     if not uri:
         mine = {"transfer": settings.transfer}
         teachers = [record for record in study.known("teacher") if mine.items() <= record.params.items()]
-        if not teachers:
+        if not teachers or settings.fresh:
             return study.varied(seeds=1).train("teacher"), ""
         best = ranked(teachers)[0]
         study.use([best])
@@ -85,12 +90,20 @@ def _foreign(study: Study, uri: str) -> ModelRecord:
         source="",
         uri=uri,
         model_id=get_model_info(uri).model_id or "",
-        weights=digest_of(net.state_dict()),
+        weights=_digest(study, net, tags.get("chain", FOREIGN).count(">")),
     )
+
+
+@torch.no_grad()
+def _digest(study: Study, net: Module, hop: int) -> str:
+    """Give the digest of what a network gives: equal weights may be used in different ways."""
+    rows = study.transfer_images(hop).rows[:SEEN]
+    given = net(torch.from_numpy(np.array(study.context.data.images[rows])))
+    return digest_of({**net.state_dict(), "given": given})
 
 
 def _remark(uri: str) -> str:
     """Say what is not known of a source that was not trained on this split."""
     if LISTED.fullmatch(uri) and is_own(find_version(MlflowClient(), uri, "source")):
         return f"The source {uri} was trained on another split or transfer setting: it may have seen validation images."
-    return f"The source {uri} is not of this store's studies: which images it has seen is not known here."
+    return f"Which images the source {uri} has seen is not known here."

@@ -79,8 +79,9 @@ class Split:
 def make_split(data: Data, mode: str, seed: int, hops: int = 2) -> Split:
     """Split a data set: the same arguments always give the same split.
 
-    A tenth of what is not test is for validation. ``disjoint`` halves the rest between the teacher and all
-    transfers, ``shared`` gives all of it to both, ``fresh`` deals it equally to the teacher and each hop.
+    A tenth of what is not test is for validation, unless the data come with images for it. ``disjoint`` halves the
+    rest between the teacher and all transfers, ``shared`` gives all of it to both, ``fresh`` deals it equally to the
+    teacher and each hop.
 
     Args:
         data: the data set; tracks stay whole where they are known.
@@ -168,6 +169,8 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, thr
 def _deal(data: Data, names: list[str], seed: int) -> list[np.ndarray]:
     """Deal whole tracks like cards, class by class: a tenth to validation, the rest to the parts in turn.
 
+    Where the data come with validation images these are taken, and all others are dealt to the parts.
+
     Args:
         data: the data set.
         names: the parts besides validation, which get equally many tracks.
@@ -180,33 +183,36 @@ def _deal(data: Data, names: list[str], seed: int) -> list[np.ndarray]:
         UsageError: a class has too few tracks to be in every part.
     """
     random = np.random.default_rng(seed)
-    usable = np.flatnonzero(~data.test)
+    given = data.validation
+    usable = np.flatnonzero(~data.test if given is None else ~(data.test | given))
     group, label_of = _groups(data, usable)
     part_of = np.empty(len(label_of), dtype=np.int64)
     turn = 0
     for label in range(len(data.classes)):
         groups = random.permutation(np.flatnonzero(label_of == label))
         # Neither the order nor this number depends on the parts, so the mode cannot move validation.
-        cut = max(1, round(VALIDATION * len(groups)))
+        cut = max(1, round(VALIDATION * len(groups))) if given is None else 0
         rest = groups[cut:]
         if len(rest) < len(names):
-            _refuse(data, label, len(groups), names)
+            _refuse(data, label, len(groups), names if given is not None else ["validation", *names])
         part_of[groups[:cut]] = 0
         # The next class goes on where this one ends: the odd tracks do not all go to the first part.
         part_of[rest] = 1 + (turn + np.arange(len(rest))) % len(names)
         turn += len(rest)
-    return [usable[part_of[group] == part] for part in range(1 + len(names))]
+    validation, *parts = (usable[part_of[group] == part] for part in range(1 + len(names)))
+    return [validation if given is None else np.flatnonzero(given), *parts]
 
 
 def _refuse(data: Data, label: int, count: int, names: list[str]) -> None:
-    lacking = ["validation", *names][min(count, len(names))]
-    unit = "track" if data.has_tracks else "image"
-    instead = ", or take transfer=shared" if len(names) > 1 else ""
+    lacking = names[min(count, len(names) - 1)]
+    unit = "track" if data.has_tracks else data.unit.removesuffix("s")
+    outside = "the test set" if data.validation is None else "the test and validation sets"
+    instead = ", or take transfer=shared" if lacking != "validation" and "training" not in names else ""
     raise UsageError(
         "dataset",
-        data.name,
-        f"class {data.classes[label]!r} has {count} {unit}{'s' * (count != 1)} outside the test set, so the "
-        f"{lacking} part would lack it: add {unit}s of it or leave the class out{instead}",
+        data.given,
+        f"class {data.classes[label]!r} has {count} {unit}{'s' * (count != 1)} outside {outside}, so the {lacking} "
+        f"part would lack it: it needs at least {len(names)}; add {unit}s of it or leave the class out{instead}",
     )
 
 

@@ -7,6 +7,7 @@ that can be in one pass, and stored as soon as it is done.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,11 +51,16 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
     name_process()
     reporter = Reporter()
     with reporter.bar(f"load {settings.dataset}") as bar:
-        data = datasets.load(settings.dataset, settings.data_root, bar)
+        data = datasets.load(settings.origin, settings.data_root, bar)
     split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
     context = Context(settings, data, split, resolve_device(settings.device))
     tracker = None if settings.dry_run else Tracker(entry_point, data, split, _title(entry_point, settings))
     with _ended(tracker):
+        if tracker and (others := tracker.registry.of_other_data()):
+            reporter.say(
+                f"the registry has {others} models of other data called {data.name}: none of them is used, and "
+                "champion is now the best on these data; name=... keeps data of your own apart"
+            )
         yield Study(context, tracker, reporter)
 
 
@@ -164,10 +170,15 @@ class Study:
         return self._sweep(task, by_seed, tuple(temperatures), trainset.rows, sources.hops + 1)
 
     def transfer_images(self, hop: int) -> Trainset:
-        """Give the images of a distillation: of the first one, hop 0, those that a teacher's students learn from."""
-        # Every hop has the same images unless each is to have fresh ones; then the part's name tells them apart.
-        what = f"hop {hop + 1} images" if self.settings.transfer == "fresh" else "transfer images"
-        return Trainset(self.split.hop(hop), what)
+        """Give the images of a distillation: of the first one, hop 0, those that a teacher's students learn from.
+
+        Raises:
+            KdopsError: the hops are to have fresh images each, and the split has none for this one.
+        """
+        if self.settings.transfer == "fresh":
+            # The part's name tells the images of one hop from those of another.
+            return Trainset(self.split.hop(hop), f"hop {hop + 1} images")
+        return Trainset(self.split.hop(min(hop, len(self.split.transfers) - 1)), "transfer images")
 
     def best(self, models: Sweep) -> Sweep:
         """Choose the best model of each replicate, on validation unless the settings say test."""
@@ -351,7 +362,7 @@ class Study:
     def _packager(self, measured: Measured) -> Packager:
         architecture = measured.unit.record.params["architecture"]
         if architecture not in self._packagers:
-            metadata = {"class_names": list(self.context.data.classes), "architecture": architecture}
+            metadata = {**self.context.data.metadata, "architecture": architecture}
             self._packagers[architecture] = Packager(measured.net, self.context.data.shape, metadata)
         return self._packagers[architecture]
 
@@ -393,7 +404,8 @@ def _told(role: str, found: Sequence[ModelRecord], sources: Mapping[int, ModelRe
     if given:
         first = next(iter(given))
         levels = ", ".join(f"{source.temperature:g}" for source in given)
-        models += f" from the {first.role}" + ("" if first.role == "teacher" else f" (T = {levels})")
+        plain = first.role == "teacher" or math.isnan(first.temperature)
+        models += f" from the {first.role}" + ("" if plain else f" (T = {levels})")
     reused = sum(record.reused for record in found)
     again = f", {reused} of them reused" if reused else ""
     accuracies = {f"{record.metrics['test_accuracy']:.4f}" for record in found}

@@ -51,6 +51,9 @@ __all__ = ["Outcome", "Tracker", "Trainset", "Writer", "fitted"]
 
 logger = logging.getLogger(__name__)
 
+SPEAKING = ("teacher", "foreign")
+"""Sources of these roles have no temperature that would tell them apart."""
+
 PARTS = ("train", "val", "test")
 """What a run may see of a data set."""
 
@@ -248,7 +251,7 @@ class Tracker:
             write(Path(folder) / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
-        inputs = [LoggedModelInput(source.model_id) for source in outcome.sources]
+        inputs = [LoggedModelInput(source.model_id) for source in outcome.sources if source.model_id]
         self.client.log_inputs(run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id)
@@ -331,7 +334,7 @@ def _run_name(record: ModelRecord, sources: Sequence[ModelRecord]) -> str:
     """Name a model's run; a source that is one of several is told by its temperature."""
     if len(sources) > 1:
         return f"{record} of {len(sources)}, {record.chain}"
-    through = "".join(f" from {one.role} T={one.temperature:g}" for one in sources if one.role != "teacher")
+    through = "".join(f" from {one.role} T={one.temperature:g}" for one in sources if one.role not in SPEAKING)
     # What tells one run from the next comes first: a table's column shows the first words only.
     return f"{record} {record.chain}{through}" if ">" in record.chain else str(record)
 

@@ -38,53 +38,48 @@ class TrialRuns:
         self._models = [LoggedModelInput(source.model_id)] if source.model_id else []
 
     def begin(self, number: int, unit: Unit) -> str:
-        """Make the run of a trial that is about to be trained, and give its id."""
+        """Make the run of a trial that is about to be trained, with all that it tries, and give its id."""
+        record, client = unit.record, self.tracker.client
         tags = {
-            **self.tracker.model_tags(unit.record, unit.fingerprint, unit.training),
+            **self.tracker.model_tags(record, unit.fingerprint, unit.training),
             NUMBER: str(number),
             STATE: "running",
             SEARCH: self.search,
         }
-        name = f"trial {number} {unit.record.role} T={unit.record.temperature:.3g} {unit.record.params['architecture']}"
-        run = self.tracker.client.create_run(self.tracker.experiment, run_name=name, tags=tags)
-        return run.info.run_id
+        name = f"trial {number} {record.role} T={record.temperature:.3g} {record.params['architecture']}"
+        run = client.create_run(self.tracker.experiment, run_name=name, tags=tags).info.run_id
+        params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
+        client.log_batch(run, params=[Param(name, str(value)) for name, value in params.items()])
+        client.log_inputs(run, datasets=self._data, models=self._models)
+        return run
 
-    def log(
-        self,
-        run: str,
-        unit: Unit,
-        state: str,
-        history: Mapping[str, Sequence[float]],
-        final: Mapping[str, float],
-        error: str = "",
-    ) -> None:
-        """Say what became of a trial; :meth:`end` follows.
+    def log(self, run: str, history: Mapping[str, Sequence[float]], final: Mapping[str, float], seconds: float) -> None:
+        """Log what a trial gave.
 
         Args:
             run: its run.
-            unit: what was trained.
-            state: one of ``STATUS``.
-            history: metrics of each epoch by name.
+            history: metrics of each epoch by name, finite.
             final: metrics at the end by name, finite.
-            error: why it failed.
+            seconds: what its training took until now.
         """
-        now, record = int(time.time() * 1000), unit.record
-        params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
-        tags = {STATE: state, **({ERROR: error[:CHARACTERS]} if error else {})}
+        now, last = time.time(), max(map(len, history.values()), default=0)
         told = [
-            Metric(name, value, now, epoch)
+            Metric(name, value, int(1000 * (now - seconds * (last - epoch) / last)), epoch)
             for name, values in history.items()
             for epoch, value in enumerate(values, start=1)
         ]
-        last = max(map(len, history.values()), default=0)
-        self.tracker.client.log_batch(
-            run,
-            metrics=told + [Metric(name, value, now, last) for name, value in final.items()],
-            params=[Param(name, str(value)) for name, value in params.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
-        )
-        self.tracker.client.log_inputs(run, datasets=self._data, models=self._models)
+        told += [Metric(name, value, int(1000 * now), last) for name, value in final.items()]
+        self.tracker.client.log_batch(run, metrics=told)
 
-    def end(self, run: str, state: str) -> None:
-        """End the run of a trial."""
+    def end(self, run: str, state: str, error: str = "") -> None:
+        """End the run of a trial.
+
+        Args:
+            run: its run.
+            state: one of ``STATUS``.
+            error: why it failed.
+        """
+        # For Optuna a trial that was cut off has failed, and is tried again.
+        tags = {STATE: "failed" if state == "interrupted" else state, **({ERROR: error[:CHARACTERS]} if error else {})}
+        self.tracker.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         self.tracker.client.set_terminated(run, STATUS[state])

@@ -21,7 +21,7 @@ from kdops.training_trials import TrialEpoch, TrialPlan, TrialResult
 from kdops.trial_runs import TrialRuns
 from kdops.units import Task, Unit, units_of
 
-__all__ = ["Trials", "settings_of"]
+__all__ = ["METRICS", "Trials", "settings_of"]
 
 WAIT_SECONDS = 1.0
 PATIENCE_SECONDS = 1800.0
@@ -29,6 +29,9 @@ PATIENCE_SECONDS = 1800.0
 
 FEWEST_FAILURES = 10
 """More trials than this, and than were asked for, must fail before a search is given up."""
+
+LOOKS = 10
+"""So often a trial is looked at, evenly over its epochs."""
 
 METRICS = {"accuracy": "val_accuracy", "val_nll": "val_nll"}
 """The metric of each objective that is measured; the others are counted."""
@@ -83,7 +86,8 @@ class Trials:
         self._failed = 0
         self._others: list[int] = []
         self._since = 0.0
-        self._note = self._so_far()
+        self._best: Trial | None = None
+        self._running: dict[int, str] = {}
 
     def run(self) -> None:
         """Train until the search has as many finished trials as it is to have, and other processes ended theirs.
@@ -95,18 +99,32 @@ class Trials:
         wanted = self.ledger.wanted(total)
         with self.study.reporter.bar(f"search {wanted} trials") as bar:
             while (asked := self.ledger.ask(self.settings.batch, total)) or self._waited():
-                if asked:
-                    before = wanted - self.ledger.wanted(total) - len(asked)
-                    self._train(asked, partial(self._tell, bar, before, len(asked), wanted))
+                self._end_orphans()
+                if not asked:
+                    continue
+                self._best = self.ledger.best()
+                before = wanted - self.ledger.wanted(total) - len(asked)
+                self._train([self._job(trial) for trial in asked], partial(self._tell, bar, before, len(asked), wanted))
+                if self._failed > max(FEWEST_FAILURES, total):
+                    name = self.runs.search
+                    raise KdopsError(
+                        f"{self._failed} trials of {name} failed; narrow the space, its learning_rate first"
+                    )
 
-    def _train(self, asked: Sequence[Trial], progress: Callable[[float], None]) -> None:
+    def _train(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
         """Train trials in one batch, and tell and track each as it ends."""
-        jobs = [self._job(trial) for trial in asked]
-        running: dict[int, str] = {}
         try:
             for job in jobs:
-                running[job.number] = self.runs.begin(job.number, job.unit)
-                self.ledger.name_run(job.number, running[job.number])
+                self._running[job.number] = self.runs.begin(job.number, job.unit)
+                self.ledger.name_run(job.number, self._running[job.number])
+            self._train_together(jobs, progress)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _train_together(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
+        """Train trials together; where that breaks, one by one, so that only who broke it fails."""
+        try:
             for index, result in self.study.bench.try_out(
                 [job.plan for job in jobs],
                 self.settings.role,
@@ -117,50 +135,69 @@ class Trials:
                 after_epoch=partial(self._after_epoch, jobs),
                 progress=lambda done, total: progress(done / total),
             ):
-                self._end(jobs[index], running[jobs[index].number], result)
-                del running[jobs[index].number]
-        except BaseException:
-            self._give_up(running)
-            raise
-        if self._failed > max(FEWEST_FAILURES, self.settings.trials):
-            name = self.runs.search
-            raise KdopsError(f"{self._failed} trials of {name} failed; narrow the space, its learning_rate first")
+                self._end(jobs[index], result)
+        except (RuntimeError, MemoryError) as error:
+            left = [job for job in jobs if job.number in self._running]
+            if len(jobs) == 1:
+                self._fail(*left, " ".join(str(error).split()) or type(error).__name__)
+                return
+            for job in left:
+                self._train_together([job], lambda share: None)
 
-    def _give_up(self, running: Mapping[int, str]) -> None:
+    def _give_up(self) -> None:
         """Tell the trials of this process as failed, so that whoever goes on with the search tries them again."""
         try:
-            for number in self.ledger.open_trials():
+            mine = self.ledger.open_trials()
+            for number in mine:
                 self.ledger.tell(number, None, "failed")
-            for run in running.values():
-                self.runs.end(run, "interrupted")
+            states = {trial.number: trial.state for trial in self.ledger.trials()}
+            for number, run in self._running.items():
+                self.runs.end(run, "interrupted" if number in mine else states[number])
         except Exception as error:
             # What broke the search must stay the error that is told; the next start ends what is left.
-            logger.warning("the trials %s could not be ended: %s", list(running), error)
+            logger.warning("the trials %s could not be ended: %s", list(self._running), error)
+
+    def _end_orphans(self) -> None:
+        """End the runs of trials whose processes are gone; who found that told them as failed."""
+        while self.ledger.ended:
+            trial = self.ledger.ended.pop()
+            if trial.run:
+                self.runs.end(trial.run, "interrupted")
 
     def _after_epoch(self, jobs: Sequence[_Job], epochs: Mapping[int, TrialEpoch], epoch: int) -> Collection[int]:
         """Note how the trials stand after an epoch, and give those that are not worth going on with."""
-        if not self.ledger.prunes:
+        # Ten looks are enough to see who falls behind; each one is written to the storage.
+        if not self.ledger.prunes or epoch % max(1, jobs[0].plan.recipe.epochs // LOOKS):
             return ()
         metric = METRICS[self.settings.objectives[0]]
         for index, told in epochs.items():
             self.ledger.report(jobs[index].number, epoch, getattr(told, metric))
         return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
 
-    def _end(self, job: _Job, run: str, result: TrialResult) -> None:
+    def _end(self, job: _Job, result: TrialResult) -> None:
         """Track a trial that has ended, and tell it."""
         state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
-        finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss)]
+        finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss + epoch.val_nll)]
         # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
         names = {"train_loss", "val_accuracy", METRICS.get(self.settings.objectives[0], "val_accuracy")}
         history = {name: [getattr(epoch, name) for epoch in finite] for name in sorted(names)}
         last = {"val_nll": finite[-1].val_nll} if finite and "val_nll" not in names else {}
-        error = f"the training loss was no number after epoch {len(result.epochs)}" if state == "failed" else ""
+        self.runs.log(self._running[job.number], history, {**last, "train_seconds": result.seconds}, result.seconds)
+        if state == "failed":
+            self._fail(job, f"the loss was no finite number after epoch {len(result.epochs)}")
+            return
+        values = self._results(job.unit, result) if state == "complete" else None
         # Told before the run ends: killed in between it leaves a run to be ended, and no trial that counts twice.
-        self.runs.log(run, job.unit, state, history, {**last, "train_seconds": result.seconds}, error)
-        self.ledger.tell(job.number, self._results(job.unit, result) if state == "complete" else None, state)
-        self.runs.end(run, state)
-        self._failed += state == "failed"
-        self._note = self._so_far()
+        self.ledger.tell(job.number, values, state)
+        self.runs.end(self._running.pop(job.number), state)
+        if values is not None and self.ledger.better(values[0], self._best):
+            self._best = Trial(job.number, {}, state, tuple(values))
+
+    def _fail(self, job: _Job, error: str) -> None:
+        """Tell a trial as failed whose values are at fault, so that nobody tries them again."""
+        self.ledger.tell(job.number, None, "failed", again=False)
+        self.runs.end(self._running.pop(job.number), "failed", error)
+        self._failed += 1
 
     def _results(self, unit: Unit, result: TrialResult) -> list[float]:
         """Give the value of each objective."""
@@ -181,7 +218,7 @@ class Trials:
     def _waited(self) -> bool:
         """Wait a moment for the trials of other processes; say whether there is still something to wait for."""
         others = self.ledger.waits_for()
-        if not others:
+        if not others or self.ledger.finished() >= self.settings.trials:
             return False
         if others != self._others:
             self._others, self._since = others, time.monotonic()
@@ -194,9 +231,6 @@ class Trials:
 
     def _tell(self, bar: Callable[..., None], before: int, count: int, wanted: int, share: float) -> None:
         """Move the bar: so many trials are done, and a share of so many more."""
-        bar(before + share * count, wanted, self._note)
-
-    def _so_far(self) -> str:
-        best = self.ledger.best()
-        what = self.settings.objectives[0]
-        return "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"
+        best, what = self._best, self.settings.objectives[0]
+        note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"
+        bar(before + share * count, wanted, note)

@@ -35,7 +35,7 @@ def run(study) -> None:
     search.run()
     with search.alone():
         plain = search.plain()
-        found = [(trial, search.retrained(trial)) for trial in search.chosen()]
+        found = search.found()
         study.conclude(
             "search",
             lambda: answer(study, search, sources, plain, found, remark),
@@ -49,13 +49,16 @@ def answer(study, search, sources, plain, found, remark: str) -> Answer:
     from kdops.verdicts import search_verdict
 
     (_, best), *others = found
-    verdict = None if others else search_verdict(best.accuracies(), plain.accuracies(), study.settings.margin)
+    # A search for another thing than accuracy is not judged by accuracy.
+    judged = not others and search.settings.objectives == ("accuracy",)
+    verdict = search_verdict(best.accuracies(), plain.accuracies(), study.settings.margin) if judged else None
     rows = [
         *([summarise("source", sources)] if sources.records[0].metrics else []),
         *(summarise(f"trial {trial.number}, {described(trial)}", models) for trial, models in found),
         summarise(f"best of the sweep, T = {plain.records[0].temperature:g}", plain),
     ]
-    remarks = [*search.sentences(), *(luck(search, trial, models) for trial, models in found), remark]
+    told = (luck(search, trial, models) for trial, models in found)
+    remarks = [gain(search, found, plain), *search.sentences(), *told, remark]
     return Answer(rows, verdict, remarks=[said for said in remarks if said], measured=search.measured())
 
 
@@ -67,11 +70,25 @@ def described(trial) -> str:
 
 def luck(search, trial, models) -> str:
     """Say what a trial had on validation, and what the same settings have with fresh seeds."""
-    values = ", ".join(f"{name}={value:.4g}" for name, value in trial.values.items())
+    values = ", ".join(f"{name}={written(value)}" for name, value in trial.values.items())
     told = zip(search.settings.objectives, trial.results, strict=True)
     results = ", ".join(f"{name} {value:.6g}" for name, value in told)
-    again = models.table("val_accuracy").mean()
-    return f"Trial {trial.number} ({values}) had {results}; with fresh seeds its validation accuracy is {again:.4f}."
+    metric = search.metric()
+    again = models.table(metric).mean()
+    return f"Trial {trial.number} ({values}) had {results}; with fresh seeds its {metric} is {again:.4f}."
+
+
+def gain(search, found, plain) -> str:
+    """Say how a search for a low loss compares with the sweep; accuracy has a verdict of its own."""
+    if search.settings.objectives != ("val_nll",):
+        return ""
+    (_, best), *_ = found
+    return search.difference("test_nll", best, plain)
+
+
+def written(value) -> str:
+    """Write a value as the space does, reals in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).lower()
 
 
 def write_trials(search, folder: Path) -> None:

@@ -59,6 +59,13 @@ BAD = [
     ("device", "tpu"),
     ("fresh", "1"),
     ("dry_run", ""),
+    ("name", "../up"),
+    ("image_size", "0"),
+    ("channels", "2"),
+    ("skip_bad", "perhaps"),
+    ("label", "species"),
+    ("group", "animal"),
+    ("split", "part"),
 ]
 
 

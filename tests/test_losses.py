@@ -141,6 +141,19 @@ def test_a_fleets_loss_and_gradient_are_each_members_own(seed, ts, alpha, t_squa
 
 
 @few
+@given(seeds, st.floats(0, 1), temperatures, st.booleans())
+def test_plain_weights_are_rounded_once(seed, alpha, t, t_squared):
+    """They are computed as Python computes them, 1 - alpha too, and only then rounded to the values' precision."""
+    own, source = (logits(seed + n, 1, 6, 5, dtype=torch.float32) for n in (0, 1))
+    labels, at = some_labels(seed, 1, 6, classes=5), torch.tensor([t])
+    found = DistillationLoss(alpha, t_squared)(own, labels, source, at)
+    soft = soft_cross_entropy(source, own, at.view(1, 1, 1)).mean(1)
+    on_labels = F.cross_entropy(own[0], labels[0], reduction="none").mean()
+    by_hand = alpha * (at.square() if t_squared else torch.ones(1)) * soft + torch.tensor(1 - alpha) * on_labels
+    assert torch.equal(found, by_hand)
+
+
+@few
 @given(
     seeds,
     st.floats(0, 1),

@@ -91,6 +91,7 @@ def test_version_is_one():
 
 def test_uv_resolves_the_tested_versions_of_what_is_named():
     constraints = PYPROJECT["tool"]["uv"]["constraint-dependencies"]
-    named = {*DEPENDENCIES, *(Requirement(line).name for line in PYPROJECT["dependency-groups"]["dev"])}
+    more = [*PYPROJECT["dependency-groups"]["dev"], *PYPROJECT["project"]["optional-dependencies"]["onnx"]]
+    named = {*DEPENDENCIES, *(Requirement(line).name for line in more)}
     assert {Requirement(line).name for line in constraints} == named
     assert set(constraints) <= set(PINS)

@@ -14,10 +14,10 @@ from shelves import NASTY, answer, finding, png, row, settings
 
 from kdops.compare import compare_studies, show_comparison
 from kdops.errors import KdopsError, UsageError
+from kdops.escaping import markdown_line
 from kdops.report import report_html, report_latex, report_markdown, write_report
 from kdops.report_content import report_figures
 from kdops.report_latex import latex_text
-from kdops.report_markdown import markdown_line
 from kdops.stored import StoredStudy
 from kdops.stored_answer import read_answer
 

@@ -476,7 +476,7 @@ def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path):
     wrong = {
         str(tmp_path): "the path of a file",
         "": "the path of a file",
-        str(tmp_path / "none" / "journal"): "No such file",
+        str(tmp_path / "none" / "journal"): "there is no folder",
         "nonsense://there": "cannot be opened",
         "postgresql://me:secret@localhost:1/db": "cannot be opened",
         f"sqlite:///{tmp_path}/none/a.db": "unable to open database file",
@@ -533,3 +533,38 @@ def test_a_database_will_do(tmp_path, capfd):
 def test_each_trial_names_its_process(tmp_path, opened):
     opened().ask(1, 1)
     assert str(ProcessName.own()) in (tmp_path / "journal").read_text(encoding="utf-8")
+
+
+def test_a_trial_names_its_run_and_the_ledger_gives_it_back(opened):
+    ledger = opened(sampler="random")
+    first, second = ledger.ask(2, 2)
+    ledger.name_run(first.number, "abc")
+    ledger.tell(first.number, (0.5,), "complete")
+    assert ledger.open_trials() == [second.number]
+    assert [trial.run for trial in opened(sampler="random").trials()] == ["abc", ""]
+    with pytest.raises(KdopsError, match="not one that this process asked for"):
+        ledger.name_run(first.number, "def")
+
+
+def test_trials_of_one_setting_are_never_put_with_those_of_another(opened):
+    setting = {"source": "0123", "epochs": 3}
+    opened(setting=setting)
+    opened(setting=dict(reversed(setting.items())))
+    with pytest.raises(UsageError, match=r"another epochs \(3, not 4\); choose another name"):
+        opened(setting={**setting, "epochs": 4})
+
+
+def test_a_check_writes_nothing_and_finds_what_opening_would(tmp_path, opened):
+    journal = tmp_path / "journal"
+    check = {"storage": str(journal), "name": "a", "space": SPACE, "objectives": ("accuracy",)}
+    Ledger.check(**check)
+    assert not journal.exists()
+    opened()
+    before = journal.read_bytes()
+    Ledger.check(**check)
+    Ledger.check(**{**check, "name": "another"})
+    with pytest.raises(UsageError, match="is taken by a search with another objectives"):
+        Ledger.check(**{**check, "objectives": ("val_nll",)})
+    with pytest.raises(UsageError, match="is taken by a search with another space"):
+        Ledger.check(**{**check, "space": parse_space("hidden=3")})
+    assert journal.read_bytes() == before

@@ -17,7 +17,7 @@ from kdops.training import Group, Images, train
 from kdops.training_trials import TrialPlan, train_trials
 
 CLASSES, COUNT, EPOCHS = 4, 50, 3
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=8, deadline=None)
 
 
 def some_images(count: int, seed: int) -> Images:
@@ -141,9 +141,11 @@ def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone():
         assert result.epochs == second[number].epochs
 
 
-def test_the_order_of_the_plans_changes_no_bit():
-    first, places = run(MIXED), [4, 0, 5, 3, 1, 2]
-    for place, result in run([MIXED[number] for number in places]).items():
+@pytest.mark.parametrize("plans", [MIXED, [plan(23, 2, 49, temperature=1.0 + n) for n in range(7)]], ids=len)
+def test_the_order_of_the_plans_changes_no_bit(plans):
+    # 49 leaves a last batch of one image, whose product is a matrix by a vector: there a row's place does matter.
+    first, places = run(plans), sorted(range(len(plans)), key=lambda number: number * 5 % 7)
+    for place, result in run([plans[number] for number in places]).items():
         assert digest_of(result.state) == digest_of(first[places[place]].state)
         assert result.epochs == first[places[place]].epochs
 

@@ -218,6 +218,12 @@ def test_the_served_model_gives_scores_and_mean_probabilities(served, mixed):
         assert given.dtype == np.float32
         np.testing.assert_allclose(given, mean, atol=1e-6)
         assert np.abs(given - wanted).max() > 0.01
+        for scores, vote_by in ((wanted, "majority"), (mean, "probability")):
+            table = served.predict(images.numpy(), params={"vote": vote_by, "output": "probabilities"})
+            np.testing.assert_allclose(table[[f"class {place}" for place in range(CLASSES)]], scores, atol=1e-6)
+            told = served.predict(images.numpy(), params={"vote": vote_by, "output": "classes"})
+            assert list(told["class"]) == [f"class {place}" for place in scores.argmax(axis=1)]
+            np.testing.assert_allclose(told["probability"], scores.max(axis=1), atol=1e-6)
     assert served.predict(np.zeros((0, *SHAPE), np.uint8)).shape == (0, CLASSES)
 
 
@@ -237,7 +243,7 @@ def test_the_stored_ensemble_describes_itself(written, served, mixed):
     signature = served.metadata.signature
     assert (signature.inputs.inputs[0].shape, signature.inputs.inputs[0].type) == ((-1, *SHAPE), np.dtype("uint8"))
     assert (signature.outputs.inputs[0].shape, signature.outputs.inputs[0].type) == ((-1, CLASSES), np.float32)
-    assert [(param.name, param.default) for param in signature.params] == [("vote", "majority")]
+    assert {param.name: param.default for param in signature.params} == {"vote": "majority", "output": "scores"}
     told = json.loads((written / "artifacts" / "members.json").read_text())
     assert told["classes"] == described["metadata"]["class_names"]
     weights = load_file(written / "artifacts" / "weights.safetensors")
@@ -256,12 +262,12 @@ def test_the_stored_ensemble_is_plain_and_tells_nothing_of_where_it_was_made(wri
         "python_env.yaml",
         "requirements.txt",
         "serving_input_example.json",
-        "voting_model.py",
+        "served_model.py",
         *(f"artifacts/{name}" for name in ("ensemble.pt2", "members.json", "weights.safetensors")),
     }
     for path in files.values():
         assert path.read_bytes()[:1] != b"\x80"
-    for name in ("MLmodel", "artifacts/members.json", "voting_model.py"):
+    for name in ("MLmodel", "artifacts/members.json", "served_model.py"):
         text = files[name].read_text()
         for place in (str(written.parent), str(Path(__file__).parents[1]), "kdops-", "/tmp"):
             assert place not in text, (name, place)
@@ -276,12 +282,12 @@ def test_the_stored_ensemble_is_plain_and_tells_nothing_of_where_it_was_made(wri
 
 
 def test_the_served_code_needs_little(written):
-    tree = ast.parse((written / "voting_model.py").read_text())
+    tree = ast.parse((written / "served_model.py").read_text())
     names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    assert {name.partition(".")[0] for name in names} == {"__future__", "mlflow", "numpy", "torch"}
+    libraries = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     needed = (written / "requirements.txt").read_text().split()
-    assert [line.partition("==")[0] for line in needed] == ["mlflow", "numpy", "torch"]
+    assert libraries == {line.partition("==")[0] for line in needed} == {"mlflow", "numpy", "pandas", "torch"}
 
 
 def test_each_member_is_described(tmp_path, mixed):

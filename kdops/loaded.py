@@ -1,0 +1,118 @@
+"""A registered model, loaded to be looked at: exported, timed, asked.
+
+It is built anew from its weights, and so runs no code that lies beside them, and an ensemble is timed like its members.
+Only an ensemble with members that kdops did not build is its stored program.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import torch
+from mlflow import MlflowClient
+from mlflow.models import Model
+from torch import Tensor, nn
+
+from kdops.architectures import FAMILIES, parse_architecture
+from kdops.environment import without_bars
+from kdops.errors import KdopsError
+from kdops.models import build
+from kdops.packaging import read_weights
+from kdops.voting import Tally, Vote
+
+__all__ = ["Loaded", "load_stored"]
+
+ARTIFACTS, PROGRAM, MEMBERS = "artifacts", "ensemble.pt2", "members.json"
+"""Of an ensemble; see :mod:`kdops.ensemble_package`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model in memory.
+
+    Attributes:
+        module: from uint8 images ``[N, C, H, W]`` to logits ``[N, classes]``; of an ensemble to two of these, the
+            scores of its votes and the members' mean probabilities.
+        votes: it is an ensemble.
+        classes: the class names.
+        shape: (channels, height, width) of an image.
+        size: bytes of what is stored of it, all files together.
+    """
+
+    module: nn.Module
+    votes: bool
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    size: int
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, block: int = 512) -> Tensor:
+        """Give the probabilities ``[N, classes]`` of uint8 images; of an ensemble the scores of its votes.
+
+        Args:
+            images: ``[N, C, H, W]``.
+            block: images at a time, which bounds the memory.
+        """
+        given = [self.module(part) for part in images.split(block)]
+        return torch.cat([one[0] if self.votes else one.softmax(dim=1) for one in given])
+
+
+def load_stored(client: MlflowClient, uri: str) -> Loaded:
+    """Load a registered model of kdops.
+
+    Args:
+        client: a client of the store.
+        uri: ``models:/NAME/VERSION``.
+
+    Raises:
+        KdopsError: its files are not there, or cannot be read.
+    """
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    source = client.get_model_version(name, version).source
+    with tempfile.TemporaryDirectory(prefix="kdops-") as folder, without_bars():
+        try:
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=source, dst_path=folder, tracking_uri=client.tracking_uri
+            )
+            return _read(Path(path))
+        except KdopsError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise KdopsError(f"the files of {uri} cannot be read: {reason}") from error
+
+
+def _read(folder: Path) -> Loaded:
+    described = Model.load(str(folder))
+    classes = tuple(map(str, described.metadata["class_names"]))
+    shape = tuple(described.signature.inputs.inputs[0].shape[1:])
+    votes = (folder / ARTIFACTS / PROGRAM).is_file()
+    if votes:
+        module = _ensemble(folder / ARTIFACTS, shape, len(classes))
+    else:
+        module = _network(described.metadata["architecture"], read_weights(folder), shape, len(classes))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Loaded(module, votes, classes, shape, size)
+
+
+def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int], classes: int) -> nn.Module:
+    # What an image is normalised with is among the weights.
+    net = build(parse_architecture(text), shape, classes, torch.zeros(shape[0]), torch.ones(shape[0]))
+    net.load_state_dict(weights)
+    return net.eval()
+
+
+def _ensemble(folder: Path, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    told = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
+    if any(member["architecture"].partition("(")[0] not in FAMILIES for member in told):
+        return torch.export.load(folder / PROGRAM).module()
+    weights: list[dict[str, Tensor]] = [{} for _ in told]
+    for name, value in read_weights(folder).items():
+        place, _, own = name.partition(".")
+        weights[int(place)][own] = value
+    nets = [_network(m["architecture"], own, shape, classes) for m, own in zip(told, weights, strict=True)]
+    return Tally(Vote(nets)).eval()

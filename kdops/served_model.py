@@ -1,0 +1,130 @@
+"""A model as MLflow serves it. This file travels with each model and is run where the model is loaded.
+
+So it needs nothing of kdops: the network, or the ensemble, is an exported program, and class names and the shape of
+an image are in ``MLmodel``.
+
+MLflow leaves the checking of what it is given to this file: its own turns 1.7 into 1 without a word, and answers with
+the whole request in front of the reason.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+__all__ = ["ServedModel"]
+
+VOTES = ("majority", "probability")
+"""What an ensemble's program gives, in this order."""
+
+BLOCK = 512
+"""Images at a time, which bounds the memory."""
+
+MOST = 4096
+"""Images that one request may bring; arrays, which only come from Python, may be of any length."""
+
+
+class Refused(MlflowException):
+    """A request that cannot be answered, and why, in a sentence."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason, INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        """The sentence; MLflow's server would put the whole request in front of it."""
+        return str(self)
+
+    @message.setter
+    def message(self, _: str) -> None:
+        pass
+
+
+class ServedModel(mlflow.pyfunc.PythonModel):
+    """A network, or members that vote."""
+
+    def load_context(self, context):
+        """Load the program, and read what it takes and what its classes are called."""
+        ((kind, program),) = ((k, path) for k, path in context.artifacts.items() if k in ("network", "ensemble"))
+        self.program = torch.export.load(program).module()
+        described = Model.load(str(Path(program).parents[1]))
+        self.classes = list(described.metadata["class_names"])
+        self.shape = tuple(described.signature.inputs.inputs[0].shape[1:])
+        self.votes = kind == "ensemble"
+        self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
+
+    def predict(self, context, model_input: np.ndarray, params=None):
+        """Give what the model says of each image.
+
+        Args:
+            context: unused.
+            model_input: uint8 images ``[N, C, H, W]``, or whole numbers from 0 to 255 in nested lists; also a table
+                with one row an image, its pixels in columns or as a list in the only column.
+            params: ``output``, and of an ensemble ``vote``: ``majority`` (the members' votes, ties by mean
+                probability) or ``probability`` (the mean probability).
+
+        Returns:
+            By ``output``: ``logits``, the default, as float32 ``[N, classes]``; of an ensemble ``scores``, of which
+            the highest is of the class that is chosen, and which sum to 1; ``probabilities``, a table with one column
+            a class, which for an ensemble are the scores; ``classes``, a table of ``class`` and ``probability``.
+
+        Raises:
+            MlflowException: the images or a parameter are not what they should be.
+        """
+        output = _chosen(params, "output", self.outputs)
+        vote = VOTES.index(_chosen(params, "vote", VOTES)) if self.votes else 0
+        images = torch.from_numpy(_images(model_input, self.shape))
+        with torch.inference_mode():
+            # No images are a block of none, which the program answers in the right shape.
+            blocks = [self.program(block) for block in images.split(BLOCK)]
+            scores = torch.cat([block[vote] for block in blocks] if self.votes else blocks)
+            if output == self.outputs[0]:
+                return scores.numpy()
+            probabilities = scores if self.votes else scores.softmax(dim=1)
+        if output == "probabilities":
+            return pd.DataFrame(probabilities.numpy(), columns=self.classes)
+        highest, place = probabilities.max(dim=1)
+        return pd.DataFrame({"class": [self.classes[p] for p in place.tolist()], "probability": highest.numpy()})
+
+
+def _chosen(params: dict | None, name: str, allowed: tuple[str, ...]) -> str:
+    value = (params or {}).get(name, allowed[0])
+    if value not in allowed:
+        raise Refused(f"{name}={value!s}: must be one of {', '.join(allowed)}")
+    return value
+
+
+def _images(given: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Give images as uint8 ``[N, C, H, W]``; ``shape`` is (C, H, W)."""
+    wanted = f"inputs: must be images [N, {', '.join(map(str, shape))}] of whole numbers from 0 to 255"
+    if isinstance(given, list) and len(given) > MOST:
+        raise Refused(f"inputs: at most {MOST} images in one request, not {len(given)}; send the others in another one")
+    if isinstance(given, list) and not given:
+        return np.zeros((0, *shape), np.uint8)
+    try:
+        if isinstance(given, pd.DataFrame):
+            rows = given.iloc[:, 0].tolist() if given.shape[1] == 1 else given.to_numpy()
+            given = np.asarray(rows).reshape(len(given), *shape)
+        images = np.asarray(given)
+    except (ValueError, RecursionError, OverflowError):
+        raise Refused(f"{wanted}; these are not all of one shape, or no numbers") from None
+    if images.dtype.kind not in "uif":
+        raise Refused(f"{wanted}; some are no numbers, or far too large")
+    if images.shape[1:] != shape or images.ndim != len(shape) + 1:
+        raise Refused(f"{wanted}; the shape of these is {list(images.shape)}")
+    if images.dtype != np.uint8:
+        # Not the other way round: a comparison with nan is false.
+        wrong = images[~((images >= 0) & (images <= 255) & (images == np.floor(images)))]
+        if wrong.size:
+            raise Refused(f"{wanted}; one of them is {wrong[0]:g}")
+    return np.ascontiguousarray(images, dtype=np.uint8)
+
+
+mlflow.models.set_model(ServedModel())

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from kdops.architectures import Architecture, parse_architecture
+from kdops.chain_settings import ChainSettings
 from kdops.checks import boolean, one_of, real, whole
 from kdops.errors import UsageError
 from kdops.origin import Origin, parse_origin
@@ -29,6 +30,8 @@ SELECTIONS = ("validation", "test")
 DEVICES = ("auto", "cpu", "cuda")
 HIGHEST_TEMPERATURE = 1000.0
 MOST_TEMPERATURES = 1000
+HOPS = 2
+"""Most distillations in a row of all studies but a chain: they share one split, whichever of them makes it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Settings:
         role: the role whose registered models vote.
         model: the registered models that vote, where they are not those of a role.
         search: the settings of a search; None for any other study.
+        chain: the steps of a chain; None for any other study.
     """
 
     dataset: str
@@ -81,6 +85,7 @@ class Settings:
     role: str
     model: str
     search: SearchSettings | None = None
+    chain: ChainSettings | None = None
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -130,6 +135,7 @@ class Settings:
             role=one_of("role", text.get("role", "student"), SEARCHED if searches else ROLES_THAT_VOTE),
             model=text.get("model", ""),
             search=SearchSettings.parse(text) if searches else None,
+            chain=ChainSettings.parse(text) if entry_point == "chain" else None,
         )
 
     def replicates(self) -> tuple[int, ...]:
@@ -140,6 +146,10 @@ class Settings:
         """Give the temperatures of the direct students: those of every sweep that is held against them."""
         return tuple(sorted({*self.sweeps["student"], *self.sweeps.get("middle", ())}))
 
+    def hops(self) -> int:
+        """Say for how many distillations in a row images are dealt: two, and more where a chain is longer."""
+        return max(HOPS, self.chain.hops if self.chain else HOPS)
+
     def as_dict(self) -> dict[str, object]:
         """Give the settings as plain JSON values, architectures as text."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipes"}
@@ -148,6 +158,7 @@ class Settings:
         plain["sweeps"] = {role: list(temperatures) for role, temperatures in self.sweeps.items()}
         plain["recipes"] = {role: recipe.as_dict() for role, recipe in self.recipes.items()}
         plain["search"] = self.search and self.search.as_dict()
+        plain["chain"] = self.chain and self.chain.as_dict()
         return plain
 
 

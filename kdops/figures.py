@@ -13,10 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from kdops.statistics import mean_interval
 
-__all__ = ["Curve", "members_figure", "temperature_figure"]
+__all__ = ["Curve", "members_figure", "steps_figure", "temperature_figure"]
 
 COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 MARKERS = ("o", "s", "^", "D", "v")
+MOST_LEVEL_NAMES = 5
+"""The names of more steps are written aslant, so that they do not touch."""
 GREYS = ("#222222", "#777777", "#aaaaaa")
 
 
@@ -26,7 +28,7 @@ class Curve:
 
     Attributes:
         label: what the legend calls it.
-        x: ``[points]``, ascending; a temperature of 0 means hard labels.
+        x: ``[points]``, ascending; a temperature of 0 means hard labels, the step 0 is a chain's first.
         accuracies: ``[replicates, points]``, fractions.
     """
 
@@ -78,14 +80,39 @@ def members_figure(
     return figure
 
 
-def _figure(title: str, xlabel: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray]) -> Figure:
+def steps_figure(
+    title: str, names: Sequence[str], curves: Sequence[Curve], baselines: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draw accuracy along the steps of a chain.
+
+    Args:
+        title: what is shown.
+        names: of the steps.
+        curves: see :func:`temperature_figure`, over the places of steps, the first one 0.
+        baselines: see :func:`temperature_figure`.
+    """
+    figure = _figure(title, "step of the chain", curves, baselines, apart=())
+    (axes,) = figure.axes
+    crowded = len(names) > MOST_LEVEL_NAMES
+    axes.set_xticks(range(len(names)), names, rotation=45 if crowded else 0, ha="right" if crowded else "center")
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    return figure
+
+
+def _figure(
+    title: str,
+    xlabel: str,
+    curves: Sequence[Curve],
+    baselines: Mapping[str, np.ndarray],
+    apart: Sequence[float] = (0.0,),
+) -> Figure:
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     replicates = max((len(curve.accuracies) for curve in curves), default=0)
     shifts = _shifts(curves) if replicates > 1 else [0.0] * len(curves)
     for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
-        _draw(axes, curve, shift, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
+        _draw(axes, curve, shift, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], apart)
     for number, (label, values) in enumerate(baselines.items()):
         mean = float(np.mean(values))
         style = ("--", ":", "-.")[number % 3]
@@ -118,7 +145,7 @@ def _figure(title: str, xlabel: str, curves: Sequence[Curve], baselines: Mapping
     return figure
 
 
-def _draw(axes, curve: Curve, shift: float, colour: str, marker: str) -> None:
+def _draw(axes, curve: Curve, shift: float, colour: str, marker: str, apart: Sequence[float]) -> None:
     """Draw one curve; hard labels are not a temperature, so their point stands apart from the line."""
     places = np.asarray(curve.x, dtype=float)
     intervals = [mean_interval(column) for column in np.asarray(curve.accuracies).T]
@@ -130,7 +157,7 @@ def _draw(axes, curve: Curve, shift: float, colour: str, marker: str) -> None:
         spread = np.abs(np.stack([means - low, high - means]))
     else:
         spread = None
-    hard = places == 0
+    hard = np.isin(places, apart)
     for chosen, line, face in ((~hard, "-", colour), (hard, "none", "white")):
         if chosen.any():
             axes.errorbar(

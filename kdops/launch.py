@@ -172,7 +172,7 @@ def _check_data(entry_point: str, settings: Settings) -> None:
     if entry_point == "ensemble":
         importlib.import_module("kdops.drawing").draw(settings)
     else:
-        make_split(data, settings.transfer, settings.split_seed)
+        make_split(data, settings.transfer, settings.split_seed, settings.hops())
     if entry_point == "search":
         importlib.import_module("kdops.searching").check(settings, data)
 

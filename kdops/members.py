@@ -212,6 +212,9 @@ def _named(
         direct = _keep(direct, lambda v: finite(v.tags["temperature"]) in wanted_too, "of other temperatures", left_out)
     runs = runs_of(client, direct)
     whole = _keep(direct, lambda v: v.run_id in runs, "without a finished run", left_out)
+    if not all(_starts_apart(runs[version.run_id]) for version in whole):
+        # Of a chain that has a role twice; beside the sweep they would be members of one temperature and seed twice.
+        whole = _keep(whole, lambda v: not _starts_apart(runs[v.run_id]), "of a step inside a chain", left_out)
     if whole and all(_votes(runs[version.run_id]) for version in whole):
         raise UsageError("model", name, "its versions are ensembles themselves; name what they are made of")
     # Newest first from here on: the first of equals is the one that counts.
@@ -422,6 +425,10 @@ def _told(left_out: Mapping[str, int], name: str, count: int) -> str:
 
 def _votes(run: Run) -> bool:
     return run.data.tags.get("kdops.role") == "ensemble"
+
+
+def _starts_apart(run: Run) -> bool:
+    return "streams" in run.data.params
 
 
 def _is_direct(version: ModelVersion, dataset: str) -> bool:

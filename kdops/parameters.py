@@ -99,6 +99,11 @@ SEARCH = (
     Parameter("storage", "", "file or database URL that keeps the trials; empty: a journal beside the store"),
     Parameter("study_name", "", "name of the search in its storage; empty: made from what is searched"),
 )
+STEPS = Parameter(
+    "steps",
+    "teacher>middle>student",
+    "roles parted by >, each with an architecture of its own if need be: teacher>middle:mlp(hidden=100)>student",
+)
 SEARCHING = {
     "temperatures": "temperatures of the sweep that the best found is held against",
     "seeds": "fresh seeds that the best found is trained again with",
@@ -167,6 +172,9 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     ),
     "transitivity": EntryPoint(
         "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?", {}
+    ),
+    "chain": EntryPoint(
+        "What does each step of a chain of distillations cost against distilling directly?", {}, (STEPS,)
     ),
     "search": EntryPoint(
         "Which student is worth shipping: search temperature and architecture for the best by validation.",

@@ -52,7 +52,7 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
     reporter = Reporter()
     with reporter.bar(f"load {settings.dataset}") as bar:
         data = datasets.load(settings.origin, settings.data_root, bar)
-    split = make_split(data, settings.transfer, settings.split_seed)
+    split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
     context = Context(settings, data, split, resolve_device(settings.device))
     tracker = None if settings.dry_run else Tracker(entry_point, data, split, _title(entry_point, settings))
     with _ended(tracker):
@@ -118,10 +118,15 @@ class Study:
         other.bench = self.bench.varied(other.context)
         return other
 
-    def train(self, role: str) -> Sweep:
-        """Train a role on the teacher's images and hard labels, once for each replicate."""
+    def train(self, role: str, stream: str = "") -> Sweep:
+        """Train a role on the teacher's images and hard labels, once for each replicate.
+
+        Args:
+            role: what is trained.
+            stream: its random streams, where they are not the role's; see :meth:`distill`.
+        """
         none = dict.fromkeys(self.settings.replicates())
-        task = Task(role, "teacher images", self.settings.order)
+        task = _task(role, stream, "teacher images", self.settings.order)
         return self._sweep(task, none, (HARD,), self.split.teacher, 0)
 
     def distill(
@@ -135,6 +140,7 @@ class Study:
         copies: int = 0,
         hop: int | None = None,
         seeds: Sequence[int] = (),
+        stream: str = "",
     ) -> Sweep:
         """Distil each replicate's source into a role at every temperature.
 
@@ -147,6 +153,7 @@ class Study:
             copies: so many models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
             hop: which distillation's images are used, where not those of the next one after the sources'.
             seeds: train these from the single source, where its models are not one for each source.
+            stream: their random streams, where they are not the role's; the settings have a recipe of this name too.
         """
         by_seed = {record.seed: record for record in sources.records}
         if len(by_seed) != len(sources.records):
@@ -159,7 +166,7 @@ class Study:
             (source,) = sources.records
             by_seed = dict.fromkeys(seeds, source)
         trainset = self.transfer_images(sources.hops if hop is None else hop)
-        task = Task(role, trainset.what, order or self.settings.order, predictions)
+        task = _task(role, stream, trainset.what, order or self.settings.order, predictions)
         return self._sweep(task, by_seed, tuple(temperatures), trainset.rows, sources.hops + 1)
 
     def transfer_images(self, hop: int) -> Trainset:
@@ -275,14 +282,14 @@ class Study:
         hops: int,
     ) -> Sweep:
         """Give the models of a task: those that are there, and those that are trained now."""
-        role, trainset = task.role, Trainset(rows, task.part)
-        together = self.bench.trains_together(role)
+        role, trainset = task.known_as, Trainset(rows, task.part)
+        together = self.bench.trains_together(task.role)
         units = units_of(task, sources, temperatures, together, self.context)
         found = {unit.fingerprint: self._find(unit) for unit in units}
         there = {key: record for key, record in found.items() if record is not None}
         missing = [unit for unit in units if unit.fingerprint not in there]
         names, absent = ([unit.fingerprint for unit in some] for some in (units, missing))
-        self.plan.add(role, self.settings.recipes[role], len(rows), names, absent)
+        self.plan.add(role, self.settings.recipes[task.role], len(rows), names, absent)
         if self.settings.dry_run:
             # Models to come have neither URI nor weights; their fingerprint stands for both, so sources stay apart.
             there |= {
@@ -315,17 +322,17 @@ class Study:
 
     def _train(self, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> dict[str, ModelRecord]:
         """Train units, and store those that are missing as soon as they are done."""
-        role = units[0].task.role
+        task = units[0].task
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
         told = {}
-        if self.bench.trains_together(role):
+        if self.bench.trains_together(task.role):
             fleet = tuple(sorted({unit.record.seed for unit in units}))
             told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
         stored = {}
-        with self.reporter.bar(f"train {len(units)} x {role}") as bar:
+        with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
             for batch in self.bench.train(units, trainset.rows, bar):
                 wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
-                for measured, record in self._store(role, wanted, told, trainset):
+                for measured, record in self._store(task.known_as, wanted, told, trainset):
                     stored[measured.unit.fingerprint] = record
         return stored
 
@@ -377,7 +384,13 @@ def _ended(tracker: Tracker | None) -> Iterator[None]:
 
 def _title(entry_point: str, settings: Settings) -> str:
     seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
+    entry_point += f" {settings.chain.title}" if settings.chain else ""
     return f"{entry_point} {settings.dataset} {settings.transfer} {seeds}"
+
+
+def _task(role: str, stream: str, part: str, order: str, predictions: bool = False) -> Task:
+    own = stream not in ("", role)
+    return Task(stream if own else role, part, order, predictions, role if own else "")
 
 
 def _no_weights(record: ModelRecord) -> dict:

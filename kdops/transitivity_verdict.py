@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,13 +25,22 @@ from kdops.claims import (
 )
 from kdops.statistics import FEWEST_REPLICATES, Equivalence, equivalence
 
-__all__ = ["transitivity_verdict"]
+__all__ = ["Wording", "transitivity_verdict", "transitivity_word", "worded"]
 
 SUBJECTS = {
     "distilled_middle": "students via the best distilled middle against direct ones",
     "worst_middle": "students via the worst middle against direct ones",
     "middle": "students via the middle against the middle itself",
 }
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the sentence of a verdict calls the models that it compares."""
+
+    who: str = "the students"
+    through: str = "the middle"
+    chosen: str = "the chosen middle and its students"
 
 
 def transitivity_verdict(
@@ -107,9 +116,9 @@ def transitivity_verdict(
     adjusted = adjust({name: (r.p_equivalent, r.p_different) for name, r in results.items()})
 
     primary = results["transitivity"]
-    word = _primary_word(primary)
+    word = transitivity_word(primary)
     accuracies = f"{percent(via)} on average via the best middle against {percent(direct)} directly"
-    sentence = _primary_sentence(word, primary, accuracies, via.shape[1], select_on)
+    sentence = worded(word, primary, accuracies, via.shape[1], select_on)
     hard = None if middle_temperatures is None else int((np.asarray(middle_temperatures) == 0).sum())
     if hard:
         sentence += " " + _hard_middles(hard, len(via))
@@ -139,24 +148,38 @@ def transitivity_verdict(
     return Verdict(word, claims[0].sentence, statistics, tuple(claims))
 
 
-def _primary_word(result: Equivalence) -> str:
+def transitivity_word(result: Equivalence) -> str:
+    """Give the answer of a comparison of a way through other nets with the direct way."""
     if result.n < FEWEST_REPLICATES or not (result.equivalent or result.different):
         return "inconclusive"
     return "transitive" if result.equivalent else "not transitive"
 
 
-def _primary_sentence(word: str, result: Equivalence, accuracies: str, temperatures: int, select_on: str) -> str:
+def worded(
+    word: str, result: Equivalence, accuracies: str, temperatures: int, select_on: str, wording: Wording | None = None
+) -> str:
+    """Give the sentence of such an answer.
+
+    Args:
+        word: see :func:`transitivity_word`.
+        result: the test.
+        accuracies: those of both ways, in words.
+        temperatures: over how many.
+        select_on: what models were chosen on; ``test`` is named.
+        wording: what the models are called; those of transitivity if left out.
+    """
+    wording = wording or Wording()
     over = "1 temperature" if temperatures == 1 else f"{temperatures} temperatures"
-    sentence = f"{word.capitalize()}: over {over} the students reach {accuracies}, {seen(result.difference)}"
+    sentence = f"{word.capitalize()}: over {over} {wording.who} reach {accuracies}, {seen(result.difference)}"
     if word == "transitive":
         sentence += f", inside the margin of {margin_phrase(result.margin)}."
     elif word == "not transitive":
         side = "better" if result.difference.mean > 0 else "worse"
-        sentence += f", outside the margin of {margin_phrase(result.margin)}: those via the middle are {side}."
+        sentence += f", outside the margin of {margin_phrase(result.margin)}: those via {wording.through} are {side}."
     else:
         sentence += f"; the margin is {margin_phrase(result.margin)}. {outlook(result)}"
     if select_on == "test":
-        sentence += " Selection used the test set, which flatters the chosen middle and its students."
+        sentence += f" Selection used the test set, which flatters {wording.chosen}."
     return sentence
 
 

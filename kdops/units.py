@@ -21,16 +21,23 @@ class Task:
     """What all units of a sweep do.
 
     Attributes:
-        role: what is trained.
+        role: what is trained; its recipe and its random streams go by this name.
         part: the name of the images they are trained on.
         order: ``shared`` or ``own`` batch order of a replicate's members.
         predictions: at T = 0 they learn what the source predicts instead of the labels.
+        registered: the role that they are logged and registered as, where ``role`` names random streams of their own.
     """
 
     role: str
     part: str
     order: str
     predictions: bool = False
+    registered: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The role that the models are logged and registered as."""
+        return self.registered or self.role
 
 
 @dataclass(frozen=True)
@@ -158,14 +165,14 @@ def _learned_from(source: ModelRecord | None, temperature: float, settings: Sett
 
 
 def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
-    settings, recipe = context.settings, context.settings.recipes[task.role]
+    settings, recipe, role = context.settings, context.settings.recipes[task.role], task.known_as
     shape, classes = context.data.shape, len(context.data.classes)
     soft = source is not None and temperature != HARD
     return ModelRecord(
-        role=task.role,
+        role=role,
         seed=seed,
         temperature=temperature,
-        chain=f"{source.chain}>{task.role}" if source else task.role,
+        chain=f"{source.chain}>{role}" if source else role,
         source=source.uri if source else LABELS,
         uri="",
         params={
@@ -184,5 +191,7 @@ def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | No
             "order": task.order,
             "transfer": settings.transfer,
             "split_seed": str(settings.split_seed),
+            # Else two models would differ in nothing that their runs say.
+            **({"streams": task.role} if task.registered else {}),
         },
     )

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
-from kdops.figures import Curve, members_figure, temperature_figure
+from kdops.figures import Curve, members_figure, steps_figure, temperature_figure
 from kdops.statistics import mean_interval
 
 TITLE = "Students via the middle net and direct, digits"
@@ -135,3 +135,19 @@ def test_the_members_axis_names_the_set_that_ranks_them(select_on):
     assert axes.get_xlabel() == f"members N, the best by {select_on} first"
     (plain,) = members_figure("t", [votes], BASELINES, 2).axes
     assert plain.get_xlabel() == "members N, the best by validation first"
+
+
+@pytest.mark.parametrize("names", [("teacher", "middle", "student"), tuple(f"generation {n}" for n in range(12))])
+def test_steps_stand_in_order_under_their_names(names):
+    best = Curve("best", range(len(names)), np.linspace([0.9] * 2, [0.8] * 2, len(names)).T)
+    figure = steps_figure(TITLE, names, [best], {"teacher": np.array([0.9, 0.9])})
+    figure.savefig(io.BytesIO(), format="png")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(names)
+    ((x, y, _),) = drawn_curves(figure)
+    # The first step is a step like any other, where a temperature of 0 would stand apart.
+    assert [round(place) for place in x] == list(range(len(names)))
+    np.testing.assert_allclose(y, np.linspace(0.9, 0.8, len(names)))
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    if len(names) < 6:
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))

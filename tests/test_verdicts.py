@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdops import verdicts
-from kdops.verdicts import Verdict, ensemble_verdict, symmetry_verdict, transitivity_verdict
+from kdops.verdicts import Verdict, chain_verdict, ensemble_verdict, symmetry_verdict, transitivity_verdict
 
 MARGIN = 0.02
 TEMPERATURES = (1, 2, 5, 10)
@@ -51,14 +51,27 @@ def helpful(n, select_on="validation", order=slice(None)):
     )
 
 
-every = pytest.mark.parametrize("give", [transitive, symmetric, helpful])
+def chained(n, select_on="validation", order=slice(None)):
+    return chain_verdict(
+        [rows(n, mean, columns=4)[order] for mean in (0.799, 0.7, 0.802)],
+        rows(n, 0.8, columns=4)[order],
+        MARGIN,
+        names=("middle 1", "middle 2", "middle 3"),
+        via_distilled=rows(n, 0.803, columns=4)[order],
+        select_on=select_on,
+    )
+
+
+every = pytest.mark.parametrize("give", [transitive, symmetric, helpful, chained])
 
 
 def test_names_that_pipelines_import():
     assert set(verdicts.__all__) == {
         "Claim",
         "Verdict",
+        "chain_verdict",
         "ensemble_verdict",
+        "search_verdict",
         "symmetry_verdict",
         "transitivity_verdict",
     }

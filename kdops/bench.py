@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from kdops.architectures import Architecture, parse_architecture
+from kdops.errors import UsageError
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
 from kdops.losses import DistillationLoss
 from kdops.models import Classifier, build, pixel_statistics
+from kdops.networks import facts
 from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
 from kdops.training import Group, Images, Trained, train
@@ -51,10 +53,16 @@ class Bench:
     Args:
         context: what the units share.
         load_weights: reads the weights of a stored model.
+        load_program: reads a stored model as a program, which needs none of the code that it was written in.
     """
 
-    def __init__(self, context: Context, load_weights: Callable[[ModelRecord], dict[str, Tensor]]):
-        self.context, self.load_weights = context, load_weights
+    def __init__(
+        self,
+        context: Context,
+        load_weights: Callable[[ModelRecord], dict[str, Tensor]],
+        load_program: Callable[[ModelRecord], Module],
+    ):
+        self.context, self.load_weights, self.load_program = context, load_weights, load_program
         settings, split = context.settings, context.split
         self.loss = DistillationLoss(settings.alpha, settings.t_squared)
         # Test and validation images have no part in the normalisation.
@@ -72,9 +80,17 @@ class Bench:
         other.loss = DistillationLoss(context.settings.alpha, context.settings.t_squared)
         return other
 
+    def architecture_of(self, role: str) -> Architecture:
+        """Give the architecture of a role."""
+        return self.context.settings.recipes[role].architecture
+
+    def example(self, role: str) -> Classifier:
+        """Give a network of a role as it is before it is trained, to be exported by; its values mean nothing."""
+        return self._build(self.architecture_of(role))
+
     def trains_together(self, role: str) -> bool:
         """Say whether a role's networks are trained as one fleet; others are trained one after another."""
-        return can_stack(self._build(self._architecture(role)))
+        return can_stack(self._build(self.architecture_of(role)))
 
     def train(
         self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
@@ -143,7 +159,7 @@ class Bench:
 
     def _measured(self, batch: Sequence[Trained], units: Sequence[Unit]) -> list[Measured]:
         split, device, finished = self.context.split, self.context.device, time.time()
-        architecture = self._architecture(units[0].record.role)
+        architecture = self.architecture_of(units[0].record.role)
         nets = [self._net(architecture, one.state) for one in batch]
         val = compute_logits(nets, self._pixels(split.validation), device)
         test = compute_logits(nets, self._pixels(split.test), device)
@@ -183,9 +199,23 @@ class Bench:
         """Give the network of a stored model, in ``eval()``."""
         if record.uri in self.foreign:
             return self.foreign[record.uri]
+        architecture = parse_architecture(record.params["architecture"])
         if record.uri not in self._weights:
+            if not self._is_code_of(record, architecture):
+                self.foreign[record.uri] = self.load_program(record)
+                return self.foreign[record.uri]
             self._weights[record.uri] = self.load_weights(record)
-        return self._net(parse_architecture(record.params["architecture"]), self._weights[record.uri])
+        return self._net(architecture, self._weights[record.uri])
+
+    def _is_code_of(self, record: ModelRecord, architecture: Architecture) -> bool:
+        """Say whether the code that a stored model was written in is here and is still the same."""
+        if architecture.is_counted:
+            return True
+        try:
+            now = facts(architecture, self.context.data.shape, len(self.context.data.classes)).code
+        except UsageError:
+            return False
+        return now == record.params.get("code")
 
     def logits(self, records: Sequence[ModelRecord], rows: np.ndarray) -> Tensor:
         """Give the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
@@ -207,12 +237,10 @@ class Bench:
         """Give a model's logits on some images, computed once for each model and part."""
         key = (record.weights, part)
         if key not in self._outputs:
-            net = self.foreign.get(record.uri)
-            self._outputs[key] = self._foreign_logits(net, rows) if net else self.logits([record], rows)[0]
+            net = self.net(record)
+            ours = isinstance(net, Classifier)
+            self._outputs[key] = self.logits([record], rows)[0] if ours else self._foreign_logits(net, rows)
         return self._outputs[key]
-
-    def _architecture(self, role: str) -> Architecture:
-        return self.context.settings.recipes[role].architecture
 
     def _net(self, architecture: Architecture, state: dict[str, Tensor]) -> Classifier:
         net = self._build(architecture)

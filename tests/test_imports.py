@@ -34,6 +34,7 @@ LAYERS = (
         "process",
         "progress",
         "randomness",
+        "imported",
         "device",
         "paging",
     ),
@@ -56,6 +57,9 @@ LAYERS = (
     ),
     (
         "models",
+        "torchvision_models",
+        "function_models",
+        "networks",
         "losses",
         "statistics",
         "proportions",

@@ -17,6 +17,7 @@ from kdops.errors import UsageError
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
 from kdops.losses import DistillationLoss
+from kdops.mixture import Mixture, averaged
 from kdops.models import Classifier, build, pixel_statistics
 from kdops.networks import facts
 from kdops.recipes import STREAMS
@@ -71,7 +72,7 @@ class Bench:
         self.foreign: dict[str, Module] = {}
         """The networks that kdops did not build, by URI."""
         self._weights: dict[str, dict[str, Tensor]] = {}
-        self._outputs: dict[tuple[str, str], Tensor] = {}
+        self._outputs: dict[tuple[str, ...], Tensor] = {}
 
     def varied(self, context: Context) -> Bench:
         """Give a bench for other settings of the same data and split, which shares what was computed."""
@@ -79,6 +80,19 @@ class Bench:
         other.context = context
         other.loss = DistillationLoss(context.settings.alpha, context.settings.t_squared)
         return other
+
+    def _logits_for(self, plans: Sequence[TrialPlan], source: ModelRecord, rows: np.ndarray, what: str) -> Tensor:
+        """Give the source's logits for trials: ``[N, classes]``, of several sources ``[trials, N, classes]``."""
+        if not isinstance(self.net(source), Mixture):
+            return self._logits_of(source, rows, what)
+        return torch.stack([self._logits_at(source, rows, what, plan.temperature) for plan in plans])
+
+    def _logits_at(self, source: ModelRecord, rows: np.ndarray, part: str, temperature: float) -> Tensor:
+        """Give what several sources give together at a temperature; on hard labels it has no part."""
+        key, net = (source.weights, part, "each"), self.net(source)
+        if key not in self._outputs:
+            self._outputs[key] = torch.stack([self._foreign_logits(member, rows).float() for member in net.members])
+        return averaged(self._outputs[key], net.shares, temperature or 1.0)
 
     def architecture_of(self, role: str) -> Architecture:
         """Give the architecture of a role."""
@@ -144,7 +158,7 @@ class Bench:
             STREAMS.get(role, role),
             plans,
             seed,
-            self._logits_of(source, rows, what),
+            self._logits_for(plans, source, rows, what),
             self._images(rows),
             self._images(self.context.split.validation),
             len(self.context.data.classes),
@@ -192,7 +206,13 @@ class Bench:
             kept = None if source is None else self._logits_of(source, rows, task.part)
             labels = kept.argmax(dim=1) if predicted else None
             temperatures = tuple(unit.record.temperature for unit in own)
-            groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
+            if source is None or not isinstance(self.net(source), Mixture):
+                groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
+                continue
+            # What several sources give together is another thing at each temperature.
+            for t in temperatures:
+                soft = self._logits_at(source, rows, task.part, t)
+                groups.append(Group(seed, (t,), soft, task.order == "own", labels))
         return groups
 
     def net(self, record: ModelRecord) -> Module:

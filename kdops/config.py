@@ -16,6 +16,7 @@ from kdops.origin import Origin, parse_origin
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.recipes import LIKE, ROLES, Recipe, recipes_of
 from kdops.search_settings import SEARCHED, SearchSettings
+from kdops.source_text import parse_sources
 
 __all__ = ["HARD", "Settings", "parse_temperatures"]
 
@@ -55,6 +56,7 @@ class Settings:
         role: the role whose registered models vote.
         model: the registered models that vote, where they are not those of a role.
         search: the settings of a search; None for any other study.
+        source: URIs of what students are distilled from; empty for the study's own teachers.
     """
 
     dataset: str
@@ -81,6 +83,7 @@ class Settings:
     role: str
     model: str
     search: SearchSettings | None = None
+    source: str = ""
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -130,6 +133,7 @@ class Settings:
             role=one_of("role", text.get("role", "student"), SEARCHED if searches else ROLES_THAT_VOTE),
             model=text.get("model", ""),
             search=SearchSettings.parse(text) if searches else None,
+            source=_source(text.get("source", "")),
         )
 
     def replicates(self) -> tuple[int, ...]:
@@ -178,6 +182,12 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
     if not soft or soft[-1] > HIGHEST_TEMPERATURE or len(soft) > MOST_TEMPERATURES:
         raise UsageError(parameter, text, allowed)
     return soft
+
+
+def _source(text: str) -> str:
+    if text:
+        parse_sources(text)
+    return text
 
 
 def _most_members(entry_point: str, text: Mapping[str, str]) -> int:

@@ -2,6 +2,8 @@
 
 An architecture is a family and its options, ``mlp(hidden=50,depth=1,dropout=0)`` or
 ``cnn(filters=128,layers=3,dropout=0.1/0.2/0.3)``; its text is canonical, so equal networks have equal text.
+Two families are networks of others, ``torchvision:resnet18`` and ``module:function``; what these are is only known once
+they are built, so :mod:`kdops.networks` counts them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,13 @@ from itertools import pairwise
 
 from kdops.errors import UsageError
 
-__all__ = ["FAMILIES", "Architecture", "parse_architecture"]
+__all__ = ["FAMILIES", "FUNCTION", "TORCHVISION", "Architecture", "parse_architecture"]
+
+TORCHVISION, FUNCTION = "torchvision", "function"
+"""The families of networks that others wrote."""
+
+_TORCHVISION = re.compile(r"\s*torchvision:([a-z]\w{0,60})\s*(?:\(([^()]*)\))?\s*", re.ASCII)
+_FUNCTION = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)\s*")
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,23 @@ class Architecture:
         return dict(self.options)[option]
 
     def __str__(self) -> str:
+        if self.family == FUNCTION:
+            return self["place"]
+        if self.family == TORCHVISION:
+            return f"torchvision:{self['name']}" + ("(weights=default)" if self["pretrained"] else "")
         inner = ",".join(f"{name}={_written(value)}" for name, value in self.options)
         return f"{self.family}({inner})"
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether its sizes follow from its text: it is a family of kdops's own."""
+        return self.family in FAMILIES
+
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
-        """Count the trained values for images of ``shape`` = (channels, height, width)."""
+        """Count the trained values for images of ``shape`` = (channels, height, width).
+
+        Only where ``is_counted``; :func:`kdops.networks.facts` counts any network, and its operations too.
+        """
         return sum(rows * columns + columns for rows, columns, _ in self._layers(shape, classes))
 
     def flops(self, shape: tuple[int, int, int], classes: int) -> int:
@@ -53,6 +73,10 @@ def parse_architecture(text: str, parameter: str = "architecture") -> Architectu
     Raises:
         UsageError: for an unknown family or option, a doubled option, or a value out of range.
     """
+    if match := _TORCHVISION.fullmatch(text):
+        return Architecture(TORCHVISION, (("name", match[1]), ("pretrained", _pretrained(match[2], text, parameter))))
+    if not text.strip().startswith("torchvision:") and (match := _FUNCTION.fullmatch(text)):
+        return Architecture(FUNCTION, (("place", match[1]),))
     match = re.fullmatch(r"\s*([a-z_]\w*)\s*(?:\(([^()]*)\))?\s*", text)
     if not match or match[1] not in FAMILIES:
         raise UsageError(parameter, text or "(empty)", f"unknown architecture; there are {_examples()}")
@@ -85,6 +109,14 @@ class Option:
 
     default: object
     read: Callable[[str], object]
+
+
+def _pretrained(inner: str | None, text: str, parameter: str) -> bool:
+    """Read the only option of a torchvision model."""
+    given = "".join((inner or "").split())
+    if given not in ("", "weights=none", "weights=default"):
+        raise UsageError(parameter, text, "the only option is weights=none or weights=default (trained on ImageNet)")
+    return given == "weights=default"
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -143,7 +175,8 @@ def _written(value: object) -> str:
 
 
 def _examples() -> str:
-    return ", ".join(
+    own = ", ".join(
         f"{family}({','.join(f'{n}={_written(o.default)}' for n, o in options.items())})"
         for family, options in FAMILIES.items()
     )
+    return f"{own}, torchvision:NAME such as torchvision:resnet18, and module:function"

@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.nn import Module
 
 from kdops.architectures import Architecture, parse_architecture
+from kdops.errors import UsageError
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
 from kdops.losses import DistillationLoss
+from kdops.mixture import Mixture, averaged
 from kdops.models import Classifier, build, pixel_statistics
+from kdops.networks import facts
 from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
 from kdops.training import Group, Images, Trained, train
@@ -51,10 +54,16 @@ class Bench:
     Args:
         context: what the units share.
         load_weights: reads the weights of a stored model.
+        load_program: reads a stored model as a program, which needs none of the code that it was written in.
     """
 
-    def __init__(self, context: Context, load_weights: Callable[[ModelRecord], dict[str, Tensor]]):
-        self.context, self.load_weights = context, load_weights
+    def __init__(
+        self,
+        context: Context,
+        load_weights: Callable[[ModelRecord], dict[str, Tensor]],
+        load_program: Callable[[ModelRecord], Module],
+    ):
+        self.context, self.load_weights, self.load_program = context, load_weights, load_program
         settings, split = context.settings, context.split
         self.loss = DistillationLoss(settings.alpha, settings.t_squared)
         # Test and validation images have no part in the normalisation.
@@ -63,7 +72,7 @@ class Bench:
         self.foreign: dict[str, Module] = {}
         """The networks that kdops did not build, by URI."""
         self._weights: dict[str, dict[str, Tensor]] = {}
-        self._outputs: dict[tuple[str, str], Tensor] = {}
+        self._outputs: dict[tuple[str, ...], Tensor] = {}
 
     def varied(self, context: Context) -> Bench:
         """Give a bench for other settings of the same data and split, which shares what was computed."""
@@ -72,9 +81,30 @@ class Bench:
         other.loss = DistillationLoss(context.settings.alpha, context.settings.t_squared)
         return other
 
+    def _logits_for(self, plans: Sequence[TrialPlan], source: ModelRecord, rows: np.ndarray, what: str) -> Tensor:
+        """Give the source's logits for trials: ``[N, classes]``, of several sources ``[trials, N, classes]``."""
+        if not isinstance(self.net(source), Mixture):
+            return self._logits_of(source, rows, what)
+        return torch.stack([self._logits_at(source, rows, what, plan.temperature) for plan in plans])
+
+    def _logits_at(self, source: ModelRecord, rows: np.ndarray, part: str, temperature: float) -> Tensor:
+        """Give what several sources give together at a temperature; on hard labels it has no part."""
+        key, net = (source.weights, part, "each"), self.net(source)
+        if key not in self._outputs:
+            self._outputs[key] = torch.stack([self._foreign_logits(member, rows).float() for member in net.members])
+        return averaged(self._outputs[key], net.shares, temperature or 1.0)
+
+    def architecture_of(self, role: str) -> Architecture:
+        """Give the architecture of a role."""
+        return self.context.settings.recipes[role].architecture
+
+    def example(self, role: str) -> Classifier:
+        """Give a network of a role as it is before it is trained, to be exported by; its values mean nothing."""
+        return self._build(self.architecture_of(role))
+
     def trains_together(self, role: str) -> bool:
         """Say whether a role's networks are trained as one fleet; others are trained one after another."""
-        return can_stack(self._build(self._architecture(role)))
+        return can_stack(self._build(self.architecture_of(role)))
 
     def train(
         self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
@@ -128,7 +158,7 @@ class Bench:
             STREAMS.get(role, role),
             plans,
             seed,
-            self._logits_of(source, rows, what),
+            self._logits_for(plans, source, rows, what),
             self._images(rows),
             self._images(self.context.split.validation),
             len(self.context.data.classes),
@@ -143,7 +173,7 @@ class Bench:
 
     def _measured(self, batch: Sequence[Trained], units: Sequence[Unit]) -> list[Measured]:
         split, device, finished = self.context.split, self.context.device, time.time()
-        architecture = self._architecture(units[0].record.role)
+        architecture = self.architecture_of(units[0].record.role)
         nets = [self._net(architecture, one.state) for one in batch]
         val = compute_logits(nets, self._pixels(split.validation), device)
         test = compute_logits(nets, self._pixels(split.test), device)
@@ -176,16 +206,36 @@ class Bench:
             kept = None if source is None else self._logits_of(source, rows, task.part)
             labels = kept.argmax(dim=1) if predicted else None
             temperatures = tuple(unit.record.temperature for unit in own)
-            groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
+            if source is None or not isinstance(self.net(source), Mixture):
+                groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
+                continue
+            # What several sources give together is another thing at each temperature.
+            for t in temperatures:
+                soft = self._logits_at(source, rows, task.part, t)
+                groups.append(Group(seed, (t,), soft, task.order == "own", labels))
         return groups
 
     def net(self, record: ModelRecord) -> Module:
         """Give the network of a stored model, in ``eval()``."""
         if record.uri in self.foreign:
             return self.foreign[record.uri]
+        architecture = parse_architecture(record.params["architecture"])
         if record.uri not in self._weights:
+            if not self._is_code_of(record, architecture):
+                self.foreign[record.uri] = self.load_program(record)
+                return self.foreign[record.uri]
             self._weights[record.uri] = self.load_weights(record)
-        return self._net(parse_architecture(record.params["architecture"]), self._weights[record.uri])
+        return self._net(architecture, self._weights[record.uri])
+
+    def _is_code_of(self, record: ModelRecord, architecture: Architecture) -> bool:
+        """Say whether the code that a stored model was written in is here and is still the same."""
+        if architecture.is_counted:
+            return True
+        try:
+            now = facts(architecture, self.context.data.shape, len(self.context.data.classes)).code
+        except UsageError:
+            return False
+        return now == record.params.get("code")
 
     def logits(self, records: Sequence[ModelRecord], rows: np.ndarray) -> Tensor:
         """Give the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
@@ -207,12 +257,10 @@ class Bench:
         """Give a model's logits on some images, computed once for each model and part."""
         key = (record.weights, part)
         if key not in self._outputs:
-            net = self.foreign.get(record.uri)
-            self._outputs[key] = self._foreign_logits(net, rows) if net else self.logits([record], rows)[0]
+            net = self.net(record)
+            ours = isinstance(net, Classifier)
+            self._outputs[key] = self.logits([record], rows)[0] if ours else self._foreign_logits(net, rows)
         return self._outputs[key]
-
-    def _architecture(self, role: str) -> Architecture:
-        return self.context.settings.recipes[role].architecture
 
     def _net(self, architecture: Architecture, state: dict[str, Tensor]) -> Classifier:
         net = self._build(architecture)

@@ -17,6 +17,7 @@ from kdops.origin import Origin, parse_origin
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.recipes import LIKE, ROLES, Recipe, recipes_of
 from kdops.search_settings import SEARCHED, SearchSettings
+from kdops.source_text import parse_sources
 
 __all__ = ["HARD", "Settings", "parse_temperatures"]
 
@@ -59,6 +60,7 @@ class Settings:
         model: the registered models that vote, where they are not those of a role.
         search: the settings of a search; None for any other study.
         chain: the steps of a chain; None for any other study.
+        source: URIs of what students are distilled from; empty for the study's own teachers.
     """
 
     dataset: str
@@ -86,6 +88,7 @@ class Settings:
     model: str
     search: SearchSettings | None = None
     chain: ChainSettings | None = None
+    source: str = ""
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -136,6 +139,7 @@ class Settings:
             model=text.get("model", ""),
             search=SearchSettings.parse(text) if searches else None,
             chain=ChainSettings.parse(text) if entry_point == "chain" else None,
+            source=_source(text.get("source", "")),
         )
 
     def replicates(self) -> tuple[int, ...]:
@@ -149,6 +153,15 @@ class Settings:
     def hops(self) -> int:
         """Say for how many distillations in a row images are dealt: two, and more where a chain is longer."""
         return max(HOPS, self.chain.hops if self.chain else HOPS)
+
+    def networks(self) -> list[tuple[str, Recipe]]:
+        """Give every network that may be built, with the parameter that names it: of each role, of a chain's steps."""
+        steps = self.chain.steps if self.chain else ()
+        own = [(s.architecture, self.recipes[s.role]) for s in steps if s.architecture is not None]
+        return [
+            *((role, self.recipes[role]) for role in ROLES),
+            *(("steps", recipe.replace(architecture=architecture)) for architecture, recipe in own),
+        ]
 
     def as_dict(self) -> dict[str, object]:
         """Give the settings as plain JSON values, architectures as text."""
@@ -189,6 +202,12 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
     if not soft or soft[-1] > HIGHEST_TEMPERATURE or len(soft) > MOST_TEMPERATURES:
         raise UsageError(parameter, text, allowed)
     return soft
+
+
+def _source(text: str) -> str:
+    if text:
+        parse_sources(text)
+    return text
 
 
 def _most_members(entry_point: str, text: Mapping[str, str]) -> int:

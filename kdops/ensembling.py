@@ -146,6 +146,7 @@ class Election:
             metrics |= {f"{prefix}_{name}": value for name, value in told.items()}
         weights = fingerprint(members=[member.weights for member in members])
         chains = {member.chain or member.role for member in members}
+        flops = [member.params.get("flops") for member in members]
         architectures = sorted({member.params["architecture"] for member in members})
         record = ModelRecord(
             role="ensemble",
@@ -161,7 +162,8 @@ class Election:
                 "architecture": f"vote({len(members)} x {' or '.join(architectures)})",
                 "members": str(len(members)),
                 "parameters": str(sum(int(member.params["parameters"]) for member in members)),
-                "flops": str(sum(int(member.params["flops"]) for member in members)),
+                # Where one cannot be counted, neither can the sum.
+                **({"flops": str(sum(map(int, flops)))} if None not in flops else {}),
                 "vote": "majority",
                 "transfer": split.mode,
                 "split_seed": str(study.settings.split_seed),

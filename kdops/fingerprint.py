@@ -15,7 +15,17 @@ from importlib.resources import files
 
 __all__ = ["code_digest", "digest_code", "fingerprint"]
 
-TRAINING_PARTS = ("bench.py", "evaluation.py", "fleet.py", "losses.py", "models.py", "randomness.py", "training.py")
+TRAINING_PARTS = (
+    "bench.py",
+    "evaluation.py",
+    "fleet.py",
+    "function_models.py",
+    "losses.py",
+    "models.py",
+    "randomness.py",
+    "torchvision_models.py",
+    "training.py",
+)
 """The files whose code decides a model's weights and metrics. Changing one makes every model train again."""
 
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdops.models import Classifier, Dropout
+from kdops.models import Borrower, Classifier, Dropout
 
 __all__ = ["DenseFleet", "can_stack"]
 
 
 def can_stack(net: Classifier) -> bool:
-    """Say whether the network is a plain chain of dense layers, ReLU and dropout."""
-    return all(
+    """Say whether the network is a plain chain of dense layers, ReLU and dropout, as kdops builds it."""
+    return not isinstance(net, Borrower) and all(
         isinstance(part, nn.Sequential | nn.Flatten | nn.Linear | nn.ReLU | Dropout) for part in net.net.modules()
     )
 
@@ -48,7 +48,7 @@ class DenseFleet:
         if not all(torch.equal(net.mean, members[0].mean) and torch.equal(net.std, members[0].std) for net in members):
             raise ValueError("the networks of a fleet must share the mean and deviation of their images")
         self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
-        self.training = True
+        self.training = self.learns_from_one = True
 
         def leaf(values: Tensor) -> Tensor:
             return values.detach().to(device).clone().requires_grad_()

@@ -13,18 +13,15 @@ The function is called without arguments and returns a dict, or an object with t
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from kdops.cache import Decoded
 from kdops.errors import KdopsError, UsageError
-from kdops.origin import CODE_FOLDER, Origin
+from kdops.imported import import_function, importable, said
+from kdops.origin import Origin
 from kdops.own import check_classes, check_parts, hold_out_rest, told_split
 
 __all__ = ["load"]
@@ -62,58 +59,15 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
 
 
 def _called(origin: Origin) -> object:
-    """Import the module and call the function; whatever the caller's code raises is told in one line."""
-    module, _, function = origin.place.partition(":")
-    with _importable():
-        try:
-            found = importlib.import_module(module)
-        except KdopsError:
-            raise
-        except (Exception, SystemExit) as error:
-            if isinstance(error, ModuleNotFoundError) and (error.name or "") in _packages(module):
-                told = f"there is no module {error.name} on Python's path or in {_folder()}"
-            else:
-                told = f"the module {module} cannot be imported ({_said(error)})"
-            raise UsageError("dataset", origin, told) from error
-        wanted = getattr(found, function, None)
-        if not callable(wanted):
-            told = "has no function" if wanted is None else "has something that is no function under the name"
-            raise UsageError("dataset", origin, f"{module} ({_place(found)}) {told} {function}")
+    """Call the function; whatever the caller's code raises is told in one line."""
+    wanted = import_function(origin.place, "dataset")
+    with importable():
         try:
             return wanted()
         except KdopsError:
             raise
         except (Exception, SystemExit) as error:
-            raise UsageError("dataset", origin, f"the function failed ({_said(error)})") from error
-
-
-@contextmanager
-def _importable() -> Iterator[None]:
-    """Let modules of the caller's folder be found, after all others: none of them can hide a library."""
-    folder = _folder()
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _folder() -> str:
-    return os.environ.get(CODE_FOLDER) or os.getcwd()
-
-
-def _packages(module: str) -> list[str]:
-    """Give the module's name and those of the packages it lies in."""
-    parts = module.split(".")
-    return [".".join(parts[: count + 1]) for count in range(len(parts))]
-
-
-def _place(module: object) -> str:
-    return getattr(module, "__file__", None) or "built into Python"
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(": ")
+            raise UsageError("dataset", origin, f"the function failed ({said(error)})") from error
 
 
 def _fields(origin: Origin, returned: object) -> dict[str, object]:
@@ -137,7 +91,7 @@ def _array(origin: Origin, name: str, value: object) -> np.ndarray:
         return np.asarray(value)
     except Exception as error:
         # A tensor on a GPU, a ragged list: whatever NumPy or the caller's type says.
-        raise UsageError("dataset", origin, f"{name} cannot be read as an array ({_said(error)})") from error
+        raise UsageError("dataset", origin, f"{name} cannot be read as an array ({said(error)})") from error
 
 
 def _images(origin: Origin, value: object) -> np.ndarray:

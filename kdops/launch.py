@@ -162,17 +162,21 @@ def end_with_parent(seconds: float = 1.0) -> None:
 def _check_data(entry_point: str, settings: Settings) -> None:
     """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept.
 
-    An ensemble's members are drawn once too, and the source and the storage of a search are tried: what is wrong with
-    them is told now.
+    Networks of others are tried on images of its size. An ensemble's members are drawn once too, and the source and the
+    storage of a search are tried: what is wrong with them is told now.
     """
     from kdops.data import load
+    from kdops.networks import check_networks
     from kdops.splits import make_split
 
     data = load(settings.origin, settings.data_root, progress=_tell_decoding)
+    check_networks(settings.networks(), data.shape, len(data.classes))
     if entry_point == "ensemble":
         importlib.import_module("kdops.drawing").draw(settings)
     else:
         make_split(data, settings.transfer, settings.split_seed, settings.hops())
+    if settings.source and entry_point != "search":
+        importlib.import_module("kdops.source").check_source(settings.source, data)
     if entry_point == "search":
         importlib.import_module("kdops.searching").check(settings, data)
 

@@ -1,7 +1,8 @@
 """A registered model, loaded to be looked at: exported, timed, asked.
 
 It is built anew from its weights, and so runs no code that lies beside them, and an ensemble is timed like its members.
-Only an ensemble with members that kdops did not build is its stored program.
+Only a network of the caller's own code, which may be gone, and an ensemble with members that kdops did not build are
+their stored programs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 from torch import Tensor, nn
 
-from kdops.architectures import FAMILIES, parse_architecture
+from kdops.architectures import FAMILIES, FUNCTION, parse_architecture
 from kdops.environment import without_bars
 from kdops.errors import KdopsError
 from kdops.models import build
-from kdops.packaging import read_weights
+from kdops.packaging import EXPORTED, read_weights
 from kdops.voting import Tally, Vote
 
 __all__ = ["Loaded", "load_stored"]
@@ -93,6 +94,8 @@ def _read(folder: Path) -> Loaded:
     votes = (folder / ARTIFACTS / PROGRAM).is_file()
     if votes:
         module = _ensemble(folder / ARTIFACTS, shape, len(classes))
+    elif parse_architecture(described.metadata["architecture"]).family == FUNCTION:
+        module = torch.export.load(folder / EXPORTED).module()
     else:
         module = _network(described.metadata["architecture"], read_weights(folder), shape, len(classes))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -31,7 +31,17 @@ from torch import Tensor
 
 from kdops.models import Classifier
 
-__all__ = ["CODE", "WEIGHTS", "Packager", "describe", "quiet", "read_weights", "requirements", "signature_of"]
+__all__ = [
+    "CODE",
+    "EXPORTED",
+    "WEIGHTS",
+    "Packager",
+    "describe",
+    "quiet",
+    "read_weights",
+    "requirements",
+    "signature_of",
+]
 
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"

@@ -116,6 +116,7 @@ SEARCHING = {
     "select_on": "validation; a search never sees the test set",
 }
 """What shared parameters mean in a search."""
+SOURCE = Parameter("source", "", "URI of what to distil from, or several: 0.7*URI,0.3*URI; empty: own teachers")
 DRAWN = {
     "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
     "seeds": "so many replicates whose models vote, or all there are",
@@ -156,7 +157,7 @@ class EntryPoint:
 ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "teacher": EntryPoint("Train the teacher on labels, once for each replicate.", {}),
     "students": EntryPoint(
-        "Distil the teacher into the student at every temperature (figure 1).", {"temperatures": "1-29"}
+        "Distil the teacher into the student at every temperature (figure 1).", {"temperatures": "1-29"}, (SOURCE,)
     ),
     "symmetry": EntryPoint(
         "Does distilling the best student back into an untrained teacher give the teacher (figure 2)?",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from kdops.networks import facts
 from kdops.progress import duration
 from kdops.recipes import Recipe
 
@@ -84,7 +85,11 @@ class Plan:
                 f"{step.missing} to train, {step.models - step.missing} already there"
             )
             seconds += self._seconds(step, speed)
-            disk += step.stored * step.missing * (8 * architecture.parameters(self.shape, self.classes) + MODEL_BYTES)
+            disk += (
+                step.stored
+                * step.missing
+                * (8 * facts(architecture, self.shape, self.classes).parameters + MODEL_BYTES)
+            )
         kept = [step for step in self.steps if step.stored]
         models, missing = (sum(getattr(step, name) for step in kept) for name in ("models", "missing"))
         lines.append(
@@ -95,9 +100,12 @@ class Plan:
 
     def _seconds(self, step: Step, speed: float) -> float:
         recipe = step.recipe
-        family = recipe.architecture.family
+        # Networks of others are taken for convolutional ones.
+        family = "mlp" if recipe.architecture.family == "mlp" else "cnn"
         # Backwards costs twice the forward pass, once in a first layer, whose input needs no gradient.
-        work = (2.2 if family == "mlp" else 3.0) * recipe.architecture.flops(self.shape, self.classes)
+        known = facts(recipe.architecture, self.shape, self.classes)
+        # What cannot be counted has at least the two operations of each parameter.
+        work = (2.2 if family == "mlp" else 3.0) * (known.flops or 2 * known.parameters)
         arithmetic = work * step.images * recipe.epochs * step.missing / (speed * EFFICIENCY[family])
         steps = recipe.epochs * -(-step.images // recipe.batch_size)
         passes = step.missing if family == "cnn" else min(step.missing, 1)

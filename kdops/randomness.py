@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-__all__ = ["generator"]
+__all__ = ["borrowed", "generator"]
 
 
 def generator(*words: object, device: torch.device | str = "cpu") -> torch.Generator:
@@ -18,3 +20,22 @@ def generator(*words: object, device: torch.device | str = "cpu") -> torch.Gener
     stream = torch.Generator(device=device)
     stream.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     return stream
+
+
+@contextmanager
+def borrowed(stream: torch.Generator) -> Iterator[None]:
+    """Let code that only knows PyTorch's global random state draw from ``stream``; the global state stays as it was.
+
+    Only the global state of the stream's own device is replaced.
+    """
+    shared = torch.default_generator
+    if stream.device.type == "cuda":
+        index = torch.cuda.current_device() if stream.device.index is None else stream.device.index
+        shared = torch.cuda.default_generators[index]
+    before = shared.get_state()
+    shared.set_state(stream.get_state())
+    try:
+        yield
+    finally:
+        stream.set_state(shared.get_state())
+        shared.set_state(before)

@@ -1,8 +1,10 @@
-"""What a search distils from: the best registered teacher, or any model that the caller names."""
+"""What is distilled from where it is not a study's own teachers: a model that the caller names, or several at once.
+
+Loading runs no code that lies beside a model: networks are programs (pt2), and of an ensemble only the program or
+the weights are read. What MLflow could only load as somebody's Python code is refused.
+"""
 
 from __future__ import annotations
-
-import re
 
 import mlflow
 import numpy as np
@@ -14,9 +16,13 @@ from torch.nn import Module
 from kdops.candidates import LISTED, find_version, is_own, uri_of
 from kdops.data import Data
 from kdops.errors import UsageError
+from kdops.fingerprint import fingerprint
 from kdops.foreign import load_classifier
+from kdops.loaded import load_stored
+from kdops.mixture import Mixture, OfProbabilities
 from kdops.models import digest_of
 from kdops.records import ModelRecord, Sweep, ranked
+from kdops.source_text import parse_sources
 from kdops.store import store_exists
 from kdops.study import Study
 
@@ -33,12 +39,14 @@ def check_source(uri: str, data: Data) -> None:
     Raises:
         UsageError: says what is wrong.
     """
-    if not re.match(r"(models|runs):/", uri):
-        allowed = "must be a model URI such as models:/name/3, models:/name@alias or runs:/id/name"
-        raise UsageError("source", uri, allowed)
+    parts = parse_sources(uri)
     if not store_exists(mlflow.get_tracking_uri()):
         raise UsageError("source", uri, f"there is no store at {mlflow.get_tracking_uri()} yet")
-    load_classifier(_pinned(uri), data, "source")
+    pinned = [_pinned(one) for _, one in parts]
+    if len(set(pinned)) < len(pinned):
+        raise UsageError("source", uri, "names a model twice; give it a greater weight instead")
+    for one in pinned:
+        _load(one, data)
 
 
 def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
@@ -46,8 +54,9 @@ def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
 
     Args:
         study: whose data, split and store are used.
-        uri: the model; empty for the teacher of this split and transfer setting that is best by validation, which is
-            trained where there is none.
+        uri: the model, or several, see :func:`kdops.source_text.parse_sources`: their softened probabilities are
+            averaged at the student's temperature. Empty for the teacher of this split and transfer setting that is
+            best by validation, which is trained where there is none.
 
     Returns:
         A sweep of that one model, and what is to be said of it in a sentence; empty for nothing.
@@ -64,13 +73,23 @@ def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
         best = ranked(teachers)[0]
         study.use([best])
         return Sweep((best,)), ""
-    pinned = _pinned(uri)
+    check_source(uri, study.context.data)
+    parts = [(share, _pinned(one)) for share, one in parse_sources(uri)]
+    if len(parts) > 1:
+        return _mixed(study, parts)
+    ((_, pinned),) = parts
     own = study.find(pinned)
-    if own is not None and own.params.get("transfer") == settings.transfer:
+    if own is not None and own.role != "ensemble" and own.params.get("transfer") == settings.transfer:
         study.use([own])
         return Sweep((own,), hops=own.chain.count(">")), ""
     record = _foreign(study, pinned)
-    return Sweep((record,), hops=record.chain.count(">")), _remark(pinned)
+    known = own is not None and own.params.get("transfer") == settings.transfer
+    return Sweep((record,), hops=_hops(record)), "" if known else _remark(pinned)
+
+
+def _hops(record: ModelRecord) -> int:
+    """Count the distillations that a model came through; a vote is none."""
+    return record.chain.removesuffix(">ensemble").count(">")
 
 
 def _pinned(uri: str) -> str:
@@ -78,9 +97,56 @@ def _pinned(uri: str) -> str:
     return uri_of(find_version(MlflowClient(), uri, "source")) if LISTED.fullmatch(uri) else uri
 
 
+def _mixed(study: Study, parts: list[tuple[float, str]]) -> tuple[Sweep, str]:
+    """Give several models as one source."""
+    records = [_foreign(study, uri) for _, uri in parts]
+    chains = {record.chain for record in records}
+    chain = chains.pop() if len(chains) == 1 else "several"
+    hops = max(map(_hops, records))
+    uri = " ".join(record.uri for record in records)
+    shares = [share for share, _ in parts]
+    study.bench.foreign[uri] = Mixture([study.bench.foreign[record.uri] for record in records], shares)
+    whole = ModelRecord(
+        role=FOREIGN,
+        seed=0,
+        temperature=float("nan"),
+        chain=chain,
+        source="",
+        uri=uri,
+        model_id=" ".join(record.model_id for record in records if record.model_id),
+        weights=fingerprint(
+            mixture=[(share, record.weights) for (share, _), record in zip(parts, records, strict=True)]
+        ),
+    )
+    told = " and ".join(f"{share:.3g} of {one}" for share, one in parts)
+    said = f"The source is {told}, whose softened probabilities are averaged."
+    return Sweep((whole,), hops=hops), " ".join([said, *(_remark(one) for _, one in parts if study.find(one) is None)])
+
+
+def _load(uri: str, data: Data) -> Module:
+    """Load a model as a classifier; what gives probabilities gives their logarithms.
+
+    Raises:
+        UsageError: it cannot be loaded, or does not fit the data.
+    """
+    if LISTED.fullmatch(uri) and find_version(MlflowClient(), uri, "source").tags.get("chain", "").endswith(
+        ">ensemble"
+    ):
+        loaded = load_stored(MlflowClient(), uri)
+        if loaded.classes != tuple(data.classes) or loaded.shape != tuple(data.shape):
+            raise UsageError("source", uri, f"has other classes or images than {data.name}")
+        return OfProbabilities(loaded.module, 1)
+    net = load_classifier(uri, data, "source")
+    with torch.no_grad():
+        given = net(torch.from_numpy(np.array(data.images[:SEEN])))
+    # Logits that happen to lie so on hundreds of images are as good as none.
+    are_shares = bool((given >= 0).all()) and torch.allclose(given.sum(dim=1), torch.ones(len(given)), atol=1e-4)
+    return OfProbabilities(net) if are_shares else net
+
+
 def _foreign(study: Study, uri: str) -> ModelRecord:
     """Load a model that this study's data and split do not know, and describe it."""
-    net = study.bench.foreign[uri] = load_classifier(uri, study.context.data, "source")
+    net = study.bench.foreign[uri] = _load(uri, study.context.data)
     tags = find_version(MlflowClient(), uri, "source").tags if LISTED.fullmatch(uri) else {}
     return ModelRecord(
         role=FOREIGN,
@@ -90,7 +156,7 @@ def _foreign(study: Study, uri: str) -> ModelRecord:
         source="",
         uri=uri,
         model_id=get_model_info(uri).model_id or "",
-        weights=_digest(study, net, tags.get("chain", FOREIGN).count(">")),
+        weights=_digest(study, net, tags.get("chain", FOREIGN).removesuffix(">ensemble").count(">")),
     )
 
 

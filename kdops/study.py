@@ -24,8 +24,11 @@ from kdops.bench import Bench, Measured
 from kdops.closing import note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
+from kdops.errors import UsageError
+from kdops.foreign import load_classifier
 from kdops.lookup import known_models
-from kdops.models import digest_of
+from kdops.models import Classifier, digest_of
+from kdops.networks import check_networks
 from kdops.ownrun import name_process
 from kdops.packaging import Packager
 from kdops.plan import Plan
@@ -52,6 +55,7 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
     reporter = Reporter()
     with reporter.bar(f"load {settings.dataset}") as bar:
         data = datasets.load(settings.origin, settings.data_root, bar)
+    check_networks(settings.networks(), data.shape, len(data.classes))
     split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
     context = Context(settings, data, split, resolve_device(settings.device))
     tracker = None if settings.dry_run else Tracker(entry_point, data, split, _title(entry_point, settings))
@@ -82,10 +86,11 @@ class Study:
         if whole is not None:
             self.plan, self.bench = whole.plan, whole.bench
             self._known, self._there = whole._known, whole._there
-            self._packagers = whole._packagers
+            self._packagers, self._alone = whole._packagers, whole._alone
             return
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
-        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights)
+        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program)
+        self._alone: set[str] = set()
         self._there: dict[str, ModelRecord] = {}
         self._known: dict[str, ModelRecord] = {}
         self._packagers: dict[str, Packager] = {}
@@ -328,6 +333,8 @@ class Study:
         if self.bench.trains_together(task.role):
             fleet = tuple(sorted({unit.record.seed for unit in units}))
             told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
+        if not self.bench.architecture_of(task.role).is_counted:
+            self._ready(task.role, len(units))
         stored = {}
         with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
             for batch in self.bench.train(units, trainset.rows, bar):
@@ -353,17 +360,38 @@ class Study:
                     trained.seconds,
                     measured.finished,
                 )
-                write = partial(self._packager(measured).write, state=trained.state)
+                packager = self._packager(unit.record.params["architecture"], measured.net)
+                write = partial(packager.write, state=trained.state)
                 stored = self.tracker.commit(outcome, write)
                 self.bench.keep(stored, trained.state)
                 bar(number, len(batch))
                 yield measured, stored
 
-    def _packager(self, measured: Measured) -> Packager:
-        architecture = measured.unit.record.params["architecture"]
+    def _ready(self, role: str, models: int) -> None:
+        """See that a network of others can be stored before it is trained, and say that it is trained alone.
+
+        Raises:
+            UsageError: it cannot be exported.
+        """
+        architecture = str(self.bench.architecture_of(role))
+        try:
+            self._packager(architecture, self.bench.example(role))
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise UsageError(role, architecture, f"cannot be exported by torch.export: {reason}") from error
+        if models > 1 and architecture not in self._alone:
+            self._alone.add(architecture)
+            self.reporter.say(
+                f"{architecture} cannot be trained as one fleet: its models are trained one after another"
+            )
+
+    def _program(self, record: ModelRecord) -> Module:
+        return load_classifier(record.uri, self.context.data, "source")
+
+    def _packager(self, architecture: str, net: Classifier) -> Packager:
         if architecture not in self._packagers:
             metadata = {**self.context.data.metadata, "architecture": architecture}
-            self._packagers[architecture] = Packager(measured.net, self.context.data.shape, metadata)
+            self._packagers[architecture] = Packager(net, self.context.data.shape, metadata)
         return self._packagers[architecture]
 
 

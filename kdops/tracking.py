@@ -251,7 +251,7 @@ class Tracker:
             write(Path(folder) / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
-        inputs = [LoggedModelInput(source.model_id) for source in outcome.sources if source.model_id]
+        inputs = [LoggedModelInput(one) for source in outcome.sources for one in source.model_id.split()]
         self.client.log_inputs(run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kdops.errors import DivergenceError
 from kdops.fleet import DenseFleet, can_stack
 from kdops.losses import DistillationLoss
-from kdops.models import Classifier, build
+from kdops.models import Borrower, Classifier, Dropout, build
 from kdops.randomness import generator
 from kdops.recipes import Recipe
 
@@ -94,6 +94,7 @@ def train(
     Every member is initialised by (role, seed, temperature), so a student distilled directly and one distilled
     through a middle net start alike; the batch order is drawn from (role, seed), which pairs their comparison.
     AdamW (Loshchilov and Hutter, 2019) with a one-cycle rate (Smith and Topin, 2019), stepped once a batch.
+    Of networks that others wrote, which may normalise by the batch, a last batch of one image joins the one before it.
 
     Args:
         role: name of the random streams.
@@ -135,13 +136,13 @@ class SingleNet:
     """One network of any kind behind the interface of :class:`~kdops.fleet.DenseFleet`."""
 
     def __init__(self, net: Classifier, device: torch.device | str):
-        # oneDNN and cuDNN convolve channels-last images up to 1.5 times faster.
-        self.net = net.to(device).to(memory_format=torch.channels_last)
+        self.learns_from_one = not isinstance(net, Borrower)
+        self.net = net.to(device).to(memory_format=net.memory_format)
         self.training = True
 
     def parameters(self) -> list[Tensor]:
         """Give every trained tensor."""
-        return list(self.net.parameters())
+        return [values for values in self.net.parameters() if values.requires_grad]
 
     def prepared(self, images: Tensor) -> Tensor:
         """Give images as they are."""
@@ -151,7 +152,7 @@ class SingleNet:
         """Give logits ``[1, B, classes]`` of the single batch ``[B, C, H, W]`` in ``images``."""
         (batch,) = images
         self.net.train(self.training)
-        return self.net(batch.contiguous(memory_format=torch.channels_last)).unsqueeze(0)
+        return self.net(batch.contiguous(memory_format=self.net.memory_format)).unsqueeze(0)
 
     def states(self) -> list[dict[str, Tensor]]:
         """Give the weights, on the CPU and in the default memory order."""
@@ -180,7 +181,7 @@ def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) 
     """Build one member; its dropout draws from a stream of its own, on the device where its values lie."""
     words = (role, seed, f"{temperature:g}")
     net = build(recipe.architecture, shape, classes, *statistics, generator("init", *words))
-    for number, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
+    for number, part in enumerate(p for p in net.modules() if isinstance(p, Dropout | Borrower)):
         part.stream = generator("dropout", *words, number, device=device)
     return net
 
@@ -202,7 +203,8 @@ def _train_pass(
     meter: _Meter,
 ) -> Iterator[Trained]:
     started = time.perf_counter()
-    count, batch = len(images.labels), recipe.batch_size
+    count = len(images.labels)
+    batches = _batches(count, recipe.batch_size, alone=engine.learns_from_one)
     sizes = [len(group.temperatures) for group in groups]
     temperatures = torch.tensor([t for group in groups for t in group.temperatures], device=device)
     # Hard labels alone need no source, even where a group brings one.
@@ -215,7 +217,7 @@ def _train_pass(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         max_lr=recipe.learning_rate,
-        total_steps=recipe.epochs * -(-count // batch),
+        total_steps=recipe.epochs * len(batches),
         cycle_momentum=False,
     )
     orders = [_order(role, group) for group in groups]
@@ -226,9 +228,9 @@ def _train_pass(
         total = torch.zeros(len(temperatures), device=device)
         shuffled = [torch.randperm(count, generator=order).to(device) for order in orders]
         engine.training = True
-        for start in range(0, count, batch):
-            chosen = [order[start : start + batch] for order in shuffled]
-            logits = engine.logits([pixels[rows] for rows in chosen])
+        for batch in batches:
+            chosen = [order[batch] for order in shuffled]
+            logits = engine.logits([pixels[own] for own in chosen])
             labels = _for_members([own[rows] for own, rows in zip(targets, chosen, strict=True)], sizes)
             source = _for_members([k[rows] for k, rows in zip(kept, chosen, strict=True)], sizes) if kept else None
             each = loss(logits, labels, source, temperatures)
@@ -248,6 +250,14 @@ def _train_pass(
     for number, ((seed, temperature), state) in enumerate(zip(members, engine.states(), strict=True)):
         train_loss, val_accuracy = ([epoch[number] for epoch in kind] for kind in (losses, accuracies))
         yield Trained(seed, temperature, state, tuple(train_loss), tuple(val_accuracy), seconds)
+
+
+def _batches(count: int, size: int, alone: bool) -> list[slice]:
+    """Give the batches of an epoch; unless one image may stand alone, a last single one joins those before it."""
+    starts = list(range(0, count, size))
+    if not alone and len(starts) > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
 
 
 def _for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:

@@ -100,7 +100,8 @@ def train_trials(
         role: name of the random streams.
         plans: the trials.
         seed: the replicate, the same for all trials.
-        source_logits: what the source gives for the training images, ``[N, classes]``, computed in ``eval()``.
+        source_logits: what the source gives for the training images, ``[N, classes]``, computed in ``eval()``; or for
+            each trial by itself, ``[trials, N, classes]``.
         images: what they are trained on; every trial sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.
@@ -137,7 +138,8 @@ def train_trials(
         # All normalise alike, so what is prepared for the first pass serves the others.
         images, validation = (replace(part, pixels=fleet.prepared(part.pixels)) for part in (images, validation))
         order = generator("order", role, seed)
-        yield from _Pass(together, fleet, device).run(images, validation, source_logits, order, after_epoch, meter)
+        own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
+        yield from _Pass(together, fleet, device).run(images, validation, own, order, after_epoch, meter)
 
 
 class _Pass:
@@ -160,11 +162,15 @@ class _Pass:
     def run(self, images, validation, source_logits, order, after_epoch, meter) -> Iterator[tuple[int, TrialResult]]:
         """Train all, and give each as soon as it is done."""
         count, last = len(images.labels), self.recipe.epochs
+        started_with = list(self.numbers)
         factors = iter(one_cycle(last * -(-count // self.recipe.batch_size)))
         for epoch in range(1, last + 1):
             started = time.perf_counter()
             rows = torch.randperm(count, generator=order).to(images.labels.device)
-            losses = self._train_epoch(images, source_logits, rows, factors, meter)
+            # Of trials that were dropped nothing is asked any more.
+            places = [started_with.index(number) for number in self.numbers]
+            own = source_logits if source_logits.dim() == 2 else source_logits[places]
+            losses = self._train_epoch(images, own, rows, factors, meter)
             measured = zip(losses, *self._measure(validation), strict=True)
             found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
             seconds = (time.perf_counter() - started) / len(found)
@@ -193,7 +199,8 @@ class _Pass:
         for chosen in rows.split(self.recipe.batch_size):
             logits = self.fleet.logits(images.pixels[chosen])
             labels = images.labels[chosen].expand(members, -1)
-            each = loss(logits, labels, source_logits[chosen].expand(members, -1, -1), self.temperatures)
+            source = source_logits[..., chosen, :].expand(members, -1, -1)
+            each = loss(logits, labels, source, self.temperatures)
             # Trials share no weights, so the gradient of the sum is every trial's own.
             self.fleet.backward(each.sum())
             self.optimiser.step(next(factors))

@@ -35,7 +35,7 @@ class TrialRuns:
     def __init__(self, tracker: Tracker, search: str, trainset: Trainset, source: ModelRecord):
         self.tracker, self.search = tracker, search
         self._data = tracker.dataset_inputs(trainset, ("train", "val"))
-        self._models = [LoggedModelInput(source.model_id)] if source.model_id else []
+        self._models = [LoggedModelInput(one) for one in source.model_id.split()]
 
     def begin(self, number: int, unit: Unit) -> str:
         """Make the run of a trial that is about to be trained, with all that it tries, and give its id."""

@@ -10,6 +10,7 @@ import torch
 from kdops.config import HARD, Settings
 from kdops.data import Data
 from kdops.fingerprint import code_digest, fingerprint
+from kdops.networks import Facts, facts
 from kdops.records import LABELS, ModelRecord
 from kdops.splits import Split
 
@@ -150,9 +151,15 @@ def _unit(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": context.device,
+        **({"network": code} if (code := _facts(task, context).code) else {}),
     }
     record = _planned(task, seed, temperature, source, context)
     return Unit(task, record, source, fingerprint(**what, fleet=fleet), fingerprint(**what))
+
+
+def _facts(task: Task, context: Context) -> Facts:
+    architecture = context.settings.recipes[task.role].architecture
+    return facts(architecture, context.data.shape, len(context.data.classes))
 
 
 def _learned_from(source: ModelRecord | None, temperature: float, settings: Settings) -> dict[str, object]:
@@ -166,7 +173,7 @@ def _learned_from(source: ModelRecord | None, temperature: float, settings: Sett
 
 def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
     settings, recipe, role = context.settings, context.settings.recipes[task.role], task.known_as
-    shape, classes = context.data.shape, len(context.data.classes)
+    known = _facts(task, context)
     soft = source is not None and temperature != HARD
     return ModelRecord(
         role=role,
@@ -178,8 +185,9 @@ def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | No
         params={
             "dataset": context.data.name,
             "architecture": str(recipe.architecture),
-            "parameters": str(recipe.architecture.parameters(shape, classes)),
-            "flops": str(recipe.architecture.flops(shape, classes)),
+            "parameters": str(known.parameters),
+            **({"flops": str(known.flops)} if known.flops is not None else {}),
+            **({"code": known.code} if known.code else {}),
             "targets": "softened outputs" if soft else "labels" if source is None else "predictions",
             # The weight that the soft term really had: none on hard labels.
             "alpha": f"{settings.alpha if soft else 0:g}",

@@ -109,5 +109,5 @@ def _record(study: Study, member: Member) -> ModelRecord:
         role="foreign",
         weights=digest_of(net.state_dict()),
         metrics=study.bench.metrics_of(net),
-        params={"architecture": "foreign", "parameters": str(sum(map(Tensor.numel, net.parameters()))), "flops": "0"},
+        params={"architecture": "foreign", "parameters": str(sum(map(Tensor.numel, net.parameters())))},
     )

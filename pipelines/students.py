@@ -24,6 +24,8 @@ def run(study) -> None:
     """Distil the students and conclude."""
     from kdops.findings import student_findings
 
+    if study.settings.source:
+        return run_from(study)
     teachers, students = direct(study)
     students = students.at([HARD, *study.settings.sweeps["student"]])
     hard, soft = students.hard(), students.soft()
@@ -39,6 +41,28 @@ def run(study) -> None:
             findings=student_findings(hard.accuracies(), soft.table(), soft.temperatures, **study.measure()),
         ),
         figures=lambda: {"figure-1-students.png": figure_1(study.settings, teachers, students)},
+    )
+
+
+def run_from(study) -> None:
+    """Distil the students from what the caller names, and conclude."""
+    from kdops.source import find_source
+
+    settings = study.settings
+    source, remark = find_source(study, settings.source)
+    students = study.distill(source, "student", [HARD, *settings.sweeps["student"]], seeds=settings.replicates())
+    hard, soft = students.hard(), students.soft()
+    study.conclude(
+        "students",
+        lambda: Answer(
+            [
+                *([summarise("source", source)] if source.records[0].metrics else []),
+                summarise("student, hard labels", hard),
+                summarise("students, distilled", soft),
+                summarise(f"student, best by {settings.select_on}", study.best(soft)),
+            ],
+            remarks=[remark] if remark else [],
+        ),
     )
 
 

@@ -42,7 +42,7 @@ def test_a_step_is_a_role_with_or_without_an_architecture():
         ("teacher>:mlp>student", "unknown role '' in step 2"),
         ("teacher>student:", "step 2: unknown architecture; there are mlp("),
         ("teacher>student:vit", "step 2: unknown architecture"),
-        ("teacher>student:mlp:mlp", "step 2: unknown architecture"),
+        ("teacher>student:dense(hidden=3)", "step 2: unknown architecture"),
         ("teacher:cnn(filters=0)>student", "step 1: the option filters must be a whole number from 1"),
         ("teacher>student:mlp(width=3)", "step 2: unknown option 'width=3'; mlp has hidden"),
         ("teacher>student:mlp(hidden=3,hidden=3)", "step 2: the option hidden is given twice"),

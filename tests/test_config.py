@@ -131,7 +131,7 @@ def test_a_parameter_that_means_something_else_is_told_so():
         assert {p.name for p in PARAMETERS} >= set(point.meanings)
     told = {p.name: p.help for p in ENTRY_POINTS["ensemble"].parameters()}
     assert ("newest" in told["split_seed"], "all" in told["seeds"]) == (True, True)
-    assert {p.help for p in ENTRY_POINTS["students"].parameters()} == {p.help for p in PARAMETERS}
+    assert {p.help for p in ENTRY_POINTS["teacher"].parameters()} == {p.help for p in PARAMETERS}
 
 
 def test_an_entry_points_default_may_differ_in_every_parameter():

@@ -400,6 +400,7 @@ def test_loading_imports_no_torch(pets):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_a_study_of_a_folder_through_the_command_line(pets, empty_database, monkeypatch, capfd):
     from conftest import Place, copy_database
 

@@ -341,6 +341,7 @@ def served(place, name):
     return mlflow.pyfunc.load_model(uri).predict(images.numpy()), loaded.module(images).detach().numpy()
 
 
+@pytest.mark.slow
 def test_a_model_of_torchvision_teaches_a_dense_student(store):
     given = {"seeds": "1", "temperatures": "1,4", "epochs": "teacher=1,student=2", "teacher": LIGHT}
     store.run("students", **given)

@@ -217,7 +217,7 @@ def test_bad_trials_are_pruned_and_their_runs_say_so(fork):
     fork.run(
         "search",
         space=space,
-        trials="40",
+        trials="24",
         batch="12",
         seeds="1",
         temperatures="1",

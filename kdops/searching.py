@@ -45,8 +45,10 @@ def check(settings: Settings, data: Data) -> None:
     if search.source:
         check_source(search.source, data)
     split = make_split(data, settings.transfer, settings.split_seed)
-    known = _setting(settings, data, split)
-    Ledger.check(storage_of(settings), search.study_name, search.space, search.objectives, known)
+    storage, known = storage_of(settings), _setting(settings, data, split)
+    # The folder of our own journal is made once it is needed.
+    if _given_storage(settings) or Path(storage).parent.is_dir():
+        Ledger.check(storage, search.study_name, search.space, search.objectives, known)
 
 
 def fresh_seeds(settings: Settings) -> tuple[int, ...]:
@@ -59,7 +61,7 @@ def storage_of(settings: Settings) -> str:
 
     Beside a server's store nothing can be kept, so the journal lies in the user's cache folder then.
     """
-    if given := settings.search.storage or os.environ.get(STORAGE, ""):
+    if given := _given_storage(settings):
         return given
     uri = mlflow.get_tracking_uri()
     database = sqlite_file(uri)
@@ -218,7 +220,7 @@ class Search:
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def _open(self, setting: Mapping[str, object]) -> Ledger:
-        if not (self.settings.storage or os.environ.get(STORAGE)):
+        if not _given_storage(self.study.settings):
             Path(self.storage).parent.mkdir(parents=True, exist_ok=True)
         return Ledger.open(
             storage=self.storage,
@@ -237,6 +239,11 @@ class Search:
         told = _digest(*setting.items(), str(search.space), search.objectives, search.sampler == "grid")
         name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{told[:10]}"
         return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
+
+
+def _given_storage(settings: Settings) -> str:
+    """Give the storage that the caller names; empty for none."""
+    return settings.search.storage or os.environ.get(STORAGE, "")
 
 
 def _setting(settings: Settings, data: Data, split: Split) -> dict[str, object]:

@@ -357,6 +357,20 @@ def test_a_dry_run_writes_nothing(fork, capsys):
     assert "12 x trial of a student" in capsys.readouterr().out
 
 
+def test_the_folder_of_a_store_to_come_is_no_mistake(nowhere, monkeypatch):
+    from kdops.config import Settings
+    from kdops.data import load
+    from kdops.searching import check, storage_of
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{nowhere.folder}/new/mlflow.db")
+    settings = Settings.parse("search")
+    check(settings, load("digits"))
+    assert storage_of(settings) == f"{nowhere.folder}/new/{JOURNAL}"
+    assert not (nowhere.folder / "new").exists()
+    monkeypatch.setenv("KDOPS_SEARCH_STORAGE", "postgresql://me:secret@db/x")
+    assert storage_of(settings) == "postgresql://me:secret@db/x"
+
+
 def test_fresh_seeds_are_no_trials_seed():
     from kdops.config import Settings
 

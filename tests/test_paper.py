@@ -174,6 +174,7 @@ def test_every_role_has_a_champion_which_is_its_best_by_validation(whole):
         assert whole.client.get_model_version_by_alias(name, "champion").version == best.version, name
 
 
+@pytest.mark.slow
 def test_the_same_from_the_command_line_trains_and_registers_nothing(fork_of_whole, whole):
     """Both at once, by ``mlflow run .``: the paper, and one part of it alone with the models that are there."""
     before = {run.info.run_id for run in whole.runs()}

@@ -337,6 +337,7 @@ def test_an_ensemble_does_not_draw_what_a_search_found(fork_of_searched):
     }
 
 
+@pytest.mark.slow
 def test_the_command_line_searches_with_spaces_in_the_space_and_a_relative_storage(fork, capfd):
     given = {"space": "temperature=1..8 hidden=4, 6; depth=1", "storage": "mine.journal", "study_name": "my search"}
     assert main(["search", *options(**given, trials="3", seeds="1", temperatures="1")]) == 0

@@ -178,6 +178,14 @@ def test_what_is_dropped_changes_nothing_for_the_others(dropped):
     assert asked == [one for one in expected if one[1]]
 
 
+def test_who_is_padded_further_once_the_widest_is_gone_goes_on_unharmed():
+    # Beside 40 a net of 20 is padded no further, beside 27 alone it is: its moments move into more padding.
+    plans = [plan(hidden=hidden, depth=depth) for hidden, depth in ((40, 1), (27, 2), (19, 3), (15, 2), (9, 3))]
+    results = run(plans, after_epoch=lambda epochs, epoch: [0] if epoch == 1 else [])
+    for number in (1, 2, 3, 4):
+        assert_equals_alone(results[number], plans[number])
+
+
 def test_a_pruned_trial_is_told_at_once():
     seen = []
     arriving = train_trials(

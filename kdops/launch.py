@@ -175,7 +175,7 @@ def _check_data(entry_point: str, settings: Settings) -> None:
         importlib.import_module("kdops.drawing").draw(settings)
     else:
         make_split(data, settings.transfer, settings.split_seed, settings.hops())
-    if settings.source and entry_point != "search":
+    if settings.source:
         importlib.import_module("kdops.source").check_source(settings.source, data)
     if entry_point == "search":
         importlib.import_module("kdops.searching").check(settings, data)

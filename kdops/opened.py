@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from kdops.addresses import without_password
 from kdops.errors import KdopsError
 
 __all__ = ["opened_store"]
@@ -30,7 +30,7 @@ def opened_store(uri: str, registry_uri: str | None = None) -> Iterator[MlflowCl
     Raises:
         KdopsError: there is no store, or it cannot be used.
     """
-    shown = re.sub(r"//[^/@]*@", "//***@", uri)  # it may carry a password
+    shown = without_password(uri)
     if not _is_there(uri):
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise KdopsError(f"there is no store at {shown}; {advice}")

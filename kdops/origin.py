@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kdops.checks import boolean
 from kdops.errors import UsageError
 from kdops.recipes import RECIPES
 
@@ -109,7 +110,7 @@ def parse_origin(text: Mapping[str, str]) -> Origin:
         place,
         image_size=_image_size(text.get("image_size", "")),
         channels=_channels(text.get("channels", "")),
-        skip_bad=_boolean("skip_bad", text.get("skip_bad", "false")),
+        skip_bad=boolean("skip_bad", text.get("skip_bad", "false")),
         **{name: text.get(name, "") for name in ("label", "group", "split")},
     )
     name = text.get("name", "")
@@ -181,9 +182,3 @@ def _channels(text: str) -> int | None:
     if text not in ("", "1", "3"):
         raise UsageError("channels", text, "must be 1 (grey) or 3 (colour)")
     return int(text) if text else None
-
-
-def _boolean(name: str, text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise UsageError(name, text or "(empty)", "must be true or false")
-    return text.lower() == "true"

@@ -38,10 +38,10 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 from sqlalchemy.engine import make_url
 
+from kdops.addresses import without_password
 from kdops.checks import one_of
 from kdops.errors import KdopsError, UsageError
 from kdops.process import ProcessName
-from kdops.search_settings import without_password
 from kdops.space import OBJECTIVES, PRUNERS, SAMPLERS, Dimension, Space, Value
 
 __all__ = ["Ledger", "Trial"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from kdops.addresses import without_password
 from kdops.checks import one_of, whole
 from kdops.errors import UsageError
 from kdops.space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
 
-__all__ = ["SEARCHED", "STORAGE", "SearchSettings", "without_password"]
+__all__ = ["SEARCHED", "STORAGE", "SearchSettings"]
 
 SEARCHED = ("student", "middle")
 """The roles that can be searched for: the dense nets, which train as one fleet."""
@@ -21,19 +21,12 @@ STORAGE = "KDOPS_SEARCH_STORAGE"
 """The environment variable for a storage whose address holds a password."""
 
 
-def without_password(text: str, address: str = "") -> str:
-    """Give a text without the password of an address, which may be the text itself."""
-    secret = re.search(r"://[^/@]*:([^/]+)@", address or text)
-    return text.replace(secret[1], "***") if secret else text
-
-
 @dataclass(frozen=True)
 class SearchSettings:
     """What to search for, where, and how.
 
     Attributes:
         role: what is searched for, one of ``SEARCHED``.
-        source: URI of the model to distil from; empty for the best registered teacher.
         space: what may be tried.
         objectives: what it looks for, a key of :data:`kdops.space.OBJECTIVES`.
         trials: so many finished trials.
@@ -45,7 +38,6 @@ class SearchSettings:
     """
 
     role: str
-    source: str
     space: Space
     objectives: tuple[str, ...]
     trials: int
@@ -77,7 +69,6 @@ class SearchSettings:
             raise UsageError("trials", trials, advice)
         return cls(
             role=one_of("role", text["role"], SEARCHED),
-            source=text["source"],
             space=space,
             objectives=parse_objectives(text["objective"]),
             trials=trials,

@@ -10,21 +10,19 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 from filelock import FileLock
 
-from kdops.cache import user_cache_folder
+from kdops.addresses import without_password
 from kdops.config import Settings
 from kdops.data import Data
 from kdops.errors import DivergenceError, KdopsError
 from kdops.records import Sweep
 from kdops.search import Ledger, Trial
-from kdops.search_settings import STORAGE, without_password
-from kdops.source import check_source
+from kdops.search_settings import STORAGE
 from kdops.splits import Split, make_split
 from kdops.statistics import mean_interval
-from kdops.store import sqlite_file
+from kdops.store import beside_store
 from kdops.study import Study
 from kdops.trial_runs import TrialRuns
 from kdops.trials import METRICS, Trials, settings_of
@@ -35,15 +33,13 @@ JOURNAL = "kdops-search.journal"
 
 
 def check(settings: Settings, data: Data) -> None:
-    """Refuse a source or a storage that cannot be used, or a name that another search has, before a run exists.
+    """Refuse a storage that cannot be used, or a name that another search has, before a run exists.
 
     Raises:
         UsageError: says what is wrong.
     """
     search = settings.search
     settings_of(settings, search.space.middle())
-    if search.source:
-        check_source(search.source, data)
     split = make_split(data, settings.transfer, settings.split_seed)
     storage, known = storage_of(settings), _setting(settings, data, split)
     # The folder of our own journal is made once it is needed.
@@ -57,17 +53,10 @@ def fresh_seeds(settings: Settings) -> tuple[int, ...]:
 
 
 def storage_of(settings: Settings) -> str:
-    """Give where the trials are kept: as the settings say, else in a journal beside a local store.
-
-    Beside a server's store nothing can be kept, so the journal lies in the user's cache folder then.
-    """
+    """Give where the trials are kept: as the caller says, else in a journal that belongs to the store."""
     if given := _given_storage(settings):
         return given
-    uri = mlflow.get_tracking_uri()
-    database = sqlite_file(uri)
-    if database is not None:
-        return str(database.absolute().parent / JOURNAL)
-    return str(user_cache_folder() / f"search-{_digest(uri)}.journal")
+    return str(beside_store(JOURNAL))
 
 
 class Search:

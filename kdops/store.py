@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +15,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from kdops.addresses import without_password
+from kdops.cache import user_cache_folder
 from kdops.errors import KdopsError
 
-__all__ = ["EXPERIMENT_TAGS", "ensure_experiment", "ensure_store", "sqlite_file", "store_exists"]
+__all__ = ["EXPERIMENT_TAGS", "beside_store", "ensure_experiment", "ensure_store", "store_exists"]
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the web page show training runs rather than traces."""
@@ -37,7 +39,7 @@ def ensure_store(tracking_uri: str) -> None:
     Raises:
         KdopsError: the store cannot be opened.
     """
-    database = sqlite_file(tracking_uri)
+    database = _sqlite_file(tracking_uri)
     if database is None:
         return
     try:
@@ -78,8 +80,20 @@ def _sync_now_and_then(connection: object, _: object) -> None:
 
 def store_exists(tracking_uri: str) -> bool:
     """Say whether a store is there; of a server that is taken for granted."""
-    database = sqlite_file(tracking_uri)
+    database = _sqlite_file(tracking_uri)
     return database is None or database.exists()
+
+
+def beside_store(name: str) -> Path:
+    """Give the path of a file that belongs to the current store: beside its database.
+
+    Beside a server's nothing can be kept; its file lies in the user's cache folder, named by the server too.
+    """
+    uri = mlflow.get_tracking_uri()
+    database = _sqlite_file(uri)
+    if database is not None:
+        return database.absolute().parent / name
+    return user_cache_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{name}"
 
 
 def ensure_experiment(name: str) -> str:
@@ -115,7 +129,7 @@ def _create(client: MlflowClient, name: str) -> str:
         return client.get_experiment_by_name(name).experiment_id
 
 
-def sqlite_file(tracking_uri: str) -> Path | None:
+def _sqlite_file(tracking_uri: str) -> Path | None:
     """Give the file of a sqlite store, or None for a server and for a database in memory."""
     if not tracking_uri.startswith("sqlite"):
         return None
@@ -124,6 +138,6 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 
 def _unusable(tracking_uri: str, error: Exception) -> KdopsError:
-    shown = re.sub(r"//[^/@]*@", "//***@", tracking_uri)  # it may carry a password
+    shown = without_password(tracking_uri)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return KdopsError(f"the tracking store {shown} cannot be used: {reason}")

@@ -49,7 +49,7 @@ class _Job:
 
 
 def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, object]:
-    """Give the settings that train the values of a trial: what the space does not name stays.
+    """Give the settings that a trial changes, so that they train its values.
 
     Raises:
         UsageError: the role's architecture is not a dense net.
@@ -179,7 +179,7 @@ class Trials:
         state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
         finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss + epoch.val_nll)]
         # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
-        names = {"train_loss", "val_accuracy", METRICS.get(self.settings.objectives[0], "val_accuracy")}
+        names = {"train_loss", "val_accuracy", METRICS[self.settings.objectives[0]]}
         history = {name: [getattr(epoch, name) for epoch in finite] for name in sorted(names)}
         last = {"val_nll": finite[-1].val_nll} if finite and "val_nll" not in names else {}
         self.runs.log(self._running[job.number], history, {**last, "train_seconds": result.seconds}, result.seconds)

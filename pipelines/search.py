@@ -30,7 +30,7 @@ def run(study) -> None:
     from kdops.searching import Search
     from kdops.source import find_source
 
-    sources, remark = find_source(study, study.settings.search.source)
+    sources, remark = find_source(study, study.settings.source)
     search = Search(study, sources)
     search.run()
     with search.alone():

@@ -6,6 +6,7 @@ from kdops.data import Data
 from kdops.escaping import markdown_text
 from kdops.proportions import wilson_interval
 from kdops.records import LABELS, ModelRecord
+from kdops.rows import Encoding
 from kdops.splits import Split
 
 __all__ = ["card"]
@@ -52,14 +53,17 @@ def _made(record: ModelRecord) -> str:
 
 
 def _accuracies(record: ModelRecord, data: Data, split: Split) -> list[str]:
-    lines = ["| images | accuracy | 95 % interval over images | how many |", "|---|---:|---:|---:|"]
+    lines = [f"| {data.unit} | accuracy | 95 % interval over {data.unit} | how many |", "|---|---:|---:|---:|"]
     for what, metric, rows in (
         ("validation (chosen on these)", "val_accuracy", split.validation),
         ("test", "test_accuracy", split.test),
     ):
         low, high = wilson_interval(record.metrics[metric], len(rows))
         lines.append(f"| {what} | {record.metrics[metric]:.4f} | {low:.4f} to {high:.4f} | {len(rows)} |")
-    copies = " Images that show one thing are near-copies, so the intervals are too narrow." * data.has_tracks
+    copies = (
+        f" {data.unit.capitalize()} that show one thing are near-copies, so the intervals are too narrow."
+        * data.has_tracks
+    )
     return [*lines, "", f"The intervals (Wilson) are of this one model; another seed gives another one.{copies}"]
 
 
@@ -73,19 +77,28 @@ def _facts(record: ModelRecord, data: Data, split: Split) -> list[str]:
         f"Size: {', '.join(sizes)}",
         f"Data: {markdown_text(data.name)}, digest {data.digest[:DIGEST]}, {_cut(data.notes, 500)}",
         f"Split {split.digest[:DIGEST]}, transfer {split.mode}; chain {markdown_text(record.chain)}",
-        f"Takes uint8 images [N, {', '.join(map(str, data.shape))}], knows {len(data.classes)} classes: {classes}",
+        f"Takes {_taken(data)}, knows {len(data.classes)} classes: {classes}",
     ]
+
+
+def _taken(data: Data) -> str:
+    if not data.encoding:
+        return f"uint8 images [N, {', '.join(map(str, data.shape))}]"
+    columns = [column.name for column in Encoding.from_json(data.encoding).columns]
+    more = f" and {len(columns) - NAMED} more" * (len(columns) > NAMED)
+    return f"rows with the columns {', '.join(_cut(name, 40) for name in columns[:NAMED])}{more}"
 
 
 def _use(record: ModelRecord, data: Data) -> str:
     uri = f"models:/{record.model_id}"
     raw = "scores" if record.role == "ensemble" else "logits"
+    given = data.unit
     return f"""Load it (the version of this page, `models:/NAME/VERSION`, does as well):
 
 ```python
 import mlflow
 model = mlflow.pyfunc.load_model("{uri}")
-model.predict(images, params={{"output": "classes"}})  # or "probabilities", "{raw}"
+model.predict({given}, params={{"output": "classes"}})  # or "probabilities", "{raw}"
 ```
 
 Serve it, then post `{{"inputs": [...], "params": {{"output": "classes"}}}}` to `/invocations`:

@@ -51,7 +51,7 @@ class Data:
         notes: one sentence that says which set this is.
         validation: bool [N], images that come with the data for the choice among models; None where the split
             chooses them.
-        encoding: how rows of a table became these arrays, as JSON; empty for images. See :mod:`kdops.encoding`.
+        encoding: how rows of a table became these arrays, as JSON; empty for images. See :mod:`kdops.rows`.
         asked: the text of the parameter ``dataset``, where that is not its name.
 
     Raises:

@@ -17,6 +17,7 @@ from torch import nn
 from kdops.candidates import Member
 from kdops.environment import without_bars
 from kdops.packaging import CODE, WEIGHTS, describe, quiet, requirements, signature_of
+from kdops.table_package import take_rows
 from kdops.voting import Vote, export_vote
 
 __all__ = ["write_ensemble"]
@@ -81,6 +82,7 @@ def write_ensemble(
     flavor["model_code_path"] = CODE.name
     for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
+    description = take_rows(folder, description)
     describe(folder, description, model_id=model_id, run_id=run_id, location=location)
 
 

@@ -1,10 +1,10 @@
-"""Any text, written into Markdown so that it is shown as it is."""
+"""Any text, shown as it is: in Markdown, or on a terminal."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["markdown_line", "markdown_text"]
+__all__ = ["markdown_line", "markdown_text", "plain"]
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
@@ -19,3 +19,8 @@ def markdown_text(text: str) -> str:
 def markdown_line(text: str) -> str:
     """Give any text as :func:`markdown_text` does, fit for the start of a block too, where no list may begin."""
     return STARTS.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", markdown_text(text))
+
+
+def plain(text: str) -> str:
+    """Give text on one line with nothing that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -29,6 +29,9 @@ __all__ = ["FORMATS", "Exported", "check_format", "export_model"]
 CLASSES = "class_names"
 """Under this name, with the ending ``.json`` in PyTorch's formats, lie the class names, as a JSON list."""
 
+TABLE = "table"
+"""Likewise how the rows of a table are encoded; :class:`kdops.rows.Encoding` reads it."""
+
 TOLERANCE = 1e-4
 """How far an output may be off, as a share of the largest one where that is above 1."""
 
@@ -159,9 +162,15 @@ def _example(loaded: Loaded) -> tuple[Tensor]:
     return (torch.zeros(2, *loaded.shape, dtype=torch.uint8),)
 
 
+def _told(loaded: Loaded) -> dict[str, str]:
+    """Give what goes with a file, as JSON: the class names, and how the rows of a table are encoded."""
+    table = {TABLE: loaded.encoding.to_json()} if loaded.encoding else {}
+    return {CLASSES: json.dumps(loaded.classes), **table}
+
+
 def _write_pt2(loaded: Loaded, path: Path) -> None:
     program = torch.export.export(loaded.module, _example(loaded), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program, path, extra_files={f"{CLASSES}.json": json.dumps(loaded.classes)})
+    torch.export.save(program, path, extra_files={f"{name}.json": text for name, text in _told(loaded).items()})
 
 
 def _read_pt2(path: Path) -> tuple[str, Run]:
@@ -171,7 +180,7 @@ def _read_pt2(path: Path) -> tuple[str, Run]:
 
 def _write_torchscript(loaded: Loaded, path: Path) -> None:
     traced = torch.jit.trace(loaded.module, _example(loaded), check_trace=False)
-    torch.jit.save(traced, str(path), _extra_files={f"{CLASSES}.json": json.dumps(loaded.classes)})
+    torch.jit.save(traced, str(path), _extra_files={f"{name}.json": text for name, text in _told(loaded).items()})
 
 
 def _read_torchscript(path: Path) -> tuple[str, Run]:
@@ -189,7 +198,7 @@ def _write_onnx(loaded: Loaded, path: Path) -> None:
         output_names=["scores", "probabilities"] if loaded.votes else ["logits"],
         verbose=False,
     )
-    program.model.metadata_props[CLASSES] = json.dumps(loaded.classes)
+    program.model.metadata_props.update(_told(loaded))
     program.save(str(path), external_data=False)
 
 

@@ -23,6 +23,7 @@ from kdops.environment import without_bars
 from kdops.errors import KdopsError
 from kdops.models import build
 from kdops.packaging import EXPORTED, read_weights
+from kdops.rows import Encoding
 from kdops.voting import Tally, Vote
 
 __all__ = ["Loaded", "load_stored"]
@@ -42,6 +43,7 @@ class Loaded:
         classes: the class names.
         shape: (channels, height, width) of an image.
         size: bytes of what is stored of it, all files together.
+        encoding: how the rows of a table become its images; None where it takes images.
     """
 
     module: nn.Module
@@ -49,6 +51,7 @@ class Loaded:
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     size: int
+    encoding: Encoding | None = None
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor, block: int = 512) -> Tensor:
@@ -90,7 +93,8 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
 def _read(folder: Path) -> Loaded:
     described = Model.load(str(folder))
     classes = tuple(map(str, described.metadata["class_names"]))
-    shape = tuple(described.signature.inputs.inputs[0].shape[1:])
+    encoding = Encoding.from_json(described.metadata["table"]) if "table" in described.metadata else None
+    shape = (encoding.width, 1, 1) if encoding else tuple(described.signature.inputs.inputs[0].shape[1:])
     votes = (folder / ARTIFACTS / PROGRAM).is_file()
     if votes:
         module = _ensemble(folder / ARTIFACTS, shape, len(classes))
@@ -99,7 +103,7 @@ def _read(folder: Path) -> Loaded:
     else:
         module = _network(described.metadata["architecture"], read_weights(folder), shape, len(classes))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Loaded(module, votes, classes, shape, size)
+    return Loaded(module, votes, classes, shape, size, encoding)
 
 
 def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdops.models import Classifier
+from kdops.table_package import take_rows
 
 __all__ = [
     "CODE",
@@ -66,7 +67,8 @@ class Packager:
             self._save_template(net, image_shape, classes, metadata)
         shutil.copy(CODE, self._template)
         self._program = torch.export.load(self._template / EXPORTED)
-        self._description = _served(yaml.safe_load((self._template / "MLmodel").read_text()))
+        described = _served(yaml.safe_load((self._template / "MLmodel").read_text()))
+        self._description = take_rows(self._template, described)
 
     def _save_template(self, net, image_shape, classes, metadata) -> None:
         # Two images: a batch of one would be built into the exported program as its only size.

@@ -1,7 +1,7 @@
 """A model as MLflow serves it. This file travels with each model and is run where the model is loaded.
 
 So it needs nothing of kdops: the network, or the ensemble, is an exported program, and class names and the shape of
-an image are in ``MLmodel``.
+an image are in ``MLmodel``. Beside a table's model lies ``rows.py``, which encodes its rows.
 
 MLflow leaves the checking of what it is given to this file: its own turns 1.7 into 1 without a word, and answers with
 the whole request in front of the reason.
@@ -9,6 +9,8 @@ the whole request in front of the reason.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
 import mlflow
@@ -28,7 +30,7 @@ BLOCK = 512
 """Images at a time, which bounds the memory."""
 
 MOST = 4096
-"""Images that one request may bring; arrays, which only come from Python, may be of any length."""
+"""Images, or rows, that one request may bring; arrays, which only come from Python, may be of any length."""
 
 
 class Refused(MlflowException):
@@ -54,9 +56,12 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         """Load the program, and read what it takes and what its classes are called."""
         ((kind, program),) = ((k, path) for k, path in context.artifacts.items() if k in ("network", "ensemble"))
         self.program = torch.export.load(program).module()
-        described = Model.load(str(Path(program).parents[1]))
+        folder = Path(program).parents[1]
+        described = Model.load(str(folder))
         self.classes = list(described.metadata["class_names"])
-        self.shape = tuple(described.signature.inputs.inputs[0].shape[1:])
+        table = described.metadata.get("table")
+        self.encoding = _code(folder / "rows.py").Encoding.from_json(table) if table else None
+        self.shape = (self.encoding.width, 1, 1) if table else tuple(described.signature.inputs.inputs[0].shape[1:])
         self.votes = kind == "ensemble"
         self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
 
@@ -66,7 +71,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         Args:
             context: unused.
             model_input: uint8 images ``[N, C, H, W]``, or whole numbers from 0 to 255 in nested lists; also a table
-                with one row an image, its pixels in columns or as a list in the only column.
+                with one row an image, its pixels in columns or as a list in the only column. Of a model of a table
+                its rows: a data frame, or a dict by column for each; an array of encoded rows is taken too.
             params: ``output``, and of an ensemble ``vote``: ``majority`` (the members' votes, ties by mean
                 probability) or ``probability`` (the mean probability).
 
@@ -80,6 +86,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         """
         output = _chosen(params, "output", self.outputs)
         vote = VOTES.index(_chosen(params, "vote", VOTES)) if self.votes else 0
+        if self.encoding and not isinstance(model_input, np.ndarray):
+            model_input = _encoded(model_input, self.encoding)
         images = torch.from_numpy(_images(model_input, self.shape))
         with torch.inference_mode():
             # No images are a block of none, which the program answers in the right shape.
@@ -99,6 +107,30 @@ def _chosen(params: dict | None, name: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise Refused(f"{name}={value!s}: must be one of {', '.join(allowed)}")
     return value
+
+
+def _code(path: Path):
+    """Run a file of code that lies beside the model."""
+    found = importlib.util.spec_from_file_location(f"kdops_{path.stem}", path)
+    module = importlib.util.module_from_spec(found)
+    # Its dataclasses look their module up there.
+    sys.modules[found.name] = module
+    found.loader.exec_module(module)
+    return module
+
+
+def _encoded(given: object, encoding) -> np.ndarray:
+    """Give the rows of a table as a model takes them, uint8 ``[N, width, 1, 1]``."""
+    names = ", ".join(column.name for column in encoding.columns[:5]) + ", ..." * (len(encoding.columns) > 5)
+    wanted = f"inputs: must be rows, each with a value by the name of each of {len(encoding.columns)} columns ({names})"
+    if not isinstance(given, list | pd.DataFrame):
+        raise Refused(wanted)
+    if isinstance(given, list) and len(given) > MOST:
+        raise Refused(f"inputs: at most {MOST} rows in one request, not {len(given)}; send the others in another one")
+    try:
+        return encoding.encode(given)
+    except ValueError as error:
+        raise Refused(f"inputs: {error}" if hasattr(error, "row") else wanted) from None
 
 
 def _images(given: object, shape: tuple[int, ...]) -> np.ndarray:

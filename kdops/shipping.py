@@ -15,6 +15,7 @@ import typer
 
 from kdops.browse import NAME, open_store
 from kdops.errors import KdopsError, UsageError
+from kdops.escaping import plain
 from kdops.naming import check_model
 
 if TYPE_CHECKING:
@@ -114,11 +115,11 @@ def export(
 
 def predict(
     model: str = typer.Argument(metavar="MODEL", help=MODEL),
-    files: list[str] = typer.Argument(metavar="FILES...", help="image files"),
+    files: list[str] = typer.Argument(metavar="FILES...", help="image files; of a model of a table CSV files"),
     csv: bool = typer.Option(False, "--csv", help="print CSV, with the probability of every class"),
-    skip_bad: str = typer.Option("false", "--skip-bad", help="true: leave out what is no image", metavar="TEXT"),
+    skip_bad: str = typer.Option("false", "--skip-bad", help="true: leave out what cannot be read", metavar="TEXT"),
 ) -> None:
-    """Tell the class of image files, one line each: file, class, probability."""
+    """Tell the class of image files, or of the rows of CSV files, one line each: file, class, probability."""
     check_model(model)
     skip = _truth("skip_bad", skip_bad)
     with open_store() as client:
@@ -127,12 +128,18 @@ def predict(
 
         found = read_catalogue(client).find(model)
         loaded = load_stored(client, found.uri)
-    if loaded.shape[0] not in (1, 3):
+    if not loaded.encoding and loaded.shape[0] not in (1, 3):
         raise UsageError("model", model, f"takes images of {loaded.shape[0]} channels, which no image file has")
-    good, pixels = _pictures(files, loaded, skip)
-    if not good:
+    from kdops.examples import read_examples
+
+    examples = read_examples(files, loaded)
+    for file, reason in examples.refused:
+        print(f"kdops: {plain(file)}: {plain(reason)}", file=sys.stderr)
+    if not examples.names or (examples.refused and not skip):
         raise typer.Exit(2)
-    _tell_classes(good, loaded, pixels, csv)
+    if examples.remark:
+        print(plain(examples.remark), file=sys.stderr)
+    _tell_classes(examples.names, loaded, examples.values, csv)
 
 
 def _dataset(catalogue: Catalogue, given: str) -> str:
@@ -179,7 +186,8 @@ def _images(found: StoredModel, loaded: Loaded, data_root: str) -> tuple[Tensor,
     if taken is not None:
         return torch.from_numpy(taken), f"images of {found.dataset}"
     random = np.random.default_rng(0).integers(0, 256, (COMPARED, *loaded.shape), dtype=np.uint8)
-    return torch.from_numpy(random), f"random images ({found.dataset} is not here)"
+    what = "encoded rows, drawn at random" if loaded.encoding else f"random images ({found.dataset} is not here)"
+    return torch.from_numpy(random), what
 
 
 def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
@@ -218,40 +226,10 @@ def _tell_export(found: StoredModel, loaded: Loaded, exported: Exported, what: s
     typer.echo(f"latency on one thread here: {there}{here}")
 
 
-def _pictures(files: list[str], loaded: Loaded, skip: bool) -> tuple[list[str], np.ndarray]:
-    """Read the files; tell of each that is no image, and of the conversion once.
-
-    Raises:
-        typer.Exit: some are none, and that was not to be passed over.
-    """
-    import numpy as np
-
-    from kdops.picture_file import PictureError, read_picture
-
-    good, pixels, bad, changed = [], [], 0, ""
-    for file in files:
-        try:
-            picture = read_picture(Path(file), loaded.shape)
-        except PictureError as error:
-            bad += 1
-            print(f"kdops: {_plain(file)}: {_plain(str(error))}", file=sys.stderr)
-            continue
-        good.append(file)
-        pixels.append(picture.pixels)
-        changed = changed or (f"{_plain(file)} is {picture.was}" if picture.changed else "")
-    if bad and not skip:
-        raise typer.Exit(2)
-    if changed:
-        channels, height, width = loaded.shape
-        mode = "grey" if channels == 1 else "RGB"
-        print(f"converted to {mode} {width} x {height}, what the model takes ({changed})", file=sys.stderr)
-    return good, np.stack(pixels) if pixels else np.zeros((0, *loaded.shape), np.uint8)
-
-
-def _tell_classes(files: list[str], loaded: Loaded, pixels: np.ndarray, csv: bool) -> None:
+def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: bool) -> None:
     import torch
 
-    probabilities = loaded.probabilities(torch.from_numpy(pixels))
+    probabilities = loaded.probabilities(torch.from_numpy(values))
     highest, places = probabilities.max(dim=1)
     if csv:
         writer = csv_module.writer(sys.stdout, lineterminator="\n")
@@ -260,7 +238,7 @@ def _tell_classes(files: list[str], loaded: Loaded, pixels: np.ndarray, csv: boo
             writer.writerow([file, loaded.classes[place], own[place], *own])
         return
     for file, place, probability in zip(files, places.tolist(), highest.tolist(), strict=True):
-        typer.echo(f"{_plain(file)}  {_plain(loaded.classes[place])}  {probability:.4f}")
+        typer.echo(f"{plain(file)}  {plain(loaded.classes[place])}  {probability:.4f}")
 
 
 def _truth(parameter: str, text: str) -> bool:
@@ -283,8 +261,3 @@ def _output(parameter: str, text: str, ending: str) -> Path:
     if ending and path.suffix.lower() != ending:
         raise UsageError(parameter, text, f"must end with {ending}")
     return path
-
-
-def _plain(text: str) -> str:
-    """Give text on one line with nothing that a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,28 +1,26 @@
 """Tables: ``csv:FILE``, one row an example, one column the class.
 
-Columns are parted by comma, semicolon or tab, whichever the first line has most of. Every column but those of the
-class, the group and the split is a number or a category; see :mod:`kdops.encoding`.
+Every column but those of the class, the group and the split is a number or a category; see :mod:`kdops.table_file`
+and :mod:`kdops.rows`.
 """
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kdops.cache import Decoded
-from kdops.encoding import Encoding, Number, as_number, is_missing
+from kdops.encoding import fit_encoding
 from kdops.errors import UsageError
 from kdops.origin import Origin
 from kdops.own import PARTS, check_classes, check_parts, hold_out_rest, told_split
+from kdops.rows import Number, RowError, as_number, is_missing
+from kdops.table_file import Table, TableError, read_table
 
 __all__ = ["load"]
 
-DELIMITERS = ",;\t"
 LABEL = "label"
 MOST_CLASSES = 1000
 
@@ -41,7 +39,10 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
     Raises:
         UsageError: the file is no such table, or a column or a row does not fit.
     """
-    table = _read(origin)
+    try:
+        table = read_table(Path(origin.place).expanduser())
+    except TableError as error:
+        raise UsageError("dataset", origin, str(error)) from error
     label = _label(origin, table)
     taken = {label: "label"}
     for parameter in ("group", "split"):
@@ -61,9 +62,11 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
         test = hold_out_rest(origin, classes, labels, tracks, validation)
     # What the test rows have must not reach the training.
     seen = np.flatnonzero(~test)
-    encoding = Encoding.fit({name: [texts[row] for row in seen] for name, texts in features.items()}, "dataset", origin)
-    rows = [dict(zip(features, cells, strict=True)) for cells in zip(*features.values(), strict=True)]
-    values = encoding.encode(rows, parameter="dataset", value=origin, names=table.lines)
+    encoding = fit_encoding({name: [texts[row] for row in seen] for name, texts in features.items()}, "dataset", origin)
+    try:
+        values = encoding.encode(table.rows(list(features)), table.lines)
+    except RowError as error:
+        raise UsageError("dataset", origin, str(error)) from error
     decoded = Decoded.of(values, labels, tracks, test, classes, validation, encoding.to_json())
     check_parts(origin, decoded, table.lines)
     numbers = sum(isinstance(column, Number) for column in encoding.columns)
@@ -74,61 +77,12 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
     return decoded, f"table: {found}; {told_split(official, decoded)}"
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The cells of a table by column, and what each row is called."""
-
-    columns: dict[str, list[str]]
-    lines: list[str]
-
-
-def _read(origin: Origin) -> _Table:
-    path = Path(origin.place).expanduser()
-    if not os.path.exists(path):
-        raise UsageError("dataset", origin, "there is no such file")
-    if not path.is_file():
-        raise UsageError("dataset", origin, "must be a file")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), skipinitialspace=True, strict=True)
-            names = [name.strip() for name in next(reader, [])]
-            _check_names(origin, names)
-            cells, lines = [], []
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(names):
-                    raise UsageError(
-                        "dataset", origin, f"line {reader.line_num} has {len(row)} cells, and the first {len(names)}"
-                    )
-                cells.append([cell.strip() for cell in row])
-                lines.append(f"line {reader.line_num}")
-    except (OSError, UnicodeError, csv.Error) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeError) else " ".join(str(error).split())
-        raise UsageError("dataset", origin, f"cannot be read as a table ({reason})") from error
-    if not cells:
-        raise UsageError("dataset", origin, "has no rows below the first line, which names the columns")
-    return _Table(dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)), lines)
-
-
-def _check_names(origin: Origin, names: list[str]) -> None:
-    if not any(names):
-        raise UsageError("dataset", origin, "is empty; its first line must name the columns")
-    for number, name in enumerate(names, start=1):
-        if not name or not name.isprintable():
-            raise UsageError("dataset", origin, f"column {number} has no name in the first line")
-        if names.count(name) > 1:
-            raise UsageError("dataset", origin, f"two columns are called {name}")
-
-
-def _check_column(origin: Origin, table: _Table, parameter: str, column: str) -> None:
+def _check_column(origin: Origin, table: Table, parameter: str, column: str) -> None:
     if column not in table.columns:
         raise UsageError(parameter, column, f"{origin} has no such column; it has {', '.join(table.columns)}")
 
 
-def _label(origin: Origin, table: _Table) -> str:
+def _label(origin: Origin, table: Table) -> str:
     if origin.label:
         _check_column(origin, table, "label", origin.label)
         return origin.label
@@ -136,7 +90,7 @@ def _label(origin: Origin, table: _Table) -> str:
     return LABEL if LABEL in table.columns else [name for name in table.columns if name not in taken][-1]
 
 
-def _classes(origin: Origin, table: _Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _classes(origin: Origin, table: Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Give class numbers and class names; names that are all numbers are in their order."""
     texts = table.columns[label]
     if missing := [line for line, text in zip(table.lines, texts, strict=True) if is_missing(text)]:
@@ -164,7 +118,7 @@ def _groups(texts: list[str]) -> np.ndarray:
     )
 
 
-def _given(origin: Origin, table: _Table) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _given(origin: Origin, table: Table) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Give the test and the validation rows, where the table says which they are."""
     if not origin.split:
         return None, None

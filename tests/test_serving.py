@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.architectures import parse_architecture
 from kdops.candidates import Member
+from kdops.encoding import fit_encoding
 from kdops.ensemble_package import write_ensemble
 from kdops.models import build, digest_of
 from kdops.packaging import Packager
@@ -30,6 +31,16 @@ SHAPE, CLASSES = (2, 4, 3), ["stop", "yield", "no entry"]
 
 IDENTITY = {"model_id": "m-0123", "run_id": "a run", "location": "mlflow-artifacts:/models/m-0123/artifacts"}
 WANTED = "inputs: must be images [N, 2, 4, 3] of whole numbers from 0 to 255; "
+
+
+ROWS = [{"age": "1", "colour": "red"}, {"age": "2.5", "colour": "blue"}, {"age": "", "colour": "red"}]
+ENCODING = fit_encoding({name: [row[name] for row in ROWS] for name in ROWS[0]})
+WIDE = (ENCODING.width, 1, 1)
+
+
+def table_net():
+    mean, std = (torch.full((WIDE[0],), level) for level in (100.0, 50.0))
+    return build(parse_architecture("mlp(hidden=4)"), WIDE, 3, mean, std, generator("init", 5)).eval()
 
 
 def nets():
@@ -68,6 +79,9 @@ def written(tmp_path_factory):
         Member(f"models:/m/{n}", "r", "m", own=True, weights=digest_of(m.state_dict())) for n, m in enumerate(nets())
     ]
     write_ensemble(folder / "ensemble", members, SHAPE, metadata, told, **IDENTITY)
+    of_table = {**metadata, "table": ENCODING.to_json()}
+    Packager(table_net(), WIDE, of_table).write(folder / "table", table_net().state_dict(), **IDENTITY)
+    write_ensemble(folder / "table-ensemble", [table_net()], WIDE, of_table, told[:1], **IDENTITY)
     return folder
 
 
@@ -105,9 +119,9 @@ class Server:
         self.log.seek(0)
         raise AssertionError(f"the server did not start: {self.log.read()[-2000:]}")
 
-    def ask(self, request: object) -> tuple[int, dict]:
+    def ask(self, request: object, kind: str = "application/json") -> tuple[int, dict]:
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        asked = Request(f"{self.address}/invocations", body, {"Content-Type": "application/json"})
+        asked = Request(f"{self.address}/invocations", body, {"Content-Type": kind})
         try:
             with urlopen(asked, timeout=60) as answer:
                 return answer.status, json.load(answer)
@@ -127,8 +141,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def servers(written):
-    """Both models behind real servers; they start side by side, since that takes seconds."""
-    started = {name: Server(written / name) for name in ("network", "ensemble")}
+    """Models behind real servers; they start side by side, since that takes seconds."""
+    started = {name: Server(written / name) for name in ("network", "ensemble", "table")}
     try:
         yield {name: server.wait() for name, server in started.items()}
     finally:
@@ -209,6 +223,72 @@ def test_what_is_no_request_at_all_is_refused(servers, body):
     status, answer = servers["network"].ask(body)
     assert status == 400
     assert answer["message"]
+
+
+def test_a_model_of_a_table_takes_its_rows(servers):
+    logits = scores_of(table_net(), ENCODING.encode(ROWS))
+    as_numbers = [
+        {"colour": "red", "age": 1, "more": 0},
+        {"age": 2.5, "colour": " blue"},
+        {"age": None, "colour": "red"},
+    ]
+    for rows in (ROWS, as_numbers):
+        status, answer = servers["table"].ask({"inputs": rows})
+        assert status == 200, answer
+        np.testing.assert_allclose(answer["predictions"], logits, rtol=1e-5)
+    told = servers["table"].ask({"inputs": ROWS, "params": {"output": "classes"}})[1]["predictions"]
+    assert [row["class"] for row in told] == [CLASSES[place] for place in logits.argmax(axis=1)]
+    status, answer = servers["table"].ask(b"age,colour\n1,red\n2.5,blue\n,red\n", "text/csv")
+    assert status == 200, answer
+    np.testing.assert_allclose(answer["predictions"], logits, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    {
+        "no column": ([{"age": 1}], "inputs: row 0 has no column colour"),
+        "no number": (
+            [ROWS[0], {"age": "old", "colour": "red"}],
+            "inputs: row 1 has 'old' in the column age, which is no number",
+        ),
+        "a number in a list": (
+            [{"age": [1], "colour": "red"}],
+            "inputs: row 0 has '[1]' in the column age, which is no number",
+        ),
+        "unseen": (
+            [{"age": 1, "colour": "green"}],
+            "inputs: row 0 has 'green' in the column colour, which no training row has; they have 'blue', 'red'",
+        ),
+        "long": (
+            [{"age": 1, "colour": "green" * 50}],
+            f"inputs: row 0 has '{'green' * 12}...' in the column colour, which no training row has; they have 'blue', "
+            "'red'",
+        ),
+        "no rows": (
+            {"age": 1},
+            "inputs: must be rows, each with a value by the name of each of 2 columns (age, colour)",
+        ),
+        "values alone": ([[1, 0, 255, 255]], "inputs: row 0 must give a value by the name of each column"),
+        "too many": (
+            [ROWS[0]] * 5000,
+            "inputs: at most 4096 rows in one request, not 5000; send the others in another one",
+        ),
+    }.values(),
+)
+def test_rows_that_do_not_fit_are_told_in_one_sentence(servers, rows, reason):
+    status, answer = servers["table"].ask({"inputs": rows})
+    assert (status, answer["message"]) == (400, reason)
+    assert "stack_trace" not in answer
+
+
+@pytest.mark.parametrize("kind", ["table", "table-ensemble"])
+def test_python_may_give_a_data_frame_or_encoded_rows(written, kind):
+    model = mlflow.pyfunc.load_model(str(written / kind))
+    encoded = model.predict(ENCODING.encode(ROWS))
+    np.testing.assert_array_equal(model.predict(pd.DataFrame(ROWS)), encoded)
+    np.testing.assert_array_equal(model.predict(ROWS), encoded)
+    assert [column.name for column in model.metadata.get_input_schema()] == ["age", "colour"]
+    np.testing.assert_array_equal(model.predict(model.input_example).shape, (1, 3))
 
 
 def test_whole_numbers_may_be_written_with_a_point(servers):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from kdops import data
-from kdops.encoding import Encoding
+from kdops.cli import main
 from kdops.errors import KdopsError, UsageError
 from kdops.origin import parse_origin
+from kdops.rows import Encoding
 from kdops.splits import make_split
 
 RANDOM = np.random.default_rng(0)
@@ -193,7 +195,7 @@ def test_too_few_rows_for_a_mode_say_how_many_are_needed(write):
         make_split(few, "disjoint", 0)
 
 
-def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, monkeypatch):
+def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, monkeypatch, capsys):
     import mlflow
     from conftest import Place, copy_database
 
@@ -208,6 +210,30 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     new = [{"length": 0.5, "width": 0, "colour": "blue"}, {"length": 4.5, "width": None, "colour": "red"}]
     for name in ("kdops-flowers-teacher", "kdops-flowers-student", "kdops-flowers-ensemble"):
         model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
-        encoding = Encoding.from_json(model.metadata.metadata["table"])
-        scores = model.predict(encoding.encode(new))
+        scores = model.predict(new)
         assert [model.metadata.metadata["class_names"][best] for best in scores.argmax(axis=1)] == ["kind 0", "kind 2"]
+    # The same from a file: rows that cannot be encoded are a line each, and can be left out.
+    file = path.parent / "new.csv"
+    file.write_text("colour;width;length\nblue;0;0.5\ngreen;1;1\nred;;4.5\nred;wide;1\n")
+    capsys.readouterr()
+    ask = ("predict", "kdops-flowers-student@champion")
+    assert main([*ask, str(file)]) == 2
+    assert main([*ask, str(file), "--skip-bad", "true"]) == 0
+    told = capsys.readouterr()
+    answers = [line.split("  ")[:2] for line in told.out.splitlines()]
+    assert answers == [[f"{file}:2", "kind 0"], [f"{file}:4", "kind 2"]]
+    assert [line.partition(": line ")[2][:10] for line in told.err.splitlines()] == ["3 has 'gre", "5 has 'wid"] * 2
+    file.write_text("colour,width\nblue,0\n")
+    assert main([*ask, str(file), str(path.parent / "none.csv")]) == 2
+    assert [line.rpartition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "has no column length",
+        "there is no such file",
+    ]
+    # And as a file, which takes encoded rows and says how they are encoded.
+    assert main(["export", ask[1], "--format", "pt2", "--output", str(path.parent / "a.pt2")]) == 0
+    assert "encoded rows, drawn at random" in capsys.readouterr().out
+    extra = {"table.json": ""}
+    exported = torch.export.load(path.parent / "a.pt2", extra_files=extra).module()
+    given = exported(torch.from_numpy(Encoding.from_json(extra["table.json"]).encode(new)))
+    served = mlflow.pyfunc.load_model("models:/kdops-flowers-student@champion").predict(new)
+    np.testing.assert_allclose(given.detach().numpy(), served, rtol=1e-5)

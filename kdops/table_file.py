@@ -1,0 +1,81 @@
+"""Reads the file of a table: text cells by column, which are parted by comma, semicolon or tab.
+
+The first line names the columns, and which of the three parts them is what it has most of.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Table", "TableError", "read_table"]
+
+DELIMITERS = ",;\t"
+
+
+class TableError(ValueError):
+    """A file that is no table, and why, in a sentence."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a table.
+
+    Attributes:
+        columns: the text of each row by column.
+        lines: what each row is called, such as ``line 2``.
+    """
+
+    columns: dict[str, list[str]]
+    lines: list[str]
+
+    def rows(self, names: list[str]) -> list[dict[str, str]]:
+        """Give each row as a dict of some columns."""
+        return [dict(zip(names, cells, strict=True)) for cells in zip(*map(self.columns.get, names), strict=True)]
+
+
+def read_table(path: Path) -> Table:
+    """Read a table.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        TableError: it is not there, or no table.
+    """
+    if not path.exists():
+        raise TableError("there is no such file")
+    if not path.is_file():
+        raise TableError("must be a file")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), skipinitialspace=True, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            _check_names(names)
+            cells, lines = [], []
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    raise TableError(f"line {reader.line_num} has {len(row)} cells, and the first {len(names)}")
+                cells.append([cell.strip() for cell in row])
+                lines.append(f"line {reader.line_num}")
+    except (OSError, UnicodeError, csv.Error) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeError) else " ".join(str(error).split())
+        raise TableError(f"cannot be read as a table ({reason})") from error
+    if not cells:
+        raise TableError("has no rows below the first line, which names the columns")
+    return Table(dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)), lines)
+
+
+def _check_names(names: list[str]) -> None:
+    if not any(names):
+        raise TableError("is empty; its first line must name the columns")
+    for number, name in enumerate(names, start=1):
+        if not name or not name.isprintable():
+            raise TableError(f"column {number} has no name in the first line")
+        if names.count(name) > 1:
+            raise TableError(f"two columns are called {name}")

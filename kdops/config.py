@@ -61,6 +61,7 @@ class Settings:
         search: the settings of a search; None for any other study.
         chain: the steps of a chain; None for any other study.
         source: URIs of what students are distilled from; empty for the study's own teachers.
+        trust: the Python code of a source that is no exported program may be run.
     """
 
     dataset: str
@@ -89,6 +90,7 @@ class Settings:
     search: SearchSettings | None = None
     chain: ChainSettings | None = None
     source: str = ""
+    trust: bool = False
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -140,6 +142,7 @@ class Settings:
             search=SearchSettings.parse(text) if searches else None,
             chain=ChainSettings.parse(text) if entry_point == "chain" else None,
             source=_source(text.get("source", "")),
+            trust=boolean("trust", text.get("trust", "false")),
         )
 
     def replicates(self) -> tuple[int, ...]:

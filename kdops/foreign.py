@@ -5,7 +5,9 @@ from __future__ import annotations
 import mlflow
 import numpy as np
 import torch
-from torch import nn
+from mlflow.models import get_model_info
+from mlflow.models.model import ModelInfo
+from torch import Tensor, nn
 
 from kdops.data import Data
 from kdops.environment import environment
@@ -16,27 +18,38 @@ __all__ = ["load_classifier"]
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
-def load_classifier(uri: str, data: Data, parameter: str = "model") -> nn.Module:
-    """Load a registered PyTorch model as a classifier of a data set: uint8 images to logits.
+class PythonFunction(nn.Module):
+    """Somebody's Python code behind MLflow's pyfunc, as a network: uint8 images to numbers, on the CPU.
 
-    Only programs that were exported (pt2) are loaded; whatever the environment allows, no pickle is.
+    Args:
+        model: what ``mlflow.pyfunc`` loaded.
+    """
+
+    def __init__(self, model: mlflow.pyfunc.PyFuncModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give what the code gives as float32; arrays, data frames and lists of numbers are understood."""
+        given = np.asarray(self.model.predict(images.cpu().numpy()))
+        return torch.from_numpy(given.astype(np.float32)).to(images.device)
+
+
+def load_classifier(uri: str, data: Data, parameter: str = "model", trust: bool = False) -> nn.Module:
+    """Load a registered model as a classifier of a data set: uint8 images to logits.
+
+    Programs that were exported by PyTorch (pt2) are loaded; whatever the environment allows, no pickle is.
 
     Args:
         uri: the model's URI.
         data: the data set; the model is tried on its first images.
         parameter: what the caller calls the model.
+        trust: run the Python code of a model that is no program.
 
     Raises:
-        UsageError: it has no PyTorch program, other classes, or takes or gives something else.
+        UsageError: it is neither, has other classes, or takes or gives something else.
     """
-    try:
-        with environment(PICKLE, "false"):
-            net = mlflow.pytorch.load_model(uri)
-    except Exception as error:
-        raise UsageError(
-            parameter, uri, f"cannot be loaded as a PyTorch program (pt2): {_first_line(error)}"
-        ) from error
-    info = mlflow.models.get_model_info(uri)
+    net, info = _load(uri, parameter, trust)
     classes = (info.metadata or {}).get("class_names")
     if classes is not None and list(map(str, classes)) != list(data.classes):
         raise UsageError(parameter, uri, f"has other classes than {data.name}: {_listed(classes)}")
@@ -56,6 +69,23 @@ def load_classifier(uri: str, data: Data, parameter: str = "model") -> nn.Module
             kind = str(given.dtype).removeprefix("torch.")
             raise UsageError(parameter, uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
     return net
+
+
+def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    what = "a PyTorch program (pt2)"
+    with environment(PICKLE, "false"):
+        try:
+            info = get_model_info(uri)
+            if "pytorch" in info.flavors or "python_function" not in info.flavors:
+                return mlflow.pytorch.load_model(uri), info
+            if trust:
+                what = "a Python function"
+                return PythonFunction(mlflow.pyfunc.load_model(uri)), info
+        except Exception as error:
+            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {_first_line(error)}") from error
+    raise UsageError(
+        parameter, uri, f"cannot be loaded as {what}: it is somebody's Python code, which only runs with trust=true"
+    )
 
 
 def _first_line(error: Exception, characters: int = 200) -> str:

@@ -176,7 +176,7 @@ def _check_data(entry_point: str, settings: Settings) -> None:
     else:
         make_split(data, settings.transfer, settings.split_seed, settings.hops())
     if settings.source:
-        importlib.import_module("kdops.source").check_source(settings.source, data)
+        importlib.import_module("kdops.source").check_source(settings.source, data, settings.trust)
     if entry_point == "search":
         importlib.import_module("kdops.searching").check(settings, data)
 

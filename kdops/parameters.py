@@ -81,9 +81,11 @@ MEMBERS = (
     Parameter("role", "student", f"role whose registered models vote: {', '.join(ROLES_THAT_VOTE)}"),
     Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
 )
+TRUST = Parameter("trust", "false", "run the Python code of a source that is no exported program")
 SEARCH = (
     Parameter("role", "student", "role that is searched for: student or middle"),
     Parameter("source", "", "URI of the model to distil from; empty: the best registered teacher"),
+    TRUST,
     Parameter(
         "space", "", "what may be tried, such as temperature=1..20 hidden=16,32,64; what is not named keeps its default"
     ),
@@ -157,7 +159,9 @@ class EntryPoint:
 ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "teacher": EntryPoint("Train the teacher on labels, once for each replicate.", {}),
     "students": EntryPoint(
-        "Distil the teacher into the student at every temperature (figure 1).", {"temperatures": "1-29"}, (SOURCE,)
+        "Distil the teacher into the student at every temperature (figure 1).",
+        {"temperatures": "1-29"},
+        (SOURCE, TRUST),
     ),
     "symmetry": EntryPoint(
         "Does distilling the best student back into an untrained teacher give the teacher (figure 2)?",

@@ -1,7 +1,7 @@
 """What is distilled from where it is not a study's own teachers: a model that the caller names, or several at once.
 
 Loading runs no code that lies beside a model: networks are programs (pt2), and of an ensemble only the program or
-the weights are read. What MLflow could only load as somebody's Python code is refused.
+the weights are read. What MLflow could only load as somebody's Python code needs the caller's word for it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ SEEN = 256
 """So many images tell one network from another."""
 
 
-def check_source(uri: str, data: Data) -> None:
+def check_source(uri: str, data: Data, trust: bool = False) -> None:
     """Refuse a source that does not load, or does not take the images and give the classes of the data.
+
+    Args:
+        uri: the model, or several.
+        data: the data.
+        trust: run the Python code of a source that is no program.
 
     Raises:
         UsageError: says what is wrong.
@@ -46,7 +51,7 @@ def check_source(uri: str, data: Data) -> None:
     if len(set(pinned)) < len(pinned):
         raise UsageError("source", uri, "names a model twice; give it a greater weight instead")
     for one in pinned:
-        _load(one, data)
+        _load(one, data, trust)
 
 
 def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
@@ -73,7 +78,7 @@ def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
         best = ranked(teachers)[0]
         study.use([best])
         return Sweep((best,)), ""
-    check_source(uri, study.context.data)
+    check_source(uri, study.context.data, settings.trust)
     parts = [(share, _pinned(one)) for share, one in parse_sources(uri)]
     if len(parts) > 1:
         return _mixed(study, parts)
@@ -123,7 +128,7 @@ def _mixed(study: Study, parts: list[tuple[float, str]]) -> tuple[Sweep, str]:
     return Sweep((whole,), hops=hops), " ".join([said, *(_remark(one) for _, one in parts if study.find(one) is None)])
 
 
-def _load(uri: str, data: Data) -> Module:
+def _load(uri: str, data: Data, trust: bool = False) -> Module:
     """Load a model as a classifier; what gives probabilities gives their logarithms.
 
     Raises:
@@ -136,7 +141,7 @@ def _load(uri: str, data: Data) -> Module:
         if loaded.classes != tuple(data.classes) or loaded.shape != tuple(data.shape):
             raise UsageError("source", uri, f"has other classes or images than {data.name}")
         return OfProbabilities(loaded.module, 1)
-    net = load_classifier(uri, data, "source")
+    net = load_classifier(uri, data, "source", trust)
     with torch.no_grad():
         given = net(torch.from_numpy(np.array(data.images[:SEEN])))
     # Logits that happen to lie so on hundreds of images are as good as none.
@@ -146,7 +151,7 @@ def _load(uri: str, data: Data) -> Module:
 
 def _foreign(study: Study, uri: str) -> ModelRecord:
     """Load a model that this study's data and split do not know, and describe it."""
-    net = study.bench.foreign[uri] = _load(uri, study.context.data)
+    net = study.bench.foreign[uri] = _load(uri, study.context.data, study.settings.trust)
     tags = find_version(MlflowClient(), uri, "source").tags if LISTED.fullmatch(uri) else {}
     return ModelRecord(
         role=FOREIGN,

@@ -162,7 +162,7 @@ def test_probabilities_are_recognised(fork):
         (f"{TEACHER}/99", "there is no such version"),
         (f"{TEACHER}/1,{TEACHER}@champion,{TEACHER}/2", "names a model twice"),
         ("models:/nobody/1", "there is no such version"),
-        ("models:/code/1", "cannot be loaded as a PyTorch program"),
+        ("models:/code/1", "it is somebody's Python code, which only runs with trust=true"),
         (f"0*{TEACHER}/1,1*{TEACHER}/2", "the weight 0 must be a number above 0"),
     ],
 )
@@ -177,6 +177,48 @@ def test_a_source_that_cannot_be_used_ends_with_2_and_leaves_nothing(fork, sourc
     err = capsys.readouterr().err.strip().splitlines()[-1]
     assert err.startswith("kdops: source=")
     assert told in err
+    assert len(fork.runs()) == runs
+
+
+CODE = """
+import mlflow, numpy as np, pandas as pd
+
+class Brightness(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        given = np.asarray(model_input).reshape(len(model_input), -1)[:, 20:30] / 4.0
+        return {answer}
+
+mlflow.models.set_model(Brightness())
+"""
+
+
+def register_code(name, folder, answer):
+    """Register a model that is nothing but code, without pickle."""
+    path = folder / f"{name}.py"
+    path.write_text(CODE.replace("{answer}", answer))
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name=name, python_model=str(path), registered_model_name=name, pip_requirements=["mlflow"]
+        )
+
+
+def test_code_of_others_is_distilled_from_where_the_caller_trusts_it(fork, tmp_path):
+    register_code("frame", tmp_path, "pd.DataFrame(given)")
+    register_code("array", tmp_path, "given")
+    first = fork.run("students", source="models:/frame/1", trust="true", seeds="1")
+    assert max(run.data.metrics["source_agreement"] for run in source_children(fork, first)) > 0.3
+    again = fork.run("students", source="models:/array/1", trust="true", seeds="1")
+    assert source_children(fork, again) == [], "an array says what a data frame does, so the students are there"
+
+
+def test_trusted_code_that_gives_no_number_a_class_is_refused(fork, tmp_path, capsys):
+    register_code("short", tmp_path, "given[:, :3]")
+    register_code("words", tmp_path, "['stop'] * len(given)")
+    runs = len(fork.runs())
+    for name, told in (("short", "not float32 [2, 3]"), ("words", "and fails: could not convert string to float")):
+        assert main(["students", "--source", f"models:/{name}/1", "--trust", "true"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+        assert told in line
     assert len(fork.runs()) == runs
 
 

@@ -97,6 +97,7 @@ LAYERS = (
         "card",
         "store",
         "packaging",
+        "program_file",
         "experiment",
         "provider",
         "search",

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 __all__ = ["ProgramFile"]
 
@@ -32,6 +31,9 @@ class ProgramFile:
     """
 
     def __init__(self, path: Path):
+        # Not above: it brings sympy and torch's compiler, seconds that a study with nothing to store need not spend.
+        from torch.export.pt2_archive import PT2ArchiveReader
+
         self._program = torch.export.load(path)
         archive = PT2ArchiveReader(str(path))
         names = [name for name in archive.get_file_names() if not name.startswith(WRITERS_OWN)]
@@ -54,6 +56,8 @@ class ProgramFile:
         if self._places is None:
             self._export(path, state)
             return
+        from torch.export.pt2_archive import PT2ArchiveWriter
+
         weights = {place: _bytes(state[name]) for name, place in self._places.items()}
         with PT2ArchiveWriter(str(path)) as archive:
             for name, content in self._records.items():

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.pairs import Figure, Options
-from benchmarks.recorded import machine, record, table
+from benchmarks.recorded import around, machine, record, table
 
 __all__ = ["PARTS", "main"]
 
@@ -31,6 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown or min(given.pairs, given.images, given.seeds) < 1:
         print(f"benchmarks: only must be of {', '.join(PARTS)}; pairs, images and seeds at least 1", file=sys.stderr)
         return 2
+    if given.record:
+        try:
+            # Not only after minutes of measuring.
+            around(Path(given.record))
+        except (OSError, ValueError) as error:
+            print(f"benchmarks: record: {error}", file=sys.stderr)
+            return 2
     options = Options(given.pairs, given.images, given.device, given.seeds)
     figures: list[Figure] = []
     for part in given.only.split(","):

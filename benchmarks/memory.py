@@ -36,7 +36,7 @@ def measure(options: Options) -> Iterator[Figure]:
     told = ", ".join(f"{m} members {b / MEBIBYTE:,.0f} MiB" for m, b in zip((0, 29, 290), middle, strict=True))
     yield Figure("memory", "peak with 290 members / with 29", tuple(r[2] / r[1] for r in rounds), "below 10", told)
     each = tuple((r[2] - r[1]) / 261 / MEBIBYTE for r in rounds)
-    yield Figure("memory", "MiB a further member; weights, gradient and AdamW's two means are 2.4", each, "", "")
+    yield Figure("memory", "MiB a further member; weights, gradient and AdamW's two means are 2.4", each)
 
 
 def peak_of(members: int, images: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.pairs import Figure, Options
 
-__all__ = ["BEGIN", "END", "machine", "record", "table"]
+__all__ = ["BEGIN", "END", "around", "machine", "record", "table"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 HEAD = ("part", "what", "median", "range", "n", "aim", "behind it")
@@ -47,13 +47,22 @@ def record(path: Path, figures: Sequence[Figure], told: dict[str, object]) -> No
     Raises:
         ValueError: the page has not both markers, in this order.
     """
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
+    before, after = around(path)
+    where = ", ".join(f"{name} {value}" for name, value in told.items())
+    path.write_text(f"{before}{BEGIN}\n{table(figures)}\n\nMeasured on: {where}.\n{END}{after}", encoding="utf-8")
+
+
+def around(path: Path) -> tuple[str, str]:
+    """Give what stands before and after the markers of a page.
+
+    Raises:
+        ValueError: the page has not both markers, in this order.
+    """
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} must have the lines {BEGIN} and {END}")
-    where = ", ".join(f"{name} {value}" for name, value in told.items())
-    path.write_text(f"{before}{BEGIN}\n{table(figures)}\n\nMeasured on: {where}.\n{END}{after}", encoding="utf-8")
+    return before, after
 
 
 def _processor() -> str:

@@ -18,7 +18,7 @@ app.command()(lambda name="": print(name))
 app()
 """
 PROJECT = "name: empty\nentry_points:\n  main:\n    command: python -c pass\n"
-STUDY = ["-m", "kdops", "students", "--seeds", "1", "--temperatures", "1,4", "--epochs", "1"]
+STUDY = ["students", "--seeds", "1", "--temperatures", "1,4", "--epochs", "1"]
 LOAD = (
     "import time; s = time.perf_counter(); from kdops import data; data.load('gtsrb'); print(time.perf_counter() - s)"
 )
@@ -35,7 +35,7 @@ def measure(options: Options) -> Iterator[Figure]:
             return seconds_of(lambda: run(list(arguments), folder))
 
         kdops = ("-c", "import sys; from kdops.cli import main; sys.exit(main())")
-        study = [*kdops, *STUDY[2:]]
+        study = [*kdops, *STUDY]
         empty = ("-m", "mlflow", "run", ".", "--env-manager", "local")
         seconds(*study)
         helped, small, again, bare = in_turn(

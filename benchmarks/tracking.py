@@ -1,6 +1,6 @@
 """What tracking costs: the share of a digits study that goes to MLflow, and seconds a model.
 
-    python -m benchmarks.tracking SEEDS [train]
+    python -m benchmarks.tracking SEEDS
 
 runs one ``transitivity`` study in the current folder and prints where its seconds went, as JSON.
 """

@@ -78,6 +78,11 @@ def test_the_command_measures_and_prints_json(capsys):
     assert all(figure["minimum"] == figure["median"] > 0 for figure in told["figures"])
 
 
+def test_a_page_without_markers_is_refused_before_anything_is_measured(tmp_path, capsys):
+    assert main(["--record", str(tmp_path / "missing.md")]) == 2
+    assert "missing.md" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("wrong", [["--only", "sweep,nothing"], ["--pairs", "0"], ["--images", "-1"]])
 def test_a_mistake_is_told_in_one_line(capsys, wrong):
     assert main(wrong) == 2

@@ -1,1 +1,1 @@
-"""Measurements of speed, each a ratio of two things measured in turn in one run."""
+"""Measurements of speed, each a ratio of two things measured in turn in one run: ``python -m benchmarks``."""

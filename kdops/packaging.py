@@ -22,7 +22,6 @@ from pathlib import Path
 
 import mlflow.pytorch
 import numpy as np
-import torch
 import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
@@ -30,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdops.models import Classifier
+from kdops.program_file import ProgramFile
 from kdops.table_package import take_rows
 
 __all__ = [
@@ -49,6 +49,9 @@ EXPORTED = Path("data") / "model.pt2"
 CODE = Path(__file__).with_name("served_model.py")
 """What is run where a model is loaded; only its text is used here."""
 
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""Both write the same; the one in C is many times faster, but not built everywhere."""
+
 
 class Packager:
     """Writes model folders of one architecture.
@@ -66,7 +69,8 @@ class Packager:
         with quiet():
             self._save_template(net, image_shape, classes, metadata)
         shutil.copy(CODE, self._template)
-        self._program = torch.export.load(self._template / EXPORTED)
+        self._program = ProgramFile(self._template / EXPORTED)
+        (self._template / EXPORTED).unlink()
         described = _served(yaml.safe_load((self._template / "MLmodel").read_text()))
         self._description = take_rows(self._template, described)
 
@@ -93,11 +97,7 @@ class Packager:
             location: the logged model's artifact location.
         """
         shutil.copytree(self._template, folder)
-        with torch.no_grad():
-            for name, value in state.items():
-                self._program.state_dict[name].copy_(value)
-        with quiet():
-            torch.export.save(self._program, folder / EXPORTED)
+        self._program.write(folder / EXPORTED, state)
         save_file(state, folder / WEIGHTS)
         describe(folder, self._description, model_id=model_id, run_id=run_id, location=location)
 
@@ -157,7 +157,7 @@ def describe(folder: Path, description: dict[str, object], *, model_id: str, run
         "model_size_bytes": size,
         "run_id": run_id,
     }
-    (folder / "MLmodel").write_text(yaml.safe_dump(described, sort_keys=True))
+    (folder / "MLmodel").write_text(yaml.dump(described, Dumper=DUMPER, sort_keys=True))
 
 
 @contextmanager

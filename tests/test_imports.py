@@ -99,6 +99,7 @@ LAYERS = (
         "card",
         "store",
         "packaging",
+        "program_file",
         "experiment",
         "provider",
         "search",

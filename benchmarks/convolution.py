@@ -1,0 +1,128 @@
+"""Convolutional nets: a teacher's training against the plain loop, the bare convolutions, and what might pay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.pairs import Figure, Options, in_turn, seconds_of
+from benchmarks.peak import convolutions
+from benchmarks.work import CLASSES, Work, fresh, prepare
+from kdops.losses import DistillationLoss
+from kdops.training import Group, train
+
+__all__ = ["measure"]
+
+SHARE = 32
+"""One image of so many of the sweep's is trained on, at least three batches."""
+
+
+def measure(options: Options) -> Iterator[Figure]:
+    """Measure one epoch of a teacher."""
+    device = options.device
+    work = prepare(max(options.images // SHARE, 3 * 128), device)
+    count, size = len(work.images.labels), work.recipe("teacher").batch_size
+    bare = convolutions(size, device=device)
+    ways = {
+        "contiguous images, not channels last": {"format": torch.contiguous_format},
+        "optimiser that is not fused": {"fused": False},
+        "batches twice as large": {"batch_size": 2 * size},
+        "ReLU before pooling": {"late": True},
+        "half the epoch at 16 x 16": {"small": 0.5},
+    }
+
+    def own() -> None:
+        groups = [Group(0, (0.0,))]
+        given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
+        list(train("teacher", work.recipe("teacher"), groups, *given, device=device))
+
+    own()
+    found = in_turn(
+        options.pairs,
+        lambda: seconds_of(own, device),
+        lambda: seconds_of(lambda: plain(work, size), device),
+        lambda: count / size * seconds_of(bare, device),
+        lambda: seconds_of(lambda: tuned(work, size), device),
+        *(
+            lambda changes=changes: seconds_of(lambda: tuned(work, **{"batch_size": size, **changes}), device)
+            for changes in ways.values()
+        ),
+    )
+    ours, loop, peak, base, *others = found
+    rate = f"{count / sorted(ours)[len(ours) // 2]:,.0f} images a second, {count} images"
+    yield _over("plain loop / kdops, one epoch of a teacher with its evaluation", loop, ours, rate)
+    yield _over("bare convolutions of the same shapes / kdops (share of the convolution peak)", peak, ours, "")
+    for name, seconds in zip(ways, others, strict=True):
+        yield _over(f"{name} / as kdops trains", seconds, base, "above 1: slower")
+
+
+def plain(work: Work, batch_size: int) -> None:
+    """Train a teacher on labels as most do: a ``DataLoader``, default order in memory, default optimiser."""
+    recipe = work.recipe("teacher")
+    net = fresh(work, recipe, 0.0, "teacher").train()
+    net.net = _late(net.net)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate)
+    data = TensorDataset(work.images.pixels, work.images.labels)
+    for images, labels in DataLoader(data, batch_size, shuffle=True, generator=torch.Generator().manual_seed(0)):
+        optimiser.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimiser.step()
+
+
+def tuned(
+    work: Work,
+    batch_size: int,
+    *,
+    format: torch.memory_format = torch.channels_last,
+    fused: bool = True,
+    late: bool = False,
+    small: float = 0.0,
+) -> None:
+    """Train a teacher on labels as kdops does, one thing changed.
+
+    Args:
+        work: the images.
+        batch_size: images a step.
+        format: how images lie in memory.
+        fused: use the fused optimiser.
+        late: ReLU before pooling instead of after it.
+        small: share of the steps that see images of half the side.
+    """
+    recipe = work.recipe("teacher")
+    net = fresh(work, recipe, 0.0, "teacher").train().to(memory_format=format)
+    net.net = _late(net.net) if late else net.net
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, fused=fused)
+    order = torch.randperm(len(work.images.labels), generator=torch.Generator().manual_seed(0)).to(work.device)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        images = work.images.pixels[rows].contiguous(memory_format=format)
+        logits = _at_half(net, images) if start < small * len(order) else net(images)
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, work.images.labels[rows]).backward()
+        optimiser.step()
+
+
+def _at_half(net, images):
+    """Give the logits of images of half the side; the last maps are enlarged for the dense layer."""
+    halved = F.avg_pool2d((images.float() - net.mean) / net.std, 2)
+    *stages, flatten, dense = net.net
+    for stage in stages:
+        halved = stage(halved)
+    return dense(flatten(F.interpolate(halved, scale_factor=2)))
+
+
+def _late(net: nn.Sequential) -> nn.Sequential:
+    """Give a chain with every ReLU before the pooling that it followed."""
+    parts = list(net)
+    for place, part in enumerate(parts[:-1]):
+        if isinstance(part, nn.MaxPool2d) and isinstance(parts[place + 1], nn.ReLU):
+            parts[place], parts[place + 1] = parts[place + 1], part
+    return nn.Sequential(*parts)
+
+
+def _over(what: str, above: tuple[float, ...], below: tuple[float, ...], told: str) -> Figure:
+    return Figure("convolution", what, tuple(a / b for a, b in zip(above, below, strict=True)), "", told)

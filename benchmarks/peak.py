@@ -1,0 +1,44 @@
+"""What the machine can do at best, measured in the same run: a large matrix product, and a bare convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.pairs import seconds_of
+
+__all__ = ["convolutions", "matrix_flops"]
+
+
+def matrix_flops(device: str = "cpu", side: int = 2048, times: int = 4) -> float:
+    """Give the floating point operations a second of a product of two square matrices, in single precision."""
+    left, right = (torch.randn(side, side, device=device) for _ in range(2))
+    out = torch.empty(side, side, device=device)
+
+    def multiply() -> None:
+        for _ in range(times):
+            torch.mm(left, right, out=out)
+
+    multiply()
+    return times * 2 * side**3 / seconds_of(multiply, device)
+
+
+def convolutions(batch: int, filters: int = 128, layers: int = 3, side: int = 32, device: str = "cpu"):
+    """Give an action: the teacher's convolutions of one batch alone, forward and both gradients, nothing between.
+
+    The first one's gradient of the images is not computed, as in training.
+    """
+    stages, channels = [], 3
+    for number in range(layers):
+        images = torch.randn(batch, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(filters, channels, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+        out = torch.randn(batch, filters, side, side, device=device).contiguous(memory_format=torch.channels_last)
+        stages.append((images.requires_grad_(number > 0), weight.requires_grad_(), out))
+        channels, side = filters, side // 2
+
+    def run() -> None:
+        for images, weight, out in stages:
+            wanted = [images, weight] if images.requires_grad else [weight]
+            torch.autograd.grad(F.conv2d(images, weight, padding=1), wanted, out)
+
+    return run

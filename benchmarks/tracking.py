@@ -1,0 +1,121 @@
+"""What tracking costs: the share of a digits study that goes to MLflow, and seconds a model.
+
+    python -m benchmarks.tracking SEEDS
+
+runs one ``transitivity`` study in the current folder and prints where its seconds went, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.children import printed
+from benchmarks.pairs import Figure, Options
+
+__all__ = ["measure", "where_seconds_go"]
+
+CALLS = (
+    "create_run",
+    "create_logged_model",
+    "log_model_artifacts",
+    "finalize_logged_model",
+    "log_inputs",
+    "log_outputs",
+    "log_batch",
+    "create_model_version",
+    "set_logged_model_tags",
+    "set_tag",
+    "set_terminated",
+)
+"""The calls of MLflow's client that store a model."""
+
+
+def measure(options: Options) -> Iterator[Figure]:
+    """Measure studies in child processes, each in a fresh store."""
+    rounds = []
+    for number in range(options.pairs):
+        with tempfile.TemporaryDirectory(prefix="kdops-benchmark-") as folder:
+            rounds.append(printed(["-m", "benchmarks.tracking", str(options.seeds)], Path(folder)))
+        print(f"  round {number + 1} of {options.pairs}: {rounds[-1]['all']:.1f} s", file=sys.stderr)
+    models = int(rounds[0]["models"])
+    middle = sorted(rounds, key=lambda one: one["all"])[len(rounds) // 2]
+    named = {"write": "model folders", "train": "training", "conclude": "figures, champions, results"}
+    parts = {named.get(name, name): s for name, s in middle.items() if name not in ("all", "models", "commit")}
+    table = ", ".join(f"{name} {s:.1f}" for name, s in sorted(parts.items(), key=lambda part: -part[1])[:8])
+    told = f"{models} models in {middle['all']:.1f} s without imports; seconds: {table}"
+    yield Figure("tracking", "storing / whole study", tuple(r["commit"] / r["all"] for r in rounds), "", told)
+    each = tuple(r["commit"] / r["models"] for r in rounds)
+    yield Figure("tracking", "seconds to store a model, everything included", each, "at most 0.3")
+
+
+def where_seconds_go(seeds: int) -> dict[str, float]:
+    """Run a study in the current folder and give the seconds of its parts; ``commit`` has those of MLflow's calls."""
+    from mlflow import MlflowClient
+
+    from kdops.bench import Bench
+    from kdops.config import Settings
+    from kdops.packaging import Packager
+    from kdops.study import Study
+    from kdops.tracking import Tracker
+    from pipelines import transitivity
+
+    spent: Counter[str] = Counter()
+    for owner, name in (
+        (Tracker, "commit"),
+        (Packager, "write"),
+        (Study, "conclude"),
+        *((MlflowClient, call) for call in CALLS),
+    ):
+        _timed(owner, name, spent)
+    _timed_steps(Bench, "train", spent)
+    settings = Settings.parse("transitivity", seeds=str(seeds))
+    started = time.perf_counter()
+    transitivity.main(settings)
+    return {"all": time.perf_counter() - started, "models": spent.pop("commit calls"), **_seconds(spent)}
+
+
+def _seconds(spent: Counter[str]) -> dict[str, float]:
+    return {name: value for name, value in spent.items() if not name.endswith(" calls")}
+
+
+def _timed(owner: type, name: str, spent: Counter[str]) -> None:
+    real = getattr(owner, name)
+
+    def timed(*given, **named):
+        started = time.perf_counter()
+        try:
+            return real(*given, **named)
+        finally:
+            spent[name] += time.perf_counter() - started
+            spent[f"{name} calls"] += 1
+
+    setattr(owner, name, timed)
+
+
+def _timed_steps(owner: type, name: str, spent: Counter[str]) -> None:
+    """Time a generator by its own steps, without what is done between them."""
+    real = getattr(owner, name)
+
+    def timed(*given, **named):
+        steps = real(*given, **named)
+        while True:
+            started = time.perf_counter()
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                spent[name] += time.perf_counter() - started
+            yield step
+
+    setattr(owner, name, timed)
+
+
+if __name__ == "__main__":
+    print(json.dumps(where_seconds_go(int(sys.argv[1]))))

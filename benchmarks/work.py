@@ -1,0 +1,123 @@
+"""What the training benchmarks train: the paper's students and teacher in the shapes of GTSRB."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdops.losses import DistillationLoss
+from kdops.models import Classifier, build, pixel_statistics
+from kdops.randomness import generator
+from kdops.recipes import RECIPES, Recipe
+from kdops.training import Group, Images, Trained, train
+
+__all__ = ["CLASSES", "SHAPE", "TEMPERATURES", "Work", "flops_of_student", "fresh", "prepare", "sweep"]
+
+SHAPE, CLASSES = (3, 32, 32), 43
+TEMPERATURES = tuple(float(t) for t in range(1, 30))
+VALIDATION = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Images, and what a source says of them.
+
+    Attributes:
+        images: trained on.
+        validation: measured after the epoch.
+        statistics: mean and deviation of each channel.
+        source: the teacher, untrained: its speed is the same.
+        source_logits: what it gives for ``images``, ``[N, classes]``.
+        what: which images these are.
+        device: where all of it lies.
+    """
+
+    images: Images
+    validation: Images
+    statistics: tuple[Tensor, Tensor]
+    source: Classifier
+    source_logits: Tensor
+    what: str
+    device: str
+
+    def recipe(self, role: str = "student", **changes: object) -> Recipe:
+        """Give the recipe of a role on GTSRB, for one epoch."""
+        return RECIPES["gtsrb"][role].replace(epochs=1, **changes)
+
+    def cut(self, count: int) -> Work:
+        """Give the same with the first images only."""
+        images = Images(self.images.pixels[:count], self.images.labels[:count])
+        values = {**self.__dict__, "images": images, "source_logits": self.source_logits[:count]}
+        return Work(**values)
+
+
+def prepare(count: int, device: str = "cpu", logits: bool = False) -> Work:
+    """Make the work: GTSRB where ``KDOPS_DATA_ROOT`` has it, else random pixels of the same shape.
+
+    Args:
+        count: images to train on.
+        device: where.
+        logits: let the source really see the images, which takes minutes for many; else they are drawn.
+    """
+    pixels, labels, what = _real(count) if os.environ.get("KDOPS_DATA_ROOT") else _drawn(count)
+    count = min(count, round(len(labels) / (1 + VALIDATION)))
+    images = Images(pixels[:count].to(device), labels[:count].to(device))
+    validation = Images(pixels[count:].to(device), labels[count:].to(device))
+    statistics = pixel_statistics(images.pixels.cpu())
+    source = build(RECIPES["gtsrb"]["teacher"].architecture, SHAPE, CLASSES, *statistics, generator("benchmark"))
+    source = source.to(device).eval()
+    if logits:
+        with torch.no_grad():
+            given = torch.cat([source(part) for part in images.pixels.split(256)])
+    else:
+        given = 4 * torch.randn(count, CLASSES, generator=generator("benchmark", "logits")).to(device)
+    return Work(images, validation, statistics, source, given, what, device)
+
+
+def fresh(work: Work, recipe: Recipe, temperature: float, role: str = "student") -> Classifier:
+    """Build a net that starts as kdops' own member of this temperature does."""
+    words = ("init", role, 0, f"{temperature:g}")
+    return build(recipe.architecture, SHAPE, CLASSES, *work.statistics, generator(*words)).to(work.device)
+
+
+def sweep(
+    work: Work, temperatures: Sequence[float] = TEMPERATURES, seeds: Sequence[int] = (0,), **changes: object
+) -> list[Trained]:
+    """Train students as kdops does: all temperatures and seeds in one pass, with kept source outputs."""
+    groups = [Group(seed, tuple(temperatures), work.source_logits) for seed in seeds]
+    given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
+    return list(train("student", work.recipe(**changes), groups, *given, device=work.device))
+
+
+def flops_of_student(hidden: int = 50) -> int:
+    """Count the floating point operations of one training step of one image: two a multiply-add.
+
+    The products of the forward pass, of the weights' gradients, and of the hidden layer's gradient; the images'
+    own gradient is not needed and not counted, nor is anything that is no matrix product.
+    """
+    first, second = math.prod(SHAPE) * hidden, hidden * CLASSES
+    return 2 * (2 * first + 3 * second)
+
+
+def _drawn(count: int) -> tuple[Tensor, Tensor, str]:
+    many, stream = count + math.ceil(VALIDATION * count), generator("benchmark", "pixels")
+    pixels = torch.randint(0, 256, (many, *SHAPE), dtype=torch.uint8, generator=stream)
+    return pixels, torch.randint(0, CLASSES, (many,), generator=stream), f"{count} random images"
+
+
+def _real(count: int) -> tuple[Tensor, Tensor, str]:
+    import numpy as np
+
+    from kdops import data
+    from kdops.splits import make_split
+
+    found = data.load("gtsrb")
+    split = make_split(found, "disjoint", 0)
+    count = min(count, len(split.transfers[0]))
+    rows = np.concatenate([split.transfers[0][:count], split.validation[: math.ceil(VALIDATION * count)]])
+    return torch.from_numpy(np.array(found.images[rows])), torch.from_numpy(found.labels[rows]), f"{count} of GTSRB"

@@ -1,0 +1,91 @@
+"""The benchmarks compare like with like, count honestly, and write their table where it belongs."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import recorded, sweep
+from benchmarks.__main__ import PARTS, main
+from benchmarks.loops import best_batch_size, kept, normalised, plain
+from benchmarks.pairs import Figure, Options, in_turn
+from benchmarks.work import flops_of_student, fresh, prepare
+
+
+@pytest.fixture(autouse=True)
+def _drawn_images(monkeypatch):
+    monkeypatch.delenv("KDOPS_DATA_ROOT", raising=False)
+
+
+def test_fleet_and_both_loops_train_the_same():
+    assert sweep.furthest(Options(), count=150) < 1e-4
+
+
+def test_losses_tell_temperatures_and_seeds_of_the_comparison_apart():
+    """Else the law above could hold because nothing is compared."""
+    work = prepare(100, logits=True)
+    first, second = kept(work, (1.0, 8.0), 32), plain(work, (1.0, 8.0), 32)
+    assert first[0] != pytest.approx(first[1], rel=0.05)
+    assert first == pytest.approx(second, rel=1e-4)
+    assert kept(work, (1.0,), 16)[0] != pytest.approx(first[0], rel=1e-4)
+
+
+def test_operations_are_counted_as_torch_counts_them():
+    """One training step of one image, by PyTorch's own counter."""
+    work = prepare(64)
+    net = fresh(work, work.recipe(), 4.0).net
+    with FlopCounterMode(display=False) as counter:
+        net(normalised(work)).sum().backward()
+    assert counter.get_total_flops() == 64 * flops_of_student()
+
+
+def test_things_are_measured_in_turn():
+    order = []
+
+    def thing(name, seconds):
+        return lambda: order.append(name) or seconds
+
+    assert in_turn(3, thing("a", 1.0), thing("b", 2.0)) == [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0)]
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_the_fastest_batch_size_is_chosen():
+    assert best_batch_size({64: 3.0, 256: 1.0, 1024: 2.0}) == 256
+
+
+def test_a_table_replaces_what_is_between_the_markers_and_nothing_else(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{recorded.BEGIN}\nstale\n{recorded.END}\nafter\n")
+    figures = [Figure("sweep", "a / b", (3.0, 1.0, 2.0), "3", "told")]
+    for _ in range(2):
+        recorded.record(page, figures, {"cores": 2})
+    text = page.read_text()
+    assert text.startswith(f"before\n{recorded.BEGIN}\n| part |")
+    assert text.endswith(f"Measured on: cores 2.\n{recorded.END}\nafter\n")
+    assert "| sweep | a / b | 2 | 1 to 3 | 3 | 3 | told |" in text
+    assert "stale" not in text
+    (tmp_path / "bare.md").write_text("nothing\n")
+    with pytest.raises(ValueError, match="benchmarks: begin"):
+        recorded.record(tmp_path / "bare.md", figures, {})
+
+
+def test_the_command_measures_and_prints_json(capsys):
+    assert main(["--only", "scaling", "--pairs", "1", "--images", "40", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["machine"]["torch"] == torch.__version__.split("+")[0] or told["machine"]["torch"] == torch.__version__
+    assert len(told["figures"]) == 4
+    assert all(figure["minimum"] == figure["median"] > 0 for figure in told["figures"])
+
+
+def test_a_page_without_markers_is_refused_before_anything_is_measured(tmp_path, capsys):
+    assert main(["--record", str(tmp_path / "missing.md")]) == 2
+    assert "missing.md" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--only", "sweep,nothing"], ["--pairs", "0"], ["--images", "-1"]])
+def test_a_mistake_is_told_in_one_line(capsys, wrong):
+    assert main(wrong) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert all(part in err for part in PARTS)

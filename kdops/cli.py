@@ -16,8 +16,11 @@ import typer
 from typer.core import TyperCommand
 
 from kdops import __version__, browse, shipping
+from kdops.addresses import without_secrets
 from kdops.config import Settings
+from kdops.environment import ASKED_IN_A_STUDY, server_patience
 from kdops.errors import KdopsError, UsageError
+from kdops.escaping import plain_line
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
 from kdops.ownrun import note_error
 from kdops.parameters import ENTRY_POINTS, MAIN
@@ -122,7 +125,7 @@ def pipeline_main(
         settings = Settings.parse(entry_point, **given)
         if "MLFLOW_RUN_ID" in os.environ:
             end_with_parent()
-        with interruptible():
+        with interruptible(), server_patience(ASKED_IN_A_STUDY):
             body(settings)
 
     application = _application()
@@ -170,5 +173,5 @@ def _advice(error: typer.TyperException, arguments: Sequence[str] | None) -> str
 
 def _complain(name: str, message: str, code: int) -> int:
     program = name.rpartition(".")[2]
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: {plain_line(without_secrets(message))}", file=sys.stderr)
     return code

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from kdops.config import Settings
 from kdops.device import resolve_device
+from kdops.environment import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
 from kdops.errors import KdopsError, UsageError
 from kdops.origin import CODE_FOLDER
 
@@ -48,10 +49,11 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         if settings.device == "cuda":
             resolve_device(settings.device)
         _make_environment_absolute(Path.cwd())
-        if settings.dry_run and settings.search:
-            _check_data(entry_point, settings)
         if settings.dry_run:
-            importlib.import_module(f"pipelines.{entry_point}").main(settings)
+            with server_patience(ASKED_ONCE_MORE):
+                if settings.search:
+                    _check_data(entry_point, settings)
+                importlib.import_module(f"pipelines.{entry_point}").main(settings)
             return 0
         parameters = dict(given)
         if settings.data_root:
@@ -59,7 +61,8 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         if settings.search and settings.search.storage:
             parameters["storage"] = _absolute_storage(settings.search.storage)
         parameters["dataset"] = str(settings.origin.absolute())
-        _check_data(entry_point, Settings.parse(entry_point, **parameters))
+        with server_patience(ASKED_ONCE_MORE):
+            _check_data(entry_point, Settings.parse(entry_point, **parameters))
         _run_project(entry_point, parameters)
     return 0
 
@@ -245,15 +248,19 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
 
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
+    # A wrong address is told within seconds; once models are trained, a server that is away is waited for.
+    with server_patience(ASKED_ONCE_MORE):
+        experiment = _experiment()
     try:
-        mlflow.projects.run(
-            uri=str(_project_folder()),
-            entry_point=entry_point,
-            parameters=parameters,
-            env_manager="local",
-            synchronous=True,
-            experiment_name=_experiment(),
-        )
+        with server_patience(ASKED_IN_A_STUDY):
+            mlflow.projects.run(
+                uri=str(_project_folder()),
+                entry_point=entry_point,
+                parameters=parameters,
+                env_manager="local",
+                synchronous=True,
+                experiment_name=experiment,
+            )
     except ExecutionException as error:
         raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None
     except MlflowException as error:

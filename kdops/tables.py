@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from kdops.cache import Decoded
+from kdops.csv_lines import bounded_lines
 from kdops.encoding import Encoding, Number, as_number, is_missing
 from kdops.errors import UsageError
 from kdops.origin import Origin
@@ -24,6 +28,10 @@ __all__ = ["load"]
 
 DELIMITERS = ",;\t"
 LABEL = "label"
+MOST_COLUMNS = 10_000
+GROWTH = 30
+"""A cell of a few bytes becomes an object of Python, and an entry of a row."""
+
 MOST_CLASSES = 1000
 
 
@@ -88,11 +96,16 @@ def _read(origin: Origin) -> _Table:
         raise UsageError("dataset", origin, "there is no such file")
     if not path.is_file():
         raise UsageError("dataset", origin, "must be a file")
+    size, room = path.stat().st_size, psutil.virtual_memory().available
+    if size * GROWTH > room:
+        advice = f"a table of {size / 1e9:.1f} GB takes {GROWTH} times as much memory, and {room / 1e9:.1f} GB are free"
+        raise UsageError("dataset", origin, advice)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), skipinitialspace=True, strict=True)
+            lines_of = bounded_lines(file)
+            first = next(lines_of, "")
+            delimiter = max(DELIMITERS, key=first.count)
+            reader = csv.reader(chain([first], lines_of), delimiter=delimiter, skipinitialspace=True, strict=True)
             names = [name.strip() for name in next(reader, [])]
             _check_names(origin, names)
             cells, lines = [], []
@@ -116,10 +129,13 @@ def _read(origin: Origin) -> _Table:
 def _check_names(origin: Origin, names: list[str]) -> None:
     if not any(names):
         raise UsageError("dataset", origin, "is empty; its first line must name the columns")
+    if len(names) > MOST_COLUMNS:
+        raise UsageError("dataset", origin, f"has {len(names):,} columns, and {MOST_COLUMNS:,} are allowed")
+    counts = Counter(names)
     for number, name in enumerate(names, start=1):
         if not name or not name.isprintable():
             raise UsageError("dataset", origin, f"column {number} has no name in the first line")
-        if names.count(name) > 1:
+        if counts[name] > 1:
             raise UsageError("dataset", origin, f"two columns are called {name}")
 
 

@@ -43,6 +43,7 @@ LAYERS = (
     ),
     (
         "cache",
+        "csv_lines",
         "data",
         "digits",
         "download",
@@ -90,6 +91,7 @@ LAYERS = (
     ),
     (
         "tracking",
+        "doubles",
         "lookup",
         "stale",
         "ownrun",
@@ -133,6 +135,7 @@ LAYERS = (
 ALLOWED = {
     "mlflow": {
         "tracking",
+        "doubles",
         "registry",
         "store",
         "packaging",

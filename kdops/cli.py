@@ -27,6 +27,9 @@ from kdops.parameters import ENTRY_POINTS, MAIN
 
 __all__ = ["app", "main", "pipeline_main"]
 
+STORE_LIBRARIES = ("mlflow.", "sqlalchemy.")
+"""Whose errors are of the store, which is the world's fault and no defect; they are not imported here."""
+
 
 class Command(TyperCommand):
     """A command that refuses an option given twice, of which the last would silently win."""
@@ -152,6 +155,13 @@ def _run(
         message = f"{_advice(error, arguments)}; see {help_of} --help"
         told(message)
         return _complain(name, message, error.exit_code)
+    except Exception as error:
+        if not type(error).__module__.startswith(STORE_LIBRARIES):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        message = f"the tracking store cannot be used: {reason}"
+        told(message)
+        return _complain(name, message, 1)
     return code or 0
 
 

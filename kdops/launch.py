@@ -25,6 +25,9 @@ from kdops.origin import CODE_FOLDER
 
 __all__ = ["absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
 
+MANY = 1000
+"""Fewer images are decoded in no time."""
+
 STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
@@ -185,7 +188,8 @@ def _check_data(entry_point: str, settings: Settings) -> None:
 
 
 def _tell_decoding(done: int, total: int) -> None:
-    if done == total or sys.stderr.isatty():
+    # A log gets one line, and none where all is done at once.
+    if sys.stderr.isatty() or done == total >= MANY:
         end = "\n" if done == total else "\r"
         print(f"decoding images: {done} of {total}", end=end, file=sys.stderr, flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PAPER
 from servers import LOCAL, ROOT, Gateway, Server, free_port, mlflow_server, postgres, skip_without_postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+COMPOSE = ROOT / "deploy" / "server" / "compose.yaml"
 
 AWAY = 20.0
 """Seconds for which the server is away in the middle of a study."""
@@ -115,14 +119,19 @@ def guarded(tmp_path):
         environment = {
             **database,
             **credentials,
-            "MLFLOW_AUTH_CONFIG_PATH": str(ROOT / "deploy" / "basic_auth.ini"),
+            "MLFLOW_AUTH_CONFIG_PATH": str(COMPOSE.with_name("basic_auth.ini")),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
         }
-        arguments = ("--app-name", "basic-auth", "--backend-store-uri", "postgresql+psycopg2:///mlflow")
-        arguments += ("--serve-artifacts", "--artifacts-destination", str(tmp_path / "artifacts"))
-        arguments += ("--allowed-hosts", f"{LOCAL}:*", "--cors-allowed-origins", f"http://{LOCAL}")
-        with mlflow_server(tmp_path, environment, *arguments) as server:
+        with mlflow_server(tmp_path, environment, *_composed(tmp_path)) as server:
             yield server, credentials
+
+
+def _composed(folder: Path) -> list[str]:
+    """Give the arguments of the server in the compose file, as far as they are not its place."""
+    _, _, *words = yaml.safe_load(COMPOSE.read_text())["services"]["mlflow"]["command"]
+    words = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
+    words = [word.replace("=/artifacts", f"={folder}/artifacts") for word in words]
+    return [word for word in words if not word.startswith(("--host", "--port", "--workers"))]
 
 
 def test_a_study_through_a_server_that_goes_away_for_a_while(guarded, calm, tmp_path, monkeypatch):

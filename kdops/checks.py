@@ -40,7 +40,8 @@ def real(name: str, value: str, low: float, high: float, *, open_low: bool = Fal
         UsageError: it is none.
     """
     try:
-        number = float(value)
+        # Python alone reads 1_000 as a number.
+        number = math.nan if "_" in value else float(value)
     except ValueError:
         number = math.nan
     if not (low < number if open_low else low <= number) or not number <= high:

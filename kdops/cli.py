@@ -16,13 +16,19 @@ import typer
 from typer.core import TyperCommand
 
 from kdops import __version__, browse, shipping
+from kdops.addresses import without_secrets
 from kdops.config import Settings
+from kdops.environment import ASKED_IN_A_STUDY, server_patience
 from kdops.errors import KdopsError, UsageError
+from kdops.escaping import plain_line
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
 from kdops.ownrun import note_error
 from kdops.parameters import ENTRY_POINTS, MAIN
 
 __all__ = ["app", "main", "pipeline_main"]
+
+STORE_LIBRARIES = ("mlflow.", "sqlalchemy.")
+"""Whose errors are of the store, which is the world's fault and no defect; they are not imported here."""
 
 
 class Command(TyperCommand):
@@ -122,7 +128,7 @@ def pipeline_main(
         settings = Settings.parse(entry_point, **given)
         if "MLFLOW_RUN_ID" in os.environ:
             end_with_parent()
-        with interruptible():
+        with interruptible(), server_patience(ASKED_IN_A_STUDY):
             body(settings)
 
     application = _application()
@@ -149,6 +155,13 @@ def _run(
         message = f"{_advice(error, arguments)}; see {help_of} --help"
         told(message)
         return _complain(name, message, error.exit_code)
+    except Exception as error:
+        if not type(error).__module__.startswith(STORE_LIBRARIES):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        message = f"the tracking store cannot be used: {reason}"
+        told(message)
+        return _complain(name, message, 1)
     return code or 0
 
 
@@ -170,5 +183,5 @@ def _advice(error: typer.TyperException, arguments: Sequence[str] | None) -> str
 
 def _complain(name: str, message: str, code: int) -> int:
     program = name.rpartition(".")[2]
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: {plain_line(without_secrets(message))}", file=sys.stderr)
     return code

@@ -6,7 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["environment", "without_bars"]
+__all__ = ["ASKED_IN_A_STUDY", "ASKED_ONCE_MORE", "environment", "server_patience", "without_bars"]
+
+QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+ASKED_ONCE_MORE = 2
+"""How often a server that does not answer is asked again before a study: after 0 and 4 seconds."""
+
+ASKED_IN_A_STUDY = 10
+"""And within one, at most for MLflow: after 0, 4, 8, ... and from then on every 120 seconds, for ten minutes in all. So
+long a server may be restarted or moved while a study goes on."""
 
 
 @contextmanager
@@ -21,6 +31,20 @@ def environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def server_patience(retries: int) -> Iterator[None]:
+    """Say for a while how often MLflow asks a server again that does not answer; what the caller has set holds.
+
+    Nor does MLflow then print two lines with addresses for each run that ends on a server.
+    """
+    with environment(QUIET, os.environ.get(QUIET) or "true"):
+        if os.environ.get(RETRIES):
+            yield
+            return
+        with environment(RETRIES, str(retries)):
+            yield
 
 
 def without_bars():

@@ -1,6 +1,13 @@
 """The errors kdops tells its caller about, each in one line."""
 
+from __future__ import annotations
+
+from kdops.escaping import plain_line, shortened
+
 __all__ = ["DivergenceError", "KdopsError", "UsageError"]
+
+VALUE, ALLOWED = 300, 2000
+"""So many characters are told of a value that may be a whole file, and of what is allowed."""
 
 
 class KdopsError(Exception):
@@ -22,7 +29,7 @@ class UsageError(KdopsError):
 
     def __init__(self, parameter: str, value: object, allowed: str):
         self.parameter, self.value, self.allowed = parameter, value, allowed
-        super().__init__(f"{parameter}={value!s}: {allowed}".replace("\n", " "))
+        super().__init__(plain_line(f"{parameter}={shortened(str(value), VALUE)}: {shortened(allowed, ALLOWED)}"))
 
 
 class DivergenceError(KdopsError):

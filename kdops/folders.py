@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from kdops.cache import Decoded, cached, signature
+from kdops.csv_lines import bounded_lines
 from kdops.errors import UsageError
 from kdops.origin import Origin
 from kdops.own import PARTS, check_classes, check_parts, hold_out_rest, told_split
@@ -156,11 +157,13 @@ def _classes(origin: Origin, folder: Path, part: str) -> list[str]:
 
 def _images(origin: Origin, folder: Path, part: str, label: str, kind: str) -> list[_File]:
     """List the files of one class, folders within included."""
-    files, waiting, seen = [], [posixpath.join(part, label)], set()
+    files, waiting = [], [posixpath.join(part, label)]
+    # Links may lead to a folder above: back to where we are, or to all that is on the machine.
+    above = (folder.resolve(), *folder.resolve().parents)
+    seen = {(stat.st_dev, stat.st_ino) for stat in map(os.stat, above)}
     while waiting:
         below = waiting.pop()
         stat = os.stat(folder / below)
-        # A link may lead back to a folder above it.
         if (stat.st_dev, stat.st_ino) in seen:
             continue
         seen.add((stat.st_dev, stat.st_ino))
@@ -229,9 +232,11 @@ def _tracks(origin: Origin, listing: _Listing) -> np.ndarray:
 
 def _rows(origin: Origin, table: Path) -> Iterator[tuple[int, str, str]]:
     """Give line number, file and group of every row."""
+    if not table.is_file():
+        raise UsageError("dataset", origin, f"{GROUPS} must be a file")
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            reader = csv.DictReader(bounded_lines(file), skipinitialspace=True)
             for row in reader:
                 path, group = (row["file"] or "").strip(), (row["group"] or "").strip()
                 if not path or not group:

@@ -19,10 +19,14 @@ from urllib.parse import quote
 
 from kdops.config import Settings
 from kdops.device import resolve_device
+from kdops.environment import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
 from kdops.errors import KdopsError, UsageError
 from kdops.origin import CODE_FOLDER
 
 __all__ = ["absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
+
+MANY = 1000
+"""Fewer images are decoded in no time."""
 
 STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
@@ -48,10 +52,11 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         if settings.device == "cuda":
             resolve_device(settings.device)
         _make_environment_absolute(Path.cwd())
-        if settings.dry_run and settings.search:
-            _check_data(entry_point, settings)
         if settings.dry_run:
-            importlib.import_module(f"pipelines.{entry_point}").main(settings)
+            with server_patience(ASKED_ONCE_MORE):
+                if settings.search:
+                    _check_data(entry_point, settings)
+                importlib.import_module(f"pipelines.{entry_point}").main(settings)
             return 0
         parameters = dict(given)
         if settings.data_root:
@@ -59,7 +64,8 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         if settings.search and settings.search.storage:
             parameters["storage"] = _absolute_storage(settings.search.storage)
         parameters["dataset"] = str(settings.origin.absolute())
-        _check_data(entry_point, Settings.parse(entry_point, **parameters))
+        with server_patience(ASKED_ONCE_MORE):
+            _check_data(entry_point, Settings.parse(entry_point, **parameters))
         _run_project(entry_point, parameters)
     return 0
 
@@ -182,7 +188,8 @@ def _check_data(entry_point: str, settings: Settings) -> None:
 
 
 def _tell_decoding(done: int, total: int) -> None:
-    if done == total or sys.stderr.isatty():
+    # A log gets one line, and none where all is done at once.
+    if sys.stderr.isatty() or done == total >= MANY:
         end = "\n" if done == total else "\r"
         print(f"decoding images: {done} of {total}", end=end, file=sys.stderr, flush=True)
 
@@ -245,15 +252,19 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
 
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
+    # A wrong address is told within seconds; once models are trained, a server that is away is waited for.
+    with server_patience(ASKED_ONCE_MORE):
+        experiment = _experiment()
     try:
-        mlflow.projects.run(
-            uri=str(_project_folder()),
-            entry_point=entry_point,
-            parameters=parameters,
-            env_manager="local",
-            synchronous=True,
-            experiment_name=_experiment(),
-        )
+        with server_patience(ASKED_IN_A_STUDY):
+            mlflow.projects.run(
+                uri=str(_project_folder()),
+                entry_point=entry_point,
+                parameters=parameters,
+                env_manager="local",
+                synchronous=True,
+                experiment_name=experiment,
+            )
     except ExecutionException as error:
         raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None
     except MlflowException as error:

@@ -35,10 +35,17 @@ def opened_store(uri: str, registry_uri: str | None = None) -> Iterator[MlflowCl
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise KdopsError(f"there is no store at {shown}; {advice}")
     try:
-        yield MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
+        yield _client(uri, registry_uri)
     except (MlflowException, SQLAlchemyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise KdopsError(f"the tracking store {shown} cannot be used: {reason}") from error
+
+
+def _client(uri: str, registry_uri: str | None) -> MlflowClient:
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
+    except ImportError as error:
+        raise KdopsError(f"the tracking store {without_password(uri)} cannot be used: {error}") from error
 
 
 def _is_there(uri: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from kdops.addresses import without_secrets
+
 __all__ = ["ERROR", "PROCESS", "name_process", "note_error"]
 
 PROCESS = "kdops.process"
@@ -22,7 +24,7 @@ def name_process() -> None:
 def note_error(message: str) -> None:
     """Write on the run why it failed; a store that cannot be written to keeps its own error the one that is told."""
     try:
-        _write(ERROR, message[:CHARACTERS])
+        _write(ERROR, without_secrets(message)[:CHARACTERS])
     except Exception:
         return
 

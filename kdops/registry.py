@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.card import card
 from kdops.data import Data
+from kdops.doubles import drop_double_versions
 from kdops.errors import UsageError
 from kdops.paging import every
 from kdops.recipes import LIKE, ROLES
@@ -95,6 +96,7 @@ class Registry:
                 **self._group(),
             },
         )
+        drop_double_versions(self.client, name, record.run_id, version.version)
         # MLflow's own register_model writes this tag; the model's page shows its versions from it.
         link = json.dumps([{"name": name, "version": version.version}])
         self.client.set_logged_model_tags(record.model_id, {"mlflow.modelVersions": link})
@@ -116,8 +118,13 @@ class Registry:
 
     def withdraw(self, run_id: str) -> None:
         """Delete the versions of a run that ended before its model was whole."""
-        for version in self._search(f"run_id = '{run_id}'"):
-            self.client.delete_model_version(version.name, version.version)
+        for version in list(self._search(f"run_id = '{run_id}'")):
+            try:
+                self.client.delete_model_version(version.name, version.version)
+            except MlflowException as error:
+                # The answer to a first request may have been lost.
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
 
     def uris(self) -> set[str]:
         """Give the URI of every version of this data set."""

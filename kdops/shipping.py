@@ -15,7 +15,7 @@ import typer
 
 from kdops.browse import NAME, open_store
 from kdops.errors import KdopsError, UsageError
-from kdops.escaping import plain
+from kdops.escaping import plain_line
 from kdops.naming import check_model
 
 if TYPE_CHECKING:
@@ -134,11 +134,11 @@ def predict(
 
     examples = read_examples(files, loaded)
     for file, reason in examples.refused:
-        print(f"kdops: {plain(file)}: {plain(reason)}", file=sys.stderr)
+        print(f"kdops: {plain_line(file)}: {plain_line(reason)}", file=sys.stderr)
     if not examples.names or (examples.refused and not skip):
         raise typer.Exit(2)
     if examples.remark:
-        print(plain(examples.remark), file=sys.stderr)
+        print(plain_line(examples.remark), file=sys.stderr)
     _tell_classes(examples.names, loaded, examples.values, csv)
 
 
@@ -238,7 +238,7 @@ def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: boo
             writer.writerow([file, loaded.classes[place], own[place], *own])
         return
     for file, place, probability in zip(files, places.tolist(), highest.tolist(), strict=True):
-        typer.echo(f"{plain(file)}  {plain(loaded.classes[place])}  {probability:.4f}")
+        typer.echo(f"{plain_line(file)}  {plain_line(loaded.classes[place])}  {probability:.4f}")
 
 
 def _truth(parameter: str, text: str) -> bool:

@@ -109,7 +109,8 @@ def ensure_experiment(name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             return _create(client, name)
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        # The driver of a database may not be installed.
         raise _unusable(tracking_uri, error) from error
     if found.lifecycle_stage != "active":
         identity = found.experiment_id

@@ -6,12 +6,21 @@ The first line names the columns, and which of the three parts them is what it h
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+import psutil
+
+from kdops.csv_lines import bounded_lines
 
 __all__ = ["Table", "TableError", "read_table"]
 
 DELIMITERS = ",;\t"
+MOST_COLUMNS = 10_000
+GROWTH = 30
+"""A cell of a few bytes becomes an object of Python, and an entry of a row."""
 
 
 class TableError(ValueError):
@@ -48,11 +57,16 @@ def read_table(path: Path) -> Table:
         raise TableError("there is no such file")
     if not path.is_file():
         raise TableError("must be a file")
+    size, room = path.stat().st_size, psutil.virtual_memory().available
+    if size * GROWTH > room:
+        told = f"a table of {size / 1e9:.1f} GB takes {GROWTH} times as much memory, and {room / 1e9:.1f} GB are free"
+        raise TableError(told)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count), skipinitialspace=True, strict=True)
+            lines_of = bounded_lines(file)
+            first = next(lines_of, "")
+            delimiter = max(DELIMITERS, key=first.count)
+            reader = csv.reader(chain([first], lines_of), delimiter=delimiter, skipinitialspace=True, strict=True)
             names = [name.strip() for name in next(reader, [])]
             _check_names(names)
             cells, lines = [], []
@@ -74,8 +88,11 @@ def read_table(path: Path) -> Table:
 def _check_names(names: list[str]) -> None:
     if not any(names):
         raise TableError("is empty; its first line must name the columns")
+    if len(names) > MOST_COLUMNS:
+        raise TableError(f"has {len(names):,} columns, and {MOST_COLUMNS:,} are allowed")
+    counts = Counter(names)
     for number, name in enumerate(names, start=1):
         if not name or not name.isprintable():
             raise TableError(f"column {number} has no name in the first line")
-        if names.count(name) > 1:
+        if counts[name] > 1:
             raise TableError(f"two columns are called {name}")

@@ -30,11 +30,14 @@ from mlflow.entities import (
     LoggedModelOutput,
     Metric,
     Param,
+    Run,
     RunTag,
 )
 from torch import Tensor
 
+from kdops.addresses import without_secrets
 from kdops.data import Data
+from kdops.doubles import drop_double_runs, drop_unfinished_models
 from kdops.environment import without_bars
 from kdops.experiment import experiment_name
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
@@ -118,7 +121,9 @@ class Tracker:
         self.registry = Registry(self.client, data, split)
         self.title = title
         self._source = _source_tags()
-        self.parent, self.experiment = self._parent()
+        self._made: set[str] = set()
+        self._whole = self._parent()
+        self.parent, self.experiment = self._whole.info.run_id, self._whole.info.experiment_id
         try:
             end_stale_runs(self.client, self.registry, self.experiment)
             self._log_data()
@@ -131,9 +136,21 @@ class Tracker:
         part = copy.copy(self)
         part.entry_point, part.title = entry_point, title
         tags = {"mlflow.parentRunId": self.parent, **part._study_tags(), **self._source}
-        part.parent = self.client.create_run(self.experiment, run_name=title, tags=tags).info.run_id
+        part.parent = self.make_run(title, tags)
         part._log_data()
         return part
+
+    def make_run(self, name: str, tags: Mapping[str, str], start: int | None = None) -> str:
+        """Make a run of this study and give its id; what a repeated request made beside it is dropped at the end.
+
+        Args:
+            name: its name.
+            tags: all that it has from its start on.
+            start: when it started, in milliseconds since the epoch; now if left out.
+        """
+        run = self.client.create_run(self.experiment, start_time=start, run_name=name, tags=dict(tags)).info.run_id
+        self._made.add(run)
+        return run
 
     def commit(self, outcome: Outcome, write: Writer) -> ModelRecord:
         """Log one model: its run, its metrics, its data and sources, the model, and its version.
@@ -147,18 +164,13 @@ class Tracker:
         """
         record = outcome.record
         ended = int(outcome.finished * 1000)
-        run = self.client.create_run(
-            self.experiment,
-            start_time=ended - int(outcome.seconds * 1000),
-            run_name=_run_name(record, outcome.sources),
-            tags={
-                **self.model_tags(record, outcome.fingerprint, outcome.training),
-                "kdops.weights": record.weights,
-                "kdops.fleet": ",".join(map(str, record.fleet)),
-                "kdops.fleet_digest": record.fleet_digest,
-            },
-        )
-        run_id = run.info.run_id
+        tags = {
+            **self.model_tags(record, outcome.fingerprint, outcome.training),
+            "kdops.weights": record.weights,
+            "kdops.fleet": ",".join(map(str, record.fleet)),
+            "kdops.fleet_digest": record.fleet_digest,
+        }
+        run_id = self.make_run(_run_name(record, outcome.sources), tags, ended - int(outcome.seconds * 1000))
         try:
             return self._commit(outcome, write, run_id, ended)
         except BaseException:
@@ -207,6 +219,7 @@ class Tracker:
 
     def finish(self) -> None:
         """End the study."""
+        self._drop_doubles()
         self.client.set_terminated(self.parent, "FINISHED")
 
     def stored(self) -> StoredStudy:
@@ -219,10 +232,17 @@ class Tracker:
         Nothing is raised: where the store itself is what failed, its first error must stay the one that is told.
         """
         try:
-            self.client.set_tag(self.parent, ERROR, reason[:CHARACTERS])
+            self.client.set_tag(self.parent, ERROR, without_secrets(reason)[:CHARACTERS])
             self.client.set_terminated(self.parent, status)
+            self._drop_doubles()
         except Exception as error:
             logger.warning("the run %s could not be ended as %s: %s", self.parent, status, error)
+
+    def _drop_doubles(self) -> None:
+        """Drop what repeated requests made twice, once the whole study ends."""
+        if self.parent == self._whole.info.run_id:
+            drop_double_runs(self.client, self._whole, self._made)
+            drop_unfinished_models(self.client, self.experiment, self._whole.info.start_time, self._made)
 
     def _abandon(self, run_id: str) -> None:
         """Withdraw the version that a model's run may have registered, and end the run, which is not whole.
@@ -265,7 +285,7 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED", end_time=ended)
         return stored
 
-    def _parent(self) -> tuple[str, str]:
+    def _parent(self) -> Run:
         """Go on in the run that MLflow made for this process, or make one."""
         tags = self._study_tags()
         given = os.environ.get("MLFLOW_RUN_ID")
@@ -274,10 +294,11 @@ class Tracker:
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
             if _was_drawn(run.info.run_name or ""):
                 self.client.update_run(given, name=self.title)
-            return given, run.info.experiment_id
-        experiment = ensure_experiment(experiment_name())
-        run = self.client.create_run(experiment, run_name=self.title, tags={**tags, **self._source})
-        return run.info.run_id, experiment
+        else:
+            experiment = ensure_experiment(experiment_name())
+            run = self.client.create_run(experiment, run_name=self.title, tags={**tags, **self._source})
+        self._made.add(run.info.run_id)
+        return run
 
     def _study_tags(self) -> dict[str, str]:
         return {

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
 
+from kdops.addresses import without_secrets
 from kdops.ownrun import CHARACTERS, ERROR
 from kdops.records import ModelRecord
 from kdops.tracking import Tracker, Trainset
@@ -47,7 +48,7 @@ class TrialRuns:
             SEARCH: self.search,
         }
         name = f"trial {number} {record.role} T={record.temperature:.3g} {record.params['architecture']}"
-        run = client.create_run(self.tracker.experiment, run_name=name, tags=tags).info.run_id
+        run = self.tracker.make_run(name, tags)
         params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
         client.log_batch(run, params=[Param(name, str(value)) for name, value in params.items()])
         client.log_inputs(run, datasets=self._data, models=self._models)
@@ -80,6 +81,9 @@ class TrialRuns:
             error: why it failed.
         """
         # For Optuna a trial that was cut off has failed, and is tried again.
-        tags = {STATE: "failed" if state == "interrupted" else state, **({ERROR: error[:CHARACTERS]} if error else {})}
+        tags = {
+            STATE: "failed" if state == "interrupted" else state,
+            **({ERROR: without_secrets(error)[:CHARACTERS]} if error else {}),
+        }
         self.tracker.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         self.tracker.client.set_terminated(run, STATUS[state])

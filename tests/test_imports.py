@@ -43,6 +43,7 @@ LAYERS = (
     ),
     (
         "cache",
+        "csv_lines",
         "data",
         "digits",
         "download",
@@ -92,6 +93,7 @@ LAYERS = (
     ),
     (
         "tracking",
+        "doubles",
         "lookup",
         "stale",
         "ownrun",
@@ -138,6 +140,7 @@ LAYERS = (
 ALLOWED = {
     "mlflow": {
         "tracking",
+        "doubles",
         "registry",
         "store",
         "packaging",

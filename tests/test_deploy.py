@@ -1,0 +1,92 @@
+"""What is deployed elsewhere is what is here: the server's settings, and the entry points in containers."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER, CLUSTER = ROOT / "deploy" / "server", ROOT / "deploy" / "kubernetes"
+
+
+@pytest.fixture(scope="module")
+def services():
+    return yaml.safe_load((SERVER / "compose.yaml").read_text())["services"]
+
+
+def test_nothing_has_a_password_of_its_own_and_nothing_listens_beyond_this_machine(services):
+    secret = re.compile("PASSWORD|SECRET|USERNAME")
+    for service in services.values():
+        for name, value in service["environment"].items():
+            if secret.search(name) and name != "POSTGRES_USER":
+                assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        # An image without a version is another one tomorrow.
+        assert re.search(r":\d+(\.\d+)+", service["image"])
+    assert not re.search(r"(?m)^\s*admin_password", (SERVER / "basic_auth.ini").read_text())
+
+
+def test_versions_are_the_tested_ones():
+    constraints = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    assert f"mlflow[auth]=={constraints['mlflow']}" in (SERVER / "Dockerfile").read_text()
+    assert f"kdops-mlflow-server:{constraints['mlflow']}" in (SERVER / "compose.yaml").read_text()
+    for folder in (SERVER, CLUSTER):
+        assert re.search(r"^FROM python:3\.11\.\d+-slim-\w+$", (folder / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_the_hosts_that_may_ask_are_listed(services):
+    command = services["mlflow"]["command"]
+    for option in ("--allowed-hosts", "--cors-allowed-origins"):
+        (value,) = (word.partition("=")[2] for word in command if word.startswith(option))
+        assert "*" not in value.replace(":*", "")
+
+
+def test_the_entry_points_in_containers_are_those_of_the_project():
+    own, other = (yaml.safe_load((folder / "MLproject").read_text()) for folder in (ROOT, CLUSTER))
+    assert set(other) == {"name", "docker_env", "entry_points"}
+    assert other["name"] == own["name"]
+    for name, point in own["entry_points"].items():
+        there = other["entry_points"][name]
+        assert there["parameters"] == point["parameters"]
+        assert there["command"] == point["command"].replace("python -m pipelines.", "python entry.py pipelines.")
+    assert list(own["entry_points"]) == list(other["entry_points"])
+
+
+@pytest.mark.parametrize("entry_point", ["teacher", "chain"])
+def test_a_command_arrives_in_a_container_as_it_was_meant(entry_point, tmp_path):
+    """MLflow itself makes the command; it is quoted as its kubernetes backend does, and run without a shell."""
+    from mlflow.projects.utils import load_project
+
+    project = load_project(str(CLUSTER))
+    assert project.docker_env == {"image": "kdops:0.1.0"}
+    point = project.get_entry_point(entry_point)
+    given = {"seeds": "0", "teacher": "cnn(filters=8,layers=2)"}
+    plain = shlex.split(point.compute_command(given, str(tmp_path)))
+    for words in (plain, [shlex.quote(word) for word in plain]):
+        assert words[0] == "python"
+        done = subprocess.run(
+            [sys.executable, str(CLUSTER / words[1]), *words[2:]],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        # Everything was read, and the one mistake in it is told.
+        assert done.stderr == f"{entry_point}: seeds=0: must be a whole number from 1 to 1000\n"
+        assert done.returncode == 2
+
+
+def test_the_job_is_one_that_mlflow_fills_in():
+    job = yaml.safe_load((CLUSTER / "job.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name", "image", "command"} <= set(container)
+    assert job["spec"]["backoffLimit"] == 0, "a study that failed is started again by hand, and goes on from there"
+    assert "env" not in container, "credentials come from a secret"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from kdops.architectures import Architecture, parse_architecture
 from kdops.chain_settings import ChainSettings
-from kdops.checks import boolean, one_of, real, whole
+from kdops.checks import boolean, line, one_of, real, whole
 from kdops.errors import UsageError
 from kdops.origin import Origin, parse_origin
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
@@ -61,6 +61,8 @@ class Settings:
         search: the settings of a search; None for any other study.
         chain: the steps of a chain; None for any other study.
         source: URIs of what students are distilled from; empty for the study's own teachers.
+        owner: who answers for the study; nothing that is trained depends on it.
+        notes: what is to be remembered of the study; likewise.
     """
 
     dataset: str
@@ -89,6 +91,8 @@ class Settings:
     search: SearchSettings | None = None
     chain: ChainSettings | None = None
     source: str = ""
+    owner: str = ""
+    notes: str = ""
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -140,6 +144,8 @@ class Settings:
             search=SearchSettings.parse(text) if searches else None,
             chain=ChainSettings.parse(text) if entry_point == "chain" else None,
             source=_source(text.get("source", "")),
+            owner=line("owner", text["owner"], 200),
+            notes=line("notes", text["notes"], 2000),
         )
 
     def replicates(self) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ from torch import nn
 
 from kdops.data import Data
 from kdops.environment import environment
-from kdops.errors import UsageError
+from kdops.errors import KdopsError, UsageError
+from kdops.fetching import fetched
 
 __all__ = ["load_classifier"]
 
@@ -27,11 +28,14 @@ def load_classifier(uri: str, data: Data, parameter: str = "model") -> nn.Module
         parameter: what the caller calls the model.
 
     Raises:
+        KdopsError: its files are gone or damaged.
         UsageError: it has no PyTorch program, other classes, or takes or gives something else.
     """
     try:
-        with environment(PICKLE, "false"):
-            net = mlflow.pytorch.load_model(uri)
+        with environment(PICKLE, "false"), fetched(uri) as folder:
+            net = mlflow.pytorch.load_model(str(folder))
+    except KdopsError:
+        raise
     except Exception as error:
         raise UsageError(
             parameter, uri, f"cannot be loaded as a PyTorch program (pt2): {_first_line(error)}"

@@ -9,12 +9,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.addresses import without_password
 from kdops.errors import KdopsError
+from kdops.faults import in_plain_words
+from kdops.schema import check_tables
 
 __all__ = ["opened_store"]
 
@@ -34,11 +34,8 @@ def opened_store(uri: str, registry_uri: str | None = None) -> Iterator[MlflowCl
     if not _is_there(uri):
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise KdopsError(f"there is no store at {shown}; {advice}")
-    try:
+    with in_plain_words(uri):
         yield MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise KdopsError(f"the tracking store {shown} cannot be used: {reason}") from error
 
 
 def _is_there(uri: str) -> bool:
@@ -48,7 +45,10 @@ def _is_there(uri: str) -> bool:
     """
     if uri.startswith("sqlite"):
         database = make_url(uri).database
-        return bool(database) and _has_tables(Path(database))
+        if not database or not _has_tables(Path(database)):
+            return False
+        check_tables(Path(database), without_password(uri))
+        return True
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
         return Path(unquote(urlsplit(uri).path) if scheme else uri).is_dir()

@@ -105,6 +105,9 @@ LAYERS = (
         "members",
         "foreign",
         "ensemble_package",
+        "faults",
+        "schema",
+        "fetching",
         "opened",
         "stored",
         "catalogue",
@@ -115,6 +118,7 @@ LAYERS = (
         "figures",
         "results",
         "closing",
+        "failing",
         "answers",
         "chains",
         "ensembling",
@@ -154,6 +158,8 @@ ALLOWED = {
         "source",
         "trial_runs",
         "loaded",
+        "faults",
+        "fetching",
     },
     "onnx": {"exporting"},
     "onnxruntime": {"exporting"},
@@ -161,7 +167,7 @@ ALLOWED = {
     "optuna": {"search"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
-BROUGHT_BY_MLFLOW = {"sqlalchemy", "yaml"}
+BROUGHT_BY_MLFLOW = {"alembic", "sqlalchemy", "yaml"}
 
 MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 PIPELINES = {path.stem: path for path in sorted((ROOT / "pipelines").glob("*.py"))}

@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 from typer.core import TyperCommand
 
-from kdops import __version__, browse, shipping
+from kdops import __version__, browse, care, shipping
 from kdops.config import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.launch import end_with_parent, interruptible, launch, open_ui
@@ -87,6 +87,7 @@ def _ui(
 
 browse.add_commands(app, Command)
 shipping.add_commands(app, Command)
+care.add_commands(app, Command)
 
 
 @app.callback(invoke_without_command=True)

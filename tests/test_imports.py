@@ -113,6 +113,8 @@ LAYERS = (
         "catalogue",
         "loaded",
         "exporting",
+        "promotion",
+        "garbage",
     ),
     (
         "figures",
@@ -131,7 +133,7 @@ LAYERS = (
         "voters",
     ),
     ("lineage", "listing", "compare", "report", "report_*", "pareto", "pareto_figure"),
-    ("cli", "launch", "browse", "shipping"),
+    ("cli", "launch", "browse", "shipping", "care"),
 )
 # Who may import a library, wherever in the file the import stands.
 ALLOWED = {
@@ -160,10 +162,12 @@ ALLOWED = {
         "loaded",
         "faults",
         "fetching",
+        "promotion",
+        "garbage",
     },
     "onnx": {"exporting"},
     "onnxruntime": {"exporting"},
-    "typer": {"cli", "browse", "shipping"},
+    "typer": {"cli", "browse", "shipping", "care"},
     "optuna": {"search"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}

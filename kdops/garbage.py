@@ -127,12 +127,9 @@ def _why_failed(run: Run, runs: Mapping[str, Run]) -> str:
     if "kdops.role" not in tags or _is_of_live_study(run, runs):
         return ""
     if status == "RUNNING":
-        status = "cut off"
-    elif status not in ENDED or (
-        "kdops.trial" in tags and not (status == "KILLED" and tags.get("kdops.trial_state") in CUT_OFF)
-    ):
-        return ""
-    return f"{status}: {run.info.run_name}"
+        return f"cut off: {run.info.run_name}"
+    is_result = "kdops.trial" in tags and not (status == "KILLED" and tags.get("kdops.trial_state") in CUT_OFF)
+    return f"{status}: {run.info.run_name}" if status in ENDED and not is_result else ""
 
 
 def _is_of_live_study(run: Run | None, runs: Mapping[str, Run]) -> bool:

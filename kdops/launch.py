@@ -241,20 +241,21 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     import logging
 
     import mlflow
-    from mlflow.exceptions import ExecutionException, MlflowException
+    from mlflow.exceptions import ExecutionException
+
+    from kdops.faults import in_plain_words
 
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
-    try:
-        mlflow.projects.run(
-            uri=str(_project_folder()),
-            entry_point=entry_point,
-            parameters=parameters,
-            env_manager="local",
-            synchronous=True,
-            experiment_name=_experiment(),
-        )
-    except ExecutionException as error:
-        raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None
-    except MlflowException as error:
-        raise KdopsError(f"{entry_point}: {error}") from error
+    with in_plain_words(os.environ["MLFLOW_TRACKING_URI"]):
+        try:
+            mlflow.projects.run(
+                uri=str(_project_folder()),
+                entry_point=entry_point,
+                parameters=parameters,
+                env_manager="local",
+                synchronous=True,
+                experiment_name=_experiment(),
+            )
+        except ExecutionException as error:
+            raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None

@@ -43,6 +43,11 @@ KINDS: tuple[tuple[str, str, str], ...] = (
         "it does not know who you are",
         "name yourself with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     ),
+    (
+        r"disk i/o error",
+        "its disk fails, is full, or may not hold so large a file",
+        f"see which of these it is, {AGAIN}",
+    ),
     (r"is malformed|not a database", "its file is damaged", "bring a backup back, or name another store"),
     (r"unable to open database file", "its file cannot be opened", "see whether its folder is there and writable"),
     (r"database is locked", "another process holds it", f"wait for that one, {AGAIN}"),

@@ -5,6 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -118,7 +120,7 @@ def test_a_source_whose_files_are_not_what_was_stored_is_not_learned_from(apart,
     assert "models:/kdops-digits-teacher/1" in failed.data.tags["kdops.error"]
     assert "kdops.verdict" not in failed.data.tags
     note = failed.data.tags["mlflow.note.content"]
-    assert "It has 1 x teacher (seed 0), 1 x teacher\\>student (T = 0 of seed 0), which stay" in note
+    assert "It has 1 x teacher (seed 0), 1 x student (seed 0), which stay" in note
     assert "It lacks 1 x teacher\\>student (T = 9 of seed 0)" in note
     # The advice: without the version the next study trains the model again.
     apart.client.delete_model_version("kdops-digits-teacher", "1")
@@ -155,6 +157,45 @@ def test_damaged_weights_are_found_wherever_they_are_read(apart, capsys, tmp_pat
         apart.run("ensemble", model=f"models:/{STUDENT}/2,models:/{STUDENT}/3", seeds="all", controls="false")
 
 
+# Servers
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (403, "Permission denied", "permission was refused"),
+        (401, "You are not authenticated.", "it does not know who you are"),
+        (None, "", "its server does not answer"),
+    ],
+)
+def test_a_server_that_refuses_is_one_line(nowhere, monkeypatch, capsys, status, body, told):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        address = f"http://ada:secret@127.0.0.1:{server.server_port}"
+        if status is None:
+            server.server_close()
+        else:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        for command in (["runs"], ["gc", "--yes"], ["promote", f"{STUDENT}/1"], ["rollback", STUDENT]):
+            line = said(capsys, *command)
+            assert told in line
+            assert "secret" not in line
+        if status is not None:
+            server.shutdown()
+
+
 # Room, rights, memory
 
 
@@ -184,8 +225,9 @@ def test_a_full_disk_ends_in_one_line_and_the_study_goes_on_once_there_is_room(a
 
 
 def test_a_file_that_may_not_grow_is_a_full_disk(apart):
-    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
-    code, err = students(apart, "--temperatures", "9", limit=limit)
+    # Above the size of the database, below that of the weights of 20,000 hidden units.
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))"
+    code, err = students(apart, "--temperatures", "9", "--student", "mlp(hidden=20000)", limit=limit)
     assert code == 1
     assert "no room left on the disk" in err[-1]
     code, err = students(apart, "--temperatures", "9")

@@ -8,7 +8,20 @@ from collections.abc import Collection
 
 from kdops.errors import UsageError
 
-__all__ = ["boolean", "one_of", "real", "whole"]
+__all__ = ["boolean", "line", "one_of", "real", "whole"]
+
+
+def line(name: str, value: str, most: int) -> str:
+    """Give text of one line that can be printed, also none.
+
+    Raises:
+        UsageError: it has a line break or a control character, or more than ``most`` characters.
+    """
+    if not value.isprintable():
+        raise UsageError(name, repr(value[:60]), "must be one line without control characters")
+    if len(value) > most:
+        raise UsageError(name, f"{value[:20]}...", f"has {len(value)} characters; at most {most} are kept")
+    return value
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:

@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 from typer.core import TyperCommand
 
-from kdops import __version__, browse, shipping
+from kdops import __version__, browse, care, shipping
 from kdops.addresses import without_secrets
 from kdops.config import Settings
 from kdops.environment import ASKED_IN_A_STUDY, server_patience
@@ -93,6 +93,7 @@ def _ui(
 
 browse.add_commands(app, Command)
 shipping.add_commands(app, Command)
+care.add_commands(app, Command)
 
 
 @app.callback(invoke_without_command=True)

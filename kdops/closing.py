@@ -13,11 +13,12 @@ from rich.text import Text
 
 from kdops.config import Settings
 from kdops.data import Data
+from kdops.escaping import markdown_text
 from kdops.records import Sweep
 from kdops.splits import Split
 from kdops.statistics import Interval, mean_interval
 
-__all__ = ["Row", "note", "setting", "show", "summarise", "summary_of"]
+__all__ = ["Row", "about", "note", "setting", "show", "summarise", "summary_of"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
     ]
     where = "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others."
     return "\n".join([*lines, "", setting, "", where])
+
+
+def about(owner: str, notes: str) -> list[str]:
+    """Give what the caller wants to be remembered as paragraphs of a note; nothing where nothing was given."""
+    told = {"Owner": owner, "Notes": notes}
+    return [f"{what}: {markdown_text(text)}" for what, text in told.items() if text]
 
 
 def setting(settings: Settings, data: Data, split: Split) -> str:

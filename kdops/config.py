@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from kdops.architectures import Architecture, parse_architecture
 from kdops.chain_settings import ChainSettings
-from kdops.checks import boolean, one_of, real, whole
+from kdops.checks import boolean, line, one_of, real, whole
 from kdops.errors import UsageError
 from kdops.origin import Origin, parse_origin
 from kdops.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
@@ -62,6 +62,8 @@ class Settings:
         chain: the steps of a chain; None for any other study.
         source: URIs of what students are distilled from; empty for the study's own teachers.
         trust: the Python code of a source that is no exported program may be run.
+        owner: who answers for the study; nothing that is trained depends on it.
+        notes: what is to be remembered of the study; likewise.
     """
 
     dataset: str
@@ -91,6 +93,8 @@ class Settings:
     chain: ChainSettings | None = None
     source: str = ""
     trust: bool = False
+    owner: str = ""
+    notes: str = ""
 
     @classmethod
     def parse(cls, entry_point: str = "transitivity", **given: str) -> Settings:
@@ -143,6 +147,8 @@ class Settings:
             chain=ChainSettings.parse(text) if entry_point == "chain" else None,
             source=_source(text.get("source", "")),
             trust=boolean("trust", text.get("trust", "false")),
+            owner=line("owner", text["owner"], 200),
+            notes=line("notes", text["notes"], 2000),
         )
 
     def replicates(self) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kdops.data import Data
 from kdops.environment import environment
-from kdops.errors import UsageError
+from kdops.errors import KdopsError, UsageError
+from kdops.fetching import fetched
 
 __all__ = ["load_classifier"]
 
@@ -47,6 +48,7 @@ def load_classifier(uri: str, data: Data, parameter: str = "model", trust: bool 
         trust: run the Python code of a model that is no program.
 
     Raises:
+        KdopsError: its files are gone or damaged.
         UsageError: it is neither, has other classes, or takes or gives something else.
     """
     net, info = _load(uri, parameter, trust)
@@ -77,10 +79,13 @@ def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
         try:
             info = get_model_info(uri)
             if "pytorch" in info.flavors or "python_function" not in info.flavors:
-                return mlflow.pytorch.load_model(uri), info
+                with fetched(uri) as folder:
+                    return mlflow.pytorch.load_model(str(folder)), info
             if trust:
                 what = "a Python function"
                 return PythonFunction(mlflow.pyfunc.load_model(uri)), info
+        except KdopsError:
+            raise
         except Exception as error:
             raise UsageError(parameter, uri, f"cannot be loaded as {what}: {_first_line(error)}") from error
     raise UsageError(

@@ -248,24 +248,25 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     import logging
 
     import mlflow
-    from mlflow.exceptions import ExecutionException, MlflowException
+    from mlflow.exceptions import ExecutionException
+
+    from kdops.faults import in_plain_words
 
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
     # A wrong address is told within seconds; once models are trained, a server that is away is waited for.
-    with server_patience(ASKED_ONCE_MORE):
-        experiment = _experiment()
-    try:
-        with server_patience(ASKED_IN_A_STUDY):
-            mlflow.projects.run(
-                uri=str(_project_folder()),
-                entry_point=entry_point,
-                parameters=parameters,
-                env_manager="local",
-                synchronous=True,
-                experiment_name=experiment,
-            )
-    except ExecutionException as error:
-        raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None
-    except MlflowException as error:
-        raise KdopsError(f"{entry_point}: {error}") from error
+    with in_plain_words(os.environ["MLFLOW_TRACKING_URI"]):
+        with server_patience(ASKED_ONCE_MORE):
+            experiment = _experiment()
+        try:
+            with server_patience(ASKED_IN_A_STUDY):
+                mlflow.projects.run(
+                    uri=str(_project_folder()),
+                    entry_point=entry_point,
+                    parameters=parameters,
+                    env_manager="local",
+                    synchronous=True,
+                    experiment_name=experiment,
+                )
+        except ExecutionException as error:
+            raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None

@@ -8,19 +8,18 @@ their stored programs.
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import torch
 from mlflow import MlflowClient
 from mlflow.models import Model
 from torch import Tensor, nn
 
 from kdops.architectures import FAMILIES, FUNCTION, parse_architecture
-from kdops.environment import without_bars
 from kdops.errors import KdopsError
+from kdops.faults import brief, explained
+from kdops.fetching import fetched
 from kdops.models import build
 from kdops.packaging import EXPORTED, read_weights
 from kdops.rows import Encoding
@@ -76,32 +75,36 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
         KdopsError: its files are not there, or cannot be read.
     """
     name, _, version = uri.removeprefix("models:/").rpartition("/")
-    source = client.get_model_version(name, version).source
-    with tempfile.TemporaryDirectory(prefix="kdops-") as folder, without_bars():
-        try:
-            path = mlflow.artifacts.download_artifacts(
-                artifact_uri=source, dst_path=folder, tracking_uri=client.tracking_uri
-            )
-            return _read(Path(path))
-        except KdopsError:
-            raise
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise KdopsError(f"the files of {uri} cannot be read: {reason}") from error
+    found = client.get_model_version(name, version)
+    try:
+        # By its logged model: the registry may be another store than the one that has the files.
+        with fetched(found.source, client.tracking_uri) as folder:
+            return _read(folder, uri, _digest(client, found.run_id))
+    except KdopsError:
+        raise
+    except Exception as error:
+        if told := explained(error, client.tracking_uri):
+            raise told from error
+        raise KdopsError(f"the files of {uri} cannot be read: {brief(error)}") from error
 
 
-def _read(folder: Path) -> Loaded:
+def _digest(client: MlflowClient, run_id: str | None) -> str:
+    """Give the digest of a model's weights as its run has it; empty where there is none."""
+    return client.get_run(run_id).data.tags.get("kdops.weights", "") if run_id else ""
+
+
+def _read(folder: Path, uri: str, digest: str) -> Loaded:
     described = Model.load(str(folder))
     classes = tuple(map(str, described.metadata["class_names"]))
     encoding = Encoding.from_json(described.metadata["table"]) if "table" in described.metadata else None
     shape = (encoding.width, 1, 1) if encoding else tuple(described.signature.inputs.inputs[0].shape[1:])
     votes = (folder / ARTIFACTS / PROGRAM).is_file()
     if votes:
-        module = _ensemble(folder / ARTIFACTS, shape, len(classes))
+        module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes))
     elif parse_architecture(described.metadata["architecture"]).family == FUNCTION:
         module = torch.export.load(folder / EXPORTED).module()
     else:
-        module = _network(described.metadata["architecture"], read_weights(folder), shape, len(classes))
+        module = _network(described.metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Loaded(module, votes, classes, shape, size, encoding)
 
@@ -113,12 +116,12 @@ def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int],
     return net.eval()
 
 
-def _ensemble(folder: Path, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def _ensemble(folder: Path, uri: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
     told = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
     if any(member["architecture"].partition("(")[0] not in FAMILIES for member in told):
         return torch.export.load(folder / PROGRAM).module()
     weights: list[dict[str, Tensor]] = [{} for _ in told]
-    for name, value in read_weights(folder).items():
+    for name, value in read_weights(folder, uri).items():
         place, _, own = name.partition(".")
         weights[int(place)][own] = value
     nets = [_network(m["architecture"], own, shape, classes) for m, own in zip(told, weights, strict=True)]

@@ -6,7 +6,7 @@ import re
 
 from kdops.errors import UsageError
 
-__all__ = ["check_model", "check_study"]
+__all__ = ["check_model", "check_name", "check_study"]
 
 MODEL = re.compile(
     r"(?:models:/)?(?P<name>[A-Za-z0-9_.-]+)(?:/(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[A-Za-z0-9_.-]+))"
@@ -30,6 +30,18 @@ def check_model(text: str, parameter: str = "model") -> tuple[str, str | None, s
             parameter, text or "(empty)", "must be models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
         )
     return match["name"], match["version"], match["alias"]
+
+
+def check_name(text: str, parameter: str = "name") -> str:
+    """Read how a caller names a registered model as a whole, with or without ``models:/``.
+
+    Raises:
+        UsageError: it is no name, or says a version too.
+    """
+    name = text.strip().removeprefix("models:/")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise UsageError(parameter, text or "(empty)", "must be the name of a registered model, without a version")
+    return name
 
 
 def check_study(text: str, parameter: str = "study") -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.addresses import without_password
 from kdops.errors import KdopsError
+from kdops.faults import in_plain_words
+from kdops.schema import check_tables
+from kdops.store import client_of
 
 __all__ = ["opened_store"]
 
@@ -34,18 +35,8 @@ def opened_store(uri: str, registry_uri: str | None = None) -> Iterator[MlflowCl
     if not _is_there(uri):
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise KdopsError(f"there is no store at {shown}; {advice}")
-    try:
-        yield _client(uri, registry_uri)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise KdopsError(f"the tracking store {shown} cannot be used: {reason}") from error
-
-
-def _client(uri: str, registry_uri: str | None) -> MlflowClient:
-    try:
-        return MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
-    except ImportError as error:
-        raise KdopsError(f"the tracking store {without_password(uri)} cannot be used: {error}") from error
+    with in_plain_words(uri):
+        yield client_of(uri, registry_uri)
 
 
 def _is_there(uri: str) -> bool:
@@ -55,7 +46,10 @@ def _is_there(uri: str) -> bool:
     """
     if uri.startswith("sqlite"):
         database = make_url(uri).database
-        return bool(database) and _has_tables(Path(database))
+        if not database or not _has_tables(Path(database)):
+            return False
+        check_tables(Path(database), without_password(uri))
+        return True
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
         return Path(unquote(urlsplit(uri).path) if scheme else uri).is_dir()

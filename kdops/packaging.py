@@ -25,10 +25,13 @@ import numpy as np
 import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kdops.models import Classifier
+from kdops.faults import brief
+from kdops.fetching import FILES, damaged, file_digests
+from kdops.models import Classifier, digest_of
 from kdops.program_file import ProgramFile
 from kdops.table_package import take_rows
 
@@ -156,6 +159,7 @@ def describe(folder: Path, description: dict[str, object], *, model_id: str, run
         "model_uuid": model_id.removeprefix("m-"),
         "model_size_bytes": size,
         "run_id": run_id,
+        "metadata": {**description["metadata"], FILES: file_digests(folder)},
     }
     (folder / "MLmodel").write_text(yaml.dump(described, Dumper=DUMPER, sort_keys=True))
 
@@ -176,6 +180,21 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the weights of a model's folder, on the CPU."""
-    return load_file(folder / WEIGHTS)
+def read_weights(folder: Path, uri: str = "", digest: str = "") -> dict[str, Tensor]:
+    """Read the weights of a model's folder, on the CPU.
+
+    Args:
+        folder: where they lie.
+        uri: the model, for a fault to be told of; empty for the folder itself.
+        digest: what :func:`~kdops.models.digest_of` gave of them when they were stored; empty where it is not known.
+
+    Raises:
+        KdopsError: they cannot be read, or are not those that were stored.
+    """
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise damaged(uri or str(folder), f"{WEIGHTS} cannot be read ({brief(error)})") from error
+    if digest and (found := digest_of(weights)) != digest:
+        raise damaged(uri or str(folder), f"the digest of its weights is {found[:12]}..., and was {digest[:12]}...")
+    return weights

@@ -59,6 +59,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
     Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
     Parameter("split", "", "column of a table that says train, val or test; empty: split here"),
+    Parameter("owner", "", "who answers for the study and its models; a tag of their runs"),
+    Parameter("notes", "", "what is to be remembered of the study; a tag of its run, and in its description"),
 )
 
 

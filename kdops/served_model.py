@@ -9,6 +9,7 @@ the whole request in front of the reason.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -53,11 +54,16 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     """A network, or members that vote."""
 
     def load_context(self, context):
-        """Load the program, and read what it takes and what its classes are called."""
+        """Load the program, and read what it takes and what its classes are called.
+
+        Raises:
+            MlflowException: a file is not the one that was stored; a program with a flipped bit loads without a word.
+        """
         ((kind, program),) = ((k, path) for k, path in context.artifacts.items() if k in ("network", "ensemble"))
-        self.program = torch.export.load(program).module()
         folder = Path(program).parents[1]
         described = Model.load(str(folder))
+        _check(folder, described.metadata.get("files", {}))
+        self.program = torch.export.load(program).module()
         self.classes = list(described.metadata["class_names"])
         table = described.metadata.get("table")
         self.encoding = _code(folder / "rows.py").Encoding.from_json(table) if table else None
@@ -100,6 +106,17 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             return pd.DataFrame(probabilities.numpy(), columns=self.classes)
         highest, place = probabilities.max(dim=1)
         return pd.DataFrame({"class": [self.classes[p] for p in place.tolist()], "probability": highest.numpy()})
+
+
+def _check(folder: Path, digests: dict[str, str]) -> None:
+    """Compare the files that hold weights with what the model says of them."""
+    for name, digest in digests.items():
+        path = folder / name
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+        if found != digest:
+            raise MlflowException(
+                f"{name} of this model is damaged, so it is not served: it was {digest}, and is {found}"
+            )
 
 
 def _chosen(params: dict | None, name: str, allowed: tuple[str, ...]) -> str:

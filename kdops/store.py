@@ -13,13 +13,22 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.addresses import without_password
 from kdops.cache import user_cache_folder
 from kdops.errors import KdopsError
+from kdops.faults import brief, in_plain_words
+from kdops.schema import check_tables
 
-__all__ = ["EXPERIMENT_TAGS", "beside_store", "ensure_experiment", "ensure_store", "store_exists"]
+__all__ = [
+    "EXPERIMENT_TAGS",
+    "beside_store",
+    "client_of",
+    "ensure_experiment",
+    "ensure_store",
+    "store_address",
+    "store_exists",
+]
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the web page show training runs rather than traces."""
@@ -43,15 +52,24 @@ def ensure_store(tracking_uri: str) -> None:
     if database is None:
         return
     try:
+        with in_plain_words(tracking_uri):
+            _make(tracking_uri, database)
+    except OSError as error:
+        shown = without_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {brief(error)}") from error
+
+
+def _make(tracking_uri: str, database: Path) -> None:
+    """Open a database under its lock; one that is not there is made."""
+    try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS):
+            check_tables(database, without_password(tracking_uri))
             _commit_quickly(database)
             # MLflow keeps the opened store for the whole process, so this is paid once.
             MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except Timeout:
         raise KdopsError(f"{database}.lock is held by another process; is one stuck?") from None
-    except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
-        raise _unusable(tracking_uri, error) from error
 
 
 def _commit_quickly(database: Path) -> None:
@@ -76,6 +94,11 @@ def _sync_now_and_then(connection: object, _: object) -> None:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode == "wal" and files & _OPENED:
             connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def store_address() -> str:
+    """Give the address of the current tracking store."""
+    return mlflow.get_tracking_uri()
 
 
 def store_exists(tracking_uri: str) -> bool:
@@ -104,20 +127,30 @@ def ensure_experiment(name: str) -> str:
     """
     tracking_uri = mlflow.get_tracking_uri()
     ensure_store(tracking_uri)
-    try:
-        client = MlflowClient(tracking_uri=tracking_uri)
+    with in_plain_words(tracking_uri):
+        client = client_of(tracking_uri)
         found = client.get_experiment_by_name(name)
         if found is None:
             return _create(client, name)
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
-        # The driver of a database may not be installed.
-        raise _unusable(tracking_uri, error) from error
     if found.lifecycle_stage != "active":
         identity = found.experiment_id
         raise KdopsError(
             f"the experiment {name} is deleted; bring it back with: mlflow experiments restore -x {identity}"
         )
     return found.experiment_id
+
+
+def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClient:
+    """Give a client of a store.
+
+    Raises:
+        KdopsError: the driver of its database is not installed.
+    """
+    try:
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
+    except ImportError as error:
+        shown = without_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {brief(error)}") from error
 
 
 def _create(client: MlflowClient, name: str) -> str:
@@ -136,9 +169,3 @@ def _sqlite_file(tracking_uri: str) -> Path | None:
         return None
     database = make_url(tracking_uri).database
     return Path(database) if database and database != ":memory:" else None
-
-
-def _unusable(tracking_uri: str, error: Exception) -> KdopsError:
-    shown = without_password(tracking_uri)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return KdopsError(f"the tracking store {shown} cannot be used: {reason}")

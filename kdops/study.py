@@ -21,10 +21,12 @@ from kdops import data as datasets
 from kdops import records
 from kdops.answers import Answer
 from kdops.bench import Bench, Measured
-from kdops.closing import note, setting, show
+from kdops.closing import about, note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
 from kdops.errors import UsageError
+from kdops.failing import Underway, failure_note, told_failure
+from kdops.faults import explained, in_plain_words
 from kdops.foreign import load_classifier
 from kdops.lookup import known_models
 from kdops.models import Classifier, digest_of
@@ -36,6 +38,7 @@ from kdops.progress import Reporter
 from kdops.records import COPY_SEEDS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import make_split
+from kdops.store import store_address
 from kdops.stored import StoredStudy
 from kdops.tracking import Outcome, Tracker, Trainset, fitted
 from kdops.units import Context, Task, Unit, cut_off_with, digest_of_pass, units_of
@@ -51,21 +54,23 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         entry_point: the study's name.
         settings: its settings; with ``dry_run`` nothing is trained or written.
     """
-    name_process()
-    reporter = Reporter()
-    with reporter.bar(f"load {settings.dataset}") as bar:
-        data = datasets.load(settings.origin, settings.data_root, bar)
-    check_networks(settings.networks(), data.shape, len(data.classes))
-    split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
-    context = Context(settings, data, split, resolve_device(settings.device))
-    tracker = None if settings.dry_run else Tracker(entry_point, data, split, _title(entry_point, settings))
-    with _ended(tracker):
-        if tracker and (others := tracker.registry.of_other_data()):
-            reporter.say(
-                f"the registry has {others} models of other data called {data.name}: none of them is used, and "
-                "champion is now the best on these data; name=... keeps data of your own apart"
-            )
-        yield Study(context, tracker, reporter)
+    with in_plain_words(store_address()):
+        name_process()
+        reporter = Reporter()
+        with reporter.bar(f"load {settings.dataset}") as bar:
+            data = datasets.load(settings.origin, settings.data_root, bar)
+        check_networks(settings.networks(), data.shape, len(data.classes))
+        split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
+        context = Context(settings, data, split, resolve_device(settings.device))
+        title, about = _title(entry_point, settings), {"owner": settings.owner, "notes": settings.notes}
+        tracker = None if settings.dry_run else Tracker(entry_point, data, split, title, about)
+        with _ended(tracker) as ended:
+            if tracker and (others := tracker.registry.of_other_data()):
+                reporter.say(
+                    f"the registry has {others} models of other data called {data.name}: none of them is used, and "
+                    "champion is now the best on these data; name=... keeps data of your own apart"
+                )
+            yield ended(Study(context, tracker, reporter))
 
 
 class Study:
@@ -83,10 +88,12 @@ class Study:
         self.settings, self.split = context.settings, context.split
         self.models: dict[tuple[str, str], ModelRecord] = {}
         self.answer: Answer | None = None
+        self.is_concluded = False
+        """The answer is on the run."""
         if whole is not None:
             self.plan, self.bench = whole.plan, whole.bench
             self._known, self._there = whole._known, whole._there
-            self._packagers, self._alone = whole._packagers, whole._alone
+            self._packagers, self._alone, self._underway = whole._packagers, whole._alone, whole._underway
             return
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
         self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program)
@@ -94,6 +101,7 @@ class Study:
         self._there: dict[str, ModelRecord] = {}
         self._known: dict[str, ModelRecord] = {}
         self._packagers: dict[str, Packager] = {}
+        self._underway = Underway()
         self.look()
 
     def look(self) -> None:
@@ -106,10 +114,12 @@ class Study:
     def part(self, entry_point: str) -> Iterator[Study]:
         """Open a study within this one: a run below this one's, with the same settings, data and models."""
         tracker = self.tracker and self.tracker.below(entry_point, _title(entry_point, self.settings))
-        with _ended(tracker):
-            part = Study(self.context, tracker, self.reporter, self)
-            yield part
-            self.models |= part.models
+        with _ended(tracker) as ended:
+            part = ended(Study(self.context, tracker, self.reporter, self))
+            try:
+                yield part
+            finally:
+                self.models |= part.models
 
     def varied(self, **changes: object) -> Study:
         """Give this study with other settings for what it trains next; its runs and models are this one's.
@@ -216,6 +226,7 @@ class Study:
                 print(line)
             return
         with self.reporter.bar("register, draw and write"):
+            self._underway.end()
             # First of all: an answer may store a model that it makes.
             self.answer = given = answer()
             models = self._told_apart()
@@ -224,7 +235,9 @@ class Study:
             reused = [record.uri for record in models if record.reused]
             basis = setting(self.settings, self.context.data, self.split)
             tags = {
-                "mlflow.note.content": note(given.word or title, given.rows, given.sentences, basis),
+                "mlflow.note.content": "\n\n".join(
+                    [note(given.word or title, given.rows, given.sentences, basis), *self._about()]
+                ),
                 "kdops.select_on": self.settings.select_on,
                 **({"kdops.reused": fitted(reused)} if reused else {}),
                 **({"kdops.verdict": given.word} if given.word else {}),
@@ -235,6 +248,7 @@ class Study:
                 write_results(Path(folder), models, context.settings, context.data, context.split, drawn)
                 given.write(Path(folder), self.tracker.entry_point, title)
                 self.tracker.log(tags=tags, metrics=given.statistics, artifacts=Path(folder))
+            self.is_concluded = True
             if finish:
                 with TemporaryDirectory(prefix="kdops-") as folder:
                     finish(Path(folder))
@@ -305,7 +319,10 @@ class Study:
             seeds = cut_off_with(missing, list(there.values()), units) if together else set()
             wanted = {unit.fingerprint for unit in missing}
             chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
-            there |= self._train(chosen, wanted, trainset)
+            self._underway.begin(units, there)
+            for fingerprint, record in self._train(chosen, wanted, trainset):
+                there[fingerprint] = record
+            self._underway.end()
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
         for unit in units:
             record = there[unit.fingerprint]
@@ -325,8 +342,21 @@ class Study:
         """Give a unit's model if it is there: trained in the very same pass, or else in another fleet."""
         return self._known.get(unit.fingerprint) or self._known.get(unit.training)
 
-    def _train(self, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> dict[str, ModelRecord]:
-        """Train units, and store those that are missing as soon as they are done."""
+    def failed(self, reason: str, status: str) -> None:
+        """End the study without a verdict, and say on its run, and of a whole study on the terminal, what it has."""
+        self.tracker.fail(reason, status)
+        told = told_failure(self._told_apart(), self._underway)
+        if not self.is_concluded:
+            self.tracker.describe("\n\n".join([failure_note(reason, told), *self._about()]))
+        if self.whole is None:
+            for sentence in told:
+                self.reporter.say(sentence)
+
+    def _about(self) -> list[str]:
+        return about(self.settings.owner, self.settings.notes)
+
+    def _train(self, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> Iterator[tuple[str, ModelRecord]]:
+        """Train units, and give those that are missing by fingerprint, each as soon as it is stored."""
         task = units[0].task
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
         told = {}
@@ -335,13 +365,11 @@ class Study:
             told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
         if not self.bench.architecture_of(task.role).is_counted:
             self._ready(task.role, len(units))
-        stored = {}
         with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
             for batch in self.bench.train(units, trainset.rows, bar):
                 wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
                 for measured, record in self._store(task.known_as, wanted, told, trainset):
-                    stored[measured.unit.fingerprint] = record
-        return stored
+                    yield measured.unit.fingerprint, record
 
     def _store(
         self, role: str, batch: Sequence[Measured], told: Mapping[str, object], trainset: Trainset
@@ -396,17 +424,22 @@ class Study:
 
 
 @contextmanager
-def _ended(tracker: Tracker | None) -> Iterator[None]:
-    """End a study's run whatever happens within."""
+def _ended(tracker: Tracker | None) -> Iterator[Callable[[Study], Study]]:
+    """End a study's run whatever happens within; what it gives is told of the study once there is one."""
+    made: list[Study] = []
+
+    def told(study: Study) -> Study:
+        made.append(study)
+        return study
+
     try:
-        yield
-    except KeyboardInterrupt:
-        if tracker:
-            tracker.fail("interrupted", "KILLED")
-        raise
+        yield told
     except BaseException as error:
         if tracker:
-            tracker.fail(str(error) or type(error).__name__)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            reason = "interrupted" if interrupted else str(explained(error, store_address()) or error)
+            end = made[0].failed if made else tracker.fail
+            end(reason or type(error).__name__, "KILLED" if interrupted else "FAILED")
         raise
 
 

@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -38,8 +39,9 @@ from torch import Tensor
 from kdops.addresses import without_secrets
 from kdops.data import Data
 from kdops.doubles import drop_double_runs, drop_unfinished_models
-from kdops.environment import without_bars
 from kdops.experiment import experiment_name
+from kdops.faults import brief
+from kdops.fetching import fetched
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
 from kdops.packaging import read_weights
 from kdops.process import ProcessName
@@ -53,6 +55,9 @@ from kdops.stored import StoredStudy, read_study
 __all__ = ["Outcome", "Tracker", "Trainset", "Writer", "fitted"]
 
 logger = logging.getLogger(__name__)
+
+OWNER = "kdops.owner"
+"""Whoever answers for a study answers for its models; its notes are its own."""
 
 SPEAKING = ("teacher", "foreign")
 """Sources of these roles have no temperature that would tell them apart."""
@@ -112,9 +117,11 @@ class Tracker:
         data: the data set.
         split: the split of it.
         title: the name of the parent run, where the caller gives none.
+        about: what the caller wants to be remembered, ``owner`` and ``notes``; what is empty is left out.
     """
 
-    def __init__(self, entry_point: str, data: Data, split: Split, title: str):
+    def __init__(self, entry_point: str, data: Data, split: Split, title: str, about: Mapping[str, str] | None = None):
+        self.about = {f"kdops.{name}": text for name, text in (about or {}).items() if text}
         ensure_store(mlflow.get_tracking_uri())
         self.client = MlflowClient()
         self.entry_point, self.data, self.split = entry_point, data, split
@@ -190,14 +197,18 @@ class Tracker:
             "kdops.fingerprint": fingerprint,
             "kdops.training": training,
             PROCESS: str(ProcessName.own()),
+            **{name: text for name, text in self.about.items() if name == OWNER},
             **self._source,
         }
 
     def load_weights(self, record: ModelRecord) -> dict[str, Tensor]:
-        """Read the weights of a stored model."""
-        with tempfile.TemporaryDirectory(prefix="kdops-") as folder, without_bars():
-            path = mlflow.artifacts.download_artifacts(artifact_uri=record.uri, dst_path=folder)
-            return read_weights(Path(path))
+        """Read the weights of a stored model.
+
+        Raises:
+            KdopsError: its files are gone, or are not those that were stored.
+        """
+        with fetched(record.uri) as folder:
+            return read_weights(folder, record.uri, record.weights)
 
     def log(
         self, *, artifacts: Path, tags: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None
@@ -236,7 +247,12 @@ class Tracker:
             self.client.set_terminated(self.parent, status)
             self._drop_doubles()
         except Exception as error:
-            logger.warning("the run %s could not be ended as %s: %s", self.parent, status, error)
+            logger.warning("the run %s could not be ended as %s: %s", self.parent, status, brief(error))
+
+    def describe(self, note: str) -> None:
+        """Write the note of a study that failed; where it cannot be written, the error on the run must do."""
+        with suppress(Exception):
+            self.client.set_tag(self.parent, "mlflow.note.content", note)
 
     def _drop_doubles(self) -> None:
         """Drop what repeated requests made twice, once the whole study ends."""
@@ -253,7 +269,7 @@ class Tracker:
             self.registry.withdraw(run_id)
             self.client.set_terminated(run_id, "FAILED")
         except Exception as error:
-            logger.warning("the run %s could not be ended: %s", run_id, error)
+            logger.warning("the run %s could not be ended: %s", run_id, brief(error))
 
     def _commit(self, outcome: Outcome, write: Writer, run_id: str, ended: int) -> ModelRecord:
         """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
@@ -306,6 +322,7 @@ class Tracker:
             "kdops.dataset": self.data.name,
             "kdops.split": self.split.digest,
             PROCESS: str(ProcessName.own()),
+            **self.about,
         }
 
     def _log_data(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 FAST = {"temperatures": "1,4", "seeds": "2", "epochs": "teacher=2,student=3,middle=3"}
 """Small settings on digits: chance level is enough where only the tracking is looked at."""
+
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
+"""Where a store's database says where files are."""
 
 PAPER = {
     **FAST,
@@ -199,6 +208,31 @@ def whole(empty_database, tmp_path_factory) -> Place:
     with pytest.MonkeyPatch.context() as patch:
         place.enter(patch).run("paper", **PAPER)
     return place
+
+
+@pytest.fixture(scope="session")
+def small(empty_database, tmp_path_factory) -> Place:
+    """A finished study of a teacher and three students. Change nothing: ``apart`` gives a copy, files and all."""
+    place = Place(tmp_path_factory.mktemp("small"))
+    copy_database(empty_database, place.database)
+    with pytest.MonkeyPatch.context() as patch:
+        place.enter(patch).run("students", seeds=1)
+    return place
+
+
+@pytest.fixture
+def apart(small, tmp_path, monkeypatch) -> Place:
+    """A copy of the small study's store with files of its own, which may be damaged."""
+    place = Place(tmp_path / "apart")
+    place.folder.mkdir()
+    shutil.copytree(small.folder / "mlruns", place.folder / "mlruns")
+    copy_database(small.database, place.database)
+    with sqlite3.connect(place.database) as database:
+        for table, column in PLACES:
+            change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            database.execute(change, (str(small.folder), str(place.folder)))
+    database.close()
+    return place.enter(monkeypatch)
 
 
 @pytest.fixture

@@ -111,17 +111,23 @@ LAYERS = (
         "foreign",
         "ensemble_package",
         "table_package",
+        "faults",
+        "schema",
+        "fetching",
         "opened",
         "stored",
         "catalogue",
         "loaded",
         "exporting",
         "examples",
+        "promotion",
+        "garbage",
     ),
     (
         "figures",
         "results",
         "closing",
+        "failing",
         "answers",
         "chains",
         "ensembling",
@@ -134,7 +140,7 @@ LAYERS = (
         "voters",
     ),
     ("lineage", "listing", "compare", "report", "report_*", "pareto", "pareto_figure"),
-    ("cli", "launch", "browse", "shipping"),
+    ("cli", "launch", "browse", "shipping", "care"),
 )
 # Who may import a library, wherever in the file the import stands.
 ALLOWED = {
@@ -163,14 +169,18 @@ ALLOWED = {
         "source",
         "trial_runs",
         "loaded",
+        "faults",
+        "fetching",
+        "promotion",
+        "garbage",
     },
     "onnx": {"exporting"},
     "onnxruntime": {"exporting"},
-    "typer": {"cli", "browse", "shipping"},
+    "typer": {"cli", "browse", "shipping", "care"},
     "optuna": {"search"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
-BROUGHT_BY_MLFLOW = {"sqlalchemy", "yaml"}
+BROUGHT_BY_MLFLOW = {"alembic", "sqlalchemy", "yaml"}
 
 MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 PIPELINES = {path.stem: path for path in sorted((ROOT / "pipelines").glob("*.py"))}

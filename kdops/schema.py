@@ -1,0 +1,60 @@
+"""The tables of a store: of the MLflow that runs here, or of an older or newer one."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from kdops.errors import KdopsError
+
+__all__ = ["check_tables", "other_version"]
+
+
+def check_tables(database: Path, shown: str) -> None:
+    """Refuse a sqlite store whose tables are not of this MLflow, before MLflow changes them without a word.
+
+    Args:
+        database: the file; one without tables, or that is no database, is left to MLflow.
+        shown: the store as it is told.
+
+    Raises:
+        KdopsError: they are older, or newer.
+    """
+    if not database.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error:
+        return
+    for (revision,) in found:
+        if told := other_version(str(revision)):
+            raise KdopsError(f"the tracking store {shown} cannot be used: {told}")
+
+
+def other_version(revision: str) -> str:
+    """Say what is to be done about tables of another version of MLflow; empty where they are of this one.
+
+    Args:
+        revision: of the tables, as they name it themselves.
+    """
+    scripts = ScriptDirectory(str(files("mlflow.store.db_migrations")))
+    if revision == scripts.get_current_head():
+        return ""
+    here = version("mlflow")
+    try:
+        scripts.get_revision(revision)
+    except CommandError:
+        return (
+            f"a newer MLflow than {here} made its tables ({revision}); install that version here, or name another store"
+        )
+    return (
+        f"an older MLflow than {here} made its tables ({revision}); make a backup, then run: mlflow db upgrade, "
+        "with the address of the store"
+    )

@@ -21,6 +21,7 @@ from kdops import data as datasets
 from kdops import records
 from kdops.answers import Answer
 from kdops.bench import Bench, Measured
+from kdops.checkpoint import Checkpoints
 from kdops.closing import note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
@@ -36,11 +37,14 @@ from kdops.progress import Reporter
 from kdops.records import COPY_SEEDS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import make_split
+from kdops.store import beside_store
 from kdops.stored import StoredStudy
 from kdops.tracking import Outcome, Tracker, Trainset, fitted
 from kdops.units import Context, Task, Unit, cut_off_with, digest_of_pass, units_of
 
 __all__ = ["Study", "open_study"]
+
+CHECKPOINTS = "kdops-checkpoints"
 
 
 @contextmanager
@@ -89,7 +93,8 @@ class Study:
             self._packagers, self._alone = whole._packagers, whole._alone
             return
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
-        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program)
+        kept = Checkpoints(beside_store(CHECKPOINTS), resume=not self.settings.fresh) if tracker else None
+        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program, kept)
         self._alone: set[str] = set()
         self._there: dict[str, ModelRecord] = {}
         self._known: dict[str, ModelRecord] = {}

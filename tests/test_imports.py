@@ -94,6 +94,7 @@ LAYERS = (
         "lookup",
         "stale",
         "heartbeat",
+        "turns",
         "ownrun",
         "registry",
         "card",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from kdops.architectures import Architecture, parse_architecture
+from kdops.checkpoint import Checkpoint, Checkpoints
 from kdops.errors import UsageError
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
@@ -24,7 +25,7 @@ from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
 from kdops.training import Group, Images, Trained, train
 from kdops.training_trials import TrialPlan, TrialResult, train_trials
-from kdops.units import Context, Unit
+from kdops.units import Context, Unit, digest_of_pass
 
 __all__ = ["Bench", "Measured"]
 
@@ -55,6 +56,7 @@ class Bench:
         context: what the units share.
         load_weights: reads the weights of a stored model.
         load_program: reads a stored model as a program, which needs none of the code that it was written in.
+        checkpoints: where long trainings are kept; None for nowhere.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Bench:
         context: Context,
         load_weights: Callable[[ModelRecord], dict[str, Tensor]],
         load_program: Callable[[ModelRecord], Module],
+        checkpoints: Checkpoints | None = None,
     ):
         self.context, self.load_weights, self.load_program = context, load_weights, load_program
+        self.checkpoints = checkpoints
         settings, split = context.settings, context.split
         self.loss = DistillationLoss(settings.alpha, settings.t_squared)
         # Test and validation images have no part in the normalisation.
@@ -111,12 +115,19 @@ class Bench:
     ) -> Iterator[list[Measured]]:
         """Train units of one task, and give them measured, each batch as soon as it is done.
 
+        Once the next batch is asked for the last one counts as stored: nobody goes on with its checkpoint any more.
+
         Args:
             units: seed by seed.
             rows: the images they are trained on.
             progress: see :func:`kdops.training.train`.
         """
         context, role = self.context, units[0].task.role
+        by_place = {unit.place: unit for unit in units}
+
+        def checkpoint_of(members: Sequence[tuple[int, float]]) -> Checkpoint | None:
+            return self.checkpoints and self.checkpoints.of(digest_of_pass([by_place[place] for place in members]))
+
         trained = train(
             STREAMS.get(role, role),
             context.settings.recipes[role],
@@ -128,10 +139,13 @@ class Bench:
             self.loss,
             device=context.device,
             progress=progress,
+            checkpoint_of=checkpoint_of,
         )
-        by_place = {unit.place: unit for unit in units}
         for batch in [list(trained)] if self.trains_together(role) else ([one] for one in trained):
-            yield self._measured(batch, [by_place[one.seed, one.temperature] for one in batch])
+            own = [by_place[one.seed, one.temperature] for one in batch]
+            yield self._measured(batch, own)
+            if self.checkpoints:
+                self.checkpoints.remove(digest_of_pass(own))
 
     def try_out(
         self,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kdops.fleet import DenseFleet, can_stack
 from kdops.models import Classifier
-from kdops.training import SingleNet
+from kdops.training_pass import SingleNet
 
 __all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure"]
 

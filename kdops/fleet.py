@@ -76,6 +76,10 @@ class DenseFleet:
         """Give every trained tensor."""
         return [*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Give every value that training may change, by name: the tensors themselves."""
+        return {str(number): values.detach() for number, values in enumerate(self.parameters())}
+
     def logits(self, images: Sequence[Tensor]) -> Tensor:
         """Compute all members at once.
 

@@ -17,13 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from kdops import PARENT
 from kdops.config import Settings
 from kdops.device import resolve_device
 from kdops.environment import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
 from kdops.errors import KdopsError, UsageError
 from kdops.origin import CODE_FOLDER
 
-__all__ = ["absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
+__all__ = ["LAUNCHER", "absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
+
+LAUNCHER = "KDOPS_LAUNCHER"
+"""The variable by which a study knows the process that launched it, whatever shells lie between them."""
 
 MANY = 1000
 """Fewer images are decoded in no time."""
@@ -149,15 +153,20 @@ def interruptible() -> Iterator[None]:
 
 
 def end_with_parent(seconds: float = 1.0) -> None:
-    """Interrupt this process soon after the one that started it is gone.
+    """Interrupt this process soon after the one that started it is gone, or the one that launched its study.
 
     MLflow does not pass SIGTERM on to the child, and cannot pass SIGKILL on; without this the child would
     train on with nobody waiting for it.
+
+    Args:
+        seconds: how often to look.
     """
-    parent = os.getppid()
+    from kdops.process import ProcessName
+
+    own, launcher = ProcessName.own(), os.environ.get(LAUNCHER, "")
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == PARENT and not own.knows_gone(launcher):
             gone.wait(seconds)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -251,7 +260,9 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     from mlflow.exceptions import ExecutionException
 
     from kdops.faults import in_plain_words
+    from kdops.process import ProcessName
 
+    os.environ[LAUNCHER] = str(ProcessName.own())
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
     # A wrong address is told within seconds; once models are trained, a server that is away is waited for.

@@ -19,11 +19,16 @@ __all__ = ["known_models"]
 PAGE = 1000
 
 
-def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
+def known_models(data: Data, split: Split, chain: str = "") -> dict[str, ModelRecord]:
     """Give every finished and still registered model of a data set and split.
 
     A model is found by its fingerprint, by its training (see :class:`~kdops.units.Unit`) and by its URI; of equal
     ones the latest by the first two. A store that is not there yet has no models, and is not made.
+
+    Args:
+        data: the data set.
+        split: the split.
+        chain: only models that came this way, ``teacher>student``; empty for all.
     """
     if not store_exists(mlflow.get_tracking_uri()):
         return {}
@@ -35,11 +40,15 @@ def known_models(data: Data, split: Split) -> dict[str, ModelRecord]:
         f"tags.`kdops.split` = '{split.digest}' and tags.`kdops.dataset` = '{data.name}' "
         "and tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
     )
-    registered = Registry(client, data, split).uris()
-    found: dict[str, ModelRecord] = {}
-    for run in every(
+    if chain:
+        where += f" and tags.`kdops.chain` = '{chain}'"
+    search = every(
         client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=["start_time DESC"]
-    ):
+    )
+    runs = list(search)
+    registered = Registry(client, data, split).uris() if runs else ()
+    found: dict[str, ModelRecord] = {}
+    for run in runs:
         if run.data.tags.get("kdops.model") in registered:
             # Newest first: the latest of equals wins.
             record = _record_of(run)

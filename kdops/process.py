@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import psutil
 
 __all__ = ["ProcessName"]
+
+OUTSIDE = "pid:[4026531836]"
+"""How Linux calls the process ids that are not those of a container: the number is fixed in its source."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class ProcessName:
     """A process of one boot of one host.
 
     Attributes:
-        host: the host's name.
+        host: the host's name and what tells it from others of that name. A container whose process ids are its own is
+            a host by itself.
         boot: when it booted, in whole seconds since the epoch.
         pid: the process id.
         start: when the process started, in hundredths of a second since the epoch.
@@ -33,7 +39,7 @@ class ProcessName:
     def own(cls) -> ProcessName:
         """Name this process."""
         pid = os.getpid()
-        return cls(platform.node(), round(psutil.boot_time()), pid, _start(pid))
+        return cls(_host(), round(psutil.boot_time()), pid, _start(pid))
 
     @classmethod
     def parse(cls, text: str) -> ProcessName | None:
@@ -46,6 +52,11 @@ class ProcessName:
 
     def __str__(self) -> str:
         return f"{self.host}/{self.boot}/{self.pid}/{self.start}"
+
+    def shares_host(self, text: str) -> bool:
+        """Say whether the named process is one of this host, of which can be told whether it is gone."""
+        other = ProcessName.parse(text)
+        return other is not None and other.host == self.host
 
     def knows_gone(self, text: str) -> bool:
         """Say whether the named process is surely gone; of another host's nothing is known."""
@@ -65,6 +76,26 @@ class ProcessName:
         except psutil.NoSuchProcess:
             return True
         return abs(age - (other.start - 100 * other.boot)) > 100
+
+
+def _host() -> str:
+    """Name the host so that two machines, or two containers of one image, differ even where their host names do not."""
+    told = _read("/etc/machine-id")
+    try:
+        ids = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        ids = OUTSIDE
+    if ids != OUTSIDE:
+        # Images carry the machine's name of whoever made them; the kernel's boot and the container's ids are its own.
+        told = _read("/proc/sys/kernel/random/boot_id") + ids
+    return f"{platform.node()}+{hashlib.sha256(told.encode()).hexdigest()[:8]}" if told else platform.node()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _start(pid: int) -> int:

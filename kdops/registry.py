@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -110,15 +110,15 @@ class Registry:
         is seen by whoever set the alias last, so that racing writers end right.
         """
         name = registered_name(self.data.name, role)
-        crowned = None
-        while (best := self._best(name)) is not None and best != crowned:
-            self.client.set_registered_model_alias(name, CHAMPION, best)
-            crowned = best
+        crowned = self._crown(name, self._group())
         return None if crowned is None else f"models:/{name}/{crowned}"
 
     def withdraw(self, run_id: str) -> None:
-        """Delete the versions of a run that ended before its model was whole."""
+        """Delete the versions of a run that ended before its model was whole; a champion among them has a successor."""
         for version in list(self._search(f"run_id = '{run_id}'")):
+            if self.client.get_registered_model(version.name).aliases.get(CHAMPION) == version.version:
+                # Before it goes: an alias on nothing would stay if this process were killed in between.
+                self._crown(version.name, {tag: version.tags.get(tag, "") for tag in self._group()}, version.version)
             try:
                 self.client.delete_model_version(version.name, version.version)
             except MlflowException as error:
@@ -139,8 +139,17 @@ class Registry:
         found = (v for v in self._search(where) if v.name in names)
         return sum(v.tags.get("data_digest", self.data.digest) != self.data.digest for v in found)
 
-    def _best(self, name: str) -> str | None:
-        versions = [v for v in self._search(f"name = '{name}'") if self._group().items() <= v.tags.items()]
+    def _crown(self, name: str, group: Mapping[str, str], but: str = "") -> str | None:
+        """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
+        crowned = None
+        while (best := self._best(name, group, but)) is not None and best != crowned:
+            self.client.set_registered_model_alias(name, CHAMPION, best)
+            crowned = best
+        return crowned
+
+    def _best(self, name: str, group: Mapping[str, str], but: str) -> str | None:
+        found = (v for v in self._search(f"name = '{name}'") if v.version != but)
+        versions = [v for v in found if group.items() <= v.tags.items()]
         if not versions:
             return None
         return min(

@@ -1,4 +1,4 @@
-"""Runs that a killed process left RUNNING: found by the process that each run names, and ended."""
+"""Runs that a killed process left RUNNING: found by the process that each run names or by its heartbeat, and ended."""
 
 from __future__ import annotations
 
@@ -9,38 +9,65 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdops.experiment import is_project
+from kdops.heartbeat import expired
 from kdops.ownrun import PROCESS
 from kdops.paging import every
 from kdops.parameters import ENTRY_POINTS
 from kdops.process import ProcessName
 from kdops.registry import Registry
 
-__all__ = ["end_stale_runs"]
+__all__ = ["abandon", "end_stale_runs"]
 
 PAGE = 1000
+PARENT = "mlflow.parentRunId"
 NAMELESS_SECONDS = 300.0
 """A study names its process within seconds of its start. A run that MLflow made for one and that has no name after
 this long was killed before it could."""
 
 
 def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) -> None:
-    """End as KILLED the runs whose process is surely gone, and withdraw what they registered.
+    """End as KILLED the runs whose process is gone, and withdraw what they made.
 
-    Another live study is left alone, on this host or another; of a process on another host nothing is known.
+    Of a process on this host that is known at once. Of one on another host its heartbeat tells, that of its study: a
+    run is left alone as long as it is renewed, and for good where there is none.
     """
     running = every(client.search_runs, [experiment], "attributes.status = 'RUNNING'", max_results=PAGE)
     # Read to the end first: ending a run takes it out of the search and would shift the pages.
-    for run in list(running):
-        if _is_stale(run):
-            registry.withdraw(run.info.run_id)
-            client.set_terminated(run.info.run_id, "KILLED")
+    known = {run.info.run_id: run for run in running}
+    for run in list(known.values()):
+        if _is_stale(client, run, known):
+            abandon(client, registry, run.info.run_id, "KILLED")
 
 
-def _is_stale(run: Run) -> bool:
+def abandon(client: MlflowClient, registry: Registry, run_id: str, status: str) -> None:
+    """Withdraw the version and the logged model that a run may have made, and end the run, which is not whole.
+
+    In this order: where a step fails the run still says RUNNING, and the next study does them all.
+    """
+    registry.withdraw(run_id)
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in list(every(client.search_logged_models, [experiment], f"source_run_id = '{run_id}'")):
+        client.delete_logged_model(model.model_id)
+    client.set_terminated(run_id, status)
+
+
+def _is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     name = run.data.tags.get(PROCESS)
-    if name:
-        return ProcessName.own().knows_gone(name)
-    return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
+    if not name:
+        return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
+    own = ProcessName.own()
+    if own.shares_host(name):
+        return own.knows_gone(name)
+    return ProcessName.parse(name) is not None and _is_silent(client, run, known)
+
+
+def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
+    """Say whether the study that a run belongs to has a heartbeat, and that one is expired."""
+    while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(PARENT)):
+        if parent not in known:
+            known[parent] = client.get_run(parent)
+        run = known[parent]
+    return bool(silent)
 
 
 def _is_ours(run: Run) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import mlflow
@@ -63,13 +64,38 @@ def _make(tracking_uri: str, database: Path) -> None:
     """Open a database under its lock; one that is not there is made."""
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS):
+        with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS), _made_whole(database):
             check_tables(database, without_password(tracking_uri))
             _commit_quickly(database)
             # MLflow keeps the opened store for the whole process, so this is paid once.
             MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except Timeout:
         raise KdopsError(f"{database}.lock is held by another process; is one stuck?") from None
+
+
+@contextmanager
+def _made_whole(database: Path) -> Iterator[None]:
+    """Mark a database as unfinished while it is made, and begin anew with one whose maker was killed.
+
+    The migrations commit one by one, and none of them can be run twice: what is left of them can never be opened.
+    """
+    mark = Path(f"{database}.unfinished")
+    if mark.exists() and not _has_runs(database):
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+    if not database.exists():
+        mark.touch()
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def _has_runs(database: Path) -> bool:
+    """Say whether somebody has used a database already, whatever else is said of it."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 def _commit_quickly(database: Path) -> None:

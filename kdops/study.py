@@ -21,6 +21,7 @@ from kdops import data as datasets
 from kdops import records
 from kdops.answers import Answer
 from kdops.bench import Bench, Measured
+from kdops.checkpoint import Checkpoints
 from kdops.closing import about, note, setting, show
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
@@ -38,12 +39,15 @@ from kdops.progress import Reporter
 from kdops.records import COPY_SEEDS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import make_split
-from kdops.store import store_address
+from kdops.store import beside_store, store_address
 from kdops.stored import StoredStudy
 from kdops.tracking import Outcome, Tracker, Trainset, fitted
-from kdops.units import Context, Task, Unit, cut_off_with, digest_of_pass, units_of
+from kdops.turns import turn
+from kdops.units import Context, Task, Unit, claims_of, cut_off_with, digest_of_pass, units_of
 
 __all__ = ["Study", "open_study"]
+
+CHECKPOINTS = "kdops-checkpoints"
 
 
 @contextmanager
@@ -96,7 +100,8 @@ class Study:
             self._packagers, self._alone, self._underway = whole._packagers, whole._alone, whole._underway
             return
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
-        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program)
+        kept = Checkpoints(beside_store(CHECKPOINTS), resume=not self.settings.fresh) if tracker else None
+        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program, kept)
         self._alone: set[str] = set()
         self._there: dict[str, ModelRecord] = {}
         self._known: dict[str, ModelRecord] = {}
@@ -104,10 +109,15 @@ class Study:
         self._underway = Underway()
         self.look()
 
-    def look(self) -> None:
-        """Look for what is in the store by now: other studies may have made what this one wants next."""
-        self._there |= known_models(self.context.data, self.context.split)
-        for key, record in ({} if self.settings.fresh else self._there).items():
+    def look(self, chain: str = "") -> None:
+        """Look for what is in the store by now: other studies may have made what this one wants next.
+
+        Args:
+            chain: only for models that came this way; empty for all.
+        """
+        found = known_models(self.context.data, self.context.split, chain)
+        self._there |= found
+        for key, record in ({} if self.settings.fresh else found).items():
             self._known.setdefault(key, record)
 
     @contextmanager
@@ -285,10 +295,12 @@ class Study:
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> ModelRecord:
         """Store a model that was not trained but made from others, unless it is there already."""
-        record = self._known.get(outcome.fingerprint)
-        if record is None:
-            record = self.tracker.commit(outcome, write)
-            self._known[outcome.fingerprint] = record
+        with turn([outcome.fingerprint], self.reporter.say):
+            if outcome.fingerprint not in self._known:
+                self.look(outcome.record.chain)
+            if outcome.fingerprint not in self._known:
+                self._known[outcome.fingerprint] = self.tracker.commit(outcome, write)
+        record = self._known[outcome.fingerprint]
         self.models[record.uri, str(record)] = record
         return record
 
@@ -304,9 +316,7 @@ class Study:
         role, trainset = task.known_as, Trainset(rows, task.part)
         together = self.bench.trains_together(task.role)
         units = units_of(task, sources, temperatures, together, self.context)
-        found = {unit.fingerprint: self._find(unit) for unit in units}
-        there = {key: record for key, record in found.items() if record is not None}
-        missing = [unit for unit in units if unit.fingerprint not in there]
+        there, missing = self._sorted(units)
         names, absent = ([unit.fingerprint for unit in some] for some in (units, missing))
         self.plan.add(role, self.settings.recipes[task.role], len(rows), names, absent)
         if self.settings.dry_run:
@@ -316,13 +326,7 @@ class Study:
                 for unit in missing
             }
         elif missing:
-            seeds = cut_off_with(missing, list(there.values()), units) if together else set()
-            wanted = {unit.fingerprint for unit in missing}
-            chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
-            self._underway.begin(units, there)
-            for fingerprint, record in self._train(chosen, wanted, trainset):
-                there[fingerprint] = record
-            self._underway.end()
+            there = self._make(units, missing, together, trainset)
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
         for unit in units:
             record = there[unit.fingerprint]
@@ -332,6 +336,31 @@ class Study:
         if not self.settings.dry_run:
             self.reporter.say(_told(role, given, sources))
         return Sweep(tuple(given), hops)
+
+    def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, ModelRecord], list[Unit]]:
+        """Give the models of units that are there, by fingerprint, and the units that are missing."""
+        found = {unit.fingerprint: self._find(unit) for unit in units}
+        there = {key: record for key, record in found.items() if record is not None}
+        return there, [unit for unit in units if unit.fingerprint not in there]
+
+    def _make(
+        self, units: Sequence[Unit], missing: Sequence[Unit], together: bool, trainset: Trainset
+    ) -> dict[str, ModelRecord]:
+        """Train what is missing of a sweep, unless another study makes it meanwhile; give all of the sweep."""
+        with turn(claims_of(missing, self.context), self.reporter.say):
+            for chain in {unit.record.chain for unit in missing}:
+                self.look(chain)
+            there, missing = self._sorted(units)
+            if not missing:
+                return there
+            seeds = cut_off_with(missing, list(there.values()), units) if together else set()
+            wanted = {unit.fingerprint for unit in missing}
+            chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
+            self._underway.begin(units, there)
+            for fingerprint, record in self._train(chosen, wanted, trainset):
+                there[fingerprint] = record
+            self._underway.end()
+            return there
 
     def _told_apart(self) -> tuple[ModelRecord, ...]:
         """Give the models of this study; those that an earlier part of the whole study has are reused here."""

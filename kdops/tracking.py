@@ -42,13 +42,14 @@ from kdops.doubles import drop_double_runs, drop_unfinished_models
 from kdops.experiment import experiment_name
 from kdops.faults import brief
 from kdops.fetching import fetched
+from kdops.heartbeat import HEARTBEAT, Heartbeat, beat
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
 from kdops.packaging import read_weights
 from kdops.process import ProcessName
 from kdops.records import ModelRecord
 from kdops.registry import Registry
 from kdops.splits import Split
-from kdops.stale import end_stale_runs
+from kdops.stale import abandon, end_stale_runs
 from kdops.store import ensure_experiment, ensure_store
 from kdops.stored import StoredStudy, read_study
 
@@ -131,6 +132,8 @@ class Tracker:
         self._made: set[str] = set()
         self._whole = self._parent()
         self.parent, self.experiment = self._whole.info.run_id, self._whole.info.experiment_id
+        # Those who cannot see this process tell by it whether the study lives.
+        self.heartbeat = Heartbeat(self.parent)
         try:
             end_stale_runs(self.client, self.registry, self.experiment)
             self._log_data()
@@ -231,6 +234,7 @@ class Tracker:
     def finish(self) -> None:
         """End the study."""
         self._drop_doubles()
+        self._silence()
         self.client.set_terminated(self.parent, "FINISHED")
 
     def stored(self) -> StoredStudy:
@@ -242,6 +246,7 @@ class Tracker:
 
         Nothing is raised: where the store itself is what failed, its first error must stay the one that is told.
         """
+        self._silence()
         try:
             self.client.set_tag(self.parent, ERROR, without_secrets(reason)[:CHARACTERS])
             self.client.set_terminated(self.parent, status)
@@ -260,14 +265,15 @@ class Tracker:
             drop_double_runs(self.client, self._whole, self._made)
             drop_unfinished_models(self.client, self.experiment, self._whole.info.start_time, self._made)
 
-    def _abandon(self, run_id: str) -> None:
-        """Withdraw the version that a model's run may have registered, and end the run, which is not whole.
+    def _silence(self) -> None:
+        """Stop the heartbeat with the study that it is of; a part of it has none of its own."""
+        if self.heartbeat.run_id == self.parent:
+            self.heartbeat.stop()
 
-        In this order: where the first step fails the run still says RUNNING, and the next study does both.
-        """
+    def _abandon(self, run_id: str) -> None:
+        """Withdraw what a model's run made, which is not whole, and end the run."""
         try:
-            self.registry.withdraw(run_id)
-            self.client.set_terminated(run_id, "FAILED")
+            abandon(self.client, self.registry, run_id, "FAILED")
         except Exception as error:
             logger.warning("the run %s could not be ended: %s", run_id, brief(error))
 
@@ -303,7 +309,7 @@ class Tracker:
 
     def _parent(self) -> Run:
         """Go on in the run that MLflow made for this process, or make one."""
-        tags = self._study_tags()
+        tags = {**self._study_tags(), HEARTBEAT: beat()}
         given = os.environ.get("MLFLOW_RUN_ID")
         if given:
             run = self.client.get_run(given)

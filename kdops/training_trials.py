@@ -19,7 +19,8 @@ from kdops.losses import DistillationLoss
 from kdops.randomness import generator
 from kdops.rated_adamw import RatedAdamW, one_cycle
 from kdops.recipes import Recipe
-from kdops.training import Images, _fresh, _Meter  # the initial weights and dropout must be those of train
+from kdops.training import _fresh  # the initial weights and dropout must be those of train
+from kdops.training_pass import Images, Meter
 from kdops.uneven_fleet import UnevenFleet
 
 __all__ = ["TrialEpoch", "TrialPlan", "TrialResult", "train_trials"]
@@ -125,7 +126,7 @@ def train_trials(
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
     shape = tuple(images.pixels.shape[1:])
     images, validation, source_logits = images.to(device), validation.to(device), source_logits.to(device)
-    meter = _Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
+    meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
     for size in sorted({plan.recipe.batch_size for plan in plans}):
         together = {number: plan for number, plan in enumerate(plans) if plan.recipe.batch_size == size}
         # In an order of their own, so that the order of the plans changes no bit.

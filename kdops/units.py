@@ -14,7 +14,7 @@ from kdops.networks import Facts, facts
 from kdops.records import LABELS, ModelRecord
 from kdops.splits import Split
 
-__all__ = ["Context", "Task", "Unit", "cut_off_with", "digest_of_pass", "units_of"]
+__all__ = ["Context", "Task", "Unit", "claims_of", "cut_off_with", "digest_of_pass", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,24 @@ def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord], units: S
         if seeds & set(fleet) and digest == digest_of_pass([unit for unit in units if unit.record.seed in fleet]):
             seeds |= set(fleet)
     return seeds
+
+
+def claims_of(units: Sequence[Unit], context: Context) -> set[str]:
+    """Give what studies take turns at: a digest of what units share that differ in their temperature alone."""
+    settings = context.settings
+    return {
+        fingerprint(
+            role=unit.task.role,
+            part=unit.task.part,
+            order=unit.task.order,
+            seed=unit.record.seed,
+            source=unit.source.weights if unit.source else LABELS,
+            recipe=settings.recipes[unit.task.role].as_dict(),
+            loss=[settings.alpha, settings.t_squared] if unit.source else [],
+            split=context.split.digest,
+        )
+        for unit in units
+    }
 
 
 def digest_of_pass(units: Sequence[Unit]) -> str:

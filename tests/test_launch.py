@@ -149,6 +149,41 @@ def test_no_child_outlives_its_launcher(command, number, project, environment, t
     assert [found[:2] for found in runs_of(project / "mlflow.db")] == [("kdops", "FAILED")]
 
 
+CHILD = """
+import kdops, os, sys, time
+
+with open(sys.argv[1], "w") as file:
+    file.write(str(os.getpid()))
+time.sleep(1)  # here a study imports what it needs
+from kdops.launch import end_with_parent
+
+end_with_parent(0.1)
+time.sleep(100)
+"""
+LAUNCHED_BY = """
+import os, subprocess, sys
+from kdops.launch import LAUNCHER
+from kdops.process import ProcessName
+
+shell, *command = sys.argv[1:]
+if shell:
+    os.environ[LAUNCHER] = str(ProcessName.own())
+    command = [shell, "-c", '"$@"; exit', shell, *command]
+subprocess.run(command)
+"""
+
+
+@pytest.mark.parametrize("shell", ["", "bash"])
+def test_a_child_whose_launcher_is_killed_while_it_starts_ends(shell, tmp_path, environment):
+    environment["PYTHONPATH"] = str(ROOT)
+    (tmp_path / "child.py").write_text(CHILD)
+    child = [sys.executable, str(tmp_path / "child.py"), str(tmp_path / "pid")]
+    with subprocess.Popen([sys.executable, "-c", LAUNCHED_BY, shell, *child], env=environment) as launcher:
+        child = _wait_for(lambda: int((tmp_path / "pid").read_text()))
+        launcher.kill()
+    _wait_for(lambda: _is_gone(child), 60)
+
+
 def test_bare_mlflow_run_lands_in_the_experiment(project, environment):
     done = run([*MLFLOW_RUN, "-P", "data_root="], project, environment)
     assert done.returncode == 0, done.stderr

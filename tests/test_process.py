@@ -84,6 +84,28 @@ def test_of_another_host_nothing_is_known(other):
     assert not ProcessName.own().knows_gone(str(replace(ProcessName.parse(name), host="another-host")))
 
 
+def test_processes_of_one_host_know_each_other(other):
+    assert ProcessName.own().shares_host(other[1])
+    assert not ProcessName.own().shares_host(str(replace(ProcessName.parse(other[1]), host="another-host")))
+    assert not ProcessName.own().shares_host("nonsense")
+
+
+def test_a_container_with_process_ids_of_its_own_is_another_host(other):
+    # Of its process 1 nothing can be told here, whatever process 1 of this host does.
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", CODE]
+    try:
+        done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if done.returncode:
+        pytest.skip(f"no process ids of one's own can be had here: {done.stderr.strip()}")
+    inside = done.stdout.strip()
+    assert ProcessName.parse(inside).host.startswith(os.uname().nodename)
+    assert not ProcessName.own().shares_host(inside)
+    assert not ProcessName.own().knows_gone(inside)
+    assert ProcessName.own().knows_gone(str(replace(ProcessName.parse(inside), host=ProcessName.own().host)))
+
+
 def _wait_for_zombie(pid):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

@@ -103,8 +103,9 @@ class DenseFleet:
     def _first(self, group: int, batch: Tensor) -> Tensor:
         """Compute the first layer of one group: ``[B, C, H, W]`` to ``[K, B, hidden]``."""
         inputs = self._normalised(batch) if batch.dtype == torch.uint8 else batch
-        wide = nn.functional.linear(inputs, self.wide_weights[group], self.wide_biases[group])
-        return wide.relu().view(len(batch), self.sizes[group], self.hidden).transpose(0, 1)
+        # Weights times images, not images times weights: the same numbers, and the quicker product of a wide matrix.
+        wide = torch.addmm(self.wide_biases[group].unsqueeze(1), self.wide_weights[group], inputs.t())
+        return wide.relu().view(self.sizes[group], self.hidden, len(batch)).transpose(1, 2)
 
     def _normalised(self, batch: Tensor) -> Tensor:
         return ((batch.float() - self.mean) / self.std).flatten(1)

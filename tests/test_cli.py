@@ -63,6 +63,8 @@ BAD = [
     ("image_size", "0"),
     ("channels", "2"),
     ("skip_bad", "perhaps"),
+    ("owner", "somebody\x00"),
+    ("notes", "a\x1b[31mred"),
     ("label", "species"),
     ("group", "animal"),
     ("split", "part"),
@@ -131,7 +133,8 @@ def test_bad_value_ends_with_one_line(name, value, capsys, tmp_path, monkeypatch
     assert main(["students", dashed(name), value]) == 2
     line = one_line(capsys)
     assert line.startswith(f"kdops: {name}=")
-    assert " ".join(value.split()) in line
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(value.split()))
+    assert shown in line
     assert not list(tmp_path.iterdir()), "no store is made for a mistake"
 
 

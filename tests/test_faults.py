@@ -20,8 +20,7 @@ STUDENT = "kdops-digits-student"
 SMALL = ["--seeds", "1", "--epochs", "teacher=2,student=3"]
 
 LIMITED = """
-import resource, runpy, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import resource, runpy, sys
 {limit}
 sys.argv = ["students", *sys.argv[1:]]
 runpy.run_module("pipelines.students", run_name="__main__")

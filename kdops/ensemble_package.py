@@ -16,7 +16,7 @@ from torch import nn
 
 from kdops.candidates import Member
 from kdops.environment import without_bars
-from kdops.packaging import CODE, WEIGHTS, describe, quiet, requirements, signature_of
+from kdops.packaging import CODE, WEIGHTS, check_room, describe, quiet, requirements, signature_of
 from kdops.table_package import take_rows
 from kdops.voting import Vote, export_vote
 
@@ -61,6 +61,7 @@ def write_ensemble(
     with tempfile.TemporaryDirectory(prefix="kdops-") as made, quiet(), without_bars():
         parts = {"ensemble": "ensemble.pt2", "weights": WEIGHTS, "members": "members.json"}
         artifacts = {name: str(Path(made) / file) for name, file in parts.items()}
+        check_room(Path(made), [net.state_dict() for net in nets])
         torch.export.save(export_vote(Vote(nets), image_shape), artifacts["ensemble"])
         save_file(_weights(nets), artifacts["weights"])
         told = {"classes": classes, "members": [{name: getattr(m, name) for name in TOLD} for m in members]}

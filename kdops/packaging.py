@@ -12,10 +12,11 @@ neither train nor move to another device.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "EXPORTED",
     "WEIGHTS",
     "Packager",
+    "check_room",
     "describe",
     "quiet",
     "read_weights",
@@ -49,6 +51,9 @@ __all__ = [
 
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"
+GRAPH_BYTES = 1_000_000
+"""Enough for all that a model's folder has beside weights."""
+
 CODE = Path(__file__).with_name("served_model.py")
 """What is run where a model is loaded; only its text is used here."""
 
@@ -69,6 +74,7 @@ class Packager:
         self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
         self._template = Path(self._keep.name) / "model"
         classes = len(metadata["class_names"])
+        check_room(Path(self._keep.name), [net.state_dict()])
         with quiet():
             self._save_template(net, image_shape, classes, metadata)
         shutil.copy(CODE, self._template)
@@ -99,10 +105,32 @@ class Packager:
             run_id: the run that trained it.
             location: the logged model's artifact location.
         """
+        check_room(folder.parent, [state])
         shutil.copytree(self._template, folder)
         self._program.write(folder / EXPORTED, state)
         save_file(state, folder / WEIGHTS)
         describe(folder, self._description, model_id=model_id, run_id=run_id, location=location)
+
+
+def check_room(folder: Path, states: Iterable[Mapping[str, Tensor]]) -> None:
+    """See that there is room for a model before torch writes it: its writer aborts the process where there is none.
+
+    Args:
+        folder: where the model, or a folder of it, is to be written.
+        states: the weights of its networks.
+
+    Raises:
+        OSError: there is no room, or a file may not become so large.
+    """
+    # Program and weights hold every value once each; the rest is the graph and the remarks about it.
+    size = 2 * sum(value.nbytes for state in states for value in state.values()) + GRAPH_BYTES
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequence[tuple[str, str]]) -> ModelSignature:

@@ -255,7 +255,7 @@ def test_project_is_known_by_its_name(text, answer, tmp_path):
     assert is_project(tmp_path) is answer
 
 
-def _wait_for(question, seconds=60.0):
+def _wait_for(question, seconds=200.0):
     """Ask until the answer is true; a file that is not there yet or still empty counts as no."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

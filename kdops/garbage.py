@@ -20,15 +20,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from kdops.errors import KdopsError
-from kdops.ownrun import PROCESS
 from kdops.paging import every
-from kdops.process import ProcessName
 from kdops.registry import CHAMPION, PAGE
+from kdops.stale import is_stale
 
-__all__ = ["CHECKPOINTS", "Piece", "find_garbage", "remove_garbage"]
-
-CHECKPOINTS = "kdops-checkpoints"
-"""The folder beside a local store with the checkpoints of long trainings."""
+__all__ = ["Piece", "find_garbage", "remove_garbage"]
 
 OLD_SECONDS = 7 * 86400.0
 """Nobody goes on with a checkpoint after so long."""
@@ -74,7 +70,7 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
     """
     where = "tags.`kdops.study` != ''"
     runs = {run.info.run_id: run for run in every(client.search_runs, [experiment_id], where, max_results=RUNS)}
-    failed = {run_id: why for run_id, run in runs.items() if (why := _why_failed(run, runs))}
+    failed = {run_id: why for run_id, run in list(runs.items()) if (why := _why_failed(client, run, runs))}
     models = {
         model.model_id: model
         for model in every(client.search_logged_models, [experiment_id], max_results=PAGE)
@@ -95,7 +91,7 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
     found += [
         Piece("run", run_id, why, _size(client, runs[run_id].info.artifact_uri)) for run_id, why in failed.items()
     ]
-    return [*found, *_files(client, root, models), *(_checkpoints(beside) if beside else ())]
+    return [*found, *_files(client, root, models, runs), *(_checkpoints(beside) if beside else ())]
 
 
 def remove_garbage(client: MlflowClient, pieces: Sequence[Piece]) -> Iterator[Piece]:
@@ -121,10 +117,10 @@ def remove_garbage(client: MlflowClient, pieces: Sequence[Piece]) -> Iterator[Pi
         yield piece
 
 
-def _why_failed(run: Run, runs: Mapping[str, Run]) -> str:
+def _why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
     """Say why the run of a model may go; empty where it stays."""
     tags, status = run.data.tags, run.info.status
-    if "kdops.role" not in tags or _is_of_live_study(run, runs):
+    if "kdops.role" not in tags or _is_of_live_study(client, run, runs):
         return ""
     if status == "RUNNING":
         return f"cut off: {run.info.run_name}"
@@ -132,12 +128,12 @@ def _why_failed(run: Run, runs: Mapping[str, Run]) -> str:
     return f"{status}: {run.info.run_name}" if status in ENDED and not is_result else ""
 
 
-def _is_of_live_study(run: Run | None, runs: Mapping[str, Run]) -> bool:
-    """Say whether a run or one above it says RUNNING, unless its process is surely gone."""
+def _is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run]) -> bool:
+    """Say whether a run or one above it says RUNNING, unless its process is gone."""
     seen: set[str] = set()
     while run is not None and run.info.run_id not in seen:
         seen.add(run.info.run_id)
-        if run.info.status == "RUNNING" and not ProcessName.own().knows_gone(run.data.tags.get(PROCESS, "")):
+        if run.info.status == "RUNNING" and not is_stale(client, run, runs):
             return True
         run = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
     return False
@@ -146,7 +142,7 @@ def _is_of_live_study(run: Run | None, runs: Mapping[str, Run]) -> bool:
 def _versions(
     client: MlflowClient,
     versions: Sequence[ModelVersion],
-    runs: Mapping[str, Run],
+    runs: dict[str, Run],
     failed: Mapping[str, str],
     models: Mapping[str, LoggedModel],
 ) -> Iterator[Piece]:
@@ -154,7 +150,7 @@ def _versions(
     aliases: dict[str, Mapping[str, str]] = {}
     for version in versions:
         # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
-        if version.run_id not in runs or _is_of_live_study(runs[version.run_id], runs):
+        if version.run_id not in runs or _is_of_live_study(client, runs[version.run_id], runs):
             continue
         model = models.get((version.source or "").removeprefix("models:/"))
         if version.run_id in failed:
@@ -190,7 +186,7 @@ def _models(
         yield Piece("logged model", model.model_id, f"{why}: {model.name}", _size(client, model.artifact_location))
 
 
-def _files(client: MlflowClient, root: str, models: Mapping[str, LoggedModel]) -> Iterator[Piece]:
+def _files(client: MlflowClient, root: str, models: Mapping[str, LoggedModel], runs: dict[str, Run]) -> Iterator[Piece]:
     """Give the files on disk of models of failed runs that were marked deleted before."""
     folder = _local(root)
     for place in sorted((folder / "models").glob("m-*/artifacts")) if folder else ():
@@ -198,7 +194,8 @@ def _files(client: MlflowClient, root: str, models: Mapping[str, LoggedModel]) -
             continue
         try:
             described = yaml.safe_load((place / "MLmodel").read_text(encoding="utf-8"))
-            status = client.get_run(str(described["run_id"])).info.status
+            run = client.get_run(str(described["run_id"]))
+            status = "" if _is_of_live_study(client, run, runs) else run.info.status
         except FileNotFoundError:
             old = time.time() - place.stat().st_mtime > UPLOAD_SECONDS
             status = "cut off" if old and not _is_known(client, place.parent.name) else ""

@@ -16,7 +16,7 @@ from kdops.parameters import ENTRY_POINTS
 from kdops.process import ProcessName
 from kdops.registry import Registry
 
-__all__ = ["abandon", "end_stale_runs"]
+__all__ = ["abandon", "end_stale_runs", "is_stale"]
 
 PAGE = 1000
 PARENT = "mlflow.parentRunId"
@@ -35,7 +35,7 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
     # Read to the end first: ending a run takes it out of the search and would shift the pages.
     known = {run.info.run_id: run for run in running}
     for run in list(known.values()):
-        if _is_stale(client, run, known):
+        if is_stale(client, run, known):
             abandon(client, registry, run.info.run_id, "KILLED")
 
 
@@ -51,7 +51,14 @@ def abandon(client: MlflowClient, registry: Registry, run_id: str, status: str) 
     client.set_terminated(run_id, status)
 
 
-def _is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
+def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
+    """Say whether a run that says RUNNING has no process any more.
+
+    Args:
+        client: a client of the store.
+        run: the run.
+        known: runs by id, those above it among them; what is missing is looked up and added.
+    """
     name = run.data.tags.get(PROCESS)
     if not name:
         return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS

@@ -22,6 +22,7 @@ from kdops.faults import brief, in_plain_words
 from kdops.schema import check_tables
 
 __all__ = [
+    "CHECKPOINTS",
     "EXPERIMENT_TAGS",
     "beside_store",
     "client_of",
@@ -33,6 +34,9 @@ __all__ = [
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the web page show training runs rather than traces."""
+
+CHECKPOINTS = "kdops-checkpoints"
+"""The folder beside a local store with the checkpoints of long trainings."""
 
 _MIGRATION_SECONDS = 600.0
 

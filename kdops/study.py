@@ -39,15 +39,13 @@ from kdops.progress import Reporter
 from kdops.records import COPY_SEEDS, ModelRecord, Sweep
 from kdops.results import write_results
 from kdops.splits import make_split
-from kdops.store import beside_store, store_address
+from kdops.store import CHECKPOINTS, beside_store, store_address
 from kdops.stored import StoredStudy
 from kdops.tracking import Outcome, Tracker, Trainset, fitted
 from kdops.turns import turn
 from kdops.units import Context, Task, Unit, claims_of, cut_off_with, digest_of_pass, units_of
 
 __all__ = ["Study", "open_study"]
-
-CHECKPOINTS = "kdops-checkpoints"
 
 
 @contextmanager

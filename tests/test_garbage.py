@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 
 from kdops.cli import main
 from kdops.errors import KdopsError
-from kdops.garbage import CHECKPOINTS, find_garbage
+from kdops.garbage import find_garbage
 from kdops.process import ProcessName
+from kdops.store import CHECKPOINTS
 
 TEACHER, STUDENT = "kdops-digits-teacher", "kdops-digits-student"
 NAMES = (TEACHER, STUDENT)
@@ -59,12 +60,13 @@ def failed(apart, monkeypatch):
 def test_a_failed_model_is_listed_first_and_then_removed_with_its_files(failed, capsys):
     before = whole(failed)
     run = next(run for run in failed.children() if run.info.status == "FAILED")
-    (model,) = failed.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
-    folder = Path(model.artifact_location)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     pieces = {piece.kind: piece for piece in found(failed)}
-    assert pieces.keys() == {"logged model", "run"}
-    assert (pieces["logged model"].name, pieces["logged model"].size) == (model.model_id, size)
+    # The study itself marked the model as deleted; its files are still there.
+    assert pieces.keys() == {"files", "run"}
+    folder = Path(pieces["files"].name)
+    assert folder not in {place.parent for place in before[2]}
+    assert run.info.run_id in (folder / "MLmodel").read_text()
+    assert pieces["files"].size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert pieces["run"].name == run.info.run_id
 
     assert main(["gc"]) == 0
@@ -74,7 +76,7 @@ def test_a_failed_model_is_listed_first_and_then_removed_with_its_files(failed, 
     assert folder.is_dir()
 
     assert main(["gc", "--yes"]) == 0
-    assert "Removed 1 logged model, 1 run: " in capsys.readouterr().out
+    assert "Removed 1 run, 1 files: " in capsys.readouterr().out
     assert not folder.parent.exists()
     assert whole(failed) == before
     assert failed.client.get_run(run.info.run_id).info.lifecycle_stage == "deleted"
@@ -82,18 +84,18 @@ def test_a_failed_model_is_listed_first_and_then_removed_with_its_files(failed, 
     assert capsys.readouterr().out == "Failed studies left nothing that can be removed.\n"
     # What was removed is trained again by the same command, and what is there is used.
     failed.run("students", seeds=1, temperatures="2,3,5")
-    assert kinds(failed) == []
+    assert found(failed) == []
 
 
 def test_nothing_of_a_live_study_is_touched(failed):
     study = next(run for run in failed.studies() if run.info.status == "FAILED")
-    assert kinds(failed) == ["logged model", "run"]
+    assert kinds(failed) == ["files", "run"]
     failed.client.update_run(study.info.run_id, status="RUNNING")
     assert kinds(failed) == []
     # Once its process is surely gone, it is no longer alive, whatever its run says.
     gone = replace(ProcessName.own(), boot=ProcessName.own().boot - 3600)
     failed.client.set_tag(study.info.run_id, "kdops.process", str(gone))
-    assert kinds(failed) == ["logged model", "run"]
+    assert kinds(failed) == ["files", "run"]
 
 
 def test_versions_without_files_go_and_are_trained_again(apart, capsys):
@@ -163,13 +165,11 @@ def test_runs_of_others_and_results_of_a_search_are_left_alone(apart):
 
 
 def test_files_of_a_failed_model_that_was_only_marked_deleted_are_found(failed):
-    run = next(run for run in failed.children() if run.info.status == "FAILED")
-    (model,) = failed.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    (files,) = [piece for piece in found(failed) if piece.kind == "files"]
     done = next(run for run in failed.children() if run.info.status == "FINISHED")
-    for gone in (model.model_id, done.outputs.model_outputs[0].model_id):
-        failed.client.delete_logged_model(gone)
-    files = [piece for piece in found(failed) if piece.kind == "files"]
-    assert [piece.name for piece in files] == [model.artifact_location]
+    # Of a finished run the files stay, even where its model was marked by hand.
+    failed.client.delete_logged_model(done.outputs.model_outputs[0].model_id)
+    assert [piece.name for piece in found(failed) if piece.kind == "files"] == [files.name]
     assert main(["gc", "--yes"]) == 0
-    assert not Path(model.artifact_location).exists()
+    assert not Path(files.name).exists()
     assert "files" not in kinds(failed)

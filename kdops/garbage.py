@@ -26,7 +26,7 @@ from kdops.stale import is_stale
 
 __all__ = ["Piece", "find_garbage", "remove_garbage"]
 
-OLD_SECONDS = 7 * 86400.0
+OLD_SECONDS = 14 * 86400.0
 """Nobody goes on with a checkpoint after so long."""
 
 UPLOAD_SECONDS = 86400.0
@@ -209,7 +209,7 @@ def _checkpoints(folder: Path) -> Iterator[Piece]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         told = path.stat()
         if path.is_file() and time.time() - told.st_mtime > OLD_SECONDS:
-            yield Piece("checkpoint", str(path), "nobody went on with it for a week", told.st_size)
+            yield Piece("checkpoint", str(path), "nobody went on with it for 14 days", told.st_size)
 
 
 def _is_deleted(client: MlflowClient, run_id: str) -> bool:

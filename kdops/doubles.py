@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
+from kdops.faults import brief
 from kdops.ownrun import ERROR, PROCESS
 from kdops.paging import every
 from kdops.process import ProcessName
@@ -106,4 +107,4 @@ def _drop(what: str, identity: str, delete) -> None:
     try:
         delete(identity)
     except MlflowException as error:
-        logger.warning("the %s %s was %s, and could not be deleted: %s", what, identity, WHY, error)
+        logger.warning("the %s %s was %s, and could not be deleted: %s", what, identity, WHY, brief(error))

@@ -79,7 +79,11 @@ def check_format(name: str, int8: bool) -> None:
         raise UsageError("int8", "true", f"is only to be had with format=onnx, not with {name}")
     needed = {"onnx": ("onnx", "onnxscript", *(("onnxruntime",) if int8 else ()))}.get(name, ())
     if missing := [package for package in needed if find_spec(package) is None]:
-        raise UsageError("format", name, f"needs {' and '.join(missing)}; install with: uv sync --extra onnx, or pip install {' '.join(missing)}")
+        raise UsageError(
+            "format",
+            name,
+            f"needs {' and '.join(missing)}; install with: uv sync --extra onnx, or pip install {' '.join(missing)}",
+        )
 
 
 def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bool = False) -> Exported:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 from sqlalchemy.exc import SQLAlchemyError
 
-from kdops.addresses import without_password
+from kdops.addresses import without_password, without_secrets
 from kdops.errors import KdopsError
 from kdops.schema import other_version
 
@@ -137,7 +137,7 @@ def in_plain_words(store: str) -> Iterator[None]:
 
 def brief(error: BaseException, characters: int = 300) -> str:
     """Give the first line of what an error says; its name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:characters]
+    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])[:characters]
 
 
 def _without_store(error: BaseException, store: str) -> str:

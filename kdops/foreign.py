@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from kdops.data import Data
 from kdops.environment import environment
 from kdops.errors import KdopsError, UsageError
 from kdops.fetching import fetched
+from kdops.program import load_program
 
 __all__ = ["load_classifier"]
 
@@ -78,10 +81,10 @@ def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
     with environment(PICKLE, "false"):
         try:
             info = get_model_info(uri)
-            if "pytorch" in info.flavors or "python_function" not in info.flavors:
+            if "pytorch" in info.flavors:
                 with fetched(uri) as folder:
-                    return mlflow.pytorch.load_model(str(folder)), info
-            if trust:
+                    return load_program(_program(folder, info.flavors["pytorch"])), info
+            if trust and "python_function" in info.flavors:
                 what = "a Python function"
                 return PythonFunction(mlflow.pyfunc.load_model(uri)), info
         except KdopsError:
@@ -91,6 +94,14 @@ def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
     raise UsageError(
         parameter, uri, f"cannot be loaded as {what}: it is somebody's Python code, which only runs with trust=true"
     )
+
+
+def _program(folder: Path, flavor: dict[str, object]) -> Path:
+    """Give the exported program in a model's folder; a pickle, or code that lies beside it, is never looked at."""
+    path = (folder / str(flavor.get("model_data", "data")) / "model.pt2").resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise FileNotFoundError("its PyTorch flavour has no exported program; it may be a pickle")
+    return path
 
 
 def _first_line(error: Exception, characters: int = 200) -> str:

@@ -15,8 +15,9 @@ HEARTBEAT = "kdops.heartbeat"
 """The tag: seconds since the epoch by the clock of the study's host."""
 
 BEAT_SECONDS = 60.0
-EXPIRED_SECONDS = 600.0
-"""A study that was silent for so long is gone. Clocks of two hosts may differ by minutes, and a server may be away."""
+EXPIRED_SECONDS = 1800.0
+"""A study that was silent for so long is gone. A server may be away for ten minutes and more, which a study waits for,
+and clocks of two hosts may differ by minutes."""
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from kdops.faults import brief, explained
 from kdops.fetching import fetched
 from kdops.models import build
 from kdops.packaging import EXPORTED, read_weights
+from kdops.program import load_program
 from kdops.rows import Encoding
 from kdops.voting import Tally, Vote
 
@@ -102,7 +103,7 @@ def _read(folder: Path, uri: str, digest: str) -> Loaded:
     if votes:
         module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes))
     elif parse_architecture(described.metadata["architecture"]).family == FUNCTION:
-        module = torch.export.load(folder / EXPORTED).module()
+        module = load_program(folder / EXPORTED)
     else:
         module = _network(described.metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -119,7 +120,7 @@ def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int],
 def _ensemble(folder: Path, uri: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
     told = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
     if any(member["architecture"].partition("(")[0] not in FAMILIES for member in told):
-        return torch.export.load(folder / PROGRAM).module()
+        return load_program(folder / PROGRAM)
     weights: list[dict[str, Tensor]] = [{} for _ in told]
     for name, value in read_weights(folder, uri).items():
         place, _, own = name.partition(".")

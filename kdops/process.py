@@ -13,6 +13,9 @@ import psutil
 
 __all__ = ["ProcessName"]
 
+SHIFT = 60
+"""Seconds by which the time of one boot may seem to move, where there is nothing better to tell boots apart."""
+
 OUTSIDE = "pid:[4026531836]"
 """How Linux calls the process ids that are not those of a container: the number is fixed in its source."""
 
@@ -24,9 +27,9 @@ class ProcessName:
     Attributes:
         host: the host's name and what tells it from others of that name. A container whose process ids are its own is
             a host by itself.
-        boot: when it booted, in whole seconds since the epoch.
+        boot: a number that no other boot of the host has.
         pid: the process id.
-        start: when the process started, in hundredths of a second since the epoch.
+        start: when the process started, in hundredths of a second since the boot: no clock that is set moves it.
     """
 
     host: str
@@ -39,7 +42,7 @@ class ProcessName:
     def own(cls) -> ProcessName:
         """Name this process."""
         pid = os.getpid()
-        return cls(_host(), round(psutil.boot_time()), pid, _start(pid))
+        return cls(_host(), _boot(), pid, _start(psutil.Process(pid)))
 
     @classmethod
     def parse(cls, text: str) -> ProcessName | None:
@@ -63,19 +66,20 @@ class ProcessName:
         other = ProcessName.parse(text)
         if other is None or other.host != self.host:
             return False
-        # A clock that is set shifts the boot time by a little, so only a clear difference is another boot, and
-        # starts are compared from boot on.
-        if abs(other.boot - self.boot) > 60:
+        if abs(other.boot - self.boot) > SHIFT:
             return True
         try:
             process = psutil.Process(other.pid)
             # One that was killed stays listed as a zombie where nobody waits for it, as in a bare container.
             if process.status() == psutil.STATUS_ZOMBIE:
                 return True
-            age = round(process.create_time() * 100) - 100 * round(psutil.boot_time())
+            start = _start(process)
         except psutil.NoSuchProcess:
-            return True
-        return abs(age - (other.start - 100 * other.boot)) > 100
+            # Where processes of other users are hidden only their ids can be asked for.
+            return not psutil.pid_exists(other.pid)
+        except psutil.AccessDenied:
+            return False
+        return abs(start - other.start) > 100
 
 
 def _host() -> str:
@@ -98,5 +102,11 @@ def _read(path: str) -> str:
         return ""
 
 
-def _start(pid: int) -> int:
-    return round(psutil.Process(pid).create_time() * 100)
+def _boot() -> int:
+    """Give the boot's own number; where the system has none the time of it, which shifts a little."""
+    told = _read("/proc/sys/kernel/random/boot_id").replace("-", "")
+    return int(told[:12], 16) if told else round(psutil.boot_time())
+
+
+def _start(process: psutil.Process) -> int:
+    return round(process.create_time() * 100) - 100 * round(psutil.boot_time())

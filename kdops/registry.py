@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -143,18 +144,22 @@ class Registry:
         """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
         crowned = None
         while (best := self._best(name, group, but)) is not None and best != crowned:
-            self.client.set_registered_model_alias(name, CHAMPION, best)
+            try:
+                self.client.set_registered_model_alias(name, CHAMPION, best)
+            except MlflowException as error:
+                # Withdrawn by another process since it was found.
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                continue
             crowned = best
         return crowned
 
     def _best(self, name: str, group: Mapping[str, str], but: str) -> str | None:
         found = (v for v in self._search(f"name = '{name}'") if v.version != but)
-        versions = [v for v in found if group.items() <= v.tags.items()]
-        if not versions:
+        ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
+        if not ranks:
             return None
-        return min(
-            versions, key=lambda v: (-float(v.tags["val_accuracy"]), float(v.tags["val_nll"]), int(v.version))
-        ).version
+        return min(ranks, key=lambda rank: (-rank[0], rank[1], int(rank[2].version)))[2].version
 
     def _group(self) -> dict[str, str]:
         """Give the tags that versions must share to be compared."""
@@ -172,3 +177,12 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         self._made.add(name)
+
+
+def _measured(version: ModelVersion) -> tuple[float, float] | None:
+    """Give a version's ``val_accuracy`` and ``val_nll``; None where somebody's edit left no numbers there."""
+    try:
+        found = float(version.tags["val_accuracy"]), float(version.tags["val_nll"])
+    except (KeyError, ValueError):
+        return None
+    return None if any(map(math.isnan, found)) else found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +25,7 @@ from kdops.store import beside_store
 from kdops.study import Study
 from kdops.trial_runs import TrialRuns
 from kdops.trials import METRICS, Trials, settings_of
+from kdops.turns import FOLDER
 
 __all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
 
@@ -145,7 +145,9 @@ class Search:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Let the processes of one search, on one machine, take turns: what one has trained the next one finds."""
-        with FileLock(Path(tempfile.gettempdir()) / f"kdops-{_digest(self.storage, self.name)}.lock"):
+        path = beside_store(FOLDER) / f"search-{_digest(self.storage, self.name)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
             self.study.look()
             yield
 

@@ -21,6 +21,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pytorch import _validate_pt2_archive_is_pickle_free
 
 __all__ = ["ServedModel"]
 
@@ -63,6 +64,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         folder = Path(program).parents[1]
         described = Model.load(str(folder))
         _check(folder, described.metadata.get("files", {}))
+        # Loading unpickles what is in the archive; this looks at every record before.
+        _validate_pt2_archive_is_pickle_free(program)
         self.program = torch.export.load(program).module()
         self.classes = list(described.metadata["class_names"])
         table = described.metadata.get("table")
@@ -142,7 +145,7 @@ def _encoded(given: object, encoding) -> np.ndarray:
     wanted = f"inputs: must be rows, each with a value by the name of each of {len(encoding.columns)} columns ({names})"
     if not isinstance(given, list | pd.DataFrame):
         raise Refused(wanted)
-    if isinstance(given, list) and len(given) > MOST:
+    if len(given) > MOST:
         raise Refused(f"inputs: at most {MOST} rows in one request, not {len(given)}; send the others in another one")
     try:
         return encoding.encode(given)
@@ -153,7 +156,7 @@ def _encoded(given: object, encoding) -> np.ndarray:
 def _images(given: object, shape: tuple[int, ...]) -> np.ndarray:
     """Give images as uint8 ``[N, C, H, W]``; ``shape`` is (C, H, W)."""
     wanted = f"inputs: must be images [N, {', '.join(map(str, shape))}] of whole numbers from 0 to 255"
-    if isinstance(given, list) and len(given) > MOST:
+    if isinstance(given, list | pd.DataFrame) and len(given) > MOST:
         raise Refused(f"inputs: at most {MOST} images in one request, not {len(given)}; send the others in another one")
     if isinstance(given, list) and not given:
         return np.zeros((0, *shape), np.uint8)

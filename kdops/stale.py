@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from kdops.experiment import is_project
+from kdops.faults import brief
 from kdops.heartbeat import expired
 from kdops.ownrun import PROCESS
 from kdops.paging import every
@@ -20,9 +23,11 @@ __all__ = ["abandon", "end_stale_runs", "is_stale"]
 
 PAGE = 1000
 PARENT = "mlflow.parentRunId"
-NAMELESS_SECONDS = 300.0
-"""A study names its process within seconds of its start. A run that MLflow made for one and that has no name after
-this long was killed before it could."""
+NAMELESS_SECONDS = 3600.0
+"""A study names its process within seconds of its start, but before that MLflow may build an environment. A run that it
+made for one and that has no name after this long was killed before it could."""
+
+logger = logging.getLogger(__name__)
 
 
 def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) -> None:
@@ -35,18 +40,25 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
     # Read to the end first: ending a run takes it out of the search and would shift the pages.
     known = {run.info.run_id: run for run in running}
     for run in list(known.values()):
-        if is_stale(client, run, known):
-            abandon(client, registry, run.info.run_id, "KILLED")
+        try:
+            if is_stale(client, run, known):
+                abandon(client, registry, run.info.run_id, "KILLED")
+        except MlflowException as error:
+            # What others left must not keep this study from starting: a server may not let us delete it, say.
+            logger.warning("the run %s of a dead process could not be ended: %s", run.info.run_id, brief(error))
 
 
 def abandon(client: MlflowClient, registry: Registry, run_id: str, status: str) -> None:
     """Withdraw the version and the logged model that a run may have made, and end the run, which is not whole.
 
-    In this order: where a step fails the run still says RUNNING, and the next study does them all.
+    In this order: where a step fails the run still says RUNNING, and the next study does them all. A run that has ended
+    meanwhile is left alone.
     """
+    info = client.get_run(run_id).info
+    if info.status != "RUNNING":
+        return
     registry.withdraw(run_id)
-    experiment = client.get_run(run_id).info.experiment_id
-    for model in list(every(client.search_logged_models, [experiment], f"source_run_id = '{run_id}'")):
+    for model in list(every(client.search_logged_models, [info.experiment_id], f"source_run_id = '{run_id}'")):
         client.delete_logged_model(model.model_id)
     client.set_terminated(run_id, status)
 
@@ -72,7 +84,11 @@ def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     """Say whether the study that a run belongs to has a heartbeat, and that one is expired."""
     while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(PARENT)):
         if parent not in known:
-            known[parent] = client.get_run(parent)
+            try:
+                known[parent] = client.get_run(parent)
+            except MlflowException:
+                # It was deleted for good; of the study nothing is known then.
+                return False
         run = known[parent]
     return bool(silent)
 

@@ -6,6 +6,7 @@ The first line names the columns, and which of the three parts them is what it h
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
@@ -53,11 +54,12 @@ def read_table(path: Path) -> Table:
     Raises:
         TableError: it is not there, or no table.
     """
-    if not path.exists():
+    # Unlike the path's own methods these do not raise for a name that is too long, or where nothing may be seen.
+    if not os.path.exists(path):
         raise TableError("there is no such file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise TableError("must be a file")
-    size, room = path.stat().st_size, psutil.virtual_memory().available
+    size, room = os.path.getsize(path), psutil.virtual_memory().available
     if size * GROWTH > room:
         told = f"a table of {size / 1e9:.1f} GB takes {GROWTH} times as much memory, and {room / 1e9:.1f} GB are free"
         raise TableError(told)

@@ -257,7 +257,7 @@ class Tracker:
     def describe(self, note: str) -> None:
         """Write the note of a study that failed; where it cannot be written, the error on the run must do."""
         with suppress(Exception):
-            self.client.set_tag(self.parent, "mlflow.note.content", note)
+            self.client.set_tag(self.parent, "mlflow.note.content", without_secrets(note))
 
     def _drop_doubles(self) -> None:
         """Drop what repeated requests made twice, once the whole study ends."""
@@ -316,6 +316,9 @@ class Tracker:
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
             if _was_drawn(run.info.run_name or ""):
                 self.client.update_run(given, name=self.title)
+            if run.info.status != "RUNNING":
+                # Another study took it for dead while its environment was built.
+                self.client.update_run(given, status="RUNNING")
         else:
             experiment = ensure_experiment(experiment_name())
             run = self.client.create_run(experiment, run_name=self.title, tags={**tags, **self._source})

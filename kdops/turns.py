@@ -10,11 +10,13 @@ from filelock import FileLock, Timeout
 
 from kdops.store import beside_store
 
-__all__ = ["turn"]
+__all__ = ["FOLDER", "turn"]
 
 FOLDER = "kdops-turns"
-PLACES = 3
-"""So many digits of a digest name a lock: its file stays, so there are to be some thousands of them at most."""
+"""The folder beside the store with the locks."""
+
+PLACES = 5
+"""So many digits of a digest name a lock: few enough for a folder, since its file stays, and enough for one's own."""
 
 SOON_SECONDS = 3.0
 POLL_SECONDS = 0.5

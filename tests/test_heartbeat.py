@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from kdops import data as datasets
 from kdops.heartbeat import EXPIRED_SECONDS, HEARTBEAT, Heartbeat, beat, expired
@@ -114,13 +116,57 @@ def test_what_a_stale_run_made_is_withdrawn_and_its_champion_has_a_successor(sto
     client.set_tag(champion.run_id, "kdops.process", str(gone))
     client.update_run(champion.run_id, status="RUNNING")
     experiment = client.get_experiment_by_name("kdops").experiment_id
-    end_stale_runs(client, Registry(client, DIGITS, make_split(DIGITS, "disjoint", 0)), experiment)
+    _end_stale_runs(client)
     assert client.get_run(champion.run_id).info.status == "KILLED"
     versions = {v.version: v for v in client.search_model_versions(f"name = '{name}'")}
     assert champion.version not in versions
     assert client.get_registered_model(name).aliases == {"champion": next(iter(versions))}
     (model,) = client.search_logged_models([experiment])
     assert (model.status, model.source_run_id != champion.run_id) == (LoggedModelStatus.READY, True)
+
+
+def test_a_study_that_ends_while_its_runs_are_looked_at_keeps_what_it_made(store, monkeypatch):
+    client = store.client
+    store.run("teacher", seeds=1)
+    champion = client.get_model_version_by_alias("kdops-digits-teacher", "champion")
+    gone = str(replace(ProcessName.own(), start=1))
+    client.set_tag(champion.run_id, "kdops.process", gone)
+    client.update_run(champion.run_id, status="RUNNING")
+    real = ProcessName.knows_gone
+
+    def ends_now(self, text):
+        client.set_terminated(champion.run_id, "FINISHED")
+        return real(self, text)
+
+    monkeypatch.setattr(ProcessName, "knows_gone", ends_now)
+    _end_stale_runs(client)
+    assert client.get_run(champion.run_id).info.status == "FINISHED"
+    assert client.get_model_version_by_alias("kdops-digits-teacher", "champion").version == champion.version
+
+
+def test_what_cannot_be_ended_keeps_nobody_from_starting(store, monkeypatch, caplog):
+    client = store.client
+    store.run("teacher", seeds=1)
+    experiment = client.get_experiment_by_name("kdops").experiment_id
+    gone = str(replace(ProcessName.own(), start=1))
+    left = [client.create_run(experiment, tags={"kdops.process": gone}).info.run_id for _ in range(2)]
+    real = Registry.withdraw
+
+    def refused(self, run_id):
+        if run_id == left[0]:
+            raise MlflowException("no permission to delete", error_code=PERMISSION_DENIED)
+        real(self, run_id)
+
+    monkeypatch.setattr(Registry, "withdraw", refused)
+    with caplog.at_level(logging.WARNING, "kdops"):
+        _end_stale_runs(client)
+    assert [client.get_run(run).info.status for run in left] == ["RUNNING", "KILLED"]
+    assert left[0] in caplog.text
+
+
+def _end_stale_runs(client):
+    experiment = client.get_experiment_by_name("kdops").experiment_id
+    end_stale_runs(client, Registry(client, DIGITS, make_split(DIGITS, "disjoint", 0)), experiment)
 
 
 def _wait_for(question, seconds=30.0):

@@ -86,6 +86,15 @@ def test_champion_has_the_best_accuracy_then_loss_then_age(scores, champion, sto
     assert _champion(store) == str(champion)
 
 
+def test_a_version_whose_numbers_somebody_edited_is_passed_over(store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9, 0.8):
+        _register(store, registry, accuracy, 1.0)
+    store.client.set_model_version_tag("kdops-digits-student", "2", "val_accuracy", "very good")
+    store.client.set_model_version_tag("kdops-digits-student", "3", "val_nll", "nan")
+    assert registry.crown("student") == "models:/kdops-digits-student/1"
+
+
 def test_ten_versions_are_ordered_by_number(store):
     registry = _registry(store)
     for number in range(10):

@@ -1,14 +1,22 @@
 """What is distilled from: one model, an ensemble, several at once; and what is refused."""
 
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from kdops import data as datasets
 from kdops.cli import main
 from kdops.config import Settings
 from kdops.errors import UsageError
+from kdops.foreign import load_classifier
 from kdops.losses import DistillationLoss, soft_cross_entropy
 from kdops.mixture import Mixture, OfProbabilities, averaged
 from kdops.randomness import generator
@@ -146,7 +154,6 @@ def registered(name, module):
 
 
 def test_probabilities_are_recognised(fork):
-    from kdops import data as datasets
     from kdops.source import _load
 
     registered("shares", Shares())
@@ -220,6 +227,45 @@ def test_trusted_code_that_gives_no_number_a_class_is_refused(fork, tmp_path, ca
         (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
         assert told in line
     assert len(fork.runs()) == runs
+
+
+EVIL = "import os, pathlib; pathlib.Path(os.environ['CANARY']).write_text('ran')"
+
+
+class Payload:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return exec, (EVIL,)
+
+
+def test_no_code_that_lies_in_a_model_or_beside_it_is_run(fork, tmp_path, monkeypatch, capsys):
+    canary = tmp_path / "canary"
+    monkeypatch.setenv("CANARY", str(canary))
+    registered("beside", Shares())
+    registered("within", Shares())
+    beside, within = (
+        Path(mlflow.artifacts.download_artifacts(f"models:/{name}/1", dst_path=str(tmp_path / name)))
+        for name in ("beside", "within")
+    )
+    # A flavour that names a folder of code and, for the pickle that it claims to be, a module in there.
+    (beside / "code").mkdir()
+    (beside / "code" / "evil.py").write_text(EVIL)
+    description = yaml.safe_load((beside / "MLmodel").read_text())
+    description["flavors"]["pytorch"]["code"] = "code"
+    (beside / "MLmodel").write_text(yaml.safe_dump(description))
+    (beside / "data" / "model.pth").write_bytes(b"")
+    (beside / "data" / "pickle_module_info.txt").write_text("evil")
+    # An archive of a program with a pickle among its records.
+    with zipfile.ZipFile(within / "data" / "model.pt2", "a") as archive:
+        folder = archive.namelist()[0].split("/")[0]
+        archive.writestr(f"{folder}/data/constants/evil", pickle.dumps(Payload()))
+    with pytest.raises(UsageError, match="cannot be loaded as a PyTorch program"):
+        load_classifier(str(within), datasets.load("digits"), "source")
+    net = load_classifier(str(beside), datasets.load("digits"), "source")
+    assert net(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape == (2, 10)
+    assert not canary.exists()
+    assert not any("beside" in place for place in sys.path)
 
 
 def test_a_mixture_gives_the_averaged_probabilities_at_temperature_one():

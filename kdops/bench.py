@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,6 +146,17 @@ class Bench:
             yield self._measured(batch, own)
             if self.checkpoints:
                 self.checkpoints.remove(digest_of_pass(own))
+
+    def forget(self, units: Sequence[Unit], stored: Mapping[str, ModelRecord]) -> None:
+        """Remove the checkpoints of units that are stored: whoever stored them may have been killed before it could.
+
+        Args:
+            units: the units.
+            stored: their models by fingerprint.
+        """
+        if self.checkpoints:
+            for digest in {stored[unit.fingerprint].fleet_digest or digest_of_pass([unit]) for unit in units}:
+                self.checkpoints.remove(digest)
 
     def try_out(
         self,

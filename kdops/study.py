@@ -325,6 +325,8 @@ class Study:
             }
         elif missing:
             there = self._make(units, missing, together, trainset)
+        else:
+            self.bench.forget(units, there)
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
         for unit in units:
             record = there[unit.fingerprint]

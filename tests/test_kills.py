@@ -66,7 +66,7 @@ MOMENTS = [
     ("new store", "the experiment", 1, "after"),
     ("folder", "a decoded image", 20, "before"),
     ("folder", "keeping the decoded images", 2, "before"),
-    ("folder", "keeping the decoded images", 5, "after"),
+    ("folder", "keeping the decoded images", 4, "after"),
     ("transitivity", "the study's data", 1, "before"),
     ("transitivity", "the study's data", 1, "after"),
     ("transitivity", "an epoch", 1, "after"),

@@ -100,16 +100,20 @@ def gc(
         for piece in pieces:
             typer.echo(_told(piece))
         going = [piece for piece in pieces if not piece.kept]
-        size = _bytes(sum(piece.size for piece in going))
         if not going:
             typer.echo("Failed studies left nothing that can be removed.")
         elif not yes:
-            typer.echo(f"{_count(going)}, {size}. Nothing was removed; kdops gc --yes removes it.")
+            typer.echo(f"{_count(going)}, {_size(going)}. Nothing was removed; kdops gc --yes removes it.")
         else:
-            removed = list(remove_garbage(client, going))
+            removed = []
+            for piece in remove_garbage(client, going):
+                if piece.kept:
+                    typer.echo(_told(piece))
+                else:
+                    removed.append(piece)
             typer.echo(
-                f"Removed {_count(removed)}: {size} of files are free at once. Runs and logged models are marked as "
-                "deleted; mlflow gc takes their rows out of the database."
+                f"Removed {_count(removed) or 'nothing'}: {_size(removed)} of files are free at once. Runs and logged "
+                "models are marked as deleted; mlflow gc takes their rows out of the database."
             )
 
 
@@ -133,6 +137,10 @@ def _count(pieces: list[Piece]) -> str:
     kinds = dict.fromkeys(piece.kind for piece in pieces)
     counts = {kind: sum(piece.kind == kind for piece in pieces) for kind in kinds}
     return ", ".join(f"{n} {kind}{'s' if n != 1 and kind != 'files' else ''}" for kind, n in counts.items())
+
+
+def _size(pieces: list[Piece]) -> str:
+    return _bytes(sum(piece.size for piece in pieces))
 
 
 def _bytes(size: int) -> str:

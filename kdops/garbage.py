@@ -1,15 +1,19 @@
 """What failed studies left in a store: found, listed with its size, and removed.
 
 Only what kdops itself made in one experiment is looked at. Whatever a finished run owns stays, and so does all that
-belongs to a study whose process may be alive. MLflow's own delete only marks: files are removed here.
+belongs to a study whose process may be alive, or that a version needs which stays, whatever its name. MLflow's own
+delete only marks: files are removed here.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeVar
 
 import yaml
 from mlflow import MlflowClient
@@ -20,8 +24,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from kdops.errors import KdopsError
+from kdops.ownrun import PROCESS
 from kdops.paging import every
-from kdops.registry import CHAMPION, PAGE
+from kdops.process import ProcessName
+from kdops.registry import CHAMPION, PAGE, Registry
 from kdops.stale import is_stale
 
 __all__ = ["Piece", "find_garbage", "remove_garbage"]
@@ -29,13 +35,16 @@ __all__ = ["Piece", "find_garbage", "remove_garbage"]
 OLD_SECONDS = 14 * 86400.0
 """Nobody goes on with a checkpoint after so long."""
 
-UPLOAD_SECONDS = 86400.0
-"""Files without a description may still be on their way; not for longer than this."""
-
 RUNS = 1000
 ENDED = ("FAILED", "KILLED")
 CUT_OFF = ("running", "failed")
 """States of a search's trial that was killed; one that was pruned or diverged is a result of the search."""
+
+PARENT = "mlflow.parentRunId"
+MADE = re.compile(r"(?:m-)?[0-9a-f]{32}")
+"""A logged model or a run, as the source of a version names it."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Piece:
         why: why it may go, in a few words.
         size: bytes that are freed.
         kept: why it stays all the same; empty where it goes.
+        run_id: the run that made it; empty for a checkpoint.
     """
 
     kind: str
@@ -55,6 +65,7 @@ class Piece:
     why: str
     size: int = 0
     kept: str = ""
+    run_id: str = ""
 
 
 def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None = None) -> list[Piece]:
@@ -79,42 +90,80 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
     root = client.get_experiment(experiment_id).artifact_location
     if models and not get_artifact_repository(root, client.tracking_uri).list_artifacts():
         raise KdopsError(f"there is nothing at all at {root}, where the artifacts should be: is it mounted? All stays")
-    versions = [
-        version
-        for version in every(client.search_model_versions, "name LIKE 'kdops-%'", max_results=PAGE)
-        if "fingerprint" in version.tags
-    ]
-    found = list(_versions(client, versions, runs, failed, models))
-    gone = {version.source for version in versions if f"{version.name}/{version.version}" in {p.name for p in found}}
-    registered = {version.source for version in versions} - gone
-    found += _models(client, models.values(), runs, failed, registered)
-    found += [
-        Piece("run", run_id, why, _size(client, runs[run_id].info.artifact_uri)) for run_id, why in failed.items()
-    ]
-    return [*found, *_files(client, root, models, runs), *(_checkpoints(beside) if beside else ())]
+    versions = list(every(client.search_model_versions, max_results=PAGE))
+    found = _versions(client, versions, runs, failed, models)
+    going = {piece.name for piece in found if not piece.kept}
+    held = _held((version for version in versions if _name(version) not in going), models)
+    found += _models(client, models.values(), runs, failed, held)
+    found += _files(client, root, models, held)
+    for run_id, why in failed.items():
+        size = _size(client, runs[run_id].info.artifact_uri)
+        found.append(Piece("run", run_id, why, size, held.get(run_id, ""), run_id))
+    return [*found, *(_checkpoints(beside) if beside else ())]
 
 
 def remove_garbage(client: MlflowClient, pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Remove pieces one by one, and give each that is gone.
+    """Remove pieces one by one, and give each: with ``kept`` where it changed since it was found, so that it stays.
 
     Files go before what names them, so that what was begun is found and finished the next time.
     """
     for piece in pieces:
         if piece.kept:
             continue
-        if piece.kind == "version":
-            client.delete_model_version(*piece.name.split("/"))
-        elif piece.kind == "logged model":
-            _remove_files(client, client.get_logged_model(piece.name).artifact_location)
-            client.delete_logged_model(piece.name)
-        elif piece.kind == "run":
-            _remove_files(client, client.get_run(piece.name).info.artifact_uri)
-            client.delete_run(piece.name)
-        elif piece.kind == "files":
-            _remove_files(client, piece.name)
-        else:
-            Path(piece.name).unlink(missing_ok=True)
-        yield piece
+        try:
+            kept = _kept_now(client, piece)
+            if not kept:
+                _remove(client, piece)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            kept = "somebody else removed it meanwhile"
+        yield replace(piece, kept=kept)
+
+
+def _remove(client: MlflowClient, piece: Piece) -> None:
+    if piece.kind == "version":
+        _remove_version(client, *piece.name.split("/"))
+    elif piece.kind == "logged model":
+        _remove_files(client, client.get_logged_model(piece.name).artifact_location)
+        client.delete_logged_model(piece.name)
+    elif piece.kind == "run":
+        _remove_files(client, client.get_run(piece.name).info.artifact_uri)
+        client.delete_run(piece.name)
+    elif piece.kind == "files":
+        _remove_files(client, piece.name)
+    else:
+        Path(piece.name).unlink(missing_ok=True)
+
+
+def _remove_version(client: MlflowClient, name: str, number: str) -> None:
+    if str(client.get_registered_model(name).aliases.get(CHAMPION, "")) == number:
+        version = client.get_model_version(name, number)
+        tags = version.tags
+        data = SimpleNamespace(digest=tags.get("data_digest", ""))
+        split = SimpleNamespace(digest=tags.get("split", ""), mode=tags.get("transfer", ""))
+        registry = Registry(client, data, split)
+        # Before it goes, as when a study withdraws one: it leaves no time in which nobody is champion.
+        # Its number as the store gives it: a database gives integers, a server text.
+        registry._crown(name, registry._group(), version.version)
+    client.delete_model_version(name, number)
+
+
+def _kept_now(client: MlflowClient, piece: Piece) -> str:
+    """Read anew what a piece was judged by, which may be long ago; say why it stays, empty where it still goes."""
+    if piece.kind == "checkpoint":
+        return ""
+    runs = _above(client, piece.run_id)
+    run = runs.get(piece.run_id)
+    if run is not None and _is_of_live_study(client, run, runs):
+        return "its study goes on"
+    left = list(every(client.search_model_versions, f"run_id = '{piece.run_id}'", max_results=PAGE))
+    if piece.kind != "version":
+        over = run is None or run.info.status in (*ENDED, "RUNNING")
+        return "its run is finished by now" if not over else _held(left, {}).get(piece.run_id, "")
+    failed = {piece.run_id: why} if run is not None and (why := _why_failed(client, run, runs)) else {}
+    again = [found for found in _versions(client, left, runs, failed, {}) if found.name == piece.name]
+    return again[0].kept if again else "it is whole by now, or gone"
 
 
 def _why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
@@ -135,7 +184,7 @@ def _is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run
         seen.add(run.info.run_id)
         if run.info.status == "RUNNING" and not is_stale(client, run, runs):
             return True
-        run = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
+        run = runs.get(run.data.tags.get(PARENT, ""))
     return False
 
 
@@ -145,64 +194,115 @@ def _versions(
     runs: dict[str, Run],
     failed: Mapping[str, str],
     models: Mapping[str, LoggedModel],
-) -> Iterator[Piece]:
-    """Give the versions that have no model: their run failed, or their files are gone."""
-    aliases: dict[str, Mapping[str, str]] = {}
+) -> list[Piece]:
+    """Give the versions that kdops made and that have no model: their run failed, or their files are gone."""
+    judged = {_name(version): _judge(client, version, runs, failed, models) for version in versions}
+    held = _held((version for version in versions if not judged[_name(version)][0]), models)
+    found, aliases = [], {}
     for version in versions:
-        # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
-        if version.run_id not in runs or _is_of_live_study(client, runs[version.run_id], runs):
-            continue
-        model = models.get((version.source or "").removeprefix("models:/"))
-        if version.run_id in failed:
-            why = "its run did not finish"
-        elif model is None:
-            why = "its logged model was deleted"
-        elif not _has_model(client, model):
-            why = "its files are gone"
-        else:
+        why, kept = judged[_name(version)]
+        if not why:
             continue
         if version.name not in aliases:
-            aliases[version.name] = client.get_registered_model(version.name).aliases
-        own = sorted(a for a, number in aliases[version.name].items() if number == version.version and a != CHAMPION)
-        kept = f"it is {', '.join(own)}: kdops rollback first" if own else ""
-        yield Piece("version", f"{version.name}/{version.version}", why, kept=kept)
+            aliases[version.name] = client.get_registered_model(version.name).aliases.items()
+        own = sorted(a for a, number in aliases[version.name] if str(number) == str(version.version) and a != CHAMPION)
+        if own:
+            kept = f"it is {', '.join(own)}: kdops rollback first"
+        kept = kept or next((held[one] for one in _needed(version) if one in held), "")
+        found.append(Piece("version", _name(version), why, kept=kept, run_id=version.run_id))
+    return found
+
+
+def _judge(
+    client: MlflowClient,
+    version: ModelVersion,
+    runs: dict[str, Run],
+    failed: Mapping[str, str],
+    models: Mapping[str, LoggedModel],
+) -> tuple[str, str]:
+    """Say why a version has no model, empty where it has one or is none of kdops's; and why it stays all the same."""
+    run = runs.get(version.run_id or "")
+    model_id = (version.source or "").removeprefix("models:/")
+    own = version.name.startswith("kdops-") and "fingerprint" in version.tags and MADE.fullmatch(model_id)
+    # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
+    if not own or run is None or _is_of_live_study(client, run, runs):
+        return "", ""
+    if version.run_id in failed:
+        return "its run did not finish", ""
+    # The pages of a search shift while others write, so that a model may have been missed.
+    model = models.get(model_id) or _model(client, model_id)
+    if model is None:
+        return "its logged model was deleted", ""
+    if _has_model(client, model):
+        return "", ""
+    process = run.data.tags.get(PROCESS, "")
+    elsewhere = process and _local(model.artifact_location) and not ProcessName.own().shares_host(process)
+    return "its files are gone", "made on another host, which may have its files: kdops gc there" if elsewhere else ""
+
+
+def _name(version: ModelVersion) -> str:
+    return f"{version.name}/{version.version}"
+
+
+def _needed(version: ModelVersion) -> set[str]:
+    """Give what a version cannot do without, and itself: ids of its run and its logged model, names of versions."""
+    source = version.source or ""
+    return {version.run_id or "", source.removeprefix("models:/"), _name(version), *MADE.findall(source)} - {""}
+
+
+def _held(versions: Iterable[ModelVersion], models: Mapping[str, LoggedModel]) -> dict[str, str]:
+    """Say of each thing that the given versions need, which of them needs it."""
+    held: dict[str, str] = {}
+    for version in versions:
+        for one in _needed(version):
+            held[one] = f"{_name(version)} needs it"
+            if one in models and models[one].source_run_id:
+                held[models[one].source_run_id] = held[one]
+    return held
 
 
 def _models(
     client: MlflowClient,
-    models: Iterator[LoggedModel],
+    models: Iterable[LoggedModel],
     runs: Mapping[str, Run],
     failed: Mapping[str, str],
-    registered: set[str | None],
+    held: Mapping[str, str],
 ) -> Iterator[Piece]:
-    """Give the logged models that neither a finished run nor a version needs."""
+    """Give the logged models that no finished run needs."""
     for model in models:
-        run = runs.get(model.source_run_id or "")
-        if f"models:/{model.model_id}" in registered or (run is not None and run.info.run_id not in failed):
+        run_id = model.source_run_id or ""
+        if run_id in runs and run_id not in failed:
             continue
-        if run is None and not _is_deleted(client, model.source_run_id or ""):
+        kept = held.get(model.model_id, "") or held.get(run_id, "")
+        # A version needs no run: a model whose run was deleted by hand is no garbage as long as it is registered.
+        if run_id not in runs and (kept or not run_id or _is_active(_run(client, run_id))):
             continue
-        why = "its run did not finish" if run is not None else "its run was deleted"
-        yield Piece("logged model", model.model_id, f"{why}: {model.name}", _size(client, model.artifact_location))
+        why = f"{'its run did not finish' if run_id in runs else 'its run was deleted'}: {model.name}"
+        yield Piece("logged model", model.model_id, why, _size(client, model.artifact_location), kept, run_id)
 
 
-def _files(client: MlflowClient, root: str, models: Mapping[str, LoggedModel], runs: dict[str, Run]) -> Iterator[Piece]:
-    """Give the files on disk of models of failed runs that were marked deleted before."""
+def _files(
+    client: MlflowClient, root: str, models: Mapping[str, LoggedModel], held: Mapping[str, str]
+) -> Iterator[Piece]:
+    """Give the files on disk of models of failed runs that were marked deleted before.
+
+    Files without a description may be anybody's, and stay.
+    """
     folder = _local(root)
     for place in sorted((folder / "models").glob("m-*/artifacts")) if folder else ():
-        if place.parent.name in models:
-            continue
+        model_id = place.parent.name
         try:
             described = yaml.safe_load((place / "MLmodel").read_text(encoding="utf-8"))
-            run = client.get_run(str(described["run_id"]))
-            status = "" if _is_of_live_study(client, run, runs) else run.info.status
-        except FileNotFoundError:
-            old = time.time() - place.stat().st_mtime > UPLOAD_SECONDS
-            status = "cut off" if old and not _is_known(client, place.parent.name) else ""
-        except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError, MlflowException):
+            run_id = str(described["run_id"])
+        except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
             continue
-        if status in (*ENDED, "cut off"):
-            yield Piece("files", place.as_posix(), f"of a deleted model, {status}", _size(client, place.as_posix()))
+        if model_id in models or (run := _run(client, run_id)) is None or "kdops.role" not in run.data.tags:
+            continue
+        live = _is_of_live_study(client, run, _above(client, run.data.tags.get(PARENT, "")))
+        if live or run.info.status not in ENDED or _model(client, model_id) is not None:
+            continue
+        why, kept = f"of a deleted model, {run.info.status}", held.get(model_id, "") or held.get(run_id, "")
+        yield Piece("files", place.as_posix(), why, _size(client, place.as_posix()), kept, run_id)
 
 
 def _checkpoints(folder: Path) -> Iterator[Piece]:
@@ -212,24 +312,36 @@ def _checkpoints(folder: Path) -> Iterator[Piece]:
             yield Piece("checkpoint", str(path), "nobody went on with it for 14 days", told.st_size)
 
 
-def _is_deleted(client: MlflowClient, run_id: str) -> bool:
-    """Say whether a run of this experiment's model was deleted by hand."""
+def _above(client: MlflowClient, run_id: str) -> dict[str, Run]:
+    """Read a run and those above it; what was deleted is left out, as a search leaves it out."""
+    found: dict[str, Run] = {}
+    while run_id not in found and _is_active(run := _run(client, run_id) if run_id else None):
+        found[run_id] = run
+        run_id = run.data.tags.get(PARENT, "")
+    return found
+
+
+def _is_active(run: Run | None) -> bool:
+    return run is not None and run.info.lifecycle_stage == "active"
+
+
+def _run(client: MlflowClient, run_id: str) -> Run | None:
+    """Read a run, also one that was marked deleted; None where there is none."""
+    return _existing(client.get_run, run_id)
+
+
+def _model(client: MlflowClient, model_id: str) -> LoggedModel | None:
+    """Read a logged model; None where there is none or it was deleted."""
+    return _existing(client.get_logged_model, model_id)
+
+
+def _existing(read: Callable[[str], Found], identity: str) -> Found | None:
     try:
-        return client.get_run(run_id).info.lifecycle_stage == "deleted"
+        return read(identity)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return True
-
-
-def _is_known(client: MlflowClient, model_id: str) -> bool:
-    try:
-        client.get_logged_model(model_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-    return True
+        return None
 
 
 def _has_model(client: MlflowClient, model: LoggedModel) -> bool:

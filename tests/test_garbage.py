@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 
 from kdops.cli import main
 from kdops.errors import KdopsError
-from kdops.garbage import find_garbage
+from kdops.garbage import find_garbage, remove_garbage
 from kdops.process import ProcessName
+from kdops.registry import CHAMPION
 from kdops.store import CHECKPOINTS
 
 TEACHER, STUDENT = "kdops-digits-teacher", "kdops-digits-student"
@@ -38,6 +39,39 @@ def whole(place):
         p: p.stat().st_size for model in owned for p in place.folder.rglob(f"{model}/artifacts/**/*") if p.is_file()
     }
     return versions, runs, files
+
+
+def folder_of(client, version):
+    """Give the folder with the files of a version's model."""
+    return Path(client.get_logged_model(version.source.rpartition("/")[2]).artifact_location)
+
+
+def lose_files(client, number):
+    """Move the files of a student's model away; give its version."""
+    version = client.get_model_version(STUDENT, number)
+    location = folder_of(client, version)
+    location.rename(location.with_name("elsewhere"))
+    return version
+
+
+def fail_run(client, number):
+    """Have the run of a student's version end as failed after all; give the version."""
+    version = client.get_model_version(STUDENT, number)
+    client.set_terminated(version.run_id, "FAILED")
+    return version
+
+
+def logged(client, folder, run, described=True, **named):
+    """Log a model with real files, as kdops or somebody else does; give its id and the folder of its files."""
+    model = client.create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id, **named)
+    written = folder / "written"
+    written.mkdir(exist_ok=True)
+    (written / "weights.bin").write_bytes(b"12345")
+    (written / "MLmodel").write_text(f"run_id: {run.info.run_id}\nmodel_id: {model.model_id}\n")
+    if not described:
+        (written / "MLmodel").unlink()
+    client.log_model_artifacts(model.model_id, str(written))
+    return model.model_id, Path(model.artifact_location)
 
 
 @pytest.fixture
@@ -76,7 +110,7 @@ def test_a_failed_model_is_listed_first_and_then_removed_with_its_files(failed, 
     assert folder.is_dir()
 
     assert main(["gc", "--yes"]) == 0
-    assert "Removed 1 run, 1 files: " in capsys.readouterr().out
+    assert "Removed 1 files, 1 run: " in capsys.readouterr().out
     assert not folder.parent.exists()
     assert whole(failed) == before
     assert failed.client.get_run(run.info.run_id).info.lifecycle_stage == "deleted"
@@ -135,7 +169,7 @@ def test_a_store_of_artifacts_that_is_not_there_loses_nothing(apart, capsys):
 def test_only_old_checkpoints_go(apart):
     folder = apart.folder / CHECKPOINTS
     folder.mkdir()
-    for name, days in (("old.safetensors", 8), ("new.safetensors", 6), ("old.tmp", 8)):
+    for name, days in (("old.safetensors", 15), ("new.safetensors", 13), ("old.tmp", 15)):
         (folder / name).write_bytes(b"12345")
         then = time.time() - days * 86400
         os.utime(folder / name, (then, then))
@@ -173,3 +207,147 @@ def test_files_of_a_failed_model_that_was_only_marked_deleted_are_found(failed):
     assert main(["gc", "--yes"]) == 0
     assert not Path(files.name).exists()
     assert "files" not in kinds(failed)
+
+
+def test_models_of_others_keep_their_files(apart):
+    client = apart.client
+    mine = client.get_experiment_by_name("kdops").experiment_id
+    theirs = client.create_run(mine)
+    places = [logged(client, apart.folder, theirs, name="theirs"), logged(client, apart.folder, theirs, name="gone")]
+    places.append(logged(client, apart.folder, theirs, described=False, name="bare"))
+    client.set_terminated(theirs.info.run_id, "FAILED")
+    for model_id, folder in places[1:]:
+        client.delete_logged_model(model_id)
+        os.utime(folder, (0, 0))
+    # What kdops made is known by its run; a model that is still known is no leftover of a deleted one.
+    ours = client.create_run(mine, tags={"kdops.study": "students", "kdops.role": "student"})
+    known, folder = logged(client, apart.folder, ours, name="ours")
+    client.set_terminated(ours.info.run_id, "FAILED")
+    assert [(p.kind, p.name) for p in found(apart)] == [("run", ours.info.run_id)]
+    client.delete_logged_model(known)
+    assert [(p.kind, p.name) for p in found(apart)] == [("files", folder.as_posix()), ("run", ours.info.run_id)]
+    assert main(["gc", "--yes"]) == 0
+    assert not folder.exists()
+    assert [(place / "weights.bin").read_bytes() for _, place in places] == [b"12345"] * 3
+
+
+@pytest.mark.parametrize("what", ["run", "study"])
+def test_what_changed_since_it_was_listed_stays(failed, what):
+    client = failed.client
+    pieces = found(failed)
+    (files,) = [Path(piece.name) for piece in pieces if piece.kind == "files"]
+    (run,) = [client.get_run(piece.name) for piece in pieces if piece.kind == "run"]
+    if what == "run":
+        client.set_terminated(run.info.run_id, "FINISHED")
+    else:
+        client.update_run(run.data.tags["mlflow.parentRunId"], status="RUNNING")
+    left = list(remove_garbage(client, pieces))
+    assert [piece.name for piece in left if piece.kept] == [piece.name for piece in pieces]
+    assert files.is_dir()
+    assert client.get_run(run.info.run_id).info.lifecycle_stage == "active"
+
+
+def test_versions_that_changed_since_they_were_listed_stay(apart):
+    client = apart.client
+    lost, promoted, back = lose_files(client, "1"), fail_run(client, "2"), lose_files(client, "3")
+    pieces = found(apart)
+    assert not any(piece.kept for piece in pieces)
+    client.set_registered_model_alias(STUDENT, "production", "2")
+    place = folder_of(client, back)
+    place.with_name("elsewhere").rename(place)
+    told = {(piece.kind, piece.name): piece.kept for piece in remove_garbage(client, pieces)}
+    assert told.pop(("version", f"{STUDENT}/1")) == ""
+    assert told.pop(("version", f"{STUDENT}/2")) == "it is production: kdops rollback first"
+    assert told.pop(("version", f"{STUDENT}/3")) != ""
+    assert told == {
+        ("logged model", promoted.source.removeprefix("models:/")): f"{STUDENT}/2 needs it",
+        ("run", promoted.run_id): f"{STUDENT}/2 needs it",
+    }
+    assert (folder_of(client, promoted) / "MLmodel").is_file()
+    # Who removes the same at the same time is no mistake.
+    (again,) = remove_garbage(client, [piece for piece in pieces if piece.name == f"{STUDENT}/{lost.version}"])
+    assert again.kept
+
+
+def test_of_two_who_remove_at_once_neither_fails(failed, capsys):
+    pieces = found(failed)
+    assert [piece.kept for piece in remove_garbage(failed.client, pieces)] == ["", ""]
+    list(remove_garbage(failed.client, pieces))
+    assert main(["gc"]) == 0
+    assert capsys.readouterr().out == "Failed studies left nothing that can be removed.\n"
+
+
+def test_a_model_that_the_search_did_not_give_is_asked_for(apart):
+    version = apart.client.get_model_version(STUDENT, "2")
+    apart.client.delete_logged_model_tag(version.source.removeprefix("models:/"), "kdops.chain")
+    assert found(apart) == []
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["logged model", "files"])
+def test_all_that_a_version_with_an_alias_needs_stays_with_it(apart, capsys, marked):
+    client = apart.client
+    version = fail_run(client, "2")
+    place = folder_of(client, version)
+    if marked:
+        client.delete_logged_model(version.source.removeprefix("models:/"))
+    client.set_registered_model_alias(STUDENT, "production", "2")
+    pieces = found(apart)
+    kinds = ["version", "files" if marked else "logged model", "run"]
+    assert [(piece.kind, bool(piece.kept)) for piece in pieces] == [(kind, True) for kind in kinds]
+    assert main(["gc", "--yes"]) == 0
+    assert f"stays: {STUDENT}/2 needs it" in capsys.readouterr().out
+    assert (place / "MLmodel").is_file()
+    assert client.get_run(version.run_id).info.lifecycle_stage == "active"
+    client.delete_registered_model_alias(STUDENT, "production")
+    assert main(["gc", "--yes"]) == 0
+    assert not place.exists()
+
+
+def test_where_the_champion_goes_the_best_of_its_own_group_is_crowned(apart):
+    client = apart.client
+    students = client.search_model_versions(f"name = '{STUDENT}'")
+    best, second, third = sorted(students, key=lambda v: -float(v.tags["val_accuracy"]))
+    client.set_registered_model_alias(STUDENT, CHAMPION, best.version)
+    client.set_model_version_tag(STUDENT, second.version, "split", "another")
+    lose_files(client, best.version)
+    assert main(["gc", "--yes"]) == 0
+    assert str(client.get_registered_model(STUDENT).aliases[CHAMPION]) == str(third.version)
+    assert {str(v.version) for v in client.search_model_versions(f"name = '{STUDENT}'")} == {
+        str(second.version),
+        str(third.version),
+    }
+
+
+def test_files_of_another_host_are_not_said_to_be_gone(apart):
+    client = apart.client
+    elsewhere, nameless = lose_files(client, "1"), lose_files(client, "2")
+    client.set_tag(elsewhere.run_id, "kdops.process", str(replace(ProcessName.own(), host="another")))
+    client.delete_tag(nameless.run_id, "kdops.process")
+    kept = {piece.name: piece.kept for piece in found(apart)}
+    assert kept.keys() == {f"{STUDENT}/1", f"{STUDENT}/2"}
+    assert kept[f"{STUDENT}/1"].startswith("made on another host")
+    assert kept[f"{STUDENT}/2"] == ""
+    assert main(["gc", "--yes"]) == 0
+    assert (STUDENT, "1") in whole(apart)[0]
+
+
+@pytest.mark.parametrize("way", ["copy", "bare copy", "model", "folder"])
+def test_what_is_registered_under_another_name_stays(apart, way):
+    client = apart.client
+    version = fail_run(client, "2")
+    place = folder_of(client, version)
+    if way == "copy":
+        client.copy_model_version(f"models:/{STUDENT}/2", "prod-signs")
+    else:
+        client.create_registered_model("prod-signs")
+        sources = {"bare copy": f"models:/{STUDENT}/2", "model": version.source, "folder": place.as_uri()}
+        client.create_model_version("prod-signs", sources[way], await_creation_for=0)
+    pieces = {piece.kind: piece.kept for piece in found(apart)}
+    assert pieces.keys() == {"version", "logged model", "run"}
+    assert all(pieces.values())
+    assert pieces["version"] == "prod-signs/1 needs it"
+    assert main(["gc", "--yes"]) == 0
+    assert (place / "MLmodel").is_file()
+    client.delete_model_version("prod-signs", "1")
+    assert main(["gc", "--yes"]) == 0
+    assert not place.exists()

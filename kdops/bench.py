@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -18,6 +19,7 @@ from kdops.errors import UsageError
 from kdops.evaluation import agreement, compute_logits, measure
 from kdops.fleet import can_stack
 from kdops.losses import DistillationLoss
+from kdops.mapped import MappedImages, images_of
 from kdops.mixture import Mixture, averaged
 from kdops.models import Classifier, build, pixel_statistics
 from kdops.networks import facts
@@ -302,5 +304,5 @@ class Bench:
     def _labels(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(self.context.data.labels[rows]))
 
-    def _pixels(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.array(self.context.data.images[rows]))
+    def _pixels(self, rows: np.ndarray) -> Tensor | MappedImages:
+        return images_of(self.context.data.images, rows, psutil.virtual_memory().available)

@@ -65,10 +65,10 @@ class DenseFleet:
     def prepared(self, images: Tensor) -> Tensor:
         """Give images as :meth:`logits` may take them too: normalised floats ``[N, C·H·W]``, once for all epochs.
 
-        Where that would take more than ``PREPARED_BYTES`` they come back as they are, and each batch is normalised
-        by itself: the values are the same.
+        Where that would take more than ``PREPARED_BYTES``, and where they are in their file, they come back as they
+        are, and each batch is normalised by itself: the values are the same.
         """
-        if 4 * images.numel() > PREPARED_BYTES:
+        if not isinstance(images, Tensor) or 4 * images.numel() > PREPARED_BYTES:
             return images
         return torch.cat([self._normalised(part) for part in images.split(4096)])
 

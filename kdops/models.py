@@ -137,8 +137,9 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     A channel that never changes gets the deviation 1, so that it stays finite.
     """
     count = torch.zeros(images.shape[1], 256, dtype=torch.float64)
-    for channel in range(images.shape[1]):
-        count[channel] = torch.bincount(images[:, channel].reshape(-1), minlength=256).double()
+    for part in images.split(4096):
+        for channel in range(images.shape[1]):
+            count[channel] += torch.bincount(part[:, channel].reshape(-1), minlength=256)
     share = count / count.sum(dim=1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64)
     mean = share @ values

@@ -17,6 +17,7 @@ from kdops.checkpoint import Checkpoint
 from kdops.errors import DivergenceError
 from kdops.fleet import DenseFleet
 from kdops.losses import DistillationLoss
+from kdops.mapped import MappedImages
 from kdops.models import Borrower, Classifier
 from kdops.randomness import generator
 from kdops.recipes import Recipe
@@ -31,9 +32,9 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: uint8 ``[N, C, H, W]`` and class numbers ``[N]``."""
+    """Labelled images: uint8 ``[N, C, H, W]``, in memory or in their file, and class numbers ``[N]``."""
 
-    pixels: Tensor
+    pixels: Tensor | MappedImages
     labels: Tensor
 
     def to(self, device: torch.device | str) -> Images:

@@ -49,7 +49,7 @@ class UnevenFleet:
 
         What is prepared already comes back as it is.
         """
-        if images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
+        if not isinstance(images, Tensor) or images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
             return images
         found = torch.empty_like(images.flatten(1), dtype=torch.float32)
         for place, part in zip(found.split(256), images.split(256), strict=True):

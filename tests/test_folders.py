@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdops import cache, data, pictures
+from kdops import cache, data, mapped, pictures
 from kdops.errors import KdopsError, UsageError
 from kdops.origin import parse_origin
 from kdops.splits import make_split
@@ -426,9 +426,16 @@ def test_a_study_of_a_folder_through_the_command_line(pets, empty_database, monk
     student = mlflow.pyfunc.load_model("models:/kdops-pets-student@champion")
     assert student.predict(np.zeros((2, 3, 12, 12), np.uint8)).shape == (2, 3)
     assert student.metadata.metadata["class_names"] == list(CLASSES)
+    # The same networks come of images that stay in their file.
+    kept = {run.data.tags["mlflow.runName"]: run.data.tags["kdops.weights"] for run in children}
+    monkeypatch.setattr(mapped, "IN_MEMORY", 0)
+    settings = {"epochs": "1", "seeds": "1", "transfer": "shared", "temperatures": "2,4", "fresh": "true"}
+    parent = place.run("students", dataset=f"imagefolder:{pets}", **settings)
+    again = {run.data.tags["mlflow.runName"]: run.data.tags["kdops.weights"] for run in place.children(parent)}
+    assert again == kept
     (pets / "cat/000.png").unlink()
     place.run("teacher", dataset=f"imagefolder:{pets}", seeds=1)
-    assert "the registry has 4 models of other data called pets" in capfd.readouterr().err
+    assert "the registry has 8 models of other data called pets" in capfd.readouterr().err
     assert main(["teacher", "--dataset", "imagefolder:dogs"]) == 2
     assert "there is no such folder" in capfd.readouterr().err
     assert len(place.studies()) == 3, "no run is made for a mistake"

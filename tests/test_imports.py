@@ -62,6 +62,7 @@ LAYERS = (
         "torchvision_sets",
     ),
     (
+        "mapped",
         "models",
         "torchvision_models",
         "function_models",

@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.card import card
+from kdops.clashes import insist
 from kdops.data import Data
 from kdops.doubles import drop_double_versions
 from kdops.errors import UsageError
@@ -78,7 +79,8 @@ class Registry:
         """Register a stored model with its card, link it to its version, and give ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
         self._make(name)
-        version = self.client.create_model_version(
+        version = insist(
+            self.client.create_model_version,
             name,
             source=f"models:/{record.model_id}",
             run_id=record.run_id,

@@ -37,6 +37,7 @@ from mlflow.entities import (
 from torch import Tensor
 
 from kdops.addresses import without_secrets
+from kdops.clashes import insist
 from kdops.data import Data
 from kdops.doubles import drop_double_runs, drop_unfinished_models
 from kdops.experiment import experiment_name
@@ -294,7 +295,7 @@ class Tracker:
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
         inputs = [LoggedModelInput(one) for source in outcome.sources for one in source.model_id.split()]
-        self.client.log_inputs(run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
+        insist(self.client.log_inputs, run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id)
         self.client.log_batch(
@@ -338,7 +339,7 @@ class Tracker:
         """Name the data on the study's own run."""
         everything = np.unique(np.concatenate([self.split.teacher, *self.split.transfers]))
         trainset = Trainset(everything, "teacher and transfer images")
-        self.client.log_inputs(self.parent, datasets=self.dataset_inputs(trainset))
+        insist(self.client.log_inputs, self.parent, datasets=self.dataset_inputs(trainset))
 
     def dataset_inputs(self, trainset: Trainset, parts: Collection[str] = PARTS) -> list[DatasetInput]:
         """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest.

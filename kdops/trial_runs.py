@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
 
 from kdops.addresses import without_secrets
+from kdops.clashes import insist
 from kdops.ownrun import CHARACTERS, ERROR
 from kdops.records import ModelRecord
 from kdops.tracking import Tracker, Trainset
@@ -51,7 +52,7 @@ class TrialRuns:
         run = self.tracker.make_run(name, tags)
         params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
         client.log_batch(run, params=[Param(name, str(value)) for name, value in params.items()])
-        client.log_inputs(run, datasets=self._data, models=self._models)
+        insist(client.log_inputs, run, datasets=self._data, models=self._models)
         return run
 
     def log(self, run: str, history: Mapping[str, Sequence[float]], final: Mapping[str, float], seconds: float) -> None:

@@ -18,24 +18,11 @@ from kdops.launch import absolute_store
 from kdops.naming import check_model, check_study
 
 if TYPE_CHECKING:
-    from typer.core import TyperCommand
-
     from kdops.catalogue import Catalogue
 
-__all__ = ["add_commands", "open_store"]
+__all__ = ["COMMANDS", "open_store"]
 
 NAME = re.compile(r"[\w./:-]*")
-
-
-def add_commands(app: typer.Typer, command_class: type[TyperCommand]) -> None:
-    """Add the commands to an application.
-
-    Args:
-        app: the application.
-        command_class: the class of its commands.
-    """
-    for body in (runs, lineage, report, compare):
-        app.command(body.__name__, cls=command_class)(body)
 
 
 def runs(
@@ -138,3 +125,7 @@ def _none(catalogue: Catalogue, asked: dict[str, str]) -> str:
     roles = ", ".join(sorted({model.role for model in models}))
     datasets = ", ".join(sorted({model.dataset for model in models}))
     return f"No model fits {given}; the store has {len(models)}, of the roles {roles}, on {datasets}."
+
+
+COMMANDS = (runs, lineage, report, compare)
+"""The commands, in the order in which they are listed."""

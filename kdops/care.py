@@ -16,11 +16,9 @@ from kdops.errors import UsageError
 from kdops.naming import check_model, check_name
 
 if TYPE_CHECKING:
-    from typer.core import TyperCommand
-
     from kdops.garbage import Piece
 
-__all__ = ["add_commands"]
+__all__ = ["COMMANDS"]
 
 MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 ALIAS = "production"
@@ -30,17 +28,6 @@ CHAMPION = "champion"
 WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 """What MLflow takes for something else."""
-
-
-def add_commands(app: typer.Typer, command_class: type[TyperCommand]) -> None:
-    """Add the commands to an application.
-
-    Args:
-        app: the application.
-        command_class: the class of its commands.
-    """
-    for body in (promote, rollback, gc):
-        app.command(body.__name__, cls=command_class)(body)
 
 
 def promote(
@@ -149,3 +136,7 @@ def _bytes(size: int) -> str:
         number /= 1000
         units.pop(0)
     return f"{number:.0f} {units[0]}" if units[0] == "B" else f"{number:.1f} {units[0]}"
+
+
+COMMANDS = (promote, rollback, gc)
+"""The commands, in the order in which they are listed."""

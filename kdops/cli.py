@@ -25,10 +25,7 @@ from kdops.launch import end_with_parent, interruptible, launch, open_ui
 from kdops.ownrun import note_error
 from kdops.parameters import ENTRY_POINTS, MAIN
 
-__all__ = ["app", "main", "pipeline_main"]
-
-STORE_LIBRARIES = ("mlflow.", "sqlalchemy.")
-"""Whose errors are of the store, which is the world's fault and no defect; they are not imported here."""
+__all__ = ["add_commands", "app", "main", "pipeline_main"]
 
 
 class Command(TyperCommand):
@@ -76,6 +73,12 @@ def _launcher(entry_point: str) -> Callable[[dict[str, str]], int]:
     return lambda given: launch(entry_point, given)
 
 
+def add_commands(application: typer.Typer, bodies: Sequence[Callable[..., None]]) -> None:
+    """Add commands that launch nothing to an application; each is called as its function is."""
+    for body in bodies:
+        application.command(body.__name__, cls=Command)(body)
+
+
 app = _application()
 for _name in ENTRY_POINTS:
     _add(app, _name, _launcher(_name))
@@ -91,9 +94,7 @@ def _ui(
     open_ui(host, port)
 
 
-browse.add_commands(app, Command)
-shipping.add_commands(app, Command)
-care.add_commands(app, Command)
+add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS))
 
 
 @app.callback(invoke_without_command=True)
@@ -157,12 +158,14 @@ def _run(
         told(message)
         return _complain(name, message, error.exit_code)
     except Exception as error:
-        if not type(error).__module__.startswith(STORE_LIBRARIES):
+        # Only now: it brings MLflow.
+        from kdops.faults import explained
+
+        fault = explained(error, os.environ.get("MLFLOW_TRACKING_URI", ""))
+        if fault is None:
             raise
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        message = f"the tracking store cannot be used: {reason}"
-        told(message)
-        return _complain(name, message, 1)
+        told(str(fault))
+        return _complain(name, str(fault), fault.exit_code)
     return code or 0
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kdops.errors import KdopsError, UsageError
+from kdops.faults import brief
 from kdops.loaded import Loaded
 from kdops.voting import latency
 
@@ -115,8 +116,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
             except OSError:
                 raise
             except Exception as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-                raise KdopsError(f"the model cannot be exported as {name}: {reason}") from error
+                raise KdopsError(f"the model cannot be exported as {name}: {brief(error)}") from error
             _check(name, *found, largest=_largest(loaded, images), int8=int8)
             timed = checked_with != REFERENCE
             seconds = [latency(run, loaded.shape, size) if timed else float("nan") for size in (1, 64)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdops.data import Data
 from kdops.environment import environment
 from kdops.errors import KdopsError, UsageError
+from kdops.faults import brief
 from kdops.fetching import fetched
 from kdops.program import load_program
 
@@ -67,7 +68,7 @@ def load_classifier(uri: str, data: Data, parameter: str = "model", trust: bool 
             with torch.no_grad():
                 given = net(images)
         except Exception as error:
-            raise UsageError(parameter, uri, f"must give {wanted}, and fails: {_first_line(error)}{takes}") from error
+            raise UsageError(parameter, uri, f"must give {wanted}, and fails: {brief(error, 200)}{takes}") from error
         if not isinstance(given, torch.Tensor):
             raise UsageError(parameter, uri, f"must give {wanted}, not {type(given).__name__}{takes}")
         if not given.is_floating_point() or given.shape != (count, len(data.classes)):
@@ -90,7 +91,7 @@ def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
         except KdopsError:
             raise
         except Exception as error:
-            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {_first_line(error)}") from error
+            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {brief(error, 200)}") from error
     raise UsageError(
         parameter, uri, f"cannot be loaded as {what}: it is somebody's Python code, which only runs with trust=true"
     )
@@ -102,11 +103,6 @@ def _program(folder: Path, flavor: dict[str, object]) -> Path:
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise FileNotFoundError("its PyTorch flavour has no exported program; it may be a pickle")
     return path
-
-
-def _first_line(error: Exception, characters: int = 200) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return lines[0][:characters] or type(error).__name__
 
 
 def _listed(classes: list, count: int = 5) -> str:

@@ -21,14 +21,13 @@ from kdops.naming import check_model
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
-    from typer.core import TyperCommand
 
     from kdops.catalogue import Catalogue, StoredModel
     from kdops.exporting import Exported
     from kdops.loaded import Loaded
     from kdops.pareto import Measured
 
-__all__ = ["add_commands"]
+__all__ = ["COMMANDS"]
 
 MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 FORMATS = ("onnx", "pt2", "torchscript")
@@ -36,17 +35,6 @@ FORMATS = ("onnx", "pt2", "torchscript")
 
 COMPARED = 256
 """Images that an export is compared on."""
-
-
-def add_commands(app: typer.Typer, command_class: type[TyperCommand]) -> None:
-    """Add the commands to an application.
-
-    Args:
-        app: the application.
-        command_class: the class of its commands.
-    """
-    for body in (candidates, export, predict):
-        app.command(body.__name__, cls=command_class)(body)
 
 
 def candidates(
@@ -261,3 +249,7 @@ def _output(parameter: str, text: str, ending: str) -> Path:
     if ending and path.suffix.lower() != ending:
         raise UsageError(parameter, text, f"must end with {ending}")
     return path
+
+
+COMMANDS = (candidates, export, predict)
+"""The commands, in the order in which they are listed."""

@@ -27,7 +27,7 @@ from kdops.config import HARD, Settings
 from kdops.device import resolve_device
 from kdops.errors import UsageError
 from kdops.failing import Underway, failure_note, told_failure
-from kdops.faults import explained, in_plain_words
+from kdops.faults import brief, explained, in_plain_words
 from kdops.foreign import load_classifier
 from kdops.lookup import known_models
 from kdops.models import Classifier, digest_of
@@ -434,8 +434,7 @@ class Study:
         try:
             self._packager(architecture, self.bench.example(role))
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UsageError(role, architecture, f"cannot be exported by torch.export: {reason}") from error
+            raise UsageError(role, architecture, f"cannot be exported by torch.export: {brief(error, 200)}") from error
         if models > 1 and architecture not in self._alone:
             self._alone.add(architecture)
             self.reporter.say(

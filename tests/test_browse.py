@@ -9,8 +9,7 @@ import pytest
 import typer
 from shelves import Shelf, answer, family, finding, png, row
 
-from kdops import cli
-from kdops.browse import add_commands
+from kdops import browse, cli
 
 COMMANDS = ("runs", "lineage", "report", "compare")
 
@@ -46,7 +45,7 @@ def here(shelf, tmp_path, monkeypatch):
 def called(capsys):
     """Call a command as the command line does; give exit code, output and what went to stderr."""
     application = cli._application()
-    add_commands(application, cli.Command)
+    cli.add_commands(application, browse.COMMANDS)
 
     def call(*arguments):
         code = cli._run(application, "kdops", [str(argument) for argument in arguments])
@@ -67,7 +66,7 @@ def test_the_commands_import_nothing_heavy_before_they_run():
     heavy = ("torch", "mlflow", "pandas", "numpy", "rich")
     code = (
         "import sys, typer\nfrom kdops import browse, cli\n"
-        "app = cli._application()\nbrowse.add_commands(app, cli.Command)\n"
+        "app = cli._application()\ncli.add_commands(app, browse.COMMANDS)\n"
         "for name in ('runs', 'lineage', 'report', 'compare'):\n"
         "    assert cli._run(app, 'kdops', [name, '--help']) == 0\n"
         "assert cli._run(app, 'kdops', ['lineage', 'x']) == cli._run(app, 'kdops', ['report', 'x']) == 2\n"
@@ -79,7 +78,7 @@ def test_the_commands_import_nothing_heavy_before_they_run():
 
 def test_torch_is_never_imported(here, studies):
     code = (
-        "import sys\nfrom kdops import browse, cli\napp = cli._application()\nbrowse.add_commands(app, cli.Command)\n"
+        "import sys\nfrom kdops import browse, cli\napp = cli._application()\ncli.add_commands(app, browse.COMMANDS)\n"
         f"for call in (['runs'], ['lineage', 'kdops-digits-teacher/1'], ['report', '{studies[0]}'], "
         f"['compare', '{studies[0]}', '{studies[1]}']):\n"
         "    assert cli._run(app, 'kdops', call) == 0, call\n"
@@ -234,5 +233,5 @@ def test_every_command_has_a_help(called):
 
 def test_commands_can_be_added_to_any_application():
     application = typer.Typer()
-    add_commands(application, cli.Command)
+    cli.add_commands(application, browse.COMMANDS)
     assert {command.name for command in application.registered_commands} == set(COMMANDS)

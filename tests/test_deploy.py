@@ -89,4 +89,6 @@ def test_the_job_is_one_that_mlflow_fills_in():
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert {"name", "image", "command"} <= set(container)
     assert job["spec"]["backoffLimit"] == 0, "a study that failed is started again by hand, and goes on from there"
-    assert "env" not in container, "credentials come from a secret"
+    assert [variable["name"] for variable in container["env"]] == ["XDG_CACHE_HOME"], "credentials come from a secret"
+    (mount,) = container["volumeMounts"]
+    assert mount["mountPath"] == container["env"][0]["value"], "what must last lies in the volume"

@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import CNN, IMAGES, MLP, SOURCE, VALIDATION, some_images
+from toys import quarters
 
+from kdops.architectures import parse_architecture
 from kdops.evaluation import compute_logits
 from kdops.losses import DistillationLoss
 from kdops.mapped import MappedImages, images_of
 from kdops.models import build, digest_of, pixel_statistics
 from kdops.randomness import generator
+from kdops.recipes import Recipe
 from kdops.training import Group, train
 
 ROOT = Path(__file__).resolve().parent.parent
+MLP = Recipe(parse_architecture("mlp(hidden=6,depth=2)"), epochs=3, batch_size=16, learning_rate=1e-2)
+CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epochs=2, batch_size=16, learning_rate=1e-2)
+IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
+SOURCE = {seed: 3 * torch.randn(70, 4, generator=generator("source", seed)) for seed in (0, 1)}
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def test_what_is_trained_on_them_is_the_same_to_the_bit(mapped, recipe):
 
 
 def test_what_fits_is_copied_and_what_does_not_stays_in_its_file(tmp_path):
-    images = some_images(50, 2).pixels.numpy()
+    images = quarters(50, 2, 6).pixels.numpy()
     np.save(tmp_path / "a.npy", images)
     file, rows = np.load(tmp_path / "a.npy", mmap_mode="r"), np.arange(40)
     size = 40 * 36

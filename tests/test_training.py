@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from toys import quarters
 
 from kdops.architectures import parse_architecture
 from kdops.errors import DivergenceError
@@ -20,17 +21,7 @@ MLP = Recipe(parse_architecture("mlp(hidden=6,depth=2)"), epochs=3, batch_size=1
 CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epochs=2, batch_size=16, learning_rate=1e-2)
 
 
-def some_images(count: int, seed: int) -> Images:
-    stream = generator("images", seed)
-    labels = torch.randint(0, CLASSES, (count,), generator=stream)
-    noise = torch.randint(0, 120, (count, 1, 6, 6), generator=stream)
-    # Each class is bright in a quarter of its own, so that there is something to learn.
-    for row, label in zip(noise, labels, strict=True):
-        row[:, 3 * (label // 2) : 3 * (label // 2) + 3, 3 * (label % 2) : 3 * (label % 2) + 3] += 100
-    return Images(noise.to(torch.uint8), labels)
-
-
-IMAGES, VALIDATION = some_images(70, 0), some_images(30, 1)
+IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
 STATISTICS = pixel_statistics(IMAGES.pixels)
 SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=generator("source", seed)) for seed in (0, 1)}
 

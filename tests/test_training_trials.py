@@ -7,30 +7,21 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from toys import quarters
 
 from kdops.architectures import parse_architecture
 from kdops.losses import DistillationLoss
 from kdops.models import build, digest_of, pixel_statistics
 from kdops.randomness import generator
 from kdops.recipes import Recipe
-from kdops.training import Group, Images, train
+from kdops.training import Group, train
 from kdops.training_trials import TrialPlan, train_trials
 
 CLASSES, COUNT, EPOCHS = 4, 50, 3
 few = settings(max_examples=8, deadline=None)
 
 
-def some_images(count: int, seed: int) -> Images:
-    stream = generator("images", seed)
-    labels = torch.randint(0, CLASSES, (count,), generator=stream)
-    noise = torch.randint(0, 120, (count, 1, 4, 4), generator=stream)
-    # Each class is bright in a quarter of its own, so that there is something to learn.
-    for row, label in zip(noise, labels, strict=True):
-        row[:, 2 * (label // 2) : 2 * (label // 2) + 2, 2 * (label % 2) : 2 * (label % 2) + 2] += 100
-    return Images(noise.to(torch.uint8), labels)
-
-
-IMAGES, VALIDATION = some_images(COUNT, 0), some_images(30, 1)
+IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
 STATISTICS = pixel_statistics(IMAGES.pixels)
 SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=generator("source"))
 

@@ -23,6 +23,7 @@ TRAINING_PARTS = (
     "losses.py",
     "models.py",
     "randomness.py",
+    "threads.py",
     "torchvision_models.py",
     "training.py",
     "training_pass.py",

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from kdops.models import Borrower, Classifier, Dropout
 
-__all__ = ["DenseFleet", "can_stack"]
+__all__ = ["PREPARED_BYTES", "DenseFleet", "can_stack", "normalised"]
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Give images ``[N, C, H, W]`` as :class:`~kdops.models.Classifier` normalises them, flat ``[N, C·H·W]``."""
+    found = images.new_empty(images.shape, dtype=torch.float32)
+    # A piece at a time that stays in the processor's cache.
+    for place, part in zip(found.split(64), images.split(64), strict=True):
+        place.copy_(part).sub_(mean).div_(std)
+    return found.flatten(1)
 
 
 def can_stack(net: Classifier) -> bool:
@@ -53,11 +62,16 @@ class DenseFleet:
         def leaf(values: Tensor) -> Tensor:
             return values.detach().to(device).clone().requires_grad_()
 
+        def kept(values: Tensor) -> Tensor:
+            values = values.detach().to(device)
+            values.grad = torch.zeros_like(values)
+            return values
+
         # One wide leaf a group, not one for all: its gradient is then one product, written in place.
         starts = [sum(self.sizes[:g]) for g in range(len(groups))]
         first = [[layers[0] for layers in linears[s : s + k]] for s, k in zip(starts, self.sizes, strict=True)]
-        self.wide_weights = [leaf(torch.cat([layer.weight for layer in group])) for group in first]
-        self.wide_biases = [leaf(torch.cat([layer.bias for layer in group])) for group in first]
+        self.wide_weights = [kept(torch.cat([layer.weight for layer in group])) for group in first]
+        self.wide_biases = [kept(torch.cat([layer.bias for layer in group])) for group in first]
         later = list(zip(*[layers[1:] for layers in linears], strict=True))
         self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
         self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
@@ -70,7 +84,7 @@ class DenseFleet:
         """
         if not isinstance(images, Tensor) or 4 * images.numel() > PREPARED_BYTES:
             return images
-        return torch.cat([self._normalised(part) for part in images.split(4096)])
+        return normalised(images, self.mean, self.std)
 
     def parameters(self) -> list[Tensor]:
         """Give every trained tensor."""
@@ -89,31 +103,47 @@ class DenseFleet:
         Returns:
             Logits ``[M, B, classes]``, the groups' members one after another.
         """
-        hidden = torch.cat([self._first(g, batch) for g, batch in enumerate(images)])
+        inputs = [normalised(one, self.mean, self.std) if one.dim() > 2 else one for one in images]
+        units = [self._first(g, batch) for g, batch in enumerate(inputs)]
+        if torch.is_grad_enabled():
+            self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
+        activated = [own.relu().transpose(1, 2) for own in units]
+        hidden = activated[0] if len(activated) == 1 else torch.cat(activated)
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias.unsqueeze(1), self._dropped(hidden, depth), weight.transpose(1, 2))
             if depth + 1 < len(self.weights):
                 hidden = hidden.relu()
         return hidden
 
+    def backward(self, loss: Tensor) -> None:
+        """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
+        for values in (*self.weights, *self.biases):
+            values.grad = None
+        loss.backward()
+        # The first layer by hand: autograd would allocate its gradient, most of the memory, anew in every step, and
+        # touching new memory costs a third of the product itself.
+        firsts = zip(self._latest, self.wide_weights, self.wide_biases, strict=True)
+        for (inputs, units), weight, bias in firsts:
+            gradient = units.grad.flatten(0, 1)
+            torch.mm(gradient, inputs, out=weight.grad)
+            torch.sum(gradient, 1, out=bias.grad)
+
     def states(self) -> list[dict[str, Tensor]]:
         """Give each member's weights under the names of its own network, on the CPU."""
         return [self._state(member) for member in range(sum(self.sizes))]
 
-    def _first(self, group: int, batch: Tensor) -> Tensor:
-        """Compute the first layer of one group: ``[B, C, H, W]`` to ``[K, B, hidden]``."""
-        inputs = self._normalised(batch) if batch.dtype == torch.uint8 else batch
+    @torch.no_grad()
+    def _first(self, group: int, inputs: Tensor) -> Tensor:
+        """Compute the first layer of one group up to its ReLU: ``[B, C·H·W]`` to ``[K, hidden, B]``."""
         # Weights times images, not images times weights: the same numbers, and the quicker product of a wide matrix.
         wide = torch.addmm(self.wide_biases[group].unsqueeze(1), self.wide_weights[group], inputs.t())
-        return wide.relu().view(self.sizes[group], self.hidden, len(batch)).transpose(1, 2)
-
-    def _normalised(self, batch: Tensor) -> Tensor:
-        return ((batch.float() - self.mean) / self.std).flatten(1)
+        return wide.view(self.sizes[group], self.hidden, len(inputs))
 
     def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
         if not self.training or self.dropouts[0][depth].rate == 0.0:
             return hidden
-        return torch.stack([drops[depth](h) for drops, h in zip(self.dropouts, hidden, strict=True)])
+        # In the order in which a network by itself draws: image after image.
+        return torch.stack([drops[depth](h.contiguous()) for drops, h in zip(self.dropouts, hidden, strict=True)])
 
     def _state(self, member: int) -> dict[str, Tensor]:
         group, offset = 0, member

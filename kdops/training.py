@@ -5,6 +5,7 @@ It takes values and gives values; nothing here logs, and nothing reads the globa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from kdops.losses import DistillationLoss
 from kdops.models import Borrower, Classifier, Dropout, build
 from kdops.randomness import generator
 from kdops.recipes import Recipe
+from kdops.threads import threads_for
 from kdops.training_pass import Group, Images, Meter, Pass, Progress, SingleNet, Trained
 
 __all__ = ["Group", "Images", "Trained", "train"]
@@ -80,7 +82,9 @@ def train(
     meter = Meter(progress, members * len(images.labels) * recipe.epochs)
     for together, own, engine in passes:
         streams = [part.stream for net in own for part in _drawing(net)]
-        training = Pass(role, recipe, together, engine(), streams, images, validation, loss, device)
+        flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
+        threads = threads_for(flops * len(own), recipe.batch_size)
+        training = Pass(role, recipe, together, engine(), streams, images, validation, loss, device, threads)
         yield from training.run(meter, checkpoint_of(training.members))
 
 

@@ -21,6 +21,7 @@ from kdops.mapped import MappedImages
 from kdops.models import Borrower, Classifier
 from kdops.randomness import generator
 from kdops.recipes import Recipe
+from kdops.threads import limited
 
 __all__ = ["Group", "Images", "Meter", "Pass", "SingleNet", "Trained"]
 
@@ -103,6 +104,11 @@ class SingleNet:
         self.net.train(self.training)
         return self.net(batch.contiguous(memory_format=self.net.memory_format)).unsqueeze(0)
 
+    def backward(self, loss: Tensor) -> None:
+        """Replace every gradient by that of ``loss``."""
+        self.net.zero_grad(set_to_none=True)
+        loss.backward()
+
     def tensors(self) -> dict[str, Tensor]:
         """Give every value that training may change, by name: the tensors themselves."""
         return {name: values.detach() for name, values in (*self.net.named_parameters(), *self.net.named_buffers())}
@@ -141,6 +147,7 @@ class Pass:
         validation: measured after every epoch, on the device.
         loss: the loss.
         device: where to train.
+        threads: how many compute.
     """
 
     def __init__(
@@ -154,11 +161,12 @@ class Pass:
         validation: Images,
         loss: DistillationLoss,
         device: torch.device | str,
+        threads: int,
     ):
         self.role, self.recipe, self.groups, self.engine, self.loss = role, recipe, groups, engine, loss
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
         self.temperatures = torch.tensor([t for _, t in self.members], device=device)
-        self.images, self.validation, self.device = images, validation, device
+        self.images, self.validation, self.device, self.threads = images, validation, device, threads
         self.batches = _batches(len(images.labels), recipe.batch_size, alone=engine.learns_from_one)
         # Hard labels alone need no source, even where a group brings one.
         soft = any(t != 0 for _, t in self.members)
@@ -189,6 +197,16 @@ class Pass:
         Raises:
             DivergenceError: a member's loss stopped being finite; names the member.
         """
+        with limited(self.threads):
+            self._train(meter, checkpoint)
+        for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
+            train_loss, val_accuracy = (
+                tuple(epoch[number] for epoch in kind) for kind in (self.losses, self.accuracies)
+            )
+            yield Trained(seed, temperature, state, train_loss, val_accuracy, self.seconds / len(self.members))
+
+    def _train(self, meter: Meter, checkpoint: Checkpoint | None) -> None:
+        """Pass over all epochs that are left."""
         started = time.perf_counter()
         kept = checkpoint.load(self._tensors()) if checkpoint is not None else None
         if kept is not None:
@@ -208,11 +226,6 @@ class Pass:
             if checkpoint is not None and (last or checkpoint.is_due()):
                 # Once it is done, its weights are all that is asked for.
                 checkpoint.save(self._tensors() if last else self._tensors() | self._moments(), self._plain())
-        for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
-            train_loss, val_accuracy = (
-                tuple(epoch[number] for epoch in kind) for kind in (self.losses, self.accuracies)
-            )
-            yield Trained(seed, temperature, state, train_loss, val_accuracy, self.seconds / len(self.members))
 
     def _train_epoch(self, pixels: Tensor, meter: Meter) -> list[float]:
         """Pass over all images once and give each member's mean loss."""
@@ -228,9 +241,8 @@ class Pass:
             if self.sources:
                 source = _for_members([own[rows] for own, rows in zip(self.sources, chosen, strict=True)], sizes)
             each = self.loss(logits, labels, source, self.temperatures)
-            self.optimiser.zero_grad(set_to_none=True)
             # Members share no weights, so the gradient of the sum is every member's own.
-            each.sum().backward()
+            self.engine.backward(each.sum())
             self.optimiser.step()
             self.schedule.step()
             total += each.detach() * logits.shape[1]
@@ -298,7 +310,8 @@ def _batches(count: int, size: int, alone: bool) -> list[slice]:
 
 def _for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     """Repeat each group's ``[B, ...]`` for its members: ``[M, B, ...]``."""
-    return torch.cat([part.expand(size, *part.shape) for part, size in zip(by_group, sizes, strict=True)])
+    repeated = [part.expand(size, *part.shape) for part, size in zip(by_group, sizes, strict=True)]
+    return repeated[0] if len(repeated) == 1 else torch.cat(repeated)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from kdops.losses import DistillationLoss
 from kdops.randomness import generator
 from kdops.rated_adamw import RatedAdamW, one_cycle
 from kdops.recipes import Recipe
+from kdops.threads import limited, threads_for
 from kdops.training import _fresh  # the initial weights and dropout must be those of train
 from kdops.training_pass import Images, Meter
 from kdops.uneven_fleet import UnevenFleet
@@ -140,15 +141,17 @@ def train_trials(
         images, validation = (replace(part, pixels=fleet.prepared(part.pixels)) for part in (images, validation))
         order = generator("order", role, seed)
         own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
-        yield from _Pass(together, fleet, device).run(images, validation, own, order, after_epoch, meter)
+        flops = sum(plan.recipe.architecture.flops(shape, classes) for plan in together.values())
+        trained = _Pass(together, fleet, device, threads_for(flops, size))
+        yield from trained.run(images, validation, own, order, after_epoch, meter)
 
 
 class _Pass:
     """The trials of one batch size while they are trained."""
 
-    def __init__(self, together: Mapping[int, TrialPlan], fleet: UnevenFleet, device: torch.device | str):
+    def __init__(self, together: Mapping[int, TrialPlan], fleet: UnevenFleet, device: torch.device | str, threads: int):
         self.numbers, plans, self.fleet = list(together), list(together.values()), fleet
-        self.recipe = plans[0].recipe
+        self.recipe, self.threads = plans[0].recipe, threads
         self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
         self.alpha = torch.tensor([plan.alpha for plan in plans], dtype=torch.float64, device=device)
         self.t_squared = torch.tensor([plan.t_squared for plan in plans], device=device)
@@ -171,8 +174,9 @@ class _Pass:
             # Of trials that were dropped nothing is asked any more.
             places = [started_with.index(number) for number in self.numbers]
             own = source_logits if source_logits.dim() == 2 else source_logits[places]
-            losses = self._train_epoch(images, own, rows, factors, meter)
-            measured = zip(losses, *self._measure(validation), strict=True)
+            with limited(self.threads):
+                losses = self._train_epoch(images, own, rows, factors, meter)
+                measured = zip(losses, *self._measure(validation), strict=True)
             found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
             seconds = (time.perf_counter() - started) / len(found)
             for number, one in found.items():

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kdops.fleet import PREPARED_BYTES
+from kdops.fleet import PREPARED_BYTES, normalised
 from kdops.models import Classifier, Dropout
 
 __all__ = ["UnevenFleet"]
@@ -51,10 +51,7 @@ class UnevenFleet:
         """
         if not isinstance(images, Tensor) or images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
             return images
-        found = torch.empty_like(images.flatten(1), dtype=torch.float32)
-        for place, part in zip(found.split(256), images.split(256), strict=True):
-            place.copy_(self._normalised(part))
-        return found
+        return normalised(images, self.mean, self.std)
 
     def parameters(self) -> list[Tensor]:
         """Give every trained tensor."""
@@ -77,7 +74,7 @@ class UnevenFleet:
         Returns:
             Logits ``[M, B, classes]`` in the order of the networks.
         """
-        inputs = images if images.dim() == 2 else self._normalised(images)
+        inputs = images if images.dim() == 2 else normalised(images, self.mean, self.std)
         weight, bias = self._wide
         # Units by images, so that the units of one stack are rows that lie together.
         with torch.no_grad():
@@ -142,9 +139,6 @@ class UnevenFleet:
         """Give one network's weights and biases without their padding, as views."""
         (first, *hidden, weight, bias), width = self._parts[member], self.widths[member]
         return [first, *(part[(slice(width),) * part.dim()] for part in hidden), weight[:, :width], bias]
-
-    def _normalised(self, batch: Tensor) -> Tensor:
-        return ((batch.float() - self.mean) / self.std).flatten(1)
 
     def _dropped(self, numbers: Sequence[int], hidden: Tensor, layer: int) -> Tensor:
         """Drop out units of the first of these members, as many as ``hidden`` ``[K, H, B]`` has."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from kdops.fleet import DenseFleet, can_stack
 from kdops.models import Classifier
+from kdops.threads import limited
 
 __all__ = ["Tally", "Vote", "export_vote", "latency"]
 
@@ -110,7 +111,7 @@ def latency(module: nn.Module, image_shape: tuple[int, int, int], batch: int, th
     images = torch.zeros(batch, *image_shape, dtype=torch.uint8)
     seconds: list[float] = []
     fewest, most = CALLS
-    with _threads(threads):
+    with limited(threads):
         for _ in range(3):
             module(images)
         while len(seconds) < fewest or (len(seconds) < most and sum(seconds) < TIMED_SECONDS):
@@ -193,13 +194,3 @@ def _vote_scores(probabilities: Tensor) -> Tensor:
     # PyTorch's argmax gives the first of equals, so a member that is undecided votes for the lowest class.
     votes = nn.functional.one_hot(probabilities.argmax(dim=2), classes).sum(dim=0)
     return (votes + probabilities.mean(dim=0)) / (members + 1)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

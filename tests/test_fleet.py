@@ -37,7 +37,7 @@ def test_logits_and_gradients_are_each_networks_own(depth, sizes):
     torch.testing.assert_close(logits, torch.stack(own), rtol=1e-5, atol=1e-6)
     # Weighted apart, so that a member that took another's gradient would show.
     weights = torch.randn(logits.shape, generator=generator("weights"))
-    (logits * weights).sum().backward()
+    fleet.backward((logits * weights).sum())
     sum((one * weight).sum() for one, weight in zip(own, weights, strict=True)).backward()
     with torch.no_grad():
         for leaf in fleet.parameters():
@@ -46,6 +46,18 @@ def test_logits_and_gradients_are_each_networks_own(depth, sizes):
     for gradients, net in zip(fleet.states(), members, strict=True):
         for name, parameter in net.named_parameters():
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_layers_gradient_has_one_place_in_memory():
+    fleet, batches = DenseFleet(groups_of("mlp(hidden=4,depth=2)", (2, 1))), batches_for((2, 1))
+    places, found = [], []
+    for factor in (1.0, 3.0):
+        fleet.backward(factor * fleet.logits(batches).sum())
+        places.append([leaf.grad.data_ptr() for leaf in (*fleet.wide_weights, *fleet.wide_biases)])
+        found.append([leaf.grad.clone() for leaf in fleet.parameters()])
+    assert places[0] == places[1]
+    # Replaced in every step, not added up.
+    torch.testing.assert_close(found[1], [3 * values for values in found[0]])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

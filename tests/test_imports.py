@@ -39,6 +39,7 @@ LAYERS = (
         "imported",
         "source_text",
         "device",
+        "threads",
         "paging",
     ),
     (

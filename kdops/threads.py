@@ -1,0 +1,41 @@
+"""How many threads a training gets: one where its steps are too short to be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["limited", "threads_for"]
+
+SHARED_FROM = 100e6
+"""Floating point operations from which a step is shared among threads.
+
+On two quiet cores a shorter step gains a fourth at most by a second thread. On busy ones it loses several times over:
+the threads meet some thirty times in a step of a millisecond, and wait each time for the one that the system holds.
+"""
+
+PASSES = 3
+"""A step computes forward, and backward what is twice as much: the weights' gradients and the images'."""
+
+
+def threads_for(flops: float, batch_size: int) -> int:
+    """Give the threads of a training: all of the process, or one.
+
+    Args:
+        flops: floating point operations of the forward passes of one image through all that are trained together.
+        batch_size: images a step.
+    """
+    return torch.get_num_threads() if PASSES * flops * batch_size >= SHARED_FROM else 1
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Compute with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -47,6 +47,11 @@ class Architecture:
         """Whether its sizes follow from its text: it is a family of kdops's own."""
         return self.family in FAMILIES
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is a chain of dense layers, so that many can be trained as one fleet."""
+        return self.family == "mlp"
+
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
         """Count the trained values for images of ``shape`` = (channels, height, width).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,14 @@ from kdops.architectures import Architecture, parse_architecture
 from kdops.checkpoint import Checkpoint, Checkpoints
 from kdops.errors import UsageError
 from kdops.evaluation import agreement, compute_logits, measure
-from kdops.fleet import can_stack
+from kdops.facts import facts
 from kdops.losses import DistillationLoss
 from kdops.mapped import MappedImages, images_of
 from kdops.mixture import Mixture, averaged
 from kdops.models import Classifier, build, pixel_statistics
-from kdops.networks import facts
 from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
+from kdops.threads import process_threads
 from kdops.training import Group, Images, Trained, train
 from kdops.training_trials import TrialPlan, TrialResult, train_trials
 from kdops.units import Context, Unit, digest_of_pass
@@ -70,6 +70,8 @@ class Bench:
     ):
         self.context, self.load_weights, self.load_program = context, load_weights, load_program
         self.checkpoints = checkpoints
+        # The number that the fingerprints tell, whatever PyTorch itself makes of the machine.
+        torch.set_num_threads(process_threads())
         settings, split = context.settings, context.split
         self.loss = DistillationLoss(settings.alpha, settings.t_squared)
         # Test and validation images have no part in the normalisation.
@@ -100,17 +102,9 @@ class Bench:
             self._outputs[key] = torch.stack([self._foreign_logits(member, rows).float() for member in net.members])
         return averaged(self._outputs[key], net.shares, temperature or 1.0)
 
-    def architecture_of(self, role: str) -> Architecture:
-        """Give the architecture of a role."""
-        return self.context.settings.recipes[role].architecture
-
     def example(self, role: str) -> Classifier:
         """Give a network of a role as it is before it is trained, to be exported by; its values mean nothing."""
-        return self._build(self.architecture_of(role))
-
-    def trains_together(self, role: str) -> bool:
-        """Say whether a role's networks are trained as one fleet; others are trained one after another."""
-        return can_stack(self._build(self.architecture_of(role)))
+        return self._build(self.context.architecture_of(role))
 
     def train(
         self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
@@ -143,22 +137,11 @@ class Bench:
             progress=progress,
             checkpoint_of=checkpoint_of,
         )
-        for batch in [list(trained)] if self.trains_together(role) else ([one] for one in trained):
+        for batch in [list(trained)] if context.trains_together(role) else ([one] for one in trained):
             own = [by_place[one.seed, one.temperature] for one in batch]
             yield self._measured(batch, own)
             if self.checkpoints:
                 self.checkpoints.remove(digest_of_pass(own))
-
-    def forget(self, units: Sequence[Unit], stored: Mapping[str, ModelRecord]) -> None:
-        """Remove the checkpoints of units that are stored: whoever stored them may have been killed before it could.
-
-        Args:
-            units: the units.
-            stored: their models by fingerprint.
-        """
-        if self.checkpoints:
-            for digest in {stored[unit.fingerprint].fleet_digest or digest_of_pass([unit]) for unit in units}:
-                self.checkpoints.remove(digest)
 
     def try_out(
         self,
@@ -200,7 +183,7 @@ class Bench:
 
     def _measured(self, batch: Sequence[Trained], units: Sequence[Unit]) -> list[Measured]:
         split, device, finished = self.context.split, self.context.device, time.time()
-        architecture = self.architecture_of(units[0].record.role)
+        architecture = self.context.architecture_of(units[0].record.role)
         nets = [self._net(architecture, one.state) for one in batch]
         val = compute_logits(nets, self._pixels(split.validation), device)
         test = compute_logits(nets, self._pixels(split.test), device)

@@ -1,5 +1,7 @@
 """Checkpoints: long passes of training kept on disk, so that one that was cut off goes on with its last epochs.
 
+PyTorch is imported only once one is read or written: a study that finds all its models there needs none.
+
 A checkpoint is one file of safetensors, named by the digest of all that decides the result of the pass; the plain
 values are in its header. It is written beside and renamed, so it is there whole or not at all.
 """
@@ -14,12 +16,10 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from kdops.models import digest_of
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -92,6 +92,8 @@ class Checkpoint:
         """
         if not self.resume or not self.path.exists():
             return None
+        from safetensors import safe_open
+
         try:
             with safe_open(self.path, "pt") as file:
                 told = file.metadata() or {}
@@ -136,10 +138,14 @@ class Checkpoint:
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    from kdops.models import digest_of
+
     return hashlib.sha256(f"{digest_of(tensors)}{text}".encode()).hexdigest()
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], told: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem[:16]}.", suffix=".tmp")
     os.close(handle)

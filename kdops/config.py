@@ -163,14 +163,15 @@ class Settings:
         """Say for how many distillations in a row images are dealt: two, and more where a chain is longer."""
         return max(HOPS, self.chain.hops if self.chain else HOPS)
 
-    def networks(self) -> list[tuple[str, Recipe]]:
-        """Give every network that may be built, with the parameter that names it: of each role, of a chain's steps."""
+    def foreign_networks(self) -> list[tuple[str, Recipe]]:
+        """Give every network of others that may be built, with the parameter that names it."""
         steps = self.chain.steps if self.chain else ()
         own = [(s.architecture, self.recipes[s.role]) for s in steps if s.architecture is not None]
-        return [
+        named = [
             *((role, self.recipes[role]) for role in ROLES),
             *(("steps", recipe.replace(architecture=architecture)) for architecture, recipe in own),
         ]
+        return [(parameter, recipe) for parameter, recipe in named if not recipe.architecture.is_counted]
 
     def as_dict(self) -> dict[str, object]:
         """Give the settings as plain JSON values, architectures as text."""

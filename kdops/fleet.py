@@ -107,8 +107,8 @@ class DenseFleet:
         units = [self._first(g, batch) for g, batch in enumerate(inputs)]
         if torch.is_grad_enabled():
             self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
-        activated = [own.relu().transpose(1, 2) for own in units]
-        hidden = activated[0] if len(activated) == 1 else torch.cat(activated)
+        # Also of one group alone, so that a replicate is the same to the last bit whichever ride along.
+        hidden = torch.cat([own.relu().transpose(1, 2) for own in units])
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias.unsqueeze(1), self._dropped(hidden, depth), weight.transpose(1, 2))
             if depth + 1 < len(self.weights):
@@ -142,8 +142,7 @@ class DenseFleet:
     def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
         if not self.training or self.dropouts[0][depth].rate == 0.0:
             return hidden
-        # In the order in which a network by itself draws: image after image.
-        return torch.stack([drops[depth](h.contiguous()) for drops, h in zip(self.dropouts, hidden, strict=True)])
+        return torch.stack([drops[depth](h) for drops, h in zip(self.dropouts, hidden, strict=True)])
 
     def _state(self, member: int) -> dict[str, Tensor]:
         group, offset = 0, member

@@ -181,11 +181,12 @@ def _check_data(entry_point: str, settings: Settings) -> None:
     storage of a search are tried: what is wrong with them is told now.
     """
     from kdops.data import load
-    from kdops.networks import check_networks
     from kdops.splits import make_split
 
     data = load(settings.origin, settings.data_root, progress=_tell_decoding)
-    check_networks(settings.networks(), data.shape, len(data.classes))
+    if networks := settings.foreign_networks():
+        # Only here: it brings PyTorch.
+        importlib.import_module("kdops.networks").check_networks(networks, data.shape, len(data.classes))
     if entry_point == "ensemble":
         importlib.import_module("kdops.drawing").draw(settings)
     else:

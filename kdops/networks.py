@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -20,49 +18,25 @@ from kdops.models import Borrower, build
 from kdops.randomness import generator
 from kdops.recipes import Recipe
 
-__all__ = ["Facts", "check_networks", "facts"]
+__all__ = ["check_networks", "count"]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a network.
-
-    Attributes:
-        parameters: how many trained values it has.
-        flops: floating point operations of a forward pass of one image, counted as
-            :meth:`~kdops.architectures.Architecture.flops` does; None where they cannot be counted.
-        code: digest of the code that others wrote it in; empty for kdops's own families.
-    """
-
-    parameters: int
-    flops: int | None
-    code: str = ""
-
-
-@cache
-def facts(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> Facts:
-    """Give what is known of a network; one that others wrote is built for it, once.
-
-    Args:
-        architecture: which network.
-        shape: (channels, height, width) of an image.
-        classes: number of classes.
+def count(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> tuple[int, int | None, str]:
+    """Give the trained values, the operations and the code of a network of others, see :class:`kdops.facts.Facts`.
 
     Raises:
-        UsageError: a network of others cannot be built.
+        UsageError: it cannot be built.
     """
-    if architecture.is_counted:
-        return Facts(architecture.parameters(shape, classes), architecture.flops(shape, classes))
     net = _built(architecture, shape, classes)
     parameters = sum(values.numel() for values in net.parameters() if values.requires_grad)
-    return Facts(parameters, _flops(net, shape), _code(architecture, net))
+    return parameters, _flops(net, shape), _code(architecture, net)
 
 
 def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, int], classes: int) -> None:
     """Build and try the networks of others: each must give logits, learn, and be itself again from its weights.
 
     Args:
-        named: how each is built and trained, with the parameter that says so.
+        named: how each is built and trained, with the parameter that says so; none of kdops's own families.
         shape: (channels, height, width) of an image.
         classes: number of classes.
 
@@ -70,8 +44,7 @@ def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, i
         UsageError: names the parameter, the architecture, and what is wrong with it.
     """
     for parameter, recipe in named:
-        if not recipe.architecture.is_counted:
-            _check(parameter, recipe, shape, classes)
+        _check(parameter, recipe, shape, classes)
 
 
 def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> None:

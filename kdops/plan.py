@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from kdops.networks import facts
+from kdops.facts import facts
 from kdops.progress import duration
 from kdops.recipes import Recipe
 

@@ -2,6 +2,9 @@
 
 ``train`` and ``distill`` give sweeps of tracked models. What is already there is reused; what is not is trained, all
 that can be in one pass, and stored as soon as it is done.
+
+PyTorch, and what needs it, is imported where something must be trained, measured or stored: it takes seconds, and a
+study that finds all its models there needs none of it.
 """
 
 from __future__ import annotations
@@ -12,15 +15,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from torch.nn import Module
+from typing import TYPE_CHECKING
 
 from kdops import data as datasets
 from kdops import records
 from kdops.answers import Answer
-from kdops.bench import Bench, Measured
 from kdops.checkpoint import Checkpoints
 from kdops.closing import about, note, setting, show
 from kdops.config import HARD, Settings
@@ -28,12 +30,8 @@ from kdops.device import resolve_device
 from kdops.errors import UsageError
 from kdops.failing import Underway, failure_note, told_failure
 from kdops.faults import brief, explained, in_plain_words
-from kdops.foreign import load_classifier
 from kdops.lookup import known_models
-from kdops.models import Classifier, digest_of
-from kdops.networks import check_networks
 from kdops.ownrun import name_process
-from kdops.packaging import Packager
 from kdops.plan import Plan
 from kdops.progress import Reporter
 from kdops.records import COPY_SEEDS, ModelRecord, Sweep
@@ -44,6 +42,13 @@ from kdops.stored import StoredStudy
 from kdops.tracking import Outcome, Tracker, Trainset, fitted
 from kdops.turns import turn
 from kdops.units import Context, Task, Unit, claims_of, cut_off_with, digest_of_pass, units_of
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from kdops.bench import Bench, Measured
+    from kdops.models import Classifier
+    from kdops.packaging import Packager
 
 __all__ = ["Study", "open_study"]
 
@@ -61,7 +66,8 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         reporter = Reporter()
         with reporter.bar(f"load {settings.dataset}") as bar:
             data = datasets.load(settings.origin, settings.data_root, bar)
-        check_networks(settings.networks(), data.shape, len(data.classes))
+        if networks := settings.foreign_networks():
+            import_module("kdops.networks").check_networks(networks, data.shape, len(data.classes))
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         title, about = _title(entry_point, settings), {"owner": settings.owner, "notes": settings.notes}
@@ -89,23 +95,31 @@ class Study:
         self.context, self.tracker, self.reporter, self.whole = context, tracker, reporter, whole
         self.settings, self.split = context.settings, context.split
         self.models: dict[tuple[str, str], ModelRecord] = {}
+        self._bench: Bench | None = None
+        self._unvaried: Study | None = None
         self.answer: Answer | None = None
         self.is_concluded = False
         """The answer is on the run."""
         if whole is not None:
-            self.plan, self.bench = whole.plan, whole.bench
+            self.plan, self._checkpoints = whole.plan, whole._checkpoints
             self._known, self._there = whole._known, whole._there
             self._packagers, self._alone, self._underway = whole._packagers, whole._alone, whole._underway
             return
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
-        kept = Checkpoints(beside_store(CHECKPOINTS), resume=not self.settings.fresh) if tracker else None
-        self.bench = Bench(context, tracker.load_weights if tracker else _no_weights, self._program, kept)
+        self._checkpoints = Checkpoints(beside_store(CHECKPOINTS), not self.settings.fresh) if tracker else None
         self._alone: set[str] = set()
         self._there: dict[str, ModelRecord] = {}
         self._known: dict[str, ModelRecord] = {}
         self._packagers: dict[str, Packager] = {}
         self._underway = Underway()
         self.look()
+
+    @property
+    def bench(self) -> Bench:
+        """Where models are trained and measured; made once it is asked for, one for a study and all its parts."""
+        if self._bench is None:
+            self._bench = self._new_bench()
+        return self._bench
 
     def look(self, chain: str = "") -> None:
         """Look for what is in the store by now: other studies may have made what this one wants next.
@@ -138,7 +152,7 @@ class Study:
         other = copy.copy(self)
         other.settings = replace(self.settings, **changes)
         other.context = replace(self.context, settings=other.settings)
-        other.bench = self.bench.varied(other.context)
+        other._bench, other._unvaried = None, self
         return other
 
     def train(self, role: str, stream: str = "") -> Sweep:
@@ -312,7 +326,7 @@ class Study:
     ) -> Sweep:
         """Give the models of a task: those that are there, and those that are trained now."""
         role, trainset = task.known_as, Trainset(rows, task.part)
-        together = self.bench.trains_together(task.role)
+        together = self.context.trains_together(task.role)
         units = units_of(task, sources, temperatures, together, self.context)
         there, missing = self._sorted(units)
         names, absent = ([unit.fingerprint for unit in some] for some in (units, missing))
@@ -326,7 +340,7 @@ class Study:
         elif missing:
             there = self._make(units, missing, together, trainset)
         else:
-            self.bench.forget(units, there)
+            self._forget(units, there)
         # A later sweep of this study may ask for the same models again, also where it trains afresh.
         for unit in units:
             record = there[unit.fingerprint]
@@ -336,6 +350,22 @@ class Study:
         if not self.settings.dry_run:
             self.reporter.say(_told(role, given, sources))
         return Sweep(tuple(given), hops)
+
+    def _new_bench(self) -> Bench:
+        if self._unvaried is not None:
+            return self._unvaried.bench.varied(self.context)
+        if self.whole is not None:
+            return self.whole.bench
+        from kdops.bench import Bench
+
+        load_weights = self.tracker.load_weights if self.tracker else _no_weights
+        return Bench(self.context, load_weights, self._program, self._checkpoints)
+
+    def _forget(self, units: Sequence[Unit], stored: Mapping[str, ModelRecord]) -> None:
+        """Remove the checkpoints of units that are stored: whoever stored them may have been killed before it could."""
+        if self._checkpoints:
+            for digest in {stored[unit.fingerprint].fleet_digest or digest_of_pass([unit]) for unit in units}:
+                self._checkpoints.remove(digest)
 
     def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, ModelRecord], list[Unit]]:
         """Give the models of units that are there, by fingerprint, and the units that are missing."""
@@ -389,10 +419,10 @@ class Study:
         task = units[0].task
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
         told = {}
-        if self.bench.trains_together(task.role):
+        if self.context.trains_together(task.role):
             fleet = tuple(sorted({unit.record.seed for unit in units}))
             told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
-        if not self.bench.architecture_of(task.role).is_counted:
+        if not self.context.architecture_of(task.role).is_counted:
             self._ready(task.role, len(units))
         with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
             for batch in self.bench.train(units, trainset.rows, bar):
@@ -403,12 +433,13 @@ class Study:
     def _store(
         self, role: str, batch: Sequence[Measured], told: Mapping[str, object], trainset: Trainset
     ) -> Iterator[tuple[Measured, ModelRecord]]:
+        from kdops.models import digest_of
+
         with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
             for number, measured in enumerate(batch, start=1):
                 unit, trained = measured.unit, measured.trained
-                weights = digest_of(trained.state)
                 outcome = Outcome(
-                    replace(unit.record, metrics=measured.metrics, weights=weights, **told),
+                    replace(unit.record, metrics=measured.metrics, weights=digest_of(trained.state), **told),
                     unit.fingerprint,
                     unit.training,
                     (unit.source,) if unit.source else (),
@@ -430,7 +461,7 @@ class Study:
         Raises:
             UsageError: it cannot be exported.
         """
-        architecture = str(self.bench.architecture_of(role))
+        architecture = str(self.context.architecture_of(role))
         try:
             self._packager(architecture, self.bench.example(role))
         except Exception as error:
@@ -442,9 +473,13 @@ class Study:
             )
 
     def _program(self, record: ModelRecord) -> Module:
+        from kdops.foreign import load_classifier
+
         return load_classifier(record.uri, self.context.data, "source")
 
     def _packager(self, architecture: str, net: Classifier) -> Packager:
+        from kdops.packaging import Packager
+
         if architecture not in self._packagers:
             metadata = {**self.context.data.metadata, "architecture": architecture}
             self._packagers[architecture] = Packager(net, self.context.data.shape, metadata)

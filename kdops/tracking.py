@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import mlflow
 import numpy as np
@@ -34,7 +34,6 @@ from mlflow.entities import (
     Run,
     RunTag,
 )
-from torch import Tensor
 
 from kdops.addresses import without_secrets
 from kdops.clashes import insist
@@ -45,7 +44,6 @@ from kdops.faults import brief
 from kdops.fetching import fetched
 from kdops.heartbeat import HEARTBEAT, Heartbeat, beat
 from kdops.ownrun import CHARACTERS, ERROR, PROCESS
-from kdops.packaging import read_weights
 from kdops.process import ProcessName
 from kdops.records import ModelRecord
 from kdops.registry import Registry
@@ -53,6 +51,9 @@ from kdops.splits import Split
 from kdops.stale import abandon, end_stale_runs
 from kdops.store import ensure_experiment, ensure_store
 from kdops.stored import StoredStudy, read_study
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Outcome", "Tracker", "Trainset", "Writer", "fitted"]
 
@@ -211,6 +212,8 @@ class Tracker:
         Raises:
             KdopsError: its files are gone, or are not those that were stored.
         """
+        from kdops.packaging import read_weights
+
         with fetched(record.uri) as folder:
             return read_weights(folder, record.uri, record.weights)
 

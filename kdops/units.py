@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
-import torch
-
+from kdops.architectures import Architecture
 from kdops.config import HARD, Settings
 from kdops.data import Data
+from kdops.facts import Facts, facts
 from kdops.fingerprint import code_digest, fingerprint
-from kdops.networks import Facts, facts
 from kdops.records import LABELS, ModelRecord
 from kdops.splits import Split
+from kdops.threads import process_threads
 
 __all__ = ["Context", "Task", "Unit", "claims_of", "cut_off_with", "digest_of_pass", "units_of"]
 
@@ -79,6 +80,14 @@ class Context:
     data: Data
     split: Split
     device: str
+
+    def architecture_of(self, role: str) -> Architecture:
+        """Give the architecture of a role."""
+        return self.settings.recipes[role].architecture
+
+    def trains_together(self, role: str) -> bool:
+        """Say whether a role's networks are trained as one fleet; others are trained one after another."""
+        return self.architecture_of(role).is_dense
 
 
 def units_of(
@@ -166,8 +175,9 @@ def _unit(
         "order": task.order,
         "soft": _learned_from(source, temperature, settings),
         "code": code_digest(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        # Neither is asked of PyTorch itself, which takes seconds to import.
+        "torch": version("torch"),
+        "threads": process_threads(),
         "device": context.device,
         **({"network": code} if (code := _facts(task, context).code) else {}),
     }
@@ -176,8 +186,7 @@ def _unit(
 
 
 def _facts(task: Task, context: Context) -> Facts:
-    architecture = context.settings.recipes[task.role].architecture
-    return facts(architecture, context.data.shape, len(context.data.classes))
+    return facts(context.architecture_of(task.role), context.data.shape, len(context.data.classes))
 
 
 def _learned_from(source: ModelRecord | None, temperature: float, settings: Settings) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """What must not grow unseen: the source's forward passes, and what is asked of MLflow for each model."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -92,3 +94,24 @@ def _counted(name, method, calls):
         return method(*given, **named)
 
     return counted
+
+
+AGAIN = """
+import sys
+from kdops.config import Settings
+from pipelines import transitivity
+transitivity.main(Settings.parse("transitivity", seeds="1", temperatures="1", epochs="1"))
+print("torch" in sys.modules, "sklearn" in sys.modules)
+"""
+
+
+def test_a_study_that_finds_all_its_models_imports_no_torch(store):
+    def run():
+        done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert run()[-1] == "True False"
+    again = run()
+    assert any("were there already and were reused" in line for line in again)
+    assert again[-1] == "False False"

@@ -48,6 +48,11 @@ def test_logits_and_gradients_are_each_networks_own(depth, sizes):
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["mlp(hidden=4)", "mlp(hidden=4,depth=3,dropout=0.2)", "cnn(filters=4)"])
+def test_an_architecture_knows_whether_its_networks_can_be_stacked(text):
+    assert parse_architecture(text).is_dense == can_stack(make(text, 0))
+
+
 def test_the_first_layers_gradient_has_one_place_in_memory():
     fleet, batches = DenseFleet(groups_of("mlp(hidden=4,depth=2)", (2, 1))), batches_for((2, 1))
     places, found = [], []

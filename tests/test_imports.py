@@ -68,6 +68,7 @@ LAYERS = (
         "torchvision_models",
         "function_models",
         "networks",
+        "facts",
         "losses",
         "mixture",
         "statistics",

@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdops.architectures import parse_architecture
 from kdops.cli import main
 from kdops.errors import UsageError
+from kdops.facts import facts
 from kdops.losses import DistillationLoss
 from kdops.models import build, digest_of
-from kdops.networks import check_networks, facts
+from kdops.networks import check_networks
 from kdops.randomness import generator
 from kdops.recipes import recipes_of
 from kdops.training import Group, Images, train
@@ -151,6 +152,10 @@ def recipes(text, role="teacher", **changes):
     found = dict(recipes_of("digits"))
     found[role] = found[role].replace(architecture=parse_architecture(text), **changes)
     return found
+
+
+def check(text, role="teacher", **changes):
+    check_networks([(role, recipes(text, role, **changes)[role])], SHAPE, CLASSES)
 
 
 def pictures(count, shape=SHAPE, seed=0):
@@ -311,7 +316,7 @@ def test_members_of_a_group_are_trained_as_each_alone(code):
 )
 def test_what_is_no_classifier_is_told_in_one_line(text, told, code):
     with pytest.raises(UsageError) as error:
-        check_networks(recipes(text, "student").items(), SHAPE, CLASSES)
+        check(text, "student")
     assert str(error.value).startswith(f"student={text}: ")
     assert told in str(error.value)
     assert "\n" not in str(error.value)
@@ -319,8 +324,8 @@ def test_what_is_no_classifier_is_told_in_one_line(text, told, code):
 
 def test_a_network_that_normalises_by_the_batch_is_not_trained_on_single_images(code):
     with pytest.raises(UsageError, match=r"^batch_size=1: must be at least 2"):
-        check_networks(recipes("mynets:net", batch_size=1).items(), SHAPE, CLASSES)
-    check_networks(recipes("mynets:dense", batch_size=1).items(), SHAPE, CLASSES)
+        check("mynets:net", batch_size=1)
+    check("mynets:dense", batch_size=1)
 
 
 def test_a_mistake_ends_with_2_and_leaves_no_run(store, code, capsys):

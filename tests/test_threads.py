@@ -1,5 +1,7 @@
 """Threads: a short step is computed by one, a long one by all of the process; none of it is left behind."""
 
+import os
+
 import pytest
 import torch
 from toys import quarters
@@ -9,7 +11,7 @@ from kdops.architectures import parse_architecture
 from kdops.losses import DistillationLoss
 from kdops.models import digest_of, pixel_statistics
 from kdops.recipes import Recipe
-from kdops.threads import SHARED_FROM, limited, threads_for
+from kdops.threads import SHARED_FROM, limited, process_threads, threads_for
 from kdops.training import Group, train
 from kdops.training_trials import TrialPlan, train_trials
 
@@ -48,6 +50,19 @@ def test_a_step_is_shared_from_a_number_of_operations_on():
     assert threads_for(enough - 1, 20) == 2
     with limited(1):
         assert threads_for(float("inf"), 1) == 1
+
+
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("2,1", 2), (" 5 ", 5)])
+def test_a_process_has_the_threads_that_openmp_is_told_of(monkeypatch, told, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert process_threads.__wrapped__() == threads
+
+
+@pytest.mark.parametrize("told", ["", "0", "many", "-2"])
+def test_without_that_a_process_has_the_cores_it_may_use(monkeypatch, told):
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert 1 <= process_threads.__wrapped__() <= allowed
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -62,16 +62,14 @@ def trained_alone(one, seed=0):
     return alone
 
 
-def assert_same_weights(states, others):
-    for name, value in others.items():
-        torch.testing.assert_close(states[name], value, rtol=2e-4, atol=2e-5)
-
-
 def assert_equals_alone(result, one, seed=0):
     alone = trained_alone(one, seed)
     assert result.ended == "complete"
     assert list(result.state) == list(alone.state)
-    assert_same_weights(result.state, alone.state)
+    # AdamW divides a gradient by its size: the last bits of one near zero are worth a part of a step.
+    part = max(2e-5, 5e-3 * one.recipe.learning_rate)
+    for name, value in alone.state.items():
+        torch.testing.assert_close(result.state[name], value, rtol=2e-4, atol=part)
     assert [epoch.train_loss for epoch in result.epochs] == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
     assert [epoch.val_accuracy for epoch in result.epochs] == list(alone.val_accuracy)
 

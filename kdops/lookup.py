@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -14,49 +16,79 @@ from kdops.registry import Registry
 from kdops.splits import Split
 from kdops.store import store_exists
 
-__all__ = ["known_models"]
+__all__ = ["KnownModels"]
 
 PAGE = 1000
 
+STORED_WITHIN = 3 * 3600.0
+"""A run tells when its training ended; it is found once its model is stored, and all of a large fleet are stored one
+after another. What ended so many seconds before the last look is looked for again."""
 
-def known_models(data: Data, split: Split, chain: str = "") -> dict[str, ModelRecord]:
-    """Give every finished and still registered model of a data set and split.
 
-    A model is found by its fingerprint, by its training (see :class:`~kdops.units.Unit`) and by its URI; of equal
-    ones the latest by the first two. A store that is not there yet has no models, and is not made.
+class KnownModels:
+    """Every finished and still registered model of a data set and split, as far as it was looked for.
 
     Args:
         data: the data set.
         split: the split.
-        chain: only models that came this way, ``teacher>student``; empty for all.
+
+    Attributes:
+        records: the models by fingerprint, by training (see :class:`~kdops.units.Unit`) and by URI; of equal ones the
+            latest by the first two.
     """
-    if not store_exists(mlflow.get_tracking_uri()):
-        return {}
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name(experiment_name())
-    if experiment is None:
-        return {}
-    where = (
-        f"tags.`kdops.split` = '{split.digest}' and tags.`kdops.dataset` = '{data.name}' "
-        "and tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
-    )
-    if chain:
-        where += f" and tags.`kdops.chain` = '{chain}'"
-    search = every(
-        client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=["start_time DESC"]
-    )
-    runs = list(search)
-    registered = Registry(client, data, split).uris() if runs else ()
-    found: dict[str, ModelRecord] = {}
-    for run in runs:
-        if run.data.tags.get("kdops.model") in registered:
-            # Newest first: the latest of equals wins.
-            record = _record_of(run)
-            found[record.uri] = record
-            for key in ("kdops.fingerprint", "kdops.training"):
-                if key in run.data.tags:
-                    found.setdefault(run.data.tags[key], record)
-    return found
+
+    def __init__(self, data: Data, split: Split):
+        self.data, self.split = data, split
+        self.records: dict[str, ModelRecord] = {}
+        self._looked: dict[str, float] = {}
+
+    def look(self, chain: str = "") -> dict[str, ModelRecord]:
+        """Look for models, and give what is found, keyed like ``records``; after the first time the recent ones alone.
+
+        A store that is not there yet has no models, and is not made.
+
+        Args:
+            chain: only models that came this way, ``teacher>student``; empty for all.
+        """
+        if not store_exists(mlflow.get_tracking_uri()):
+            return {}
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name(experiment_name())
+        if experiment is None:
+            return {}
+        now = time.time()
+        where, order = self._where(chain), ["start_time DESC"]
+        runs = list(every(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
+        found: dict[str, ModelRecord] = {}
+        registered = self._registered(client, {run.data.tags["kdops.model"] for run in runs})
+        for run in runs:
+            if run.data.tags["kdops.model"] in registered:
+                # Newest first: the latest of equals wins.
+                record = _record_of(run)
+                found[record.uri] = record
+                for key in ("kdops.fingerprint", "kdops.training"):
+                    if key in run.data.tags:
+                        found.setdefault(run.data.tags[key], record)
+        self.records |= found
+        self._looked[chain] = now
+        return found
+
+    def _where(self, chain: str) -> str:
+        where = (
+            f"tags.`kdops.split` = '{self.split.digest}' and tags.`kdops.dataset` = '{self.data.name}' "
+            "and tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
+        )
+        if chain:
+            where += f" and tags.`kdops.chain` = '{chain}'"
+        before = max((self._looked[one] for one in ("", chain) if one in self._looked), default=None)
+        if before is not None:
+            where += f" and attributes.end_time > {int(1000 * (before - STORED_WITHIN))}"
+        return where
+
+    def _registered(self, client: MlflowClient, uris: set[str]) -> set[str]:
+        """Give those of some models that are registered; what was found before is not asked for again."""
+        new = uris - self.records.keys()
+        return uris - new | (new & Registry(client, self.data, self.split).uris() if new else set())
 
 
 def _record_of(run: Run) -> ModelRecord:

@@ -24,7 +24,7 @@ from kdops.splits import Split
 __all__ = ["CHAMPION", "Registry", "known_names", "quoted", "registered_name", "versions_of"]
 
 CHAMPION = "champion"
-PAGE = 200
+PAGE = 1000
 
 
 def registered_name(dataset: str, role: str) -> str:
@@ -130,17 +130,15 @@ class Registry:
                     raise
 
     def uris(self) -> set[str]:
-        """Give the URI of every version of this data set."""
-        prefix = registered_name(self.data.name, "")
-        where = f"name LIKE '{prefix}%'"
+        """Give the URI of every version of this data set and split."""
+        where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.split = '{self.split.digest}'"
         return {f"models:/{v.name}/{v.version}" for v in self._search(where)}
 
     def of_other_data(self) -> int:
         """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
         names = {registered_name(self.data.name, role) for role in (*ROLES, *LIKE, "ensemble")}
-        where = f"name LIKE '{registered_name(self.data.name, '')}%'"
-        found = (v for v in self._search(where) if v.name in names)
-        return sum(v.tags.get("data_digest", self.data.digest) != self.data.digest for v in found)
+        where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.data_digest != '{self.data.digest}'"
+        return sum(v.name in names for v in self._search(where))
 
     def _crown(self, name: str, group: Mapping[str, str], but: str = "") -> str | None:
         """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
@@ -157,7 +155,11 @@ class Registry:
         return crowned
 
     def _best(self, name: str, group: Mapping[str, str], but: str) -> str | None:
-        found = (v for v in self._search(f"name = '{name}'") if v.version != but)
+        where = f"name = '{name}'"
+        # Somebody's edit may have left anything there.
+        if group["split"].isalnum():
+            where += f" and tags.split = '{group['split']}'"
+        found = (v for v in self._search(where) if v.version != but)
         ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
         if not ranks:
             return None

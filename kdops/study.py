@@ -30,7 +30,7 @@ from kdops.device import resolve_device
 from kdops.errors import UsageError
 from kdops.failing import Underway, failure_note, told_failure
 from kdops.faults import brief, explained, in_plain_words
-from kdops.lookup import known_models
+from kdops.lookup import KnownModels
 from kdops.ownrun import name_process
 from kdops.plan import Plan
 from kdops.progress import Reporter
@@ -108,7 +108,7 @@ class Study:
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
         self._checkpoints = Checkpoints(beside_store(CHECKPOINTS), not self.settings.fresh) if tracker else None
         self._alone: set[str] = set()
-        self._there: dict[str, ModelRecord] = {}
+        self._there = KnownModels(context.data, context.split)
         self._known: dict[str, ModelRecord] = {}
         self._packagers: dict[str, Packager] = {}
         self._underway = Underway()
@@ -127,8 +127,7 @@ class Study:
         Args:
             chain: only for models that came this way; empty for all.
         """
-        found = known_models(self.context.data, self.context.split, chain)
-        self._there |= found
+        found = self._there.look(chain)
         for key, record in ({} if self.settings.fresh else found).items():
             self._known.setdefault(key, record)
 
@@ -291,11 +290,11 @@ class Study:
 
     def known(self, role: str) -> list[ModelRecord]:
         """Give every finished and registered model of a role, of this data and split."""
-        return list({record.uri: record for record in self._there.values() if record.role == role}.values())
+        return list({record.uri: record for record in self._there.records.values() if record.role == role}.values())
 
     def find(self, uri: str) -> ModelRecord | None:
         """Give a finished model of this data and split by its URI."""
-        return self._there.get(uri) or self._known.get(uri)
+        return self._there.records.get(uri) or self._known.get(uri)
 
     def use(self, records: Sequence[ModelRecord]) -> None:
         """Count models that were not asked for by a sweep among those of the study."""

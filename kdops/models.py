@@ -81,8 +81,18 @@ class Dropout(nn.Module):
         """Zero each value with probability ``rate`` while training; else give ``x`` as it is."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.empty_like(x).bernoulli_(1.0 - self.rate, generator=self.stream)
-        return x * keep.div_(1.0 - self.rate)
+        return x * self._kept(x)
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """Give what each value is multiplied by: 0, or what keeps the mean."""
+        if x.device.type != "cpu":
+            return torch.empty_like(x).bernoulli_(1.0 - self.rate, generator=self.stream).div_(1.0 - self.rate)
+        # Two numbers of 32 bits of each draw: ``bernoulli_`` takes seven times as long, a tenth of a teacher's step.
+        count = x.numel()
+        drawn = torch.empty((count + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=self.stream)
+        below = min(round((1.0 - self.rate) * 2**32) - 2**31, 2**31 - 1)
+        kept = drawn.view(torch.int32)[:count] < below
+        return kept.to(x.dtype).div_(1.0 - self.rate).as_strided(x.shape, torch.empty_like(x).stride())
 
 
 def build(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kdops.allocation import memory_kept
 from kdops.checkpoint import Checkpoint
 from kdops.errors import DivergenceError
 from kdops.fleet import DenseFleet
@@ -197,7 +198,7 @@ class Pass:
         Raises:
             DivergenceError: a member's loss stopped being finite; names the member.
         """
-        with limited(self.threads):
+        with limited(self.threads), memory_kept():
             self._train(meter, checkpoint)
         for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
             train_loss, val_accuracy = (

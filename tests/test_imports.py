@@ -40,6 +40,7 @@ LAYERS = (
         "source_text",
         "device",
         "threads",
+        "allocation",
         "paging",
     ),
     (

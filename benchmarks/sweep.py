@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.loops import best_batch_size, kept, normalised, plain
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.peak import matrix_flops
-from benchmarks.work import TEMPERATURES, Work, flops_of_student, prepare, sweep
+from benchmarks.work import TEMPERATURES, Work, flops_of_forward, flops_of_student, prepare, sweep
 
 __all__ = ["furthest", "measure"]
 
@@ -33,7 +33,8 @@ def measure(options: Options) -> Iterator[Figure]:
 
     tuned = best_batch_size({one: min(loop(one, (4.0,)) for _ in range(2)) for one in BATCHES if one <= count})
     sweep(work, TEMPERATURES)
-    flops = flops_of_student() * count * len(TEMPERATURES)
+    evaluated = len(work.validation.labels)
+    flops = len(TEMPERATURES) * (flops_of_student() * count + flops_of_forward() * evaluated)
     own, like, best, teacher, peak = in_turn(
         options.pairs,
         lambda: seconds_of(lambda: sweep(work), device),
@@ -49,7 +50,10 @@ def measure(options: Options) -> Iterator[Figure]:
     yield _over("loop with kept source outputs / the same products at the matrix peak", like, peak, "", allowed)
     part = f"the loop on {len(small.images.labels)} of {count} images and 1 of 29 temperatures, scaled"
     yield _over("plain loop, the teacher asked in every step / fleet", teacher, own, "300", part)
-    told = f"{flops_of_student():,} operations an image: forward, weights' and hidden layer's gradients"
+    told = (
+        f"{flops_of_student():,} operations an image: forward, weights' and hidden layer's gradients; "
+        f"{flops_of_forward():,} an image of the evaluation"
+    )
     yield _over("matrix peak / fleet, evaluation and schedule included (share of the peak)", peak, own, "0.75", told)
     yield Figure("sweep", "largest difference of a training loss, relative", (furthest(options),), "1e-4")
 

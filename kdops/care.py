@@ -79,7 +79,8 @@ def gc(
     """List what failed studies left, with sizes: runs, models, versions without a model, old checkpoints."""
     with open_store() as client:
         from kdops.experiment import experiment_name
-        from kdops.garbage import find_garbage, remove_garbage
+        from kdops.garbage import find_garbage
+        from kdops.garbage_removal import remove_garbage
         from kdops.store import CHECKPOINTS, beside_store
 
         experiment = client.get_experiment_by_name(experiment_name())

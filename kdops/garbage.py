@@ -1,8 +1,7 @@
-"""What failed studies left in a store: found, listed with its size, and removed.
+"""What failed studies left in a store: found, and listed with its size; :mod:`kdops.garbage_removal` removes it.
 
 Only what kdops itself made in one experiment is looked at. Whatever a finished run owns stays, and so does all that
-belongs to a study whose process may be alive, or that a version needs which stays, whatever its name. MLflow's own
-delete only marks: files are removed here.
+belongs to a study whose process may be alive, or that a version needs which stays, whatever its name.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TypeVar
 
 import yaml
@@ -20,17 +18,25 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.file_utils import local_file_uri_to_path
 
+from kdops.artifacts import holds_model, is_empty, local_folder, size_of
 from kdops.errors import KdopsError
 from kdops.ownrun import PROCESS
 from kdops.paging import every
 from kdops.process import ProcessName
-from kdops.registry import CHAMPION, PAGE, Registry
+from kdops.registry import CHAMPION, PAGE
 from kdops.stale import is_stale
 
-__all__ = ["Piece", "find_garbage", "remove_garbage"]
+__all__ = [
+    "ENDED",
+    "Piece",
+    "find_garbage",
+    "is_of_live_study",
+    "needed_by_versions",
+    "versions_without_model",
+    "why_failed",
+    "with_parents",
+]
 
 OLD_SECONDS = 14 * 86400.0
 """Nobody goes on with a checkpoint after so long."""
@@ -81,95 +87,31 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
     """
     where = "tags.`kdops.study` != ''"
     runs = {run.info.run_id: run for run in every(client.search_runs, [experiment_id], where, max_results=RUNS)}
-    failed = {run_id: why for run_id, run in list(runs.items()) if (why := _why_failed(client, run, runs))}
+    failed = {run_id: why for run_id, run in list(runs.items()) if (why := why_failed(client, run, runs))}
     models = {
         model.model_id: model
         for model in every(client.search_logged_models, [experiment_id], max_results=PAGE)
         if "kdops.chain" in model.tags
     }
     root = client.get_experiment(experiment_id).artifact_location
-    if models and not get_artifact_repository(root, client.tracking_uri).list_artifacts():
+    if models and is_empty(client, root):
         raise KdopsError(f"there is nothing at all at {root}, where the artifacts should be: is it mounted? All stays")
     versions = list(every(client.search_model_versions, max_results=PAGE))
-    found = _versions(client, versions, runs, failed, models)
+    found = versions_without_model(client, versions, runs, failed, models)
     going = {piece.name for piece in found if not piece.kept}
-    held = _held((version for version in versions if _name(version) not in going), models)
+    held = needed_by_versions((version for version in versions if _name(version) not in going), models)
     found += _models(client, models.values(), runs, failed, held)
     found += _files(client, root, models, held)
     for run_id, why in failed.items():
-        size = _size(client, runs[run_id].info.artifact_uri)
+        size = size_of(client, runs[run_id].info.artifact_uri)
         found.append(Piece("run", run_id, why, size, held.get(run_id, ""), run_id))
     return [*found, *(_checkpoints(beside) if beside else ())]
 
 
-def remove_garbage(client: MlflowClient, pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Remove pieces one by one, and give each: with ``kept`` where it changed since it was found, so that it stays.
-
-    Files go before what names them, so that what was begun is found and finished the next time.
-    """
-    for piece in pieces:
-        if piece.kept:
-            continue
-        try:
-            kept = _kept_now(client, piece)
-            if not kept:
-                _remove(client, piece)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            kept = "somebody else removed it meanwhile"
-        yield replace(piece, kept=kept)
-
-
-def _remove(client: MlflowClient, piece: Piece) -> None:
-    if piece.kind == "version":
-        _remove_version(client, *piece.name.split("/"))
-    elif piece.kind == "logged model":
-        _remove_files(client, client.get_logged_model(piece.name).artifact_location)
-        client.delete_logged_model(piece.name)
-    elif piece.kind == "run":
-        _remove_files(client, client.get_run(piece.name).info.artifact_uri)
-        client.delete_run(piece.name)
-    elif piece.kind == "files":
-        _remove_files(client, piece.name)
-    else:
-        Path(piece.name).unlink(missing_ok=True)
-
-
-def _remove_version(client: MlflowClient, name: str, number: str) -> None:
-    if str(client.get_registered_model(name).aliases.get(CHAMPION, "")) == number:
-        version = client.get_model_version(name, number)
-        tags = version.tags
-        data = SimpleNamespace(digest=tags.get("data_digest", ""))
-        split = SimpleNamespace(digest=tags.get("split", ""), mode=tags.get("transfer", ""))
-        registry = Registry(client, data, split)
-        # Before it goes, as when a study withdraws one: it leaves no time in which nobody is champion.
-        # Its number as the store gives it: a database gives integers, a server text.
-        registry._crown(name, registry._group(), version.version)
-    client.delete_model_version(name, number)
-
-
-def _kept_now(client: MlflowClient, piece: Piece) -> str:
-    """Read anew what a piece was judged by, which may be long ago; say why it stays, empty where it still goes."""
-    if piece.kind == "checkpoint":
-        return ""
-    runs = _above(client, piece.run_id)
-    run = runs.get(piece.run_id)
-    if run is not None and _is_of_live_study(client, run, runs):
-        return "its study goes on"
-    left = list(every(client.search_model_versions, f"run_id = '{piece.run_id}'", max_results=PAGE))
-    if piece.kind != "version":
-        over = run is None or run.info.status in (*ENDED, "RUNNING")
-        return "its run is finished by now" if not over else _held(left, {}).get(piece.run_id, "")
-    failed = {piece.run_id: why} if run is not None and (why := _why_failed(client, run, runs)) else {}
-    again = [found for found in _versions(client, left, runs, failed, {}) if found.name == piece.name]
-    return again[0].kept if again else "it is whole by now, or gone"
-
-
-def _why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
+def why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
     """Say why the run of a model may go; empty where it stays."""
     tags, status = run.data.tags, run.info.status
-    if "kdops.role" not in tags or _is_of_live_study(client, run, runs):
+    if "kdops.role" not in tags or is_of_live_study(client, run, runs):
         return ""
     if status == "RUNNING":
         return f"cut off: {run.info.run_name}"
@@ -177,7 +119,7 @@ def _why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
     return f"{status}: {run.info.run_name}" if status in ENDED and not is_result else ""
 
 
-def _is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run]) -> bool:
+def is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run]) -> bool:
     """Say whether a run or one above it says RUNNING, unless its process is gone."""
     seen: set[str] = set()
     while run is not None and run.info.run_id not in seen:
@@ -188,7 +130,7 @@ def _is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run
     return False
 
 
-def _versions(
+def versions_without_model(
     client: MlflowClient,
     versions: Sequence[ModelVersion],
     runs: dict[str, Run],
@@ -197,7 +139,7 @@ def _versions(
 ) -> list[Piece]:
     """Give the versions that kdops made and that have no model: their run failed, or their files are gone."""
     judged = {_name(version): _judge(client, version, runs, failed, models) for version in versions}
-    held = _held((version for version in versions if not judged[_name(version)][0]), models)
+    held = needed_by_versions((version for version in versions if not judged[_name(version)][0]), models)
     found, aliases = [], {}
     for version in versions:
         why, kept = judged[_name(version)]
@@ -225,7 +167,7 @@ def _judge(
     model_id = (version.source or "").removeprefix("models:/")
     own = version.name.startswith("kdops-") and "fingerprint" in version.tags and MADE.fullmatch(model_id)
     # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
-    if not own or run is None or _is_of_live_study(client, run, runs):
+    if not own or run is None or is_of_live_study(client, run, runs):
         return "", ""
     if version.run_id in failed:
         return "its run did not finish", ""
@@ -233,10 +175,10 @@ def _judge(
     model = models.get(model_id) or _model(client, model_id)
     if model is None:
         return "its logged model was deleted", ""
-    if _has_model(client, model):
+    if holds_model(client, model.artifact_location):
         return "", ""
     process = run.data.tags.get(PROCESS, "")
-    elsewhere = process and _local(model.artifact_location) and not ProcessName.own().shares_host(process)
+    elsewhere = process and local_folder(model.artifact_location) and not ProcessName.own().shares_host(process)
     return "its files are gone", "made on another host, which may have its files: kdops gc there" if elsewhere else ""
 
 
@@ -250,7 +192,7 @@ def _needed(version: ModelVersion) -> set[str]:
     return {version.run_id or "", source.removeprefix("models:/"), _name(version), *MADE.findall(source)} - {""}
 
 
-def _held(versions: Iterable[ModelVersion], models: Mapping[str, LoggedModel]) -> dict[str, str]:
+def needed_by_versions(versions: Iterable[ModelVersion], models: Mapping[str, LoggedModel]) -> dict[str, str]:
     """Say of each thing that the given versions need, which of them needs it."""
     held: dict[str, str] = {}
     for version in versions:
@@ -278,7 +220,7 @@ def _models(
         if run_id not in runs and (kept or not run_id or _is_active(_run(client, run_id))):
             continue
         why = f"{'its run did not finish' if run_id in runs else 'its run was deleted'}: {model.name}"
-        yield Piece("logged model", model.model_id, why, _size(client, model.artifact_location), kept, run_id)
+        yield Piece("logged model", model.model_id, why, size_of(client, model.artifact_location), kept, run_id)
 
 
 def _files(
@@ -288,7 +230,7 @@ def _files(
 
     Files without a description may be anybody's, and stay.
     """
-    folder = _local(root)
+    folder = local_folder(root)
     for place in sorted((folder / "models").glob("m-*/artifacts")) if folder else ():
         model_id = place.parent.name
         try:
@@ -298,11 +240,11 @@ def _files(
             continue
         if model_id in models or (run := _run(client, run_id)) is None or "kdops.role" not in run.data.tags:
             continue
-        live = _is_of_live_study(client, run, _above(client, run.data.tags.get(PARENT, "")))
+        live = is_of_live_study(client, run, with_parents(client, run.data.tags.get(PARENT, "")))
         if live or run.info.status not in ENDED or _model(client, model_id) is not None:
             continue
         why, kept = f"of a deleted model, {run.info.status}", held.get(model_id, "") or held.get(run_id, "")
-        yield Piece("files", place.as_posix(), why, _size(client, place.as_posix()), kept, run_id)
+        yield Piece("files", place.as_posix(), why, size_of(client, place.as_posix()), kept, run_id)
 
 
 def _checkpoints(folder: Path) -> Iterator[Piece]:
@@ -312,7 +254,7 @@ def _checkpoints(folder: Path) -> Iterator[Piece]:
             yield Piece("checkpoint", str(path), "nobody went on with it for 14 days", told.st_size)
 
 
-def _above(client: MlflowClient, run_id: str) -> dict[str, Run]:
+def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
     """Read a run and those above it; what was deleted is left out, as a search leaves it out."""
     found: dict[str, Run] = {}
     while run_id not in found and _is_active(run := _run(client, run_id) if run_id else None):
@@ -342,33 +284,3 @@ def _existing(read: Callable[[str], Found], identity: str) -> Found | None:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
-
-
-def _has_model(client: MlflowClient, model: LoggedModel) -> bool:
-    repository = get_artifact_repository(model.artifact_location, client.tracking_uri)
-    return any(found.path == "MLmodel" for found in repository.list_artifacts())
-
-
-def _size(client: MlflowClient, location: str) -> int:
-    """Give the bytes of all files at a place of artifacts; 0 where there is none."""
-    repository, left, size = get_artifact_repository(location, client.tracking_uri), [None], 0
-    while left:
-        for found in repository.list_artifacts(left.pop()):
-            size += 0 if found.is_dir else found.file_size or 0
-            left += [found.path] if found.is_dir else []
-    return size
-
-
-def _remove_files(client: MlflowClient, location: str) -> None:
-    get_artifact_repository(location, client.tracking_uri).delete_artifacts()
-    folder = _local(location)
-    # What is left of a model on disk is the folder that its files' folder lay in.
-    if folder is not None and folder.parent.is_dir() and not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
-
-
-def _local(location: str) -> Path | None:
-    """Give the folder of a place of artifacts on this disk; None for any other."""
-    if "://" in location and not location.startswith("file:"):
-        return None
-    return Path(local_file_uri_to_path(location))

@@ -10,7 +10,7 @@ from benchmarks import recorded, sweep
 from benchmarks.__main__ import PARTS, main
 from benchmarks.loops import best_batch_size, kept, normalised, plain
 from benchmarks.pairs import Figure, Options, in_turn
-from benchmarks.work import flops_of_student, fresh, prepare
+from benchmarks.work import flops_of_forward, flops_of_student, fresh, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,9 @@ def test_operations_are_counted_as_torch_counts_them():
     with FlopCounterMode(display=False) as counter:
         net(normalised(work)).sum().backward()
     assert counter.get_total_flops() == 64 * flops_of_student()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(normalised(work))
+    assert counter.get_total_flops() == 64 * flops_of_forward()
 
 
 def test_things_are_measured_in_turn():

@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 
 from kdops.cli import main
 from kdops.errors import KdopsError
-from kdops.garbage import find_garbage, remove_garbage
+from kdops.garbage import find_garbage
+from kdops.garbage_removal import remove_garbage
 from kdops.process import ProcessName
 from kdops.registry import CHAMPION
 from kdops.store import CHECKPOINTS

@@ -1,14 +1,26 @@
-"""Convolutional nets: a teacher's training against the plain loop, the bare convolutions, and what might pay."""
+"""Convolutional nets: a teacher's training against the plain loop, the bare convolutions, and what might pay.
+
+    python -m benchmarks.convolution WAY IMAGES DEVICE
+
+measures kdops (``own``), the loop (``plain``) or the convolutions (``bare``) in a process by itself and prints the
+seconds of one epoch, as JSON: kdops keeps memory from step to step, and what runs after it in the same process would
+gain by that.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.children import printed
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.peak import convolutions
 from benchmarks.work import CLASSES, Work, fresh, prepare
@@ -23,10 +35,15 @@ SHARE = 32
 
 def measure(options: Options) -> Iterator[Figure]:
     """Measure one epoch of a teacher."""
-    device = options.device
-    work = prepare(max(options.images // SHARE, 3 * 128), device)
+    device, wanted = options.device, max(options.images // SHARE, 3 * 128)
+    with tempfile.TemporaryDirectory(prefix="kdops-benchmark-") as folder:
+
+        def seconds(way: str) -> float:
+            return printed(["-m", "benchmarks.convolution", way, str(wanted), device], Path(folder))["seconds"]
+
+        ours, loop, peak = in_turn(options.pairs, *(lambda way=way: seconds(way) for way in ("own", "plain", "bare")))
+    work = prepare(wanted, device)
     count, size = len(work.images.labels), work.recipe("teacher").batch_size
-    bare = convolutions(size, device=device)
     ways = {
         "contiguous images, not channels last": {"format": torch.contiguous_format},
         "optimiser that is not fused": {"fused": False},
@@ -34,30 +51,40 @@ def measure(options: Options) -> Iterator[Figure]:
         "ReLU before pooling": {"late": True},
         "half the epoch at 16 x 16": {"small": 0.5},
     }
-
-    def own() -> None:
-        groups = [Group(0, (0.0,))]
-        given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
-        list(train("teacher", work.recipe("teacher"), groups, *given, device=device))
-
-    own()
-    found = in_turn(
+    tuned(work, size)
+    base, *others = in_turn(
         options.pairs,
-        lambda: seconds_of(own, device),
-        lambda: seconds_of(lambda: plain(work, size), device),
-        lambda: count / size * seconds_of(bare, device),
         lambda: seconds_of(lambda: tuned(work, size), device),
         *(
             lambda changes=changes: seconds_of(lambda: tuned(work, **{"batch_size": size, **changes}), device)
             for changes in ways.values()
         ),
     )
-    ours, loop, peak, base, *others = found
     rate = f"{count / sorted(ours)[len(ours) // 2]:,.0f} images a second, {count} images"
-    yield _over("plain loop / kdops, one epoch of a teacher with its evaluation", loop, ours, rate)
+    yield _over("plain loop / kdops, one epoch of a teacher with its evaluation", loop, ours, rate, "1.5")
     yield _over("bare convolutions of the same shapes / kdops (share of the convolution peak)", peak, ours, "")
-    for name, seconds in zip(ways, others, strict=True):
-        yield _over(f"{name} / as kdops trains", seconds, base, "above 1: slower")
+    for name, other in zip(ways, others, strict=True):
+        yield _over(f"{name} / as kdops trains", other, base, "above 1: slower")
+
+
+def seconds_of_epoch(way: str, images: int, device: str) -> float:
+    """Give the seconds of one epoch of a way, after a first one of a few images."""
+    work = prepare(images, device)
+    size = work.recipe("teacher").batch_size
+    if way == "bare":
+        bare = convolutions(size, device=device)
+        bare()
+        return len(work.images.labels) / size * seconds_of(bare, device)
+    action = {"own": own, "plain": lambda work: plain(work, size)}[way]
+    action(work.cut(size))
+    return seconds_of(lambda: action(work), device)
+
+
+def own(work: Work) -> None:
+    """Train a teacher on labels as kdops does, with its evaluation."""
+    groups = [Group(0, (0.0,))]
+    given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
+    list(train("teacher", work.recipe("teacher"), groups, *given, device=work.device))
 
 
 def plain(work: Work, batch_size: int) -> None:
@@ -124,5 +151,9 @@ def _late(net: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-def _over(what: str, above: tuple[float, ...], below: tuple[float, ...], told: str) -> Figure:
-    return Figure("convolution", what, tuple(a / b for a, b in zip(above, below, strict=True)), "", told)
+def _over(what: str, above: tuple[float, ...], below: tuple[float, ...], told: str, aim: str = "") -> Figure:
+    return Figure("convolution", what, tuple(a / b for a, b in zip(above, below, strict=True)), aim, told)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"seconds": seconds_of_epoch(sys.argv[1], int(sys.argv[2]), sys.argv[3])}))

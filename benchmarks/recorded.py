@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,32 +38,57 @@ def machine(options: Options) -> dict[str, object]:
 
 def table(figures: Sequence[Figure]) -> str:
     """Write figures as a Markdown table."""
-    rows = [HEAD, ["---"] * len(HEAD), *(figure.cells() for figure in figures)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([*_head(), *(_line(figure.cells()) for figure in figures)])
 
 
 def record(path: Path, figures: Sequence[Figure], told: dict[str, object]) -> None:
-    """Write the table and the machine between the markers of a page.
+    """Write the table and the machine between the markers of a page; parts that were not measured now stay as they are.
 
     Raises:
         ValueError: the page has not both markers, in this order.
     """
-    before, after = around(path)
-    where = ", ".join(f"{name} {value}" for name, value in told.items())
-    path.write_text(f"{before}{BEGIN}\n{table(figures)}\n\nMeasured on: {where}.\n{END}{after}", encoding="utf-8")
+    before, old, after = around(path)
+    measured = list(dict.fromkeys(figure.part for figure in figures))
+    rows = {part: [line for line in old.splitlines() if line.startswith(f"| {part} |")] for part in _parts(old)}
+    rows |= {part: [_line(figure.cells()) for figure in figures if figure.part == part] for part in measured}
+    where = f"{', '.join(measured)}: {', '.join(f'{name} {value}' for name, value in told.items())}."
+    machines = [line for parts, line in _machines(old, measured) if parts] + [f"- {where}"]
+    content = [*_head(), *(line for lines in rows.values() for line in lines), "", "Measured on", "", *machines]
+    path.write_text(before + "\n".join([BEGIN, *content, END]) + after, encoding="utf-8")
 
 
-def around(path: Path) -> tuple[str, str]:
-    """Give what stands before and after the markers of a page.
+def around(path: Path) -> tuple[str, str, str]:
+    """Give what stands before, between and after the markers of a page.
 
     Raises:
         ValueError: the page has not both markers, in this order.
     """
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} must have the lines {BEGIN} and {END}")
-    return before, after
+    return before, old, after
+
+
+def _parts(old: str) -> list[str]:
+    """Give the parts that a recorded table has, in its order."""
+    found = re.findall(r"^\| (\w+) \|", old, re.MULTILINE)
+    return [part for part in dict.fromkeys(found) if part != HEAD[0]]
+
+
+def _machines(old: str, measured: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Give the recorded machines, each with its parts that were not measured anew."""
+    for parts, told in re.findall(r"^- ([\w, ]+): (.*)$", old, re.MULTILINE):
+        left = [part for part in parts.split(", ") if part not in measured]
+        yield left, f"- {', '.join(left)}: {told}"
+
+
+def _head() -> list[str]:
+    return [_line(HEAD), _line(["---"] * len(HEAD))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _processor() -> str:

@@ -65,12 +65,24 @@ def test_a_table_replaces_what_is_between_the_markers_and_nothing_else(tmp_path)
         recorded.record(page, figures, {"cores": 2})
     text = page.read_text()
     assert text.startswith(f"before\n{recorded.BEGIN}\n| part |")
-    assert text.endswith(f"Measured on: cores 2.\n{recorded.END}\nafter\n")
+    assert text.endswith(f"Measured on\n\n- sweep: cores 2.\n{recorded.END}\nafter\n")
     assert "| sweep | a / b | 2 | 1 to 3 | 3 | 3 | told |" in text
     assert "stale" not in text
     (tmp_path / "bare.md").write_text("nothing\n")
     with pytest.raises(ValueError, match="benchmarks: begin"):
         recorded.record(tmp_path / "bare.md", figures, {})
+
+
+def test_what_is_not_measured_again_stays_on_the_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"{recorded.BEGIN}\n{recorded.END}\n")
+    first = [Figure(part, "a / b", (1.0,)) for part in ("sweep", "start", "sweep")]
+    recorded.record(page, first, {"cores": 2})
+    recorded.record(page, [Figure("start", "c / d", (2.0,)), Figure("memory", "e / f", (3.0,))], {"cores": 4})
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")][2:]
+    told = ["sweep | a / b", "sweep | a / b", "start | c / d", "memory | e / f"]
+    assert [" | ".join(row.split(" | ")[:2]).removeprefix("| ") for row in rows] == told
+    assert "- sweep: cores 2.\n- start, memory: cores 4.\n" in page.read_text()
 
 
 def test_the_command_measures_and_prints_json(capsys):

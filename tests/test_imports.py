@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from fnmatch import fnmatchcase
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -201,17 +202,17 @@ MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 PIPELINES = {path.stem: path for path in sorted((ROOT / "pipelines").glob("*.py"))}
 
 
+@cache
 def imported(path):
     """Give the dotted names that a file imports, also inside functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} has a relative import; name the package"
-            if node.module == "kdops":
-                yield from (f"kdops.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            found += [f"kdops.{alias.name}" for alias in node.names] if node.module == "kdops" else [node.module]
+    return found
 
 
 def own_modules(path):

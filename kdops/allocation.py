@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = ["memory_kept"]
 
-MMAP_MAX, TRIM_THRESHOLD = -4, -1
-"""Of glibc's ``mallopt``: how many blocks may be mapped one by one, and the free bytes that are given back at once."""
+MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -4, -3, -1
+"""Of glibc's ``mallopt``: how many blocks may be mapped one by one, from which size on, and the free bytes that are
+given back at once."""
 
-BY_DEFAULT = {MMAP_MAX: 65536, TRIM_THRESHOLD: 128 * 1024}
 KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
+
+AFTERWARDS = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * 1024**2, TRIM_THRESHOLD: 64 * 1024**2}
+"""What glibc itself comes to once large blocks were freed; it no longer adapts after the first word on the matter."""
+
+OWN = ("MALLOC_", "GLIBC_TUNABLES")
+"""Variables by which a user says how memory is to be handled."""
 
 
 @contextmanager
@@ -22,9 +29,10 @@ def memory_kept() -> Iterator[None]:
 
     glibc maps each block of more than 32 MB, such as the activations of a convolution, anew from the system and gives
     it back once it is freed. The system clears every page of it first, a fifth of a step. Other libraries of C have
-    no such switch; there nothing changes.
+    no such switch; there nothing changes, nor where the user's environment has settings of its own.
     """
-    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    is_set = any(name.startswith(OWN) for name in os.environ)
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") and not is_set else None
     if library is None or not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
         yield
         return
@@ -32,7 +40,7 @@ def memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _set(library, BY_DEFAULT)
+        _set(library, AFTERWARDS)
         library.malloc_trim(0)
 
 

@@ -55,7 +55,7 @@ class Architecture:
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
         """Count the trained values for images of ``shape`` = (channels, height, width).
 
-        Only where ``is_counted``; :func:`kdops.networks.facts` counts any network, and its operations too.
+        Only where ``is_counted``; :func:`kdops.facts.facts` counts any network, and its operations too.
         """
         return sum(rows * columns + columns for rows, columns, _ in self._layers(shape, classes))
 

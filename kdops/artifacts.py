@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -43,6 +44,7 @@ def remove_files(client: MlflowClient, location: str) -> None:
 
 def local_folder(location: str) -> Path | None:
     """Give the folder of a place of artifacts on this disk; None for any other."""
-    if "://" in location and not location.startswith("file:"):
+    # ``mlflow-artifacts:/1`` has one slash; a letter alone is a disk of Windows.
+    if re.match(r"(?!file:)[A-Za-z][\w+.-]+:", location):
         return None
     return Path(local_file_uri_to_path(location))

@@ -161,7 +161,7 @@ def _run(
         # Only now: it brings MLflow.
         from kdops.faults import explained
 
-        fault = explained(error, os.environ.get("MLFLOW_TRACKING_URI", ""))
+        fault = explained(error, os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         if fault is None:
             raise
         told(str(fault))

@@ -90,7 +90,10 @@ def explained(error: BaseException, store: str) -> KdopsError | None:
         kind = NUMBERS.get(error.errno or 0)
         if kind is None:
             return None
-        shown = f"{error.filename2 or error.filename or 'a file'} cannot be written"
+        path = error.filename2 or error.filename or "a file"
+        if kind == PERMISSION:
+            return KdopsError(f"{path} cannot be used: permission was refused; see who may read and write it")
+        shown = f"{path} cannot be written"
     elif isinstance(error, SafetensorError | RuntimeError):
         # A writer of weights tells in words alone that there was no room.
         kind = SPACE if re.search(SPACE, text, re.IGNORECASE) else None

@@ -74,6 +74,8 @@ def _newest(folder: Traversable) -> str:
     Alembic runs all the migrations' files to find it, which takes a third of a second.
     """
     texts = [file.read_text(encoding="utf-8") for file in (folder / "versions").iterdir() if file.name.endswith(".py")]
-    made, before = ({m[1] for text in texts for m in one.finditer(text)} for one in (REVISION, BEFORE))
-    newest = made - before
-    return newest.pop() if len(newest) == 1 else ""
+    made, before = ([m[1] for text in texts for m in one.finditer(text)] for one in (REVISION, BEFORE))
+    newest = set(made) - set(before)
+    # One that is written in another way would be overlooked, and the one before it taken for the newest.
+    is_all = len(made) == len([text for text in texts if "revision" in text])
+    return newest.pop() if is_all and len(newest) == 1 else ""

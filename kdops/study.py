@@ -4,7 +4,7 @@
 that can be in one pass, and stored as soon as it is done.
 
 PyTorch, and what needs it, is imported where something must be trained, measured or stored: it takes seconds, and a
-study that finds all its models there needs none of it.
+study that finds all its models there needs none of it, unless they vote.
 """
 
 from __future__ import annotations

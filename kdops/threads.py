@@ -39,7 +39,7 @@ def threads_for(flops: float, batch_size: int) -> int:
     """Give the threads of a training: all of the process, or one.
 
     Args:
-        flops: floating point operations of the forward passes of one image through all that are trained together.
+        flops: floating point operations of the forward passes of one image through all that share their batches.
         batch_size: images a step.
     """
     import torch

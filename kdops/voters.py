@@ -50,14 +50,19 @@ def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, Electio
     if reason:
         return {}, f"There are no controls: {reason}."
     sources = Sweep(tuple(teacher for (teacher,) in teachers.values()))
-    common = set.intersection(*({record.temperature for record in records} for records in replicates.values()))
+    own = {seed: {record.temperature for record in records} for seed, records in replicates.items()}
+    every = set.union(*own.values())
+    # The few best of a replicate may share no temperature with those of another.
+    common = set.intersection(*own.values()) or every
     temperature = best_temperature(members.at(common), study.settings.select_on)
     copies = min(map(len, replicates.values()))
     reseeded = study.distill(sources, "reseeded", [temperature], copies=copies)
     given = {ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in replicates}}
     if study.settings.order == "shared":
-        reordered = study.distill(sources, "reordered", sorted(common), order="own")
-        given[OWN_ORDER] = {seed: reordered.of_seed(seed) for seed in replicates}
+        reordered = study.distill(sources, "reordered", sorted(every), order="own")
+        given[OWN_ORDER] = {
+            seed: [record for record in reordered.of_seed(seed) if record.temperature in own[seed]] for seed in own
+        }
     return {name: Election(study, control, study.settings.top) for name, control in given.items()}, ""
 
 

@@ -57,10 +57,18 @@ def test_elsewhere_nothing_changes(monkeypatch, platform):
         pass
 
 
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_what_the_user_has_set_holds(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(allocation, "_set", lambda *given: pytest.fail("it was changed"))
+    with allocation.memory_kept():
+        pass
+
+
 @pytest.mark.skipif(not HAS_GLIBC, reason="only glibc has the switch")
 def test_the_settings_come_back_after_a_failure(monkeypatch):
     told = []
     monkeypatch.setattr(allocation, "_set", lambda library, options: told.append(options))
     with pytest.raises(ValueError, match="no"), allocation.memory_kept():
         raise ValueError("no")
-    assert told == [allocation.KEPT, allocation.BY_DEFAULT]
+    assert told == [allocation.KEPT, allocation.AFTERWARDS]

@@ -107,7 +107,7 @@ class DenseFleet:
         units = [self._first(g, batch) for g, batch in enumerate(inputs)]
         if torch.is_grad_enabled():
             self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
-        # Also of one group alone, so that a replicate is the same to the last bit whichever ride along.
+        # Also of one group alone: the order in memory decides the order of dropout's draws.
         hidden = torch.cat([own.relu().transpose(1, 2) for own in units])
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias.unsqueeze(1), self._dropped(hidden, depth), weight.transpose(1, 2))

@@ -83,7 +83,7 @@ def train(
     for together, own, engine in passes:
         streams = [part.stream for net in own for part in _drawing(net)]
         flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
-        # Of one replicate, so that its last bits do not depend on how many ride along.
+        # Of one replicate: how many ride along changes nothing about how it is computed.
         threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
         training = Pass(role, recipe, together, engine(), streams, images, validation, loss, device, threads)
         yield from training.run(meter, checkpoint_of(training.members))

@@ -186,7 +186,10 @@ def test_a_deleted_version_is_trained_again(fork, done):
     # Its whole fleet was trained to get it, of this replicate alone, and that is what its run says.
     assert fork.trained() == [("student", int(seed), t) for t in (0.0, 1.0, 4.0)]
     assert again.data.tags["kdops.fleet"] == seed
-    assert again.data.tags["kdops.weights"] == gone.data.tags["kdops.weights"]
+    # Other replicates that rode along in the pass before move the last bits at most.
+    assert again.data.tags["kdops.training"] == gone.data.tags["kdops.training"]
+    for name in ("val_nll", "test_nll", "train_loss"):
+        assert again.data.metrics[name] == pytest.approx(gone.data.metrics[name], rel=1e-3)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from kdops.errors import UsageError
 from kdops.paging import every
 from kdops.records import COPY_SEEDS, ModelRecord
-from kdops.registry import PAGE, known_names, quoted, versions_of
+from kdops.registry import GROUP, PAGE, known_names, quoted, versions_of
 
 __all__ = [
     "GROUP",

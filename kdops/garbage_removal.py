@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -21,7 +20,7 @@ from kdops.garbage import (
     with_parents,
 )
 from kdops.paging import every
-from kdops.registry import CHAMPION, PAGE, Registry
+from kdops.registry import PAGE, delete_version
 
 __all__ = ["remove_garbage"]
 
@@ -47,7 +46,7 @@ def remove_garbage(client: MlflowClient, pieces: Sequence[Piece]) -> Iterator[Pi
 
 def _remove(client: MlflowClient, piece: Piece) -> None:
     if piece.kind == "version":
-        _remove_version(client, *piece.name.split("/"))
+        delete_version(client, client.get_model_version(*piece.name.split("/")))
     elif piece.kind == "logged model":
         remove_files(client, client.get_logged_model(piece.name).artifact_location)
         client.delete_logged_model(piece.name)
@@ -58,19 +57,6 @@ def _remove(client: MlflowClient, piece: Piece) -> None:
         remove_files(client, piece.name)
     else:
         Path(piece.name).unlink(missing_ok=True)
-
-
-def _remove_version(client: MlflowClient, name: str, number: str) -> None:
-    if str(client.get_registered_model(name).aliases.get(CHAMPION, "")) == number:
-        version = client.get_model_version(name, number)
-        tags = version.tags
-        data = SimpleNamespace(digest=tags.get("data_digest", ""))
-        split = SimpleNamespace(digest=tags.get("split", ""), mode=tags.get("transfer", ""))
-        registry = Registry(client, data, split)
-        # Before it goes, as when a study withdraws one: it leaves no time in which nobody is champion.
-        # Its number as the store gives it: a database gives integers, a server text.
-        registry._crown(name, registry._group(), version.version)
-    client.delete_model_version(name, number)
 
 
 def _kept_now(client: MlflowClient, piece: Piece) -> str:

@@ -21,9 +21,21 @@ from kdops.recipes import LIKE, ROLES
 from kdops.records import ModelRecord
 from kdops.splits import Split
 
-__all__ = ["CHAMPION", "Registry", "known_names", "quoted", "registered_name", "versions_of"]
+__all__ = [
+    "CHAMPION",
+    "GROUP",
+    "Registry",
+    "delete_version",
+    "known_names",
+    "quoted",
+    "registered_name",
+    "versions_of",
+]
 
 CHAMPION = "champion"
+GROUP = ("data_digest", "transfer", "split")
+"""Tags that versions must share to be compared."""
+
 PAGE = 1000
 
 
@@ -60,6 +72,16 @@ def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """
     found = every(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
     return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
+
+
+def delete_version(client: MlflowClient, version: ModelVersion) -> None:
+    """Delete a version; where it is the champion, the best other one of its data and split succeeds it."""
+    champion = client.get_registered_model(version.name).aliases.get(CHAMPION, "")
+    # A database gives numbers of versions, a server text.
+    if str(champion) == str(version.version):
+        # Before it goes: an alias on nothing would stay if this process were killed in between.
+        _crown(client, version.name, {tag: version.tags.get(tag, "") for tag in GROUP}, version.version)
+    client.delete_model_version(version.name, version.version)
 
 
 class Registry:
@@ -113,17 +135,14 @@ class Registry:
         is seen by whoever set the alias last, so that racing writers end right.
         """
         name = registered_name(self.data.name, role)
-        crowned = self._crown(name, self._group())
+        crowned = _crown(self.client, name, self._group())
         return None if crowned is None else f"models:/{name}/{crowned}"
 
     def withdraw(self, run_id: str) -> None:
         """Delete the versions of a run that ended before its model was whole; a champion among them has a successor."""
-        for version in list(self._search(f"run_id = '{run_id}'")):
-            if self.client.get_registered_model(version.name).aliases.get(CHAMPION) == version.version:
-                # Before it goes: an alias on nothing would stay if this process were killed in between.
-                self._crown(version.name, {tag: version.tags.get(tag, "") for tag in self._group()}, version.version)
+        for version in list(_search(self.client, f"run_id = '{run_id}'")):
             try:
-                self.client.delete_model_version(version.name, version.version)
+                delete_version(self.client, version)
             except MlflowException as error:
                 # The answer to a first request may have been lost.
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -132,45 +151,17 @@ class Registry:
     def uris(self) -> set[str]:
         """Give the URI of every version of this data set and split."""
         where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.split = '{self.split.digest}'"
-        return {f"models:/{v.name}/{v.version}" for v in self._search(where)}
+        return {f"models:/{v.name}/{v.version}" for v in _search(self.client, where)}
 
     def of_other_data(self) -> int:
         """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
         names = {registered_name(self.data.name, role) for role in (*ROLES, *LIKE, "ensemble")}
         where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.data_digest != '{self.data.digest}'"
-        return sum(v.name in names for v in self._search(where))
-
-    def _crown(self, name: str, group: Mapping[str, str], but: str = "") -> str | None:
-        """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
-        crowned = None
-        while (best := self._best(name, group, but)) is not None and best != crowned:
-            try:
-                self.client.set_registered_model_alias(name, CHAMPION, best)
-            except MlflowException as error:
-                # Withdrawn by another process since it was found.
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                continue
-            crowned = best
-        return crowned
-
-    def _best(self, name: str, group: Mapping[str, str], but: str) -> str | None:
-        where = f"name = '{name}'"
-        # Somebody's edit may have left anything there.
-        if group["split"].isalnum():
-            where += f" and tags.split = '{group['split']}'"
-        found = (v for v in self._search(where) if v.version != but)
-        ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
-        if not ranks:
-            return None
-        return min(ranks, key=lambda rank: (-rank[0], rank[1], int(rank[2].version)))[2].version
+        return sum(v.name in names for v in _search(self.client, where))
 
     def _group(self) -> dict[str, str]:
         """Give the tags that versions must share to be compared."""
-        return {"split": self.split.digest, "transfer": self.split.mode, "data_digest": self.data.digest}
-
-    def _search(self, where: str) -> Iterator[ModelVersion]:
-        return every(self.client.search_model_versions, where, max_results=PAGE)
+        return dict(zip(GROUP, (self.data.digest, self.split.mode, self.split.digest), strict=True))
 
     def _make(self, name: str) -> None:
         if name in self._made:
@@ -181,6 +172,37 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         self._made.add(name)
+
+
+def _crown(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:
+    """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
+    crowned = None
+    while (best := _best(client, name, group, but)) is not None and best != crowned:
+        try:
+            client.set_registered_model_alias(name, CHAMPION, best)
+        except MlflowException as error:
+            # Withdrawn by another process since it was found.
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        crowned = best
+    return crowned
+
+
+def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -> str | None:
+    where = f"name = '{name}'"
+    # Somebody's edit may have left anything there.
+    if group["split"].isalnum():
+        where += f" and tags.split = '{group['split']}'"
+    found = (v for v in _search(client, where) if v.version != but)
+    ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
+    if not ranks:
+        return None
+    return min(ranks, key=lambda rank: (-rank[0], rank[1], int(rank[2].version)))[2].version
+
+
+def _search(client: MlflowClient, where: str) -> Iterator[ModelVersion]:
+    return every(client.search_model_versions, where, max_results=PAGE)
 
 
 def _measured(version: ModelVersion) -> tuple[float, float] | None:

@@ -14,8 +14,8 @@ __all__ = ["limited", "process_threads", "threads_for"]
 SHARED_FROM = 100e6
 """Floating point operations from which a step is shared among threads.
 
-On two quiet cores a shorter step gains a fourth at most by a second thread. On busy ones it loses several times over:
-the threads meet some thirty times in a step of a millisecond, and wait each time for the one that the system holds.
+Measured in docs/performance.md: on two quiet cores shorter steps gain little by a second thread, on busy ones they lose
+several times over, since the threads wait for each other many times in a step.
 """
 
 PASSES = 3

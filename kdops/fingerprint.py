@@ -22,6 +22,7 @@ TRAINING_PARTS = (
     "function_models.py",
     "losses.py",
     "models.py",
+    "precision.py",
     "randomness.py",
     "threads.py",
     "torchvision_models.py",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["DistillationLoss", "soft_cross_entropy"]
+__all__ = ["DistillationLoss", "MemberLosses", "soft_cross_entropy"]
 
 
 def soft_cross_entropy(source_logits: Tensor, logits: Tensor, temperature: Tensor | float) -> Tensor:
@@ -45,35 +45,69 @@ class DistillationLoss:
     alpha: float | Tensor = 1.0
     t_squared: bool | Tensor = True
 
+    def at(self, temperatures: Tensor) -> MemberLosses:
+        """Give the loss of members of these temperatures, ``[M]``, 0 for hard labels.
+
+        All that does not change from step to step is settled here, once: to ask a graphics processor for a value makes
+        the program wait for all that it still has to compute.
+        """
+        hard = temperatures == 0
+        softening = torch.where(hard, torch.ones_like(temperatures), temperatures)
+        squared = torch.as_tensor(self.t_squared, device=temperatures.device)
+        scale = torch.where(squared, softening.square(), torch.ones_like(softening))
+        # In double, as Python's own numbers, so that a tensor of one value gives the bits of that value.
+        alpha = torch.as_tensor(self.alpha, dtype=torch.float64, device=temperatures.device)
+        return MemberLosses(
+            softening=softening.view(-1, 1, 1),
+            hard=hard.view(-1, 1, 1) if bool(hard.any()) else None,
+            soft_weight=torch.where(hard, torch.zeros_like(scale), alpha.to(scale.dtype) * scale),
+            label_weight=torch.where(hard, torch.ones_like(scale), (1 - alpha).to(scale.dtype)),
+            needs_labels=bool((alpha < 1).any() | hard.any()),
+        )
+
     def __call__(self, logits: Tensor, labels: Tensor, source_logits: Tensor | None, temperatures: Tensor) -> Tensor:
+        """Give the loss of every member, see :class:`MemberLosses`; temperatures ``[M]``, 0 for hard labels."""
+        return self.at(temperatures)(logits, labels, source_logits)
+
+
+@dataclass(frozen=True, eq=False)
+class MemberLosses:
+    """The losses of a fleet's members, whose temperatures are settled.
+
+    Attributes:
+        softening: what logits are divided by, ``[M, 1, 1]``; 1 for hard labels.
+        hard: which members learn hard labels alone, ``[M, 1, 1]``; None where there are none.
+        soft_weight: weight of each member's soft term, ``[M]``.
+        label_weight: weight of its cross entropy with the labels, ``[M]``.
+        needs_labels: whether any of those weights is not zero.
+    """
+
+    softening: Tensor
+    hard: Tensor | None
+    soft_weight: Tensor
+    label_weight: Tensor
+    needs_labels: bool
+
+    def __call__(self, logits: Tensor, labels: Tensor, source_logits: Tensor | None) -> Tensor:
         """Give the loss of every member.
 
         Args:
             logits: ``[M, B, classes]``.
             labels: ``[M, B]`` class numbers.
             source_logits: ``[M, B, classes]``; may be None where all members train on hard labels.
-            temperatures: ``[M]``, 0 for hard labels.
 
         Returns:
             ``[M]``, each the mean over its batch, in nats.
         """
-        hard = temperatures == 0
-        on_labels = torch.zeros(logits.shape[:1], device=logits.device)
-        # In double, as Python's own numbers, so that a tensor of one value gives the bits of that value.
-        alpha = torch.as_tensor(self.alpha, dtype=torch.float64, device=logits.device)
-        if source_logits is None or bool((alpha < 1).any()) or bool(hard.any()):
+        on_labels = None
+        if source_logits is None or self.needs_labels:
             classes = logits.shape[-1]
             each = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
             on_labels = each.view(labels.shape).mean(dim=1)
         if source_logits is None:
             return on_labels
-        # A hard member's soft term is weighted by zero; T = 1 and a source of zeros keep it finite.
-        softening = torch.where(hard, torch.ones_like(temperatures), temperatures)
-        if bool(hard.any()):
-            source_logits = torch.where(hard.view(-1, 1, 1), torch.zeros_like(source_logits), source_logits)
-        soft = soft_cross_entropy(source_logits, logits, softening.view(-1, 1, 1)).mean(dim=1)
-        squared = torch.as_tensor(self.t_squared, device=logits.device)
-        scale = torch.where(squared, softening.square(), torch.ones_like(softening))
-        soft_weight = torch.where(hard, torch.zeros_like(scale), alpha.to(scale.dtype) * scale)
-        label_weight = torch.where(hard, torch.ones_like(scale), (1 - alpha).to(scale.dtype))
-        return soft_weight * soft + label_weight * on_labels
+        if self.hard is not None:
+            # A hard member's soft term is weighted by zero; a source of zeros keeps it finite.
+            source_logits = source_logits.masked_fill(self.hard, 0.0)
+        soft = self.soft_weight * soft_cross_entropy(source_logits, logits, self.softening).mean(dim=1)
+        return soft if on_labels is None else soft + self.label_weight * on_labels

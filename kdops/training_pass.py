@@ -20,6 +20,7 @@ from kdops.fleet import DenseFleet
 from kdops.losses import DistillationLoss
 from kdops.mapped import MappedImages
 from kdops.models import Borrower, Classifier
+from kdops.precision import tensor_cores
 from kdops.randomness import generator
 from kdops.recipes import Recipe
 from kdops.threads import limited
@@ -164,9 +165,9 @@ class Pass:
         device: torch.device | str,
         threads: int,
     ):
-        self.role, self.recipe, self.groups, self.engine, self.loss = role, recipe, groups, engine, loss
+        self.role, self.recipe, self.groups, self.engine = role, recipe, groups, engine
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
-        self.temperatures = torch.tensor([t for _, t in self.members], device=device)
+        self.loss = loss.at(torch.tensor([t for _, t in self.members], device=device))
         self.images, self.validation, self.device, self.threads = images, validation, device, threads
         self.batches = _batches(len(images.labels), recipe.batch_size, alone=engine.learns_from_one)
         # Hard labels alone need no source, even where a group brings one.
@@ -198,7 +199,7 @@ class Pass:
         Raises:
             DivergenceError: a member's loss stopped being finite; names the member.
         """
-        with limited(self.threads), memory_kept():
+        with limited(self.threads), memory_kept(), tensor_cores(self.device):
             self._train(meter, checkpoint)
         for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
             train_loss, val_accuracy = (
@@ -241,7 +242,7 @@ class Pass:
             source = None
             if self.sources:
                 source = _for_members([own[rows] for own, rows in zip(self.sources, chosen, strict=True)], sizes)
-            each = self.loss(logits, labels, source, self.temperatures)
+            each = self.loss(logits, labels, source)
             # Members share no weights, so the gradient of the sum is every member's own.
             self.engine.backward(each.sum())
             self.optimiser.step()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdops.losses import DistillationLoss
+from kdops.precision import tensor_cores
 from kdops.randomness import generator
 from kdops.rated_adamw import RatedAdamW, one_cycle
 from kdops.recipes import Recipe
@@ -155,6 +156,7 @@ class _Pass:
         self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
         self.alpha = torch.tensor([plan.alpha for plan in plans], dtype=torch.float64, device=device)
         self.t_squared = torch.tensor([plan.t_squared for plan in plans], device=device)
+        self.loss = DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
         self.optimiser = RatedAdamW(
             fleet.members(),
             [plan.recipe.learning_rate for plan in plans],
@@ -174,7 +176,7 @@ class _Pass:
             # Of trials that were dropped nothing is asked any more.
             places = [started_with.index(number) for number in self.numbers]
             own = source_logits if source_logits.dim() == 2 else source_logits[places]
-            with limited(self.threads):
+            with limited(self.threads), tensor_cores(rows.device):
                 losses = self._train_epoch(images, own, rows, factors, meter)
                 measured = zip(losses, *self._measure(validation), strict=True)
             found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
@@ -197,7 +199,6 @@ class _Pass:
 
     def _train_epoch(self, images, source_logits, rows, factors, meter) -> list[float]:
         """Pass over all images once and give each trial's mean loss."""
-        loss = DistillationLoss(self.alpha, self.t_squared)
         members = len(self.numbers)
         total = torch.zeros(members, device=rows.device)
         self.fleet.training = True
@@ -205,7 +206,7 @@ class _Pass:
             logits = self.fleet.logits(images.pixels[chosen])
             labels = images.labels[chosen].expand(members, -1)
             source = source_logits[..., chosen, :].expand(members, -1, -1)
-            each = loss(logits, labels, source, self.temperatures)
+            each = self.loss(logits, labels, source)
             # Trials share no weights, so the gradient of the sum is every trial's own.
             self.fleet.backward(each.sum())
             self.optimiser.step(next(factors))
@@ -236,6 +237,7 @@ class _Pass:
             self.temperatures, self.alpha, self.t_squared = (
                 values[places] for values in (self.temperatures, self.alpha, self.t_squared)
             )
+            self.loss = DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
         for number in sorted(ended):
             yield number, self._result(number, None, ended[number])
 

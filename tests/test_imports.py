@@ -42,6 +42,8 @@ LAYERS = (
         "device",
         "threads",
         "allocation",
+        "collection",
+        "precision",
         "paging",
     ),
     (

@@ -107,13 +107,13 @@ class DenseFleet:
         units = [self._first(g, batch) for g, batch in enumerate(inputs)]
         if torch.is_grad_enabled():
             self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
-        # Also of one group alone: the order in memory decides the order of dropout's draws.
-        hidden = torch.cat([own.relu().transpose(1, 2) for own in units])
+        hidden = units[0].relu() if len(units) == 1 else torch.cat([own.relu() for own in units])
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(bias.unsqueeze(1), self._dropped(hidden, depth), weight.transpose(1, 2))
+            # Weights times units here too, [K, H, B]: nothing is transposed in memory on the way, nor on the way back.
+            hidden = torch.baddbmm(bias.unsqueeze(2), weight, self._dropped(hidden, depth))
             if depth + 1 < len(self.weights):
                 hidden = hidden.relu()
-        return hidden
+        return hidden.transpose(1, 2)
 
     def backward(self, loss: Tensor) -> None:
         """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
@@ -142,7 +142,9 @@ class DenseFleet:
     def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
         if not self.training or self.dropouts[0][depth].rate == 0.0:
             return hidden
-        return torch.stack([drops[depth](h) for drops, h in zip(self.dropouts, hidden, strict=True)])
+        # Drawn in the order in which the network by itself draws: image after image.
+        dropped = [drops[depth](h.t().contiguous()).t() for drops, h in zip(self.dropouts, hidden, strict=True)]
+        return torch.stack(dropped)
 
     def _state(self, member: int) -> dict[str, Tensor]:
         group, offset = 0, member

@@ -32,9 +32,6 @@ __all__ = [
     "uri_of",
 ]
 
-GROUP = ("data_digest", "transfer", "split")
-"""Version tags that say what a model was trained and chosen on."""
-
 COPIES = "reseeded"
 """The role of those that differ in their seed alone."""
 

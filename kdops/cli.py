@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import typer
@@ -17,6 +18,7 @@ from typer.core import TyperCommand
 
 from kdops import __version__, browse, care, shipping
 from kdops.addresses import without_secrets
+from kdops.collection import collector_still
 from kdops.config import Settings
 from kdops.environment import ASKED_IN_A_STUDY, server_patience
 from kdops.errors import KdopsError, UsageError
@@ -131,6 +133,9 @@ def pipeline_main(
         if "MLFLOW_RUN_ID" in os.environ:
             end_with_parent()
         with interruptible(), server_patience(ASKED_IN_A_STUDY):
+            with collector_still():
+                # What every pipeline imports first of all: it brings MLflow.
+                import_module("kdops.study")
             body(settings)
 
     application = _application()

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdops import PARENT
+from kdops.collection import collector_still
 from kdops.config import Settings
 from kdops.device import resolve_device
 from kdops.environment import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
@@ -257,18 +258,19 @@ def _experiment() -> str:
 def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     import logging
 
-    import mlflow
-    from mlflow.exceptions import ExecutionException
+    with collector_still():
+        import mlflow
+        from mlflow.exceptions import ExecutionException
 
-    from kdops.faults import in_plain_words
-    from kdops.process import ProcessName
+        from kdops.faults import in_plain_words
+        from kdops.process import ProcessName
 
     os.environ[LAUNCHER] = str(ProcessName.own())
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
     # A wrong address is told within seconds; once models are trained, a server that is away is waited for.
     with in_plain_words(os.environ["MLFLOW_TRACKING_URI"]):
-        with server_patience(ASKED_ONCE_MORE):
+        with server_patience(ASKED_ONCE_MORE), collector_still():
             experiment = _experiment()
         try:
             with server_patience(ASKED_IN_A_STUDY):

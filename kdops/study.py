@@ -25,6 +25,7 @@ from kdops import records
 from kdops.answers import Answer
 from kdops.checkpoint import Checkpoints
 from kdops.closing import about, note, setting, show
+from kdops.collection import collector_still
 from kdops.config import HARD, Settings
 from kdops.device import resolve_device
 from kdops.errors import UsageError
@@ -71,7 +72,9 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         title, about = _title(entry_point, settings), {"owner": settings.owner, "notes": settings.notes}
-        tracker = None if settings.dry_run else Tracker(entry_point, data, split, title, about)
+        with collector_still():
+            # It brings what MLflow needs to open its database.
+            tracker = None if settings.dry_run else Tracker(entry_point, data, split, title, about)
         with _ended(tracker) as ended:
             if tracker and (others := tracker.registry.of_other_data()):
                 reporter.say(

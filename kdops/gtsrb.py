@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from kdops.cache import Decoded, cached, signature
+from kdops.cache import Decoded, ReadAhead, cached, signature
 from kdops.download import impatient
 from kdops.errors import KdopsError, UsageError
 
@@ -112,8 +112,9 @@ def load(root: Path, progress: Callable[[int, int], object] | None = None) -> tu
         if (root / "GTSRB" / "Training").is_dir():
             raise UsageError("data_root", root, f"give the folder above it: {root.parent}")
         _download(root)
+    ahead = ReadAhead("gtsrb")
     listing = _list(folder)
-    decoded = cached("gtsrb", signature(listing.files()), lambda: _decode_all(listing, progress))
+    decoded = cached("gtsrb", signature(listing.files()), lambda: _decode_all(listing, progress), ahead)
     return decoded, _notes(decoded)
 
 

@@ -68,6 +68,35 @@ def test_another_key_builds_again_and_the_same_content_is_kept_once(folder):
     assert len(list(folder.glob("*.images.npy"))) == 1
 
 
+@pytest.mark.parametrize("key", ["k", "l"])
+def test_what_was_decoded_last_is_read_ahead_and_given_only_where_it_is_meant(folder, key, monkeypatch):
+    build = Builder()
+    cached("x", "k", build)
+    seen = []
+    monkeypatch.setattr(cache, "_read", lambda pointer, real=cache._read: seen.append(pointer.name) or real(pointer))
+    assert same(cached("x", key, build, cache.ReadAhead("x")), example())
+    assert build.built == (1 if key == "k" else 2)
+    # Once for all where the guess was right.
+    assert seen[:1] == ["x-k.json"]
+    assert (seen == ["x-k.json"]) is (key == "k")
+
+
+def test_with_nothing_decoded_yet_nothing_is_read_ahead(folder):
+    build = Builder()
+    for _ in range(2):
+        assert same(cached("x", "k", build, cache.ReadAhead("x")), example())
+    assert build.built == 1
+
+
+def test_what_is_damaged_and_read_ahead_is_made_again(folder, caplog):
+    build = Builder()
+    cached("x", "k", build)
+    flip(next(folder.glob("*.images.npy")))
+    assert same(cached("x", "k", build, cache.ReadAhead("x")), example())
+    assert build.built == 2
+    assert "damaged" in caplog.text
+
+
 def truncate(path):
     os.truncate(path, path.stat().st_size - 1)
 

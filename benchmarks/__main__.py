@@ -21,7 +21,10 @@ from benchmarks.recorded import around, machine, record, table
 
 __all__ = ["PARTS", "main"]
 
-PARTS = ("sweep", "scaling", "convolution", "tracking", "start", "memory")
+LONG = ("accuracy",)
+"""Parts that take an hour and are measured only where they are asked for."""
+
+PARTS = ("sweep", "scaling", "convolution", "tracking", "start", "memory", *LONG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(PARTS), help="some of them, parted by commas")
+    parser.add_argument(
+        "--only", default=",".join(part for part in PARTS if part not in LONG), help=f"some of {', '.join(PARTS)}"
+    )
     parser.add_argument(
         "--pairs", type=int, default=Options.pairs, help="how often both things of a ratio are measured"
     )

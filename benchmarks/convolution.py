@@ -25,9 +25,10 @@ from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.peak import convolutions
 from benchmarks.work import CLASSES, Work, fresh, prepare
 from kdops.losses import DistillationLoss
+from kdops.models import Classifier
 from kdops.training import Group, train
 
-__all__ = ["measure"]
+__all__ = ["measure", "plain_epochs"]
 
 SHARE = 32
 """One image of so many of the sweep's is trained on, at least three batches."""
@@ -88,16 +89,31 @@ def own(work: Work) -> None:
 
 
 def plain(work: Work, batch_size: int) -> None:
-    """Train a teacher on labels as most do: a ``DataLoader``, default order in memory, default optimiser."""
+    """Train a teacher on labels for one epoch as most do."""
+    next(plain_epochs(work, batch_size))
+
+
+def plain_epochs(work: Work, batch_size: int) -> Iterator[Classifier]:
+    """Train a teacher on labels as most do: a ``DataLoader``, default order in memory, default optimiser.
+
+    It starts from the weights that kdops' own teacher starts from.
+
+    Yields:
+        The network after each epoch, without end; it is trained further once the next one is asked for.
+    """
     recipe = work.recipe("teacher")
-    net = fresh(work, recipe, 0.0, "teacher").train()
+    net = fresh(work, recipe, 0.0, "teacher")
     net.net = _late(net.net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate)
     data = TensorDataset(work.images.pixels, work.images.labels)
-    for images, labels in DataLoader(data, batch_size, shuffle=True, generator=torch.Generator().manual_seed(0)):
-        optimiser.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
-        optimiser.step()
+    loader = DataLoader(data, batch_size, shuffle=True, generator=torch.Generator().manual_seed(0))
+    while True:
+        net.train()
+        for images, labels in loader:
+            optimiser.zero_grad()
+            F.cross_entropy(net(images), labels).backward()
+            optimiser.step()
+        yield net
 
 
 def tuned(

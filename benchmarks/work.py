@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ __all__ = [
     "SHAPE",
     "TEMPERATURES",
     "Work",
+    "everything",
     "flops_of_forward",
     "flops_of_student",
     "fresh",
@@ -76,9 +78,26 @@ def prepare(count: int, device: str = "cpu", logits: bool = False) -> Work:
     """
     pixels, labels, what = _real(count) if os.environ.get("KDOPS_DATA_ROOT") else _drawn(count)
     count = min(count, round(len(labels) / (1 + VALIDATION)))
-    images = Images(pixels[:count].to(device), labels[:count].to(device))
-    validation = Images(pixels[count:].to(device), labels[count:].to(device))
-    statistics = pixel_statistics(images.pixels.cpu())
+    parts = (Images(pixels[rows].to(device), labels[rows].to(device)) for rows in (slice(count), slice(count, None)))
+    return _work(*parts, what, device, logits)
+
+
+def everything(transfer: str) -> tuple[Work, Images]:
+    """Give all of GTSRB that a teacher learns from with this transfer setting, and the test images."""
+    from kdops import data
+    from kdops.splits import make_split
+
+    found = data.load("gtsrb")
+    split = make_split(found, transfer, 0)
+    images, validation, test = (
+        Images(torch.from_numpy(np.array(found.images[rows])), torch.from_numpy(found.labels[rows]))
+        for rows in (split.teacher, split.validation, split.test)
+    )
+    return _work(images, validation, f"all of GTSRB, transfer={transfer}"), test
+
+
+def _work(images: Images, validation: Images, what: str, device: str = "cpu", logits: bool = False) -> Work:
+    statistics, count = pixel_statistics(images.pixels.cpu()), len(images.labels)
     source = build(RECIPES["gtsrb"]["teacher"].architecture, SHAPE, CLASSES, *statistics, generator("benchmark"))
     source = source.to(device).eval()
     if logits:
@@ -126,8 +145,6 @@ def _drawn(count: int) -> tuple[Tensor, Tensor, str]:
 
 
 def _real(count: int) -> tuple[Tensor, Tensor, str]:
-    import numpy as np
-
     from kdops import data
     from kdops.splits import make_split
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import recorded, sweep
+from benchmarks import accuracy, recorded, sweep
 from benchmarks.__main__ import PARTS, main
+from benchmarks.convolution import plain_epochs
 from benchmarks.loops import best_batch_size, kept, normalised, plain
 from benchmarks.pairs import Figure, Options, in_turn
 from benchmarks.work import flops_of_forward, flops_of_student, fresh, prepare
+from kdops.models import digest_of
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +31,23 @@ def test_losses_tell_temperatures_and_seeds_of_the_comparison_apart():
     assert first[0] != pytest.approx(first[1], rel=0.05)
     assert first == pytest.approx(second, rel=1e-4)
     assert kept(work, (1.0,), 16)[0] != pytest.approx(first[0], rel=1e-4)
+
+
+def test_the_loop_of_a_teacher_starts_where_kdops_teachers_start_and_goes_on_epoch_by_epoch():
+    work = prepare(20)
+    recipe = work.recipe("teacher")
+    start, loop = fresh(work, recipe, 0.0, "teacher"), plain_epochs(work, 10)
+    first = dict(next(loop).named_parameters())
+    moved = max((values - first[name]).abs().max().item() for name, values in start.named_parameters())
+    # Two steps of AdamW, each by the rate at most, and a little decay.
+    assert 0 < moved < 2.1 * recipe.learning_rate
+    weights = {digest_of(next(loop).state_dict()) for _ in range(2)}
+    assert len(weights) == 2
+
+
+def test_the_time_to_an_accuracy_needs_the_real_images(capsys):
+    assert list(accuracy.measure(Options())) == []
+    assert "KDOPS_DATA_ROOT" in capsys.readouterr().err
 
 
 def test_operations_are_counted_as_torch_counts_them():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from kdops.allocation import memory_kept
 from kdops.architectures import Architecture, parse_architecture
 from kdops.checkpoint import Checkpoint, Checkpoints
 from kdops.errors import UsageError
@@ -261,7 +262,8 @@ class Bench:
 
     @torch.no_grad()
     def _foreign_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
-        return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
+        with memory_kept():
+            return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
 
     def _logits_of(self, record: ModelRecord, rows: np.ndarray, part: str) -> Tensor:
         """Give a model's logits on some images, computed once for each model and part."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdops.allocation import memory_kept
 from kdops.fleet import DenseFleet, can_stack
 from kdops.models import Classifier
 from kdops.training_pass import SingleNet
@@ -32,10 +33,11 @@ def compute_logits(
     """
     engines = [DenseFleet([nets], device)] if can_stack(nets[0]) else [SingleNet(net, device) for net in nets]
     rows = []
-    for engine in engines:
-        engine.training = False
-        parts = [engine.logits([images[i : i + block].to(device)]).cpu() for i in range(0, len(images), block)]
-        rows.append(torch.cat(parts, dim=1))
+    with memory_kept():
+        for engine in engines:
+            engine.training = False
+            parts = [engine.logits([images[i : i + block].to(device)]).cpu() for i in range(0, len(images), block)]
+            rows.append(torch.cat(parts, dim=1))
     return torch.cat(rows)
 
 

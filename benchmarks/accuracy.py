@@ -8,18 +8,20 @@ the processor time, so that other work on the machine counts for neither:
     python -m benchmarks.accuracy own 4       kdops, a training of 4 epochs
     python -m benchmarks.accuracy plain 12    the loop, until it is there, 12 epochs at most
 
-The test images end the loop and choose nothing of kdops' own: this measures time, no verdict rests on it.
+The test images say on both sides how many epochs are enough, and trainings that were too short are not counted: this
+measures time, no verdict rests on it.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.children import environment
@@ -32,7 +34,7 @@ from kdops.losses import DistillationLoss
 from kdops.models import Classifier
 from kdops.training import Group, Images, train
 
-__all__ = ["GOAL", "measure"]
+__all__ = ["GOAL", "figure", "measure"]
 
 GOAL = 0.9473
 """The test accuracy of the paper's teacher."""
@@ -50,18 +52,28 @@ def measure(options: Options) -> Iterator[Figure]:
         print("  accuracy needs GTSRB: give KDOPS_DATA_ROOT", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory(prefix="kdops-benchmark-") as folder:
-        loop = _start("plain", MOST, Path(folder))
-        for epochs in EPOCHS:
-            own = _answer(_start("own", epochs, Path(folder)))
-            if own["accuracy"] >= GOAL:
-                break
-        plain = _answer(loop)
-    ways = {"kdops": own, "the loop": plain}
-    told = [f"{n} {w['seconds'] / 60:.1f} min, {w['epochs']} epochs, {w['accuracy']:.4f}" for n, w in ways.items()]
-    reached = "" if min(own["accuracy"], plain["accuracy"]) >= GOAL else " (not reached)"
-    what = f"plain loop / kdops, time of a teacher to {GOAL} on GTSRB, transfer=shared{reached}"
-    ratio = plain["seconds"] / own["seconds"]
-    yield Figure("accuracy", what, (ratio,), "2", f"{'; '.join(told)}; processor time, one thread each")
+        loop, tries = _start("plain", MOST, Path(folder)), []
+        try:
+            while not tries or (tries[-1]["accuracy"] < GOAL and len(tries) < len(EPOCHS)):
+                tries.append(_answer(_start("own", EPOCHS[len(tries)], Path(folder))))
+            plain = _answer(loop)
+        finally:
+            loop.kill()
+    yield figure(tries, plain)
+
+
+def figure(tries: Sequence[dict[str, float]], plain: dict[str, float]) -> Figure:
+    """Give the line of the table: of kdops' trainings, the last of which counts, and of the loop."""
+    own = tries[-1]
+    more = "" if plain["accuracy"] >= GOAL else ": more than"
+    missed = "" if own["accuracy"] >= GOAL else " (not reached)"
+    what = f"plain loop / kdops, time of a teacher to {GOAL} on GTSRB, transfer=shared{missed or more}"
+    told = f"kdops {', '.join(map(_told, tries))}; the loop {_told(plain)}; processor time, one thread each"
+    return Figure("accuracy", what, (plain["seconds"] / own["seconds"],), "2", told)
+
+
+def _told(way: dict[str, float]) -> str:
+    return f"{way['epochs']} epochs {way['seconds'] / 60:.1f} min {way['accuracy']:.4f}"
 
 
 def own(epochs: int) -> dict[str, float]:
@@ -93,7 +105,8 @@ def plain(most: int) -> dict[str, float]:
 
 
 def _accuracy(net: Classifier, test: Images) -> float:
-    return measured(compute_logits([net.eval()], test.pixels)[0], test.labels)["accuracy"]
+    # A copy: it is laid out in memory as kdops would have it, and the loop's own is not to gain by that.
+    return measured(compute_logits([copy.deepcopy(net).eval()], test.pixels)[0], test.labels)["accuracy"]
 
 
 def _start(way: str, epochs: int, folder: Path) -> subprocess.Popen:

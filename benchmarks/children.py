@@ -19,6 +19,8 @@ def environment(folder: Path) -> dict[str, str]:
     # A child may start ``kdops`` or ``mlflow`` by name.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if root := kept.get("KDOPS_DATA_ROOT"):
+        kept["KDOPS_DATA_ROOT"] = os.path.abspath(os.path.expanduser(root))
     return {**kept, "PATH": path, "PYTHONPATH": paths, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
 
 

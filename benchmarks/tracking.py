@@ -86,7 +86,6 @@ def sweeps_of_gtsrb(rounds: int) -> dict[str, list[float]]:
             study.distill(teachers, "student", [HARD, *settings.sweeps["student"]])
             found["all"].append(time.perf_counter() - started)
             found["commit"].append(spent["commit"])
-        print(f"  sweep {number + 1} of {rounds}: {found['all'][-1]:.1f} s", file=sys.stderr)
     return found
 
 

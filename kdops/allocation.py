@@ -30,7 +30,7 @@ def memory_kept() -> Iterator[None]:
     glibc maps each block of more than 32 MB, such as the activations of a convolution, anew from the system and gives
     it back once it is freed. The system clears every page of it first, a fifth of a training step and two fifths of an
     evaluation. Other libraries of C have no such switch; there nothing changes, nor where the user's environment has
-    settings of its own.
+    settings of its own. Not to be nested: the inner end is the end.
     """
     is_set = any(name.startswith(OWN) for name in os.environ)
     library = ctypes.CDLL(None) if sys.platform.startswith("linux") and not is_set else None

@@ -133,7 +133,7 @@ def pipeline_main(
         if "MLFLOW_RUN_ID" in os.environ:
             end_with_parent()
         with interruptible(), server_patience(ASKED_IN_A_STUDY):
-            with collector_still():
+            with collector_still(freeze=True):
                 # What every pipeline imports first of all: it brings MLflow.
                 import_module("kdops.study")
             body(settings)

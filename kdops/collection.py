@@ -10,18 +10,22 @@ __all__ = ["collector_still"]
 
 
 @contextmanager
-def collector_still() -> Iterator[None]:
-    """Keep the collector still for a while, and let it never look at what is there by then.
+def collector_still(freeze: bool = False) -> Iterator[None]:
+    """Keep the collector still for a while.
 
     An import makes hundreds of thousands of objects that stay until the process ends. The collector looks through all
     of them again and again as their number grows: a fifth of the time that MLflow takes to be imported. Where it was
     off already, it stays off.
+
+    Args:
+        freeze: let it never look at what is there by then: for imports at the start of a process alone.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if freeze:
+            gc.freeze()
         if was_on:
             gc.enable()

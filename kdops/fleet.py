@@ -109,7 +109,7 @@ class DenseFleet:
             self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
         hidden = units[0].relu() if len(units) == 1 else torch.cat([own.relu() for own in units])
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            # Weights times units here too, [K, H, B]: nothing is transposed in memory on the way, nor on the way back.
+            # Weights times units here too, [K, H, B]: without dropout nothing is transposed in memory.
             hidden = torch.baddbmm(bias.unsqueeze(2), weight, self._dropped(hidden, depth))
             if depth + 1 < len(self.weights):
                 hidden = hidden.relu()

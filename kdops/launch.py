@@ -258,7 +258,7 @@ def _experiment() -> str:
 def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     import logging
 
-    with collector_still():
+    with collector_still(freeze=True):
         import mlflow
         from mlflow.exceptions import ExecutionException
 

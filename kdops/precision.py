@@ -10,11 +10,10 @@ __all__ = ["tensor_cores"]
 
 @contextmanager
 def tensor_cores(device: object) -> Iterator[None]:
-    """Let a graphics processor's tensor cores take the products and convolutions of a training.
+    """Let a graphics processor's tensor cores take the matrix products of a training too.
 
-    They round the factors to TF32 (8 bits of exponent, 10 of mantissa) and add up in single precision; PyTorch itself
-    lets them take convolutions only. Elsewhere, and afterwards, everything is as it was: what is measured of a trained
-    network is measured in single precision.
+    They round the factors to TF32 (8 bits of exponent, 10 of mantissa) and add up in single precision. Convolutions
+    they take anyway: that is PyTorch's own setting, which stays as it is.
 
     Args:
         device: where is trained; on any other than a graphics processor nothing changes.
@@ -24,12 +23,9 @@ def tensor_cores(device: object) -> Iterator[None]:
     if torch.device(device).type != "cuda":
         yield
         return
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [place.fp32_precision for place in places]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
     try:
-        for place in places:
-            place.fp32_precision = "tf32"
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        torch.set_float32_matmul_precision(before)

@@ -194,7 +194,7 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
     # Somebody's edit may have left anything there.
     if group["split"].isalnum():
         where += f" and tags.split = '{group['split']}'"
-    found = (v for v in _search(client, where) if v.version != but)
+    found = (v for v in _search(client, where) if str(v.version) != str(but))
     ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
     if not ranks:
         return None

@@ -199,7 +199,7 @@ class Pass:
         Raises:
             DivergenceError: a member's loss stopped being finite; names the member.
         """
-        with limited(self.threads), memory_kept(), tensor_cores(self.device):
+        with limited(self.threads), memory_kept():
             self._train(meter, checkpoint)
         for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
             train_loss, val_accuracy = (
@@ -217,7 +217,8 @@ class Pass:
         pixels = self.engine.prepared(self.images.pixels)
         validation = replace(self.validation, pixels=self.engine.prepared(self.validation.pixels))
         for epoch in range(len(self.losses), self.recipe.epochs):
-            losses = self._train_epoch(pixels, meter)
+            with tensor_cores(self.device):
+                losses = self._train_epoch(pixels, meter)
             self._refuse_nonfinite(losses, epoch)
             self.losses.append(losses)
             self.engine.training = False

@@ -176,8 +176,9 @@ class _Pass:
             # Of trials that were dropped nothing is asked any more.
             places = [started_with.index(number) for number in self.numbers]
             own = source_logits if source_logits.dim() == 2 else source_logits[places]
-            with limited(self.threads), tensor_cores(rows.device):
-                losses = self._train_epoch(images, own, rows, factors, meter)
+            with limited(self.threads):
+                with tensor_cores(rows.device):
+                    losses = self._train_epoch(images, own, rows, factors, meter)
                 measured = zip(losses, *self._measure(validation), strict=True)
             found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
             seconds = (time.perf_counter() - started) / len(found)

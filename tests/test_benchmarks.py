@@ -50,6 +50,19 @@ def test_the_time_to_an_accuracy_needs_the_real_images(capsys):
     assert "KDOPS_DATA_ROOT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("own", "plain", "ending"),
+    [(0.95, 0.95, "shared"), (0.95, 0.9, "shared: more than"), (0.9, 0.95, "shared (not reached)")],
+)
+def test_a_time_to_an_accuracy_that_was_not_reached_is_told_as_such(own, plain, ending):
+    tries = [{"seconds": 60.0, "epochs": 3, "accuracy": 0.9}, {"seconds": 120.0, "epochs": 4, "accuracy": own}]
+    line = accuracy.figure(tries, {"seconds": 300.0, "epochs": 6, "accuracy": plain})
+    assert line.what.endswith(ending)
+    # The training that was too short is named and not counted.
+    assert line.ratios == (2.5,)
+    assert "3 epochs 1.0 min 0.9000, 4 epochs 2.0 min" in line.told
+
+
 def test_operations_are_counted_as_torch_counts_them():
     """One training step of one image, by PyTorch's own counter."""
     work = prepare(64)

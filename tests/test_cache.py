@@ -74,7 +74,9 @@ def test_what_was_decoded_last_is_read_ahead_and_given_only_where_it_is_meant(fo
     cached("x", "k", build)
     seen = []
     monkeypatch.setattr(cache, "_read", lambda pointer, real=cache._read: seen.append(pointer.name) or real(pointer))
-    assert same(cached("x", key, build, cache.ReadAhead("x")), example())
+    ahead = cache.ReadAhead("x")
+    ahead._thread.join()
+    assert same(cached("x", key, build, ahead), example())
     assert build.built == (1 if key == "k" else 2)
     # Once for all where the guess was right.
     assert seen[:1] == ["x-k.json"]
@@ -86,6 +88,11 @@ def test_with_nothing_decoded_yet_nothing_is_read_ahead(folder):
     for _ in range(2):
         assert same(cached("x", "k", build, cache.ReadAhead("x")), example())
     assert build.built == 1
+
+
+def test_a_folder_that_cannot_be_is_no_reason_to_fail(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("x" * 300)))
+    assert same(cached("x", "k", Builder(), cache.ReadAhead("x")), example())
 
 
 def test_what_is_damaged_and_read_ahead_is_made_again(folder, caplog):

@@ -21,8 +21,8 @@ from benchmarks.recorded import around, machine, record, table
 
 __all__ = ["PARTS", "main"]
 
-LONG = ("accuracy",)
-"""Parts that take an hour and are measured only where they are asked for."""
+LONG = ("accuracy", "precision", "paper")
+"""Parts that take an hour, or a graphics processor, and are measured only where they are asked for."""
 
 PARTS = ("sweep", "scaling", "convolution", "tracking", "start", "memory", *LONG)
 
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=int, default=Options.images, help="images of an epoch of the sweep")
     parser.add_argument("--seeds", type=int, default=Options.seeds, help="replicates of the studies on digits")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of sweep, scaling and convolution")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where is trained")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--record", default="", metavar="PAGE", help="write the table between the markers of this page")
     return parser

@@ -2,9 +2,9 @@
 
     python -m benchmarks.convolution WAY IMAGES DEVICE
 
-measures kdops (``own``), the loop (``plain``) or the convolutions (``bare``) in a process by itself and prints the
-seconds of one epoch, as JSON: kdops keeps memory from step to step, and what runs after it in the same process would
-gain by that.
+measures kdops (``own``; ``many``, which are eight teachers at once), the loop (``plain``) or the convolutions
+(``bare``) in a process by itself and prints the seconds of one epoch of one net, as JSON: kdops keeps memory from step
+to step, and what runs after it in the same process would gain by that.
 """
 
 from __future__ import annotations
@@ -22,27 +22,34 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.children import printed
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
-from benchmarks.peak import convolutions
-from benchmarks.work import CLASSES, Work, fresh, prepare
+from benchmarks.peak import convolutions, matrix_flops
+from benchmarks.work import CLASSES, Work, flops_of_teacher, fresh, prepare
 from kdops.losses import DistillationLoss
 from kdops.models import Classifier
 from kdops.training import Group, train
 
 __all__ = ["measure", "plain_epochs"]
 
-SHARE = 32
-"""One image of so many of the sweep's is trained on, at least three batches."""
+SHARE = {"cpu": 32, "cuda": 1}
+"""One image of so many of the sweep's is trained on, at least three batches, by device."""
+
+MANY = 8
+"""Nets of one architecture: more than one at once there are on a graphics processor alone."""
 
 
 def measure(options: Options) -> Iterator[Figure]:
     """Measure one epoch of a teacher."""
-    device, wanted = options.device, max(options.images // SHARE, 3 * 128)
+    device, wanted = options.device, max(options.images // SHARE[options.device], 3 * 128)
     with tempfile.TemporaryDirectory(prefix="kdops-benchmark-") as folder:
 
         def seconds(way: str) -> float:
+            if device == "cuda":
+                # Where all have the device's memory kept by PyTorch itself.
+                return seconds_of_epoch(way, wanted, device)
             return printed(["-m", "benchmarks.convolution", way, str(wanted), device], Path(folder))["seconds"]
 
-        ours, loop, peak = in_turn(options.pairs, *(lambda way=way: seconds(way) for way in ("own", "plain", "bare")))
+        alone = ("own", "plain", "bare", *(["many"] if device == "cuda" else []))
+        ours, loop, peak, *many = in_turn(options.pairs, *(lambda way=way: seconds(way) for way in alone))
     work = prepare(wanted, device)
     count, size = len(work.images.labels), work.recipe("teacher").batch_size
     ways = {
@@ -64,6 +71,13 @@ def measure(options: Options) -> Iterator[Figure]:
     rate = f"{count / sorted(ours)[len(ours) // 2]:,.0f} images a second, {count} images"
     yield _over("plain loop / kdops, one epoch of a teacher with its evaluation", loop, ours, rate, "1.5")
     yield _over("bare convolutions of the same shapes / kdops (share of the convolution peak)", peak, ours, "")
+    for each in many:
+        rate = f"{count / sorted(each)[len(each) // 2]:,.0f} images a second, all nets together"
+        yield _over(f"plain loop, one net after another / kdops, {MANY} nets at once", loop, each, rate)
+        flops = count * flops_of_teacher(work) / matrix_flops(device, dtype=torch.bfloat16)
+        told = f"{flops_of_teacher(work):,} operations an image, evaluation not counted; bf16"
+        share = tuple(flops / one for one in each)
+        yield Figure("convolution", f"matrix peak / kdops, {MANY} nets at once (share of the peak)", share, "", told)
     for name, other in zip(ways, others, strict=True):
         yield _over(f"{name} / as kdops trains", other, base, "above 1: slower")
 
@@ -76,14 +90,15 @@ def seconds_of_epoch(way: str, images: int, device: str) -> float:
         bare = convolutions(size, device=device)
         bare()
         return len(work.images.labels) / size * seconds_of(bare, device)
-    action = {"own": own, "plain": lambda work: plain(work, size)}[way]
+    nets = MANY if way == "many" else 1
+    action = {"plain": lambda work: plain(work, size)}.get(way, lambda work: own(work, nets))
     action(work.cut(size))
-    return seconds_of(lambda: action(work), device)
+    return seconds_of(lambda: action(work), device) / nets
 
 
-def own(work: Work) -> None:
-    """Train a teacher on labels as kdops does, with its evaluation."""
-    groups = [Group(0, (0.0,))]
+def own(work: Work, nets: int = 1) -> None:
+    """Train teachers on labels as kdops does, with their evaluation."""
+    groups = [Group(seed, (0.0,)) for seed in range(nets)]
     given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
     list(train("teacher", work.recipe("teacher"), groups, *given, device=work.device))
 
@@ -105,13 +120,13 @@ def plain_epochs(work: Work, batch_size: int) -> Iterator[Classifier]:
     net = fresh(work, recipe, 0.0, "teacher")
     net.net = _late(net.net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate)
-    data = TensorDataset(work.images.pixels, work.images.labels)
+    data = TensorDataset(work.images.pixels.cpu(), work.images.labels.cpu())
     loader = DataLoader(data, batch_size, shuffle=True, generator=torch.Generator().manual_seed(0))
     while True:
         net.train()
         for images, labels in loader:
             optimiser.zero_grad()
-            F.cross_entropy(net(images), labels).backward()
+            F.cross_entropy(net(images.to(work.device)), labels.to(work.device)).backward()
             optimiser.step()
         yield net
 

@@ -58,13 +58,15 @@ def plain(work: Work, temperatures: Sequence[float], batch_size: int) -> list[fl
         The mean training loss of each temperature.
     """
     recipe, losses = work.recipe(batch_size=batch_size), []
+    # Such a loop has its images in the machine's own memory, and brings each batch to the device.
+    data = TensorDataset(work.images.pixels.cpu(), work.images.labels.cpu())
     for temperature in temperatures:
         net = fresh(work, recipe, temperature)
-        data = TensorDataset(work.images.pixels, work.images.labels)
         order = torch.randperm(len(data), generator=generator("order", "student", 0)).tolist()
         optimiser, schedule = _optimiser(net, recipe, len(data), fused=False)
         total = 0.0
         for images, _ in DataLoader(data, batch_size, sampler=order):
+            images = images.to(work.device)
             with torch.no_grad():
                 targets = torch.softmax(work.source(images) / temperature, dim=1)
             loss = temperature**2 * F.cross_entropy(net(images) / temperature, targets)

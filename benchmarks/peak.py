@@ -6,21 +6,25 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.pairs import seconds_of
+from kdops.precision import halved, tensor_cores
 
 __all__ = ["convolutions", "matrix_flops"]
 
 
-def matrix_flops(device: str = "cpu", side: int = 2048, times: int = 4, rounds: int = 5) -> float:
-    """Give the floating point operations a second of a product of two square matrices, in single precision.
+def matrix_flops(device: str = "cpu", times: int = 4, rounds: int = 5, dtype: torch.dtype = torch.float32) -> float:
+    """Give the floating point operations a second of a product of two square matrices.
 
-    A peak is what the machine can do: the best of several rounds, since other work on it slows some of them.
+    A peak is what the machine can do: the best of several rounds, since other work on it slows some of them. In single
+    precision a graphics processor has its tensor cores, as in training.
     """
-    left, right = (torch.randn(side, side, device=device) for _ in range(2))
-    out = torch.empty(side, side, device=device)
+    side = 8192 if device == "cuda" else 2048
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    out = torch.empty_like(left)
 
     def multiply() -> None:
-        for _ in range(times):
-            torch.mm(left, right, out=out)
+        with tensor_cores(device):
+            for _ in range(times):
+                torch.mm(left, right, out=out)
 
     multiply()
     return times * 2 * side**3 / min(seconds_of(multiply, device) for _ in range(rounds))
@@ -29,13 +33,21 @@ def matrix_flops(device: str = "cpu", side: int = 2048, times: int = 4, rounds: 
 def convolutions(batch: int, filters: int = 128, layers: int = 3, side: int = 32, device: str = "cpu"):
     """Give an action: the teacher's convolutions of one batch alone, forward and both gradients, nothing between.
 
-    The first one's gradient of the images is not computed, as in training.
+    The first one's gradient of the images is not computed, as in training; nor more precisely than there.
     """
+    with halved(device):
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else torch.float32
     stages, channels = [], 3
     for number in range(layers):
-        images = torch.randn(batch, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
-        weight = torch.randn(filters, channels, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
-        out = torch.randn(batch, filters, side, side, device=device).contiguous(memory_format=torch.channels_last)
+        images = torch.randn(batch, channels, side, side, device=device, dtype=dtype).contiguous(
+            memory_format=torch.channels_last
+        )
+        weight = torch.randn(filters, channels, 3, 3, device=device, dtype=dtype).contiguous(
+            memory_format=torch.channels_last
+        )
+        out = torch.randn(batch, filters, side, side, device=device, dtype=dtype).contiguous(
+            memory_format=torch.channels_last
+        )
         stages.append((images.requires_grad_(number > 0), weight.requires_grad_(), out))
         channels, side = filters, side // 2
 

@@ -25,6 +25,7 @@ __all__ = [
     "everything",
     "flops_of_forward",
     "flops_of_student",
+    "flops_of_teacher",
     "fresh",
     "prepare",
     "sweep",
@@ -82,7 +83,7 @@ def prepare(count: int, device: str = "cpu", logits: bool = False) -> Work:
     return _work(*parts, what, device, logits)
 
 
-def everything(transfer: str) -> tuple[Work, Images]:
+def everything(transfer: str, device: str = "cpu") -> tuple[Work, Images]:
     """Give all of GTSRB that a teacher learns from with this transfer setting, and the test images."""
     from kdops import data
     from kdops.splits import make_split
@@ -90,10 +91,10 @@ def everything(transfer: str) -> tuple[Work, Images]:
     found = data.load("gtsrb")
     split = make_split(found, transfer, 0)
     images, validation, test = (
-        Images(torch.from_numpy(np.array(found.images[rows])), torch.from_numpy(found.labels[rows]))
+        Images(torch.from_numpy(np.array(found.images[rows])), torch.from_numpy(found.labels[rows])).to(device)
         for rows in (split.teacher, split.validation, split.test)
     )
-    return _work(images, validation, f"all of GTSRB, transfer={transfer}"), test
+    return _work(images, validation, f"all of GTSRB, transfer={transfer}", device), test
 
 
 def _work(images: Images, validation: Images, what: str, device: str = "cpu", logits: bool = False) -> Work:
@@ -136,6 +137,16 @@ def flops_of_student(hidden: int = 50) -> int:
 def flops_of_forward(hidden: int = 50) -> int:
     """Count the floating point operations of one image's forward pass, as :func:`flops_of_student` does."""
     return 2 * (math.prod(SHAPE) * hidden + hidden * CLASSES)
+
+
+def flops_of_teacher(work: Work) -> int:
+    """Count the floating point operations of one training step of one image, as :func:`flops_of_student` does.
+
+    Three times the forward pass, less the gradient of the images, which is not needed.
+    """
+    recipe = work.recipe("teacher")
+    first = 2 * SHAPE[0] * 9 * recipe.architecture["filters"] * SHAPE[1] * SHAPE[2]
+    return 3 * recipe.architecture.flops(SHAPE, CLASSES) - first
 
 
 def _drawn(count: int) -> tuple[Tensor, Tensor, str]:

@@ -67,6 +67,10 @@ class Architecture:
         """
         return sum(2 * rows * columns * places for rows, columns, places in self._layers(shape, classes))
 
+    def activations(self, shape: tuple[int, int, int], classes: int) -> int:
+        """Count the values that its layers give for one image, before pooling."""
+        return sum(columns * places for _, columns, places in self._layers(shape, classes))
+
     def _layers(self, shape: tuple[int, int, int], classes: int) -> list[tuple[int, int, int]]:
         """Give (inputs, outputs, places) of each layer; a dense layer is used at one place."""
         return _LAYERS[self.family](self, shape, classes)

@@ -26,7 +26,7 @@ from kdops.models import Classifier, build, pixel_statistics
 from kdops.recipes import STREAMS
 from kdops.records import ModelRecord
 from kdops.threads import process_threads
-from kdops.training import Group, Images, Trained, train
+from kdops.training import Group, Images, Trained, train_passes
 from kdops.training_trials import TrialPlan, TrialResult, train_trials
 from kdops.units import Context, Unit, digest_of_pass
 
@@ -117,7 +117,7 @@ class Bench:
         Args:
             units: seed by seed.
             rows: the images they are trained on.
-            progress: see :func:`kdops.training.train`.
+            progress: see :func:`kdops.training.train_passes`.
         """
         context, role = self.context, units[0].task.role
         by_place = {unit.place: unit for unit in units}
@@ -125,7 +125,7 @@ class Bench:
         def checkpoint_of(members: Sequence[tuple[int, float]]) -> Checkpoint | None:
             return self.checkpoints and self.checkpoints.of(digest_of_pass([by_place[place] for place in members]))
 
-        trained = train(
+        passes = train_passes(
             STREAMS.get(role, role),
             context.settings.recipes[role],
             self._groups(units, rows),
@@ -138,7 +138,7 @@ class Bench:
             progress=progress,
             checkpoint_of=checkpoint_of,
         )
-        for batch in [list(trained)] if context.trains_together(role) else ([one] for one in trained):
+        for batch in passes:
             own = [by_place[one.seed, one.temperature] for one in batch]
             yield self._measured(batch, own)
             if self.checkpoints:

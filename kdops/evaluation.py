@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from kdops.allocation import memory_kept
 from kdops.fleet import DenseFleet, can_stack
 from kdops.models import Classifier
-from kdops.training_pass import SingleNet
+from kdops.net_fleet import NetFleet
 
 __all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure"]
 
@@ -31,7 +32,12 @@ def compute_logits(
     Returns:
         ``[M, N, classes]``, on the CPU.
     """
-    engines = [DenseFleet([nets], device)] if can_stack(nets[0]) else [SingleNet(net, device) for net in nets]
+    if can_stack(nets[0]):
+        engines = [DenseFleet([nets], device)]
+    else:
+        # The networks stay where they are: they are stored next, from the CPU.
+        here = torch.device(device).type == "cpu"
+        engines = [NetFleet([[net if here else copy.deepcopy(net)]], device) for net in nets]
     rows = []
     with memory_kept():
         for engine in engines:

@@ -57,7 +57,7 @@ class DenseFleet:
         if not all(torch.equal(net.mean, members[0].mean) and torch.equal(net.std, members[0].std) for net in members):
             raise ValueError("the networks of a fleet must share the mean and deviation of their images")
         self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
-        self.training = self.learns_from_one = True
+        self.training = self.learns_from_one = self.can_replay = True
 
         def leaf(values: Tensor) -> Tensor:
             return values.detach().to(device).clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""AdamW for members that each have a learning rate and a weight decay of their own, and its one-cycle schedule."""
+"""AdamW for members that each have a learning rate and a weight decay of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-__all__ = ["RatedAdamW", "one_cycle"]
+__all__ = ["RatedAdamW"]
 
 
 class RatedAdamW:
@@ -78,22 +78,3 @@ class _State:
                 own = tuple(map(slice, map(min, old.shape, place.shape)))
                 place[own] = old[own]
         return new
-
-
-def one_cycle(steps: int) -> list[float]:
-    """Give for each step the part of the highest rate of :class:`torch.optim.lr_scheduler.OneCycleLR`.
-
-    A one-cycle rate (Smith and Topin, 2019) is proportional to its highest, so one list serves all members.
-
-    Args:
-        steps: of the whole training, at least 1.
-    """
-    # Run ahead once, on an optimiser of nothing.
-    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1.0, total_steps=steps, cycle_momentum=False)
-    factors = []
-    for _ in range(steps):
-        factors.append(schedule.get_last_lr()[0])
-        optimiser.step()
-        schedule.step()
-    return factors

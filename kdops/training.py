@@ -16,12 +16,13 @@ from kdops.checkpoint import Checkpoint
 from kdops.fleet import DenseFleet, can_stack
 from kdops.losses import DistillationLoss
 from kdops.models import Borrower, Classifier, Dropout, build
+from kdops.net_fleet import NetFleet
 from kdops.randomness import generator
 from kdops.recipes import Recipe
 from kdops.threads import threads_for
-from kdops.training_pass import Group, Images, Meter, Pass, Progress, SingleNet, Trained
+from kdops.training_pass import Group, Images, Meter, Pass, Progress, Trained
 
-__all__ = ["Group", "Images", "Trained", "train"]
+__all__ = ["Group", "Images", "Trained", "train", "train_passes"]
 
 CheckpointOf = Callable[[Sequence[tuple[int, float]]], Checkpoint | None]
 
@@ -35,14 +36,30 @@ def train(
     classes: int,
     statistics: tuple[Tensor, Tensor],
     loss: DistillationLoss,
+    **options: object,
+) -> Iterator[Trained]:
+    """Train every member of every group, and give one after another: see :func:`train_passes`."""
+    for trained in train_passes(role, recipe, groups, images, validation, classes, statistics, loss, **options):
+        yield from trained
+
+
+def train_passes(
+    role: str,
+    recipe: Recipe,
+    groups: Sequence[Group],
+    images: Images,
+    validation: Images,
+    classes: int,
+    statistics: tuple[Tensor, Tensor],
+    loss: DistillationLoss,
     *,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     checkpoint_of: CheckpointOf = lambda members: None,
-) -> Iterator[Trained]:
+) -> Iterator[list[Trained]]:
     """Train every member of every group for the recipe's epochs and keep the last epoch.
 
-    Dense nets are trained together in one pass; others one after another, each given as soon as it is done.
+    Dense nets are trained together in one pass; others one after another, on a graphics processor a few at a time.
     Every member is initialised by (role, seed, temperature), so a student distilled directly and one distilled
     through a middle net start alike; the batch order is drawn from (role, seed), which pairs their comparison.
     Of networks that others wrote, which may normalise by the batch, a last batch of one image joins the one before it.
@@ -60,6 +77,9 @@ def train(
         progress: called with (images passed, images in all), counted over members.
         checkpoint_of: gives the checkpoint of a pass by its members, (seed, temperature); None to keep nothing.
 
+    Yields:
+        The members of each pass, as soon as it is done.
+
     Raises:
         DivergenceError: a member's loss stopped being finite; names the member.
     """
@@ -69,24 +89,38 @@ def train(
         [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
     ]
     images, validation = images.to(device), validation.to(device)
-    passes: list[tuple[list[Group], list[Classifier], Callable[[], DenseFleet | SingleNet]]]
+    flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
     if can_stack(nets[0][0]):
-        passes = [(groups, [net for row in nets for net in row], lambda: DenseFleet(nets, device))]
+        passes = [(groups, nets, DenseFleet)]
     else:
-        passes = [
-            ([alone], [net], lambda net=net: SingleNet(net, device))
-            for group, row in zip(groups, nets, strict=True)
-            for alone, net in zip(_apart(group), row, strict=True)
-        ]
-    members = sum(len(group.temperatures) for group in groups)
-    meter = Meter(progress, members * len(images.labels) * recipe.epochs)
-    for together, own, engine in passes:
-        streams = [part.stream for net in own for part in _drawing(net)]
-        flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
+        apart = [one for group in groups for one in _apart(group)]
+        each, most = [[net] for row in nets for net in row], _nets_a_pass(recipe, shape, classes, device)
+        passes = [(apart[i : i + most], each[i : i + most], NetFleet) for i in range(0, len(apart), most)]
+    meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
+    for together, own, fleet in passes:
+        streams = [part.stream for row in own for net in row for part in _drawing(net)]
         # Of one replicate: how many ride along changes nothing about how it is computed.
         threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
-        training = Pass(role, recipe, together, engine(), streams, images, validation, loss, device, threads)
-        yield from training.run(meter, checkpoint_of(training.members))
+        engine = fleet(own, device)
+        training = Pass(role, recipe, together, engine, streams, images, validation, loss, device, threads)
+        yield list(training.run(meter, checkpoint_of(training.members)))
+
+
+NETS_A_PASS = 8
+"""Convolutional nets that share a graphics processor; more of them hardly gain (docs/performance.md)."""
+
+BYTES_A_VALUE = 40
+"""Of the device's memory for each value that a layer gives in a step: it, what follows it, and their gradients."""
+
+
+def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: torch.device | str) -> int:
+    """Give how many networks are trained in one pass where they cannot be stacked."""
+    if torch.device(device).type != "cuda" or not recipe.architecture.is_counted:
+        return 1
+    values = recipe.batch_size * recipe.architecture.activations(shape, classes)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    # Half of it: other programs may be there too.
+    return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
 
 
 def _apart(group: Group) -> list[Group]:
@@ -105,4 +139,5 @@ def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) 
 
 def _drawing(net: Classifier) -> list[Dropout | Borrower]:
     """Give the parts of a network that draw while it is trained."""
-    return [part for part in net.modules() if isinstance(part, Dropout | Borrower)]
+    parts = [part for part in net.modules() if isinstance(part, Dropout | Borrower)]
+    return [part for part in parts if not isinstance(part, Dropout) or part.rate > 0]

@@ -1,4 +1,4 @@
-"""One pass of training: a fleet of dense nets, or one network of any kind, epoch by epoch.
+"""One pass of training: a fleet of dense nets, or networks of any kind, epoch by epoch.
 
 All that the next epoch depends on is here as named tensors and plain values, so that a pass can be kept and gone on
 with: the result is that of one that was never cut off, to the last bit.
@@ -19,13 +19,15 @@ from kdops.errors import DivergenceError
 from kdops.fleet import DenseFleet
 from kdops.losses import DistillationLoss
 from kdops.mapped import MappedImages
-from kdops.models import Borrower, Classifier
+from kdops.net_fleet import NetFleet
 from kdops.precision import tensor_cores
 from kdops.randomness import generator
 from kdops.recipes import Recipe
+from kdops.replay import Replayed
+from kdops.schedule import one_cycle
 from kdops.threads import limited
 
-__all__ = ["Group", "Images", "Meter", "Pass", "SingleNet", "Trained"]
+__all__ = ["Group", "Images", "Meter", "Pass", "Trained"]
 
 Progress = Callable[[int, int], None]
 
@@ -84,43 +86,6 @@ class Trained:
     seconds: float
 
 
-class SingleNet:
-    """One network of any kind behind the interface of :class:`~kdops.fleet.DenseFleet`."""
-
-    def __init__(self, net: Classifier, device: torch.device | str):
-        self.learns_from_one = not isinstance(net, Borrower)
-        self.net = net.to(device).to(memory_format=net.memory_format)
-        self.training = True
-
-    def parameters(self) -> list[Tensor]:
-        """Give every trained tensor."""
-        return [values for values in self.net.parameters() if values.requires_grad]
-
-    def prepared(self, images: Tensor) -> Tensor:
-        """Give images as they are."""
-        return images
-
-    def logits(self, images: Sequence[Tensor]) -> Tensor:
-        """Give logits ``[1, B, classes]`` of the single batch ``[B, C, H, W]`` in ``images``."""
-        (batch,) = images
-        self.net.train(self.training)
-        return self.net(batch.contiguous(memory_format=self.net.memory_format)).unsqueeze(0)
-
-    def backward(self, loss: Tensor) -> None:
-        """Replace every gradient by that of ``loss``."""
-        self.net.zero_grad(set_to_none=True)
-        loss.backward()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Give every value that training may change, by name: the tensors themselves."""
-        return {name: values.detach() for name, values in (*self.net.named_parameters(), *self.net.named_buffers())}
-
-    def states(self) -> list[dict[str, Tensor]]:
-        """Give the weights, on the CPU and in the default memory order."""
-        state = self.net.state_dict()
-        return [{name: v.detach().cpu().contiguous().clone() for name, v in state.items()}]
-
-
 class Meter:
     """Adds up the images passed over all passes."""
 
@@ -157,7 +122,7 @@ class Pass:
         role: str,
         recipe: Recipe,
         groups: Sequence[Group],
-        engine: DenseFleet | SingleNet,
+        engine: DenseFleet | NetFleet,
         streams: Sequence[torch.Generator],
         images: Images,
         validation: Images,
@@ -174,17 +139,21 @@ class Pass:
         soft = any(t != 0 for _, t in self.members)
         self.sources = [group.source_logits.to(device) for group in groups] if soft else None
         self.targets = [images.labels if group.labels is None else group.labels.to(device) for group in groups]
+        self.rates = one_cycle(recipe.epochs * len(self.batches), recipe.learning_rate)
+        self.can_replay = torch.device(device).type == "cuda" and engine.can_replay
+        # What is replayed reads its rate on the device, where each step finds it changed.
+        self.rate = torch.tensor(self.rates[0], device=device) if self.can_replay else self.rates[0]
         self.optimiser = torch.optim.AdamW(
-            engine.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser,
-            max_lr=recipe.learning_rate,
-            total_steps=recipe.epochs * len(self.batches),
-            cycle_momentum=False,
+            engine.parameters(),
+            lr=self.rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+            capturable=self.can_replay,
         )
         self.orders = [_order(role, group) for group in groups]
+        self.drawn_from = list(streams)
         self.streams = [*self.orders, *streams]
+        self.total = torch.zeros(len(self.members), device=device)
         self.losses: list[list[float]] = []
         self.accuracies: list[list[float]] = []
         self.seconds = 0.0
@@ -199,8 +168,12 @@ class Pass:
         Raises:
             DivergenceError: a member's loss stopped being finite; names the member.
         """
-        with limited(self.threads), memory_kept():
-            self._train(meter, checkpoint)
+        try:
+            with limited(self.threads), memory_kept():
+                self._train(meter, checkpoint)
+        finally:
+            # It holds memory of the device, and this pass: what holds itself lives until the collector comes by.
+            self.step = None
         for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
             train_loss, val_accuracy = (
                 tuple(epoch[number] for epoch in kind) for kind in (self.losses, self.accuracies)
@@ -214,11 +187,14 @@ class Pass:
         if kept is not None:
             self._go_on(*kept)
             meter.add(len(self.losses) * len(self.members) * len(self.images.labels))
-        pixels = self.engine.prepared(self.images.pixels)
+        self.pixels = self.engine.prepared(self.images.pixels)
+        self.step = self._step
+        if self.can_replay and isinstance(self.pixels, Tensor):
+            self.step = Replayed(self._step, self.drawn_from)
         validation = replace(self.validation, pixels=self.engine.prepared(self.validation.pixels))
         for epoch in range(len(self.losses), self.recipe.epochs):
             with tensor_cores(self.device):
-                losses = self._train_epoch(pixels, meter)
+                losses = self._train_epoch(meter)
             self._refuse_nonfinite(losses, epoch)
             self.losses.append(losses)
             self.engine.training = False
@@ -230,27 +206,38 @@ class Pass:
                 # Once it is done, its weights are all that is asked for.
                 checkpoint.save(self._tensors() if last else self._tensors() | self._moments(), self._plain())
 
-    def _train_epoch(self, pixels: Tensor, meter: Meter) -> list[float]:
+    def _train_epoch(self, meter: Meter) -> list[float]:
         """Pass over all images once and give each member's mean loss."""
-        count, sizes = len(self.images.labels), [len(group.temperatures) for group in self.groups]
-        total = torch.zeros(len(self.members), device=self.device)
+        count, begun = len(self.images.labels), len(self.losses) * len(self.batches)
         shuffled = [torch.randperm(count, generator=order).to(self.device) for order in self.orders]
+        self.total.zero_()
         self.engine.training = True
-        for batch in self.batches:
-            chosen = [order[batch] for order in shuffled]
-            logits = self.engine.logits([pixels[own] for own in chosen])
-            labels = _for_members([own[rows] for own, rows in zip(self.targets, chosen, strict=True)], sizes)
-            source = None
-            if self.sources:
-                source = _for_members([own[rows] for own, rows in zip(self.sources, chosen, strict=True)], sizes)
-            each = self.loss(logits, labels, source)
-            # Members share no weights, so the gradient of the sum is every member's own.
-            self.engine.backward(each.sum())
-            self.optimiser.step()
-            self.schedule.step()
-            total += each.detach() * logits.shape[1]
-            meter.add(logits.shape[0] * logits.shape[1])
-        return (total / count).tolist()
+        for number, batch in enumerate(self.batches):
+            self._set_rate(self.rates[begun + number])
+            self.step(*(order[batch] for order in shuffled))
+            meter.add(len(self.members) * (batch.stop - batch.start))
+        return (self.total / count).tolist()
+
+    def _set_rate(self, rate: float) -> None:
+        if isinstance(self.rate, Tensor):
+            self.rate.fill_(rate)
+        else:
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+
+    def _step(self, *chosen: Tensor) -> None:
+        """Learn from one batch of each group, given by the rows ``[B]`` of its images."""
+        sizes = [len(group.temperatures) for group in self.groups]
+        logits = self.engine.logits([self.pixels[own] for own in chosen])
+        labels = _for_members([own[rows] for own, rows in zip(self.targets, chosen, strict=True)], sizes)
+        source = None
+        if self.sources:
+            source = _for_members([own[rows] for own, rows in zip(self.sources, chosen, strict=True)], sizes)
+        each = self.loss(logits, labels, source)
+        # Members share no weights, so the gradient of the sum is every member's own.
+        self.engine.backward(each.sum())
+        self.optimiser.step()
+        self.total += each.detach() * logits.shape[1]
 
     def _refuse_nonfinite(self, losses: Sequence[float], epoch: int) -> None:
         for (seed, temperature), value in zip(self.members, losses, strict=True):
@@ -275,8 +262,6 @@ class Pass:
             "losses": self.losses,
             "accuracies": self.accuracies,
             "seconds": self.seconds,
-            "schedule": self.schedule.state_dict(),
-            "rates": [group["lr"] for group in self.optimiser.param_groups],
         }
 
     @torch.no_grad()
@@ -292,9 +277,6 @@ class Pass:
                 # In the memory order that the optimiser itself would choose: its kernel reads them side by side.
                 placed = [torch.empty_like(one, memory_format=torch.preserve_format).copy_(m) for m in moments]
                 self.optimiser.state[one] = dict(zip(MOMENTS, (step.to(one.device), *placed), strict=True))
-        self.schedule.load_state_dict(plain["schedule"])
-        for group, rate in zip(self.optimiser.param_groups, plain["rates"], strict=True):
-            group["lr"] = rate
         self.losses, self.accuracies, self.seconds = plain["losses"], plain["accuracies"], plain["seconds"]
 
 
@@ -318,7 +300,7 @@ def _for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(engine: DenseFleet | SingleNet, groups: int, images: Images, block: int = 1024) -> Tensor:
+def _accuracy(engine: DenseFleet | NetFleet, groups: int, images: Images, block: int = 1024) -> Tensor:
     """Give each member's accuracy ``[M]`` on ``images``."""
     right: Tensor | int = 0
     for start in range(0, len(images.labels), block):

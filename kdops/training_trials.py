@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from kdops.losses import DistillationLoss
 from kdops.precision import tensor_cores
 from kdops.randomness import generator
-from kdops.rated_adamw import RatedAdamW, one_cycle
+from kdops.rated_adamw import RatedAdamW
 from kdops.recipes import Recipe
+from kdops.schedule import one_cycle
 from kdops.threads import limited, threads_for
 from kdops.training import _fresh  # the initial weights and dropout must be those of train
 from kdops.training_pass import Images, Meter

@@ -42,7 +42,7 @@ PAPER = {
 
 @dataclass
 class Call:
-    """One call of ``kdops.training.train``: what was trained on what."""
+    """One call of ``kdops.training.train_passes``: what was trained on what."""
 
     role: str
     members: list[tuple[int, float]]
@@ -85,7 +85,7 @@ class Place:
         patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
         patch.chdir(self.folder)
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == self.uri
-        patch.setattr(kdops.bench, "train", self._counted(import_module("kdops.training").train))
+        patch.setattr(kdops.bench, "train_passes", self._counted(import_module("kdops.training").train_passes))
         return self
 
     def settings(self, entry_point: str, **given: object):

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def environment(folder: Path) -> dict[str, str]:
     """Give the environment of a child that has its own store, in a folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    # As on a user's machine, where Python compiles a file once.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     # A child may start ``kdops`` or ``mlflow`` by name.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -136,6 +136,8 @@ def pipeline_main(
             with collector_still(freeze=True):
                 # What every pipeline imports first of all: it brings MLflow.
                 import_module("kdops.study")
+                store = import_module("kdops.store")
+                store.import_store(store.store_address())
             body(settings)
 
     application = _application()

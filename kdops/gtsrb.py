@@ -17,6 +17,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from filelock import FileLock
 from PIL import Image
 
 from kdops.cache import Decoded, ReadAhead, cached, signature
+from kdops.collection import collector_still
 from kdops.download import impatient
 from kdops.errors import KdopsError, UsageError
 
@@ -113,8 +115,11 @@ def load(root: Path, progress: Callable[[int, int], object] | None = None) -> tu
             raise UsageError("data_root", root, f"give the folder above it: {root.parent}")
         _download(root)
     ahead = ReadAhead("gtsrb")
-    listing = _list(folder)
-    decoded = cached("gtsrb", signature(listing.files()), lambda: _decode_all(listing, progress), ahead)
+    # Half a million small objects that all stay: nothing for the collector to find among them.
+    with collector_still():
+        listing = _list(folder)
+        key = signature(listing.files())
+    decoded = cached("gtsrb", key, lambda: _decode_all(listing, progress), ahead)
     return decoded, _notes(decoded)
 
 
@@ -157,14 +162,29 @@ def _list(folder: Path) -> _Listing:
 
 def _images(folder: Path, below: str) -> tuple[tuple[str, int, int], ...]:
     found = []
-    with os.scandir(folder / below) as entries:
+    with _opened(folder / below) as place, os.scandir(place) as entries:
         for entry in entries:
-            if entry.name.lower().endswith(".ppm") and entry.name[0] != ".":
+            name = entry.name
+            if name[-4:].lower() == ".ppm" and name[0] != ".":
                 stat = entry.stat()
-                found.append((f"{below}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+                found.append((f"{below}/{name}", stat.st_size, stat.st_mtime_ns))
     if not found:
         raise UsageError("data_root", folder / below, "has no .ppm image in it; unpack it again")
-    return tuple(sorted(found))
+    found.sort()
+    return tuple(found)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Path | int]:
+    """Open a folder to be listed: below an open one the system need not look up its path for each file again."""
+    if os.scandir not in os.supports_fd:
+        yield folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _decode_all(listing: _Listing, progress: Callable[[int, int], object] | None) -> Decoded:

@@ -264,6 +264,9 @@ def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
 
         from kdops.faults import in_plain_words
         from kdops.process import ProcessName
+        from kdops.store import import_store
+
+        import_store(os.environ["MLFLOW_TRACKING_URI"])
 
     os.environ[LAUNCHER] = str(ProcessName.own())
     # Its lines repeat the whole command; the pipeline itself tells what matters.

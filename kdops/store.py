@@ -28,6 +28,7 @@ __all__ = [
     "client_of",
     "ensure_experiment",
     "ensure_store",
+    "import_store",
     "store_address",
     "store_exists",
 ]
@@ -38,10 +39,20 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 CHECKPOINTS = "kdops-checkpoints"
 """The folder beside a local store with the checkpoints of long trainings."""
 
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""How the address of a store begins that MLflow opens by itself, without a server."""
+
 _MIGRATION_SECONDS = 600.0
 
 _OPENED: set[str] = set()
 """The databases that this process opened through :func:`ensure_store`."""
+
+
+def import_store(tracking_uri: str) -> None:
+    """Import what MLflow opens a store with, which it puts off until then: of a database several hundred files."""
+    if tracking_uri.startswith(DATABASES):
+        import mlflow.store.model_registry.sqlalchemy_store
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - they are imported for later
 
 
 def ensure_store(tracking_uri: str) -> None:

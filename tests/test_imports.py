@@ -44,6 +44,8 @@ LAYERS = (
         "allocation",
         "collection",
         "precision",
+        "replay",
+        "schedule",
         "paging",
     ),
     (

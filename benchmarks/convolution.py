@@ -1,10 +1,10 @@
 """Convolutional nets: a teacher's training against the plain loop, the bare convolutions, and what might pay.
 
-    python -m benchmarks.convolution WAY IMAGES DEVICE
+    python -m benchmarks.convolution WAY IMAGES
 
-measures kdops (``own``; ``many``, which are eight teachers at once), the loop (``plain``) or the convolutions
-(``bare``) in a process by itself and prints the seconds of one epoch of one net, as JSON: kdops keeps memory from step
-to step, and what runs after it in the same process would gain by that.
+measures kdops (``own``), the loop (``plain``) or the convolutions (``bare``) in a process by itself and prints the
+seconds of one epoch, as JSON: kdops keeps memory from step to step, and what runs after it in the same process would
+gain by that.
 """
 
 from __future__ import annotations
@@ -30,27 +30,47 @@ from kdops.training import Group, train
 
 __all__ = ["measure", "plain_epochs"]
 
-SHARE = {"cpu": 32, "cuda": 1}
-"""One image of so many of the sweep's is trained on, at least three batches, by device."""
+SHARE = 32
+"""One image of so many of the sweep's is trained on, at least three batches; on a graphics processor all of them."""
 
 MANY = 8
-"""Nets of one architecture: more than one at once there are on a graphics processor alone."""
+"""Nets at once, on a graphics processor."""
+
+LOOP_BY_OURS = "plain loop / kdops, one epoch of a teacher with its evaluation"
 
 
 def measure(options: Options) -> Iterator[Figure]:
     """Measure one epoch of a teacher."""
-    device, wanted = options.device, max(options.images // SHARE[options.device], 3 * 128)
+    yield from _on_gpu(options) if options.device == "cuda" else _on_cpu(options)
+
+
+def _on_gpu(options: Options) -> Iterator[Figure]:
+    """Measure one teacher and several at once; all in this process, whose memory of the device PyTorch keeps anyway."""
+    wanted, device = options.images, options.device
+    ours, many, loop = in_turn(
+        options.pairs, *(lambda way=way: seconds_of_epoch(way, wanted, device) for way in ("own", "many", "plain"))
+    )
+    work = prepare(wanted, device)
+    count, flops = len(work.images.labels), flops_of_teacher(work)
+    yield _over(LOOP_BY_OURS, loop, ours, _rate(count, ours), "1.5")
+    told = f"{_rate(count, many)}, of all nets together"
+    yield _over(f"plain loop, one net after another / kdops, {MANY} nets at once", loop, many, told)
+    least = count * flops / matrix_flops(device, dtype=torch.bfloat16)
+    told = f"{flops:,} operations an image, those of the evaluation not counted; bf16"
+    shares = tuple(least / one for one in many)
+    yield Figure("convolution", f"matrix peak / kdops, {MANY} nets at once (share of the peak)", shares, "", told)
+
+
+def _on_cpu(options: Options) -> Iterator[Figure]:
+    """Measure kdops and the loop in processes of their own, and what might pay in a loop of this one."""
+    wanted = max(options.images // SHARE, 3 * 128)
     with tempfile.TemporaryDirectory(prefix="kdops-benchmark-") as folder:
 
         def seconds(way: str) -> float:
-            if device == "cuda":
-                # Where all have the device's memory kept by PyTorch itself.
-                return seconds_of_epoch(way, wanted, device)
-            return printed(["-m", "benchmarks.convolution", way, str(wanted), device], Path(folder))["seconds"]
+            return printed(["-m", "benchmarks.convolution", way, str(wanted)], Path(folder))["seconds"]
 
-        alone = ("own", "plain", "bare", *(["many"] if device == "cuda" else []))
-        ours, loop, peak, *many = in_turn(options.pairs, *(lambda way=way: seconds(way) for way in alone))
-    work = prepare(wanted, device)
+        ours, loop, peak = in_turn(options.pairs, *(lambda way=way: seconds(way) for way in ("own", "plain", "bare")))
+    work = prepare(wanted)
     count, size = len(work.images.labels), work.recipe("teacher").batch_size
     ways = {
         "contiguous images, not channels last": {"format": torch.contiguous_format},
@@ -62,34 +82,36 @@ def measure(options: Options) -> Iterator[Figure]:
     tuned(work, size)
     base, *others = in_turn(
         options.pairs,
-        lambda: seconds_of(lambda: tuned(work, size), device),
+        lambda: seconds_of(lambda: tuned(work, size)),
         *(
-            lambda changes=changes: seconds_of(lambda: tuned(work, **{"batch_size": size, **changes}), device)
+            lambda changes=changes: seconds_of(lambda: tuned(work, **{"batch_size": size, **changes}))
             for changes in ways.values()
         ),
     )
-    rate = f"{count / sorted(ours)[len(ours) // 2]:,.0f} images a second, {count} images"
-    yield _over("plain loop / kdops, one epoch of a teacher with its evaluation", loop, ours, rate, "1.5")
+    yield _over(LOOP_BY_OURS, loop, ours, _rate(count, ours), "1.5")
     yield _over("bare convolutions of the same shapes / kdops (share of the convolution peak)", peak, ours, "")
-    for each in many:
-        rate = f"{count / sorted(each)[len(each) // 2]:,.0f} images a second, all nets together"
-        yield _over(f"plain loop, one net after another / kdops, {MANY} nets at once", loop, each, rate)
-        flops = count * flops_of_teacher(work) / matrix_flops(device, dtype=torch.bfloat16)
-        told = f"{flops_of_teacher(work):,} operations an image, evaluation not counted; bf16"
-        share = tuple(flops / one for one in each)
-        yield Figure("convolution", f"matrix peak / kdops, {MANY} nets at once (share of the peak)", share, "", told)
     for name, other in zip(ways, others, strict=True):
         yield _over(f"{name} / as kdops trains", other, base, "above 1: slower")
 
 
-def seconds_of_epoch(way: str, images: int, device: str) -> float:
-    """Give the seconds of one epoch of a way, after a first one of a few images."""
+def _rate(count: int, seconds: tuple[float, ...]) -> str:
+    return f"{count / sorted(seconds)[len(seconds) // 2]:,.0f} images a second, {count} images"
+
+
+def seconds_of_epoch(way: str, images: int, device: str = "cpu") -> float:
+    """Give the seconds of one epoch of a net in a way, after a first one of a few images.
+
+    Args:
+        way: ``own``, ``many`` (so many nets at once, of which one's share is given), ``plain`` or ``bare``.
+        images: how many.
+        device: where.
+    """
     work = prepare(images, device)
     size = work.recipe("teacher").batch_size
     if way == "bare":
-        bare = convolutions(size, device=device)
+        bare = convolutions(size)
         bare()
-        return len(work.images.labels) / size * seconds_of(bare, device)
+        return len(work.images.labels) / size * seconds_of(bare)
     nets = MANY if way == "many" else 1
     action = {"plain": lambda work: plain(work, size)}.get(way, lambda work: own(work, nets))
     action(work.cut(size))
@@ -187,4 +209,4 @@ def _over(what: str, above: tuple[float, ...], below: tuple[float, ...], told: s
 
 
 if __name__ == "__main__":
-    print(json.dumps({"seconds": seconds_of_epoch(sys.argv[1], int(sys.argv[2]), sys.argv[3])}))
+    print(json.dumps({"seconds": seconds_of_epoch(sys.argv[1], int(sys.argv[2]))}))

@@ -64,12 +64,16 @@ class Figure:
 
 def seconds_of(action: Callable[[], object], device: str = "cpu") -> float:
     """Give the wall seconds of an action; of one on a graphics processor until that is done."""
+    if device == "cpu":
+        started = time.perf_counter()
+        action()
+        return time.perf_counter() - started
+    import torch
+
+    torch.cuda.synchronize()
     started = time.perf_counter()
     action()
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - started
 
 

@@ -2,8 +2,8 @@
 
     KDOPS_DATA_ROOT=... uv run python -m benchmarks --only paper --device cuda
 
-runs the ``paper`` study once on GTSRB, one replicate and then three, in a fresh store. On two cores it would take most
-of a day.
+runs the ``paper`` study once on GTSRB, one replicate and then three, in fresh stores. On two cores that takes five to
+ten hours.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.pairs import seconds_of
-from kdops.precision import halved, tensor_cores
+from kdops.precision import tensor_cores
 
 __all__ = ["convolutions", "matrix_flops"]
 
@@ -30,24 +30,16 @@ def matrix_flops(device: str = "cpu", times: int = 4, rounds: int = 5, dtype: to
     return times * 2 * side**3 / min(seconds_of(multiply, device) for _ in range(rounds))
 
 
-def convolutions(batch: int, filters: int = 128, layers: int = 3, side: int = 32, device: str = "cpu"):
+def convolutions(batch: int, filters: int = 128, layers: int = 3, side: int = 32):
     """Give an action: the teacher's convolutions of one batch alone, forward and both gradients, nothing between.
 
-    The first one's gradient of the images is not computed, as in training; nor more precisely than there.
+    The first one's gradient of the images is not computed, as in training.
     """
-    with halved(device):
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else torch.float32
     stages, channels = [], 3
     for number in range(layers):
-        images = torch.randn(batch, channels, side, side, device=device, dtype=dtype).contiguous(
-            memory_format=torch.channels_last
-        )
-        weight = torch.randn(filters, channels, 3, 3, device=device, dtype=dtype).contiguous(
-            memory_format=torch.channels_last
-        )
-        out = torch.randn(batch, filters, side, side, device=device, dtype=dtype).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = torch.randn(batch, channels, side, side).contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(filters, channels, 3, 3).contiguous(memory_format=torch.channels_last)
+        out = torch.randn(batch, filters, side, side).contiguous(memory_format=torch.channels_last)
         stages.append((images.requires_grad_(number > 0), weight.requires_grad_(), out))
         channels, side = filters, side // 2
 

@@ -58,9 +58,7 @@ def measure(options: Options) -> Iterator[Figure]:
         f"{flops_of_forward():,} an image of the evaluation"
     )
     yield _over("matrix peak / fleet, evaluation and schedule included (share of the peak)", peak, own, "0.75", told)
-    # Rounded to TF32, as a graphics processor's tensor cores do, sums in another order differ by a thousandth.
-    aim = "1e-4" if device == "cpu" else ""
-    yield Figure("sweep", "largest difference of a training loss, relative", (furthest(options),), aim)
+    yield Figure("sweep", "largest difference of a training loss, relative", (furthest(options),), "1e-4")
 
 
 def furthest(options: Options, count: int = 300) -> float:

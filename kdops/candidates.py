@@ -18,7 +18,6 @@ from kdops.records import COPY_SEEDS, ModelRecord
 from kdops.registry import GROUP, PAGE, known_names, quoted, versions_of
 
 __all__ = [
-    "GROUP",
     "LISTED",
     "Member",
     "find_version",

@@ -134,7 +134,7 @@ def pipeline_main(
             end_with_parent()
         with interruptible(), server_patience(ASKED_IN_A_STUDY):
             with collector_still(freeze=True):
-                # What every pipeline imports first of all: it brings MLflow.
+                # What every pipeline imports first of all, which brings MLflow, and what it then opens its store with.
                 import_module("kdops.study")
                 store = import_module("kdops.store")
                 store.import_store(store.store_address())

@@ -35,7 +35,7 @@ def compute_logits(
     if can_stack(nets[0]):
         engines = [DenseFleet([nets], device)]
     else:
-        # The networks stay where they are: they are stored next, from the CPU.
+        # On another device a copy is computed: the networks themselves are stored next, from the CPU.
         here = torch.device(device).type == "cpu"
         engines = [NetFleet([[net if here else copy.deepcopy(net)]], device) for net in nets]
     rows = []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdops.models import Borrower, Classifier, Dropout
 
-__all__ = ["PREPARED_BYTES", "DenseFleet", "can_stack", "normalised"]
+__all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "DenseFleet", "can_stack", "normalised"]
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -32,6 +32,9 @@ def can_stack(net: Classifier) -> bool:
         isinstance(part, nn.Sequential | nn.Flatten | nn.Linear | nn.ReLU | Dropout) for part in net.net.modules()
     )
 
+
+MEASURED_AT_ONCE = 1024
+"""Images of a batch that is measured, where nothing is kept for a way back."""
 
 PREPARED_BYTES = 2_000_000_000
 """Up to so much memory is spent on images that are normalised beforehand."""
@@ -58,6 +61,7 @@ class DenseFleet:
             raise ValueError("the networks of a fleet must share the mean and deviation of their images")
         self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
         self.training = self.learns_from_one = self.can_replay = True
+        self.most_images = MEASURED_AT_ONCE
 
         def leaf(values: Tensor) -> Tensor:
             return values.detach().to(device).clone().requires_grad_()

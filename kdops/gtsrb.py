@@ -115,7 +115,7 @@ def load(root: Path, progress: Callable[[int, int], object] | None = None) -> tu
             raise UsageError("data_root", root, f"give the folder above it: {root.parent}")
         _download(root)
     ahead = ReadAhead("gtsrb")
-    # Half a million small objects that all stay: nothing for the collector to find among them.
+    # A hundred thousand small objects that all stay: nothing for the collector to find among them.
     with collector_still():
         listing = _list(folder)
         key = signature(listing.files())

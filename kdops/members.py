@@ -19,7 +19,6 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from kdops.candidates import (
-    GROUP,
     Member,
     find_version,
     finite,
@@ -34,7 +33,7 @@ from kdops.candidates import (
 from kdops.data import Data
 from kdops.errors import UsageError
 from kdops.records import LABELS
-from kdops.registry import registered_name, versions_of
+from kdops.registry import group_of, registered_name, versions_of
 from kdops.splits import Split
 
 __all__ = ["STUDIES", "Drawn", "Member", "draw_members", "newest_split", "replicates_told"]
@@ -198,7 +197,7 @@ def _named(
         return Drawn(name, (_ranked(_enough(members, name, first), select_on),))
     left_out: Counter[str] = Counter()
     ours = _keep(versions, is_own, "not registered by kdops", left_out)
-    wanted = dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
+    wanted = group_of(data, split)
     same = _keep(ours, lambda v: wanted.items() <= v.tags.items(), "of other data, transfer or split", left_out)
     if not same:
         raise _other_group(client, data, split, name, ours, first)
@@ -335,9 +334,9 @@ def _check_alike(own: Mapping[str, ModelVersion], data: Data, split: Split) -> N
     """Refuse versions that were trained or chosen on different images."""
     if not own:
         return
-    wanted = dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
+    wanted = group_of(data, split)
     first = next(iter(own))
-    for name in GROUP:
+    for name in wanted:
         for uri, version in own.items():
             value, other = version.tags[name], own[first].tags[name]
             if value != other:

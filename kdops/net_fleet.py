@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdops.fleet import MEASURED_AT_ONCE
 from kdops.models import Borrower, Classifier
 from kdops.precision import halved
 
@@ -32,6 +33,8 @@ class NetFleet:
         self.is_own = not isinstance(self.nets[0], Borrower)
         self.learns_from_one = self.can_replay = self.is_own
         self.training = True
+        # All networks are measured at once too, each in memory of its own.
+        self.most_images = max(1, MEASURED_AT_ONCE // len(self.nets))
         self.device, self.on_gpu = device, torch.device(device).type == "cuda"
         self.queues = [torch.cuda.Stream() for _ in self.nets] if self.on_gpu and len(self.nets) > 1 else []
 
@@ -98,7 +101,7 @@ def _with_late_biases(chain: nn.Sequential, values: Tensor) -> Tensor:
     """Compute a chain, with the bias of a convolution that is pooled added after pooling.
 
     The largest of some values, each with the bias, is the largest of them with the bias. To add it, and to add up its
-    gradient, takes a quarter of the memory then: on a graphics processor more time than the convolutions themselves.
+    gradient, takes a quarter of the memory then: on a graphics processor both took longer than the convolutions.
     """
     bias = None
     for part, following in zip_longest(chain, chain[1:]):

@@ -16,9 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from kdops.candidates import GROUP, find_version, finite, is_own, names_told, runs_of, uri_of
+from kdops.candidates import find_version, finite, is_own, names_told, runs_of, uri_of
 from kdops.errors import KdopsError, UsageError
 from kdops.loaded import load_stored
+from kdops.registry import GROUP
 
 __all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
 

@@ -26,6 +26,7 @@ __all__ = [
     "GROUP",
     "Registry",
     "delete_version",
+    "group_of",
     "known_names",
     "quoted",
     "registered_name",
@@ -76,12 +77,20 @@ def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
 
 def delete_version(client: MlflowClient, version: ModelVersion) -> None:
     """Delete a version; where it is the champion, the best other one of its data and split succeeds it."""
-    champion = client.get_registered_model(version.name).aliases.get(CHAMPION, "")
-    # A database gives numbers of versions, a server text.
-    if str(champion) == str(version.version):
+    name, number = version.name, version.version
+    before, group = _champion(client, name), {tag: version.tags.get(tag, "") for tag in GROUP}
+    if before == str(number):
         # Before it goes: an alias on nothing would stay if this process were killed in between.
-        _crown(client, version.name, {tag: version.tags.get(tag, "") for tag in GROUP}, version.version)
-    client.delete_model_version(version.name, version.version)
+        _crown(client, name, group, number)
+    client.delete_model_version(name, number)
+    if before and not _champion(client, name):
+        # Another process had crowned it meanwhile, and the alias went with it.
+        _crown(client, name, group)
+
+
+def group_of(data: Data, split: Split) -> dict[str, str]:
+    """Give the tags that versions must share to be compared, of these data and this split."""
+    return dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
 
 
 class Registry:
@@ -118,7 +127,7 @@ class Registry:
                 "study": study,
                 "fingerprint": fingerprint,
                 **{name: repr(record.metrics[name]) for name in ("val_accuracy", "val_nll", "test_accuracy")},
-                **self._group(),
+                **group_of(self.data, self.split),
             },
         )
         drop_double_versions(self.client, name, record.run_id, version.version)
@@ -135,7 +144,7 @@ class Registry:
         is seen by whoever set the alias last, so that racing writers end right.
         """
         name = registered_name(self.data.name, role)
-        crowned = _crown(self.client, name, self._group())
+        crowned = _crown(self.client, name, group_of(self.data, self.split))
         return None if crowned is None else f"models:/{name}/{crowned}"
 
     def withdraw(self, run_id: str) -> None:
@@ -159,10 +168,6 @@ class Registry:
         where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.data_digest != '{self.data.digest}'"
         return sum(v.name in names for v in _search(self.client, where))
 
-    def _group(self) -> dict[str, str]:
-        """Give the tags that versions must share to be compared."""
-        return dict(zip(GROUP, (self.data.digest, self.split.mode, self.split.digest), strict=True))
-
     def _make(self, name: str) -> None:
         if name in self._made:
             return
@@ -172,6 +177,11 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         self._made.add(name)
+
+
+def _champion(client: MlflowClient, name: str) -> str:
+    # A database gives numbers of versions, a server text.
+    return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
 
 
 def _crown(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:

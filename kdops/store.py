@@ -12,6 +12,7 @@ import mlflow
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 
@@ -39,9 +40,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 CHECKPOINTS = "kdops-checkpoints"
 """The folder beside a local store with the checkpoints of long trainings."""
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-"""How the address of a store begins that MLflow opens by itself, without a server."""
-
 _MIGRATION_SECONDS = 600.0
 
 _OPENED: set[str] = set()
@@ -50,7 +48,7 @@ _OPENED: set[str] = set()
 
 def import_store(tracking_uri: str) -> None:
     """Import what MLflow opens a store with, which it puts off until then: of a database several hundred files."""
-    if tracking_uri.startswith(DATABASES):
+    if tracking_uri.startswith(tuple(DATABASE_ENGINES)):
         import mlflow.store.model_registry.sqlalchemy_store
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - they are imported for later
 

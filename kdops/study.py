@@ -420,15 +420,17 @@ class Study:
         """Train units, and give those that are missing by fingerprint, each as soon as it is stored."""
         task = units[0].task
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
-        told = {}
+        fleet = ()
         if self.context.trains_together(task.role):
             fleet = tuple(sorted({unit.record.seed for unit in units}))
-            told = {"fleet": fleet, "fleet_digest": digest_of_pass(units)}
         if not self.context.architecture_of(task.role).is_counted:
             self._ready(task.role, len(units))
         with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
             for batch in self.bench.train(units, trainset.rows, bar):
                 wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
+                told = {"fleet": fleet}
+                if len(batch) > 1 or fleet:
+                    told["fleet_digest"] = digest_of_pass([measured.unit for measured in batch])
                 for measured, record in self._store(task.known_as, wanted, told, trainset):
                     yield measured.unit.fingerprint, record
 

@@ -1,4 +1,4 @@
-"""Training: one loop for a fleet of dense nets and for a single network of any kind.
+"""Training: one loop for a fleet of dense nets and for networks of any kind, alone or a few at a time.
 
 It takes values and gives values; nothing here logs, and nothing reads the global random state.
 """
@@ -23,6 +23,13 @@ from kdops.threads import threads_for
 from kdops.training_pass import Group, Images, Meter, Pass, Progress, Trained
 
 __all__ = ["Group", "Images", "Trained", "train", "train_passes"]
+
+NETS_A_PASS = 8
+"""Convolutional nets that share a graphics processor; more of them hardly gain (docs/performance-gpu.md)."""
+
+BYTES_A_VALUE = 40
+"""Of the device's memory for each value that a layer gives in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
+smaller batch of an epoch is recorded too, and has as much again."""
 
 CheckpointOf = Callable[[Sequence[tuple[int, float]]], Checkpoint | None]
 
@@ -98,19 +105,12 @@ def train_passes(
         passes = [(apart[i : i + most], each[i : i + most], NetFleet) for i in range(0, len(apart), most)]
     meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
     for together, own, fleet in passes:
-        streams = [part.stream for row in own for net in row for part in _drawing(net)]
+        streams = _streams([net for row in own for net in row])
         # Of one replicate: how many ride along changes nothing about how it is computed.
         threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
         engine = fleet(own, device)
         training = Pass(role, recipe, together, engine, streams, images, validation, loss, device, threads)
         yield list(training.run(meter, checkpoint_of(training.members)))
-
-
-NETS_A_PASS = 8
-"""Convolutional nets that share a graphics processor; more of them hardly gain (docs/performance.md)."""
-
-BYTES_A_VALUE = 40
-"""Of the device's memory for each value that a layer gives in a step: it, what follows it, and their gradients."""
 
 
 def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: torch.device | str) -> int:
@@ -138,6 +138,11 @@ def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) 
 
 
 def _drawing(net: Classifier) -> list[Dropout | Borrower]:
-    """Give the parts of a network that draw while it is trained."""
-    parts = [part for part in net.modules() if isinstance(part, Dropout | Borrower)]
-    return [part for part in parts if not isinstance(part, Dropout) or part.rate > 0]
+    """Give the parts of a network that may draw while it is trained."""
+    return [part for part in net.modules() if isinstance(part, Dropout | Borrower)]
+
+
+def _streams(nets: Sequence[Classifier]) -> list[torch.Generator]:
+    """Give the streams that networks do draw from."""
+    parts = [part for net in nets for part in _drawing(net)]
+    return [part.stream for part in parts if not isinstance(part, Dropout) or part.rate > 0]

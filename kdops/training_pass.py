@@ -154,6 +154,8 @@ class Pass:
         self.drawn_from = list(streams)
         self.streams = [*self.orders, *streams]
         self.total = torch.zeros(len(self.members), device=device)
+        self.pixels: Tensor | MappedImages | None = None
+        self.step: Callable[..., None] | None = None
         self.losses: list[list[float]] = []
         self.accuracies: list[list[float]] = []
         self.seconds = 0.0
@@ -172,8 +174,9 @@ class Pass:
             with limited(self.threads), memory_kept():
                 self._train(meter, checkpoint)
         finally:
-            # It holds memory of the device, and this pass: what holds itself lives until the collector comes by.
-            self.step = None
+            # A recording holds memory of the device, and this pass: what holds itself lives until the collector comes
+            # by. The images would stay as long as the trained networks are measured and stored.
+            self.step = self.pixels = None
         for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
             train_loss, val_accuracy = (
                 tuple(epoch[number] for epoch in kind) for kind in (self.losses, self.accuracies)
@@ -300,9 +303,9 @@ def _for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(engine: DenseFleet | NetFleet, groups: int, images: Images, block: int = 1024) -> Tensor:
+def _accuracy(engine: DenseFleet | NetFleet, groups: int, images: Images) -> Tensor:
     """Give each member's accuracy ``[M]`` on ``images``."""
-    right: Tensor | int = 0
+    right, block = 0, engine.most_images
     for start in range(0, len(images.labels), block):
         part = images.pixels[start : start + block]
         predicted = engine.logits([part] * groups).argmax(dim=-1)

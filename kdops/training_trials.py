@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdops.losses import DistillationLoss
+from kdops.losses import DistillationLoss, MemberLosses
 from kdops.precision import tensor_cores
 from kdops.randomness import generator
 from kdops.rated_adamw import RatedAdamW
@@ -157,7 +157,7 @@ class _Pass:
         self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
         self.alpha = torch.tensor([plan.alpha for plan in plans], dtype=torch.float64, device=device)
         self.t_squared = torch.tensor([plan.t_squared for plan in plans], device=device)
-        self.loss = DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
+        self.loss = self._own_loss()
         self.optimiser = RatedAdamW(
             fleet.members(),
             [plan.recipe.learning_rate for plan in plans],
@@ -165,6 +165,10 @@ class _Pass:
         )
         self.history: dict[int, list[TrialEpoch]] = {number: [] for number in together}
         self.seconds = dict.fromkeys(together, 0.0)
+
+    def _own_loss(self) -> MemberLosses:
+        """Give the loss of the trials that are left, each with its own temperature and weights."""
+        return DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
 
     def run(self, images, validation, source_logits, order, after_epoch, meter) -> Iterator[tuple[int, TrialResult]]:
         """Train all, and give each as soon as it is done."""
@@ -239,7 +243,7 @@ class _Pass:
             self.temperatures, self.alpha, self.t_squared = (
                 values[places] for values in (self.temperatures, self.alpha, self.t_squared)
             )
-            self.loss = DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
+            self.loss = self._own_loss()
         for number in sorted(ended):
             yield number, self._result(number, None, ended[number])
 

@@ -11,6 +11,7 @@ from kdops.config import HARD, Settings
 from kdops.data import Data
 from kdops.facts import Facts, facts
 from kdops.fingerprint import code_digest, fingerprint
+from kdops.precision import arithmetic
 from kdops.records import LABELS, ModelRecord
 from kdops.splits import Split
 from kdops.threads import process_threads
@@ -86,7 +87,10 @@ class Context:
         return self.settings.recipes[role].architecture
 
     def trains_together(self, role: str) -> bool:
-        """Say whether a role's networks are trained as one fleet; others are trained one after another."""
+        """Say whether a role's networks are trained as one fleet, which then decides their last bits.
+
+        Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
+        """
         return self.architecture_of(role).is_dense
 
 
@@ -179,6 +183,8 @@ def _unit(
         "torch": version("torch"),
         "threads": process_threads(),
         "device": context.device,
+        # Asked only where PyTorch is there anyway.
+        **({"arithmetic": arithmetic(context.device)} if context.device != "cpu" else {}),
         **({"network": code} if (code := _facts(task, context).code) else {}),
     }
     record = _planned(task, seed, temperature, source, context)

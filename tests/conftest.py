@@ -17,6 +17,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The tests share the cores already; threads of torch that wait for each other would make them many times slower.
     os.environ["OMP_NUM_THREADS"] = "1"
 
+# What tests start compiles every file of kdops anew otherwise, each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 FAST = {"temperatures": "1,4", "seeds": "2", "epochs": "teacher=2,student=3,middle=3"}
 """Small settings on digits: chance level is enough where only the tracking is looked at."""
 

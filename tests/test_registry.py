@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from kdops import data as datasets
 from kdops.records import ModelRecord
-from kdops.registry import CHAMPION, Registry, registered_name
+from kdops.registry import CHAMPION, Registry, delete_version, registered_name
 from kdops.splits import make_split
 
 DIGITS = datasets.load("digits")
@@ -112,6 +112,39 @@ def test_champion_is_computed_anew(store):
     assert registry.crown("student") == "models:/kdops-digits-student/2"
     store.client.delete_model_version("kdops-digits-student", "2")
     assert registry.crown("student") == "models:/kdops-digits-student/3"
+
+
+@pytest.mark.parametrize("doomed", ["1", "2"])
+@pytest.mark.parametrize("crowned_meanwhile", [False, True])
+def test_there_is_a_champion_whatever_is_deleted_and_whoever_crowns_it_meanwhile(doomed, crowned_meanwhile, store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9, 0.7):
+        _register(store, registry, accuracy, 1.0)
+    registry.crown("student")
+    client = store.client
+    real = client.delete_model_version
+
+    def deleted(name, version):
+        if crowned_meanwhile:
+            store.client.set_registered_model_alias(name, CHAMPION, version)
+        real(name, version)
+
+    client.delete_model_version = deleted
+    delete_version(client, client.get_model_version("kdops-digits-student", doomed))
+    assert _champion(store) == ("2" if doomed == "1" else "3")
+
+
+def test_what_was_no_champion_leaves_the_champion_alone(store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9):
+        _register(store, registry, accuracy, 1.0)
+    # Nobody is crowned by it that no study has crowned.
+    delete_version(store.client, store.client.get_model_version("kdops-digits-student", "1"))
+    assert not store.client.get_registered_model("kdops-digits-student").aliases
+    _register(store, registry, 0.7, 1.0)
+    registry.crown("student")
+    delete_version(store.client, store.client.get_model_version("kdops-digits-student", "3"))
+    assert _champion(store) == "2"
 
 
 def test_other_splits_transfers_and_data_do_not_compete(store):

@@ -16,8 +16,9 @@ from kdops.addresses import without_password
 from kdops.config import Settings
 from kdops.data import Data
 from kdops.errors import DivergenceError, KdopsError
+from kdops.ledger import Ledger, Trial
 from kdops.records import Sweep
-from kdops.search import Ledger, Trial
+from kdops.search_figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search_settings import STORAGE
 from kdops.splits import Split, make_split
 from kdops.statistics import mean_interval
@@ -203,10 +204,10 @@ class Search:
     def figures(self) -> dict[str, object]:
         """Draw the history, what matters, each setting and the front, as far as there is something to draw."""
         drawn = {
-            "search-history.png": self.ledger.history_figure(),
-            "search-importance.png": self.ledger.importance_figure(),
-            "search-slice.png": self.ledger.slice_figure(),
-            "search-pareto.png": self.ledger.pareto_figure(),
+            "search-history.png": history_figure(self.ledger),
+            "search-importance.png": importance_figure(self.ledger),
+            "search-slice.png": slice_figure(self.ledger),
+            "search-pareto.png": pareto_figure(self.ledger),
         }
         return {name: figure for name, figure in drawn.items() if figure is not None}
 

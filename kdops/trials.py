@@ -12,8 +12,8 @@ from functools import partial
 from kdops.architectures import Architecture
 from kdops.config import Settings
 from kdops.errors import KdopsError, UsageError
+from kdops.ledger import Ledger, Trial
 from kdops.records import ModelRecord
-from kdops.search import Ledger, Trial
 from kdops.space import Value
 from kdops.study import Study
 from kdops.tracking import Trainset

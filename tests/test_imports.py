@@ -116,7 +116,10 @@ LAYERS = (
         "program_file",
         "experiment",
         "provider",
-        "search",
+        "samplers",
+        "search_storage",
+        "ledger",
+        "search_figures",
         "trial_runs",
         "candidates",
         "members",
@@ -197,7 +200,7 @@ ALLOWED = {
     "onnx": {"exporting"},
     "onnxruntime": {"exporting"},
     "typer": {"cli", "browse", "shipping", "care"},
-    "optuna": {"search"},
+    "optuna": {"ledger", "samplers", "search_figures", "search_storage"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 BROUGHT_BY_MLFLOW = {"alembic", "sqlalchemy", "yaml"}

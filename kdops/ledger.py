@@ -7,52 +7,30 @@ two processes asked at the same moment, is withdrawn before anything is trained.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import os
-import random
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import optuna
-import sqlalchemy
-from filelock import FileLock
-from matplotlib import get_backend, pyplot, rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
-from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import matplotlib as plots
-from sqlalchemy.engine import make_url
 
-from kdops.addresses import without_password
 from kdops.checks import one_of
 from kdops.errors import KdopsError, UsageError
 from kdops.process import ProcessName
-from kdops.space import OBJECTIVES, PRUNERS, SAMPLERS, Dimension, Space, Value
+from kdops.samplers import AGAIN, GRID_POINTS, Grid, choose, place_of, sampler_of
+from kdops.search_storage import check_search, open_search, quiet
+from kdops.space import OBJECTIVES, PRUNERS, SAMPLERS, Space, Value
 
 __all__ = ["Ledger", "Trial"]
 
 FORMAT = 1
 """Raised when what a ledger notes in a study changes its meaning."""
 
-# What is noted in Optuna's user attributes: of the study, and of a trial.
-SEARCH = "kdops.search"
+# What is noted in Optuna's user attributes of a trial, beside AGAIN.
 PROCESS = "kdops.process"
-AGAIN = "kdops.again"
 WITHDRAWN = "kdops.withdrawn"
 RUN = "kdops.run"
 HOPELESS = "kdops.hopeless"
@@ -60,12 +38,9 @@ HOPELESS = "kdops.hopeless"
 SURPLUS = "surplus"
 VOID = "void"
 ATTEMPTS = 2
-GRID_POINTS = 3
-MOST_GRID = 100_000
 NAMELESS_SECONDS = 300.0
 """A trial names its process within a moment. One that has no name after this long was asked by a process that was
 killed before it could."""
-NOTING_SECONDS = 5.0
 FEWEST_FOR_IMPORTANCE = 10
 
 SILENT = logging.NullHandler()
@@ -108,9 +83,9 @@ class Ledger:
         ended: the trials of dead processes that this one told as failed.
     """
 
-    def __init__(self, study: optuna.Study, space: Space, objectives: tuple[str, ...], grid: _Grid | None):
+    def __init__(self, study: optuna.Study, space: Space, objectives: tuple[str, ...], grid: Grid | None):
         self.space, self.objectives = space, objectives
-        self._study, self._grid = study, grid
+        self.study, self._grid = study, grid
         self._asked: dict[int, optuna.Trial] = {}
         self._sign = 1.0 if OBJECTIVES[objectives][0] == "minimize" else -1.0
         self.prunes = not isinstance(study.pruner, optuna.pruners.NopPruner)
@@ -165,22 +140,17 @@ class Ledger:
         if len(objectives) > 1 and pruner != "none":
             notes.append(f"Nothing is pruned, since there are several objectives ({', '.join(objectives)}).")
             pruner = "none"
-        grid = _Grid(space, points, seed) if sampler == "grid" else None
-        samplers = {"tpe": _tpe, "random": RandomSampler, "grid": lambda _: _GridSampler(grid)}
-        with _quiet():
-            study = _study(
-                _storage(storage),
-                name,
-                objectives,
-                {
-                    "format": FORMAT,
-                    "space": str(space),
-                    "objectives": ",".join(objectives),
-                    "grid": str(grid) if grid else "none",
-                    **(setting or {}),
-                },
-            )
-            study.sampler = _Seeded(samplers[sampler], seed)
+        grid = Grid(space, points, seed) if sampler == "grid" else None
+        identity = {
+            "format": FORMAT,
+            "space": str(space),
+            "objectives": ",".join(objectives),
+            "grid": str(grid) if grid else "none",
+            **(setting or {}),
+        }
+        with quiet():
+            study = open_search(storage, name, objectives, identity)
+            study.sampler = sampler_of(sampler, seed, grid)
             # A student is not judged by its first epochs, nor by a handful of others.
             study.pruner = (
                 optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=3)
@@ -212,12 +182,9 @@ class Ledger:
             UsageError: says what is wrong.
         """
         optuna.logging.disable_default_handler()
-        with _quiet():
-            opened = _storage(storage, make=False)
-            if opened is None or name not in optuna.get_all_study_names(opened):
-                return
-            noted = optuna.load_study(storage=opened, study_name=name).user_attrs.get(SEARCH)
-        _same(name, noted, {"space": str(space), "objectives": ",".join(objectives), **(setting or {})})
+        with quiet():
+            identity = {"space": str(space), "objectives": ",".join(objectives), **(setting or {})}
+            check_search(storage, name, identity)
 
     def wanted(self, total: int) -> int:
         """Count the trials that are still to be asked for, so that ``total`` are finished in the end.
@@ -263,7 +230,7 @@ class Ledger:
         ended = []
         for number in sorted(_gone(self._trials())):
             try:
-                self._study.tell(number, state=TrialState.FAIL)
+                self.study.tell(number, state=TrialState.FAIL)
             except (ValueError, UpdateFinishedTrialError):
                 # Another process ended it at the same moment.
                 continue
@@ -304,7 +271,7 @@ class Ledger:
         trial = self._own(number)
         if len(self.objectives) == 1:
             try:
-                with _quiet():
+                with quiet():
                     trial.report(value, epoch)
             except UpdateFinishedTrialError:
                 raise KdopsError(f"trial {number} is finished; nothing more can be reported") from None
@@ -338,10 +305,10 @@ class Ledger:
         if results is not None and (len(results) != len(self.objectives) or not all(map(math.isfinite, results))):
             raise KdopsError(f"trial {number}: needs a finite value for each of {', '.join(self.objectives)}")
         try:
-            with _quiet():
+            with quiet():
                 if not again and number in self._asked:
                     self._asked[number].set_user_attr(HOPELESS, True)
-                self._study.tell(number, results, STATES[state])
+                self.study.tell(number, results, STATES[state])
         except (ValueError, UpdateFinishedTrialError):
             told = next((t for t in self._trials() if t.number == number), None)
             if told is None or told.state == TrialState.WAITING:
@@ -377,7 +344,7 @@ class Ledger:
 
     def front(self) -> list[Trial]:
         """Give the complete trials that no other one beats in every objective (Pareto's front), by number."""
-        return sorted(map(self._plain, self._study.best_trials), key=lambda trial: trial.number)
+        return sorted(map(self._plain, self.study.best_trials), key=lambda trial: trial.number)
 
     def importance(self) -> dict[str, float] | None:
         """Give how much each free setting matters for the main objective, the most first; the parts add up to 1.
@@ -388,44 +355,21 @@ class Ledger:
         results = [trial.results[0] for trial in self.trials() if trial.state == "complete"]
         if len(results) < FEWEST_FOR_IMPORTANCE or len(set(results)) < 2 or not self.space.free:
             return None
-        with _quiet():
-            return dict(optuna.importance.get_param_importances(self._study, **self._judged(len(results))))
-
-    def history_figure(self) -> Figure | None:
-        """Draw the main objective over the trials and the best so far; None without complete trials."""
-        return self._figure(plots.plot_optimization_history, **self._target())
-
-    def slice_figure(self) -> Figure | None:
-        """Draw the main objective over each free setting; None without complete trials or free settings."""
-        if not self.space.free:
-            return None
-        return self._figure(plots.plot_slice, **self._target())
-
-    def importance_figure(self) -> Figure | None:
-        """Draw :meth:`importance`; None where it gives none."""
-        if self.importance() is None:
-            return None
-        complete = sum(trial.state == "complete" for trial in self.trials())
-        return self._figure(plots.plot_param_importances, target_name=self.objectives[0], **self._judged(complete))
-
-    def pareto_figure(self) -> Figure | None:
-        """Draw the objectives against each other, the front marked; None for one objective or no complete trials."""
-        if len(self.objectives) == 1:
-            return None
-        return self._figure(plots.plot_pareto_front, target_names=list(self.objectives))
+        with quiet():
+            return dict(optuna.importance.get_param_importances(self.study, **self.importance_options(len(results))))
 
     def _begin(self, total: int) -> Trial | None:
         """Begin one trial; None where it turns out to be one too many, and is withdrawn."""
-        with _quiet():
-            trial = self._study.ask()
+        with quiet():
+            trial = self.study.ask()
             trial.set_user_attr(PROCESS, str(ProcessName.own()))
             reason = self._one_too_many(trial.number, total)
             if reason:
                 trial.set_user_attr(WITHDRAWN, reason)
-                self._study.tell(trial.number, state=TrialState.FAIL)
+                self.study.tell(trial.number, state=TrialState.FAIL)
                 return None
             for dimension in self.space.free:
-                _choose(trial, dimension)
+                choose(trial, dimension)
         self._asked[trial.number] = trial
         return self._plain(trial)
 
@@ -435,8 +379,8 @@ class Ledger:
         Two processes may do so for one trial at once; of the two that come of it the second one is withdrawn.
         """
         for number, attempt, values in self._to_try_again(self._trials()):
-            with _quiet():
-                self._study.enqueue_trial(values, {AGAIN: {"of": number, "attempt": attempt, "values": values}})
+            with quiet():
+                self.study.enqueue_trial(values, {AGAIN: {"of": number, "attempt": attempt, "values": values}})
 
     def _one_too_many(self, number: int, total: int) -> str | None:
         """Say why a trial that was just begun must not be run; None if it may.
@@ -474,7 +418,7 @@ class Ledger:
         if AGAIN in trial.user_attrs:
             return trial.user_attrs[AGAIN]["values"]
         if self._grid:
-            return self._grid.at(_place(trial.number, trials))
+            return self._grid.at(place_of(trial.number, trials))
         names = [dimension.name for dimension in self.space.free]
         return {name: trial.params[name] for name in names} if set(names) <= set(trial.params) else None
 
@@ -484,7 +428,7 @@ class Ledger:
         return self._asked[number]
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False)
+        return self.study.get_trials(deepcopy=False)
 
     def _plain(self, trial: FrozenTrial | optuna.Trial) -> Trial:
         """Give a trial without Optuna's types."""
@@ -504,7 +448,7 @@ class Ledger:
         # Optuna gives a pruned trial its last report as a value.
         return tuple(trial.values) if trial.state == TrialState.COMPLETE else None
 
-    def _judged(self, complete: int) -> dict[str, object]:
+    def importance_options(self, complete: int) -> dict[str, object]:
         """Give Optuna's options for the importance: what sets the best trials apart from the others.
 
         The best are a tenth of the trials but at least five, fewer would say nothing. A target counts as better the
@@ -512,148 +456,6 @@ class Ledger:
         """
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / complete))
         return {"evaluator": evaluator, "target": lambda trial: self._sign * trial.values[0]}
-
-    def _target(self) -> dict[str, object]:
-        """Give Optuna's options for drawing the main objective; of a single one it also draws the best so far."""
-        target = {} if len(self.objectives) == 1 else {"target": _main}
-        return {**target, "target_name": self.objectives[0]}
-
-    def _figure(self, draw: Callable, **options: object) -> Figure | None:
-        """Let Optuna draw by Agg and leave pyplot as it was."""
-        if self.best() is None:
-            return None
-        before = get_backend()
-        with _quiet(), rc_context({"figure.constrained_layout.use": True}):
-            pyplot.switch_backend("agg")
-            try:
-                axes = draw(self._study, **options)
-                figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
-                pyplot.close(figure)
-            finally:
-                if before != get_backend():
-                    pyplot.switch_backend(before)
-        FigureCanvasAgg(figure)
-        for axes in figure.axes:
-            if axes.get_xscale() == "log":
-                # Plain numbers at 1, 2 and 5: there is little room, and a range may have no power of ten.
-                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-                axes.xaxis.set_minor_locator(NullLocator())
-                axes.tick_params(axis="x", labelrotation=90)
-        return figure
-
-
-class _Grid:
-    """The crossings of a grid in an order that is mixed by the seed."""
-
-    def __init__(self, space: Space, points: int, seed: int):
-        self.size = space.size(points)
-        if self.size > MOST_GRID:
-            advice = f"a grid of it has {self.size} points; {MOST_GRID} are allowed: fix settings or name fewer values"
-            raise UsageError("space", space, advice)
-        free = {dimension.name for dimension in space.free}
-        self._axes = {name: values for name, values in space.grid(points).items() if name in free}
-        self._order = list(range(self.size))
-        random.Random(seed).shuffle(self._order)
-        self._text = f"{points} points of a range, seed {seed}"
-
-    def __str__(self) -> str:
-        return self._text
-
-    def at(self, place: int) -> dict[str, Value] | None:
-        """Give the free values at a place of the order; None beyond its end."""
-        if place >= self.size:
-            return None
-        rest, values = self._order[place], {}
-        for name, axis in self._axes.items():
-            rest, index = divmod(rest, len(axis))
-            values[name] = axis[index]
-        return values
-
-
-class _GridSampler(RandomSampler):
-    """Gives the n-th new trial the n-th crossing of a grid.
-
-    Optuna's own grid forgets failed points, and fails itself after its last one where trials are asked and told.
-    """
-
-    def __init__(self, grid: _Grid):
-        super().__init__()
-        self._grid = grid
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Value:
-        values = self._grid.at(_place(trial.number, study.get_trials(deepcopy=False)))
-        assert values is not None, "a trial beyond the end of the grid is withdrawn before it chooses"
-        return values[param_name]
-
-
-class _Seeded(BaseSampler):
-    """A sampler for each trial, seeded by the trial's number.
-
-    One sampler with one seed would give the same values in every process, and again after each opening.
-    """
-
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
-        self._make, self._seed = make, seed
-        self._number, self._sampler = -1, make(seed)
-
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
-        if trial.number != self._number:
-            digest = hashlib.sha256(f"{self._seed}/{trial.number}".encode()).digest()
-            self._number, self._sampler = trial.number, self._make(int.from_bytes(digest[:4], "little"))
-        return self._sampler
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._of(trial).before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Value]:
-        return self._of(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Value:
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._of(trial).after_trial(study, trial, state, values)
-
-
-def _tpe(seed: int) -> TPESampler:
-    """Make a TPE sampler that keeps away from what is being tried, since trials are asked for in batches.
-
-    For several objectives too: NSGA-II draws its first generation of 50 at random and is meant for some hundreds of
-    trials, which is more than most searches have. TPE looks at the settings jointly where there is one objective, and
-    one by one where there are several, which is Optuna's own choice.
-    """
-    return TPESampler(seed=seed, constant_liar=True)
-
-
-def _choose(trial: optuna.Trial, dimension: Dimension) -> None:
-    """Let the sampler choose one setting of a trial."""
-    if not dimension.is_range:
-        trial.suggest_categorical(dimension.name, dimension.values)
-    elif dimension.whole:
-        trial.suggest_int(dimension.name, dimension.low, dimension.high, log=dimension.log)
-    else:
-        trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
-
-
-def _place(number: int, trials: Sequence[FrozenTrial]) -> int:
-    """Count the new trials before one; what is tried again is noted as it is made, so this never changes."""
-    return sum(t.number < number and AGAIN not in t.user_attrs for t in trials)
-
-
-def _main(trial: FrozenTrial) -> float:
-    return trial.values[0]
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> set[int]:
@@ -674,135 +476,3 @@ def _gone(trials: Sequence[FrozenTrial]) -> set[int]:
     dead = {name for name in {name for _, name in running} if name != str(own) and own.knows_gone(name)}
     latest = datetime.now() - timedelta(seconds=NAMELESS_SECONDS)
     return {t.number for t, name in running if name in dead or (not name and t.datetime_start < latest)}
-
-
-def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identity: dict[str, object]) -> optuna.Study:
-    """Make the study, or take the one of that name if it is this search.
-
-    Raises:
-        UsageError: it is another one, and how it differs.
-    """
-    try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=OBJECTIVES[objectives])
-        study.set_user_attr(SEARCH, identity)
-        study.set_metric_names(list(objectives))
-        return study
-    except DuplicatedStudyError:
-        study = optuna.load_study(storage=storage, study_name=name)
-    # Who made it a moment ago may not have noted yet what it is.
-    deadline = time.monotonic() + NOTING_SECONDS
-    while SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
-        time.sleep(0.05)
-    if SEARCH not in study.user_attrs and not study.trials:
-        # Who made it was killed before it could note anything.
-        study.set_user_attr(SEARCH, identity)
-    _same(name, study.user_attrs.get(SEARCH), identity)
-    return study
-
-
-def _same(name: str, noted: Mapping[str, object] | None, identity: Mapping[str, object]) -> None:
-    """Refuse to take another search for this one.
-
-    Raises:
-        UsageError: how they differ.
-    """
-    if noted is None:
-        raise UsageError("study_name", name, "is taken by a study that is no search of kdops; choose another name")
-    for what, value in identity.items():
-        if noted.get(what) != value:
-            taken = f"is taken by a search with another {what} ({noted.get(what)}, not {value}); choose another name"
-            raise UsageError("study_name", name, taken)
-
-
-def _storage(storage: str, make: bool = True) -> BaseStorage | None:
-    """Open a journal or a database; None for a journal that is not there and is not to be made.
-
-    Raises:
-        UsageError: it cannot be opened.
-    """
-    try:
-        return _database(storage, make) if "://" in storage else _journal(Path(storage), make)
-    except UsageError:
-        raise
-    except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        said = without_password(first, storage)
-        raise UsageError("storage", without_password(storage), f"cannot be opened: {said}") from None
-
-
-def _database(url: str, make: bool) -> RDBStorage | None:
-    file = make_url(url).database if url.startswith("sqlite") else None
-    if not make and file and not Path(file).exists():
-        _check_writable(Path(file))
-        return None
-    engine = sqlalchemy.create_engine(url)
-    try:
-        tables = set(sqlalchemy.inspect(engine).get_table_names())
-    finally:
-        engine.dispose()
-    # Optuna would put its tables beside those of MLflow and then fail over the version that MLflow noted.
-    if "alembic_version" in tables and "studies" not in tables:
-        raise ValueError("the database is another program's, such as MLflow's; give the search one of its own")
-    if not make and "studies" not in tables:
-        return None
-    # Processes that make the tables side by side get into each other's way.
-    with FileLock(Path(tempfile.gettempdir()) / f"kdops-{hashlib.sha256(url.encode()).hexdigest()[:16]}.lock"):
-        return RDBStorage(url)
-
-
-def _journal(path: Path, make: bool) -> JournalStorage | None:
-    if not str(path).strip() or path.is_dir():
-        raise ValueError("it must be the path of a file or the URL of a database")
-    path = path.absolute()
-    _check_writable(path)
-    # A lock by creation works on every system; the other one, a link, is not followed from a relative path.
-    lock = JournalFileOpenLock(str(path))
-    if path.exists() and path.stat().st_size:
-        _check_journal(path, lock, make)
-    elif not make:
-        return None
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-
-
-def _check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, or made where it is missing."""
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {path.absolute().parent}")
-    # A lock is made beside it.
-    for place in (path.absolute().parent, path):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise ValueError(f"{place} cannot be written")
-
-
-def _check_journal(path: Path, lock: JournalFileOpenLock, mend: bool) -> None:
-    """Refuse a file that is no journal, and cut off a last line that was written by half if it is to be mended.
-
-    Optuna would add to either: to a stranger's file, or behind half a line, which no process could read any more.
-    """
-    with path.open("rb") as file:
-        first = file.readline(100_000)
-        try:
-            entry = json.loads(first)
-        except ValueError:
-            entry = None
-        known = isinstance(entry, dict) and "op_code" in entry and first.endswith(b"\n")
-        if not known:
-            raise ValueError("the file is no journal of Optuna")
-        file.seek(-1, os.SEEK_END)
-        if file.read() == b"\n" or not mend:
-            return
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            whole = file.read().rpartition(b"\n")[0]
-            file.truncate(len(whole) + 1)
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's warnings, which are about Optuna's own versions, from the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

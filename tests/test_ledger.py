@@ -15,8 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from kdops.errors import KdopsError, UsageError
+from kdops.ledger import Ledger, Trial
 from kdops.process import ProcessName
-from kdops.search import Ledger, Trial
+from kdops.search_figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.space import parse_space
 
 SPACE = parse_space("alpha=1 batch_size=64")
@@ -175,7 +176,7 @@ def test_failed_values_are_tried_once_more_though_all_ask_at_the_same_moment(ope
 
 WORKER = """
 import sys, time
-from kdops.search import Ledger
+from kdops.ledger import Ledger
 from kdops.space import parse_space
 
 ledger = Ledger.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
@@ -403,7 +404,7 @@ def test_equal_results_say_nothing_of_importance(opened):
     for trial in ledger.ask(12, 12):
         ledger.tell(trial.number, [0.5], "complete")
     assert ledger.importance() is None
-    assert ledger.importance_figure() is None
+    assert importance_figure(ledger) is None
 
 
 @pytest.mark.parametrize("objectives", [("accuracy",), BOTH, (*BOTH, "flops")])
@@ -411,10 +412,10 @@ def test_figures_are_drawn_and_leave_nothing_behind(opened, tmp_path, objectives
     mine, _ = plt.subplots()
     before = dict(plt.rcParams)
     ledger = opened(objectives=objectives, sampler="random")
-    draw = {name: getattr(ledger, f"{name}_figure") for name in ("history", "slice", "importance", "pareto")}
-    assert [figure() for figure in draw.values()] == [None] * 4
+    draw = {"history": history_figure, "slice": slice_figure, "importance": importance_figure, "pareto": pareto_figure}
+    assert [figure(ledger) for figure in draw.values()] == [None] * 4
     run(ledger, 12, batch=12)
-    figures = {name: figure() for name, figure in draw.items()}
+    figures = {name: figure(ledger) for name, figure in draw.items()}
     assert (figures.pop("pareto") is None) is (len(objectives) == 1)
     for name, figure in figures.items():
         assert isinstance(figure, Figure)

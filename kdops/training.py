@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -34,20 +35,9 @@ smaller batch of an epoch is recorded too, and has as much again."""
 CheckpointOf = Callable[[Sequence[tuple[int, float]]], Checkpoint | None]
 
 
-def train(
-    role: str,
-    recipe: Recipe,
-    groups: Sequence[Group],
-    images: Images,
-    validation: Images,
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
-    loss: DistillationLoss,
-    **options: object,
-) -> Iterator[Trained]:
-    """Train every member of every group, and give one after another: see :func:`train_passes`."""
-    for trained in train_passes(role, recipe, groups, images, validation, classes, statistics, loss, **options):
-        yield from trained
+def train(*given: object, **options: object) -> Iterator[Trained]:
+    """Train as :func:`train_passes` does, with the same arguments, and give one member after another."""
+    return chain.from_iterable(train_passes(*given, **options))
 
 
 def train_passes(

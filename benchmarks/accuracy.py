@@ -28,11 +28,11 @@ from benchmarks.children import environment
 from benchmarks.convolution import plain_epochs
 from benchmarks.pairs import Figure, Options
 from benchmarks.work import CLASSES, everything, fresh
-from kdops.evaluation import compute_logits
-from kdops.evaluation import measure as measured
-from kdops.losses import DistillationLoss
-from kdops.models import Classifier
-from kdops.training import Group, Images, train
+from kdops.distillation.logits import DistillationLoss
+from kdops.models.classifier import Classifier
+from kdops.training.evaluation import compute_logits
+from kdops.training.evaluation import measure as measured
+from kdops.training.trainer import Group, Images, train
 
 __all__ = ["GOAL", "figure", "measure"]
 

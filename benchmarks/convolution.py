@@ -24,9 +24,9 @@ from benchmarks.children import printed
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.peak import convolutions, matrix_flops
 from benchmarks.work import CLASSES, Work, flops_of_teacher, fresh, prepare
-from kdops.losses import DistillationLoss
-from kdops.models import Classifier
-from kdops.training import Group, train
+from kdops.distillation.logits import DistillationLoss
+from kdops.models.classifier import Classifier
+from kdops.training.trainer import Group, train
 
 __all__ = ["measure", "plain_epochs"]
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.work import Work, fresh
-from kdops.randomness import generator
+from kdops.utils.random import generator
 
 __all__ = ["best_batch_size", "kept", "plain"]
 

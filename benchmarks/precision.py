@@ -19,11 +19,11 @@ import torch
 
 from benchmarks.pairs import Figure, Options
 from benchmarks.work import CLASSES, SHAPE, TEMPERATURES, Work, everything
-from kdops.evaluation import compute_logits
-from kdops.losses import DistillationLoss
-from kdops.models import build
-from kdops.recipes import RECIPES
-from kdops.training import Group, Images, train
+from kdops.config.recipes import RECIPES
+from kdops.distillation.logits import DistillationLoss
+from kdops.models.classifier import build
+from kdops.training.evaluation import compute_logits
+from kdops.training.trainer import Group, Images, train
 
 __all__ = ["measure"]
 
@@ -39,7 +39,7 @@ def measure(options: Options) -> Iterator[Figure]:
     groups = [Group(seed, (0.0,)) for seed in range(TEACHERS)]
     with single_precision():
         nets, exact = _tested("teacher", groups, work, test)
-    with mock.patch("kdops.net_fleet.halved", return_value=nullcontext()):
+    with mock.patch("kdops.training.separate.halved", return_value=nullcontext()):
         tf32 = _tested("teacher", groups, work, test)[1]
     bf16 = _tested("teacher", groups, work, test)[1]
     yield _difference("teacher: test accuracy in bf16 - in single precision", bf16, exact)
@@ -61,8 +61,8 @@ def single_precision() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = False
     try:
         with (
-            mock.patch("kdops.net_fleet.halved", return_value=nullcontext()),
-            mock.patch("kdops.training_pass.tensor_cores", return_value=nullcontext()),
+            mock.patch("kdops.training.separate.halved", return_value=nullcontext()),
+            mock.patch("kdops.training.training_pass.tensor_cores", return_value=nullcontext()),
         ):
             yield
     finally:

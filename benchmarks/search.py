@@ -42,11 +42,11 @@ def main() -> None:
 
 def search(folder: Path, name: str, trials: int, batch: int) -> float:
     """Run a search on digits and give the seconds that its trials took."""
-    from kdops.answers import Answer
-    from kdops.config import Settings
-    from kdops.searching import Search
-    from kdops.source import find_source
-    from kdops.study import open_study
+    from kdops.config.settings import Settings
+    from kdops.search.search import Search
+    from kdops.study.sources import find_source
+    from kdops.study.study import open_study
+    from kdops.verdicts.answer import Answer
 
     settings = Settings.parse(
         "search",

@@ -19,9 +19,13 @@ app()
 """
 PROJECT = "name: empty\nentry_points:\n  main:\n    command: python -c pass\n"
 STUDY = ["students", "--seeds", "1", "--temperatures", "1,4", "--epochs", "1"]
-LOAD = (
-    "import time; from kdops import data; s = time.perf_counter(); data.load('gtsrb'); print(time.perf_counter() - s)"
-)
+LOAD = """
+import time
+from kdops.data.dataset import load
+s = time.perf_counter()
+load("gtsrb")
+print(time.perf_counter() - s)
+"""
 
 
 def measure(options: Options) -> Iterator[Figure]:
@@ -34,7 +38,7 @@ def measure(options: Options) -> Iterator[Figure]:
         def seconds(*arguments: str) -> float:
             return seconds_of(lambda: run(list(arguments), folder))
 
-        kdops = ("-c", "import sys; from kdops.cli import main; sys.exit(main())")
+        kdops = ("-c", "import sys; from kdops.cli.app import main; sys.exit(main())")
         study = [*kdops, *STUDY]
         empty = ("-m", "mlflow", "run", ".", "--env-manager", "local")
         seconds(*study)

@@ -68,9 +68,9 @@ def sweeps_of_gtsrb(rounds: int) -> dict[str, list[float]]:
 
     The teacher is trained for an epoch only, once; its time does not count.
     """
-    from kdops.config import HARD, Settings
-    from kdops.study import open_study
-    from kdops.tracking import Tracker
+    from kdops.config.settings import HARD, Settings
+    from kdops.study.study import open_study
+    from kdops.tracking.tracker import Tracker
 
     spent: Counter[str] = Counter()
     _timed(Tracker, "commit", spent)
@@ -93,11 +93,11 @@ def where_seconds_go(seeds: int) -> dict[str, float]:
     """Run a study in the current folder and give the seconds of its parts; ``commit`` has those of MLflow's calls."""
     from mlflow import MlflowClient
 
-    from kdops.bench import Bench
-    from kdops.config import Settings
-    from kdops.packaging import Packager
-    from kdops.study import Study
-    from kdops.tracking import Tracker
+    from kdops.config.settings import Settings
+    from kdops.packaging.folder import Packager
+    from kdops.study.study import Study
+    from kdops.tracking.tracker import Tracker
+    from kdops.training.local import Bench
     from pipelines import transitivity
 
     spent: Counter[str] = Counter()

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdops.losses import DistillationLoss
-from kdops.models import Classifier, build, pixel_statistics
-from kdops.randomness import generator
-from kdops.recipes import RECIPES, Recipe
-from kdops.training import Group, Images, Trained, train
+from kdops.config.recipes import RECIPES, Recipe
+from kdops.distillation.logits import DistillationLoss
+from kdops.models.classifier import Classifier, build, pixel_statistics
+from kdops.training.trainer import Group, Images, Trained, train
+from kdops.utils.random import generator
 
 __all__ = [
     "CLASSES",
@@ -85,8 +85,8 @@ def prepare(count: int, device: str = "cpu", logits: bool = False) -> Work:
 
 def everything(transfer: str, device: str = "cpu") -> tuple[Work, Images]:
     """Give all of GTSRB that a teacher learns from with this transfer setting, and the test images."""
-    from kdops import data
-    from kdops.splits import make_split
+    from kdops.data import dataset as data
+    from kdops.data.splits import make_split
 
     found = data.load("gtsrb")
     split = make_split(found, transfer, 0)
@@ -156,8 +156,8 @@ def _drawn(count: int) -> tuple[Tensor, Tensor, str]:
 
 
 def _real(count: int) -> tuple[Tensor, Tensor, str]:
-    from kdops import data
-    from kdops.splits import make_split
+    from kdops.data import dataset as data
+    from kdops.data.splits import make_split
 
     found = data.load("gtsrb")
     split = make_split(found, "disjoint", 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdops.escaping import plain_line, shortened
+from kdops.utils.text import plain_line, shortened
 
 __all__ = ["DivergenceError", "KdopsError", "UsageError"]
 

@@ -9,16 +9,16 @@ first step directly, with the same seeds and temperatures, and start alike. A ch
 Cost on two cores: a chain of n steps trains 2 n - 3 sweeps, some ten seconds each on digits where the nets are dense.
 """
 
-from kdops.answers import Answer
-from kdops.chain_settings import way_told
-from kdops.cli import pipeline_main
-from kdops.closing import summarise
-from kdops.config import HARD, Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.chain import way_told
+from kdops.config.settings import HARD, Settings
+from kdops.study.summary import summarise
+from kdops.verdicts.answer import Answer
 
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("chain", settings) as study:
         run(study)
@@ -26,7 +26,7 @@ def main(settings: Settings) -> None:
 
 def run(study) -> None:
     """Walk along the chain and conclude."""
-    from kdops.chains import Walked, direct, is_of_generations, on_own_images, set_out, walk
+    from kdops.study.chain import Walked, direct, is_of_generations, on_own_images, set_out, walk
 
     settings, chain = study.settings, study.settings.chain
     temperatures = settings.temperatures
@@ -104,7 +104,7 @@ def verdict(settings: Settings, walked):
 
 def figure_of_steps(settings: Settings, walked):
     """Draw the accuracy along the chain: the best of each step, and the last step distilled from each."""
-    from kdops.figures import Curve, steps_figure
+    from kdops.reporting.figures import Curve, steps_figure
 
     return steps_figure(
         f"Accuracy along the chain, {settings.dataset}",
@@ -128,7 +128,7 @@ def columns(sweeps) -> list[list[float]]:
 
 def figure_over_temperature(settings: Settings, walked):
     """Draw the last step over temperature, direct and via each station."""
-    from kdops.figures import Curve, temperature_figure
+    from kdops.reporting.figures import Curve, temperature_figure
 
     start, *between, end = walked.names
     ways = ["direct", *(f"via {way_told(between[:number])}" for number in range(1, len(walked.ends)))]

@@ -9,18 +9,18 @@ students of one temperature that differ in their seed only, and the same student
 Cost on two cores: half a minute on digits; some ten minutes on GTSRB, for the controls.
 """
 
-from kdops.answers import Answer
-from kdops.cli import pipeline_main
-from kdops.closing import summary_of
-from kdops.config import Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.settings import Settings
+from kdops.study.summary import summary_of
+from kdops.verdicts.answer import Answer
 from pipelines.students import direct
 
 
 def main(settings: Settings) -> None:
     """Run the study with members from the registry."""
-    from kdops.drawing import draw
-    from kdops.study import open_study
-    from kdops.voters import drawn_voters
+    from kdops.ensembles.controls import drawn_voters
+    from kdops.ensembles.drawing import draw
+    from kdops.study.study import open_study
 
     settings, drawn = draw(settings)
     with open_study("ensemble", settings) as study:
@@ -45,8 +45,8 @@ def run(study, members, remark: str = "") -> None:
         members: the models of each replicate by its seed.
         remark: what is to be said about them.
     """
-    from kdops.ensembling import Election
-    from kdops.voters import controls_of
+    from kdops.ensembles.controls import controls_of
+    from kdops.ensembles.evaluation import Election
 
     election = Election(study, members, study.settings.top)
     controls, reason = controls_of(study, members)
@@ -60,9 +60,9 @@ def run(study, members, remark: str = "") -> None:
 
 def answer(study, election, controls, remarks: list[str]) -> Answer:
     """Say whether voting helps, why, and what it costs."""
-    from kdops.findings import ensemble_findings
+    from kdops.ensembles.controls import ONE_TEMPERATURE, OWN_ORDER
+    from kdops.papers.szijarto_2020 import ensemble_findings
     from kdops.verdicts import ensemble_verdict
-    from kdops.voters import ONE_TEMPERATURE, OWN_ORDER
 
     size, test = election.size(), election.curves("test")
     replicates, (one, many) = len(test), election.costs(size)
@@ -108,7 +108,7 @@ def answer(study, election, controls, remarks: list[str]) -> Answer:
 
 def shared_told(election, controls) -> list[str]:
     """Say what the members have in common, and what those of the controls have."""
-    from kdops.ensembling import common
+    from kdops.ensembles.evaluation import common
 
     return [
         common(name, each.shared())
@@ -127,7 +127,7 @@ def cost_told(one, many) -> str:
 
 def figure_3(settings: Settings, election, controls):
     """Draw the accuracy over the number of members, of the ensembles and of the controls'."""
-    from kdops.figures import Curve, members_figure
+    from kdops.reporting.figures import Curve, members_figure
 
     return members_figure(
         f"The best N students vote, {settings.dataset}",

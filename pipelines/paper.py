@@ -11,10 +11,10 @@ figure 2, of which ``reversed_seeds`` and ``reversed_temperatures`` ask for fewe
 
 from pathlib import Path
 
-from kdops.answers import Answer
-from kdops.cli import pipeline_main
-from kdops.config import Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.settings import Settings
 from kdops.verdicts import Verdict
+from kdops.verdicts.answer import Answer
 from pipelines import ensemble, students, symmetry, teacher, transitivity
 
 PARTS = {
@@ -28,7 +28,7 @@ PARTS = {
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("paper", settings) as study:
         answers = []
@@ -55,7 +55,7 @@ def whole(answers: list[tuple[str, Answer]]) -> Answer:
 
 def report(study, folder: Path) -> None:
     """Write the report of the whole study, from its store alone."""
-    from kdops.report import write_report
+    from kdops.reporting.report import write_report
 
     write_report(study.stored(), folder)
 

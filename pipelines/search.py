@@ -11,15 +11,15 @@ Cost on two cores: half a minute on digits; on GTSRB about as much as four plain
 
 from pathlib import Path
 
-from kdops.answers import Answer
-from kdops.cli import pipeline_main
-from kdops.closing import summarise
-from kdops.config import Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.settings import Settings
+from kdops.study.summary import summarise
+from kdops.verdicts.answer import Answer
 
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("search", settings) as study:
         run(study)
@@ -27,8 +27,8 @@ def main(settings: Settings) -> None:
 
 def run(study) -> None:
     """Search, train the best again, and conclude."""
-    from kdops.searching import Search
-    from kdops.source import find_source
+    from kdops.search.search import Search
+    from kdops.study.sources import find_source
 
     sources, remark = find_source(study, study.settings.source)
     search = Search(study, sources)

@@ -6,15 +6,15 @@ The same net on hard labels (T = 0), with the same images, epochs and schedule, 
 Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 """
 
-from kdops.answers import Answer
-from kdops.cli import pipeline_main
-from kdops.closing import summarise
-from kdops.config import HARD, Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.settings import HARD, Settings
+from kdops.study.summary import summarise
+from kdops.verdicts.answer import Answer
 
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("students", settings) as study:
         run(study)
@@ -22,7 +22,7 @@ def main(settings: Settings) -> None:
 
 def run(study) -> None:
     """Distil the students and conclude."""
-    from kdops.findings import student_findings
+    from kdops.papers.szijarto_2020 import student_findings
 
     if study.settings.source:
         return run_from(study)
@@ -46,7 +46,7 @@ def run(study) -> None:
 
 def run_from(study) -> None:
     """Distil the students from what the caller names, and conclude."""
-    from kdops.source import find_source
+    from kdops.study.sources import find_source
 
     settings = study.settings
     source, remark = find_source(study, settings.source)
@@ -74,7 +74,7 @@ def direct(study):
 
 def figure_1(settings: Settings, teachers, students):
     """Draw the accuracy of the students over temperature."""
-    from kdops.figures import Curve, temperature_figure
+    from kdops.reporting.figures import Curve, temperature_figure
 
     return temperature_figure(
         f"Students distilled from the teacher, {settings.dataset}",

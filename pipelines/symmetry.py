@@ -8,16 +8,16 @@ start. The reversed nets are also held against one that learns the student's bar
 Cost on two cores: a minute on digits; about ten minutes a net on GTSRB, and twice that with ``transfer=shared``.
 """
 
-from kdops.answers import Answer
-from kdops.cli import pipeline_main
-from kdops.closing import summarise
-from kdops.config import HARD, Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.settings import HARD, Settings
+from kdops.study.summary import summarise
+from kdops.verdicts.answer import Answer
 from pipelines.students import direct
 
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("symmetry", settings) as study:
         run(study)
@@ -42,7 +42,7 @@ def run(study) -> None:
 
 def answer(study, teachers, sources, back, born_again) -> Answer:
     """Hold the reversed nets against the student, the teacher and the control."""
-    from kdops.findings import symmetry_findings
+    from kdops.papers.szijarto_2020 import symmetry_findings
     from kdops.verdicts import symmetry_verdict
 
     verdict = symmetry_verdict(
@@ -68,7 +68,7 @@ def answer(study, teachers, sources, back, born_again) -> Answer:
 
 def figure_2(settings: Settings, teachers, sources, back, born_again):
     """Draw the reversed nets over temperature, and those of the control; student and teacher as level lines."""
-    from kdops.figures import Curve, temperature_figure
+    from kdops.reporting.figures import Curve, temperature_figure
 
     return temperature_figure(
         f"Student distilled back into the teacher's architecture, {settings.dataset}",

@@ -5,15 +5,15 @@
 Cost on two cores: a few seconds a replicate on digits; a quarter of an hour a replicate on GTSRB.
 """
 
-from kdops.answers import Answer
-from kdops.cli import pipeline_main
-from kdops.closing import summarise
-from kdops.config import Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.settings import Settings
+from kdops.study.summary import summarise
+from kdops.verdicts.answer import Answer
 
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("teacher", settings) as study:
         run(study)
@@ -21,7 +21,7 @@ def main(settings: Settings) -> None:
 
 def run(study) -> None:
     """Train the teachers and conclude."""
-    from kdops.findings import teacher_findings
+    from kdops.papers.szijarto_2020 import teacher_findings
 
     teachers = study.train("teacher")
     study.conclude(

@@ -9,11 +9,11 @@ It is the shortest chain with a station on its way, walked as :mod:`pipelines.ch
 Cost on two cores: under a minute on digits; about an hour for three replicates on GTSRB.
 """
 
-from kdops.answers import Answer
-from kdops.chain_settings import ChainSettings, parse_steps
-from kdops.cli import pipeline_main
-from kdops.closing import summarise
-from kdops.config import HARD, Settings
+from kdops.cli.app import pipeline_main
+from kdops.config.chain import ChainSettings, parse_steps
+from kdops.config.settings import HARD, Settings
+from kdops.study.summary import summarise
+from kdops.verdicts.answer import Answer
 from pipelines.students import direct as direct_students
 
 CHAIN = ChainSettings(parse_steps("teacher>middle>student"))
@@ -21,7 +21,7 @@ CHAIN = ChainSettings(parse_steps("teacher>middle>student"))
 
 def main(settings: Settings) -> None:
     """Run the study."""
-    from kdops.study import open_study
+    from kdops.study.study import open_study
 
     with open_study("transitivity", settings) as study:
         run(study)
@@ -29,7 +29,7 @@ def main(settings: Settings) -> None:
 
 def run(study) -> None:
     """Distil through the middle nets and conclude."""
-    from kdops.chains import walk
+    from kdops.study.chain import walk
 
     settings = study.settings
     temperatures = settings.sweeps["middle"]
@@ -64,7 +64,7 @@ def run(study) -> None:
 
 def answer(study, rows, verdict, middles, best) -> Answer:
     """Put the table, the verdict and the findings together."""
-    from kdops.findings import transitivity_findings
+    from kdops.papers.szijarto_2020 import transitivity_findings
 
     hard, soft = middles.hard().accuracies(), middles.soft().table()
     chosen = [record.temperature for record in best.records]
@@ -97,7 +97,7 @@ def verdict(settings: Settings, direct, via, via_distilled, via_worst, best):
 
 def figure_4(settings: Settings, teachers, middles):
     """Draw the accuracy of the middle nets over temperature, hard labels at T = 0."""
-    from kdops.figures import Curve, temperature_figure
+    from kdops.reporting.figures import Curve, temperature_figure
 
     return temperature_figure(
         f"Middle nets distilled from the teacher, {settings.dataset}",
@@ -108,7 +108,7 @@ def figure_4(settings: Settings, teachers, middles):
 
 def figure_5(settings: Settings, teachers, direct, via, via_distilled, via_worst, best):
     """Draw via the middle against direct over temperature, the baselines as level lines."""
-    from kdops.figures import Curve, temperature_figure
+    from kdops.reporting.figures import Curve, temperature_figure
 
     temperatures = via.temperatures
     return temperature_figure(

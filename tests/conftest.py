@@ -45,7 +45,7 @@ PAPER = {
 
 @dataclass
 class Call:
-    """One call of ``kdops.training.train_passes``: what was trained on what."""
+    """One call of ``kdops.training.trainer.train_passes``: what was trained on what."""
 
     role: str
     members: list[tuple[int, float]]
@@ -79,7 +79,7 @@ class Place:
         import matplotlib.font_manager  # noqa: F401 - it reads its own cache before the folder moves
         import mlflow
 
-        import kdops.bench
+        import kdops.training.local
 
         for name in [name for name in os.environ if name.startswith(("MLFLOW_", "KDOPS_"))]:
             patch.delenv(name)
@@ -88,12 +88,14 @@ class Place:
         patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
         patch.chdir(self.folder)
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == self.uri
-        patch.setattr(kdops.bench, "train_passes", self._counted(import_module("kdops.training").train_passes))
+        patch.setattr(
+            kdops.training.local, "train_passes", self._counted(import_module("kdops.training.trainer").train_passes)
+        )
         return self
 
     def settings(self, entry_point: str, **given: object):
         """Give the settings of a study, small unless told otherwise."""
-        from kdops.config import Settings
+        from kdops.config.settings import Settings
 
         return Settings.parse(entry_point, **{**FAST, **{name: str(value) for name, value in given.items()}})
 
@@ -184,7 +186,7 @@ def _old_objects_are_left_alone() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory) -> Path:
     """Make a database with MLflow's tables once: its migrations take seconds."""
-    from kdops.store import ensure_store
+    from kdops.store.database import ensure_store
 
     folder = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:

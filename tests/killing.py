@@ -16,18 +16,18 @@ from pathlib import Path
 MOMENTS = {
     "a statement of the database": "sqlalchemy.engine.default:DefaultDialect.do_execute",
     "the experiment": "mlflow:MlflowClient.create_experiment",
-    "a decoded image": "kdops.pictures:pixels_of",
-    "keeping the decoded images": "kdops.cache:_write",
-    "ending stale runs": "kdops.tracking:end_stale_runs",
-    "the study's data": "kdops.tracking:Tracker._log_data",
-    "an epoch": "kdops.training_pass:Pass._train_epoch",
-    "a checkpoint": "kdops.checkpoint:_write",
-    "a checkpoint's end": "kdops.checkpoint:Checkpoints.remove",
-    "measuring": "kdops.bench:Bench._measured",
-    "the package": "kdops.packaging:Packager._save_template",
+    "a decoded image": "kdops.data.images:pixels_of",
+    "keeping the decoded images": "kdops.data.cache:_write",
+    "ending stale runs": "kdops.tracking.tracker:end_stale_runs",
+    "the study's data": "kdops.tracking.tracker:Tracker._log_data",
+    "an epoch": "kdops.training.training_pass:Pass._train_epoch",
+    "a checkpoint": "kdops.training.checkpoint:_write",
+    "a checkpoint's end": "kdops.training.checkpoint:Checkpoints.remove",
+    "measuring": "kdops.training.local:Bench._measured",
+    "the package": "kdops.packaging.folder:Packager._save_template",
     "a run": "mlflow:MlflowClient.create_run",
     "a logged model": "mlflow:MlflowClient.create_logged_model",
-    "a model's folder": "kdops.packaging:Packager.write",
+    "a model's folder": "kdops.packaging.folder:Packager.write",
     "a model's files": "mlflow:MlflowClient.log_model_artifacts",
     "a ready model": "mlflow:MlflowClient.finalize_logged_model",
     "inputs": "mlflow:MlflowClient.log_inputs",
@@ -38,18 +38,25 @@ MOMENTS = {
     "a run's tag": "mlflow:MlflowClient.set_tag",
     "a run's end": "mlflow:MlflowClient.set_terminated",
     "the alias": "mlflow:MlflowClient.set_registered_model_alias",
-    "an ensemble": "kdops.ensembling:Election.register",
-    "the results": "kdops.study:write_results",
+    "an ensemble": "kdops.ensembles.evaluation:Election.register",
+    "the results": "kdops.study.study:write_results",
     "a figure": "matplotlib.figure:Figure.savefig",
     "the artifacts": "mlflow:MlflowClient.log_artifacts",
-    "the report": "kdops.report:write_report",
-    "a part of the study": "kdops.tracking:Tracker.below",
+    "the report": "kdops.reporting.report:write_report",
+    "a part of the study": "kdops.tracking.tracker:Tracker.below",
     "withdrawing a version": "mlflow:MlflowClient.delete_model_version",
     "withdrawing a model": "mlflow:MlflowClient.delete_logged_model",
 }
 """What a process may be killed at, and the function that is called for it."""
 
-HEAVY = ("kdops.study", "kdops.ensembling", "kdops.report", "kdops.figures", "kdops.voters", "kdops.digits")
+HEAVY = (
+    "kdops.study.study",
+    "kdops.ensembles.evaluation",
+    "kdops.reporting.report",
+    "kdops.reporting.figures",
+    "kdops.ensembles.controls",
+    "kdops.data.digits",
+)
 
 
 def kill_at(moment: str, number: int, when: str, how: int) -> None:
@@ -100,8 +107,8 @@ def run(job: dict) -> None:
         os.dup2(output.fileno(), 2)
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
-    from kdops import checkpoint
-    from kdops.cli import pipeline_main
+    from kdops.cli.app import pipeline_main
+    from kdops.training import checkpoint
 
     # A training here lasts a second: it is kept at every epoch as one of hours is.
     checkpoint.FIRST_SECONDS, checkpoint.SHARE = 0.0, float("inf")

@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from kdops.store import ensure_store
+from kdops.store.database import ensure_store
 
 DIGEST = "ab" * 32
 SPLIT = "cd" * 32

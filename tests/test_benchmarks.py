@@ -12,7 +12,7 @@ from benchmarks.convolution import plain_epochs
 from benchmarks.loops import best_batch_size, kept, normalised, plain
 from benchmarks.pairs import Figure, Options, in_turn
 from benchmarks.work import flops_of_forward, flops_of_student, fresh, prepare
-from kdops.models import digest_of
+from kdops.models.classifier import digest_of
 
 
 @pytest.fixture(autouse=True)

@@ -13,20 +13,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdops.addresses import without_password, without_secrets
-from kdops.architectures import FAMILIES, parse_architecture
-from kdops.chain_settings import MOST_STEPS, parse_steps
-from kdops.checks import boolean, real, whole
-from kdops.config import HIGHEST_TEMPERATURE, Settings, parse_temperatures
+from kdops.config.architectures import FAMILIES, parse_architecture
+from kdops.config.chain import MOST_STEPS, parse_steps
+from kdops.config.dataset import KINDS, LARGEST_SIDE, NAME_CHARACTERS, parse_origin
+from kdops.config.parameters import ENTRY_POINTS
+from kdops.config.parsing import boolean, real, whole
+from kdops.config.recipes import LIKE, ROLES
+from kdops.config.search_space import OBJECTIVES, parse_objectives, parse_space
+from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatures
+from kdops.config.sources import parse_sources
+from kdops.config.uris import check_model, check_study
 from kdops.errors import UsageError
-from kdops.escaping import markdown_text, plain_line
-from kdops.naming import check_model, check_study
-from kdops.origin import KINDS, LARGEST_SIDE, NAME_CHARACTERS, parse_origin
-from kdops.parameters import ENTRY_POINTS
-from kdops.process import ProcessName
-from kdops.recipes import LIKE, ROLES
-from kdops.source_text import parse_sources
-from kdops.space import OBJECTIVES, parse_objectives, parse_space
+from kdops.utils.process import ProcessName
+from kdops.utils.secrets import without_password, without_secrets
+from kdops.utils.text import markdown_text, plain_line
 
 PIECES = [
     *("0", "1", "20", "007", "0.7", ".5", "1e5", "9" * 13, "9" * 400, "nan", "inf", "-inf", "1_0", "+3", "-0"),

@@ -19,12 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_bad_inputs import pictures, png
+from tests.cli.test_bad_inputs import pictures, png
 
-from kdops import data, table_file
+from kdops.config.dataset import parse_origin
+from kdops.data import dataset as data
+from kdops.data.image_file import PictureError, read_picture
+from kdops.data.tabular import csv_file as table_file
 from kdops.errors import UsageError
-from kdops.origin import parse_origin
-from kdops.picture_file import PictureError, read_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)
@@ -85,7 +86,7 @@ def test_a_bomb_is_refused_in_bounded_memory(kind, tmp_path):
     (tmp_path / "bomb.png").write_bytes(BOMBS[kind])
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from kdops.picture_file import PictureError, read_picture\n"
+        "from kdops.data.image_file import PictureError, read_picture\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))\n"
         "try: read_picture(Path('bomb.png'), (3, 8, 8))\n"
         "except PictureError as error: print('refused:', error)\n"
@@ -260,8 +261,8 @@ def test_names_that_are_markup_are_shown_as_text(store, tmp_path, monkeypatch):
     run = store.run("students", dataset=f"csv:{table}", seeds=1, epochs=1, temperatures="1")
     assert run.info.run_name.startswith("students b-pets ")
 
-    from kdops.report import write_report
-    from kdops.stored import read_study
+    from kdops.reporting.report import write_report
+    from kdops.tracking.stored_study import read_study
 
     page = Tags()
     written = {path.name: path for path in map(Path, write_report(read_study(store.client, run.info.run_id), tmp_path))}

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import Place, copy_database
 from mlflow.entities import LoggedModelStatus
 from PIL import Image
 from safetensors.torch import load_file
 
-from kdops.models import digest_of
-from kdops.process import ProcessName
+from kdops.models.classifier import digest_of
+from kdops.utils.process import ProcessName
+from tests.conftest import Place, copy_database
 
 # A machine may have much else to do, and the first test of all waits for studies that nobody disturbs.
 pytestmark = pytest.mark.timeout(1800)
@@ -391,7 +391,7 @@ def test_eight_studies_that_start_together_on_a_fresh_store(started):
                 assert sorted(one.step for one in history) == list(range(1, epochs + 1))
 
 
-KDOPS = [sys.executable, "-c", "import sys; from kdops.cli import main; sys.exit(main())"]
+KDOPS = [sys.executable, "-c", "import sys; from kdops.cli.app import main; sys.exit(main())"]
 MLFLOW = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", "kdops"]
 
 

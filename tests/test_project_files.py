@@ -10,8 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import kdops
-from kdops.cli import app
-from kdops.parameters import ENTRY_POINTS, MAIN
+from kdops.cli.app import app
+from kdops.config.parameters import ENTRY_POINTS, MAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))

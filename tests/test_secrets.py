@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kdops.addresses import without_password, without_secrets
-from kdops.cli import main
+from kdops.cli.app import main
 from kdops.errors import KdopsError
-from kdops.ownrun import note_error
+from kdops.store.own_run import note_error
+from kdops.utils.secrets import without_password, without_secrets
 
 CANARY = "canary4711"
 SECRETS = {
@@ -87,7 +87,7 @@ def test_an_error_that_quotes_a_secret_is_noted_without_it(store, secret, monkey
     from pipelines import teacher
 
     def quoting(settings):
-        from kdops.study import open_study
+        from kdops.study.study import open_study
 
         with open_study("teacher", settings):
             raise KdopsError(f"cannot log in with {SECRETS['MLFLOW_TRACKING_PASSWORD']}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from kdops.randomness import generator
-from kdops.training import Images
+from kdops.training.trainer import Images
+from kdops.utils.random import generator
 
 __all__ = ["quarters"]
 

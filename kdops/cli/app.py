@@ -1,0 +1,201 @@
+"""The command line: one command for each entry point, with the options of ``kdops.config``.
+
+It imports nothing heavy, so ``kdops --help`` and the answer to a mistake come at once. A mistake is told in
+one line on stderr and ends with exit code 2; any other failure ends with 1.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from kdops import __version__
+from kdops.cli import browse
+from kdops.cli import registry as care
+from kdops.cli import ship as shipping
+from kdops.cli.launch import end_with_parent, interruptible, launch, open_ui
+from kdops.config.parameters import ENTRY_POINTS, MAIN
+from kdops.config.settings import Settings
+from kdops.errors import KdopsError, UsageError
+from kdops.store.own_run import note_error
+from kdops.utils.gc import collector_still
+from kdops.utils.quiet import ASKED_IN_A_STUDY, server_patience
+from kdops.utils.secrets import without_secrets
+from kdops.utils.text import plain_line
+
+__all__ = ["add_commands", "app", "main", "pipeline_main"]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice, of which the last would silently win."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, but look for doubled options first."""
+        values, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option in given:
+            if option.name != "help" and given.count(option) > 1:
+                advice = f"is given more than once; give it once (with mlflow run, as -P {option.name}=...)"
+                raise UsageError(option.name, values[option.name], advice)
+        return super().parse_args(ctx, args)
+
+
+def _application() -> typer.Typer:
+    # Plain text rather than boxes: quick, and each option stays on lines that grep finds.
+    return typer.Typer(name="kdops", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _dashed(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, str]], object], name: str = "") -> None:
+    """Add a command whose options are the parameters of the entry point, all of them text."""
+
+    def command(**given: str) -> object:
+        return body(given)
+
+    command.__doc__ = ENTRY_POINTS[entry_point].help
+    command.__signature__ = inspect.Signature(
+        inspect.Parameter(
+            p.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=typer.Option(p.default, _dashed(p.name), help=p.help, metavar="TEXT"),
+            annotation=str,
+        )
+        for p in ENTRY_POINTS[entry_point].parameters()
+    )
+    application.command(name or entry_point, cls=Command)(command)
+
+
+def _launcher(entry_point: str) -> Callable[[dict[str, str]], int]:
+    return lambda given: launch(entry_point, given)
+
+
+def add_commands(application: typer.Typer, bodies: Sequence[Callable[..., None]]) -> None:
+    """Add commands that launch nothing to an application; each is called as its function is."""
+    for body in bodies:
+        application.command(body.__name__, cls=Command)(body)
+
+
+app = _application()
+for _name in ENTRY_POINTS:
+    _add(app, _name, _launcher(_name))
+_add(app, MAIN, _launcher(MAIN), "main")
+
+
+@app.command("ui", cls=Command)
+def _ui(
+    host: str = typer.Option("127.0.0.1", "--host", help="address to listen on"),
+    port: str = typer.Option("5000", "--port", help="port to listen on"),
+) -> None:
+    """Show the runs of this folder's store, or of MLFLOW_TRACKING_URI, in the browser."""
+    open_ui(host, port)
+
+
+add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS))
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    """How knowledge moves between neural networks under distillation: tracked, repeatable, with verdicts."""
+    if version:
+        typer.echo(f"kdops {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code."""
+    return _run(app, "kdops", arguments)
+
+
+def pipeline_main(
+    entry_point: str, body: Callable[[Settings], object], arguments: Sequence[str] | None = None
+) -> NoReturn:
+    """Run one entry point in this process and exit: what ``python -m pipelines.NAME`` does.
+
+    Args:
+        entry_point: a key of ``ENTRY_POINTS``.
+        body: what to do with the checked settings.
+        arguments: the command line; the process's own if left out.
+    """
+
+    def checked(given: dict[str, str]) -> None:
+        settings = Settings.parse(entry_point, **given)
+        if "MLFLOW_RUN_ID" in os.environ:
+            end_with_parent()
+        with interruptible(), server_patience(ASKED_IN_A_STUDY):
+            with collector_still(freeze=True):
+                # What every pipeline imports first of all, which brings MLflow, and what it then opens its store with.
+                import_module("kdops.study.study")
+                store = import_module("kdops.store.database")
+                store.import_store(store.store_address())
+            body(settings)
+
+    application = _application()
+    _add(application, entry_point, checked)
+    sys.exit(_run(application, f"python -m pipelines.{entry_point}", arguments, told=note_error))
+
+
+def _run(
+    application: typer.Typer,
+    name: str,
+    arguments: Sequence[str] | None,
+    told: Callable[[str], object] = lambda message: None,
+) -> int:
+    """Run an application; tell whatever it raises in one line, which ``told`` gets too."""
+    command = typer.main.get_command(application)
+    try:
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
+    except KdopsError as error:
+        told(str(error))
+        return _complain(name, str(error), error.exit_code)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        help_of = context.command_path if context else name
+        message = f"{_advice(error, arguments)}; see {help_of} --help"
+        told(message)
+        return _complain(name, message, error.exit_code)
+    except Exception as error:
+        # Only now: it brings MLflow.
+        from kdops.store.faults import explained
+
+        fault = explained(error, os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+        if fault is None:
+            raise
+        told(str(fault))
+        return _complain(name, str(fault), fault.exit_code)
+    return code or 0
+
+
+def _advice(error: typer.TyperException, arguments: Sequence[str] | None) -> str:
+    """Give Typer's message; for an unknown option its value and what there is instead."""
+    option = getattr(error, "option_name", "")
+    if not option or not error.format_message().startswith("No such option"):
+        return error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    known = [option.name for option in context.command.params] if context else []
+    spelled = option.replace("_", "-")
+    if spelled != option and spelled in map(_dashed, known):
+        return f"No such option: {option}; write {spelled}"
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    after = given[given.index(option) + 1 : given.index(option) + 2] if option in given else []
+    value = f"={after[0]}" if after and not after[0].startswith("--") else ""
+    return f"{option.lstrip('-')}{value}: no such parameter; there are {', '.join(known)}"
+
+
+def _complain(name: str, message: str, code: int) -> int:
+    program = name.rpartition(".")[2]
+    print(f"{program}: {plain_line(without_secrets(message))}", file=sys.stderr)
+    return code

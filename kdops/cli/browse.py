@@ -1,0 +1,131 @@
+"""The commands that read the store: ``runs``, ``lineage``, ``report``, ``compare``.
+
+They load MLflow and pandas only once the arguments are checked, and torch never.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kdops.cli.launch import absolute_store
+from kdops.config.uris import check_model, check_study
+from kdops.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdops.tracking.catalog import Catalogue
+
+__all__ = ["COMMANDS", "open_store"]
+
+NAME = re.compile(r"[\w./:-]*")
+
+
+def runs(
+    role: str = typer.Option("", "--role", help="only this role, such as student", metavar="TEXT"),
+    dataset: str = typer.Option("", "--dataset", help="only this data set", metavar="TEXT"),
+    source: str = typer.Option("", "--source", help="only models made from this one, or from labels", metavar="TEXT"),
+    csv: bool = typer.Option(False, "--csv", help="print CSV: all columns, numbers in full"),
+) -> None:
+    """List the models of the store, the best by validation accuracy first."""
+    for name, text in (("role", role), ("dataset", dataset)):
+        if not NAME.fullmatch(text):
+            raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
+    if source not in ("", "labels"):
+        check_model(source, "source")
+    with open_store() as client:
+        from kdops.reporting.tables import choose, csv_text, show_models
+        from kdops.tracking.catalog import read_catalogue
+
+        catalogue = read_catalogue(client)
+        models = choose(catalogue, role, dataset, source)
+        if csv:
+            typer.echo(csv_text(models), nl=False)
+        elif models:
+            show_models(models)
+        else:
+            typer.echo(_none(catalogue, {"role": role, "dataset": dataset, "source": source}))
+
+
+def lineage(
+    model: str = typer.Argument(metavar="MODEL", help="models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"),
+    dot: bool = typer.Option(False, "--dot", help="print a graph for Graphviz"),
+    everything: bool = typer.Option(False, "--all", help="show every model, also where there are many alike"),
+) -> None:
+    """Show where a model came from, up to the labels, and all that was distilled from it."""
+    check_model(model)
+    with open_store() as client:
+        from kdops.reporting.lineage import ancestors, descendants, lineage_dot, lineage_lines
+        from kdops.tracking.catalog import read_catalogue
+
+        catalogue = read_catalogue(client)
+        found = catalogue.find(model)
+        up, down = ancestors(catalogue, found, everything), descendants(catalogue, found, everything)
+        typer.echo(lineage_dot(up, down) if dot else "\n".join(lineage_lines(up, down)))
+
+
+def report(
+    study: str = typer.Argument(metavar="STUDY", help="the run id of a study, or its first 6 characters or more"),
+    output: str = typer.Option("", "--output", help="folder to write to [default: report-ID here]", metavar="FOLDER"),
+    latex: bool = typer.Option(False, "--latex", help="print the tables as LaTeX; with --output write report.tex too"),
+) -> None:
+    """Write the report of a study: Markdown with its figures, and one HTML page with everything in it."""
+    check_study(study)
+    folder = Path(output).expanduser() if output else None
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError("output", output, "must be a folder, or nothing yet; this is a file")
+    with open_store() as client:
+        from kdops.reporting.report import report_folder, report_latex, write_report
+        from kdops.tracking.stored_study import find_study, read_study
+
+        found = read_study(client, find_study(client, study))
+        if latex and folder is None:
+            typer.echo(report_latex(found), nl=False)
+            return
+        for path in write_report(found, folder or Path(report_folder(found.run_id)), with_latex=latex):
+            typer.echo(path)
+
+
+def compare(
+    first: str = typer.Argument(metavar="STUDY", help="the run id of a study, or its first 6 characters or more"),
+    second: str = typer.Argument(metavar="STUDY", help="of another one"),
+) -> None:
+    """Show what differs between two studies: settings, data, versions, results."""
+    for text in (first, second):
+        check_study(text)
+    with open_store() as client:
+        from kdops.reporting.compare import compare_studies, show_comparison
+        from kdops.tracking.stored_study import find_study, read_study
+
+        one, other = (read_study(client, run_id) for run_id in [find_study(client, text) for text in (first, second)])
+        show_comparison(one, other, compare_studies(one, other))
+
+
+def open_store() -> AbstractContextManager:
+    """Open the store of this folder, or of ``MLFLOW_TRACKING_URI``: gives a client, see :mod:`kdops.store.opened`."""
+    uri = absolute_store(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", Path.cwd())
+    registry = os.environ.get("MLFLOW_REGISTRY_URI")
+    # MLflow asks a server that is not there again and again, for minutes; reading can as well be repeated by hand.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    from kdops.store.opened import opened_store
+
+    return opened_store(uri, absolute_store(registry, Path.cwd()) if registry else None)
+
+
+def _none(catalogue: Catalogue, asked: dict[str, str]) -> str:
+    """Say that nothing was found, and what there is."""
+    given = " ".join(f"{name}={value}" for name, value in asked.items() if value)
+    models = catalogue.registered()
+    if not models:
+        return "The store has no models yet; train some first, such as: kdops main"
+    roles = ", ".join(sorted({model.role for model in models}))
+    datasets = ", ".join(sorted({model.dataset for model in models}))
+    return f"No model fits {given}; the store has {len(models)}, of the roles {roles}, on {datasets}."
+
+
+COMMANDS = (runs, lineage, report, compare)
+"""The commands, in the order in which they are listed."""

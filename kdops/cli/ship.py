@@ -1,0 +1,255 @@
+"""The commands for models that leave the store: ``candidates``, ``export``, ``predict``.
+
+They check their arguments first, and load torch and MLflow only then.
+"""
+
+from __future__ import annotations
+
+import csv as csv_module
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kdops.cli.browse import NAME, open_store
+from kdops.config.uris import check_model
+from kdops.errors import KdopsError, UsageError
+from kdops.utils.text import plain_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from kdops.packaging.export import Exported
+    from kdops.packaging.loading import Loaded
+    from kdops.reporting.pareto import Measured
+    from kdops.tracking.catalog import Catalogue, StoredModel
+
+__all__ = ["COMMANDS"]
+
+MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
+FORMATS = ("onnx", "pt2", "torchscript")
+"""As in :mod:`kdops.packaging.export`, which is slow to load; a test compares the two."""
+
+COMPARED = 256
+"""Images that an export is compared on."""
+
+
+def candidates(
+    dataset: str = typer.Option("", "--dataset", help="of this data set [default: the only one]", metavar="TEXT"),
+    role: str = typer.Option("", "--role", help="only this role, such as student", metavar="TEXT"),
+    csv: bool = typer.Option(False, "--csv", help="print CSV: numbers in full"),
+    figure: str = typer.Option("", "--figure", help="also draw accuracy over latency", metavar="FILE.png"),
+) -> None:
+    """Show which registered models are worth shipping: accuracy, latency, size, and the Pareto front."""
+    for name, text in (("role", role), ("dataset", dataset)):
+        if not NAME.fullmatch(text):
+            raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
+    drawing = _output("figure", figure, ".png") if figure else None
+    with open_store() as client:
+        from kdops.reporting.pareto import candidates_csv, group_candidates, show_candidates
+        from kdops.reporting.tables import choose
+        from kdops.tracking.catalog import read_catalogue
+
+        catalogue = read_catalogue(client)
+        models = choose(catalogue, role, _dataset(catalogue, dataset))
+        if not models:
+            roles = ", ".join(sorted({m.role for m in catalogue.registered() if m.dataset == dataset or not dataset}))
+            raise UsageError("role", role, f"no registered model has this role; there are {roles}")
+        groups = group_candidates(models, _measured(client, models))
+    if csv:
+        typer.echo(candidates_csv(groups), nl=False)
+    else:
+        show_candidates(groups)
+    if drawing is not None:
+        from kdops.reporting.pareto_figure import pareto_figure
+
+        try:
+            pareto_figure(f"Registered models of {models[0].dataset}", groups).savefig(drawing, dpi=150, format="png")
+        except OSError as error:
+            raise KdopsError(f"{drawing} cannot be written: {error.strerror or error}") from error
+
+
+def export(
+    model: str = typer.Argument(metavar="MODEL", help=MODEL),
+    file_format: str = typer.Option(..., "--format", help=", ".join(FORMATS), metavar="FORMAT"),
+    output: str = typer.Option("", "--output", help="the file [default: NAME-VERSION with its ending]", metavar="FILE"),
+    int8: str = typer.Option("false", "--int8", help="true: weights in int8 (onnx only)", metavar="TEXT"),
+    data_root: str = typer.Option("", "--data-root", help="folder with the data, to compare on", metavar="FOLDER"),
+) -> None:
+    """Export a model as one file, and compare what it gives with the model itself."""
+    check_model(model)
+    if file_format not in FORMATS:
+        raise UsageError("format", file_format or "(empty)", f"must be one of {', '.join(FORMATS)}")
+    quantised = _truth("int8", int8)
+    if quantised and file_format != "onnx":
+        raise UsageError("int8", int8, f"is only to be had with format=onnx, not with {file_format}")
+    ending = {"torchscript": ".pt"}.get(file_format, f".{file_format}")
+    given = _output("output", output, "") if output else None
+    with open_store() as client:
+        from kdops.packaging.export import check_format, export_model
+        from kdops.packaging.loading import load_stored
+        from kdops.tracking.catalog import read_catalogue
+
+        check_format(file_format, quantised)
+        found = read_catalogue(client).find(model)
+        path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantised}{ending}", "")
+        loaded = load_stored(client, found.uri)
+        images, what = _images(found, loaded, data_root)
+        _tell_export(found, loaded, export_model(loaded, file_format, path, images, quantised), what)
+
+
+def predict(
+    model: str = typer.Argument(metavar="MODEL", help=MODEL),
+    files: list[str] = typer.Argument(metavar="FILES...", help="image files; of a model of a table CSV files"),
+    csv: bool = typer.Option(False, "--csv", help="print CSV, with the probability of every class"),
+    skip_bad: str = typer.Option("false", "--skip-bad", help="true: leave out what cannot be read", metavar="TEXT"),
+) -> None:
+    """Tell the class of image files, or of the rows of CSV files, one line each: file, class, probability."""
+    check_model(model)
+    skip = _truth("skip_bad", skip_bad)
+    with open_store() as client:
+        from kdops.packaging.loading import load_stored
+        from kdops.tracking.catalog import read_catalogue
+
+        found = read_catalogue(client).find(model)
+        loaded = load_stored(client, found.uri)
+    if not loaded.encoding and loaded.shape[0] not in (1, 3):
+        raise UsageError("model", model, f"takes images of {loaded.shape[0]} channels, which no image file has")
+    from kdops.packaging.inputs import read_examples
+
+    examples = read_examples(files, loaded)
+    for file, reason in examples.refused:
+        print(f"kdops: {plain_line(file)}: {plain_line(reason)}", file=sys.stderr)
+    if not examples.names or (examples.refused and not skip):
+        raise typer.Exit(2)
+    if examples.remark:
+        print(plain_line(examples.remark), file=sys.stderr)
+    _tell_classes(examples.names, loaded, examples.values, csv)
+
+
+def _dataset(catalogue: Catalogue, given: str) -> str:
+    """Give the data set that was asked for, or the only one there is."""
+    there = sorted({model.dataset for model in catalogue.registered()})
+    if not there:
+        raise KdopsError("the store has no models yet; train some first, such as: kdops main")
+    if given and given not in there:
+        raise UsageError("dataset", given, f"no registered model is of this data set; there are {', '.join(there)}")
+    if not given and len(there) > 1:
+        raise UsageError("dataset", "(empty)", f"must be one of {', '.join(there)}")
+    return given or there[0]
+
+
+def _measured(client, models: list[StoredModel]) -> dict[str, Measured]:
+    """Load one model of each architecture and time it; one whose files are gone is told of, and the next one tried."""
+    from kdops.packaging.loading import load_stored
+    from kdops.packaging.vote import latency
+    from kdops.reporting.pareto import Measured
+
+    found: dict[str, Measured] = {}
+    failed: dict[str, str] = {}
+    for model in models:
+        if model.architecture in found or failed.get(model.architecture, "").count("\n") >= 3:
+            continue
+        try:
+            loaded = load_stored(client, model.uri)
+        except KdopsError as error:
+            failed[model.architecture] = f"{failed.get(model.architecture, '')}{error}\n"
+            continue
+        found[model.architecture] = Measured(latency(loaded.module, loaded.shape, 1), loaded.size)
+    for architecture, reasons in failed.items():
+        if architecture not in found:
+            print(f"not measured: {architecture}: {reasons.splitlines()[0]}", file=sys.stderr)
+    return found
+
+
+def _images(found: StoredModel, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
+    """Give images to compare an export on: of the data set where it is there, else random ones; and what they are."""
+    import numpy as np
+    import torch
+
+    taken = _own_images(found.dataset, data_root, loaded.shape)
+    if taken is not None:
+        return torch.from_numpy(taken), f"images of {found.dataset}"
+    random = np.random.default_rng(0).integers(0, 256, (COMPARED, *loaded.shape), dtype=np.uint8)
+    what = "encoded rows, drawn at random" if loaded.encoding else f"random images ({found.dataset} is not here)"
+    return torch.from_numpy(random), what
+
+
+def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """Give images of a data set that are not test images; None where it is not here, since none is downloaded."""
+    import numpy as np
+
+    from kdops.data import dataset as datasets
+    from kdops.data.cache import user_cache_folder
+
+    root = Path(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()).expanduser()
+    if data_root and not root.is_dir():
+        raise UsageError("data_root", data_root, "there is no such folder")
+    if dataset not in datasets.DATASETS or not (dataset == "digits" or (root / dataset).is_dir()):
+        return None
+    data = datasets.load(dataset, data_root)
+    rows = np.flatnonzero(~data.test)
+    rows = rows[np.linspace(0, len(rows) - 1, min(COMPARED, len(rows))).round().astype(int)]
+    return np.array(data.images[rows]) if data.shape == shape else None
+
+
+def _tell_export(found: StoredModel, loaded: Loaded, exported: Exported, what: str) -> None:
+    from kdops.packaging.vote import latency
+
+    size = f"{exported.size:,} bytes"
+    size += f", {found.parameters:,} parameters" if found.parameters is not None else ""
+    size += f", {found.flops:,} floating point operations an image" if found.flops is not None else ""
+    typer.echo(f"{exported.path}: {found.name}, {size}")
+    same = f"the same class on {100 * exported.agreement:.1f} %, outputs off by at most {exported.difference:.2g}"
+    typer.echo(f"compared by {exported.checked_with} on {exported.images} {what}: {same}")
+    own = [latency(loaded.module, loaded.shape, count) for count in (1, 64)]
+    here = f"the model itself {1000 * own[0]:.3f} ms for 1 image, {1000 * own[1]:.3f} ms for 64"
+    if exported.latency_1 == exported.latency_1:  # not nan
+        there = f"{1000 * exported.latency_1:.3f} ms for 1 image, {1000 * exported.latency_64:.3f} ms for 64; "
+    else:
+        there = "not measured, install onnxruntime for that; "
+    typer.echo(f"latency on one thread here: {there}{here}")
+
+
+def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: bool) -> None:
+    import torch
+
+    probabilities = loaded.probabilities(torch.from_numpy(values))
+    highest, places = probabilities.max(dim=1)
+    if csv:
+        writer = csv_module.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "class", "probability", *loaded.classes])
+        for file, place, own in zip(files, places.tolist(), probabilities.tolist(), strict=True):
+            writer.writerow([file, loaded.classes[place], own[place], *own])
+        return
+    for file, place, probability in zip(files, places.tolist(), highest.tolist(), strict=True):
+        typer.echo(f"{plain_line(file)}  {plain_line(loaded.classes[place])}  {probability:.4f}")
+
+
+def _truth(parameter: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise UsageError(parameter, text or "(empty)", "must be true or false")
+    return text == "true"
+
+
+def _output(parameter: str, text: str, ending: str) -> Path:
+    """Check a file that is to be written.
+
+    Raises:
+        UsageError: its folder is not there, it is a folder itself, or its name ends otherwise.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise UsageError(parameter, text, "must be a file, and this is a folder")
+    if not path.parent.is_dir():
+        raise UsageError(parameter, text, f"there is no folder {path.parent}")
+    if ending and path.suffix.lower() != ending:
+        raise UsageError(parameter, text, f"must end with {ending}")
+    return path
+
+
+COMMANDS = (candidates, export, predict)
+"""The commands, in the order in which they are listed."""

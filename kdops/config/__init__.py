@@ -1,0 +1,1 @@
+"""Text in, checked frozen values out; imports neither PyTorch nor MLflow."""

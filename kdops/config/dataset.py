@@ -1,0 +1,184 @@
+"""Where a study's data come from and how they are read, as checked text; nothing of it is opened here."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kdops.config.parsing import boolean
+from kdops.config.recipes import RECIPES
+from kdops.errors import UsageError
+
+__all__ = ["CODE_FOLDER", "KINDS", "Origin", "parse_origin"]
+
+KINDS: Mapping[str, str] = {
+    "imagefolder": "imagefolder:FOLDER",
+    "csv": "csv:FILE",
+    "torchvision": "torchvision:NAME",
+    "function": "module:function",
+}
+"""The kinds of data that a caller brings, and how each is written."""
+
+CODE_FOLDER = "KDOPS_CODE_FOLDER"
+"""Names the folder of the caller, where a module of theirs may lie; the project runs in another."""
+
+APPLIES: Mapping[str, tuple[str, ...]] = {
+    "name": tuple(KINDS),
+    "image_size": ("imagefolder", "torchvision"),
+    "channels": ("imagefolder", "torchvision"),
+    "skip_bad": ("imagefolder",),
+    "label": ("csv",),
+    "group": ("csv",),
+    "split": ("csv",),
+}
+"""What each parameter about reading is for; elsewhere it would be given in vain, and is refused."""
+
+LARGEST_SIDE = 4096
+NAME_CHARACTERS = 40
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{NAME_CHARACTERS - 1}}}")
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_SIDES = re.compile(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where data come from and how they are read.
+
+    Make it with :func:`parse_origin`.
+
+    Attributes:
+        kind: one of ``KINDS``, or the name of a data set that kdops knows by itself.
+        place: the folder, the file, the name or the function; empty for a data set known by itself.
+        name: what the data are called in runs and registered models, safe in all of them.
+        image_size: (height, width) that every image is resized to; None for the size that all of them have.
+        channels: 1 for grey, 3 for colour; None for what the images are.
+        skip_bad: leave out what is no readable image.
+        label: the column with the class; empty for ``label``, else the last one.
+        group: the column that says which rows must stay together; empty for none.
+        split: the column that says ``train``, ``val`` or ``test``; empty for none.
+    """
+
+    kind: str
+    place: str = ""
+    name: str = ""
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    skip_bad: bool = False
+    label: str = ""
+    group: str = ""
+    split: str = ""
+
+    def __str__(self) -> str:
+        """Give the text of the parameter ``dataset``."""
+        if self.kind not in KINDS:
+            return self.kind
+        return self.place if self.kind == "function" else f"{self.kind}:{self.place}"
+
+    def absolute(self) -> Origin:
+        """Give the same with a relative folder or file made absolute, for a process in another folder."""
+        if self.kind not in ("imagefolder", "csv"):
+            return self
+        return replace(self, place=os.path.abspath(os.path.expanduser(self.place)))
+
+    def as_dict(self) -> dict[str, object]:
+        """Give plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
+        if self.kind not in KINDS:
+            return {}
+        given = {name: value for name in APPLIES if name != "name" and (value := getattr(self, name))}
+        if self.image_size:
+            given["image_size"] = "x".join(map(str, self.image_size))
+        return {"dataset": str(self), **given}
+
+
+def parse_origin(text: Mapping[str, str]) -> Origin:
+    """Check what is said about the data.
+
+    Args:
+        text: the parameters ``dataset`` and those of ``APPLIES`` as text; what is missing has its default.
+
+    Raises:
+        UsageError: names the parameter, its value and what is allowed.
+    """
+    dataset = text.get("dataset", "")
+    kind, place = _place(dataset)
+    origin = Origin(
+        kind,
+        place,
+        image_size=_image_size(text.get("image_size", "")),
+        channels=_channels(text.get("channels", "")),
+        skip_bad=boolean("skip_bad", text.get("skip_bad", "false")),
+        **{name: text.get(name, "") for name in ("label", "group", "split")},
+    )
+    name = text.get("name", "")
+    for option, kinds in APPLIES.items():
+        if kind not in kinds and (name if option == "name" else getattr(origin, option)):
+            written = " or ".join(KINDS[one] for one in kinds)
+            raise UsageError(option, text[option], f"is for dataset={written} only, and dataset is {dataset}")
+    return replace(origin, name=_checked(name) if name else _named(kind, place))
+
+
+def _place(dataset: str) -> tuple[str, str]:
+    """Give the kind of data and where they are."""
+    if dataset in RECIPES:
+        return dataset, ""
+    prefix, colon, rest = dataset.partition(":")
+    if colon and prefix in ("imagefolder", "csv"):
+        if not rest.strip() or not rest.isprintable():
+            raise UsageError("dataset", dataset, f"must name a {'folder' if prefix == 'imagefolder' else 'file'}")
+        return prefix, rest
+    if colon and prefix == "torchvision":
+        if not re.fullmatch(r"[A-Za-z]\w{0,60}", rest, re.ASCII):
+            raise UsageError(
+                "dataset", dataset, "must name one of torchvision's data sets, such as torchvision:CIFAR10"
+            )
+        return prefix, rest
+    if _FUNCTION.fullmatch(dataset):
+        return "function", dataset
+    raise UsageError("dataset", dataset or "(empty)", f"must be one of {', '.join([*RECIPES, *KINDS.values()])}")
+
+
+def _named(kind: str, place: str) -> str:
+    """Name data by the last part of where they are: names stand on pages that others read, a whole path need not."""
+    if kind not in KINDS:
+        return kind
+    last = place
+    if kind in ("imagefolder", "csv"):
+        last = os.path.basename(os.path.abspath(os.path.expanduser(place)))
+        last = os.path.splitext(last)[0] if kind == "csv" else last
+    elif kind == "torchvision":
+        last = place.lower()
+    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")[:NAME_CHARACTERS].rstrip("-._")
+    if not name:
+        return "table" if kind == "csv" else "images"
+    return f"{name}-{kind}" if name in RECIPES else name
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UsageError("name", name, f"must be 1 to {NAME_CHARACTERS} letters, digits, '.', '_' or '-' of ASCII")
+    if name in RECIPES:
+        raise UsageError("name", name, "is the name of a data set that kdops knows; give another")
+    return name
+
+
+def _image_size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    match = _SIDES.fullmatch(text)
+    sides = match and (int(match[1]), int(match[2] or match[1]))
+    if not sides or max(sides) > LARGEST_SIDE:
+        raise UsageError(
+            "image_size", text, f"must be HEIGHTxWIDTH or one number for both, each 1 to {LARGEST_SIDE}, such as 32x48"
+        )
+    return sides
+
+
+def _channels(text: str) -> int | None:
+    if text not in ("", "1", "3"):
+        raise UsageError("channels", text, "must be 1 (grey) or 3 (colour)")
+    return int(text) if text else None

@@ -1,0 +1,202 @@
+"""The parameters of the entry points: every one once, with its default and its meaning.
+
+This is the single list behind the command line, ``MLproject`` and the pipelines: all of them take their names and
+defaults from here, and a test compares ``MLproject`` with it. Their values are checked in :mod:`kdops.config.settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kdops.config.dataset import KINDS
+from kdops.config.recipes import LIKE, RECIPES, ROLES
+
+__all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
+
+NEWEST = "newest"
+"""The split and transfer setting of the newest models in the registry; for a study that trains none of its own."""
+
+ALL = "all"
+"""As many as there are."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an entry point: its name, its default as text, and what it means."""
+
+    name: str
+    default: str
+    help: str
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("dataset", "digits", f"data: {', '.join([*RECIPES, *KINDS.values()])}"),
+    Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
+    Parameter("temperatures", "1-20", "temperatures of the sweep, such as 1-20 or 1,2,4-8"),
+    Parameter("seeds", "3", "replicates of the whole chain, teacher included"),
+    Parameter("seed", "0", "seed of the first replicate; it moves initialisation, batch order and dropout"),
+    Parameter("split_seed", "0", "seed of the split into teacher, transfer and validation images"),
+    Parameter("teacher", "auto", "architecture of the teacher, such as cnn(filters=128,layers=3)"),
+    Parameter("student", "auto", "architecture of the student, such as mlp(hidden=50)"),
+    Parameter("middle", "auto", "architecture of the middle net, such as mlp(hidden=50,depth=2)"),
+    Parameter("epochs", "auto", "epochs, for all roles (10) or by role (teacher=6,student=10)"),
+    Parameter("batch_size", "auto", "images a step, for all roles or by role"),
+    Parameter("learning_rate", "auto", "highest learning rate, for all roles or by role"),
+    Parameter("transfer", "disjoint", "images to distil on: disjoint from the teacher's, shared, or fresh"),
+    Parameter("alpha", "1.0", "weight of the soft term of the loss, 0 to 1"),
+    Parameter("t_squared", "true", "multiply the soft term by the squared temperature"),
+    Parameter("order", "shared", "batch order of one replicate's members: shared or own"),
+    Parameter("select_on", "validation", "choose the best on validation, or on test to mimic the paper"),
+    Parameter("margin", "0.02", "accuracy difference that counts as none"),
+    Parameter("device", "auto", "auto, cpu or cuda"),
+    Parameter("fresh", "false", "train again what is already there"),
+    Parameter("dry_run", "false", "say which models, how long and how much disk, and stop"),
+    Parameter("name", "", "what data of your own are called; empty: the last part of dataset"),
+    Parameter("image_size", "", "resize your images to HEIGHTxWIDTH, or one number for both; empty: all have one size"),
+    Parameter("channels", "", "read your images as 1 (grey) or 3 (colour); empty: grey if all are"),
+    Parameter("skip_bad", "false", "leave out files of an image folder that are no readable images"),
+    Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
+    Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
+    Parameter("split", "", "column of a table that says train, val or test; empty: split here"),
+    Parameter("owner", "", "who answers for the study and its models; a tag of their runs"),
+    Parameter("notes", "", "what is to be remembered of the study; a tag of its run, and in its description"),
+)
+
+
+STUDENT_TEMPERATURES = Parameter("student_temperatures", "1-29", "temperatures of the students, the best is reversed")
+REVERSED_TEMPERATURES = Parameter("reversed_temperatures", "1-10", "temperatures of the reversed nets")
+MIDDLE_TEMPERATURES = Parameter(
+    "middle_temperatures", "1-20", "temperatures of the middle nets and the way through them"
+)
+BORN_AGAIN_TEMPERATURES = Parameter(
+    "born_again_temperatures", "1,4,10", "temperatures of the control distilled from the teacher itself, or none"
+)
+REVERSED_SEEDS = Parameter("reversed_seeds", "auto", "replicates of the reversed nets and their control; auto: all")
+ROLES_THAT_VOTE = tuple(role for role in (*ROLES, *LIKE) if role != "teacher")
+"""A replicate has one teacher, and one model is no ensemble."""
+TOP = Parameter("top", "all", "so many of the best members of each replicate, by validation")
+CONTROLS = Parameter("controls", "true", "train the controls of the ensemble, which cost more than two sweeps")
+MEMBERS = (
+    TOP,
+    CONTROLS,
+    Parameter("role", "student", f"role whose registered models vote: {', '.join(ROLES_THAT_VOTE)}"),
+    Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
+)
+TRUST = Parameter("trust", "false", "run the Python code of a source that is no exported program")
+SEARCH = (
+    Parameter("role", "student", "role that is searched for: student or middle"),
+    Parameter("source", "", "URI of the model to distil from; empty: the best registered teacher"),
+    TRUST,
+    Parameter(
+        "space", "", "what may be tried, such as temperature=1..20 hidden=16,32,64; what is not named keeps its default"
+    ),
+    Parameter(
+        "objective", "accuracy", "accuracy or val_nll, on validation; accuracy,parameters or accuracy,flops for a front"
+    ),
+    Parameter("trials", "100", "trials to finish, those of an earlier start included"),
+    Parameter(
+        "batch", "25", "trials asked for and trained together; more are faster, fewer learn more from each other"
+    ),
+    Parameter("sampler", "tpe", "tpe, random or grid"),
+    Parameter("pruner", "median", "median or none: whether trials that do badly end early"),
+    Parameter("storage", "", "file or database URL that keeps the trials; empty: a journal beside the store"),
+    Parameter("study_name", "", "name of the search in its storage; empty: made from what is searched"),
+)
+STEPS = Parameter(
+    "steps",
+    "teacher>middle>student",
+    "roles parted by >, each with an architecture of its own if need be: teacher>middle:mlp(hidden=100)>student",
+)
+SEARCHING = {
+    "temperatures": "temperatures of the sweep that the best found is held against",
+    "seeds": "fresh seeds that the best found is trained again with",
+    "seed": "seed of every trial; the fresh ones follow it",
+    "batch_size": "images a step, by role; of the trials the space decides",
+    "learning_rate": "highest learning rate, by role; of the trials the space decides",
+    "alpha": "weight of the soft term in the sweep; of the trials the space decides",
+    "t_squared": "squared temperature in the sweep; of the trials the space decides",
+    "order": "shared; the trials of a search see the same batches",
+    "select_on": "validation; a search never sees the test set",
+}
+"""What shared parameters mean in a search."""
+SOURCE = Parameter("source", "", "URI of what to distil from, or several: 0.7*URI,0.3*URI; empty: own teachers")
+DRAWN = {
+    "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
+    "seeds": "so many replicates whose models vote, or all there are",
+    "seed": "the first replicate whose models vote",
+    "split_seed": f"members of the split of this seed, or {NEWEST}: that of the newest models",
+    "transfer": f"members of this transfer setting, or {NEWEST}: that of the newest models",
+}
+"""What shared parameters mean where models are drawn that are there already."""
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One entry point of the project.
+
+    Attributes:
+        help: what it does.
+        defaults: the defaults that differ from the shared ones.
+        own: the parameters that it has beside the shared ones.
+        main_sweep: the roles that ``temperatures`` is for.
+        meanings: what shared parameters mean here, where that is something else.
+    """
+
+    help: str
+    defaults: Mapping[str, str]
+    own: tuple[Parameter, ...] = ()
+    main_sweep: tuple[str, ...] = ("student", "middle", "reversed")
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Give the parameters of this entry point, in order, with its own defaults."""
+        shared = tuple(
+            Parameter(p.name, self.defaults.get(p.name, p.default), self.meanings.get(p.name, p.help))
+            for p in PARAMETERS
+        )
+        return (*shared, *self.own)
+
+
+ENTRY_POINTS: Mapping[str, EntryPoint] = {
+    "teacher": EntryPoint("Train the teacher on labels, once for each replicate.", {}),
+    "students": EntryPoint(
+        "Distil the teacher into the student at every temperature (figure 1).",
+        {"temperatures": "1-29"},
+        (SOURCE, TRUST),
+    ),
+    "symmetry": EntryPoint(
+        "Does distilling the best student back into an untrained teacher give the teacher (figure 2)?",
+        {"temperatures": "1-10"},
+        (STUDENT_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS),
+        ("reversed",),
+    ),
+    "ensemble": EntryPoint(
+        "Do the best registered students know more when they vote (figure 3)?",
+        {"temperatures": "1-29", "seeds": ALL, "split_seed": NEWEST, "transfer": NEWEST},
+        MEMBERS,
+        meanings=DRAWN,
+    ),
+    "transitivity": EntryPoint(
+        "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?", {}
+    ),
+    "chain": EntryPoint(
+        "What does each step of a chain of distillations cost against distilling directly?", {}, (STEPS,)
+    ),
+    "search": EntryPoint(
+        "Which student is worth shipping: search temperature and architecture for the best by validation.",
+        {"temperatures": "1-29", "seeds": "5"},
+        SEARCH,
+        ("student", "middle"),
+        SEARCHING,
+    ),
+    "paper": EntryPoint(
+        "All experiments of the paper in one study, with a report claim by claim.",
+        {"dataset": "gtsrb", "temperatures": "1-29"},
+        (REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP, CONTROLS),
+        ("student",),
+    ),
+}
+
+MAIN = "transitivity"
+"""What ``main`` is: what ``mlflow run .`` does where no entry point is named."""

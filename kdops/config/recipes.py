@@ -1,0 +1,97 @@
+"""What each role is made of and trained with, by data set, where the caller says nothing else.
+
+The paper gives neither epochs, optimiser, learning rate nor the student's width; these values are ours:
+common ones, set beforehand and not searched for, and none was chosen by test images. Every one is a parameter and
+is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace as _replace
+
+from kdops.config.architectures import Architecture, parse_architecture
+
+__all__ = ["GENERAL", "LIKE", "RECIPES", "ROLES", "STREAMS", "Recipe", "recipes_of"]
+
+ROLES = ("teacher", "student", "middle")
+"""The roles that have an architecture of their own."""
+
+LIKE: Mapping[str, str] = {
+    "reversed": "teacher",
+    "born-again": "teacher",
+    "reseeded": "student",
+    "reordered": "student",
+}
+"""The roles that have another's architecture and recipe, and that other: ``reversed`` nets are untrained teachers
+that learn from a student; ``born-again`` ones (Furlanello et al., 2018) learn from the teacher itself, their control;
+``reseeded`` students differ only in their seed, and ``reordered`` ones have a batch order each: controls of the
+ensemble."""
+
+STREAMS: Mapping[str, str] = {"born-again": "reversed", "reseeded": "student", "reordered": "student"}
+"""The roles that start from another's random streams, which pairs their comparison."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a role is built and trained.
+
+    Attributes:
+        architecture: the network.
+        epochs: passes over the images; the last one is kept.
+        batch_size: images a step.
+        learning_rate: the highest rate of the one-cycle schedule.
+        weight_decay: decoupled weight decay of AdamW, a step.
+    """
+
+    architecture: Architecture
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.01
+
+    def replace(self, **changes: object) -> Recipe:
+        """Give a copy with some values changed."""
+        return _replace(self, **changes)
+
+    def as_dict(self) -> dict[str, object]:
+        """Give plain JSON values; the architecture as its canonical text."""
+        return {**self.__dict__, "architecture": str(self.architecture)}
+
+
+def _recipe(architecture: str, epochs: int, batch_size: int, learning_rate: float) -> Recipe:
+    return Recipe(parse_architecture(architecture), epochs, batch_size, learning_rate)
+
+
+RECIPES: Mapping[str, Mapping[str, Recipe]] = {
+    "digits": {
+        "teacher": _recipe("cnn(filters=32,layers=3,dropout=0.1/0.1/0.1)", 30, 64, 4e-3),
+        "student": _recipe("mlp(hidden=8,depth=1)", 40, 64, 1e-2),
+        "middle": _recipe("mlp(hidden=16,depth=2)", 40, 64, 1e-2),
+    },
+    "gtsrb": {
+        "teacher": _recipe("cnn(filters=128,layers=3,dropout=0.1/0.2/0.3)", 6, 128, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 10, 256, 2e-3),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 10, 256, 2e-3),
+    },
+}
+
+GENERAL: Mapping[str, Mapping[str, Recipe]] = {
+    "images": {
+        "teacher": _recipe("cnn(filters=64,layers=3,dropout=0.1/0.2/0.3)", 20, 64, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 30, 64, 3e-3),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 30, 64, 3e-3),
+    },
+    "table": {
+        "teacher": _recipe("mlp(hidden=256,depth=3,dropout=0.1)", 60, 32, 2e-3),
+        "student": _recipe("mlp(hidden=50,depth=1)", 60, 32, 1e-2),
+        "middle": _recipe("mlp(hidden=50,depth=2)", 60, 32, 1e-2),
+    },
+}
+"""Recipes for data of one's own: a start, not tuned to anything."""
+
+
+def recipes_of(kind: str) -> Mapping[str, Recipe]:
+    """Give the recipes of a data set that kdops knows, else those for a table (``csv``) or for images."""
+    return RECIPES.get(kind) or GENERAL["table" if kind == "csv" else "images"]

@@ -1,0 +1,85 @@
+"""The settings of a search beside those that all studies have: the text of each parameter, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from kdops.config.parsing import one_of, whole
+from kdops.config.search_space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
+from kdops.errors import UsageError
+from kdops.utils.secrets import without_password
+
+__all__ = ["SEARCHED", "STORAGE", "SearchSettings"]
+
+SEARCHED = ("student", "middle")
+"""The roles that can be searched for: the dense nets, which train as one fleet."""
+
+MOST_TRIALS = 100_000
+
+STORAGE = "KDOPS_SEARCH_STORAGE"
+"""The environment variable for a storage whose address holds a password."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What to search for, where, and how.
+
+    Attributes:
+        role: what is searched for, one of ``SEARCHED``.
+        space: what may be tried.
+        objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`.
+        trials: so many finished trials.
+        batch: so many trials are trained together.
+        sampler: who proposes trials.
+        pruner: who ends a trial early.
+        storage: where the trials are kept: path of a journal or URL of a database; empty for one beside the store.
+        study_name: of the search in its storage; empty for one that says what is searched.
+    """
+
+    role: str
+    space: Space
+    objectives: tuple[str, ...]
+    trials: int
+    batch: int
+    sampler: str
+    pruner: str
+    storage: str
+    study_name: str
+
+    @classmethod
+    def parse(cls, text: Mapping[str, str]) -> SearchSettings:
+        """Check the text of each parameter.
+
+        Raises:
+            UsageError: names the parameter, its value and what is allowed.
+        """
+        if text["select_on"] != "validation":
+            raise UsageError("select_on", text["select_on"], "must be validation: a search never sees the test set")
+        if without_password(text["storage"]) != text["storage"]:
+            advice = f"would be logged with its password; set {STORAGE} in the environment to it instead"
+            raise UsageError("storage", without_password(text["storage"]), advice)
+        if not text["study_name"].isprintable() or len(text["study_name"]) > 200:
+            raise UsageError("study_name", repr(text["study_name"][:40]), "must be one line of at most 200 characters")
+        if text["order"] != "shared":
+            raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
+        space, trials = parse_space(text["space"]), whole("trials", text["trials"], 1, MOST_TRIALS)
+        if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:
+            advice = f"the space has {space.size(1)} points; give at most so many trials, or a wider space"
+            raise UsageError("trials", trials, advice)
+        return cls(
+            role=one_of("role", text["role"], SEARCHED),
+            space=space,
+            objectives=parse_objectives(text["objective"]),
+            trials=trials,
+            batch=whole("batch", text["batch"], 1, 1000),
+            sampler=one_of("sampler", text["sampler"], SAMPLERS),
+            pruner=one_of("pruner", text["pruner"], PRUNERS),
+            storage=text["storage"],
+            study_name=text["study_name"],
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """Give the settings as plain JSON values, the space as text."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "space": str(self.space), "objectives": list(self.objectives)}

@@ -1,0 +1,233 @@
+"""Pictures of any size and mode become one uint8 array: looked at first, then decoded with all cores.
+
+All of them are looked at before one is decoded, so that what is wrong with them is told at once and together.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from kdops.config.dataset import Origin
+from kdops.data.cache import allocate
+from kdops.errors import UsageError
+
+__all__ = ["FORMATS", "MOST_PIXELS", "decode_all", "pixels_of"]
+
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
+"""The formats that are read. Some of Pillow's others start programs of the system."""
+
+MOST_PIXELS = 2**26
+"""A picture of more pixels is a mistake or an attack; the largest phone cameras make 50 million."""
+
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
+SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+BLOCK = 64
+"""Pictures that a thread takes at a time."""
+
+NAMED = 3
+"""So many bad files, and so many sizes, are named."""
+
+Open = Callable[[int], Image.Image]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    height: int
+    width: int
+    channels: int
+
+
+def decode_all(
+    origin: Origin,
+    names: Sequence[str],
+    open_one: Open,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode pictures into one array, in the cache's place on disk where there is room.
+
+    Grey and colour pictures together become colour; transparency is dropped, and of several frames the first counts.
+    Where the origin gives a size, pictures of another one are resized to it (bilinear, area-weighted).
+
+    Args:
+        origin: the size, the channels, and whether bad pictures are left out.
+        names: what each picture is called.
+        open_one: opens a picture by its number, in any thread; it need not be decoded yet.
+        progress: called with (pictures decoded, pictures in all).
+
+    Returns:
+        uint8 ``[kept, C, H, W]`` and the numbers of those that were kept, ascending.
+
+    Raises:
+        UsageError: a picture cannot be read, none can, or they differ in size and no size is given.
+    """
+    # Here, since threads that load Pillow's formats at once would each do it.
+    Image.init()
+    with _without_warnings():
+        sizes, colour, bad = _survey(len(names), open_one)
+        _judge(origin, names, bad)
+        kept = np.flatnonzero(sizes[:, 0])
+        shape = _shape(origin, sizes[kept], colour[kept])
+        images = allocate((len(kept), shape.channels, shape.height, shape.width))
+        bad |= _decode(images, kept, open_one, shape, progress)
+    _judge(origin, names, bad)
+    good = np.array([number not in bad for number in kept.tolist()])
+    return (images, kept) if good.all() else (_compacted(images, good), kept[good])
+
+
+def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Look at every picture's header: its (height, width), whether it is in colour, and why it is bad."""
+    sizes, colour = np.zeros((count, 2), dtype=np.int32), np.zeros(count, dtype=bool)
+    bad: dict[int, str] = {}
+
+    def look(number: int) -> None:
+        try:
+            with open_one(number) as picture:
+                _check_size(picture.size)
+                if picture.mode == "F":
+                    raise ValueError("32-bit floating point")
+                sizes[number] = picture.size[::-1]
+                colour[number] = picture.mode not in GREY
+        except Exception as error:
+            # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
+            bad[number] = _reason(error)
+
+    for _ in _in_threads(look, count):
+        pass
+    return sizes, colour, bad
+
+
+def _decode(
+    images: np.ndarray,
+    kept: np.ndarray,
+    open_one: Open,
+    shape: _Shape,
+    progress: Callable[[int, int], object] | None,
+) -> dict[int, str]:
+    """Decode pictures into their rows; give why some could not be."""
+    bad: dict[int, str] = {}
+
+    def decode(row: int) -> None:
+        try:
+            with open_one(int(kept[row])) as picture:
+                # Again: a file may have been changed since it was looked at.
+                _check_size(picture.size)
+                images[row] = pixels_of(picture, (shape.channels, shape.height, shape.width))
+        except Exception as error:
+            bad[int(kept[row])] = _reason(error)
+
+    for done in _in_threads(decode, len(kept)):
+        if progress is not None:
+            progress(done, len(kept))
+    return bad
+
+
+def pixels_of(picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode one picture as a network sees it, in training and when it is used: grey or RGB, resized (bilinear).
+
+    Args:
+        picture: opened, not of floating point.
+        shape: (channels, height, width); one channel or three.
+
+    Returns:
+        uint8 ``[C, H, W]``.
+    """
+    channels, height, width = shape
+    if picture.size != (width, height):
+        # A JPEG can be decoded at a fraction of its size, many times faster; twice what is wanted loses nothing.
+        picture.draft(None, (2 * width, 2 * height))
+    if picture.mode in SIXTEEN_BITS:
+        # Pillow's own conversion would cut off at 255.
+        wide = np.asarray(picture).astype(np.int64)
+        scale = 257 if picture.mode != "I" or wide.max() > 255 else 1
+        picture = Image.fromarray(((wide + scale // 2) // scale).clip(0, 255).astype(np.uint8))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if not 1 <= size[0] * size[1] <= MOST_PIXELS:
+        raise ValueError(f"{size[0]} x {size[1]} pixels, and 1 to {MOST_PIXELS:,} in all are allowed")
+
+
+def _shape(origin: Origin, sizes: np.ndarray, colour: np.ndarray) -> _Shape:
+    """Settle the size and the channels that all pictures are brought to."""
+    channels = origin.channels or (3 if colour.any() else 1)
+    if origin.image_size:
+        return _Shape(*origin.image_size, channels)
+    found = Counter(map(tuple, sizes.tolist())).most_common()
+    if len(found) > 1:
+        told = ", ".join(f"{height}x{width} ({count})" for (height, width), count in found[:NAMED])
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        height, width = found[0][0]
+        raise UsageError(
+            "dataset",
+            origin,
+            f"the images have {len(found)} sizes, {told}{more} (height x width); give image_size, such as "
+            f"image_size={height}x{width}, to resize them all",
+        )
+    return _Shape(*found[0][0], channels)
+
+
+def _judge(origin: Origin, names: Sequence[str], bad: dict[int, str]) -> None:
+    """Refuse bad pictures, unless they are to be left out and others remain."""
+    if not bad or (origin.skip_bad and len(bad) < len(names)):
+        return
+    told = "; ".join(f"{names[number]}: {bad[number]}" for number in sorted(bad)[:NAMED])
+    more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    if origin.skip_bad:
+        raise UsageError("dataset", origin, f"none of the {len(bad)} files is a readable image ({told}{more})")
+    leave_out = ", or give skip_bad=true to leave them out" if origin.kind == "imagefolder" else ""
+    count = f"{len(bad)} files are" if len(bad) > 1 else "1 file is"
+    raise UsageError("dataset", origin, f"{count} no readable image ({told}{more}); remove or replace them{leave_out}")
+
+
+def _compacted(images: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Give the good rows alone, block by block."""
+    rows = np.flatnonzero(good)
+    fewer = allocate((len(rows), *images.shape[1:]))
+    for start in range(0, len(rows), BLOCK):
+        fewer[start : start + BLOCK] = images[rows[start : start + BLOCK]]
+    return fewer
+
+
+def _in_threads(work: Callable[[int], None], count: int) -> Iterator[int]:
+    """Do numbered work with as many threads as there are cores; give how much is done, block by block."""
+
+    def block(start: int) -> int:
+        for number in range(start, min(start + BLOCK, count)):
+            work(number)
+        return min(start + BLOCK, count)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ThreadPoolExecutor(cores)
+    try:
+        yield from pool.map(block, range(0, count, BLOCK))
+    finally:
+        # An interrupted study need not wait for what nobody will look at.
+        pool.shutdown(cancel_futures=True)
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return f"none of {', '.join(FORMATS)}"
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep out Pillow's remarks on big or odd files; what counts is told of each file by its name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield

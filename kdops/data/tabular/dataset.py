@@ -1,0 +1,134 @@
+"""Tables: ``csv:FILE``, one row an example, one column the class.
+
+Every column but those of the class, the group and the split is a number or a category; see
+:mod:`kdops.data.tabular.csv_file` and :mod:`kdops.data.tabular.rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kdops.config.dataset import Origin
+from kdops.data.cache import Decoded
+from kdops.data.tabular.csv_file import Table, TableError, read_table
+from kdops.data.tabular.encoding import fit_encoding
+from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
+from kdops.data.validation import PARTS, check_classes, check_parts, hold_out_rest, told_split
+from kdops.errors import UsageError
+
+__all__ = ["load"]
+
+LABEL = "label"
+MOST_CLASSES = 1000
+
+
+def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+    """Load a table.
+
+    Args:
+        origin: the file, and which columns are the class, the group and the split.
+        root: is there because every loader has it.
+        progress: likewise.
+
+    Returns:
+        The data set, its encoding fitted to what is not test, and what is to be known about it.
+
+    Raises:
+        UsageError: the file is no such table, or a column or a row does not fit.
+    """
+    try:
+        table = read_table(Path(origin.place).expanduser())
+    except TableError as error:
+        raise UsageError("dataset", origin, str(error)) from error
+    label = _label(origin, table)
+    taken = {label: "label"}
+    for parameter in ("group", "split"):
+        if column := getattr(origin, parameter):
+            _check_column(origin, table, parameter, column)
+            if column in taken:
+                raise UsageError(parameter, column, f"is the column of {taken[column]} already")
+            taken[column] = parameter
+    features = {name: texts for name, texts in table.columns.items() if name not in taken}
+    if not features:
+        raise UsageError("dataset", origin, f"has no column beside {', '.join(taken)} to learn from")
+    labels, classes = _classes(origin, table, label)
+    tracks = _groups(table.columns[origin.group]) if origin.group else np.full(len(labels), -1, dtype=np.int64)
+    test, validation = _given(origin, table)
+    official = test is not None
+    if test is None:
+        test = hold_out_rest(origin, classes, labels, tracks, validation)
+    # What the test rows have must not reach the training.
+    seen = np.flatnonzero(~test)
+    encoding = fit_encoding({name: [texts[row] for row in seen] for name, texts in features.items()}, "dataset", origin)
+    try:
+        values = encoding.encode(table.rows(list(features)), table.lines)
+    except RowError as error:
+        raise UsageError("dataset", origin, str(error)) from error
+    decoded = Decoded.of(values, labels, tracks, test, classes, validation, encoding.to_json())
+    check_parts(origin, decoded, table.lines)
+    numbers = sum(isinstance(column, Number) for column in encoding.columns)
+    found = (
+        f"{len(labels):,} rows of {len(classes)} classes, {numbers} columns of numbers and "
+        f"{len(encoding.columns) - numbers} of categories, {encoding.width} values a row"
+    )
+    return decoded, f"table: {found}; {told_split(official, decoded)}"
+
+
+def _check_column(origin: Origin, table: Table, parameter: str, column: str) -> None:
+    if column not in table.columns:
+        raise UsageError(parameter, column, f"{origin} has no such column; it has {', '.join(table.columns)}")
+
+
+def _label(origin: Origin, table: Table) -> str:
+    if origin.label:
+        _check_column(origin, table, "label", origin.label)
+        return origin.label
+    taken = (origin.group, origin.split)
+    return LABEL if LABEL in table.columns else [name for name in table.columns if name not in taken][-1]
+
+
+def _classes(origin: Origin, table: Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give class numbers and class names; names that are all numbers are in their order."""
+    texts = table.columns[label]
+    if missing := [line for line, text in zip(table.lines, texts, strict=True) if is_missing(text)]:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UsageError("dataset", origin, f"{missing[0]}{more} has no label in the column {label}")
+    found = set(texts)
+    numeric = all(as_number(text) is not None for text in found)
+    classes = tuple(sorted(found, key=(lambda text: (as_number(text), text)) if numeric else None))
+    if len(classes) > min(MOST_CLASSES, max(2, len(texts) // 2)):
+        raise UsageError(
+            "dataset",
+            origin,
+            f"the column {label} has {len(classes)} different values in {len(texts)} rows, too many for classes; give "
+            "label=COLUMN",
+        )
+    check_classes(origin, classes)
+    number_of = {name: number for number, name in enumerate(classes)}
+    return np.array([number_of[text] for text in texts], dtype=np.int64), classes
+
+
+def _groups(texts: list[str]) -> np.ndarray:
+    numbers: dict[str, int] = {}
+    return np.array(
+        [-1 if is_missing(text) else numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64
+    )
+
+
+def _given(origin: Origin, table: Table) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Give the test and the validation rows, where the table says which they are."""
+    if not origin.split:
+        return None, None
+    parts = []
+    for line, text in zip(table.lines, table.columns[origin.split], strict=True):
+        if text.lower() not in PARTS:
+            raise UsageError("split", origin.split, f"{line} has {text!r}; allowed are train, val and test")
+        parts.append(PARTS[text.lower()])
+    given = np.array(parts)
+    if "train" not in parts:
+        raise UsageError("split", origin.split, "no row has train")
+    test, validation = (given == part if part in parts else None for part in ("test", "val"))
+    return test, validation

@@ -1,0 +1,120 @@
+"""What holds for all data of one's own: checks before they are split, and how the split is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdops.config.dataset import Origin
+from kdops.data.cache import Decoded
+from kdops.data.holdout import hold_out
+from kdops.errors import UsageError
+
+__all__ = ["PARTS", "check_classes", "check_parts", "hold_out_rest", "told_split"]
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""How the parts of data may be called, and the part that each is."""
+
+FEWEST_CLASSES = 2
+FEWEST = 3
+"""Images (or groups) of a class where a test set is held out: one each for test, validation and training."""
+
+
+def check_classes(origin: Origin, classes: Sequence[str]) -> None:
+    """Check the class names.
+
+    Raises:
+        UsageError: there are fewer than two, or one cannot be printed.
+    """
+    if len(classes) < FEWEST_CLASSES:
+        found = f"{classes[0]!r}" if classes else "none"
+        raise UsageError("dataset", origin, f"must have at least {FEWEST_CLASSES} classes, and has {found} alone")
+    for name in classes:
+        if not name.isprintable() or not name.strip():
+            raise UsageError("dataset", origin, f"the class name {name!r} cannot be printed; rename it")
+
+
+def hold_out_rest(
+    origin: Origin, classes: Sequence[str], labels: np.ndarray, tracks: np.ndarray, validation: np.ndarray | None
+) -> np.ndarray:
+    """Hold out a test set of what is not for validation; see :func:`~kdops.data.holdout.hold_out`.
+
+    Raises:
+        UsageError: a class has too few images or groups to be in every part.
+    """
+    rest = np.arange(len(labels)) if validation is None else np.flatnonzero(~validation)
+    unit = "groups" if (tracks[rest] >= 0).any() else "rows" if origin.kind == "csv" else "images"
+    for label, name in enumerate(classes):
+        own = rest[labels[rest] == label]
+        known = tracks[own][tracks[own] >= 0]
+        count = len(np.unique(known)) + len(own) - len(known)
+        if count < FEWEST:
+            raise UsageError(
+                "dataset",
+                origin,
+                f"class {name!r} has {count} {unit}, and needs at least {FEWEST} ({FEWEST + 1} unless transfer=shared) "
+                "for a test set to be held out; add some or leave the class out",
+            )
+    test = np.zeros(len(labels), dtype=bool)
+    test[rest] = hold_out(labels[rest], tracks[rest])
+    return test
+
+
+def check_parts(origin: Origin, decoded: Decoded, names: Sequence[str] = ()) -> None:
+    """Check what comes with the data: parts that share no group, and classes that can be learned.
+
+    Args:
+        origin: where the data come from.
+        decoded: the data.
+        names: what each image is called, where it has a name.
+
+    Raises:
+        UsageError: a group lies in two parts, an image is in two, the test set is empty, or a class is missing outside
+            it or in the validation set.
+    """
+    test = decoded.test
+    validation = np.zeros_like(test) if decoded.validation is None else decoded.validation
+    if (test & validation).any():
+        raise UsageError("dataset", origin, f"{int((test & validation).sum())} images are for test and validation both")
+    if not test.any():
+        raise UsageError("dataset", origin, "the test set is empty")
+    parts = {"train": ~(test | validation), "test": test}
+    if decoded.validation is not None:
+        parts["val"] = validation
+    for name, part in parts.items():
+        missing = np.setdiff1d(np.arange(len(decoded.classes)), decoded.labels[part])
+        # A test set that lacks a class still tests the others.
+        if missing.size and name != "test":
+            raise UsageError(
+                "dataset", origin, f"class {decoded.classes[missing[0]]!r} has no image in the {name} part"
+            )
+    seen: dict[int, str] = {}
+    for name, part in parts.items():
+        tracks = np.unique(decoded.tracks[part])
+        for track in tracks[tracks >= 0].tolist():
+            if track in seen:
+                own = (np.flatnonzero(where & (decoded.tracks == track))[0] for where in (parts[seen[track]], part))
+                first, second = (names[number] if names else f"image {number}" for number in own)
+                raise UsageError(
+                    "dataset",
+                    origin,
+                    f"{first} and {second} are of one group, and lie in the parts {seen[track]} and {name}; "
+                    "a group must lie in one part",
+                )
+            seen[track] = name
+
+
+def told_split(official: bool, decoded: Decoded) -> str:
+    """Say where the test and validation images come from."""
+    count = int(decoded.test.sum())
+    by = "by group and class" if (decoded.tracks >= 0).any() else "by class"
+    told = (
+        f"{count:,} of them are the test set that they come with"
+        if official
+        else f"without a test set of their own: {count:,} are held out for it, a fixed fifth {by} that does not depend "
+        "on split_seed"
+    )
+    if decoded.validation is not None:
+        told += f"; {int(decoded.validation.sum()):,} are the validation set that they come with"
+    return told

@@ -1,0 +1,1 @@
+"""What a student learns from its source; one file a method."""

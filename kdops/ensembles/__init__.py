@@ -1,0 +1,1 @@
+"""Which models vote, how well, and what it costs."""

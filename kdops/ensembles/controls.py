@@ -1,0 +1,118 @@
+"""Who votes in a study of ensembles: members drawn from the registry, and the controls that they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from kdops.config.settings import Settings
+from kdops.ensembles.evaluation import Election
+from kdops.ensembles.members import Drawn, Member
+from kdops.models.classifier import digest_of
+from kdops.packaging.external import load_classifier
+from kdops.study.study import Study
+from kdops.sweeps.model import ModelRecord, Sweep
+
+__all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
+
+ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
+
+Replicates = Mapping[int, Sequence[ModelRecord]]
+"""The members of each replicate by its seed."""
+
+
+def drawn_voters(study: Study, drawn: Drawn) -> dict[int, tuple[ModelRecord, ...]]:
+    """Give the records of drawn members: those of each replicate by its seed."""
+    found = {
+        seed: tuple(_record(study, member) for member in members)
+        for seed, members in zip(drawn.seeds, drawn.replicates, strict=True)
+    }
+    study.use([record for members in found.values() for record in members])
+    return found
+
+
+def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, Election], str]:
+    """Train the controls of an ensemble of direct students, as many of each as there are members.
+
+    - ``ONE_TEMPERATURE``: students of the temperature that is best on average, which differ in their seed only;
+    - ``OWN_ORDER``: students of the members' temperatures, each with a batch order of its own; left out where the
+      members have one already.
+
+    Returns:
+        The controls, and why there are none, in a sentence; empty where there are some.
+    """
+    members = Sweep(tuple(record for records in replicates.values() for record in records), hops=1)
+    uris = {seed: {record.source for record in records} for seed, records in replicates.items()}
+    teachers = {seed: [study.find(uri) for uri in found] for seed, found in uris.items()}
+    reason = _objection(study.settings, members, teachers)
+    if reason:
+        return {}, f"There are no controls: {reason}."
+    sources = Sweep(tuple(teacher for (teacher,) in teachers.values()))
+    own = {seed: {record.temperature for record in records} for seed, records in replicates.items()}
+    every = set.union(*own.values())
+    # The few best of a replicate may share no temperature with those of another.
+    common = set.intersection(*own.values()) or every
+    temperature = best_temperature(members.at(common), study.settings.select_on)
+    copies = min(map(len, replicates.values()))
+    reseeded = study.distill(sources, "reseeded", [temperature], copies=copies)
+    given = {ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in replicates}}
+    if study.settings.order == "shared":
+        reordered = study.distill(sources, "reordered", sorted(every), order="own")
+        given[OWN_ORDER] = {
+            seed: [record for record in reordered.of_seed(seed) if record.temperature in own[seed]] for seed in own
+        }
+    return {name: Election(study, control, study.settings.top) for name, control in given.items()}, ""
+
+
+def best_temperature(models: Sweep, by: str) -> float:
+    """Choose the temperature whose models are best on average over the replicates, the lowest of equals."""
+    metric = {"validation": "val_accuracy", "test": "test_accuracy"}[by]
+    found: dict[float, list[float]] = {}
+    for record in models.records:
+        found.setdefault(record.temperature, []).append(record.metrics.get(metric, 0.0))
+    return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
+
+
+def _objection(settings: Settings, members: Sweep, teachers: Mapping[int, Sequence[ModelRecord | None]]) -> str:
+    """Say why no controls can be trained for the members; empty where they can."""
+    if not settings.controls:
+        return "the settings ask for none"
+    if any(len(found) != 1 or None in found for found in teachers.values()):
+        return "the members of a replicate have no common source that is known here"
+    sources = {seed: teacher for seed, (teacher,) in teachers.items()}
+    if any(teacher.seed != seed or teacher.role != "teacher" for seed, teacher in sources.items()):
+        return "the members were not distilled from the teachers of their own replicates"
+    if not all(_is_made_as(settings, "teacher", teacher) for teacher in sources.values()):
+        return "the members' teachers are not what these settings train"
+    if not all(_is_made_as(settings, "student", record) for record in members.records):
+        return "the members are not what these settings train as students"
+    if len({record.temperature for record in members.records}) < 2:
+        return "the members have one temperature"
+    return ""
+
+
+def _is_made_as(settings: Settings, role: str, record: ModelRecord) -> bool:
+    """Say whether a model is what the settings train for a role."""
+    recipe = settings.recipes[role].as_dict()
+    wanted = {"architecture": recipe["architecture"], "epochs": recipe["epochs"], "batch_size": recipe["batch_size"]}
+    wanted |= {name: f"{recipe[name]:g}" for name in ("learning_rate", "weight_decay")}
+    if role != "teacher":
+        wanted |= {"alpha": f"{settings.alpha:g}", "t_squared": str(settings.t_squared).lower()}
+        wanted |= {"order": settings.order}
+    return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
+
+
+def _record(study: Study, member: Member) -> ModelRecord:
+    """Give the record of a drawn model; one that others registered is loaded and measured first."""
+    if member.own:
+        return member.record()
+    net = study.bench.foreign[member.uri] = load_classifier(member.uri, study.context.data)
+    return replace(
+        member.record(),
+        role="foreign",
+        weights=digest_of(net.state_dict()),
+        metrics=study.bench.metrics_of(net),
+        params={"architecture": "foreign", "parameters": str(sum(map(Tensor.numel, net.parameters())))},
+    )

@@ -1,0 +1,79 @@
+"""Draws the members of ensembles before a study opens: what is wrong with them is told before a run is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from shlex import quote
+
+import mlflow
+from mlflow import MlflowClient
+
+from kdops.config.parameters import NEWEST
+from kdops.config.settings import Settings
+from kdops.data import dataset as datasets
+from kdops.data.dataset import Data
+from kdops.data.splits import make_split
+from kdops.ensembles.members import LAST, STUDIES, Drawn, draw_members, newest_split
+from kdops.ensembles.settings import described
+from kdops.errors import UsageError
+from kdops.packaging.external import load_classifier
+from kdops.registry.candidates import sources_of
+from kdops.registry.versions import registered_name
+from kdops.store.database import store_exists
+from kdops.store.opened import opened_store
+
+__all__ = ["draw"]
+
+
+def draw(settings: Settings) -> tuple[Settings, Drawn]:
+    """Draw the members that the settings ask for.
+
+    Args:
+        settings: of an ``ensemble`` study; its split and transfer setting may be those of the newest models, and its
+            replicates all there are.
+
+    Returns:
+        The members, and the settings that they were trained with; see :func:`~kdops.ensembles.settings.described`.
+
+    Raises:
+        UsageError: there is nothing to draw, and what to do about it.
+        KdopsError: the store cannot be used.
+    """
+    data = datasets.load(settings.origin, settings.data_root)
+    uri, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    if not store_exists(uri):
+        first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {quote(data.given)}` first"
+        name = settings.model or registered_name(data.name, settings.role)
+        raise UsageError("model", name, f"there is no store at {uri} yet; {first}")
+    with opened_store(uri, registry) as client:
+        settings = _with_split(client, data, settings)
+        drawn = draw_members(
+            client,
+            data,
+            make_split(data, settings.transfer, settings.split_seed),
+            role=settings.role,
+            model=settings.model,
+            top=settings.top,
+            select_on=settings.select_on,
+            temperatures=settings.temperatures,
+            replicates=range(settings.seed, settings.seed + settings.seeds if settings.seeds else LAST + 1),
+        )
+        sources = sources_of(client, drawn.members).values()
+    for member in drawn.members:
+        if not member.own:
+            load_classifier(member.uri, data)
+    trainings = [(run.data.tags.get("kdops.role", ""), run.data.params) for run in sources if run is not None]
+    return described(settings, drawn, trainings)
+
+
+def _with_split(client: MlflowClient, data: Data, settings: Settings) -> Settings:
+    """Settle what the settings leave to the newest models: their transfer setting, the split's seed, or both."""
+    known = None if settings.transfer == NEWEST else settings.transfer
+    seed = settings.split_seed
+    if known and seed is not None:
+        return settings
+    found = newest_split(client, data, role=settings.role, model=settings.model, transfer=known, split_seed=seed) or (
+        known or "disjoint",
+        seed or 0,
+    )
+    return replace(settings, transfer=found[0], split_seed=found[1])

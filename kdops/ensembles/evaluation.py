@@ -1,0 +1,232 @@
+"""Ensembles of a study: how the best N members of each replicate vote, for every N, and what they have in common."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+
+from kdops.errors import UsageError
+from kdops.packaging.ensemble import write_ensemble
+from kdops.packaging.vote import Vote, latency
+from kdops.registry.candidates import Member
+from kdops.sweeps.fingerprint import fingerprint
+from kdops.sweeps.model import ModelRecord, Sweep, ranked
+from kdops.tracking.tracker import Outcome, Trainset
+from kdops.training.evaluation import measure
+from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
+
+__all__ = ["Ballot", "Cost", "Election", "common"]
+
+BLOCK = 512
+"""Images at a time, which bounds the memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ballot:
+    """What the members of one replicate choose, the best first.
+
+    Attributes:
+        seed: the replicate.
+        members: the models.
+        validation: ``[members]``, validation accuracy of the first N by simple majority, for every N.
+        test: ``[members]``, test accuracy of the same.
+        test_probability: ``[members]``, test accuracy of the first N by mean probability.
+        shared: what the members have in common, on the test images.
+    """
+
+    seed: int
+    members: tuple[ModelRecord, ...]
+    validation: np.ndarray
+    test: np.ndarray
+    test_probability: np.ndarray
+    shared: Disagreement
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs: trained values, and seconds a call for one image and for 64."""
+
+    parameters: int
+    latency_1: float
+    latency_64: float
+
+
+class Election:
+    """The ensembles of the replicates, computed when they are asked for.
+
+    Args:
+        study: whose data, split and networks are used.
+        replicates: the members of each replicate by its seed, in any order.
+        top: so many of the best of each replicate; None for all.
+    """
+
+    def __init__(self, study, replicates: Mapping[int, Sequence[ModelRecord]], top: int | None = None):
+        self.study, self.by = study, study.settings.select_on
+        self.replicates = {seed: ranked(members, self.by)[:top] for seed, members in replicates.items()}
+        self.most = min(map(len, self.replicates.values()))
+        """The number of members that every replicate has."""
+        if top is not None and top > self.most:
+            raise UsageError("top", top, f"there are {self.most} members; give at most {self.most}")
+
+    @cached_property
+    def ballots(self) -> tuple[Ballot, ...]:
+        """The votes of each replicate."""
+        return tuple(self._ballot(seed, members) for seed, members in self.replicates.items())
+
+    def curves(self, what: str) -> np.ndarray:
+        """Give ``validation``, ``test`` or ``test_probability`` for every N as ``[replicates, members]``."""
+        return np.stack([getattr(ballot, what)[: self.most] for ballot in self.ballots])
+
+    def size(self) -> int:
+        """Choose the number of members: on validation, or on test where the settings say so."""
+        return choose_size(self.curves(self.by))
+
+    def single(self) -> np.ndarray:
+        """Give the test accuracy of each replicate's best member, ``[replicates]``."""
+        return self.curves("test")[:, 0]
+
+    def of(self, size: int) -> np.ndarray:
+        """Give the test accuracy of each replicate's first ``size`` members, ``[replicates]``."""
+        return self.curves("test")[:, min(size, self.most) - 1]
+
+    def gain(self, size: int) -> np.ndarray:
+        """Give the test accuracy of the first ``size`` members minus that of the best one, ``[replicates]``."""
+        return self.of(size) - self.single()
+
+    def shared(self) -> list[Disagreement]:
+        """Give what the members of each replicate have in common."""
+        return [ballot.shared for ballot in self.ballots]
+
+    def paired(self, size: int) -> list[McNemar]:
+        """Compare each replicate's ensemble with its best member image by image."""
+        test, found = self.study.split.test, []
+        labels = self._labels(test)
+        for members in self.replicates.values():
+            each = self._probabilities(members[:size], test)
+            single, together = (scores.argmax(axis=1) == labels for scores in (each[0], vote_scores(each)))
+            found.append(mcnemar(single, together))
+        return found
+
+    def costs(self, size: int) -> tuple[Cost, Cost]:
+        """Give what the best member of the first replicate costs, and what its ensemble does, on one thread."""
+        members = next(iter(self.replicates.values()))
+        return self._cost(members[:1]), self._cost(members[:size])
+
+    def register(self, size: int) -> Sweep:
+        """Store and register the ensemble of each replicate."""
+        return Sweep(tuple(self._register(seed, members[:size]) for seed, members in self.replicates.items()))
+
+    def _ballot(self, seed: int, members: Sequence[ModelRecord]) -> Ballot:
+        split = self.study.split
+        val, test = self._labels(split.validation), self._labels(split.test)
+        validation = accuracy_curve(self._probabilities(members, split.validation), val)
+        each = self._probabilities(members, split.test)
+        return Ballot(
+            seed,
+            tuple(members),
+            validation,
+            accuracy_curve(each, test),
+            accuracy_curve(each, test, vote="probability"),
+            disagreement(each.argmax(axis=2), test),
+        )
+
+    def _register(self, seed: int, members: Sequence[ModelRecord]) -> ModelRecord:
+        study, data, split = self.study, self.study.context.data, self.study.split
+        metrics: dict[str, float] = {}
+        for prefix, rows in (("val", split.validation), ("test", split.test)):
+            # The scores sum to 1, so their logarithms are logits that give them back.
+            scores = torch.from_numpy(vote_scores(self._probabilities(members, rows))).log()
+            told = measure(scores, torch.from_numpy(self._labels(rows)))
+            metrics |= {f"{prefix}_{name}": value for name, value in told.items()}
+        weights = fingerprint(members=[member.weights for member in members])
+        chains = {member.chain or member.role for member in members}
+        flops = [member.params.get("flops") for member in members]
+        architectures = sorted({member.params["architecture"] for member in members})
+        record = ModelRecord(
+            role="ensemble",
+            seed=seed,
+            temperature=math.nan,
+            chain=f"{chains.pop() if len(chains) == 1 else 'several'}>ensemble",
+            source=" ".join(member.uri for member in members),
+            uri="",
+            weights=weights,
+            metrics={name: value for name, value in metrics.items() if name.startswith("test_") or name in _VALIDATION},
+            params={
+                "dataset": data.name,
+                "architecture": f"vote({len(members)} x {' or '.join(architectures)})",
+                "members": str(len(members)),
+                "parameters": str(sum(int(member.params["parameters"]) for member in members)),
+                # Where one cannot be counted, neither can the sum.
+                **({"flops": str(sum(map(int, flops)))} if None not in flops else {}),
+                "vote": "majority",
+                "transfer": split.mode,
+                "split_seed": str(study.settings.split_seed),
+            },
+        )
+        digest = fingerprint(ensemble=weights, members=record.source, split=split.digest, data=data.digest, seed=seed)
+        trainset = Trainset(split.hop(0), "transfer images of the members")
+        outcome = Outcome(record, digest, digest, tuple(members), trainset, {}, 0.0, time.time())
+        write = partial(
+            write_ensemble,
+            nets=[study.net(member) for member in members],
+            image_shape=data.shape,
+            metadata={**data.metadata, "architecture": record.params["architecture"]},
+            members=[described(member) for member in members],
+        )
+        return study.store(outcome, write)
+
+    def _cost(self, members: Sequence[ModelRecord]) -> Cost:
+        nets = [self.study.net(member) for member in members]
+        module = nets[0] if len(nets) == 1 else Vote(nets)
+        shape = self.study.context.data.shape
+        parameters = sum(int(member.params["parameters"]) for member in members)
+        return Cost(parameters, latency(module, shape, 1), latency(module, shape, 64))
+
+    def _labels(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.study.context.data.labels[rows])
+
+    @torch.no_grad()
+    def _probabilities(self, members: Sequence[ModelRecord], rows: np.ndarray) -> np.ndarray:
+        """Give the members' probabilities ``[members, images, classes]``."""
+        vote = Vote([self.study.net(member) for member in members])
+        images = self.study.context.data.images
+        parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+        given = [vote.probabilities(torch.from_numpy(np.array(images[part]))) for part in parts]
+        return torch.cat(given, dim=1).numpy()
+
+
+def common(whose: str, shared: Sequence[Disagreement]) -> str:
+    """Say in a sentence what members have in common, as the mean over replicates."""
+    told = [f"one of two is right alone on {100 * np.mean([d.disagreement for d in shared]):.1f} % of images"]
+    q = [d.q_statistic for d in shared if d.q_statistic is not None]
+    alike = [d.wrong_alike for d in shared if d.wrong_alike is not None]
+    told += [f"Q statistic {np.mean(q):.3f}"] if q else []
+    told += [f"two that are wrong agree in {100 * np.mean(alike):.1f} %"] if alike else []
+    return f"{whose}: {', '.join(told)} (n = {len(shared)})."
+
+
+def described(record: ModelRecord) -> Member:
+    """Describe a model as the registry would."""
+    return Member(
+        record.uri,
+        record.run_id,
+        record.model_id,
+        own=record.role != "foreign",
+        role=record.role,
+        seed=record.seed,
+        temperature=record.temperature,
+        val_accuracy=record.metrics["val_accuracy"],
+        weights=record.weights,
+        source=record.source,
+        architecture=record.params["architecture"],
+        chain=record.chain,
+    )
+
+
+_VALIDATION = ("val_accuracy", "val_nll")

@@ -1,0 +1,87 @@
+"""The settings that drawn members were trained with: what a study of theirs tells, and trains its controls by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.recipes import LIKE, Recipe
+from kdops.config.settings import Settings
+from kdops.ensembles.members import Drawn, replicates_told
+
+__all__ = ["described"]
+
+RECIPE: Mapping[str, Callable[[str], object]] = {
+    "architecture": parse_architecture,
+    "epochs": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "weight_decay": float,
+}
+"""How each value of a recipe is read from a run's parameters."""
+
+SOFT: Mapping[str, Callable[[str], object]] = {"alpha": float, "t_squared": lambda text: text == "true", "order": str}
+"""The same of the settings of distillation."""
+
+
+def described(
+    settings: Settings, drawn: Drawn, trainings: Iterable[tuple[str, Mapping[str, str]]]
+) -> tuple[Settings, Drawn]:
+    """Make settings say how drawn members were trained, where kdops trained them.
+
+    Where members differ, as those that were listed may, no setting can say it and ``left_out`` does; the settings
+    stay. A role with another's recipe, such as the controls of students, follows it in what was not set apart.
+
+    Args:
+        settings: as the caller gave them.
+        drawn: the members.
+        trainings: role and parameters of what the members were distilled from.
+
+    Returns:
+        The settings with the members' replicates, recipes, ``alpha``, ``t_squared`` and ``order``, and the members
+        with what the settings cannot say.
+    """
+    own = [member for member in drawn.members if member.own]
+    recipes, told = dict(settings.recipes), []
+    trained = [*((member.role, member.params) for member in own), *trainings]
+    # Roles with a recipe of their own first, so that what follows them can still be told apart.
+    for role in sorted({role for role, _ in trained} & set(recipes), key=lambda role: role in LIKE):
+        read, several = _common([params for name, params in trained if name == role], RECIPE, recipes[role].__dict__)
+        told += [f"{role} {name}" for name in several]
+        recipes = _laid_over(recipes, role, recipes[role].replace(**read))
+    # Of models that learned from labels these say nothing.
+    soft, several = _common([member.params for member in own if member.temperature != 0], SOFT, settings.__dict__)
+    told += several
+    seeds = drawn.seeds
+    sentences = [f"The members were trained with more than one {' and '.join(told)}."] if told else []
+    if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):
+        sentences.append(f"They are of {replicates_told(seeds)}.")
+    settings = replace(settings, **soft, recipes=recipes, seed=min(seeds), seeds=len(seeds), reversed_seeds=len(seeds))
+    return settings, replace(drawn, left_out=" ".join(filter(None, [drawn.left_out, *sentences])))
+
+
+def _common(
+    runs: list[Mapping[str, str]], readers: Mapping[str, Callable[[str], object]], here: Mapping[str, object]
+) -> tuple[dict[str, object], list[str]]:
+    """Give the values that all runs share, and the names of those that they do not."""
+    read, several = {}, []
+    for name, reader in readers.items():
+        texts = {params[name] for params in runs if name in params}
+        if len(texts) > 1:
+            several.append(name)
+        elif texts:
+            (text,) = texts
+            # A run tells a number in six digits; where the settings agree, theirs is the whole one.
+            same = isinstance(here[name], float) and f"{here[name]:g}" == text
+            read[name] = here[name] if same else reader(text)
+    return read, several
+
+
+def _laid_over(recipes: Mapping[str, Recipe], role: str, recipe: Recipe) -> dict[str, Recipe]:
+    """Change a role's recipe, and those like it in all in which they were like it."""
+    before, changed = recipes[role].__dict__, {role: recipe}
+    for other in (name for name, model in LIKE.items() if model == role):
+        apart = {name: value for name, value in recipes[other].__dict__.items() if value != before[name]}
+        changed[other] = recipe.replace(**apart)
+    return {**recipes, **changed}

@@ -1,0 +1,134 @@
+"""What is only known of a network once it is built: its sizes, its code, and whether it is a classifier at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdops.config.architectures import TORCHVISION, Architecture
+from kdops.config.recipes import Recipe
+from kdops.errors import UsageError
+from kdops.models.classifier import Borrower, build
+from kdops.models.python_function import source_of
+from kdops.utils.imports import said
+from kdops.utils.random import generator
+
+__all__ = ["check_networks", "count"]
+
+
+def count(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> tuple[int, int | None, str]:
+    """Give the trained values, the operations and the code of a network of others, see
+    :class:`kdops.models.size.Facts`.
+
+    Raises:
+        UsageError: it cannot be built.
+    """
+    net = _built(architecture, shape, classes)
+    parameters = sum(values.numel() for values in net.parameters() if values.requires_grad)
+    return parameters, _flops(net, shape), _code(architecture, net)
+
+
+def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, int], classes: int) -> None:
+    """Build and try the networks of others: each must give logits, learn, and be itself again from its weights.
+
+    Args:
+        named: how each is built and trained, with the parameter that says so; none of kdops's own families.
+        shape: (channels, height, width) of an image.
+        classes: number of classes.
+
+    Raises:
+        UsageError: names the parameter, the architecture, and what is wrong with it.
+    """
+    for parameter, recipe in named:
+        _check(parameter, recipe, shape, classes)
+
+
+def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> None:
+    architecture = recipe.architecture
+
+    def refuse(told: str, cause: BaseException | None = None) -> None:
+        raise UsageError(role, architecture, told) from cause
+
+    try:
+        net, other = (_built(architecture, shape, classes, stream) for stream in ("one", "other"))
+    except UsageError as error:
+        refuse(error.allowed, error)
+    if not any(values.requires_grad for values in net.parameters()):
+        refuse("has no values that can be trained")
+    if net.normalises_batches and recipe.batch_size == 1:
+        raise UsageError("batch_size", 1, f"must be at least 2: the {role} {architecture} normalises by the batch")
+    images = torch.randint(0, 256, (3, *shape), generator=generator("tried"), dtype=torch.uint8)
+    wanted = f"must give float32 [N, {classes}] of float32 [N, {', '.join(map(str, shape))}]"
+    for training in (True, False):
+        net.train(training)
+        # Two sizes, since one may be taken for the only one there is.
+        for count in (3, 2):
+            mode = "while it is trained" if training else "in eval()"
+            try:
+                given = net(images[:count])
+            except Exception as error:
+                refuse(f"{wanted}, and fails {mode} ({said(error)})", error)
+            if not isinstance(given, Tensor):
+                refuse(f"{wanted}, not {type(given).__name__} ({mode})")
+            if given.dtype != torch.float32 or given.shape != (count, classes):
+                kind = str(given.dtype).removeprefix("torch.")
+                refuse(f"{wanted}, not {kind} {list(given.shape)} of {count} images ({mode})")
+            if training and not given.requires_grad:
+                refuse("gives logits that do not depend on any value that can be trained")
+    _check_identity(refuse, net.eval(), other.eval(), images)
+    try:
+        # As it will be stored, see kdops.packaging; a training for nothing may take hours.
+        torch.export.export(net, (images[:2],), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    except Exception as error:
+        advice = "; take x.shape[0], not len(x)" if "specialize" in str(error) or "constant" in str(error) else ""
+        refuse(f"cannot be exported by torch.export for batches of any size ({said(error)}){advice}", error)
+
+
+@torch.no_grad()
+def _check_identity(refuse, net: nn.Module, other: nn.Module, images: Tensor) -> None:
+    """Refuse what gives now this, now that: what is stored of a model is its weights and buffers."""
+    first = net(images)
+    if not first.isfinite().all():
+        refuse("gives logits that are no finite numbers before it is trained")
+    if not torch.equal(first, net(images)):
+        refuse("gives something else each time in eval(); what it draws must depend on self.training")
+    try:
+        other.load_state_dict(net.state_dict())
+    except Exception as error:
+        refuse(f"called again it is another network ({said(error)})", error)
+    if not torch.allclose(first, other(images), rtol=1e-4, atol=1e-5):
+        refuse("gives something else with the same weights; what it draws once must be a parameter or a buffer")
+
+
+def _built(architecture: Architecture, shape: tuple[int, int, int], classes: int, stream: str = "counted") -> Borrower:
+    mean = torch.full((shape[0],), 128.0)
+    # Without its own weights: they change neither sizes nor kinds, and may have to be downloaded first.
+    net = build(architecture, shape, classes, mean, mean / 2, None if stream == "counted" else generator(stream))
+    net.stream = generator("tried", stream)
+    return net
+
+
+def _flops(net: Borrower, shape: tuple[int, int, int]) -> int | None:
+    """Count; None where nothing is, and for recurrent nets, whose kernels are not seen."""
+    if any(isinstance(part, nn.RNNBase) for part in net.modules()):
+        return None
+    # With gradients: without them attention takes a way that is not seen.
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        try:
+            net.eval()(torch.zeros(1, *shape, dtype=torch.uint8))
+        except Exception:
+            # What it is that fails is told by check_networks.
+            return None
+    return counter.get_total_flops() or None
+
+
+def _code(architecture: Architecture, net: Borrower) -> str:
+    """Give the digest of what decides what a network is, beside its weights."""
+    told = version("torchvision") if architecture.family == TORCHVISION else source_of(architecture)
+    kinds = [(name, tuple(values.shape)) for name, values in net.state_dict().items()]
+    return hashlib.sha256(f"{told}\n{type(net.net)}\n{kinds}".encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""What is known of a network before it is trained: its sizes, and the code of one that others wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from kdops.config.architectures import Architecture
+
+__all__ = ["Facts", "facts"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a network.
+
+    Attributes:
+        parameters: how many trained values it has.
+        flops: floating point operations of a forward pass of one image, counted as
+            :meth:`~kdops.config.architectures.Architecture.flops` does; None where they cannot be counted.
+        code: digest of the code that others wrote it in; empty for kdops's own families.
+    """
+
+    parameters: int
+    flops: int | None
+    code: str = ""
+
+
+@cache
+def facts(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> Facts:
+    """Give what is known of a network; one that others wrote is built for it, once.
+
+    Args:
+        architecture: which network.
+        shape: (channels, height, width) of an image.
+        classes: number of classes.
+
+    Raises:
+        UsageError: a network of others cannot be built.
+    """
+    if architecture.is_counted:
+        return Facts(architecture.parameters(shape, classes), architecture.flops(shape, classes))
+    # Only here: it brings PyTorch.
+    from kdops.models.inspection import count
+
+    return Facts(*count(architecture, shape, classes))

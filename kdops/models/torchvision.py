@@ -1,0 +1,139 @@
+"""torchvision's classification models, fitted to the images and classes of a data set.
+
+The first convolution takes the data's channels and the last layer gives its classes. These models are made for images
+of 224 pixels a side; small images would be pooled away, so
+
+- a ResNet (``resnet``, ``resnext``, ``wide_resnet``) for images with a side below 64 pixels starts with a 3x3
+  convolution of stride 1 and without max pooling, as He et al., "Deep Residual Learning", 2015, have it for CIFAR-10;
+- any other model enlarges images with a side below 64 pixels (``inception_v3``: 96), bilinearly and keeping their form;
+- vision transformers and ``maxvit_t`` take one size only, to which every image is resized.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdops.config.architectures import Architecture
+from kdops.errors import KdopsError, UsageError
+
+__all__ = ["build_torchvision"]
+
+SMALL = 64
+"""Images with a side below this are small."""
+
+RESNETS = ("resnet", "resnext", "wide_resnet")
+SMALLEST = {"inception_v3": 96}
+"""The shortest side that a model can take, where ``SMALL`` is not enough."""
+
+ONE_SIZE = {"maxvit_t": 224}
+TRAINED_ON = 1000
+"""Classes of the weights that torchvision offers."""
+
+
+def build_torchvision(
+    architecture: Architecture, shape: tuple[int, int, int], classes: int, pretrained: bool
+) -> nn.Module:
+    """Build a model; random values are drawn from PyTorch's global random state.
+
+    Args:
+        architecture: of the family ``torchvision``.
+        shape: (channels, height, width) of an image.
+        classes: number of classes.
+        pretrained: load the weights that the architecture asks for; without it they are random in any case.
+
+    Raises:
+        UsageError: there is no such model, or its weights cannot be had.
+    """
+    from torchvision import models
+
+    name = architecture["name"]
+    names = models.list_models(module=models)
+    if name not in names:
+        told = f"torchvision has no such classifier; there are {', '.join(names)}"
+        raise UsageError("architecture", architecture, told)
+    # Without the outputs that only help training, so that a model gives one tensor always.
+    options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if pretrained and architecture["pretrained"]:
+            options = {**options, "weights": _weights(models, architecture, name)}
+            net = models.get_model(name, **options)
+        else:
+            net = models.get_model(name, weights=None, **options)
+    if hasattr(net, "transform_input"):
+        net.transform_input = False
+    _fit(net, shape[0], classes)
+    if not name.startswith(RESNETS):
+        side = ONE_SIZE.get(name) or getattr(net, "image_size", None)
+        return nn.Sequential(Resized(side, SMALLEST.get(name, SMALL)), net)
+    if min(shape[1:]) < SMALL:
+        net.conv1 = _convolution(net.conv1, shape[0], kernel_size=3, stride=1, padding=1)
+        net.maxpool = nn.Identity()
+    return net
+
+
+class Resized(nn.Module):
+    """Resizes images bilinearly: to ``side`` squared where there is one, else only if a side is below ``smallest``."""
+
+    def __init__(self, side: int | None, smallest: int):
+        super().__init__()
+        self.side, self.smallest = side, smallest
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give images ``[N, C, H, W]`` of the size that the network takes."""
+        height, width = images.shape[2:]
+        size = (self.side, self.side) if self.side else (height, width)
+        if not self.side and min(height, width) < self.smallest:
+            # Whole numbers, rounded up: the shorter side becomes exactly the smallest.
+            short = min(height, width)
+            size = (-(-height * self.smallest // short), -(-width * self.smallest // short))
+        if size == (height, width):
+            return images
+        return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
+
+
+def _weights(models, architecture: Architecture, name: str):
+    """Give the default weights of a model, downloaded; they are read without pickle."""
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        # It may fail on its way here, on the disk, or by another digest than it should have.
+        told = f"its weights cannot be downloaded from {weights.url}: {' '.join(str(error).split())[:200]}"
+        raise KdopsError(f"{architecture}: {told}") from error
+    return weights
+
+
+def _fit(net: nn.Module, channels: int, classes: int) -> None:
+    """Replace the first convolution where the images have other channels, and the last layer."""
+    first = next(name for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
+    if channels != 3:
+        _replace(net, first, _convolution(net.get_submodule(first), channels))
+    outputs = {nn.Linear: "out_features", nn.Conv2d: "out_channels"}
+    (*_, last) = (
+        name
+        for name, part in net.named_modules()
+        if type(part) in outputs and getattr(part, outputs[type(part)]) == TRAINED_ON
+    )
+    old = net.get_submodule(last)
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+    else:
+        new = nn.Conv2d(old.in_channels, classes, old.kernel_size, old.stride, old.padding)
+    _replace(net, last, new)
+
+
+def _convolution(old: nn.Conv2d, channels: int, **changes: object) -> nn.Conv2d:
+    """Give a convolution like another for images of other channels, drawn anew (He et al., 2015)."""
+    options = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(channels, old.out_channels, **{**options, **changes}, bias=old.bias is not None)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    return new
+
+
+def _replace(net: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(net.get_submodule(parent), last, part)

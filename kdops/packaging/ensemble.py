@@ -1,0 +1,96 @@
+"""Ensembles as MLflow folders: a program of all members, their weights, and who they are. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from kdops.packaging.folder import CODE, WEIGHTS, check_room, describe, quiet, requirements, signature_of
+from kdops.packaging.tabular import take_rows
+from kdops.packaging.vote import Vote, export_vote
+from kdops.registry.candidates import Member
+from kdops.utils.quiet import without_bars
+
+__all__ = ["write_ensemble"]
+
+TOLD = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", "val_accuracy")
+"""What is told of each member; the weights by their digest."""
+
+
+def write_ensemble(
+    folder: Path,
+    nets: Sequence[nn.Module],
+    image_shape: tuple[int, int, int],
+    metadata: Mapping[str, object],
+    members: Sequence[Member],
+    *,
+    model_id: str,
+    run_id: str,
+    location: str,
+) -> None:
+    """Write an ensemble's folder: a pyfunc that votes.
+
+    Beside what MLflow needs it has three artifacts: ``ensemble.pt2``, the program; ``weights.safetensors``, each
+    member's weights under ``<place>.<name>``, places counted from 0; and ``members.json``, who they are, in this order.
+
+    Args:
+        folder: where; made here.
+        nets: the members, uint8 images ``[N, C, H, W]`` to logits ``[N, classes]``; they are put into ``eval()``.
+        image_shape: (channels, height, width).
+        metadata: stored in ``MLmodel``; its ``class_names`` give the number of classes.
+        members: what is told of each network.
+        model_id: its MLflow logged model.
+        run_id: the run that made it.
+        location: the logged model's artifact location.
+
+    Raises:
+        ValueError: there is not one description for each network.
+    """
+    if len(nets) != len(members):
+        raise ValueError(f"{len(nets)} networks have {len(members)} descriptions")
+    classes = list(metadata["class_names"])
+    with tempfile.TemporaryDirectory(prefix="kdops-") as made, quiet(), without_bars():
+        parts = {"ensemble": "ensemble.pt2", "weights": WEIGHTS, "members": "members.json"}
+        artifacts = {name: str(Path(made) / file) for name, file in parts.items()}
+        check_room(Path(made), [net.state_dict() for net in nets])
+        torch.export.save(export_vote(Vote(nets), image_shape), artifacts["ensemble"])
+        save_file(_weights(nets), artifacts["weights"])
+        told = {"classes": classes, "members": [{name: getattr(m, name) for name in TOLD} for m in members]}
+        Path(artifacts["members"]).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(CODE),
+            artifacts=artifacts,
+            signature=signature_of(image_shape, len(classes), [("vote", "majority"), ("output", "scores")]),
+            input_example=np.zeros((2, *image_shape), dtype=np.uint8),
+            pip_requirements=requirements(),
+            metadata=dict(metadata),
+            # A folder with none: MLflow would otherwise copy the lock file of any uv project it is started in.
+            uv_project_path=made,
+        )
+    description = yaml.safe_load((folder / "MLmodel").read_text())
+    flavor = description["flavors"]["python_function"]
+    # What MLflow needs lies in the folder; where it once came from is of no use to anyone else.
+    flavor["model_code_path"] = CODE.name
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    description = take_rows(folder, description)
+    describe(folder, description, model_id=model_id, run_id=run_id, location=location)
+
+
+def _weights(nets: Sequence[nn.Module]) -> dict[str, torch.Tensor]:
+    """Give all members' weights by prefixed name; copies, since networks may share what they normalise with."""
+    return {
+        f"{place}.{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for place, net in enumerate(nets)
+        for name, value in net.state_dict().items()
+    }

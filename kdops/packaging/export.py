@@ -1,0 +1,252 @@
+"""Models as files that run without kdops and MLflow: ONNX, torch.export's pt2, TorchScript. Each is tried at once.
+
+A format is a function that writes and one that reads back, in ``FORMATS``. int8 is only had with ONNX, by
+onnxruntime's own quantisation of weights; for the other two PyTorch has left it to packages that change often.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdops.errors import KdopsError, UsageError
+from kdops.packaging.loading import Loaded
+from kdops.packaging.vote import latency
+from kdops.store.faults import brief
+
+__all__ = ["FORMATS", "Exported", "check_format", "export_model"]
+
+CLASSES = "class_names"
+"""Under this name, with the ending ``.json`` in PyTorch's formats, lie the class names, as a JSON list."""
+
+TABLE = "table"
+"""Likewise how the rows of a table are encoded; :class:`kdops.data.tabular.rows.Encoding` reads it."""
+
+TOLERANCE = 1e-4
+"""How far an output may be off, as a share of the largest one where that is above 1."""
+
+INT8_AGREEMENT = 0.95
+"""On so many of the images int8 weights must lead to the same class."""
+
+Run = Callable[[Tensor], list[np.ndarray]]
+"""From uint8 images ``[N, C, H, W]`` to the outputs, each ``[N, classes]``."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and tried.
+
+    Attributes:
+        path: the file.
+        size: its bytes.
+        checked_with: what ran it.
+        images: on how many images it was compared.
+        difference: how far its output was off at most.
+        agreement: the share of images on which it chose the same class.
+        latency_1: seconds a call for one image, on one thread; nan where what ran it is not made for speed.
+        latency_64: the same for 64 images.
+    """
+
+    path: Path
+    size: int
+    checked_with: str
+    images: int
+    difference: float
+    agreement: float
+    latency_1: float
+    latency_64: float
+
+
+def check_format(name: str, int8: bool) -> None:
+    """Check that a format is known and can be written here.
+
+    Raises:
+        UsageError: it is unknown, has no int8, or needs packages that are not installed.
+    """
+    if name not in FORMATS:
+        raise UsageError("format", name or "(empty)", f"must be one of {', '.join(FORMATS)}")
+    if int8 and name != "onnx":
+        raise UsageError("int8", "true", f"is only to be had with format=onnx, not with {name}")
+    needed = {"onnx": ("onnx", "onnxscript", *(("onnxruntime",) if int8 else ()))}.get(name, ())
+    if missing := [package for package in needed if find_spec(package) is None]:
+        raise UsageError(
+            "format",
+            name,
+            f"needs {' and '.join(missing)}; install with: uv sync --extra onnx, or pip install {' '.join(missing)}",
+        )
+
+
+def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bool = False) -> Exported:
+    """Export a model, run what was written, and compare.
+
+    The file is there only once it has passed. Its input is ``images``, uint8 ``[N, C, H, W]``, N of any size; its
+    output ``logits``, of an ensemble ``scores`` and ``probabilities``.
+
+    Args:
+        loaded: the model.
+        name: one of ``FORMATS``; see :func:`check_format`.
+        path: the file; one that is there is replaced.
+        images: uint8 ``[N, C, H, W]`` to compare on, at least one.
+        int8: quantise the weights.
+
+    Raises:
+        KdopsError: it cannot be exported, or gives something else than the model; no file is left.
+    """
+    write, read = FORMATS[name]
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        with _quiet():
+            try:
+                write(loaded, part)
+                if int8:
+                    _quantise(part)
+                checked_with, run = read(part)
+                found = _compare(loaded, run, images)
+            except OSError:
+                raise
+            except Exception as error:
+                raise KdopsError(f"the model cannot be exported as {name}: {brief(error)}") from error
+            _check(name, *found, largest=_largest(loaded, images), int8=int8)
+            timed = checked_with != REFERENCE
+            seconds = [latency(run, loaded.shape, size) if timed else float("nan") for size in (1, 64)]
+        os.replace(part, path)
+    except OSError as error:
+        raise KdopsError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return Exported(path, path.stat().st_size, checked_with, len(images), *found, *seconds)
+
+
+def _compare(loaded: Loaded, run: Run, images: Tensor) -> tuple[float, float]:
+    """Give how far the outputs are off at most, and the share of images with the same class."""
+    differences, same = [0.0], 0
+    # One image at a time too, which some exports take for the only size there is.
+    for batch in (images[:1], images):
+        wanted, given = _outputs(loaded.module(batch)), run(batch)
+        # Of an ensemble the mean probabilities: a vote that is nearly tied may turn with the last bit.
+        differences.append(float(np.abs(wanted[-1] - given[-1]).max()))
+        same = int((wanted[0].argmax(axis=1) == given[0].argmax(axis=1)).sum())
+    # Not max(), which passes over nan.
+    return float(np.max(differences)), same / len(images)
+
+
+def _check(name: str, difference: float, agreement: float, *, largest: float, int8: bool) -> None:
+    """Refuse what gives something else than the model."""
+    if int8 and not agreement >= INT8_AGREEMENT:
+        told = f"int8 weights choose the same class on {100 * agreement:.1f} % of the images"
+        raise KdopsError(f"{told}, fewer than {100 * INT8_AGREEMENT:.0f} %; nothing was written")
+    allowed = TOLERANCE * max(1.0, largest)
+    if not int8 and not difference <= allowed:
+        told = f"as {name} the model gives something else, off by up to {difference:.2g}"
+        raise KdopsError(f"{told}, more than {allowed:.2g}; nothing was written")
+
+
+@torch.inference_mode()
+def _largest(loaded: Loaded, images: Tensor) -> float:
+    return float(np.abs(_outputs(loaded.module(images))[-1]).max())
+
+
+def _outputs(given: Tensor | tuple[Tensor, ...]) -> list[np.ndarray]:
+    return [one.detach().numpy() for one in (given if isinstance(given, tuple | list) else (given,))]
+
+
+def _example(loaded: Loaded) -> tuple[Tensor]:
+    # Two images: a batch of one would be built into the file as its only size.
+    return (torch.zeros(2, *loaded.shape, dtype=torch.uint8),)
+
+
+def _told(loaded: Loaded) -> dict[str, str]:
+    """Give what goes with a file, as JSON: the class names, and how the rows of a table are encoded."""
+    table = {TABLE: loaded.encoding.to_json()} if loaded.encoding else {}
+    return {CLASSES: json.dumps(loaded.classes), **table}
+
+
+def _write_pt2(loaded: Loaded, path: Path) -> None:
+    program = torch.export.export(loaded.module, _example(loaded), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, path, extra_files={f"{name}.json": text for name, text in _told(loaded).items()})
+
+
+def _read_pt2(path: Path) -> tuple[str, Run]:
+    module = torch.export.load(path).module()
+    return "torch.export", lambda images: _outputs(module(images))
+
+
+def _write_torchscript(loaded: Loaded, path: Path) -> None:
+    traced = torch.jit.trace(loaded.module, _example(loaded), check_trace=False)
+    torch.jit.save(traced, str(path), _extra_files={f"{name}.json": text for name, text in _told(loaded).items()})
+
+
+def _read_torchscript(path: Path) -> tuple[str, Run]:
+    module = torch.jit.load(str(path))
+    return "torch.jit", lambda images: _outputs(module(images))
+
+
+def _write_onnx(loaded: Loaded, path: Path) -> None:
+    program = torch.onnx.export(
+        loaded.module,
+        _example(loaded),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        input_names=["images"],
+        output_names=["scores", "probabilities"] if loaded.votes else ["logits"],
+        verbose=False,
+    )
+    program.model.metadata_props.update(_told(loaded))
+    program.save(str(path), external_data=False)
+
+
+REFERENCE = "the onnx package's own evaluator"
+
+
+def _read_onnx(path: Path) -> tuple[str, Run]:
+    if find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return "onnxruntime", lambda images: session.run(None, {"images": images.numpy()})
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(str(path))
+    return REFERENCE, lambda images: evaluator.run(None, {"images": images.numpy()})
+
+
+def _quantise(path: Path) -> None:
+    """Turn the weights of an ONNX file into int8; what they are multiplied with is quantised as it comes."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8)
+
+
+FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[str, Run]]]] = {
+    "onnx": (_write_onnx, _read_onnx),
+    "pt2": (_write_pt2, _read_pt2),
+    "torchscript": (_write_torchscript, _read_torchscript),
+}
+"""Every format: what writes it, and what reads it back and says with what it runs."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep out what the exporters say of themselves, such as that TorchScript is no longer developed."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

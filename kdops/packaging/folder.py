@@ -1,0 +1,230 @@
+"""Models as MLflow folders, written without pickle and without exporting each one anew.
+
+``mlflow.pytorch.save_model`` exports and checks a network in about a tenth of a second or more; members of a
+sweep differ only in their weights. So one folder an architecture is made by MLflow itself, and every member's
+folder is that one with other weights in the exported program and its own identity in ``MLmodel``.
+Beside the program lies ``weights.safetensors``, from which a source is rebuilt: an exported program can
+neither train nor move to another device.
+``mlflow.pytorch`` loads the program itself; what ``mlflow.pyfunc`` loads, and MLflow serves, is
+:mod:`kdops.packaging.served_model` around it, since a bare program can neither name classes nor refuse a request in
+plain words.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow.pytorch
+import numpy as np
+import yaml
+from mlflow.models import ModelSignature
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kdops.models.classifier import Classifier, digest_of
+from kdops.packaging.program_file import ProgramFile
+from kdops.packaging.tabular import take_rows
+from kdops.store.faults import brief
+from kdops.store.fetching import FILES, damaged, file_digests
+
+__all__ = [
+    "CODE",
+    "EXPORTED",
+    "WEIGHTS",
+    "Packager",
+    "check_room",
+    "describe",
+    "quiet",
+    "read_weights",
+    "requirements",
+    "signature_of",
+]
+
+WEIGHTS = "weights.safetensors"
+EXPORTED = Path("data") / "model.pt2"
+GRAPH_BYTES = 1_000_000
+"""Enough for all that a model's folder has beside weights."""
+
+CODE = Path(__file__).with_name("served_model.py")
+"""What is run where a model is loaded; only its text is used here."""
+
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""Both write the same; the one in C is many times faster, but not built everywhere."""
+
+
+class Packager:
+    """Writes model folders of one architecture.
+
+    Args:
+        net: any network of the architecture; only its shape matters.
+        image_shape: (channels, height, width).
+        metadata: stored in ``MLmodel``; its ``class_names`` give the number of classes.
+    """
+
+    def __init__(self, net: Classifier, image_shape: tuple[int, int, int], metadata: dict[str, object]):
+        self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
+        self._template = Path(self._keep.name) / "model"
+        classes = len(metadata["class_names"])
+        check_room(Path(self._keep.name), [net.state_dict()])
+        with quiet():
+            self._save_template(net, image_shape, classes, metadata)
+        shutil.copy(CODE, self._template)
+        self._program = ProgramFile(self._template / EXPORTED)
+        (self._template / EXPORTED).unlink()
+        described = _served(yaml.safe_load((self._template / "MLmodel").read_text()))
+        self._description = take_rows(self._template, described)
+
+    def _save_template(self, net, image_shape, classes, metadata) -> None:
+        # Two images: a batch of one would be built into the exported program as its only size.
+        example = np.zeros((2, *image_shape), dtype=np.uint8)
+        mlflow.pytorch.save_model(
+            net.eval(),
+            self._template,
+            signature=signature_of(image_shape, classes, [("output", "logits")]),
+            input_example=example,
+            pip_requirements=requirements(),
+            metadata=metadata,
+        )
+
+    def write(self, folder: Path, state: dict[str, Tensor], *, model_id: str, run_id: str, location: str) -> None:
+        """Write one model's folder.
+
+        Args:
+            folder: where; made here.
+            state: its weights.
+            model_id: its MLflow logged model.
+            run_id: the run that trained it.
+            location: the logged model's artifact location.
+        """
+        check_room(folder.parent, [state])
+        shutil.copytree(self._template, folder)
+        self._program.write(folder / EXPORTED, state)
+        save_file(state, folder / WEIGHTS)
+        describe(folder, self._description, model_id=model_id, run_id=run_id, location=location)
+
+
+def check_room(folder: Path, states: Iterable[Mapping[str, Tensor]]) -> None:
+    """See that there is room for a model before torch writes it: its writer aborts the process where there is none.
+
+    Args:
+        folder: where the model, or a folder of it, is to be written.
+        states: the weights of its networks.
+
+    Raises:
+        OSError: there is no room, or a file may not become so large.
+    """
+    # Program and weights hold every value once each; the rest is the graph and the remarks about it.
+    size = 2 * sum(value.nbytes for state in states for value in state.values()) + GRAPH_BYTES
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequence[tuple[str, str]]) -> ModelSignature:
+    """Say what a model takes, uint8 images ``[N, C, H, W]``, and gives, float32 ``[N, classes]``.
+
+    Args:
+        image_shape: (channels, height, width).
+        classes: number of classes.
+        params: what may be said beside the images: names and defaults.
+    """
+    return ModelSignature(
+        Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape))]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, classes))]),
+        ParamSchema([ParamSpec(name, "string", default) for name, default in params]),
+    )
+
+
+def requirements() -> list[str]:
+    """Give what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "torch")]
+
+
+def _served(description: dict[str, object]) -> dict[str, object]:
+    """Let ``mlflow.pyfunc`` run ``CODE`` where it would have called the program."""
+    flavor = description["flavors"]["python_function"]
+    program = EXPORTED.as_posix()
+    served = {
+        **{name: flavor[name] for name in ("env", "python_version")},
+        "artifacts": {"network": {"path": program, "uri": program}},
+        "loader_module": "mlflow.pyfunc.model",
+        "model_code_path": CODE.name,
+        "streamable": False,
+    }
+    return {**description, "flavors": {**description["flavors"], "python_function": served}}
+
+
+def describe(folder: Path, description: dict[str, object], *, model_id: str, run_id: str, location: str) -> None:
+    """Write ``MLmodel`` into a folder that is otherwise whole, with the model's own identity.
+
+    Args:
+        folder: the model's folder.
+        description: what ``MLmodel`` says apart from that.
+        model_id: its MLflow logged model.
+        run_id: the run that made it.
+        location: the logged model's artifact location.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    described = {
+        **description,
+        # The code checks what it is given; this keeps MLflow from converting it before.
+        "is_signature_from_type_hint": True,
+        "artifact_path": location,
+        "model_id": model_id,
+        "model_uuid": model_id.removeprefix("m-"),
+        "model_size_bytes": size,
+        "run_id": run_id,
+        "metadata": {**description["metadata"], FILES: file_digests(folder)},
+    }
+    (folder / "MLmodel").write_text(yaml.dump(described, Dumper=DUMPER, sort_keys=True))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep out remarks that say nothing to the user: that pip has no version here, that weights are views."""
+    loggers = [logging.getLogger(f"mlflow.{name}") for name in ("utils.environment", "utils.uv_utils", "pyfunc")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def read_weights(folder: Path, uri: str = "", digest: str = "") -> dict[str, Tensor]:
+    """Read the weights of a model's folder, on the CPU.
+
+    Args:
+        folder: where they lie.
+        uri: the model, for a fault to be told of; empty for the folder itself.
+        digest: what :func:`~kdops.models.classifier.digest_of` gave of them when they were stored; empty where it is
+            not known.
+
+    Raises:
+        KdopsError: they cannot be read, or are not those that were stored.
+    """
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise damaged(uri or str(folder), f"{WEIGHTS} cannot be read ({brief(error)})") from error
+    if digest and (found := digest_of(weights)) != digest:
+        raise damaged(uri or str(folder), f"the digest of its weights is {found[:12]}..., and was {digest[:12]}...")
+    return weights

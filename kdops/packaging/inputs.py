@@ -1,0 +1,97 @@
+"""What a model is asked about: image files, or of a model of a table the rows of CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kdops.data.image_file import PictureError, read_picture
+from kdops.data.tabular.csv_file import Table, TableError, read_table
+from kdops.data.tabular.rows import RowError
+from kdops.packaging.loading import Loaded
+
+__all__ = ["Examples", "read_examples"]
+
+
+@dataclass
+class Examples:
+    """Examples as a model takes them.
+
+    Attributes:
+        values: uint8 ``[N, C, H, W]``.
+        names: what each is called: its file, of a row with its line.
+        refused: the files that could not be read, as a whole or in part, and why.
+        remark: what was done to those that could; empty for nothing.
+    """
+
+    values: np.ndarray
+    names: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    remark: str = ""
+
+
+def read_examples(files: Sequence[str], loaded: Loaded) -> Examples:
+    """Read files as a model takes them.
+
+    Args:
+        files: image files, or CSV files of which other columns than the model's are left alone.
+        loaded: the model.
+    """
+    return _rows(files, loaded) if loaded.encoding else _pictures(files, loaded)
+
+
+def _pictures(files: Sequence[str], loaded: Loaded) -> Examples:
+    found, pixels = Examples(np.zeros((0, *loaded.shape), np.uint8)), []
+    channels, height, width = loaded.shape
+    for file in files:
+        try:
+            picture = read_picture(Path(file), loaded.shape)
+        except PictureError as error:
+            found.refused.append((file, str(error)))
+            continue
+        found.names.append(file)
+        pixels.append(picture.pixels)
+        if picture.changed and not found.remark:
+            mode = "grey" if channels == 1 else "RGB"
+            found.remark = f"converted to {mode} {width} x {height}, what the model takes ({file} is {picture.was})"
+    found.values = np.stack(pixels) if pixels else found.values
+    return found
+
+
+def _rows(files: Sequence[str], loaded: Loaded) -> Examples:
+    found, encoded = Examples(np.zeros((0, *loaded.shape), np.uint8)), []
+    columns = [column.name for column in loaded.encoding.columns]
+    for file in files:
+        try:
+            table = read_table(Path(file))
+            if lacking := [column for column in columns if column not in table.columns]:
+                raise TableError(f"has no column {lacking[0]}")
+        except TableError as error:
+            found.refused.append((file, str(error)))
+            continue
+        values, bad = _encoded(table, columns, loaded)
+        encoded.append(values)
+        found.refused += [(file, reason) for reason in bad.values()]
+        lines = [line.removeprefix("line ") for row, line in enumerate(table.lines) if row not in bad]
+        found.names += [f"{file}:{line}" for line in lines]
+    found.values = np.concatenate([found.values, *encoded])
+    return found
+
+
+def _encoded(table: Table, columns: list[str], loaded: Loaded) -> tuple[np.ndarray, dict[int, str]]:
+    """Encode the rows of a table; give those that can be, and of the others why not, by their place."""
+    rows = table.rows(columns)
+    try:
+        return loaded.encoding.encode(rows, table.lines), {}
+    except RowError:
+        encoded, bad = [], {}
+    # One of them is wrong: only now is each encoded for itself, which is slow.
+    for place, (row, line) in enumerate(zip(rows, table.lines, strict=True)):
+        try:
+            encoded.append(loaded.encoding.encode([row], [line]))
+        except RowError as error:
+            bad[place] = str(error)
+    return np.concatenate([np.zeros((0, *loaded.shape), np.uint8), *encoded]), bad

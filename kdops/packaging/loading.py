@@ -1,0 +1,129 @@
+"""A registered model, loaded to be looked at: exported, timed, asked.
+
+It is built anew from its weights, and so runs no code that lies beside them, and an ensemble is timed like its members.
+Only a network of the caller's own code, which may be gone, and an ensemble with members that kdops did not build are
+their stored programs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mlflow import MlflowClient
+from mlflow.models import Model
+from torch import Tensor, nn
+
+from kdops.config.architectures import FAMILIES, FUNCTION, parse_architecture
+from kdops.data.tabular.rows import Encoding
+from kdops.errors import KdopsError
+from kdops.models.classifier import build
+from kdops.packaging.folder import EXPORTED, read_weights
+from kdops.packaging.program import load_program
+from kdops.packaging.vote import Tally, Vote
+from kdops.store.faults import brief, explained
+from kdops.store.fetching import fetched
+
+__all__ = ["Loaded", "load_stored"]
+
+ARTIFACTS, PROGRAM, MEMBERS = "artifacts", "ensemble.pt2", "members.json"
+"""Of an ensemble; see :mod:`kdops.packaging.ensemble`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model in memory.
+
+    Attributes:
+        module: from uint8 images ``[N, C, H, W]`` to logits ``[N, classes]``; of an ensemble to two of these, the
+            scores of its votes and the members' mean probabilities.
+        votes: it is an ensemble.
+        classes: the class names.
+        shape: (channels, height, width) of an image.
+        size: bytes of what is stored of it, all files together.
+        encoding: how the rows of a table become its images; None where it takes images.
+    """
+
+    module: nn.Module
+    votes: bool
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    size: int
+    encoding: Encoding | None = None
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, block: int = 512) -> Tensor:
+        """Give the probabilities ``[N, classes]`` of uint8 images; of an ensemble the scores of its votes.
+
+        Args:
+            images: ``[N, C, H, W]``.
+            block: images at a time, which bounds the memory.
+        """
+        given = [self.module(part) for part in images.split(block)]
+        return torch.cat([one[0] if self.votes else one.softmax(dim=1) for one in given])
+
+
+def load_stored(client: MlflowClient, uri: str) -> Loaded:
+    """Load a registered model of kdops.
+
+    Args:
+        client: a client of the store.
+        uri: ``models:/NAME/VERSION``.
+
+    Raises:
+        KdopsError: its files are not there, or cannot be read.
+    """
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    found = client.get_model_version(name, version)
+    try:
+        # By its logged model: the registry may be another store than the one that has the files.
+        with fetched(found.source, client.tracking_uri) as folder:
+            return _read(folder, uri, _digest(client, found.run_id))
+    except KdopsError:
+        raise
+    except Exception as error:
+        if told := explained(error, client.tracking_uri):
+            raise told from error
+        raise KdopsError(f"the files of {uri} cannot be read: {brief(error)}") from error
+
+
+def _digest(client: MlflowClient, run_id: str | None) -> str:
+    """Give the digest of a model's weights as its run has it; empty where there is none."""
+    return client.get_run(run_id).data.tags.get("kdops.weights", "") if run_id else ""
+
+
+def _read(folder: Path, uri: str, digest: str) -> Loaded:
+    described = Model.load(str(folder))
+    classes = tuple(map(str, described.metadata["class_names"]))
+    encoding = Encoding.from_json(described.metadata["table"]) if "table" in described.metadata else None
+    shape = (encoding.width, 1, 1) if encoding else tuple(described.signature.inputs.inputs[0].shape[1:])
+    votes = (folder / ARTIFACTS / PROGRAM).is_file()
+    if votes:
+        module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes))
+    elif parse_architecture(described.metadata["architecture"]).family == FUNCTION:
+        module = load_program(folder / EXPORTED)
+    else:
+        module = _network(described.metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Loaded(module, votes, classes, shape, size, encoding)
+
+
+def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int], classes: int) -> nn.Module:
+    # What an image is normalised with is among the weights.
+    net = build(parse_architecture(text), shape, classes, torch.zeros(shape[0]), torch.ones(shape[0]))
+    net.load_state_dict(weights)
+    return net.eval()
+
+
+def _ensemble(folder: Path, uri: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    told = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
+    if any(member["architecture"].partition("(")[0] not in FAMILIES for member in told):
+        return load_program(folder / PROGRAM)
+    weights: list[dict[str, Tensor]] = [{} for _ in told]
+    for name, value in read_weights(folder, uri).items():
+        place, _, own = name.partition(".")
+        weights[int(place)][own] = value
+    nets = [_network(m["architecture"], own, shape, classes) for m, own in zip(told, weights, strict=True)]
+    return Tally(Vote(nets)).eval()

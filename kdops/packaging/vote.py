@@ -1,0 +1,196 @@
+"""An ensemble as one network: its members vote, and the votes are its scores."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+
+from kdops.models.classifier import Classifier
+from kdops.training.stacked import DenseFleet, can_stack
+from kdops.utils.threads import limited
+
+__all__ = ["Tally", "Vote", "export_vote", "latency"]
+
+CALLS = (20, 200)
+"""At least and at most so many calls are timed."""
+
+TIMED_SECONDS = 0.5
+"""How long calls are timed, unless the fewest take longer."""
+
+
+class Vote(nn.Module):
+    r"""The simple majority vote of networks; ties go to the higher mean probability.
+
+    With :math:`p_m` the softmax of member :math:`m` of :math:`M` and :math:`v_c` the number of members whose highest
+    probability is class :math:`c` (the first one, where several are as high), the scores are
+
+    .. math:: s_c = \frac{v_c + \frac1M \sum_m p_m(c)}{M + 1}
+
+    They sum to 1 and their highest is the majority's class: a member gives the class it votes for at least the
+    probability of any other, so the mean term, which alone is at most 1, can never make up for a whole vote.
+
+    Dense members of one shape are computed in one pass, as when they were trained: 29 of them are exported in the
+    time of one. Only for inference: ``train()`` and ``eval()`` change nothing.
+
+    Args:
+        members: networks from uint8 images ``[N, C, H, W]`` to logits ``[N, classes]``. They are put into ``eval()``;
+            dense ones are copied.
+
+    Raises:
+        ValueError: there are no members.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        if not members:
+            raise ValueError("an ensemble needs members")
+        groups = _alike(members)
+        self.parts = nn.ModuleList(_part([members[place] for place in group]) for group in groups)
+        places = torch.tensor([place for group in groups for place in group])
+        self.register_buffer("order", places.argsort(), persistent=False)
+        self.count, self.sorted = len(members), bool((places.diff() > 0).all())
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the scores ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
+        return _vote_scores(self.probabilities(images))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Give each member's probabilities, ``[members, N, classes]``, in the order of the members."""
+        logits = torch.cat([part(images) for part in self.parts])
+        return (logits if self.sorted else logits[self.order]).softmax(dim=2)
+
+    def train(self, mode: bool = True) -> Vote:
+        """Leave everything as it is; networks that were exported refuse to be asked."""
+        return self
+
+
+class Tally(nn.Module):
+    """What is stored of an ensemble: its scores, and beside them its mean probabilities, each ``[N, classes]``."""
+
+    def __init__(self, vote: Vote):
+        super().__init__()
+        self.vote = vote
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give scores and mean probabilities ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
+        probabilities = self.vote.probabilities(images)
+        return _vote_scores(probabilities), probabilities.mean(dim=0)
+
+
+def export_vote(vote: Vote, image_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+    """Export an ensemble, as :class:`Tally`, for batches of any size.
+
+    Args:
+        vote: the ensemble.
+        image_shape: (channels, height, width).
+    """
+    # Two images: a batch of one would be built into the exported program as its only size.
+    example = torch.zeros(2, *image_shape, dtype=torch.uint8)
+    with torch.no_grad():
+        return torch.export.export(Tally(vote), (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+
+
+@torch.no_grad()
+def latency(module: nn.Module, image_shape: tuple[int, int, int], batch: int, threads: int = 1) -> float:
+    """Measure how long a network takes for one batch, in seconds: the median of 20 to 200 calls after a warm-up.
+
+    It takes about half a second, or twenty calls where these take longer.
+
+    Args:
+        module: a network that takes uint8 images ``[batch, C, H, W]``.
+        image_shape: (channels, height, width).
+        batch: images a call.
+        threads: threads that PyTorch may use meanwhile.
+    """
+    images = torch.zeros(batch, *image_shape, dtype=torch.uint8)
+    seconds: list[float] = []
+    fewest, most = CALLS
+    with limited(threads):
+        for _ in range(3):
+            module(images)
+        while len(seconds) < fewest or (len(seconds) < most and sum(seconds) < TIMED_SECONDS):
+            started = time.perf_counter()
+            module(images)
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+class _Stacked(nn.Module):
+    """Dense networks of one shape, computed as :class:`kdops.training.stacked.DenseFleet` does it."""
+
+    def __init__(self, members: Sequence[Classifier]):
+        super().__init__()
+        fleet = DenseFleet([members])
+        self.size, self.hidden = len(members), fleet.hidden
+        for name, value in {
+            "mean": fleet.mean,
+            "std": fleet.std,
+            "wide_weight": fleet.wide_weights[0],
+            "wide_bias": fleet.wide_biases[0],
+            **{f"weight{depth}": value for depth, value in enumerate(fleet.weights)},
+            **{f"bias{depth}": value for depth, value in enumerate(fleet.biases)},
+        }.items():
+            self.register_buffer(name, value.detach())
+        self.depth = len(fleet.weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inputs = ((images.float() - self.mean) / self.std).flatten(1)
+        wide = nn.functional.linear(inputs, self.wide_weight, self.wide_bias).relu()
+        hidden = wide.unflatten(1, (self.size, self.hidden)).transpose(0, 1)
+        for depth in range(self.depth):
+            weight, bias = getattr(self, f"weight{depth}"), getattr(self, f"bias{depth}")
+            hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight.transpose(1, 2))
+            if depth + 1 < self.depth:
+                hidden = hidden.relu()
+        return hidden
+
+
+class _Single(nn.Module):
+    """One network of any kind, its logits as ``[1, N, classes]``."""
+
+    def __init__(self, member: nn.Module):
+        super().__init__()
+        self.member = member
+        if any(part.training for part in member.modules()):
+            # An exported network may say that it trains, cannot, and refuses to be told so.
+            with suppress(NotImplementedError):
+                member.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.member(images).float().unsqueeze(0)
+
+
+def _alike(members: Sequence[nn.Module]) -> list[list[int]]:
+    """Give the places of members that can be computed in one pass; each other member by itself."""
+    groups: dict[object, list[int]] = {}
+    for place, member in enumerate(members):
+        groups.setdefault(_shape(member) or place, []).append(place)
+    return list(groups.values())
+
+
+def _shape(member: nn.Module) -> tuple | None:
+    """Give what dense networks must share to be stacked; None for any other network."""
+    if not isinstance(member, Classifier) or not can_stack(member):
+        return None
+    linears = [tuple(part.weight.shape) for part in member.net if isinstance(part, nn.Linear)]
+    if len(linears) < 2:
+        return None
+    return (*linears, tuple(member.mean.flatten().tolist()), tuple(member.std.flatten().tolist()))
+
+
+def _part(members: Sequence[nn.Module]) -> nn.Module:
+    return _Stacked(members) if _shape(members[0]) else _Single(members[0])
+
+
+def _vote_scores(probabilities: Tensor) -> Tensor:
+    """Give the scores ``[N, classes]`` of members' probabilities ``[members, N, classes]``."""
+    members, _, classes = probabilities.shape
+    # PyTorch's argmax gives the first of equals, so a member that is undecided votes for the lowest class.
+    votes = nn.functional.one_hot(probabilities.argmax(dim=2), classes).sum(dim=0)
+    return (votes + probabilities.mean(dim=0)) / (members + 1)

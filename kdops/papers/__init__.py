@@ -1,0 +1,1 @@
+"""What published papers say about distillation; one file a paper."""

@@ -1,0 +1,1 @@
+"""Registered versions: names, champion, cards, promotion."""

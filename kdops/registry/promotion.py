@@ -1,0 +1,274 @@
+"""Promotes versions of a registered model to an alias of the team's own, and takes promotions back.
+
+The holders of an alias, oldest first, are a tag of the registered model: promoting adds to the list, rolling back
+takes from it. Each version says in tags of its own when it was promoted and when that was taken back.
+The alias is moved first and the list written after: where a process is killed in between, the list still leads back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kdops.errors import KdopsError, UsageError
+from kdops.packaging.loading import load_stored
+from kdops.registry.candidates import find_version, finite, is_own, names_told, runs_of, uri_of
+from kdops.registry.versions import GROUP
+
+__all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
+
+MOST = 100
+"""So many holders are kept; more than anybody rolls back."""
+
+ROUNDING = 1e-9
+"""An accuracy that lies on the margin is not beyond it, whatever its last bits."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One version that held an alias.
+
+    Attributes:
+        version: its number.
+        run_id: the run that made it; a name that was deleted and made again counts its versions from 1 again.
+        at: when it was promoted, in UTC.
+    """
+
+    version: str
+    run_id: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A version that was promoted.
+
+    Attributes:
+        uri: the version, ``models:/<name>/<version>``.
+        accuracy: its validation accuracy.
+        before: the version that had the alias until then; empty for none.
+        before_accuracy: its validation accuracy; None for none.
+    """
+
+    uri: str
+    accuracy: float
+    before: str = ""
+    before_accuracy: float | None = None
+
+    @property
+    def was_there(self) -> bool:
+        """It had the alias already, so nothing changed."""
+        return self.uri == self.before
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A promotion that was taken back.
+
+    Attributes:
+        uri: the version that has the alias now; empty where nobody had it before.
+        before: the version that had it until then; empty for none.
+        gone: the numbers of versions that held it in between and were deleted since.
+    """
+
+    uri: str
+    before: str
+    gone: tuple[str, ...] = ()
+
+
+def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promotion:
+    """Give an alias to a version, if it is whole and no worse than the one that has it.
+
+    Args:
+        client: a client of the store.
+        uri: ``models:/name/version`` or ``models:/name@alias``.
+        alias: the alias.
+        margin: by so much its validation accuracy may be below that of the holder, a fraction.
+
+    Raises:
+        UsageError: there is no such version.
+        KdopsError: it was not registered by kdops, is not whole, is of other data or another split than the holder, or
+            is worse.
+    """
+    version = find_version(client, uri)
+    _check_whole(client, version)
+    accuracy = float(version.tags["val_accuracy"])
+    holder = _holder(client, version.name, alias)
+    told = Promotion(uri_of(version), accuracy)
+    if holder is not None:
+        if holder.version == version.version:
+            return Promotion(told.uri, accuracy, told.uri, accuracy)
+        before = _compared(version, holder, alias, margin)
+        told = Promotion(told.uri, accuracy, uri_of(holder), before)
+    history = holders_of(client, version.name, alias)
+    if holder is not None:
+        # What was moved by hand since then is not undone in silence: who has it now is who is gone back to.
+        history = [*_up_to(history, holder), *([] if _stands(history, holder) else [_described(holder)])]
+    client.set_registered_model_alias(version.name, alias, version.version)
+    _write(client, version.name, alias, [*history, _described(version)])
+    client.set_model_version_tag(version.name, version.version, f"kdops.promoted.{alias}", _now())
+    return told
+
+
+def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
+    """Take the last promotion to an alias back: whoever held it before has it again.
+
+    Versions that were deleted since are passed over. Where the alias was moved by hand since the last promotion, that
+    is what is taken back. The first promotion of all is taken back by taking the alias away.
+
+    Args:
+        client: a client of the store.
+        name: the registered model.
+        alias: the alias.
+
+    Raises:
+        UsageError: there is no such registered model.
+        KdopsError: nothing was promoted, or all that held the alias before was deleted.
+    """
+    holder, history = _holder(client, name, alias), holders_of(client, name, alias)
+    if not history:
+        raise KdopsError(f"nothing was promoted to {alias} of {name} (by kdops promote), so nothing can be taken back")
+    earlier = _before(history, holder)
+    there = [_there(client, name, one) for one in earlier]
+    alive = [number for number, found in enumerate(there) if found]
+    before = "" if holder is None else uri_of(holder)
+    gone = tuple(one.version for one, found in zip(earlier, there, strict=True) if not found)
+    if alive:
+        last = alive[-1]
+        client.set_registered_model_alias(name, alias, earlier[last].version)
+        _write(client, name, alias, earlier[: last + 1])
+        gone = tuple(one.version for one in earlier[last + 1 :])
+        uri = f"models:/{name}/{earlier[last].version}"
+    elif gone:
+        raise KdopsError(
+            f"every version of {name} that was {alias} before was deleted ({', '.join(gone)}); {alias} stays as it is: "
+            "promote another version"
+        )
+    else:
+        _write(client, name, alias, [])
+        client.delete_registered_model_alias(name, alias)
+        uri = ""
+    if holder is not None:
+        client.set_model_version_tag(name, holder.version, f"kdops.rolled_back.{alias}", _now())
+    return Rollback(uri, before, gone)
+
+
+def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
+    """Give who held an alias through promotions, oldest first.
+
+    Raises:
+        UsageError: there is no such registered model.
+        KdopsError: the tag that says so was changed by others.
+    """
+    try:
+        text = client.get_registered_model(name).tags.get(_tag(alias), "[]")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UsageError("model", name, f"there is no such registered model; {names_told(client)}") from None
+    try:
+        return [Holder(str(one["version"]), str(one["run_id"]), str(one["at"])) for one in json.loads(text)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise KdopsError(f"the tag {_tag(alias)} of {name} is not what kdops wrote; delete it to begin anew") from error
+
+
+def _check_whole(client: MlflowClient, version: ModelVersion) -> None:
+    """Refuse a version that may not be deployed, whoever has the alias.
+
+    Raises:
+        KdopsError: it is not of kdops, its run did not finish, or its files are gone or damaged.
+    """
+    uri = uri_of(version)
+    if not is_own(version):
+        raise KdopsError(f"{uri} was not registered by kdops: nothing says how good it is, so it is not promoted")
+    if version.run_id not in runs_of(client, [version]):
+        raise KdopsError(f"the run of {uri} did not finish or was deleted, so it is not promoted")
+    load_stored(client, uri)
+
+
+def _compared(version: ModelVersion, holder: ModelVersion, alias: str, margin: float) -> float:
+    """Give the holder's validation accuracy, of which the version's is not more than the margin below.
+
+    Raises:
+        KdopsError: it is, or the two were not measured on the same images.
+    """
+    new, old = uri_of(version), uri_of(holder)
+    other = [name for name in GROUP if version.tags.get(name) != holder.tags.get(name)]
+    known = finite(holder.tags.get("val_accuracy"))
+    if known is None or other:
+        why = f"differs in {', '.join(other)}" if other else "does not say its validation accuracy"
+        raise KdopsError(
+            f"{new} is not compared with {old}, which is {alias} and {why}: choose another --alias, or take {alias} "
+            f"away first (kdops rollback {version.name} --alias {alias})"
+        )
+    accuracy = float(version.tags["val_accuracy"])
+    if accuracy < known - margin - ROUNDING:
+        raise KdopsError(
+            f"{new} is not promoted: its validation accuracy {accuracy:.4f} is more than margin={margin:g} below the "
+            f"{known:.4f} of {old}, which is {alias}"
+        )
+    return known
+
+
+def _holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
+def _there(client: MlflowClient, name: str, holder: Holder) -> bool:
+    """Say whether a version is still the one that was promoted."""
+    try:
+        version = client.get_model_version(name, holder.version)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return version.status == "READY" and version.run_id == holder.run_id
+
+
+def _is(one: Holder, version: ModelVersion) -> bool:
+    return (one.version, one.run_id) == (str(version.version), version.run_id)
+
+
+def _stands(history: Sequence[Holder], version: ModelVersion) -> bool:
+    return any(_is(one, version) for one in history)
+
+
+def _up_to(history: Sequence[Holder], version: ModelVersion) -> list[Holder]:
+    """Give the history up to the last time a version was promoted; all of it where it never was."""
+    last = max((number for number, one in enumerate(history) if _is(one, version)), default=len(history) - 1)
+    return list(history[: last + 1])
+
+
+def _before(history: Sequence[Holder], holder: ModelVersion | None) -> list[Holder]:
+    """Give who held the alias before the present holder; a holder that was set by hand came after all of them."""
+    if holder is None or not _stands(history, holder):
+        return list(history)
+    return _up_to(history, holder)[:-1]
+
+
+def _described(version: ModelVersion) -> Holder:
+    return Holder(str(version.version), version.run_id or "", _now())
+
+
+def _write(client: MlflowClient, name: str, alias: str, history: Sequence[Holder]) -> None:
+    told: list[Mapping[str, str]] = [asdict(one) for one in history[-MOST:]]
+    client.set_registered_model_tag(name, _tag(alias), json.dumps(told))
+
+
+def _tag(alias: str) -> str:
+    return f"kdops.promotions.{alias}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,224 @@
+"""The model registry: one name for each data set and role, tags that can be ranked, a card, and the champion."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kdops.config.recipes import LIKE, ROLES
+from kdops.data.dataset import Data
+from kdops.data.splits import Split
+from kdops.errors import UsageError
+from kdops.registry.card import card
+from kdops.store.clashes import insist
+from kdops.store.duplicates import drop_double_versions
+from kdops.store.paging import every
+from kdops.sweeps.model import ModelRecord
+
+__all__ = [
+    "CHAMPION",
+    "GROUP",
+    "Registry",
+    "delete_version",
+    "group_of",
+    "known_names",
+    "quoted",
+    "registered_name",
+    "versions_of",
+]
+
+CHAMPION = "champion"
+GROUP = ("data_digest", "transfer", "split")
+"""Tags that versions must share to be compared."""
+
+PAGE = 1000
+
+
+def registered_name(dataset: str, role: str) -> str:
+    """Give the registered name of a role, ``kdops-digits-student``; characters MLflow refuses become ``-``."""
+    return f"kdops-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset)}-{role}"
+
+
+def quoted(text: str, parameter: str = "model") -> str:
+    """Write text into a filter of MLflow, which knows no escapes.
+
+    Args:
+        text: what is looked for.
+        parameter: what a mistake is told of.
+
+    Raises:
+        UsageError: it could end the quotes, or is more than one line.
+    """
+    if not text.isprintable() or set(text) & set("'\"`\\"):
+        raise UsageError(parameter, text, "must have no quotes, backslashes or line breaks")
+    return f"'{text}'"
+
+
+def known_names(client: MlflowClient) -> list[str]:
+    """Give the name of every registered model."""
+    return sorted(model.name for model in every(client.search_registered_models, max_results=PAGE))
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Give every finished version of a registered model, the oldest first; none where there is no such model.
+
+    Raises:
+        UsageError: the name has quotes.
+    """
+    found = every(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
+    return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
+
+
+def delete_version(client: MlflowClient, version: ModelVersion) -> None:
+    """Delete a version; where it is the champion, the best other one of its data and split succeeds it."""
+    name, number = version.name, version.version
+    before, group = _champion(client, name), {tag: version.tags.get(tag, "") for tag in GROUP}
+    if before == str(number):
+        # Before it goes: an alias on nothing would stay if this process were killed in between.
+        _crown(client, name, group, number)
+    client.delete_model_version(name, number)
+    if before and not _champion(client, name):
+        # Another process had crowned it meanwhile, and the alias went with it.
+        _crown(client, name, group)
+
+
+def group_of(data: Data, split: Split) -> dict[str, str]:
+    """Give the tags that versions must share to be compared, of these data and this split."""
+    return dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
+
+
+class Registry:
+    """The registered models of one data set and split.
+
+    Args:
+        client: an MLflow client.
+        data: the data set.
+        split: the split; versions of another split, transfer setting or data digest are never ranked here.
+    """
+
+    def __init__(self, client: MlflowClient, data: Data, split: Split):
+        self.client, self.data, self.split = client, data, split
+        self._made: set[str] = set()
+
+    def register(self, record: ModelRecord, study: str, fingerprint: str) -> str:
+        """Register a stored model with its card, link it to its version, and give ``models:/<name>/<version>``."""
+        name = registered_name(self.data.name, record.role)
+        self._make(name)
+        version = insist(
+            self.client.create_model_version,
+            name,
+            source=f"models:/{record.model_id}",
+            run_id=record.run_id,
+            model_id=record.model_id,
+            description=card(record, self.data, self.split),
+            await_creation_for=None,
+            tags={
+                "temperature": f"{record.temperature:g}",
+                "seed": str(record.seed),
+                "source": record.source,
+                "chain": record.chain,
+                "architecture": record.params["architecture"],
+                "study": study,
+                "fingerprint": fingerprint,
+                **{name: repr(record.metrics[name]) for name in ("val_accuracy", "val_nll", "test_accuracy")},
+                **group_of(self.data, self.split),
+            },
+        )
+        drop_double_versions(self.client, name, record.run_id, version.version)
+        # MLflow's own register_model writes this tag; the model's page shows its versions from it.
+        link = json.dumps([{"name": name, "version": version.version}])
+        self.client.set_logged_model_tags(record.model_id, {"mlflow.modelVersions": link})
+        return f"models:/{name}/{version.version}"
+
+    def crown(self, role: str) -> str | None:
+        """Set the alias ``champion`` on the role's best version of this split; give its URI.
+
+        Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version. It is computed
+        from the versions, and computed again once it is set: a version that another study registered in between
+        is seen by whoever set the alias last, so that racing writers end right.
+        """
+        name = registered_name(self.data.name, role)
+        crowned = _crown(self.client, name, group_of(self.data, self.split))
+        return None if crowned is None else f"models:/{name}/{crowned}"
+
+    def withdraw(self, run_id: str) -> None:
+        """Delete the versions of a run that ended before its model was whole; a champion among them has a successor."""
+        for version in list(_search(self.client, f"run_id = '{run_id}'")):
+            try:
+                delete_version(self.client, version)
+            except MlflowException as error:
+                # The answer to a first request may have been lost.
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+
+    def uris(self) -> set[str]:
+        """Give the URI of every version of this data set and split."""
+        where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.split = '{self.split.digest}'"
+        return {f"models:/{v.name}/{v.version}" for v in _search(self.client, where)}
+
+    def of_other_data(self) -> int:
+        """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
+        names = {registered_name(self.data.name, role) for role in (*ROLES, *LIKE, "ensemble")}
+        where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.data_digest != '{self.data.digest}'"
+        return sum(v.name in names for v in _search(self.client, where))
+
+    def _make(self, name: str) -> None:
+        if name in self._made:
+            return
+        try:
+            self.client.create_registered_model(name, tags={"dataset": self.data.name})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        self._made.add(name)
+
+
+def _champion(client: MlflowClient, name: str) -> str:
+    # A database gives numbers of versions, a server text.
+    return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
+
+
+def _crown(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:
+    """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
+    crowned = None
+    while (best := _best(client, name, group, but)) is not None and best != crowned:
+        try:
+            client.set_registered_model_alias(name, CHAMPION, best)
+        except MlflowException as error:
+            # Withdrawn by another process since it was found.
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        crowned = best
+    return crowned
+
+
+def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -> str | None:
+    where = f"name = '{name}'"
+    # Somebody's edit may have left anything there.
+    if group["split"].isalnum():
+        where += f" and tags.split = '{group['split']}'"
+    found = (v for v in _search(client, where) if str(v.version) != str(but))
+    ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
+    if not ranks:
+        return None
+    return min(ranks, key=lambda rank: (-rank[0], rank[1], int(rank[2].version)))[2].version
+
+
+def _search(client: MlflowClient, where: str) -> Iterator[ModelVersion]:
+    return every(client.search_model_versions, where, max_results=PAGE)
+
+
+def _measured(version: ModelVersion) -> tuple[float, float] | None:
+    """Give a version's ``val_accuracy`` and ``val_nll``; None where somebody's edit left no numbers there."""
+    try:
+        found = float(version.tags["val_accuracy"]), float(version.tags["val_nll"])
+    except (KeyError, ValueError):
+        return None
+    return None if any(map(math.isnan, found)) else found

@@ -1,0 +1,192 @@
+"""The figures of a study, drawn from accuracies: mean over the replicates, with intervals where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kdops.verdicts.statistics import mean_interval
+
+__all__ = ["Curve", "members_figure", "steps_figure", "temperature_figure"]
+
+COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
+MARKERS = ("o", "s", "^", "D", "v")
+MOST_LEVEL_NAMES = 5
+"""The names of more steps are written aslant, so that they do not touch."""
+GREYS = ("#222222", "#777777", "#aaaaaa")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracies over temperatures, or over numbers of members.
+
+    Attributes:
+        label: what the legend calls it.
+        x: ``[points]``, ascending; a temperature of 0 means hard labels, the step 0 is a chain's first.
+        accuracies: ``[replicates, points]``, fractions.
+    """
+
+    label: str
+    x: Sequence[float]
+    accuracies: np.ndarray
+
+
+def temperature_figure(
+    title: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray] | None = None
+) -> Figure:
+    """Draw accuracy over temperature.
+
+    Args:
+        title: what is shown.
+        curves: each drawn with its 95 % interval over replicates where there are at least two.
+        baselines: accuracies ``[replicates]`` drawn as level lines at their mean, by label.
+
+    Returns:
+        A figure, drawn by Agg; no display is needed.
+    """
+    return _figure(
+        title, "temperature T (0: hard labels)" if _has_hard(curves) else "temperature T", curves, baselines or {}
+    )
+
+
+def members_figure(
+    title: str,
+    curves: Sequence[Curve],
+    baselines: Mapping[str, np.ndarray],
+    chosen: int,
+    select_on: str = "validation",
+) -> Figure:
+    """Draw the accuracy of ensembles over the number of their members.
+
+    Args:
+        title: what is shown.
+        curves: see :func:`temperature_figure`, over numbers of members.
+        baselines: see :func:`temperature_figure`.
+        chosen: the number of members that was chosen; a line marks it.
+        select_on: ``validation`` or ``test``, the set that ranks the members; the axis names it.
+    """
+    figure = _figure(title, f"members N, the best by {select_on} first", curves, baselines)
+    (axes,) = figure.axes
+    axes.axvline(chosen, color=GREYS[1], linewidth=0.8, alpha=0.6)
+    axes.annotate(
+        f"N = {chosen} chosen", (chosen, 0.02), (4, 0), axes.get_xaxis_transform(), "offset points", fontsize=8
+    )
+    return figure
+
+
+def steps_figure(
+    title: str, names: Sequence[str], curves: Sequence[Curve], baselines: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draw accuracy along the steps of a chain.
+
+    Args:
+        title: what is shown.
+        names: of the steps.
+        curves: see :func:`temperature_figure`, over the places of steps, the first one 0.
+        baselines: see :func:`temperature_figure`.
+    """
+    figure = _figure(title, "step of the chain", curves, baselines, apart=())
+    (axes,) = figure.axes
+    crowded = len(names) > MOST_LEVEL_NAMES
+    axes.set_xticks(range(len(names)), names, rotation=45 if crowded else 0, ha="right" if crowded else "center")
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    return figure
+
+
+def _figure(
+    title: str,
+    xlabel: str,
+    curves: Sequence[Curve],
+    baselines: Mapping[str, np.ndarray],
+    apart: Sequence[float] = (0.0,),
+) -> Figure:
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    replicates = max((len(curve.accuracies) for curve in curves), default=0)
+    shifts = _shifts(curves) if replicates > 1 else [0.0] * len(curves)
+    for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
+        _draw(axes, curve, shift, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], apart)
+    for number, (label, values) in enumerate(baselines.items()):
+        mean = float(np.mean(values))
+        style = ("--", ":", "-.")[number % 3]
+        axes.axhline(mean, color=GREYS[number % 3], linestyle=style, linewidth=1.3, label=f"{label} ({mean:.3f})")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("test accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
+    drawn = _places(curves)
+    if len(drawn) == 1:
+        axes.set_xlim(drawn[0] - 1, drawn[0] + 1)
+        axes.set_xticks(drawn)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    note = f"mean of {replicates} replicates, bars: 95 % interval" if replicates > 1 else "one replicate"
+    handles, labels = axes.get_legend_handles_labels()
+    # Curves before level lines, and beside the data: inside, it would lie on some bar.
+    order = sorted(range(len(handles)), key=lambda n: not isinstance(handles[n], ErrorbarContainer))
+    figure.legend(
+        [handles[n] for n in order],
+        [labels[n] for n in order],
+        frameon=False,
+        fontsize=8,
+        title=note,
+        title_fontsize=8,
+        alignment="left",
+        loc="outside lower center",
+        ncols=min(3, len(handles)),
+    )
+    return figure
+
+
+def _draw(axes, curve: Curve, shift: float, colour: str, marker: str, apart: Sequence[float]) -> None:
+    """Draw one curve; hard labels are not a temperature, so their point stands apart from the line."""
+    places = np.asarray(curve.x, dtype=float)
+    intervals = [mean_interval(column) for column in np.asarray(curve.accuracies).T]
+    means = np.array([interval.mean for interval in intervals])
+    if len(curve.accuracies) > 1:
+        # An accuracy lies in [0, 1]; a bar beyond that would show what cannot be.
+        low = np.clip([interval.low for interval in intervals], 0.0, 1.0)
+        high = np.clip([interval.high for interval in intervals], 0.0, 1.0)
+        spread = np.abs(np.stack([means - low, high - means]))
+    else:
+        spread = None
+    hard = np.isin(places, apart)
+    for chosen, line, face in ((~hard, "-", colour), (hard, "none", "white")):
+        if chosen.any():
+            axes.errorbar(
+                places[chosen] + shift,
+                means[chosen],
+                yerr=None if spread is None else spread[:, chosen],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                markerfacecolor=face,
+                linestyle=line,
+                linewidth=1.4,
+                elinewidth=0.8,
+                capsize=2,
+                label=curve.label if face == colour or hard.all() else None,
+            )
+
+
+def _shifts(curves: Sequence[Curve]) -> list[float]:
+    """Give each curve's step aside, so that bars at one place stand beside each other."""
+    drawn = _places(curves)
+    gap = min(np.diff(drawn), default=1.0)
+    step = min(0.16, 0.5 / max(len(curves), 1)) * gap
+    return [step * (number - (len(curves) - 1) / 2) for number in range(len(curves))]
+
+
+def _places(curves: Sequence[Curve]) -> list[float]:
+    return sorted({float(x) for curve in curves for x in curve.x})
+
+
+def _has_hard(curves: Sequence[Curve]) -> bool:
+    return any(0.0 in tuple(curve.x) for curve in curves)

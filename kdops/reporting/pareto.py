@@ -1,0 +1,199 @@
+"""Which registered models are worth shipping: how good, how quick, how large, and which none other beats in all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdops.tracking.catalog import StoredModel
+from kdops.verdicts.proportions import wilson_interval
+
+__all__ = ["Candidate", "Group", "Measured", "candidates_csv", "group_candidates", "show_candidates"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of an architecture.
+
+    Attributes:
+        latency: seconds a call for one image, on one thread of this machine.
+        size: bytes of a stored model.
+    """
+
+    latency: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that could be shipped.
+
+    Attributes:
+        model: the model.
+        measured: of its architecture; None where it could not be loaded.
+        front: no other of its group is at least as good in accuracy on validation, latency and parameters, and better
+            in one of them.
+    """
+
+    model: StoredModel
+    measured: Measured | None
+    front: bool
+
+    def interval(self, part: str) -> tuple[float, float] | None:
+        """Give Wilson's interval over the images of ``val`` or ``test``; None where their number is unknown."""
+        accuracy, images = getattr(self.model, f"{part}_accuracy"), getattr(self.model, f"{part}_images")
+        return wilson_interval(accuracy, images) if images and 0 <= accuracy <= 1 else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that may be compared: chosen on the same images.
+
+    Attributes:
+        transfer: their transfer setting.
+        split: digest of their split.
+        candidates: the best by validation first.
+    """
+
+    transfer: str
+    split: str
+    candidates: tuple[Candidate, ...]
+
+
+def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, Measured]) -> list[Group]:
+    """Put models into groups that may be compared, and find the front of each.
+
+    Args:
+        models: of one data set, the best by validation first.
+        measured: by architecture.
+
+    Returns:
+        The largest group first.
+    """
+    groups: dict[tuple[str, str], list[StoredModel]] = {}
+    for model in models:
+        groups.setdefault((model.transfer, model.split), []).append(model)
+    found = []
+    for (transfer, split), own in sorted(groups.items(), key=lambda item: -len(item[1])):
+        front = _front([_badness(model, measured.get(model.architecture)) for model in own])
+        candidates = [Candidate(m, measured.get(m.architecture), f) for m, f in zip(own, front, strict=True)]
+        found.append(Group(transfer, split, tuple(candidates)))
+    return found
+
+
+def _badness(model: StoredModel, measured: Measured | None) -> tuple[float, float, float]:
+    """Give what is better when smaller; what is unknown is nan."""
+    parameters = math.nan if model.parameters is None else float(model.parameters)
+    return -model.val_accuracy, measured.latency if measured else math.nan, parameters
+
+
+def _front(points: Sequence[tuple[float, ...]]) -> list[bool]:
+    """Say of each point whether none other is at most as large everywhere and smaller somewhere; none with a nan is."""
+    known = {point for point in points if not any(map(math.isnan, point))}
+    best = {p for p in known if not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in known)}
+    return [point in best for point in points]
+
+
+COLUMNS = (
+    "model",
+    "chain",
+    "T",
+    "seed",
+    "val",
+    "95 % over images",
+    "test",
+    "95 % over images",
+    "ms",
+    "kB",
+    "parameters",
+)
+
+
+def show_candidates(groups: Sequence[Group], console: Console | None = None) -> None:
+    """Print the candidates, each on one line, a table for each group."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    unbounded = console.options.update(max_width=10_000)
+    for group in groups:
+        heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
+        console.print(heading, markup=False)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name in ("model", "chain") else "right", no_wrap=True)
+        for candidate in group.candidates:
+            table.add_row(*map(Text, _cells(candidate)))
+        for line in console.render_lines(table, unbounded, pad=False):
+            console.print(Text("".join(segment.text for segment in line).rstrip()))
+        console.print()
+    console.print(
+        "+ Pareto front: none of its group is at least as good in val, ms and parameters, and better in one.\n"
+        "val and test are accuracies, and the choice is by val; intervals (Wilson) are over the images of one model.\n"
+        "ms: one image, one thread, measured now on this machine, once for each architecture. kB: all of its files.",
+        markup=False,
+    )
+    if len(groups) > 1:
+        console.print("Models of different splits or transfer settings are not compared with each other.", markup=False)
+
+
+def _cells(candidate: Candidate) -> list[str]:
+    model, measured = candidate.model, candidate.measured
+    return [
+        f"{'+' if candidate.front else ' '} {model.name}{' *' if model.champion else ''}",
+        model.chain,
+        "-" if math.isnan(model.temperature) else f"{model.temperature:g}",
+        "-" if model.seed is None else str(model.seed),
+        f"{model.val_accuracy:.4f}",
+        _bounds(candidate.interval("val")),
+        f"{model.test_accuracy:.4f}",
+        _bounds(candidate.interval("test")),
+        f"{1000 * measured.latency:.3f}" if measured else "-",
+        f"{measured.size / 1000:.0f}" if measured else "-",
+        "-" if model.parameters is None else str(model.parameters),
+    ]
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def candidates_csv(groups: Sequence[Group]) -> str:
+    """Give the candidates as CSV, numbers in full; accuracies' intervals are over images."""
+    stream = io.StringIO()
+    names = [
+        "model",
+        "champion",
+        "front",
+        "role",
+        "dataset",
+        "chain",
+        "architecture",
+        "temperature",
+        "seed",
+        "transfer",
+    ]
+    names += ["split", "val_accuracy", "val_low", "val_high", "test_accuracy", "test_low", "test_high"]
+    names += ["latency_seconds", "size_bytes", "parameters", "flops"]
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    for group in groups:
+        for candidate in group.candidates:
+            model, measured = candidate.model, candidate.measured
+            row = {name: getattr(model, name) for name in names if hasattr(model, name)}
+            row |= {"model": model.uri, "champion": str(model.champion).lower(), "front": str(candidate.front).lower()}
+            for part in ("val", "test"):
+                low, high = candidate.interval(part) or (None, None)
+                row |= {f"{part}_low": low, f"{part}_high": high}
+            row |= {"latency_seconds": measured.latency, "size_bytes": measured.size} if measured else {}
+            writer.writerow({name: "" if _unknown(value) else value for name, value in row.items()})
+    return stream.getvalue()
+
+
+def _unknown(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,126 @@
+"""The models of a store as a table: the best by validation first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from kdops.sweeps.model import LABELS
+from kdops.tracking.catalog import Catalogue, StoredModel
+
+__all__ = ["choose", "csv_text", "show_models"]
+
+ENDLESS = 10_000
+"""A width that no line reaches."""
+
+COLUMNS: dict[str, tuple[str, Callable[[StoredModel], str]]] = {
+    "model": ("left", lambda m: m.name + " *" * m.champion),
+    "role": ("left", lambda m: m.role),
+    "chain": ("left", lambda m: m.chain),
+    "T": ("right", lambda m: "-" if math.isnan(m.temperature) else f"{m.temperature:g}"),
+    "seed": ("right", lambda m: "-" if m.seed is None else str(m.seed)),
+    "transfer": ("left", lambda m: m.transfer),
+    "parameters": ("right", lambda m: "-" if m.parameters is None else str(m.parameters)),
+    "val": ("right", lambda m: f"{m.val_accuracy:.4f}"),
+    "test": ("right", lambda m: f"{m.test_accuracy:.4f}"),
+    "source": ("left", lambda m: _source(m)),
+}
+"""Each column's side and cells."""
+
+DISPENSABLE = ("role", "parameters", "transfer", "source", "chain", "seed")
+"""What a narrow terminal goes without, in this order. The chain ends with the role."""
+
+
+def choose(catalogue: Catalogue, role: str = "", dataset: str = "", source: str = "") -> list[StoredModel]:
+    """Choose registered models, best by validation first.
+
+    Args:
+        catalogue: the models.
+        role: only this role; all if empty.
+        dataset: only this data set; all if empty.
+        source: only models made from this model, ``labels`` for those trained on labels; all if empty.
+
+    Raises:
+        UsageError: the source is not spelled as a model is, or has an alias that is not set.
+    """
+    wanted = source if source in ("", LABELS) else catalogue.resolve(source, "source")
+    chosen = [
+        model
+        for model in catalogue.registered()
+        if (not role or model.role == role)
+        and (not dataset or model.dataset == dataset)
+        and (not wanted or wanted in (model.sources or (LABELS,)))
+    ]
+    return sorted(chosen, key=_badness)
+
+
+def csv_text(models: Sequence[StoredModel]) -> str:
+    """Give the models as CSV, numbers in full."""
+    stream = io.StringIO()
+    names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
+    names += ["val_accuracy", "val_nll", "test_accuracy", "source", "run_id"]
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    for model in models:
+        cells = {name: getattr(model, name) for name in names if name not in ("model", "champion")}
+        cells |= {"model": model.uri, "champion": str(model.champion).lower()}
+        writer.writerow(["" if _unknown(cells[name]) else cells[name] for name in names])
+    return stream.getvalue()
+
+
+def show_models(models: Sequence[StoredModel], console: Console | None = None) -> None:
+    """Print the models, each on one line.
+
+    A terminal shows the columns that fit; what goes elsewhere (a file, ``grep``) has all of them.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    columns = list(COLUMNS)
+    unbounded = console.options.update(max_width=ENDLESS)
+    for name in DISPENSABLE if console.is_terminal else ():
+        if Measurement.get(console, unbounded, _table(models, columns)).maximum <= console.width:
+            break
+        columns.remove(name)
+    # A line that is too long wraps in the terminal; cut short it would lose letters.
+    for line in console.render_lines(_table(models, columns), unbounded, pad=False):
+        console.print(Text("".join(segment.text for segment in line).rstrip()))
+    left_out = [name for name in COLUMNS if name not in columns]
+    champion = "* champion of its name. " if any(model.champion for model in models) else ""
+    more = f"\nA wider window or --csv also shows {', '.join(left_out)}." if left_out else ""
+    count = f"{len(models)} model{'s' if len(models) != 1 else ''}"
+    order = "best validation accuracy first; val and test are accuracies."
+    console.print(f"{champion}{count}, {order}{more}", markup=False)
+
+
+def _table(models: Sequence[StoredModel], columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in columns:
+        table.add_column(name, justify=COLUMNS[name][0], no_wrap=True)
+    for model in models:
+        table.add_row(*(Text(COLUMNS[name][1](model)) for name in columns))
+    return table
+
+
+def _source(model: StoredModel) -> str:
+    """Say what a model was made from; of an ensemble how many members it has."""
+    if len(model.sources) > 1:
+        return f"{len(model.sources)}{' or more' if model.cut else ''} members"
+    return model.source.removeprefix("models:/")
+
+
+def _badness(model: StoredModel) -> tuple[float, float, str, int]:
+    """Order as the champion is chosen: accuracy, then loss, then the lower version; what is unknown comes last."""
+    accuracy, loss = (math.inf if math.isnan(x) else x for x in (-model.val_accuracy, model.val_nll))
+    name, _, version = model.name.rpartition("/")
+    return accuracy, loss, name, int(version) if version.isdigit() else 0
+
+
+def _unknown(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

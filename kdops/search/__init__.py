@@ -1,0 +1,1 @@
+"""Optuna: what is tried next."""

@@ -1,0 +1,138 @@
+"""How a search chooses the values of its next trial: samplers of Optuna's that any number of processes may share."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from kdops.config.search_space import Dimension, Space, Value
+from kdops.errors import UsageError
+
+__all__ = ["AGAIN", "GRID_POINTS", "Grid", "choose", "place_of", "sampler_of"]
+
+AGAIN = "kdops.again"
+"""Optuna's attribute of a trial that tries the values of a failed one once more."""
+
+GRID_POINTS = 3
+MOST_GRID = 100_000
+
+
+def sampler_of(name: str, seed: int, grid: Grid | None) -> BaseSampler:
+    """Give the sampler of a search: ``tpe``, ``random``, or ``grid`` with its grid."""
+    makers = {"tpe": _tpe, "random": RandomSampler, "grid": lambda _: _GridSampler(grid)}
+    return _Seeded(makers[name], seed)
+
+
+class Grid:
+    """The crossings of a grid in an order that is mixed by the seed."""
+
+    def __init__(self, space: Space, points: int, seed: int):
+        self.size = space.size(points)
+        if self.size > MOST_GRID:
+            advice = f"a grid of it has {self.size} points; {MOST_GRID} are allowed: fix settings or name fewer values"
+            raise UsageError("space", space, advice)
+        free = {dimension.name for dimension in space.free}
+        self._axes = {name: values for name, values in space.grid(points).items() if name in free}
+        self._order = list(range(self.size))
+        random.Random(seed).shuffle(self._order)
+        self._text = f"{points} points of a range, seed {seed}"
+
+    def __str__(self) -> str:
+        return self._text
+
+    def at(self, place: int) -> dict[str, Value] | None:
+        """Give the free values at a place of the order; None beyond its end."""
+        if place >= self.size:
+            return None
+        rest, values = self._order[place], {}
+        for name, axis in self._axes.items():
+            rest, index = divmod(rest, len(axis))
+            values[name] = axis[index]
+        return values
+
+
+class _GridSampler(RandomSampler):
+    """Gives the n-th new trial the n-th crossing of a grid.
+
+    Optuna's own grid forgets failed points, and fails itself after its last one where trials are asked and told.
+    """
+
+    def __init__(self, grid: Grid):
+        super().__init__()
+        self._grid = grid
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Value:
+        values = self._grid.at(place_of(trial.number, study.get_trials(deepcopy=False)))
+        assert values is not None, "a trial beyond the end of the grid is withdrawn before it chooses"
+        return values[param_name]
+
+
+class _Seeded(BaseSampler):
+    """A sampler for each trial, seeded by the trial's number.
+
+    One sampler with one seed would give the same values in every process, and again after each opening.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
+        self._make, self._seed = make, seed
+        self._number, self._sampler = -1, make(seed)
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._number:
+            digest = hashlib.sha256(f"{self._seed}/{trial.number}".encode()).digest()
+            self._number, self._sampler = trial.number, self._make(int.from_bytes(digest[:4], "little"))
+        return self._sampler
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Value]:
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Value:
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._of(trial).after_trial(study, trial, state, values)
+
+
+def _tpe(seed: int) -> TPESampler:
+    """Make a TPE sampler that keeps away from what is being tried, since trials are asked for in batches.
+
+    For several objectives too: NSGA-II draws its first generation of 50 at random and is meant for some hundreds of
+    trials, which is more than most searches have. TPE looks at the settings jointly where there is one objective, and
+    one by one where there are several, which is Optuna's own choice.
+    """
+    return TPESampler(seed=seed, constant_liar=True)
+
+
+def choose(trial: optuna.Trial, dimension: Dimension) -> None:
+    """Let the sampler choose one setting of a trial."""
+    if not dimension.is_range:
+        trial.suggest_categorical(dimension.name, dimension.values)
+    elif dimension.whole:
+        trial.suggest_int(dimension.name, dimension.low, dimension.high, log=dimension.log)
+    else:
+        trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
+
+
+def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:
+    """Count the new trials before one; what is tried again is noted as it is made, so this never changes."""
+    return sum(t.number < number and AGAIN not in t.user_attrs for t in trials)

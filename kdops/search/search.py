@@ -1,0 +1,256 @@
+"""Runs a search: asks for trials, trains them together, tracks them, and trains the best again with fresh seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from kdops.config.search import STORAGE
+from kdops.config.settings import Settings
+from kdops.data.dataset import Data
+from kdops.data.splits import Split, make_split
+from kdops.errors import DivergenceError, KdopsError
+from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
+from kdops.search.queue import Ledger, Trial
+from kdops.search.trial_runs import TrialRuns
+from kdops.search.trials import METRICS, Trials, settings_of
+from kdops.store.database import beside_store
+from kdops.store.locks import FOLDER
+from kdops.study.study import Study
+from kdops.sweeps.model import Sweep
+from kdops.utils.secrets import without_password
+from kdops.verdicts.statistics import mean_interval
+
+__all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
+
+JOURNAL = "kdops-search.journal"
+
+
+def check(settings: Settings, data: Data) -> None:
+    """Refuse a storage that cannot be used, or a name that another search has, before a run exists.
+
+    Raises:
+        UsageError: says what is wrong.
+    """
+    search = settings.search
+    settings_of(settings, search.space.middle())
+    split = make_split(data, settings.transfer, settings.split_seed)
+    storage, known = storage_of(settings), _setting(settings, data, split)
+    # The folder of our own journal is made once it is needed.
+    if _given_storage(settings) or Path(storage).parent.is_dir():
+        Ledger.check(storage, search.study_name, search.space, search.objectives, known)
+
+
+def fresh_seeds(settings: Settings) -> tuple[int, ...]:
+    """Give the seeds that the best is trained again with: none of them was any trial's."""
+    return tuple(seed + 1 for seed in settings.replicates())
+
+
+def storage_of(settings: Settings) -> str:
+    """Give where the trials are kept: as the caller says, else in a journal that belongs to the store."""
+    if given := _given_storage(settings):
+        return given
+    return str(beside_store(JOURNAL))
+
+
+class Search:
+    """One search of a study.
+
+    Args:
+        study: whose data, runs and models are used.
+        sources: the one model to distil from.
+
+    Attributes:
+        ledger: its trials; None in a dry run.
+        name: its name in the storage.
+        storage: where the trials are kept.
+        remarks: what is to be said of what was found.
+    """
+
+    def __init__(self, study: Study, sources: Sweep):
+        self.study, self.sources, self.settings = study, sources, study.settings.search
+        (self.source,) = sources.records
+        self.seed = study.settings.seed
+        self.trainset = study.transfer_images(sources.hops)
+        self.remarks: list[str] = []
+        setting = _setting(study.settings, study.context.data, study.split)
+        setting["source"] = self.source.weights[:16]
+        self.storage = storage_of(study.settings)
+        self.name = self.settings.study_name or self._own_name(setting)
+        self.ledger = None if study.settings.dry_run else self._open(setting)
+        if self.ledger is not None and self.ledger.finished():
+            study.reporter.say(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
+
+    def run(self) -> None:
+        """Train trials until there are as many as asked for, those of other processes and earlier starts included.
+
+        Raises:
+            KdopsError: as many trials failed as were asked for, or none was completed.
+        """
+        if self.ledger is None:
+            changes = settings_of(self.study.settings, self.settings.space.middle())
+            recipe = changes["recipes"][self.settings.role]
+            self.study.plan.add_trials(self.settings.role, recipe, len(self.trainset.rows), self.settings.trials)
+            return
+        runs = TrialRuns(self.study.tracker, self.name, self.trainset, self.source)
+        Trials(self.study, self.ledger, runs, self.source, self.trainset).run()
+        if self.ledger.best() is None:
+            raise KdopsError(f"none of the trials of {self.name} was completed; widen the space or ask for more trials")
+
+    def found(self) -> list[tuple[Trial, Sweep]]:
+        """Train what was found again, with every fresh seed, as registered models.
+
+        That is the best trial, or each one on the Pareto front of several objectives. One whose loss stops being
+        finite with a fresh seed is passed over; of a single objective the next best takes its place.
+
+        Raises:
+            KdopsError: none is left.
+        """
+        if self.ledger is None:
+            middle = Trial(0, self.settings.space.middle())
+            return [(middle, self._retrained(middle))]
+        single = len(self.settings.objectives) == 1
+        found = []
+        for trial in self.ledger.ranked() if single else self.ledger.front():
+            try:
+                found.append((trial, self._retrained(trial)))
+            except DivergenceError as error:
+                self.remarks.append(f"Trial {trial.number} is passed over: {error}.")
+            if found and single:
+                break
+        if not found:
+            raise KdopsError(f"no trial of {self.name} could be trained again: {' '.join(self.remarks)}")
+        return found
+
+    def _retrained(self, trial: Trial) -> Sweep:
+        varied = self.study.varied(**settings_of(self.study.settings, trial.values))
+        seeds = fresh_seeds(self.study.settings)
+        return varied.distill(self.sources, self.settings.role, [trial.values["temperature"]], seeds=seeds)
+
+    def plain(self) -> Sweep:
+        """Give the best of a plain sweep over temperatures, chosen as the trials are, trained with the fresh seeds."""
+        role = self.settings.role
+        sweep = self.study.distill(self.sources, role, self.study.settings.sweeps[role], seeds=[self.seed])
+        (best,) = self.study.best(sweep).records
+        if self.settings.objectives[0] == "val_nll" and self.ledger is not None:
+            best = min(sweep.records, key=lambda record: (record.metrics["val_nll"], record.temperature))
+        return self.study.distill(self.sources, role, [best.temperature], seeds=fresh_seeds(self.study.settings))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let the processes of one search, on one machine, take turns: what one has trained the next one finds."""
+        path = beside_store(FOLDER) / f"search-{_digest(self.storage, self.name)}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            self.study.look()
+            yield
+
+    def table(self) -> pd.DataFrame:
+        """Give one row a trial: number, state, what was tried and what came of it."""
+        return pd.DataFrame(
+            [
+                {
+                    "number": trial.number,
+                    "state": trial.state,
+                    **trial.values,
+                    **dict(zip(self.settings.objectives, trial.results or (), strict=False)),
+                    "again": trial.again,
+                    "run_id": trial.run,
+                }
+                for trial in self.ledger.trials()
+            ]
+        ).convert_dtypes()
+
+    def metric(self) -> str:
+        """Give the metric that the main objective is measured by."""
+        return METRICS[self.settings.objectives[0]]
+
+    def difference(self, metric: str, found: Sweep, plain: Sweep) -> str:
+        """Say how a metric of what was found differs from the sweep's, paired by seed, with its interval."""
+        gap = mean_interval(found.table(metric).mean(axis=1) - plain.table(metric).mean(axis=1))
+        interval = f" (95 % interval {gap.low:+.4f} to {gap.high:+.4f})" if gap.n > 1 else ""
+        return f"{metric}, the best found less the best of the sweep: {gap.mean:+.4f}{interval}, n = {gap.n} seeds."
+
+    def counts(self) -> dict[str, int]:
+        """Count the trials by their state."""
+        states = [trial.state for trial in self.ledger.trials()]
+        return {state: states.count(state) for state in ("complete", "pruned", "failed", "running")}
+
+    def sentences(self) -> list[str]:
+        """Say how many trials there were, what became of them, what mattered, and where they are kept."""
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)
+        importance = self.ledger.importance()
+        matter = ", ".join(f"{name} {100 * share:.0f} %" for name, share in (importance or {}).items())
+        return [
+            f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {without_password(self.storage)}.",
+            *([f"What mattered for {self.settings.objectives[0]}: {matter}."] if matter else []),
+            *self.ledger.notes,
+            *self.remarks,
+        ]
+
+    def measured(self) -> dict[str, float]:
+        """Give the trials' counts, the best value of the main objective, and what mattered, by name."""
+        counts = {f"trials_{state}": float(count) for state, count in self.counts().items()}
+        importance = {f"importance_{name}": share for name, share in (self.ledger.importance() or {}).items()}
+        return {**counts, f"best_{self.settings.objectives[0]}": self.ledger.best().results[0], **importance}
+
+    def figures(self) -> dict[str, object]:
+        """Draw the history, what matters, each setting and the front, as far as there is something to draw."""
+        drawn = {
+            "search-history.png": history_figure(self.ledger),
+            "search-importance.png": importance_figure(self.ledger),
+            "search-slice.png": slice_figure(self.ledger),
+            "search-pareto.png": pareto_figure(self.ledger),
+        }
+        return {name: figure for name, figure in drawn.items() if figure is not None}
+
+    def _open(self, setting: Mapping[str, object]) -> Ledger:
+        if not _given_storage(self.study.settings):
+            Path(self.storage).parent.mkdir(parents=True, exist_ok=True)
+        return Ledger.open(
+            storage=self.storage,
+            name=self.name,
+            space=self.settings.space,
+            objectives=self.settings.objectives,
+            sampler=self.settings.sampler,
+            pruner=self.settings.pruner,
+            seed=self.seed,
+            setting=setting,
+        )
+
+    def _own_name(self, setting: Mapping[str, object]) -> str:
+        """Name a search by what it is, so that the same command goes on with it, and a fresh one does not."""
+        search = self.settings
+        told = _digest(*setting.items(), str(search.space), search.objectives, search.sampler == "grid")
+        name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{told[:10]}"
+        return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
+
+
+def _given_storage(settings: Settings) -> str:
+    """Give the storage that the caller names; empty for none."""
+    return settings.search.storage or os.environ.get(STORAGE, "")
+
+
+def _setting(settings: Settings, data: Data, split: Split) -> dict[str, object]:
+    """Give what must be the same for trials to be compared, beside space, objectives and source."""
+    role, recipe = settings.search.role, settings.recipes[settings.search.role]
+    return {
+        "data": data.digest[:16],
+        "split": split.digest[:16],
+        "role": role,
+        "seed": settings.seed,
+        "epochs": recipe.epochs,
+        "weight_decay": recipe.weight_decay,
+        "dropout": str(recipe.architecture["dropout"]),
+    }
+
+
+def _digest(*words: object) -> str:
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:32]

@@ -1,0 +1,236 @@
+"""Trains the trials of a search: asks for a batch, trains it as fleets, tracks and tells each trial as it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from kdops.config.architectures import Architecture
+from kdops.config.search_space import Value
+from kdops.config.settings import Settings
+from kdops.errors import KdopsError, UsageError
+from kdops.search.queue import Ledger, Trial
+from kdops.search.trial_runs import TrialRuns
+from kdops.study.study import Study
+from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.unit import Task, Unit, units_of
+from kdops.tracking.tracker import Trainset
+from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult
+
+__all__ = ["METRICS", "Trials", "settings_of"]
+
+WAIT_SECONDS = 1.0
+PATIENCE_SECONDS = 1800.0
+"""So long a search waits for trials of other processes of which nothing is heard: one on another host may be gone."""
+
+FEWEST_FAILURES = 10
+"""More trials than this, and than were asked for, must fail before a search is given up."""
+
+LOOKS = 10
+"""So often a trial is looked at, evenly over its epochs."""
+
+METRICS = {"accuracy": "val_accuracy", "val_nll": "val_nll"}
+"""The metric of each objective that is measured; the others are counted."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One trial as it is trained and tracked."""
+
+    number: int
+    unit: Unit
+    plan: TrialPlan
+
+
+def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, object]:
+    """Give the settings that a trial changes, so that they train its values.
+
+    Raises:
+        UsageError: the role's architecture is not a dense net.
+    """
+    role = settings.search.role
+    recipe = settings.recipes[role]
+    if recipe.architecture.family != "mlp":
+        raise UsageError(role, recipe.architecture, "a search is over dense nets, mlp(...)")
+    options = {**dict(recipe.architecture.options), "hidden": values["hidden"], "depth": values["depth"]}
+    changed = recipe.replace(
+        architecture=Architecture("mlp", tuple(options.items())),
+        batch_size=values["batch_size"],
+        learning_rate=values["learning_rate"],
+    )
+    recipes = {**settings.recipes, role: changed}
+    return {"recipes": recipes, "alpha": float(values["alpha"]), "t_squared": values["t_squared"]}
+
+
+class Trials:
+    """The trials of one search, as this process trains them.
+
+    Args:
+        study: whose data, bench and reporter are used.
+        ledger: who says which trials are wanted, and is told what they came to.
+        runs: where they are tracked.
+        source: what they are distilled from.
+        trainset: what they are trained on.
+    """
+
+    def __init__(self, study: Study, ledger: Ledger, runs: TrialRuns, source: ModelRecord, trainset: Trainset):
+        self.study, self.settings = study, study.settings.search
+        self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
+        self.seed = study.settings.seed
+        self._failed = 0
+        self._others: list[int] = []
+        self._since = 0.0
+        self._best: Trial | None = None
+        self._running: dict[int, str] = {}
+
+    def run(self) -> None:
+        """Train until the search has as many finished trials as it is to have, and other processes ended theirs.
+
+        Raises:
+            KdopsError: as many trials failed as were asked for.
+        """
+        total = self.settings.trials
+        wanted = self.ledger.wanted(total)
+        with self.study.reporter.bar(f"search {wanted} trials") as bar:
+            while (asked := self.ledger.ask(self.settings.batch, total)) or self._waited():
+                self._end_orphans()
+                if not asked:
+                    continue
+                self._best = self.ledger.best()
+                before = wanted - self.ledger.wanted(total) - len(asked)
+                self._train([self._job(trial) for trial in asked], partial(self._tell, bar, before, len(asked), wanted))
+                if self._failed > max(FEWEST_FAILURES, total):
+                    name = self.runs.search
+                    raise KdopsError(
+                        f"{self._failed} trials of {name} failed; narrow the space, its learning_rate first"
+                    )
+
+    def _train(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
+        """Train trials in one batch, and tell and track each as it ends."""
+        try:
+            for job in jobs:
+                self._running[job.number] = self.runs.begin(job.number, job.unit)
+                self.ledger.name_run(job.number, self._running[job.number])
+            self._train_together(jobs, progress)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _train_together(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
+        """Train trials together; where that breaks, one by one, so that only who broke it fails."""
+        try:
+            for index, result in self.study.bench.try_out(
+                [job.plan for job in jobs],
+                self.settings.role,
+                self.seed,
+                self.source,
+                self.trainset.rows,
+                self.trainset.what,
+                after_epoch=partial(self._after_epoch, jobs),
+                progress=lambda done, total: progress(done / total),
+            ):
+                self._end(jobs[index], result)
+        except (RuntimeError, MemoryError) as error:
+            left = [job for job in jobs if job.number in self._running]
+            if len(jobs) == 1:
+                self._fail(*left, " ".join(str(error).split()) or type(error).__name__)
+                return
+            for job in left:
+                self._train_together([job], lambda share: None)
+
+    def _give_up(self) -> None:
+        """Tell the trials of this process as failed, so that whoever goes on with the search tries them again."""
+        try:
+            mine = self.ledger.open_trials()
+            for number in mine:
+                self.ledger.tell(number, None, "failed")
+            states = {trial.number: trial.state for trial in self.ledger.trials()}
+            for number, run in self._running.items():
+                self.runs.end(run, "interrupted" if number in mine else states[number])
+        except Exception as error:
+            # What broke the search must stay the error that is told; the next start ends what is left.
+            logger.warning("the trials %s could not be ended: %s", list(self._running), error)
+
+    def _end_orphans(self) -> None:
+        """End the runs of trials whose processes are gone; who found that told them as failed."""
+        while self.ledger.ended:
+            trial = self.ledger.ended.pop()
+            if trial.run:
+                self.runs.end(trial.run, "interrupted")
+
+    def _after_epoch(self, jobs: Sequence[_Job], epochs: Mapping[int, TrialEpoch], epoch: int) -> Collection[int]:
+        """Note how the trials stand after an epoch, and give those that are not worth going on with."""
+        # Ten looks are enough to see who falls behind; each one is written to the storage.
+        if not self.ledger.prunes or epoch % max(1, jobs[0].plan.recipe.epochs // LOOKS):
+            return ()
+        metric = METRICS[self.settings.objectives[0]]
+        for index, told in epochs.items():
+            self.ledger.report(jobs[index].number, epoch, getattr(told, metric))
+        return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
+
+    def _end(self, job: _Job, result: TrialResult) -> None:
+        """Track a trial that has ended, and tell it."""
+        state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
+        finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss + epoch.val_nll)]
+        # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
+        names = {"train_loss", "val_accuracy", METRICS[self.settings.objectives[0]]}
+        history = {name: [getattr(epoch, name) for epoch in finite] for name in sorted(names)}
+        last = {"val_nll": finite[-1].val_nll} if finite and "val_nll" not in names else {}
+        self.runs.log(self._running[job.number], history, {**last, "train_seconds": result.seconds}, result.seconds)
+        if state == "failed":
+            self._fail(job, f"the loss was no finite number after epoch {len(result.epochs)}")
+            return
+        values = self._results(job.unit, result) if state == "complete" else None
+        # Told before the run ends: killed in between it leaves a run to be ended, and no trial that counts twice.
+        self.ledger.tell(job.number, values, state)
+        self.runs.end(self._running.pop(job.number), state)
+        if values is not None and self.ledger.better(values[0], self._best):
+            self._best = Trial(job.number, {}, state, tuple(values))
+
+    def _fail(self, job: _Job, error: str) -> None:
+        """Tell a trial as failed whose values are at fault, so that nobody tries them again."""
+        self.ledger.tell(job.number, None, "failed", again=False)
+        self.runs.end(self._running.pop(job.number), "failed", error)
+        self._failed += 1
+
+    def _results(self, unit: Unit, result: TrialResult) -> list[float]:
+        """Give the value of each objective."""
+        measured = {name: getattr(result.epochs[-1], metric) for name, metric in METRICS.items()}
+        counted = {name: float(unit.record.params[name]) for name in ("parameters", "flops")}
+        return [{**measured, **counted}[name] for name in self.settings.objectives]
+
+    def _job(self, trial: Trial) -> _Job:
+        """Give a trial as the network that a study would train for it alone."""
+        changes = settings_of(self.study.settings, trial.values)
+        context = self.study.varied(**changes).context
+        role, temperature = self.settings.role, float(trial.values["temperature"])
+        task = Task(role, self.trainset.what, self.study.settings.order)
+        (unit,) = units_of(task, {self.seed: self.source}, [temperature], False, context)
+        plan = TrialPlan(changes["recipes"][role], temperature, changes["alpha"], changes["t_squared"])
+        return _Job(trial.number, unit, plan)
+
+    def _waited(self) -> bool:
+        """Wait a moment for the trials of other processes; say whether there is still something to wait for."""
+        others = self.ledger.waits_for()
+        if not others or self.ledger.finished() >= self.settings.trials:
+            return False
+        if others != self._others:
+            self._others, self._since = others, time.monotonic()
+            self.study.reporter.say(f"waiting for the trials {', '.join(map(str, others))} of other processes")
+        if time.monotonic() - self._since > PATIENCE_SECONDS:
+            self.study.reporter.say("nothing was heard of them for long; going on without them")
+            return False
+        time.sleep(WAIT_SECONDS)
+        return True
+
+    def _tell(self, bar: Callable[..., None], before: int, count: int, wanted: int, share: float) -> None:
+        """Move the bar: so many trials are done, and a share of so many more."""
+        best, what = self._best, self.settings.objectives[0]
+        note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"
+        bar(before + share * count, wanted, note)

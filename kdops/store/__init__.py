@@ -1,0 +1,1 @@
+"""The MLflow store made dependable: opened once, faults in words, locks, liveness."""

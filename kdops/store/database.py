@@ -1,0 +1,210 @@
+"""The MLflow store a study writes to: made once, however many processes start at the same time."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, make_url
+
+from kdops.data.cache import user_cache_folder
+from kdops.errors import KdopsError
+from kdops.store.faults import brief, in_plain_words
+from kdops.store.schema import check_tables
+from kdops.utils.secrets import without_password
+
+__all__ = [
+    "CHECKPOINTS",
+    "EXPERIMENT_TAGS",
+    "beside_store",
+    "client_of",
+    "ensure_experiment",
+    "ensure_store",
+    "import_store",
+    "store_address",
+    "store_exists",
+]
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the web page show training runs rather than traces."""
+
+CHECKPOINTS = "kdops-checkpoints"
+"""The folder beside a local store with the checkpoints of long trainings."""
+
+_MIGRATION_SECONDS = 600.0
+
+_OPENED: set[str] = set()
+"""The databases that this process opened through :func:`ensure_store`."""
+
+
+def import_store(tracking_uri: str) -> None:
+    """Import what MLflow opens a store with, which it puts off until then: of a database several hundred files."""
+    if tracking_uri.startswith(tuple(DATABASE_ENGINES)):
+        import mlflow.store.model_registry.sqlalchemy_store
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - they are imported for later
+
+
+def ensure_store(tracking_uri: str) -> None:
+    """Make sure that the store can be used: a missing sqlite database is created, by one process only.
+
+    A fresh database is built by dozens of migrations, and processes that run them side by side all fail;
+    so they take turns at a lock beside the file. A server sees to its own database.
+
+    Raises:
+        KdopsError: the store cannot be opened.
+    """
+    database = _sqlite_file(tracking_uri)
+    if database is None:
+        return
+    try:
+        with in_plain_words(tracking_uri):
+            _make(tracking_uri, database)
+    except OSError as error:
+        shown = without_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {brief(error)}") from error
+
+
+def _make(tracking_uri: str, database: Path) -> None:
+    """Open a database under its lock; one that is not there is made."""
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS), _made_whole(database):
+            check_tables(database, without_password(tracking_uri))
+            _commit_quickly(database)
+            # MLflow keeps the opened store for the whole process, so this is paid once.
+            MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
+    except Timeout:
+        raise KdopsError(f"{database}.lock is held by another process; is one stuck?") from None
+
+
+@contextmanager
+def _made_whole(database: Path) -> Iterator[None]:
+    """Mark a database as unfinished while it is made, and begin anew with one whose maker was killed.
+
+    The migrations commit one by one, and none of them can be run twice: what is left of them can never be opened.
+    """
+    mark = Path(f"{database}.unfinished")
+    if mark.exists() and not _has_runs(database):
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+    if not database.exists():
+        mark.touch()
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def _has_runs(database: Path) -> bool:
+    """Say whether somebody has used a database already, whatever else is said of it."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def _commit_quickly(database: Path) -> None:
+    """Let a database that is made here append its commits to a log, and sync that log only now and then.
+
+    MLflow commits a dozen times for one logged model, and each commit waits for the disk several times: that is
+    most of what tracking costs. With the log (the file's property from then on) a killed process loses nothing,
+    readers no longer wait for writers, and after a power failure the last commits may be missing, never torn.
+    """
+    if not database.exists():
+        with closing(sqlite3.connect(database, timeout=_MIGRATION_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    _OPENED.add(str(database.resolve()))
+    if not event.contains(Engine, "connect", _sync_now_and_then):
+        event.listen(Engine, "connect", _sync_now_and_then)
+
+
+def _sync_now_and_then(connection: object, _: object) -> None:
+    # Only beside the log is NORMAL safe; a database that others made without one keeps its full sync.
+    if isinstance(connection, sqlite3.Connection):
+        files = {row[2] for row in connection.execute("PRAGMA database_list")}
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode == "wal" and files & _OPENED:
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def store_address() -> str:
+    """Give the address of the current tracking store."""
+    return mlflow.get_tracking_uri()
+
+
+def store_exists(tracking_uri: str) -> bool:
+    """Say whether a store is there; of a server that is taken for granted."""
+    database = _sqlite_file(tracking_uri)
+    return database is None or database.exists()
+
+
+def beside_store(name: str) -> Path:
+    """Give the path of a file that belongs to the current store: beside its database.
+
+    Beside a server's nothing can be kept; its file lies in the user's cache folder, named by the server too.
+    """
+    uri = mlflow.get_tracking_uri()
+    database = _sqlite_file(uri)
+    if database is not None:
+        return database.absolute().parent / name
+    return user_cache_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{name}"
+
+
+def ensure_experiment(name: str) -> str:
+    """Give the id of an experiment of the current store; create it where it is missing.
+
+    Raises:
+        KdopsError: the store cannot be used, or the experiment is deleted.
+    """
+    tracking_uri = mlflow.get_tracking_uri()
+    ensure_store(tracking_uri)
+    with in_plain_words(tracking_uri):
+        client = client_of(tracking_uri)
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return _create(client, name)
+    if found.lifecycle_stage != "active":
+        identity = found.experiment_id
+        raise KdopsError(
+            f"the experiment {name} is deleted; bring it back with: mlflow experiments restore -x {identity}"
+        )
+    return found.experiment_id
+
+
+def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClient:
+    """Give a client of a store.
+
+    Raises:
+        KdopsError: the driver of its database is not installed.
+    """
+    try:
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
+    except ImportError as error:
+        shown = without_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {brief(error)}") from error
+
+
+def _create(client: MlflowClient, name: str) -> str:
+    try:
+        return client.create_experiment(name, tags=EXPERIMENT_TAGS)
+    except MlflowException as error:
+        # Another process may have been quicker between our question and this call.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def _sqlite_file(tracking_uri: str) -> Path | None:
+    """Give the file of a sqlite store, or None for a server and for a database in memory."""
+    if not tracking_uri.startswith("sqlite"):
+        return None
+    database = make_url(tracking_uri).database
+    return Path(database) if database and database != ":memory:" else None

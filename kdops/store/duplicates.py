@@ -1,0 +1,110 @@
+"""What a server made twice, since a request was sent again whose answer had been lost: found, and taken away.
+
+MLflow's client repeats every request that a server or a gateway did not answer in time, also one that makes a run, a
+logged model or a version. The first request may have been carried out all the same; then there are two of what it
+made, and the client knows the last one alone. A run names the process that made it and a logged model its run, so what
+belongs to this process and is not known to it is a double. It was never written to: nothing is lost with it.
+
+A local database is asked once and answers; nothing is looked for there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
+
+from kdops.store.faults import brief
+from kdops.store.own_run import ERROR, PROCESS
+from kdops.store.paging import every
+from kdops.utils.process import ProcessName
+
+__all__ = ["drop_double_runs", "drop_double_versions", "drop_unfinished_models"]
+
+logger = logging.getLogger(__name__)
+
+PAGE = 200
+WHY = "made twice by a request that was sent again; its double was used"
+PROJECT = "mlflow.project.entryPoint"
+
+
+def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) -> None:
+    """End and delete the runs that this process made without knowing, and those that MLflow made beside the parent.
+
+    Args:
+        client: an MLflow client.
+        parent: the run of the study.
+        known: the ids of every run that this process made or was given.
+    """
+    if not _is_served(mlflow.get_tracking_uri()):
+        return
+    info, tags = parent.info, parent.data.tags
+    running = "attributes.status = 'RUNNING'"
+    own = f"{running} and tags.`{PROCESS}` = '{ProcessName.own()}'"
+    found = list(every(client.search_runs, [info.experiment_id], own, max_results=PAGE))
+    if PROJECT in tags:
+        # The request that MLflow made this run with was repeated to the letter, its time in milliseconds included.
+        alike = f"{running} and attributes.start_time = {info.start_time} and tags.`{PROJECT}` = '{tags[PROJECT]}'"
+        twins = every(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
+        found += [run for run in twins if PROCESS not in run.data.tags]
+    for run in found:
+        if run.info.run_id not in known:
+            _drop("run", run.info.run_id, lambda one: _end(client, one))
+
+
+def drop_unfinished_models(client: MlflowClient, experiment: str, since: int, runs: Collection[str]) -> None:
+    """Delete the logged models of this process's runs that never became whole: doubles, and those of failed runs.
+
+    Args:
+        client: an MLflow client.
+        experiment: the id of the experiment.
+        since: when the study began, in milliseconds since the epoch.
+        runs: the ids of the runs.
+    """
+    if not _is_served(mlflow.get_tracking_uri()):
+        return
+    # A status cannot be searched for in every database that a server may have.
+    recent = f"creation_timestamp >= {since}"
+    models = every(client.search_logged_models, [experiment], recent, max_results=PAGE)
+    for model in list(models):
+        if model.source_run_id in runs and model.status == LoggedModelStatus.PENDING:
+            _drop("logged model", model.model_id, client.delete_logged_model)
+
+
+def drop_double_versions(client: MlflowClient, name: str, run_id: str, version: str) -> None:
+    """Delete the other versions of a model: at once, since a version is there to be ranked and drawn from.
+
+    Args:
+        client: an MLflow client.
+        name: the registered model.
+        run_id: the run of the model, which has one version.
+        version: the version that is known.
+    """
+    if not _is_served(mlflow.get_registry_uri()):
+        return
+    for other in list(every(client.search_model_versions, f"run_id = '{run_id}'", max_results=PAGE)):
+        if other.name == name and int(other.version) != int(version):
+            _drop("version", other.version, lambda one: client.delete_model_version(name, one))
+
+
+def _is_served(uri: str) -> bool:
+    return uri.startswith(("http:", "https:"))
+
+
+def _end(client: MlflowClient, run_id: str) -> None:
+    # Ended first: who may write to an experiment need not be allowed to delete.
+    client.set_tag(run_id, ERROR, WHY)
+    client.set_terminated(run_id, "KILLED")
+    client.delete_run(run_id)
+
+
+def _drop(what: str, identity: str, delete) -> None:
+    """Delete one; where the server does not allow it, say so and go on."""
+    try:
+        delete(identity)
+    except MlflowException as error:
+        logger.warning("the %s %s was %s, and could not be deleted: %s", what, identity, WHY, brief(error))

@@ -1,0 +1,161 @@
+"""What goes wrong with a store, a disk or the memory, told in one line that says what happened and what to do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow.exceptions import MlflowException
+from safetensors import SafetensorError
+from sqlalchemy.exc import SQLAlchemyError
+
+from kdops.errors import KdopsError
+from kdops.store.schema import other_version
+from kdops.utils.secrets import without_password, without_secrets
+
+__all__ = ["brief", "explained", "in_plain_words"]
+
+AGAIN = "then start the same command again: what is finished stays, and it goes on from there"
+
+KINDS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"no space left|disk is full|file too large|quota exceeded|file write failed|unexpected pos \d+ vs",
+        "there is no room left on the disk",
+        f"free some (kdops gc shows what failed studies left), {AGAIN}",
+    ),
+    (
+        r"readonly database|read-only file system",
+        "it can only be read",
+        "make it writable, or name another store with MLFLOW_TRACKING_URI",
+    ),
+    (
+        r"permission.denied|PERMISSION_DENIED|error code 403|403 client error|403 \w*forbidden",
+        "permission was refused",
+        "ask whoever looks after it for the right to do this, or name yourself with MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD",
+    ),
+    (
+        r"not authenticated|error code 401|401 client error|unauthori[sz]ed",
+        "it does not know who you are",
+        "name yourself with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+    (
+        r"disk i/o error",
+        "its disk fails, is full, or may not hold so large a file",
+        f"see which of these it is, {AGAIN}",
+    ),
+    (r"is malformed|not a database", "its file is damaged", "bring a backup back, or name another store"),
+    (r"unable to open database file", "its file cannot be opened", "see whether its folder is there and writable"),
+    (r"database is locked", "another process holds it", f"wait for that one, {AGAIN}"),
+    (
+        r"max retries exceeded|connection (refused|aborted|reset)|failed to establish",
+        "its server does not answer",
+        f"see whether it runs, {AGAIN}",
+    ),
+)
+"""What an error's text has, what that means, and what to do."""
+
+SPACE, READ_ONLY, PERMISSION = (KINDS[number][0] for number in range(3))
+
+NUMBERS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), SPACE),
+    errno.EROFS: READ_ONLY,
+    **dict.fromkeys((errno.EACCES, errno.EPERM), PERMISSION),
+}
+
+OTHER_TABLES = r"out-of-date database schema \(found version (\w+)"
+
+MEMORY = r"can't allocate memory|out of memory|not enough memory|std::bad_alloc"
+
+
+def explained(error: BaseException, store: str) -> KdopsError | None:
+    """Give the line for a fault of the store, the disk or the memory; None for any other error.
+
+    Args:
+        error: what was raised.
+        store: the address of the tracking store.
+    """
+    text = _whole(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(MEMORY, text, re.IGNORECASE)):
+        return KdopsError(
+            f"there is not enough memory ({brief(error)}): end other programs, or take a smaller batch_size or fewer "
+            f"temperatures or seeds at once, {AGAIN}"
+        )
+    shown = f"the tracking store {without_password(store)} cannot be used"
+    if isinstance(error, OSError) and not _is_of_server(error):
+        kind = NUMBERS.get(error.errno or 0)
+        if kind is None:
+            return None
+        path = error.filename2 or error.filename or "a file"
+        if kind == PERMISSION:
+            return KdopsError(f"{path} cannot be used: permission was refused; see who may read and write it")
+        shown = f"{path} cannot be written"
+    elif isinstance(error, SafetensorError | RuntimeError):
+        # A writer of weights tells in words alone that there was no room.
+        kind = SPACE if re.search(SPACE, text, re.IGNORECASE) else None
+        if kind is None:
+            return None
+        shown = "a model cannot be written"
+    elif isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error) or _is_of_server(error):
+        kind = next((pattern for pattern, *_ in KINDS if re.search(pattern, text, re.IGNORECASE)), None)
+    else:
+        return None
+    if found := re.search(OTHER_TABLES, text):
+        return KdopsError(f"{shown}: {other_version(found[1])}")
+    for pattern, what, advice in KINDS:
+        if pattern == kind:
+            return KdopsError(f"{shown}: {what} ({_without_store(error, store)}); {advice}")
+    return KdopsError(f"{shown}: {_without_store(error, store)}")
+
+
+@contextmanager
+def in_plain_words(store: str) -> Iterator[None]:
+    """Tell faults of the store, the disk and the memory in one line while something is done.
+
+    Args:
+        store: the address of the tracking store.
+
+    Raises:
+        KdopsError: there was one.
+    """
+    # MLflow logs each error of the database with its traceback before it raises it.
+    speaking = logging.getLogger("mlflow.store.db.utils")
+    level = speaking.level
+    speaking.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except KdopsError:
+        raise
+    except Exception as error:
+        if (told := explained(error, store)) is None:
+            raise
+        raise told from error
+    finally:
+        speaking.setLevel(level)
+
+
+def brief(error: BaseException, characters: int = 300) -> str:
+    """Give the first line of what an error says; its name where it says nothing."""
+    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])[:characters]
+
+
+def _without_store(error: BaseException, store: str) -> str:
+    return without_password(brief(error), store) if "@" in store else brief(error)
+
+
+def _whole(error: BaseException | None) -> str:
+    """Give what an error and those that led to it say."""
+    told, depth = [], 0
+    while error is not None and depth < 10:
+        told.append(f"{error} {getattr(error, 'error_code', '')}")
+        error, depth = error.__cause__ or error.__context__, depth + 1
+    return "\n".join(told)
+
+
+def _is_of_server(error: BaseException) -> bool:
+    """Say whether an error comes from a request to a server; these are ``OSError`` without a number."""
+    return type(error).__module__.partition(".")[0] in ("requests", "urllib3")

@@ -1,0 +1,95 @@
+"""The files of a stored model, fetched whole: what is gone or damaged is told before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import yaml
+
+from kdops.errors import KdopsError
+from kdops.utils.quiet import without_bars
+
+__all__ = ["FILES", "damaged", "fetched", "file_digests"]
+
+FILES = "files"
+"""What a model's ``metadata`` calls the digests of its files."""
+
+HELD = (".pt2", ".safetensors")
+"""The endings of the files that hold weights."""
+
+AGAIN = "bring its files back from a backup, or delete this version: the next study that needs it trains it again"
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Give the SHA-256 of every file of a model's folder that holds weights, by its path in there."""
+    held = sorted(path for path in folder.rglob("*") if path.suffix in HELD)
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in held}
+
+
+@contextmanager
+def fetched(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
+    """Fetch a model's files into a folder that is there for a while.
+
+    What a model of kdops says of its files is compared with them: an exported program with a flipped bit loads
+    without a word. Models of others, and those from before there were digests, are taken as they are.
+
+    Args:
+        uri: the model's URI.
+        tracking_uri: the store, where it is not the current one.
+
+    Raises:
+        KdopsError: its files are gone, or are not those that were stored.
+    """
+    with tempfile.TemporaryDirectory(prefix="kdops-") as folder, without_bars(), _without_remarks():
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri))
+        if not (path / "MLmodel").is_file():
+            raise KdopsError(f"the files of {uri} are gone from the store of artifacts: {AGAIN} (kdops gc shows such)")
+        _check(path, uri)
+        yield path
+
+
+def damaged(uri: str, what: str) -> KdopsError:
+    """Give the error for a model whose files are not those that were stored.
+
+    Args:
+        uri: the model's URI.
+        what: which file, and what is wrong with it.
+    """
+    return KdopsError(f"the files of {uri} are damaged, so it is not used: {what}; {AGAIN}")
+
+
+def _check(folder: Path, uri: str) -> None:
+    try:
+        metadata = (yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")) or {}).get("metadata") or {}
+        digests = dict(metadata.get(FILES) or {})
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise damaged(uri, f"MLmodel cannot be read ({str(error).splitlines()[0]})") from error
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise damaged(uri, f"{name} is missing")
+        if (found := _digest(path)) != digest:
+            raise damaged(uri, f"the SHA-256 of {name} is {found[:12]}..., and was {str(digest)[:12]}...")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep out MLflow's remark that there was nothing to fetch: it is told as what it is."""
+    speaking = logging.getLogger("mlflow.store.artifact.artifact_repo")
+    level = speaking.level
+    speaking.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        speaking.setLevel(level)

@@ -1,0 +1,31 @@
+"""Puts a bare ``mlflow run . -e NAME`` into the experiment ``kdops`` instead of *Default*.
+
+MLflow loads this in every process that imports it, wherever kdops is installed; so it imports nothing heavy, and it
+speaks up only inside the project's folder. Nothing of kdops imports it: a module that MLflow loads while it is itself
+half imported must not be half imported too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
+
+from kdops.store.experiment import EXPERIMENT, is_project
+
+__all__ = ["KdopsExperimentProvider"]
+
+
+class KdopsExperimentProvider(DefaultExperimentProvider):
+    """Names the experiment where nothing else does: no argument and no variable of MLflow's own."""
+
+    def in_context(self) -> bool:
+        """Say whether the current folder is the kdops project."""
+        return is_project(Path())
+
+    def get_experiment_id(self) -> str:
+        """Give the id of the experiment ``kdops``, creating it where it is missing."""
+        # Only here: MLflow is still half imported when it loads this module.
+        from kdops.store.database import ensure_experiment
+
+        return ensure_experiment(EXPERIMENT)

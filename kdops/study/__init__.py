@@ -1,0 +1,1 @@
+"""The verbs of a pipeline, and what carries them out."""

@@ -1,0 +1,158 @@
+"""A walk along a chain of distillations: each step learns from the best of the step before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kdops.config.chain import ChainSettings
+from kdops.config.recipes import Recipe
+from kdops.config.settings import HARD
+from kdops.study.study import Study
+from kdops.sweeps.model import Sweep
+from kdops.verdicts.claims import percent, seen
+from kdops.verdicts.statistics import mean_interval
+
+__all__ = ["Station", "Walked", "direct", "is_of_generations", "on_own_images", "recipe_at", "set_out", "walk"]
+
+
+@dataclass(frozen=True)
+class Station:
+    """A step between the first and the last, and where the way through it leads.
+
+    Attributes:
+        models: all that was trained at it, hard labels and every temperature.
+        best: the one of each replicate that the way goes on from.
+        onwards: the last step's nets, distilled from it at every temperature.
+    """
+
+    models: Sweep
+    best: Sweep
+    onwards: Sweep
+
+    @property
+    def on_labels(self) -> tuple[int, ...]:
+        """The seeds of the replicates whose way goes on from a net that learned from labels alone."""
+        return tuple(record.seed for record in self.best.records if record.temperature == HARD)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A chain that was walked, and the direct way beside it.
+
+    Attributes:
+        names: of the steps, for a reader.
+        first: the models of the first step.
+        direct: the last step's nets distilled from the first, hard labels among them.
+        stations: see :func:`walk`.
+        distilled: the stations of the way by the best distilled nets; empty where that is the same way.
+        best: the best of the last step's nets at the end of the chain, one a replicate.
+    """
+
+    names: tuple[str, ...]
+    first: Sweep
+    direct: Sweep
+    stations: tuple[Station, ...]
+    distilled: tuple[Station, ...]
+    best: Sweep
+
+    @property
+    def bests(self) -> tuple[Sweep, ...]:
+        """The best of each step."""
+        return self.first, *(station.best for station in self.stations), self.best
+
+    @property
+    def ends(self) -> tuple[Sweep, ...]:
+        """The last step's distilled nets: those of the first step, then those of each station."""
+        return self.direct.soft(), *(station.onwards for station in self.stations)
+
+    def change_told(self) -> str:
+        """Say the accuracy of each step's best, and how far the last is from the first, untested."""
+        accuracies = [sweep.accuracies() for sweep in self.bests]
+        change = mean_interval(accuracies[-1] - accuracies[0], 0.9)
+        told = ", ".join(f"{name} {percent(values)}" for name, values in zip(self.names, accuracies, strict=True))
+        return f"The best of each: {told}; the last against the first: {seen(change)}, not tested."
+
+
+def walk(
+    study: Study,
+    chain: ChainSettings,
+    first: Sweep,
+    temperatures: Sequence[float],
+    choose: Callable[[Sweep], Sweep] | None = None,
+) -> tuple[Station, ...]:
+    """Walk along a chain, and from each station distil the last step too.
+
+    Args:
+        study: trains what is missing.
+        chain: the steps.
+        first: the models of the first one, one a replicate.
+        temperatures: of every distillation; at a station hard labels are trained beside.
+        choose: gives one model a replicate of a station's, for the way to go on from; the study's best if left out.
+
+    Returns:
+        The stations in order; the last one's ``onwards`` is the whole chain's end. None for a chain of two, which is
+        the direct way itself.
+    """
+    stations, sources = [], first
+    for place in range(1, chain.last):
+        models = _distil(study, chain, sources, place, [HARD, *temperatures])
+        sources = (choose or study.best)(models)
+        onwards = _distil(study, chain, sources, chain.last, temperatures, place)
+        stations.append(Station(models, sources, onwards))
+    return tuple(stations)
+
+
+def set_out(study: Study, chain: ChainSettings) -> Sweep:
+    """Train the first step on labels, on the teacher's images."""
+    stream = chain.streams()[0]
+    return _with_recipe(study, chain, 0, chain.role_at(0), stream).train(chain.role_at(0), stream)
+
+
+def direct(study: Study, chain: ChainSettings, first: Sweep, temperatures: Sequence[float]) -> Sweep:
+    """Distil the last step straight from the first; 0 is hard labels."""
+    return _distil(study, chain, first, chain.last, temperatures, 0)
+
+
+def on_own_images(study: Study, chain: ChainSettings, sources: Sweep) -> Sweep:
+    """Train the last step on hard labels, on the images that it has at the end of the whole chain."""
+    return _distil(study, chain, sources, chain.last, [HARD])
+
+
+def recipe_at(chain: ChainSettings, place: int, recipes: Mapping[str, Recipe]) -> Recipe:
+    """Give how a step is trained, its own architecture included.
+
+    Args:
+        chain: the steps.
+        place: which one; the first is 0.
+        recipes: by role.
+    """
+    recipe, own = recipes[chain.role_at(place)], chain.steps[place].architecture
+    return recipe if own is None else recipe.replace(architecture=own)
+
+
+def is_of_generations(chain: ChainSettings, recipes: Mapping[str, Recipe]) -> bool:
+    """Say whether all steps have one architecture, so that each is a generation of the same net."""
+    return len({recipe_at(chain, place, recipes).architecture for place in range(len(chain.steps))}) == 1
+
+
+def _distil(
+    study: Study,
+    chain: ChainSettings,
+    sources: Sweep,
+    place: int,
+    temperatures: Sequence[float],
+    source: int | None = None,
+) -> Sweep:
+    """Distil a step from models of the step before, or of the step ``source``."""
+    role = chain.role_at(place, source)
+    # The last step's nets are those of every other study: their streams are their role's, whatever they learn from.
+    stream = role if place == chain.last else chain.streams()[place]
+    return _with_recipe(study, chain, place, role, stream).distill(sources, role, temperatures, stream=stream)
+
+
+def _with_recipe(study: Study, chain: ChainSettings, place: int, role: str, stream: str) -> Study:
+    """Give the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
+    recipes = study.settings.recipes
+    recipe = recipe_at(chain, place, recipes)
+    return study.varied(recipes={**recipes, role: recipe, stream: recipe})

@@ -1,0 +1,108 @@
+"""What a study that failed says: which models it has, which it lacks, and that it gives no verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.unit import Unit
+from kdops.utils.text import markdown_line
+
+__all__ = ["Underway", "failure_note", "told_failure", "told_models"]
+
+
+@dataclass
+class Underway:
+    """The sweep that a study is at, and how far it is; one for a study, its parts and its variations.
+
+    Attributes:
+        units: all models of the sweep.
+        there: those that are stored, by fingerprint; whoever trains them adds to it.
+    """
+
+    units: Sequence[Unit] = ()
+    there: Mapping[str, ModelRecord] = field(default_factory=dict)
+
+    def begin(self, units: Sequence[Unit], there: Mapping[str, ModelRecord]) -> None:
+        """Note what is trained from now on."""
+        self.units, self.there = units, there
+
+    def end(self) -> None:
+        """Note that no sweep is under way."""
+        self.begin((), {})
+
+    def has(self) -> list[ModelRecord]:
+        """Give the models of the sweep that are stored."""
+        return list(self.there.values())
+
+    def lacks(self) -> list[ModelRecord]:
+        """Give the models of the sweep that are not."""
+        return [unit.record for unit in self.units if unit.fingerprint not in self.there]
+
+
+def told_failure(models: Sequence[ModelRecord], underway: Underway) -> list[str]:
+    """Say in sentences what a study that failed has, what it lacks, and that nothing is concluded from it.
+
+    Args:
+        models: those of the sweeps that are whole.
+        underway: the sweep that it was at.
+    """
+    has = list({record.uri: record for record in [*models, *underway.has()]}.values())
+    lacks = underway.lacks()
+    told = (
+        f"It has {told_models(has)}, which stay: the same command goes on from there." if has else "It has no models."
+    )
+    if lacks:
+        told_lacks = f"It lacks {told_models(lacks)}; what would have come after was not begun."
+    else:
+        told_lacks = "No sweep was under way when it failed; what would have come after was not begun."
+    return [told, told_lacks, "There is no verdict: none is given from a part of the models."]
+
+
+def failure_note(reason: str, sentences: Sequence[str]) -> str:
+    """Give the Markdown note of a run that failed."""
+    return "\n\n".join([f"**failed**: {markdown_line(reason)}", *map(markdown_line, sentences)])
+
+
+def told_models(records: Sequence[ModelRecord]) -> str:
+    """Name models: how many of each chain, at which temperatures and of which seeds.
+
+    ``6 x teacher>student (T = 0, 1, 4 of seeds 0, 1)``
+    """
+    chains: dict[str, list[ModelRecord]] = {}
+    for record in records:
+        chains.setdefault(record.chain, []).append(record)
+    return ", ".join(f"{len(own)} x {chain} ({_places(own)})" for chain, own in chains.items())
+
+
+def _places(records: Sequence[ModelRecord]) -> str:
+    """Say which temperatures of which seeds; seeds that have the same ones together."""
+    by_seed: dict[int, set[float]] = {}
+    for record in records:
+        by_seed.setdefault(record.seed, set()).add(record.temperature)
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for seed, temperatures in sorted(by_seed.items()):
+        # A model without a temperature, such as an ensemble, has nan, which equals nothing.
+        alike.setdefault(tuple(sorted(t for t in temperatures if not math.isnan(t))), []).append(seed)
+    told = []
+    for temperatures, seeds in alike.items():
+        whose = f"{'seed' if len(seeds) == 1 else 'seeds'} {_ranges(seeds)}"
+        # What learned from labels alone has no temperature to speak of.
+        is_plain = temperatures in ((), (0.0,)) and all(">" not in record.chain for record in records)
+        told.append(whose if is_plain or not temperatures else f"T = {_ranges(temperatures)} of {whose}")
+    return "; ".join(told)
+
+
+def _ranges(values: Sequence[float]) -> str:
+    """Give ascending numbers as text, three whole ones or more in a row as a range: ``0-4, 6, 7.5``."""
+    rows: list[list[float]] = []
+    for value in values:
+        if rows and value == rows[-1][-1] + 1 and float(value).is_integer():
+            rows[-1].append(value)
+        else:
+            rows.append([value])
+    return ", ".join(
+        f"{row[0]:g}-{row[-1]:g}" if len(row) > 2 else ", ".join(f"{value:g}" for value in row) for row in rows
+    )

@@ -1,0 +1,71 @@
+"""The files of a study: every model in one table, the settings, the figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from kdops import __version__
+from kdops.config.settings import Settings
+from kdops.data.dataset import Data
+from kdops.data.splits import Split
+from kdops.sweeps.model import ModelRecord
+
+__all__ = ["results_table", "write_results"]
+
+PACKAGES = ("mlflow", "numpy", "torch", "torchvision")
+
+
+def results_table(models: Sequence[ModelRecord]) -> pd.DataFrame:
+    """Give one row a model: what it is, where it is, its metrics and its parameters."""
+    return pd.DataFrame(
+        [
+            {
+                "role": record.role,
+                "chain": record.chain,
+                "temperature": record.temperature,
+                "seed": record.seed,
+                "source": record.source,
+                "model": record.uri,
+                "run_id": record.run_id,
+                "reused": record.reused,
+                **record.metrics,
+                **record.params,
+            }
+            for record in models
+        ]
+    )
+
+
+def write_results(
+    folder: Path,
+    models: Sequence[ModelRecord],
+    settings: Settings,
+    data: Data,
+    split: Split,
+    figures: Mapping[str, object],
+) -> None:
+    """Write ``results.csv``, ``settings.json`` and ``figures/*.png`` into a folder."""
+    results_table(models).to_csv(folder / "results.csv", index=False)
+    described = {
+        "settings": settings.as_dict(),
+        "data": {"name": data.name, "digest": data.digest, "notes": data.notes},
+        "split": {
+            "digest": split.digest,
+            "teacher": len(split.teacher),
+            "transfer": [len(part) for part in split.transfers],
+            "validation": len(split.validation),
+            "test": len(split.test),
+        },
+        "versions": {"kdops": __version__, **{name: version(name) for name in PACKAGES}},
+        "machine": {"python": platform.python_version(), "system": platform.platform(terse=True)},
+    }
+    (folder / "settings.json").write_text(json.dumps(described, indent=2) + "\n")
+    (folder / "figures").mkdir()
+    for name, figure in figures.items():
+        figure.savefig(folder / "figures" / name, dpi=130)

@@ -1,0 +1,102 @@
+"""What a study says at its end: a table and a sentence for the terminal, a note for the run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdops.config.settings import Settings
+from kdops.data.dataset import Data
+from kdops.data.splits import Split
+from kdops.sweeps.model import Sweep
+from kdops.utils.text import markdown_text
+from kdops.verdicts.statistics import Interval, mean_interval
+
+__all__ = ["Row", "about", "note", "setting", "show", "summarise", "summary_of"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the closing table: what, over how many replicates, and how good on test."""
+
+    what: str
+    models: int
+    accuracy: Interval
+
+
+def summarise(what: str, sweep: Sweep) -> Row:
+    """Summarise a sweep: the mean over temperatures of each replicate, then over replicates."""
+    accuracies = sweep.table("test_accuracy")
+    return summary_of(what, accuracies.size, accuracies.mean(axis=1))
+
+
+def summary_of(what: str, models: int, accuracies: np.ndarray) -> Row:
+    """Summarise one test accuracy a replicate, ``[replicates]``, of so many models in all."""
+    return Row(what, models, mean_interval(accuracies))
+
+
+def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Console | None = None) -> None:
+    """Print the closing table, the verdict, and where to look next."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    console.print("Test accuracy, mean over temperatures and replicates")
+    # Without a frame it fits into 80 columns; a line that wraps reads as two.
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("models")
+    for heading in ("count", "mean", "95 % interval", "replicates"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(Text(row.what), str(row.models), f"{row.accuracy.mean:.4f}", _bounds(row), str(row.accuracy.n))
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, markup=False)
+    console.print(f"Run {parent}; look at it with: kdops ui", markup=False)
+
+
+def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str) -> str:
+    """Give the Markdown note of the parent run: the answer first, then the numbers, then the setting."""
+    lines = [f"**{heading}**", "", *(f"{sentence}\n" for sentence in sentences)]
+    lines += ["| models | count | test accuracy | 95 % interval | replicates |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_bounds(row)} | {row.accuracy.n} |" for row in rows
+    ]
+    where = "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others."
+    return "\n".join([*lines, "", setting, "", where])
+
+
+def about(owner: str, notes: str) -> list[str]:
+    """Give what the caller wants to be remembered as paragraphs of a note; nothing where nothing was given."""
+    told = {"Owner": owner, "Notes": notes}
+    return [f"{what}: {markdown_text(text)}" for what, text in told.items() if text]
+
+
+def setting(settings: Settings, data: Data, split: Split) -> str:
+    """Say on what a study's numbers rest, and what its intervals do not cover."""
+    first, last = settings.seed, settings.seed + settings.seeds - 1
+    seeds, over, whose = f"seeds {first} to {last}", "replicates", ""
+    if settings.search:
+        # One source for all: what varies is the student alone, and the fresh seeds follow that of the trials.
+        seeds = f"trials with seed {first}, the best again with seeds {first + 1} to {last + 1}"
+        over, whose = "students' seeds", "in the sweep "
+    tracks = f" Test {data.unit} of one track are near-copies, so single ones say less than their count." * (
+        data.has_tracks
+    )
+    return (
+        f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
+        f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
+        f"{whose}alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, "
+        f"chosen on {settings.select_on}; "
+        f"{seeds}, split {split.digest[:12]}. "
+        f"Intervals are over {over}, on this one split and test set.{tracks}"
+    )
+
+
+def _bounds(row: Row) -> str:
+    # An accuracy lies in [0, 1]; of few replicates Student's interval may reach beyond.
+    low, high = np.clip([row.accuracy.low, row.accuracy.high], 0.0, 1.0)
+    return f"{low:.4f} to {high:.4f}" if np.isfinite(low) else "needs 2 replicates"

@@ -1,0 +1,1 @@
+"""Plain values: models, sweeps, units of work, fingerprints, plans."""

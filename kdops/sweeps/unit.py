@@ -1,0 +1,238 @@
+"""The unit of work: one network to train, as a plain value that says all that decides its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from kdops.config.architectures import Architecture
+from kdops.config.settings import HARD, Settings
+from kdops.data.dataset import Data
+from kdops.data.splits import Split
+from kdops.models.size import Facts, facts
+from kdops.sweeps.fingerprint import code_digest, fingerprint
+from kdops.sweeps.model import LABELS, ModelRecord
+from kdops.utils.precision import arithmetic
+from kdops.utils.threads import process_threads
+
+__all__ = ["Context", "Task", "Unit", "claims_of", "cut_off_with", "digest_of_pass", "units_of"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all units of a sweep do.
+
+    Attributes:
+        role: what is trained; its recipe and its random streams go by this name.
+        part: the name of the images they are trained on.
+        order: ``shared`` or ``own`` batch order of a replicate's members.
+        predictions: at T = 0 they learn what the source predicts instead of the labels.
+        registered: the role that they are logged and registered as, where ``role`` names random streams of their own.
+    """
+
+    role: str
+    part: str
+    order: str
+    predictions: bool = False
+    registered: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The role that the models are logged and registered as."""
+        return self.registered or self.role
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One network to train.
+
+    Attributes:
+        task: what it does, with all units of its sweep.
+        record: the model as it will be logged: without metrics, not yet stored.
+        source: the model to distil from; None for labels.
+        fingerprint: the digest of all that decides its weights, to the last bit.
+        training: the digest without the fleet, which moves the last bits only: units of one training are the same
+            model to anyone who uses it.
+    """
+
+    task: Task
+    record: ModelRecord
+    source: ModelRecord | None
+    fingerprint: str
+    training: str
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """Its seed and temperature, which tell it from the others of its sweep."""
+        return self.record.seed, self.record.temperature
+
+    @property
+    def learns_predictions(self) -> bool:
+        """Whether its hard labels are its source's predictions."""
+        return self.source is not None and self.record.temperature == HARD
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What all units of a study share: settings, data, split, and where they are trained."""
+
+    settings: Settings
+    data: Data
+    split: Split
+    device: str
+
+    def architecture_of(self, role: str) -> Architecture:
+        """Give the architecture of a role."""
+        return self.settings.recipes[role].architecture
+
+    def trains_together(self, role: str) -> bool:
+        """Say whether a role's networks are trained as one fleet, which then decides their last bits.
+
+        Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
+        """
+        return self.architecture_of(role).is_dense
+
+
+def units_of(
+    task: Task,
+    sources: Mapping[int, ModelRecord | None],
+    temperatures: Sequence[float],
+    together: bool,
+    context: Context,
+) -> list[Unit]:
+    """Give the units of a sweep, seed by seed.
+
+    Args:
+        task: what they do.
+        sources: each seed's source; None to learn from labels.
+        temperatures: one unit each and seed; 0 for hard labels.
+        together: whether a replicate's units are trained as one fleet, which then decides their last bits.
+        context: what the study's units share.
+    """
+    fleet = list(temperatures) if together else None
+    return [
+        _unit(task, seed, temperature, source if temperature != HARD or task.predictions else None, fleet, context)
+        for seed, source in sources.items()
+        for temperature in temperatures
+    ]
+
+
+def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord], units: Sequence[Unit]) -> set[int]:
+    """Give the seeds whose fleets are to be trained in one pass.
+
+    A fleet's last bits depend on all that is trained in its pass. So where a pass was cut off after some of its
+    models were stored, it is trained again whole, and only what is missing is stored: the result is that of a
+    pass that was never cut off. Seeds that another pass finished are left out.
+
+    Args:
+        missing: the units that are not stored.
+        there: the models of the sweep that are.
+        units: all units of the sweep.
+    """
+    seeds = {unit.record.seed for unit in missing}
+    for fleet, digest in {(record.fleet, record.fleet_digest) for record in there}:
+        if seeds & set(fleet) and digest == digest_of_pass([unit for unit in units if unit.record.seed in fleet]):
+            seeds |= set(fleet)
+    return seeds
+
+
+def claims_of(units: Sequence[Unit], context: Context) -> set[str]:
+    """Give what studies take turns at: a digest of what units share that differ in their temperature alone."""
+    settings = context.settings
+    return {
+        fingerprint(
+            role=unit.task.role,
+            part=unit.task.part,
+            order=unit.task.order,
+            seed=unit.record.seed,
+            source=unit.source.weights if unit.source else LABELS,
+            recipe=settings.recipes[unit.task.role].as_dict(),
+            loss=[settings.alpha, settings.t_squared] if unit.source else [],
+            split=context.split.digest,
+        )
+        for unit in units
+    }
+
+
+def digest_of_pass(units: Sequence[Unit]) -> str:
+    """Give the digest of units that are trained together."""
+    return fingerprint(units=sorted(unit.fingerprint for unit in units))
+
+
+def _unit(
+    task: Task,
+    seed: int,
+    temperature: float,
+    source: ModelRecord | None,
+    fleet: list[float] | None,
+    context: Context,
+) -> Unit:
+    settings, recipe = context.settings, context.settings.recipes[task.role]
+    what = {
+        "role": task.role,
+        "seed": seed,
+        "temperature": temperature,
+        "recipe": recipe.as_dict(),
+        "split": context.split.digest,
+        "part": task.part,
+        "order": task.order,
+        "soft": _learned_from(source, temperature, settings),
+        "code": code_digest(),
+        # Neither is asked of PyTorch itself, which takes seconds to import.
+        "torch": version("torch"),
+        "threads": process_threads(),
+        "device": context.device,
+        # Asked only where PyTorch is there anyway.
+        **({"arithmetic": arithmetic(context.device)} if context.device != "cpu" else {}),
+        **({"network": code} if (code := _facts(task, context).code) else {}),
+    }
+    record = _planned(task, seed, temperature, source, context)
+    return Unit(task, record, source, fingerprint(**what, fleet=fleet), fingerprint(**what))
+
+
+def _facts(task: Task, context: Context) -> Facts:
+    return facts(context.architecture_of(task.role), context.data.shape, len(context.data.classes))
+
+
+def _learned_from(source: ModelRecord | None, temperature: float, settings: Settings) -> dict[str, object]:
+    """Say how a source reaches the weights: not at all through hard labels, without the soft term by predictions."""
+    if source is None:
+        return {}
+    if temperature == HARD:
+        return {"source": source.weights, "predictions": True}
+    return {"source": source.weights, "alpha": settings.alpha, "t_squared": settings.t_squared}
+
+
+def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
+    settings, recipe, role = context.settings, context.settings.recipes[task.role], task.known_as
+    known = _facts(task, context)
+    soft = source is not None and temperature != HARD
+    return ModelRecord(
+        role=role,
+        seed=seed,
+        temperature=temperature,
+        chain=f"{source.chain}>{role}" if source else role,
+        source=source.uri if source else LABELS,
+        uri="",
+        params={
+            "dataset": context.data.name,
+            "architecture": str(recipe.architecture),
+            "parameters": str(known.parameters),
+            **({"flops": str(known.flops)} if known.flops is not None else {}),
+            **({"code": known.code} if known.code else {}),
+            "targets": "softened outputs" if soft else "labels" if source is None else "predictions",
+            # The weight that the soft term really had: none on hard labels.
+            "alpha": f"{settings.alpha if soft else 0:g}",
+            "t_squared": str(settings.t_squared).lower(),
+            "epochs": str(recipe.epochs),
+            "batch_size": str(recipe.batch_size),
+            "learning_rate": f"{recipe.learning_rate:g}",
+            "weight_decay": f"{recipe.weight_decay:g}",
+            "order": task.order,
+            "transfer": settings.transfer,
+            "split_seed": str(settings.split_seed),
+            # Else two models would differ in nothing that their runs say.
+            **({"streams": task.role} if task.registered else {}),
+        },
+    )

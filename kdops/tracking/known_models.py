@@ -1,0 +1,113 @@
+"""What the store has already: finished models by fingerprint. It only reads."""
+
+from __future__ import annotations
+
+import time
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from kdops.data.dataset import Data
+from kdops.data.splits import Split
+from kdops.registry.versions import Registry
+from kdops.store.database import store_exists
+from kdops.store.experiment import experiment_name
+from kdops.store.paging import every
+from kdops.sweeps.model import LABELS, ModelRecord
+
+__all__ = ["KnownModels"]
+
+PAGE = 1000
+
+STORED_WITHIN = 3 * 3600.0
+"""A run tells when its training ended; it is found once its model is stored, and all of a large fleet are stored one
+after another. What ended so many seconds before the last look is looked for again."""
+
+
+class KnownModels:
+    """Every finished and still registered model of a data set and split, as far as it was looked for.
+
+    Args:
+        data: the data set.
+        split: the split.
+
+    Attributes:
+        records: the models by fingerprint, by training (see :class:`~kdops.sweeps.unit.Unit`) and by URI; of equal
+            ones the
+            latest by the first two.
+    """
+
+    def __init__(self, data: Data, split: Split):
+        self.data, self.split = data, split
+        self.records: dict[str, ModelRecord] = {}
+        self._looked: dict[str, float] = {}
+
+    def look(self, chain: str = "") -> dict[str, ModelRecord]:
+        """Look for models, and give what is found, keyed like ``records``; after the first time the recent ones alone.
+
+        A store that is not there yet has no models, and is not made.
+
+        Args:
+            chain: only models that came this way, ``teacher>student``; empty for all.
+        """
+        if not store_exists(mlflow.get_tracking_uri()):
+            return {}
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name(experiment_name())
+        if experiment is None:
+            return {}
+        now = time.time()
+        where, order = self._where(chain), ["start_time DESC"]
+        runs = list(every(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
+        found: dict[str, ModelRecord] = {}
+        registered = self._registered(client, {run.data.tags["kdops.model"] for run in runs})
+        for run in runs:
+            if run.data.tags["kdops.model"] in registered:
+                # Newest first: the latest of equals wins.
+                record = _record_of(run)
+                found[record.uri] = record
+                for key in ("kdops.fingerprint", "kdops.training"):
+                    if key in run.data.tags:
+                        found.setdefault(run.data.tags[key], record)
+        self.records |= found
+        self._looked[chain] = now
+        return found
+
+    def _where(self, chain: str) -> str:
+        where = (
+            f"tags.`kdops.split` = '{self.split.digest}' and tags.`kdops.dataset` = '{self.data.name}' "
+            "and tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
+        )
+        if chain:
+            where += f" and tags.`kdops.chain` = '{chain}'"
+        before = max((self._looked[one] for one in ("", chain) if one in self._looked), default=None)
+        if before is not None:
+            where += f" and attributes.end_time > {int(1000 * (before - STORED_WITHIN))}"
+        return where
+
+    def _registered(self, client: MlflowClient, uris: set[str]) -> set[str]:
+        """Give those of some models that are registered; what was found before is not asked for again."""
+        new = uris - self.records.keys()
+        return uris - new | (new & Registry(client, self.data, self.split).uris() if new else set())
+
+
+def _record_of(run: Run) -> ModelRecord:
+    """Rebuild a record from a finished run."""
+    tags, outputs = run.data.tags, run.outputs.model_outputs if run.outputs else []
+    return ModelRecord(
+        role=tags["kdops.role"],
+        seed=int(run.data.params["seed"]),
+        temperature=float(run.data.params["temperature"]),
+        chain=tags["kdops.chain"],
+        source=tags.get("kdops.source", LABELS),
+        uri=tags["kdops.model"],
+        run_id=run.info.run_id,
+        model_id=outputs[0].model_id if outputs else "",
+        weights=tags["kdops.weights"],
+        metrics=dict(run.data.metrics),
+        params={k: v for k, v in run.data.params.items() if k not in ("seed", "temperature")},
+        fleet=tuple(int(seed) for seed in tags.get("kdops.fleet", "").split(",") if seed),
+        fleet_digest=tags.get("kdops.fleet_digest", ""),
+        reused=True,
+    )

@@ -1,0 +1,1 @@
+"""From units to weights: values in, values out, never logs."""

@@ -1,0 +1,90 @@
+"""What a trained network gives, and how good that is. Nothing here trains or logs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdops.models.classifier import Classifier
+from kdops.training.separate import NetFleet
+from kdops.training.stacked import DenseFleet, can_stack
+from kdops.utils.memory import memory_kept
+
+__all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure"]
+
+
+@torch.no_grad()
+def compute_logits(
+    nets: Sequence[Classifier], images: Tensor, device: torch.device | str = "cpu", block: int = 512
+) -> Tensor:
+    """Compute the logits of networks of one architecture, in ``eval()`` (no dropout).
+
+    Args:
+        nets: the networks; dense ones are computed in one pass.
+        images: uint8 ``[N, C, H, W]``.
+        device: where to compute.
+        block: images at a time, which bounds the memory.
+
+    Returns:
+        ``[M, N, classes]``, on the CPU.
+    """
+    if can_stack(nets[0]):
+        engines = [DenseFleet([nets], device)]
+    else:
+        # On another device a copy is computed: the networks themselves are stored next, from the CPU.
+        here = torch.device(device).type == "cpu"
+        engines = [NetFleet([[net if here else copy.deepcopy(net)]], device) for net in nets]
+    rows = []
+    with memory_kept():
+        for engine in engines:
+            engine.training = False
+            parts = [engine.logits([images[i : i + block].to(device)]).cpu() for i in range(0, len(images), block)]
+            rows.append(torch.cat(parts, dim=1))
+    return torch.cat(rows)
+
+
+def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Measure one network.
+
+    Args:
+        logits: ``[N, classes]``.
+        labels: ``[N]`` class numbers.
+
+    Returns:
+        ``accuracy``; ``balanced_accuracy``, the mean recall of the classes that occur; ``nll``, the mean
+        negative log-likelihood in nats; ``ece``, see :func:`expected_calibration_error`.
+    """
+    right = logits.argmax(dim=1) == labels
+    count = torch.bincount(labels, minlength=logits.shape[1])
+    recall = torch.bincount(labels, weights=right.double(), minlength=logits.shape[1])[count > 0] / count[count > 0]
+    return {
+        "accuracy": right.double().mean().item(),
+        "balanced_accuracy": recall.mean().item(),
+        "nll": F.cross_entropy(logits.double(), labels).item(),
+        "ece": expected_calibration_error(logits, labels),
+    }
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Give the mean gap between confidence and accuracy over equal-width bins of confidence.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, equation (5), with 15 bins.
+
+    Args:
+        logits: ``[N, classes]``.
+        labels: ``[N]`` class numbers.
+        bins: number of bins of (0, 1].
+    """
+    confidence, predicted = torch.softmax(logits.double(), dim=1).max(dim=1)
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gap = torch.bincount(place, weights=(predicted == labels).double() - confidence, minlength=bins)
+    return (gap.abs().sum() / len(labels)).item()
+
+
+def agreement(logits: Tensor, source_logits: Tensor) -> float:
+    """Give the share of images ``[N]`` on which both choose the same class (fidelity, Stanton et al., 2021)."""
+    return (logits.argmax(dim=1) == source_logits.argmax(dim=1)).double().mean().item()

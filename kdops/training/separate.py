@@ -1,0 +1,115 @@
+"""Networks of any kind behind the interface of :class:`~kdops.training.stacked.DenseFleet`, each computed by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdops.models.classifier import Borrower, Classifier
+from kdops.training.stacked import MEASURED_AT_ONCE
+from kdops.utils.precision import halved
+
+__all__ = ["NetFleet"]
+
+
+class NetFleet:
+    """Networks of one architecture that are trained in one pass.
+
+    On a graphics processor each has a queue of its own: one small network does not fill it.
+
+    Args:
+        groups: for each group its networks; they are trained themselves, not copies of them.
+        device: where they are computed.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
+        self.sizes = [len(group) for group in groups]
+        self.nets = [net.to(device).to(memory_format=net.memory_format) for group in groups for net in group]
+        # What others wrote may ask the device, draws from the global state, and was not tried in half precision.
+        self.is_own = not isinstance(self.nets[0], Borrower)
+        self.learns_from_one = self.can_replay = self.is_own
+        self.training = True
+        # All networks are measured at once too, each in memory of its own.
+        self.most_images = max(1, MEASURED_AT_ONCE // len(self.nets))
+        self.device, self.on_gpu = device, torch.device(device).type == "cuda"
+        self.queues = [torch.cuda.Stream() for _ in self.nets] if self.on_gpu and len(self.nets) > 1 else []
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give images as they are."""
+        return images
+
+    def parameters(self) -> list[Tensor]:
+        """Give every trained tensor."""
+        return [values for net in self.nets for values in net.parameters() if values.requires_grad]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give every value that training may change, by name: the tensors themselves."""
+        return {
+            f"{number}.{name}": values.detach()
+            for number, net in enumerate(self.nets)
+            for name, values in (*net.named_parameters(), *net.named_buffers())
+        }
+
+    def logits(self, images: Sequence[Tensor]) -> Tensor:
+        """Compute all networks.
+
+        Args:
+            images: for each group its batch, uint8 ``[B, C, H, W]``.
+
+        Returns:
+            Logits ``[M, B, classes]``, the groups' networks one after another.
+        """
+        batches = [batch.contiguous(memory_format=self.nets[0].memory_format) for batch in images]
+        given = [batch for batch, size in zip(batches, self.sizes, strict=True) for _ in range(size)]
+        if not self.queues:
+            return torch.stack([self._alone(net, batch) for net, batch in zip(self.nets, given, strict=True)])
+        found, here = [], torch.cuda.current_stream()
+        for net, batch, queue in zip(self.nets, given, self.queues, strict=True):
+            queue.wait_stream(here)
+            with torch.cuda.stream(queue):
+                found.append(self._alone(net, batch))
+        for queue in self.queues:
+            here.wait_stream(queue)
+        return torch.stack(found)
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace every gradient by that of ``loss``."""
+        for net in self.nets:
+            net.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Give each network's weights, on the CPU and in the default memory order."""
+        return [
+            {name: values.detach().cpu().contiguous().clone() for name, values in net.state_dict().items()}
+            for net in self.nets
+        ]
+
+    def _alone(self, net: Classifier, batch: Tensor) -> Tensor:
+        net.train(self.training)
+        if not (self.training and self.is_own and self.on_gpu):
+            return net(batch)
+        with halved(self.device):
+            return _with_late_biases(net.net, net.normalised(batch)).float()
+
+
+def _with_late_biases(chain: nn.Sequential, values: Tensor) -> Tensor:
+    """Compute a chain, with the bias of a convolution that is pooled added after pooling.
+
+    The largest of some values, each with the bias, is the largest of them with the bias. To add it, and to add up its
+    gradient, takes a quarter of the memory then: on a graphics processor both took longer than the convolutions.
+    """
+    bias = None
+    for part, following in zip_longest(chain, chain[1:]):
+        if isinstance(part, nn.Conv2d) and isinstance(following, nn.MaxPool2d):
+            bias = part.bias
+            values = functional.conv2d(values, part.weight, None, part.stride, part.padding)
+            continue
+        values = part(values)
+        if bias is not None:
+            values, bias = values + bias.to(values.dtype).view(-1, 1, 1), None
+    return values

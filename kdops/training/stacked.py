@@ -1,0 +1,166 @@
+"""Dense networks of one shape as stacked tensors, computed in one pass.
+
+The members of a group (one replicate, all temperatures) see the same batch, so their first layers stand side
+by side as one wide matrix and cost one matrix product; the later layers are one batched product over all
+members of all groups. Groups differ in their batches and in their source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdops.models.classifier import Borrower, Classifier, Dropout
+
+__all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "DenseFleet", "can_stack", "normalised"]
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Give images ``[N, C, H, W]`` as ``Classifier`` normalises them, flat ``[N, C·H·W]``."""
+    found = images.new_empty(images.shape, dtype=torch.float32)
+    # A piece at a time that stays in the processor's cache.
+    for place, part in zip(found.split(64), images.split(64), strict=True):
+        place.copy_(part).sub_(mean).div_(std)
+    return found.flatten(1)
+
+
+def can_stack(net: Classifier) -> bool:
+    """Say whether the network is a plain chain of dense layers, ReLU and dropout, as kdops builds it."""
+    return not isinstance(net, Borrower) and all(
+        isinstance(part, nn.Sequential | nn.Flatten | nn.Linear | nn.ReLU | Dropout) for part in net.net.modules()
+    )
+
+
+MEASURED_AT_ONCE = 1024
+"""Images of a batch that is measured, where nothing is kept for a way back."""
+
+PREPARED_BYTES = 2_000_000_000
+"""Up to so much memory is spent on images that are normalised beforehand."""
+
+
+class DenseFleet:
+    """Stacked dense networks of one shape.
+
+    Args:
+        groups: for each group its networks, all of the same architecture; they are copied, not changed.
+        device: where the stacked tensors lie.
+
+    Raises:
+        ValueError: the networks normalise their images differently, so they cannot share a batch.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
+        self.sizes = [len(group) for group in groups]
+        members = [net for group in groups for net in group]
+        linears = [[part for part in net.net if isinstance(part, nn.Linear)] for net in members]
+        self.dropouts = [[part for part in net.net if isinstance(part, Dropout)] for net in members]
+        self.hidden = linears[0][0].out_features
+        if not all(torch.equal(net.mean, members[0].mean) and torch.equal(net.std, members[0].std) for net in members):
+            raise ValueError("the networks of a fleet must share the mean and deviation of their images")
+        self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
+        self.training = self.learns_from_one = self.can_replay = True
+        self.most_images = MEASURED_AT_ONCE
+
+        def leaf(values: Tensor) -> Tensor:
+            return values.detach().to(device).clone().requires_grad_()
+
+        def kept(values: Tensor) -> Tensor:
+            values = values.detach().to(device)
+            values.grad = torch.zeros_like(values)
+            return values
+
+        # One wide leaf a group, not one for all: its gradient is then one product, written in place.
+        starts = [sum(self.sizes[:g]) for g in range(len(groups))]
+        first = [[layers[0] for layers in linears[s : s + k]] for s, k in zip(starts, self.sizes, strict=True)]
+        self.wide_weights = [kept(torch.cat([layer.weight for layer in group])) for group in first]
+        self.wide_biases = [kept(torch.cat([layer.bias for layer in group])) for group in first]
+        later = list(zip(*[layers[1:] for layers in linears], strict=True))
+        self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
+        self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give images as :meth:`logits` may take them too: normalised floats ``[N, C·H·W]``, once for all epochs.
+
+        Where that would take more than ``PREPARED_BYTES``, and where they are in their file, they come back as they
+        are, and each batch is normalised by itself: the values are the same.
+        """
+        if not isinstance(images, Tensor) or 4 * images.numel() > PREPARED_BYTES:
+            return images
+        return normalised(images, self.mean, self.std)
+
+    def parameters(self) -> list[Tensor]:
+        """Give every trained tensor."""
+        return [*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give every value that training may change, by name: the tensors themselves."""
+        return {str(number): values.detach() for number, values in enumerate(self.parameters())}
+
+    def logits(self, images: Sequence[Tensor]) -> Tensor:
+        """Compute all members at once.
+
+        Args:
+            images: for each group its batch, uint8 ``[B, C, H, W]`` or some rows of what :meth:`prepared` gave.
+
+        Returns:
+            Logits ``[M, B, classes]``, the groups' members one after another.
+        """
+        inputs = [normalised(one, self.mean, self.std) if one.dim() > 2 else one for one in images]
+        units = [self._first(g, batch) for g, batch in enumerate(inputs)]
+        if torch.is_grad_enabled():
+            self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
+        hidden = units[0].relu() if len(units) == 1 else torch.cat([own.relu() for own in units])
+        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            # Weights times units here too, [K, H, B]: without dropout nothing is transposed in memory.
+            hidden = torch.baddbmm(bias.unsqueeze(2), weight, self._dropped(hidden, depth))
+            if depth + 1 < len(self.weights):
+                hidden = hidden.relu()
+        return hidden.transpose(1, 2)
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
+        for values in (*self.weights, *self.biases):
+            values.grad = None
+        loss.backward()
+        # The first layer by hand: autograd would allocate its gradient, most of the memory, anew in every step, and
+        # touching new memory costs a third of the product itself.
+        firsts = zip(self._latest, self.wide_weights, self.wide_biases, strict=True)
+        for (inputs, units), weight, bias in firsts:
+            gradient = units.grad.flatten(0, 1)
+            torch.mm(gradient, inputs, out=weight.grad)
+            torch.sum(gradient, 1, out=bias.grad)
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Give each member's weights under the names of its own network, on the CPU."""
+        return [self._state(member) for member in range(sum(self.sizes))]
+
+    @torch.no_grad()
+    def _first(self, group: int, inputs: Tensor) -> Tensor:
+        """Compute the first layer of one group up to its ReLU: ``[B, C·H·W]`` to ``[K, hidden, B]``."""
+        # Weights times images, not images times weights: the same numbers, and the quicker product of a wide matrix.
+        wide = torch.addmm(self.wide_biases[group].unsqueeze(1), self.wide_weights[group], inputs.t())
+        return wide.view(self.sizes[group], self.hidden, len(inputs))
+
+    def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
+        if not self.training or self.dropouts[0][depth].rate == 0.0:
+            return hidden
+        # Drawn in the order in which the network by itself draws: image after image.
+        dropped = [drops[depth](h.t().contiguous()).t() for drops, h in zip(self.dropouts, hidden, strict=True)]
+        return torch.stack(dropped)
+
+    def _state(self, member: int) -> dict[str, Tensor]:
+        group, offset = 0, member
+        while offset >= self.sizes[group]:
+            offset -= self.sizes[group]
+            group += 1
+        rows = slice(offset * self.hidden, (offset + 1) * self.hidden)
+        layers = [(self.wide_weights[group][rows], self.wide_biases[group][rows])]
+        layers += [(w[member], b[member]) for w, b in zip(self.weights, self.biases, strict=True)]
+        state = {"mean": self.mean, "std": self.std}
+        for number, (weight, bias) in enumerate(layers):
+            # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
+            state[f"net.{1 + 3 * number}.weight"] = weight
+            state[f"net.{1 + 3 * number}.bias"] = bias
+        return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -1,0 +1,236 @@
+"""Dense networks of unequal width and depth, computed in one pass on one batch.
+
+The first layers stand side by side as one wide matrix and cost one matrix product. What follows is stacked for
+members of about the same width, each padded with zeros to the widest of them.
+
+Padding needs no masks: a padded unit gives relu(0) = 0, and what leaves it is weighted by 0. So its gradient is
+exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kdops.models.classifier import Classifier, Dropout
+from kdops.training.stacked import PREPARED_BYTES, normalised
+
+__all__ = ["UnevenFleet"]
+
+PADDED_AT_MOST = 2.0
+"""No member is padded to more than so many times its own width; beyond it a stack of its own is faster."""
+
+
+class UnevenFleet:
+    """Dense networks of unequal width and depth that share their batches.
+
+    Args:
+        nets: networks for which :func:`~kdops.training.stacked.can_stack` holds, of the same inputs and classes, each
+            with one
+            width in all its hidden layers; they are copied, not changed.
+        device: where the tensors lie.
+
+    Raises:
+        ValueError: the networks normalise their images differently, so they cannot share a batch.
+    """
+
+    def __init__(self, nets: Sequence[Classifier], device: torch.device | str = "cpu"):
+        if not all(torch.equal(net.mean, nets[0].mean) and torch.equal(net.std, nets[0].std) for net in nets):
+            raise ValueError("the networks of a fleet must share the mean and deviation of their images")
+        self.mean, self.std = nets[0].mean.to(device), nets[0].std.to(device)
+        self.dropouts = [[part for part in net.net if isinstance(part, Dropout)] for net in nets]
+        self.training = True
+        self._arrange([[value.detach().to(device) for value in net.parameters()] for net in nets])
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Give images as :meth:`logits` may take them too, see :meth:`kdops.training.stacked.DenseFleet.prepared`.
+
+        What is prepared already comes back as it is.
+        """
+        if not isinstance(images, Tensor) or images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
+            return images
+        return normalised(images, self.mean, self.std)
+
+    def parameters(self) -> list[Tensor]:
+        """Give every trained tensor."""
+        return [*self._wide, *(leaf for stack in self._stacks for leaf in stack.leaves)]
+
+    def members(self) -> list[list[Tensor]]:
+        """Give each network's part of :meth:`parameters`, in the order of its layers.
+
+        They share their memory with the fleet, and their ``grad`` shares that which :meth:`backward` fills. All but
+        the first layer's have padding, at the end of each axis.
+        """
+        return self._parts
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Compute all members at once.
+
+        Args:
+            images: one batch for all, ``[B, C, H, W]`` or some rows of what :meth:`prepared` gave.
+
+        Returns:
+            Logits ``[M, B, classes]`` in the order of the networks.
+        """
+        inputs = images if images.dim() == 2 else normalised(images, self.mean, self.std)
+        weight, bias = self._wide
+        # Units by images, so that the units of one stack are rows that lie together.
+        with torch.no_grad():
+            first = torch.addmm(bias.unsqueeze(1), weight, inputs.t())
+        shares = first.split([len(stack.places) for stack in self._stacks])
+        padded = [stack.padded(share) for stack, share in zip(self._stacks, shares, strict=True)]
+        if torch.is_grad_enabled():
+            self._latest = inputs, [units.requires_grad_() for units in padded]
+        found = [
+            stack.logits(units, partial(self._dropped, stack.numbers))
+            for stack, units in zip(self._stacks, padded, strict=True)
+        ]
+        return torch.cat(found).index_select(0, self._given)
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
+        for stack in self._stacks:
+            for leaf in stack.leaves:
+                leaf.grad.zero_()
+        loss.backward()
+        # The first layer by hand: autograd would allocate its gradient, most of the memory, anew in every step.
+        inputs, padded = self._latest
+        gradients = [stack.unpadded(units.grad) for stack, units in zip(self._stacks, padded, strict=True)]
+        weight, bias = self._wide
+        torch.mm(torch.cat(gradients), inputs, out=weight.grad)
+        torch.cat([gradient.sum(1) for gradient in gradients], out=bias.grad)
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Drop all networks but these, given by their places; from now on they are the networks, in this order.
+
+        What :meth:`parameters` and :meth:`members` gave before is no longer the fleet's.
+        """
+        self.dropouts = [self.dropouts[member] for member in members]
+        self._arrange([self._own(member) for member in members])
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Give each network's weights under the names of its own state, on the CPU."""
+        states = []
+        for member in range(len(self.widths)):
+            state = {"mean": self.mean, "std": self.std}
+            for number, value in enumerate(self._own(member)):
+                # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
+                state[f"net.{1 + 3 * (number // 2)}.{('weight', 'bias')[number % 2]}"] = value
+            states.append({name: value.detach().cpu().clone() for name, value in state.items()})
+        return states
+
+    def _arrange(self, nets: Sequence[Sequence[Tensor]]) -> None:
+        """Lay out networks, each given as weight and bias of layer after layer."""
+        self.widths = [len(net[0]) for net in nets]
+        self._stacks = [_Stack(numbers, nets) for numbers in _alike(self.widths)]
+        order = [number for stack in self._stacks for number in stack.numbers]
+        self._given = torch.tensor([order.index(number) for number in range(len(nets))], device=self.mean.device)
+        self._wide = [_with_gradient(torch.cat([nets[number][place] for number in order])) for place in (0, 1)]
+        later = [parts for stack in self._stacks for parts in stack.parts()]
+        self._parts: list[list[Tensor]] = [[] for _ in nets]
+        start = 0
+        for number, parts in zip(order, later, strict=True):
+            rows = slice(start, start := start + self.widths[number])
+            self._parts[number] = [*(_part(leaf, rows) for leaf in self._wide), *parts]
+
+    def _own(self, member: int) -> list[Tensor]:
+        """Give one network's weights and biases without their padding, as views."""
+        (first, *hidden, weight, bias), width = self._parts[member], self.widths[member]
+        return [first, *(part[(slice(width),) * part.dim()] for part in hidden), weight[:, :width], bias]
+
+    def _dropped(self, numbers: Sequence[int], hidden: Tensor, layer: int) -> Tensor:
+        """Drop out units of the first of these members, as many as ``hidden`` ``[K, H, B]`` has."""
+        drops = [self.dropouts[number][layer] for number in numbers[: len(hidden)]]
+        if not self.training or all(drop.rate == 0.0 for drop in drops):
+            return hidden
+        found = []
+        for number, drop, units in zip(numbers, drops, hidden, strict=False):
+            own, padding = units.split([self.widths[number], len(units) - self.widths[number]])
+            # Drawn in the order in which the network by itself draws: image after image, without the padding.
+            found.append(torch.cat([drop(own.t().contiguous()).t(), padding]))
+        return torch.stack(found)
+
+
+class _Stack:
+    """All layers but the first of members of about the same width, padded to the widest and stacked.
+
+    The deepest member comes first, so that each layer works on those before some place, and the output layer on all.
+
+    Attributes:
+        numbers: the members, deepest first.
+        places: of the members' own units, one after another, among all ``M·H`` of them.
+        leaves: weight and bias of layer after layer: ``[K, H, H]`` and ``[K, H]``, then ``[M, classes, H]`` and
+            ``[M, classes]``.
+    """
+
+    def __init__(self, numbers: Sequence[int], nets: Sequence[Sequence[Tensor]]):
+        self.numbers = sorted(numbers, key=lambda number: -len(nets[number]))
+        members = [nets[number] for number in self.numbers]
+        self.width = max(len(net[0]) for net in members)
+        own = [place * self.width + torch.arange(len(net[0])) for place, net in enumerate(members)]
+        self.places = torch.cat(own).to(members[0][0].device)
+        hidden = [[net[layer] for net in members if layer < len(net) - 2] for layer in range(2, len(members[0]) - 2)]
+        self.leaves = [_stacked(values, (self.width,) * values[0].dim()) for values in hidden]
+        classes = len(members[0][-1])
+        self.leaves.append(_stacked([net[-2] for net in members], (classes, self.width)))
+        self.leaves.append(_stacked([net[-1] for net in members], (classes,)))
+
+    def padded(self, units: Tensor) -> Tensor:
+        """Give the members' own units ``[sum of widths, B]`` as ``[M, H, B]``."""
+        found = units.new_zeros(len(self.numbers) * self.width, units.shape[1])
+        return found.index_copy_(0, self.places, units).view(len(self.numbers), self.width, -1)
+
+    def unpadded(self, units: Tensor) -> Tensor:
+        """Give the members' own units of ``[M, H, B]`` as ``[sum of widths, B]``."""
+        return units.flatten(0, 1).index_select(0, self.places)
+
+    def logits(self, units: Tensor, dropped: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Give logits ``[M, B, classes]`` of what the first layers give, ``[M, H, B]``."""
+        *later, weight, bias = self.leaves
+        hidden, finished = dropped(units.relu(), 0), []
+        for layer, (w, b) in enumerate(zip(later[::2], later[1::2], strict=True)):
+            if len(w) < len(hidden):
+                hidden, done = hidden.split([len(w), len(hidden) - len(w)])
+                finished.insert(0, done)
+            hidden = dropped(torch.baddbmm(b.unsqueeze(2), w, hidden).relu(), layer + 1)
+        last = torch.cat([hidden, *finished]) if finished else hidden
+        # Transposed afterwards: a product with the images first is ten times slower where classes are few.
+        return torch.baddbmm(bias.unsqueeze(2), weight, last).transpose(1, 2)
+
+    def parts(self) -> list[list[Tensor]]:
+        """Give each member's part of every leaf that it is in."""
+        return [[_part(leaf, n) for leaf in self.leaves if n < len(leaf)] for n in range(len(self.numbers))]
+
+
+def _alike(widths: Sequence[int]) -> list[list[int]]:
+    """Part members by width, the widest first, so that none is padded more than ``PADDED_AT_MOST`` times."""
+    found: list[list[int]] = []
+    for number in sorted(range(len(widths)), key=lambda number: -widths[number]):
+        if found and widths[found[-1][0]] <= PADDED_AT_MOST * widths[number]:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
+
+
+def _stacked(values: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Stack values, each padded with zeros at the end of its axes."""
+    leaf = values[0].new_zeros(len(values), *shape)
+    for place, value in zip(leaf, values, strict=True):
+        place[tuple(map(slice, value.shape))] = value
+    return _with_gradient(leaf).requires_grad_()
+
+
+def _with_gradient(leaf: Tensor) -> Tensor:
+    leaf.grad = torch.zeros_like(leaf)
+    return leaf
+
+
+def _part(leaf: Tensor, index: int | slice) -> Tensor:
+    """Give some rows of a leaf; their gradient is those rows of its gradient."""
+    part = leaf.detach()[index]
+    part.grad = leaf.grad[index]
+    return part

@@ -1,0 +1,138 @@
+"""Training: one loop for a fleet of dense nets and for networks of any kind, alone or a few at a time.
+
+It takes values and gives values; nothing here logs, and nothing reads the global random state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from kdops.config.recipes import Recipe
+from kdops.distillation.logits import DistillationLoss
+from kdops.models.classifier import Borrower, Classifier, Dropout, build
+from kdops.training.checkpoint import Checkpoint
+from kdops.training.separate import NetFleet
+from kdops.training.stacked import DenseFleet, can_stack
+from kdops.training.training_pass import Group, Images, Meter, Pass, Progress, Trained
+from kdops.utils.random import generator
+from kdops.utils.threads import threads_for
+
+__all__ = ["Group", "Images", "Trained", "train", "train_passes"]
+
+NETS_A_PASS = 8
+"""Convolutional nets that share a graphics processor; more of them hardly gain (docs/performance-gpu.md)."""
+
+BYTES_A_VALUE = 40
+"""Of the device's memory for each value that a layer gives in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
+smaller batch of an epoch is recorded too, and has as much again."""
+
+CheckpointOf = Callable[[Sequence[tuple[int, float]]], Checkpoint | None]
+
+
+def train(*given: object, **options: object) -> Iterator[Trained]:
+    """Train as :func:`train_passes` does, with the same arguments, and give one member after another."""
+    return chain.from_iterable(train_passes(*given, **options))
+
+
+def train_passes(
+    role: str,
+    recipe: Recipe,
+    groups: Sequence[Group],
+    images: Images,
+    validation: Images,
+    classes: int,
+    statistics: tuple[Tensor, Tensor],
+    loss: DistillationLoss,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    checkpoint_of: CheckpointOf = lambda members: None,
+) -> Iterator[list[Trained]]:
+    """Train every member of every group for the recipe's epochs and keep the last epoch.
+
+    Dense nets are trained together in one pass; others one after another, on a graphics processor a few at a time.
+    Every member is initialised by (role, seed, temperature), so a student distilled directly and one distilled
+    through a middle net start alike; the batch order is drawn from (role, seed), which pairs their comparison.
+    Of networks that others wrote, which may normalise by the batch, a last batch of one image joins the one before it.
+
+    Args:
+        role: name of the random streams.
+        recipe: architecture, epochs, batch size and rates.
+        groups: who is trained.
+        images: what they are trained on; every group sees all of them in every epoch.
+        validation: measured after every epoch, never trained on.
+        classes: number of classes.
+        statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
+        loss: the loss.
+        device: where to train.
+        progress: called with (images passed, images in all), counted over members.
+        checkpoint_of: gives the checkpoint of a pass by its members, (seed, temperature); None to keep nothing.
+
+    Yields:
+        The members of each pass, as soon as it is done.
+
+    Raises:
+        DivergenceError: a member's loss stopped being finite; names the member.
+    """
+    groups = [alone for group in groups for alone in (_apart(group) if group.own_order else [group])]
+    shape = tuple(images.pixels.shape[1:])
+    nets = [
+        [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
+    ]
+    images, validation = images.to(device), validation.to(device)
+    flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
+    if can_stack(nets[0][0]):
+        passes = [(groups, nets, DenseFleet)]
+    else:
+        apart = [one for group in groups for one in _apart(group)]
+        each, most = [[net] for row in nets for net in row], _nets_a_pass(recipe, shape, classes, device)
+        passes = [(apart[i : i + most], each[i : i + most], NetFleet) for i in range(0, len(apart), most)]
+    meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
+    for together, own, fleet in passes:
+        streams = _streams([net for row in own for net in row])
+        # Of one replicate: how many ride along changes nothing about how it is computed.
+        threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
+        engine = fleet(own, device)
+        training = Pass(role, recipe, together, engine, streams, images, validation, loss, device, threads)
+        yield list(training.run(meter, checkpoint_of(training.members)))
+
+
+def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: torch.device | str) -> int:
+    """Give how many networks are trained in one pass where they cannot be stacked."""
+    if torch.device(device).type != "cuda" or not recipe.architecture.is_counted:
+        return 1
+    values = recipe.batch_size * recipe.architecture.activations(shape, classes)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    # Half of it: other programs may be there too.
+    return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
+
+
+def _apart(group: Group) -> list[Group]:
+    """Give one group for each member."""
+    return [replace(group, temperatures=(temperature,)) for temperature in group.temperatures]
+
+
+def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) -> Classifier:
+    """Build one member; its dropout draws from a stream of its own, on the device where its values lie."""
+    words = (role, seed, f"{temperature:g}")
+    net = build(recipe.architecture, shape, classes, *statistics, generator("init", *words))
+    for number, part in enumerate(_drawing(net)):
+        part.stream = generator("dropout", *words, number, device=device)
+    return net
+
+
+def _drawing(net: Classifier) -> list[Dropout | Borrower]:
+    """Give the parts of a network that may draw while it is trained."""
+    return [part for part in net.modules() if isinstance(part, Dropout | Borrower)]
+
+
+def _streams(nets: Sequence[Classifier]) -> list[torch.Generator]:
+    """Give the streams that networks do draw from."""
+    parts = [part for net in nets for part in _drawing(net)]
+    return [part.stream for part in parts if not isinstance(part, Dropout) or part.rate > 0]

@@ -1,0 +1,251 @@
+"""Training of a search's trials: dense nets of unequal width, depth and rates, all of one batch size in one pass.
+
+Each trial gives what :func:`kdops.training.trainer.train` gives it alone. Like there, values come in and values go out;
+nothing here logs, and nothing reads the global random state.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdops.config.recipes import Recipe
+from kdops.distillation.logits import DistillationLoss, MemberLosses
+from kdops.training.optimizer import RatedAdamW
+from kdops.training.schedule import one_cycle
+from kdops.training.stacked_uneven import UnevenFleet
+from kdops.training.trainer import _fresh  # the initial weights and dropout must be those of train
+from kdops.training.training_pass import Images, Meter
+from kdops.utils.precision import tensor_cores
+from kdops.utils.random import generator
+from kdops.utils.threads import limited, threads_for
+
+__all__ = ["TrialEpoch", "TrialPlan", "TrialResult", "train_trials"]
+
+AfterEpoch = Callable[[Mapping[int, "TrialEpoch"], int], Collection[int]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One trial.
+
+    Attributes:
+        recipe: architecture (a dense net), epochs (the same for all trials of a batch), batch size and rates.
+        temperature: above zero.
+        alpha: weight of the soft term, see :class:`~kdops.distillation.logits.DistillationLoss`.
+        t_squared: multiply the soft term by T².
+    """
+
+    recipe: Recipe
+    temperature: float
+    alpha: float
+    t_squared: bool
+
+
+@dataclass(frozen=True)
+class TrialEpoch:
+    """What one trial gave after an epoch.
+
+    Attributes:
+        train_loss: mean loss of the epoch.
+        val_accuracy: share of the validation images that it has right.
+        val_nll: mean cross entropy with the labels of the validation images, in nats.
+    """
+
+    train_loss: float
+    val_accuracy: float
+    val_nll: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of one trial.
+
+    Attributes:
+        epochs: what it gave, epoch by epoch; of a diverged one up to the epoch whose loss is not finite, included.
+        state: its last weights, on the CPU; None unless it is complete.
+        seconds: wall time; each epoch's is shared equally by those that were trained in it.
+        ended: ``complete``, ``pruned`` or ``diverged``.
+    """
+
+    epochs: tuple[TrialEpoch, ...]
+    state: dict[str, Tensor] | None
+    seconds: float
+    ended: str
+
+
+def train_trials(
+    role: str,
+    plans: Sequence[TrialPlan],
+    seed: int,
+    source_logits: Tensor,
+    images: Images,
+    validation: Images,
+    classes: int,
+    statistics: tuple[Tensor, Tensor],
+    *,
+    device: torch.device | str = "cpu",
+    after_epoch: AfterEpoch | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, TrialResult]]:
+    """Train every trial for its recipe's epochs and keep the last epoch.
+
+    Trials of one batch size are trained together in one pass, the smallest batch size first. Each is initialised by
+    (role, seed, temperature) and sees the batch order of (role, seed), as :func:`kdops.training.trainer.train` has it.
+
+    Args:
+        role: name of the random streams.
+        plans: the trials.
+        seed: the replicate, the same for all trials.
+        source_logits: what the source gives for the training images, ``[N, classes]``, computed in ``eval()``; or for
+            each trial by itself, ``[trials, N, classes]``.
+        images: what they are trained on; every trial sees all of them in every epoch.
+        validation: measured after every epoch, never trained on.
+        classes: number of classes.
+        statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
+        device: where to train.
+        after_epoch: called after every epoch of a pass with what each of its trials gave, by place in ``plans``, and
+            the number of the epoch, from 1; answers which of them to end there. After the last epoch its answer
+            changes nothing. Trials that diverged are not in it.
+        progress: called with (images passed, images in all), counted over trials; what an ended trial leaves out
+            counts as passed.
+
+    Yields:
+        Place in ``plans`` and result, as soon as a trial is complete, pruned, or its loss is no longer finite.
+
+    Raises:
+        ValueError: the trials differ in their epochs, or a temperature is not above zero.
+    """
+    if len({plan.recipe.epochs for plan in plans}) > 1:
+        raise ValueError("the trials of a batch must have the same number of epochs")
+    if not all(plan.temperature > 0 for plan in plans):
+        raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
+    shape = tuple(images.pixels.shape[1:])
+    images, validation, source_logits = images.to(device), validation.to(device), source_logits.to(device)
+    meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
+    for size in sorted({plan.recipe.batch_size for plan in plans}):
+        together = {number: plan for number, plan in enumerate(plans) if plan.recipe.batch_size == size}
+        # In an order of their own, so that the order of the plans changes no bit.
+        together = dict(sorted(together.items(), key=lambda pair: repr(pair[1])))
+        nets = [
+            _fresh(role, plan.recipe, seed, plan.temperature, shape, classes, statistics, device)
+            for plan in together.values()
+        ]
+        fleet = UnevenFleet(nets, device)
+        # All normalise alike, so what is prepared for the first pass serves the others.
+        images, validation = (replace(part, pixels=fleet.prepared(part.pixels)) for part in (images, validation))
+        order = generator("order", role, seed)
+        own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
+        flops = sum(plan.recipe.architecture.flops(shape, classes) for plan in together.values())
+        trained = _Pass(together, fleet, device, threads_for(flops, size))
+        yield from trained.run(images, validation, own, order, after_epoch, meter)
+
+
+class _Pass:
+    """The trials of one batch size while they are trained."""
+
+    def __init__(self, together: Mapping[int, TrialPlan], fleet: UnevenFleet, device: torch.device | str, threads: int):
+        self.numbers, plans, self.fleet = list(together), list(together.values()), fleet
+        self.recipe, self.threads = plans[0].recipe, threads
+        self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
+        self.alpha = torch.tensor([plan.alpha for plan in plans], dtype=torch.float64, device=device)
+        self.t_squared = torch.tensor([plan.t_squared for plan in plans], device=device)
+        self.loss = self._own_loss()
+        self.optimiser = RatedAdamW(
+            fleet.members(),
+            [plan.recipe.learning_rate for plan in plans],
+            [plan.recipe.weight_decay for plan in plans],
+        )
+        self.history: dict[int, list[TrialEpoch]] = {number: [] for number in together}
+        self.seconds = dict.fromkeys(together, 0.0)
+
+    def _own_loss(self) -> MemberLosses:
+        """Give the loss of the trials that are left, each with its own temperature and weights."""
+        return DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
+
+    def run(self, images, validation, source_logits, order, after_epoch, meter) -> Iterator[tuple[int, TrialResult]]:
+        """Train all, and give each as soon as it is done."""
+        count, last = len(images.labels), self.recipe.epochs
+        started_with = list(self.numbers)
+        factors = iter(one_cycle(last * -(-count // self.recipe.batch_size)))
+        for epoch in range(1, last + 1):
+            started = time.perf_counter()
+            rows = torch.randperm(count, generator=order).to(images.labels.device)
+            # Of trials that were dropped nothing is asked any more.
+            places = [started_with.index(number) for number in self.numbers]
+            own = source_logits if source_logits.dim() == 2 else source_logits[places]
+            with limited(self.threads):
+                with tensor_cores(rows.device):
+                    losses = self._train_epoch(images, own, rows, factors, meter)
+                measured = zip(losses, *self._measure(validation), strict=True)
+            found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
+            seconds = (time.perf_counter() - started) / len(found)
+            for number, one in found.items():
+                self.history[number].append(one)
+                self.seconds[number] += seconds
+            finite = {n: one for n, one in found.items() if math.isfinite(one.train_loss + one.val_nll)}
+            pruned = after_epoch(finite, epoch) if after_epoch is not None and finite else ()
+            ended = {n: "diverged" for n in found if n not in finite}
+            ended |= {n: "pruned" for n in finite if n in pruned and epoch < last}
+            if ended:
+                meter.add(len(ended) * (last - epoch) * count)
+                yield from self._end(ended)
+            if not self.numbers:
+                return
+        states = self.fleet.states()
+        for number, state in sorted(zip(self.numbers, states, strict=True), key=lambda pair: pair[0]):
+            yield number, self._result(number, state, "complete")
+
+    def _train_epoch(self, images, source_logits, rows, factors, meter) -> list[float]:
+        """Pass over all images once and give each trial's mean loss."""
+        members = len(self.numbers)
+        total = torch.zeros(members, device=rows.device)
+        self.fleet.training = True
+        for chosen in rows.split(self.recipe.batch_size):
+            logits = self.fleet.logits(images.pixels[chosen])
+            labels = images.labels[chosen].expand(members, -1)
+            source = source_logits[..., chosen, :].expand(members, -1, -1)
+            each = self.loss(logits, labels, source)
+            # Trials share no weights, so the gradient of the sum is every trial's own.
+            self.fleet.backward(each.sum())
+            self.optimiser.step(next(factors))
+            total += each.detach() * len(chosen)
+            meter.add(members * len(chosen))
+        return (total / len(rows)).tolist()
+
+    @torch.no_grad()
+    def _measure(self, images: Images, block: int = 1024) -> tuple[list[float], list[float]]:
+        """Give each trial's accuracy and mean cross entropy on images that it was not trained on."""
+        self.fleet.training = False
+        right, nll = 0, 0
+        for pixels, labels in zip(images.pixels.split(block), images.labels.split(block), strict=True):
+            logits = self.fleet.logits(pixels)
+            right = right + (logits.argmax(dim=-1) == labels).sum(dim=1)
+            each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
+            nll = nll + each.view(len(logits), -1).double().sum(dim=1)
+        return (right / len(images.labels)).tolist(), (nll / len(images.labels)).tolist()
+
+    def _end(self, ended: Mapping[int, str]) -> Iterator[tuple[int, TrialResult]]:
+        """Drop trials, and give what became of them."""
+        kept = [place for place, number in enumerate(self.numbers) if number not in ended]
+        self.numbers = [self.numbers[place] for place in kept]
+        if kept:
+            self.fleet.keep(kept)
+            self.optimiser.keep(kept, self.fleet.members())
+            places = torch.tensor(kept, device=self.temperatures.device)
+            self.temperatures, self.alpha, self.t_squared = (
+                values[places] for values in (self.temperatures, self.alpha, self.t_squared)
+            )
+            self.loss = self._own_loss()
+        for number in sorted(ended):
+            yield number, self._result(number, None, ended[number])
+
+    def _result(self, number: int, state: dict[str, Tensor] | None, ended: str) -> TrialResult:
+        return TrialResult(tuple(self.history[number]), state, self.seconds[number], ended)

@@ -1,0 +1,1 @@
+"""What knows nothing of distillation: text, secrets, random streams, hardware, processes."""

@@ -1,0 +1,72 @@
+"""Functions of the caller's own code, named ``module:function``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from kdops.config.dataset import CODE_FOLDER
+from kdops.errors import KdopsError, UsageError
+
+__all__ = ["import_function", "importable", "said"]
+
+
+def import_function(place: str, parameter: str) -> Callable[..., object]:
+    """Import a function of the caller.
+
+    Its module is looked for on Python's path, then in the caller's folder.
+
+    Args:
+        place: ``module:function``.
+        parameter: what a mistake is told of.
+
+    Raises:
+        UsageError: there is no such module or function, or importing it fails; told in one line.
+    """
+    module, _, function = place.partition(":")
+    with importable():
+        try:
+            found = importlib.import_module(module)
+        except KdopsError:
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "") in _packages(module):
+                told = f"there is no module {error.name} on Python's path or in {_folder()}"
+            else:
+                told = f"the module {module} cannot be imported ({said(error)})"
+            raise UsageError(parameter, place, told) from error
+    wanted = getattr(found, function, None)
+    if not callable(wanted):
+        told = "has no function" if wanted is None else "has something that is no function under the name"
+        place_told = getattr(found, "__file__", None) or "built into Python"
+        raise UsageError(parameter, place, f"{module} ({place_told}) {told} {function}")
+    return wanted
+
+
+@contextmanager
+def importable() -> Iterator[None]:
+    """Let modules of the caller's folder be found, after all others: none of them can hide a library."""
+    folder = _folder()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def said(error: BaseException) -> str:
+    """Give an error of the caller's code in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(": ")
+
+
+def _folder() -> str:
+    return os.environ.get(CODE_FOLDER) or os.getcwd()
+
+
+def _packages(module: str) -> list[str]:
+    """Give the module's name and those of the packages it lies in."""
+    parts = module.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]

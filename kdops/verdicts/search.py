@@ -1,0 +1,76 @@
+"""What a search gained: the best it found against the best of a plain sweep, both trained again with fresh seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kdops.verdicts.claims import (
+    DECIMALS,
+    LEVEL,
+    Claim,
+    Verdict,
+    capitalised,
+    check_accuracies,
+    finite,
+    margin_phrase,
+    one_sided_statistics,
+    percent,
+    seen,
+)
+from kdops.verdicts.statistics import FEWEST_REPLICATES, one_sided, superiority
+
+__all__ = ["search_verdict"]
+
+
+def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict:
+    """Say whether what a search found is better than the best of a plain sweep over temperatures.
+
+    The 90 % interval of the paired difference decides: wholly below ``margin`` it is ``search does not help``, since
+    what gain there is counts as none; else wholly above zero ``search helps``; else, and with fewer than three seeds,
+    ``inconclusive``. The source is one and the same, so the interval covers the spread over the students' seeds only.
+
+    Args:
+        found: [seeds], test accuracies of the best that was found.
+        plain: [seeds], of the best of the sweep, trained with the same seeds.
+        margin: gain that counts as none, a fraction above zero.
+
+    Returns:
+        The verdict. Its statistics are those of the test of a gain above zero, ``search_*``, with
+        ``search_found_accuracy``, ``search_plain_accuracy``, ``search_margin`` and ``search_p_little``.
+
+    Raises:
+        ValueError: for shapes that do not fit, accuracies outside [0, 1], a margin that is not above zero.
+    """
+    found = check_accuracies("found", found, axes=("seeds",))
+    plain = check_accuracies("plain", plain, found.shape)
+    if not 0 < margin < np.inf:
+        raise ValueError(f"margin must be a finite number above 0, not {margin}")
+    gain = (found - plain).round(DECIMALS)
+    little, positive = one_sided(gain, margin, LEVEL), superiority(gain, LEVEL)
+    word = "inconclusive"
+    if len(gain) >= FEWEST_REPLICATES:
+        word = "search does not help" if little.below else "search helps" if positive.above else word
+    # The unit is a student's seed, and no whole chain.
+    difference = seen(positive.difference).replace("replicate", "seed")
+    sentence = (
+        f"{capitalised(word)}: the best found ({percent(found)}) against the best of the sweep ({percent(plain)}), "
+        f"{difference}; a gain below {margin_phrase(margin)} counts as none."
+    )
+    if word == "search does not help" and positive.above:
+        sentence += " What gain there is lies above zero all the same."
+    if word == "inconclusive":
+        few = len(gain) < FEWEST_REPLICATES
+        sentence += f" A decision takes at least {FEWEST_REPLICATES} seeds." if few else " More seeds would decide it."
+    statistics = {
+        **one_sided_statistics("search", positive),
+        **finite(
+            {
+                "search_found_accuracy": found.mean(),
+                "search_plain_accuracy": plain.mean(),
+                "search_margin": margin,
+                "search_p_little": little.p_below,
+            }
+        ),
+    }
+    return Verdict(word, sentence, statistics, (Claim("search", word, sentence, positive),))

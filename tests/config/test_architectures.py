@@ -1,0 +1,66 @@
+"""Architectures read back from their own text, and equal networks have equal text."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdops.config.architectures import FAMILIES, parse_architecture
+
+rate = st.one_of(st.integers(0, 99), st.integers(0, 999_999)).map(
+    lambda millionths: f"0.{millionths:06d}" if millionths else "0"
+)
+
+
+@st.composite
+def texts(draw):
+    """Give the text of any architecture, its options in any order and some of them left out."""
+    family = draw(st.sampled_from(sorted(FAMILIES)))
+    if family == "mlp":
+        options = {"hidden": draw(st.integers(1, 100_000)), "depth": draw(st.integers(1, 100)), "dropout": draw(rate)}
+        kept = draw(st.sets(st.sampled_from(sorted(options))))
+    else:
+        layers = draw(st.integers(1, 20))
+        rates = draw(
+            st.one_of(st.lists(rate, min_size=1, max_size=1), st.lists(rate, min_size=layers, max_size=layers))
+        )
+        options = {"filters": draw(st.integers(1, 10_000)), "layers": layers, "dropout": "/".join(rates)}
+        # The default dropout has a rate for each of three layers, so these two come together.
+        kept = {"layers", "dropout", *draw(st.sets(st.just("filters")))}
+    chosen = draw(st.permutations(sorted(kept)))
+    return f"{family}({','.join(f'{name}={options[name]}' for name in chosen)})"
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts())
+def test_an_architecture_reads_back_from_its_own_text(text):
+    architecture = parse_architecture(text)
+    assert parse_architecture(str(architecture)) == architecture
+    assert str(parse_architecture(str(architecture))) == str(architecture)
+    for part in text.partition("(")[2].rstrip(")").split(","):
+        name, _, value = part.partition("=")
+        if name and name != "dropout":
+            assert architecture[name] == int(value), "what is given is kept"
+        elif name:
+            found = architecture["dropout"]
+            given_rates = [float(one) for one in value.split("/")]
+            assert list(found) == (given_rates if len(given_rates) == len(found) else given_rates * len(found))
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts(), texts())
+def test_equal_text_means_equal_networks(one, other):
+    first, second = parse_architecture(one), parse_architecture(other)
+    assert (str(first) == str(second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("mlp", "mlp()", " mlp ( depth = 1 , hidden=50 ) ", "mlp(hidden=50,depth=1,dropout=0)"),
+        ("cnn", "cnn(filters=128)", "cnn(dropout=.1/.2/.30)", "cnn(layers=3)"),
+        ("cnn(layers=2,dropout=0.5)", "cnn(dropout=.5/.5,layers=2)"),
+    ],
+)
+def test_the_same_network_written_in_several_ways_is_one(same):
+    assert len({str(parse_architecture(text)) for text in same}) == 1
+    assert len({parse_architecture(text) for text in same}) == 1

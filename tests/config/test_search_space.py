@@ -1,0 +1,223 @@
+"""The space of a search: its text, its errors, its grid."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.search_space import OBJECTIVES, Space, parse_objectives, parse_space
+from kdops.config.settings import Settings, parse_temperatures
+from kdops.errors import UsageError
+
+NAMES = ("temperature", "alpha", "t_squared", "hidden", "depth", "learning_rate", "batch_size")
+DEFAULT = (
+    "temperature=1..30 alpha=0..1 t_squared=true,false hidden=16..128 depth=1..3 learning_rate=0.0005..0.02 "
+    "batch_size=64,128,256,512"
+)
+
+
+def dimension(text):
+    """Give the one dimension that a text names."""
+    name = text.partition("=")[0].strip()
+    return next(d for d in parse_space(text).dimensions if d.name == name)
+
+
+def test_what_is_not_named_keeps_its_default():
+    assert str(parse_space("")) == DEFAULT
+    assert parse_space(" ; ") == parse_space("")
+    assert str(parse_space("depth=2")) == DEFAULT.replace("depth=1..3", "depth=2")
+
+
+def test_a_range_a_list_and_one_value():
+    space = parse_space("temperature=1..20 hidden=64,16,32; alpha=1")
+    temperature, alpha, _, hidden, *_ = space.dimensions
+    assert (temperature.low, temperature.high, temperature.log) == (1.0, 20.0, True)
+    assert hidden.values == (16, 32, 64)
+    assert space.fixed == {"alpha": 1.0}
+    assert alpha not in space.free
+    assert [d.name for d in space.free] == [name for name in NAMES if name != "alpha"]
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("hidden=64,16", "hidden=16,64"),
+        ("t_squared=FALSE,True", "t_squared=true,false"),
+        ("temperature=1.0..2e1", "temperature=1..20"),
+        ("learning_rate = .001 .. 0.01 ; depth = 1 , 2", "depth=1,2 learning_rate=1e-3..1E-2"),
+        ("alpha=-0", "alpha=0"),
+        (DEFAULT, ""),
+    ],
+)
+def test_equal_spaces_have_equal_text_and_digest(text, same):
+    assert str(parse_space(text)) == str(parse_space(same))
+    assert parse_space(text) == parse_space(same)
+    assert parse_space(text).digest() == parse_space(same).digest()
+
+
+def test_other_spaces_have_another_digest():
+    texts = ["", "depth=2", "depth=1..2", "depth=1,2", "alpha=1", "t_squared=true", "t_squared=false"]
+    assert len({parse_space(text).digest() for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("width=3", "unknown setting 'width'; there are temperature, alpha"),
+        ("seed=1,2", "unknown setting 'seed'"),
+        ("depth=1 depth=2", "depth is given twice"),
+        ("depth", "depth needs values, for example depth=1..3"),
+        ("depth=", "depth needs values"),
+        ("temperature=5..5", "is empty; write temperature=5"),
+        ("temperature=20..1", "runs backwards; write 1..20"),
+        ("temperature=0..4", "'0' of temperature must be a number from 0.01 to 1000"),
+        ("temperature=1..1001", "'1001' of temperature"),
+        ("alpha=1.5", "must be a number from 0 to 1"),
+        ("alpha=-1", "must be a number from 0 to 1"),
+        ("alpha=nan", "'nan' of alpha"),
+        ("learning_rate=1e999", "'1e999' of learning_rate"),
+        ("hidden=16,16.0", "'16.0' of hidden must be a whole number from 1 to 100000"),
+        ("hidden=16,16", "has doubles"),
+        ("temperature=2,2.0", "has doubles"),
+        ("hidden=16,,32", "'' of hidden"),
+        ("hidden=many", "'many' of hidden must be a whole number"),
+        ("hidden=1..4,8", "a range and a list in one"),
+        ("hidden=1..4..8", "'4..8' of hidden"),
+        ("batch_size=64..512", "batch_size takes a list"),
+        ("t_squared=1", "'1' of t_squared must be true or false"),
+        ("t_squared=true..false", "t_squared takes a list"),
+        ("depth=__import__('os')", "of depth must be a whole number"),
+        ("hidden=" + ",".join(map(str, range(1, 102))), "has 101 values; 100 are allowed"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(text, said):
+    with pytest.raises(UsageError) as caught:
+        parse_space(text)
+    assert said in str(caught.value)
+    # Of a long one the beginning is shown.
+    assert str(caught.value).startswith(f"space={text[:100]}")
+    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.exit_code == 2
+
+
+# Text that looks like a space comes much further into the parser than any text does.
+PIECES = st.sampled_from([*NAMES, "=", "..", ",", ";", " ", "\n", "true", "0", "1", "2.5", "16", "1e-3", "-", ".", "e"])
+
+
+@given(st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map("".join)))
+def test_any_text_is_a_space_or_the_callers_mistake(text):
+    mistake, space = None, None
+    try:
+        space = parse_space(text)
+    except UsageError as error:
+        mistake = str(error)
+    assert (mistake is None) is isinstance(space, Space)
+    assert mistake is None or len(mistake.splitlines()) == 1
+    assert space is None or parse_space(str(space)) == space
+
+
+def inner(name, number):
+    """Give what may stand behind a name: a range, a list or one value."""
+    lists = st.lists(number, min_size=1, max_size=5, unique=True)
+    options = [lists.map(lambda values: ",".join(map(str, values)))]
+    if name not in ("t_squared", "batch_size"):
+        ends = st.lists(number, min_size=2, max_size=2, unique=True).map(sorted)
+        options.append(ends.map(lambda pair: f"{pair[0]}..{pair[1]}"))
+    return st.one_of(options).map(lambda text: f"{name}={text}")
+
+
+SPACES = st.tuples(
+    inner("temperature", st.floats(0.01, 1000)),
+    inner("alpha", st.floats(0, 1)),
+    inner("t_squared", st.sampled_from(["true", "false"])),
+    inner("hidden", st.integers(1, 100_000)),
+    inner("depth", st.integers(1, 100)),
+    inner("learning_rate", st.floats(1e-9, 100)),
+    inner("batch_size", st.integers(1, 1_000_000)),
+)
+
+
+@given(SPACES.flatmap(st.permutations).map(" ".join), st.integers(1, 6))
+def test_text_reads_back_and_the_grid_lies_within(text, points):
+    space = parse_space(text)
+    assert parse_space(str(space)) == space
+    grid = space.grid(points)
+    assert [*grid] == [*NAMES]
+    for d in space.dimensions:
+        assert all(d.contains(value) for value in grid[d.name])
+        assert list(grid[d.name]) == sorted(set(grid[d.name]), reverse=d.name == "t_squared")
+        assert len(grid[d.name]) <= (points if d.is_range else len(d.values))
+        if d.is_range and points > 1:
+            assert (grid[d.name][0], grid[d.name][-1]) == (d.low, d.high)
+
+
+def test_a_grid_is_spaced_as_its_dimension_is():
+    assert dimension("alpha=0..1").grid(5) == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert dimension("temperature=1..16").grid(5) == pytest.approx((1, 2, 4, 8, 16))
+    assert dimension("hidden=16..128").grid(4) == (16, 32, 64, 128)
+    assert dimension("depth=1..3").grid(9) == (1, 2, 3)
+    assert dimension("temperature=4..16").grid(1) == pytest.approx((8,))
+    assert dimension("batch_size=64,512").grid(9) == (64, 512)
+    assert all(type(value) is int for value in dimension("hidden=16..128").grid(4))
+
+
+def test_size_counts_the_crossings_of_the_grid():
+    space = parse_space("temperature=1..8 alpha=0,1 hidden=16..64 depth=2 learning_rate=0.001 batch_size=64")
+    assert space.size(3) == len([*product(*space.grid(3).values())]) == 3 * 2 * 2 * 3
+
+
+def test_contains_asks_for_each_setting_and_its_type():
+    space = parse_space("")
+    values = {
+        "temperature": 4,
+        "alpha": 0.5,
+        "t_squared": True,
+        "hidden": 50,
+        "depth": 1,
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+    }
+    assert space.contains(values)
+    assert not space.contains({**values, "seed": 1})
+    assert not space.contains({name: value for name, value in values.items() if name != "depth"})
+    for name, wrong in {
+        "temperature": 31.0,
+        "alpha": float("nan"),
+        "t_squared": 1,
+        "hidden": 50.0,
+        "depth": True,
+        "learning_rate": "0.001",
+        "batch_size": 65,
+    }.items():
+        assert not space.contains({**values, name: wrong}), name
+
+
+def test_what_a_space_allows_is_what_the_rest_allows():
+    low = parse_space("temperature=0.01 hidden=1 depth=1 learning_rate=1e-9 batch_size=1 alpha=0").fixed
+    high = parse_space("temperature=1000 hidden=100000 depth=100 learning_rate=100 batch_size=1000000 alpha=1").fixed
+    for end in (low, high):
+        assert parse_temperatures(f"{end['temperature']:g}") == (end["temperature"],)
+        assert parse_architecture(f"mlp(hidden={end['hidden']},depth={end['depth']})")
+        assert Settings.parse(
+            learning_rate=str(end["learning_rate"]), batch_size=str(end["batch_size"]), alpha=str(end["alpha"])
+        )
+    with pytest.raises(UsageError):
+        parse_temperatures("1001")
+    with pytest.raises(UsageError):
+        parse_architecture("mlp(depth=101)")
+    with pytest.raises(UsageError):
+        Settings.parse(batch_size="1000001")
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES)
+def test_objectives_read_back(objectives):
+    assert parse_objectives(",".join(objectives)) == objectives
+    assert len(OBJECTIVES[objectives]) == len(objectives)
+
+
+@pytest.mark.parametrize("text", ["", "test_accuracy", "parameters", "accuracy,accuracy", "accuracy,flops,parameters"])
+def test_other_objectives_are_refused(text):
+    with pytest.raises(UsageError, match="must be one of: accuracy; val_nll; accuracy,parameters"):
+        parse_objectives(text)

@@ -1,0 +1,239 @@
+"""Tables: what is in them arrives encoded, nothing of the test rows leaks, and what is wrong is one line."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdops.cli.app import main
+from kdops.config.dataset import parse_origin
+from kdops.data import dataset as data
+from kdops.data.splits import make_split
+from kdops.data.tabular.rows import Encoding
+from kdops.errors import KdopsError, UsageError
+
+RANDOM = np.random.default_rng(0)
+
+
+def lines(count=60):
+    """Give a table of three kinds of flowers; length and colour tell them apart."""
+    rows = ["length,width,colour,plant,part,label"]
+    for number in range(count):
+        kind = number % 3
+        part = "train" if number < count * 0.6 else "val" if number < count * 0.8 else "test"
+        length = f"{kind * 2 + RANDOM.random():.3f}" if number % 7 else ""
+        rows.append(f"{length},{RANDOM.normal():.4f},{'red' if kind else 'blue'},p{number // 3},{part},kind {kind}")
+    return rows
+
+
+ROWS = lines()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("KDOPS_DATA_ROOT", raising=False)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(rows=ROWS, name="flowers.csv"):
+        path = tmp_path / name
+        path.write_text("\n".join(rows) + "\n") if isinstance(rows, list) else path.write_bytes(rows)
+        return path
+
+    return write
+
+
+def load(path, **options):
+    return data.load(parse_origin({"dataset": f"csv:{path}", **options}))
+
+
+def refused(path, parameter="dataset", **options):
+    with pytest.raises(UsageError) as caught:
+        load(path, **options)
+    assert caught.value.parameter == parameter
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def without(rows, *columns):
+    """Leave out columns."""
+    places = [place for place, name in enumerate(rows[0].split(",")) if name not in columns]
+    return [",".join(row.split(",")[place] for place in places) for row in rows]
+
+
+PLAIN = without(ROWS, "plant", "part")
+
+
+def test_a_table(write):
+    found = load(write(PLAIN))
+    assert (found.name, found.classes) == ("flowers", ("kind 0", "kind 1", "kind 2"))
+    # Length with its flag, width, and two colours.
+    assert found.shape == (5, 1, 1)
+    assert found.labels[:6].tolist() == [0, 1, 2, 0, 1, 2]
+    assert found.images[0, :, 0, 0].tolist()[1] == 255
+    assert found.images[0, 3:, 0, 0].tolist() == [255, 0]
+    assert "60 rows of 3 classes, 2 columns of numbers and 1 of categories, 5 values a row" in found.notes
+    assert "held out" in found.notes
+    assert found.test.sum() == 12
+    make_split(found, "disjoint", 0)
+
+
+def test_the_encoding_never_sees_a_test_row(write):
+    """Whatever the test rows hold, the encoding and every other row stay what they are."""
+    before = load(write(PLAIN))
+    rows = list(PLAIN)
+    for number in np.flatnonzero(before.test):
+        cells = rows[number + 1].split(",")
+        rows[number + 1] = ",".join(["1e9", "-1e9", *cells[2:]])
+    after = load(write(rows))
+    assert after.encoding == before.encoding
+    np.testing.assert_array_equal(after.images[~after.test], before.images[~before.test])
+    assert (after.images[after.test] != before.images[before.test]).any()
+    assert after.digest != before.digest
+
+
+def test_groups_and_given_parts(write):
+    grouped = load(write(without(ROWS, "part")), group="plant")
+    assert grouped.has_tracks
+    assert grouped.shape == (5, 1, 1)
+    assert grouped.tracks[:7].tolist() == [0, 0, 0, 1, 1, 1, 2]
+    parted = load(write(without(ROWS, "plant")), split="part")
+    assert np.flatnonzero(parted.test).tolist() == list(range(48, 60))
+    split = make_split(parted, "disjoint", 0)
+    assert split.validation.tolist() == list(range(36, 48))
+    assert "the test set that they come with; 12 are the validation set" in parted.notes
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters_and_quotes(write, delimiter):
+    rows = [row.replace(",", delimiter) for row in PLAIN]
+    rows[1] = rows[1].replace("blue", '"blue"')
+    assert load(write(rows)).digest == load(write(PLAIN)).digest
+    assert load(write(b"\xef\xbb\xbf" + "\r\n".join(PLAIN).encode())).digest == load(write(PLAIN)).digest
+
+
+def test_the_class_is_the_column_label_or_the_last_or_the_given_one(write):
+    rows = without(ROWS, "plant", "part", "label")
+    assert load(write(rows)).classes == ("blue", "red")
+    assert load(write(PLAIN), label="colour").classes == ("blue", "red")
+    numbers = [
+        PLAIN[0].replace("label", "kind"),
+        *(row.replace("kind 0", "10").replace("kind ", "") for row in PLAIN[1:]),
+    ]
+    assert load(write(numbers)).classes == ("1", "2", "10")
+
+
+def test_two_tables_of_equal_values_and_other_scales_are_other_data(write):
+    larger = [PLAIN[0]]
+    for row in PLAIN[1:]:
+        length, *rest = row.split(",")
+        larger.append(",".join([f"{1024 * float(length)}" if length else "", *rest]))
+    one, other = load(write(PLAIN)), load(write(larger, "larger.csv"))
+    np.testing.assert_array_equal(one.images, other.images)
+    assert one.digest != other.digest
+
+
+def changed(line, old, new):
+    return [row.replace(old, new) if number == line else row for number, row in enumerate(PLAIN)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        ([PLAIN[0]], "has no rows"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"a,b\n\"x,1\n", "cannot be read as a table"),
+        (changed(0, "width", "length"), "two columns are called length"),
+        (changed(0, "width", ""), "column 2 has no name"),
+        (changed(3, "red", "red,4"), "line 4 has 5 cells, and the first 4"),
+        (changed(3, "kind 2", ""), "line 4 has no label in the column label"),
+        ([row.replace("kind 1", "?") for row in PLAIN], "line 3 (and 19 more) has no label"),
+        ([PLAIN[0], *(f"{row}{number}" for number, row in enumerate(PLAIN[1:]))],
+         "60 different values in 60 rows, too many"),
+        ([PLAIN[0], *(row for row in PLAIN if "kind 1" in row)], "at least 2 classes, and has 'kind 1' alone"),
+        ([*PLAIN[:40], "1,1,red,rare", "1,1,red,rare"], "class 'rare' has 2 rows, and needs at least 3"),
+        ([",".join(["", *row.split(",")[1:]]) if number else row for number, row in enumerate(PLAIN)],
+         "the column length has no value in the training rows"),
+        (without(PLAIN, "length", "width", "colour"), "has no column beside label"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_table(write, rows, words):
+    assert words in refused(write(rows))
+
+
+def test_a_category_that_only_test_rows_have_is_named(write):
+    test = np.flatnonzero(load(write(PLAIN)).test)
+    row = PLAIN[test[0] + 1]
+    colour = row.split(",")[2]
+    text = refused(write(changed(test[0] + 1, colour, "green")))
+    assert f"line {test[0] + 2} has 'green' in the column colour, which no training row has" in text
+
+
+def test_text_among_the_numbers_of_the_test_rows_is_named(write):
+    test = np.flatnonzero(load(write(PLAIN)).test)
+    width = PLAIN[test[0] + 1].split(",")[1]
+    assert "has 'wide' in the column width, which is no number" in refused(write(changed(test[0] + 1, width, "wide")))
+
+
+def test_columns_that_are_not_there_or_taken(write, tmp_path):
+    path = write(ROWS)
+    for parameter in ("label", "group", "split"):
+        assert "has no such column; it has length, width" in refused(path, parameter, **{parameter: "colours"})
+    assert "is the column of label already" in refused(path, "group", group="label", label="label")
+    assert "line 2 has 'p0'; allowed are train, val and test" in refused(path, "split", split="plant")
+    assert "no row has train" in refused(write([row.replace("train", "test") for row in ROWS]), "split", split="part")
+    assert "no such file" in refused(tmp_path / "none.csv")
+    assert "must be a file" in refused(tmp_path)
+
+
+def test_too_few_rows_for_a_mode_say_how_many_are_needed(write):
+    few = load(write(PLAIN[:10]))
+    with pytest.raises(KdopsError, match=r"has 2 rows outside the test set.*needs at least 3.*transfer=shared"):
+        make_split(few, "disjoint", 0)
+
+
+def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, monkeypatch, capsys):
+    import mlflow
+    from conftest import Place, copy_database
+
+    path = write(without(lines(600), "plant", "part"))
+    place = Place(path.parent)
+    copy_database(empty_database, place.database)
+    place.enter(monkeypatch)
+    small = {"student": "mlp(hidden=20)", "teacher": "mlp(hidden=20)", "learning_rate": "0.01", "seeds": "1"}
+    place.run("students", dataset=f"csv:{path}", temperatures="2,4", **small)
+    assert {run.data.tags["kdops.dataset"] for run in place.children()} == {"flowers"}
+    place.run("ensemble", dataset=f"csv:{path}", controls="false", temperatures="2,4", **small)
+    new = [{"length": 0.5, "width": 0, "colour": "blue"}, {"length": 4.5, "width": None, "colour": "red"}]
+    for name in ("kdops-flowers-teacher", "kdops-flowers-student", "kdops-flowers-ensemble"):
+        model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+        scores = model.predict(new)
+        assert [model.metadata.metadata["class_names"][best] for best in scores.argmax(axis=1)] == ["kind 0", "kind 2"]
+    # The same from a file: rows that cannot be encoded are a line each, and can be left out.
+    file = path.parent / "new.csv"
+    file.write_text("colour;width;length\nblue;0;0.5\ngreen;1;1\nred;;4.5\nred;wide;1\n")
+    capsys.readouterr()
+    ask = ("predict", "kdops-flowers-student@champion")
+    assert main([*ask, str(file)]) == 2
+    assert main([*ask, str(file), "--skip-bad", "true"]) == 0
+    told = capsys.readouterr()
+    answers = [line.split("  ")[:2] for line in told.out.splitlines()]
+    assert answers == [[f"{file}:2", "kind 0"], [f"{file}:4", "kind 2"]]
+    assert [line.partition(": line ")[2][:10] for line in told.err.splitlines()] == ["3 has 'gre", "5 has 'wid"] * 2
+    file.write_text("colour,width\nblue,0\n")
+    assert main([*ask, str(file), str(path.parent / "none.csv")]) == 2
+    assert [line.rpartition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "has no column length",
+        "there is no such file",
+    ]
+    # And as a file, which takes encoded rows and says how they are encoded.
+    assert main(["export", ask[1], "--format", "pt2", "--output", str(path.parent / "a.pt2")]) == 0
+    assert "encoded rows, drawn at random" in capsys.readouterr().out
+    extra = {"table.json": ""}
+    exported = torch.export.load(path.parent / "a.pt2", extra_files=extra).module()
+    given = exported(torch.from_numpy(Encoding.from_json(extra["table.json"]).encode(new)))
+    served = mlflow.pyfunc.load_model("models:/kdops-flowers-student@champion").predict(new)
+    np.testing.assert_allclose(given.detach().numpy(), served, rtol=1e-5)

@@ -1,0 +1,126 @@
+"""Image files of any kind and from anyone."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdops.config.dataset import parse_origin
+from kdops.data import dataset as data
+from kdops.data.image_file import PictureError, read_picture
+from kdops.data.images import FORMATS, MOST_PIXELS
+
+GREY, COLOUR = (1, 8, 6), (3, 8, 6)
+
+
+def grey(height=8, width=6):
+    return np.arange(height * width, dtype=np.uint8).reshape(height, width) * (255 // (height * width))
+
+
+def claiming(path, width, height):
+    """Write a PNG of a few bytes that claims a size."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+def test_what_fits_is_taken_as_it_is(tmp_path):
+    Image.fromarray(grey()).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png", GREY)
+    np.testing.assert_array_equal(picture.pixels, grey()[None])
+    assert (picture.changed, picture.pixels.dtype) == (False, np.uint8)
+    colour = np.stack([grey(), grey() // 2, 255 - grey()], axis=2)
+    Image.fromarray(colour).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "b.png", COLOUR).pixels, colour.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "I", "I;16"])
+@pytest.mark.parametrize("shape", [GREY, COLOUR], ids=["grey", "colour"])
+def test_any_mode_and_size_becomes_what_the_model_takes(tmp_path, mode, shape):
+    values = np.kron(np.array([[0, 255], [255, 0]], dtype=np.uint8), np.ones((16, 12), np.uint8))
+    image = Image.fromarray(values.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    path = tmp_path / "a.tiff"
+    image.save(path)
+    picture = read_picture(path, shape)
+    assert picture.pixels.shape == shape
+    assert picture.changed
+    # Corners are far from the edges that resizing smooths.
+    for place, wanted in (((0, 0), 0), ((0, -1), 255), ((-1, 0), 255), ((-1, -1), 0)):
+        assert np.abs(picture.pixels[(slice(None), *place)].astype(int) - wanted).max() <= 1, place
+
+
+def test_a_dark_image_of_sixteen_bits_stays_dark(tmp_path):
+    Image.fromarray(np.full((8, 6), 200, np.uint16)).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png", GREY).pixels.max() == 1
+
+
+def test_a_file_is_read_as_it_is_in_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for number in range(5):
+        for name in ("a", "b"):
+            (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(random.integers(0, 256, (90, 110, 3), dtype=np.uint8))
+            exif = Image.Exif()
+            exif[274] = 6  # turned by a quarter, which neither of both looks at
+            image.save(tmp_path / "pets" / name / f"{number}.jpg", exif=exif)
+        wide = Image.fromarray(random.integers(0, 65536, (50, 70), dtype=np.uint16))
+        wide.save(tmp_path / "pets" / "b" / f"{number}.png")
+    origin = parse_origin({"dataset": f"imagefolder:{tmp_path / 'pets'}", "image_size": "16x12"})
+    trained_on = {image.tobytes() for image in data.load(origin).images}
+    for path in (tmp_path / "pets").rglob("*.*"):
+        assert read_picture(path, (3, 16, 12)).pixels.tobytes() in trained_on
+
+
+def test_what_is_no_image_is_told(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "none.png").write_bytes(b"")
+    (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, reason in {
+        "half.png": "cannot be read as an image",
+        "text.png": "is no image of a known kind",
+        "none.png": "is no image of a known kind",
+        "script.eps": "is no image of a known kind",
+        "pipe.png": "is no file",
+        ".": "is no file",
+        "nowhere.png": "there is no such file",
+    }.items():
+        with pytest.raises(PictureError, match=reason):
+            read_picture(tmp_path / name, GREY)
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (8_200, 8_200), (MOST_PIXELS + 1, 1)])
+def test_a_file_that_claims_to_be_huge_is_not_decoded(tmp_path, size):
+    with pytest.raises(PictureError, match="pixels"):
+        read_picture(claiming(tmp_path / "bomb.png", *size), GREY)
+
+
+def test_damaged_files_never_do_worse_than_being_refused(tmp_path):
+    random, path = np.random.default_rng(0), tmp_path / "a"
+    values = random.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    refused = 0
+    for kind in FORMATS:
+        Image.fromarray(values).save(path, format=kind)
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(40):
+            damaged = content.copy()
+            damaged[random.integers(0, len(content), 3)] = random.integers(0, 256, 3)
+            path.write_bytes(damaged.tobytes()[: random.integers(1, len(content) + 1)])
+            try:
+                assert read_picture(path, COLOUR).pixels.shape == COLOUR
+            except PictureError:
+                refused += 1
+    assert refused > 50

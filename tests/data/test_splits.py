@@ -1,0 +1,283 @@
+"""The laws of a split, and the leak detector."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdops.data import dataset as data
+from kdops.data.dataset import Data
+from kdops.data.splits import MODES, Split, check_split, make_split, near_duplicates
+from kdops.errors import KdopsError, UsageError
+
+REAL = Path(os.environ.get("KDOPS_DATA_ROOT") or "/nonexistent").expanduser()
+real_gtsrb = pytest.mark.skipif(not (REAL / "gtsrb").is_dir(), reason="GTSRB is not in KDOPS_DATA_ROOT")
+seeds = st.integers(0, 2**31 - 1)
+
+
+def make_data(tracks_of_class=(12, 12, 12), frames=4, tests=6, known=True, seed=0):
+    """Make a set whose tracks look different and whose frames of one track look alike."""
+    random = np.random.default_rng(seed)
+    images, labels, tracks = [], [], []
+    for label, count in enumerate(tracks_of_class):
+        for _ in range(count):
+            track = len(set(tracks))
+            sign = random.integers(60, 196, (3, 32, 32))
+            for _ in range(frames):
+                images.append(sign + random.normal(0, 3, sign.shape))
+                labels.append(label)
+                tracks.append(track)
+    for index in range(tests):
+        images.append(random.integers(0, 256, (3, 32, 32)))
+        labels.append(index % len(tracks_of_class))
+        tracks.append(-1)
+    order = random.permutation(len(labels))
+    tracks = np.array(tracks, dtype=np.int64)
+    return Data(
+        name="made",
+        images=np.clip(np.array(images), 0, 255).astype(np.uint8)[order],
+        labels=np.array(labels, dtype=np.int64)[order],
+        tracks=tracks[order] if known else np.full_like(tracks, -1),
+        test=(np.arange(len(labels)) >= len(labels) - tests)[order],
+        classes=tuple("abcdefgh"[: len(tracks_of_class)]),
+        digest=f"digest {seed}",
+        notes="",
+    )
+
+
+MADE = make_data()
+TRACKLESS = make_data(frames=1, known=False)
+
+
+def parts(split):
+    """Give the parts that differ, by name."""
+    transfers = {id(part): part for part in split.transfers}.values()
+    return [split.validation, split.teacher, split.test, *(p for p in transfers if p is not split.teacher)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(MODES),
+    seeds,
+    st.integers(1, 3),
+    st.lists(st.integers(5, 30), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_every_split_obeys_the_laws(mode, seed, hops, tracks_of_class, known):
+    made = make_data(tracks_of_class, frames=2 if known else 1, known=known)
+    split = make_split(made, mode, seed, hops)
+    check_split(made, split)
+    assert len(split.transfers) == hops
+    # Every image is in exactly one of the parts that differ.
+    assert np.array_equal(np.sort(np.concatenate(parts(split))), np.arange(len(made.labels)))
+    for part in parts(split):
+        assert part.dtype == np.int64
+        assert np.all(np.diff(part) > 0)
+        assert not part.flags.writeable
+    for part in (split.teacher, split.validation, *split.transfers):
+        assert set(made.labels[part]) == set(made.labels)
+    training = [part for part in parts(split) if part is not split.validation and part is not split.test]
+    for label in set(made.labels):
+        counts = [np.sum(made.labels[part] == label) for part in training]
+        assert max(counts) - min(counts) <= (2 if known else 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.integers(1, 4))
+def test_validation_and_test_are_the_same_in_all_modes(seed, hops):
+    split = make_split(MADE, "disjoint", seed)
+    for mode in MODES:
+        other = make_split(MADE, mode, seed, hops)
+        assert np.array_equal(other.validation, split.validation)
+        assert np.array_equal(other.test, split.test)
+
+
+def test_the_modes():
+    disjoint, shared, fresh = (make_split(MADE, mode, 0, hops=3) for mode in MODES)
+    assert disjoint.hop(0) is disjoint.hop(2)
+    assert not np.intersect1d(disjoint.teacher, disjoint.hop(0)).size
+    assert shared.hop(0) is shared.teacher
+    assert len({fresh.hop(hop).tobytes() for hop in range(3)}) == 3
+    for split in (disjoint, shared, fresh):
+        with pytest.raises(KdopsError, match="hop 3"):
+            split.hop(3)
+        with pytest.raises(KdopsError, match="hop -1"):
+            split.hop(-1)
+
+
+def test_only_its_arguments_move_a_split():
+    np.random.seed(1)  # noqa: NPY002 (global state must not matter)
+    first = make_split(MADE, "fresh", 5)
+    np.random.seed(2)  # noqa: NPY002
+    second = make_split(MADE, "fresh", 5)
+    assert first.digest == second.digest
+    assert np.array_equal(first.teacher, second.teacher)
+    assert not np.array_equal(first.validation, make_split(MADE, "fresh", 6).validation)
+
+
+def test_the_digest_tells_splits_apart_but_not_hops_that_see_the_same_images():
+    different = [
+        make_split(MADE, "disjoint", 0),
+        make_split(MADE, "disjoint", 1),
+        make_split(MADE, "shared", 0),
+        make_split(MADE, "fresh", 0, 2),
+        make_split(MADE, "fresh", 0, 3),
+        make_split(replace(MADE, digest="other"), "disjoint", 0),
+    ]
+    assert len({split.digest for split in different}) == len(different)
+    assert make_split(MADE, "disjoint", 0, 1).digest == make_split(MADE, "disjoint", 0, 4).digest
+
+
+def test_digits_splits():
+    digits = data.load("digits")
+    split = make_split(digits, "disjoint", 0)
+    assert len(split.test) == 359
+    assert [len(part) for part in (split.validation, split.teacher, split.hop(0))] == [143, 648, 647]
+
+
+@pytest.mark.parametrize(
+    ("count", "mode", "part"),
+    [
+        (0, "shared", "validation"),
+        (1, "shared", "training"),
+        (2, "disjoint", "transfer"),
+        (3, "fresh", "transfer 2"),
+    ],
+)
+def test_a_class_with_too_few_tracks_is_named(count, mode, part):
+    with pytest.raises(KdopsError, match=rf"class 'b' has {count} track.*the {part} part") as caught:
+        make_split(make_data((12, count, 12)), mode, 0)
+    assert "\n" not in str(caught.value)
+    make_split(make_data((12, count + 1 + (count == 0), 12)), mode, 0)
+
+
+@pytest.mark.parametrize("mode", ["", "half", "Disjoint"])
+def test_an_unknown_mode_lists_the_known_ones(mode):
+    with pytest.raises(UsageError, match="disjoint, shared, fresh"):
+        make_split(MADE, mode, 0)
+
+
+def test_a_split_needs_a_hop():
+    with pytest.raises(ValueError, match="hops"):
+        make_split(MADE, "fresh", 0, 0)
+
+
+def moved(split: Split, images, source: str, target: str) -> Split:
+    """Put some images of one part into another as well, or move them where source is given."""
+    get = lambda name: split.transfers[0] if name == "transfer" else getattr(split, name)  # noqa: E731
+    changes = {target: np.union1d(get(target), images)}
+    if source:
+        changes[source] = np.setdiff1d(get(source), images)
+    if "transfer" in changes:
+        changes["transfers"] = (changes.pop("transfer"),) * len(split.transfers)
+    return replace(split, **changes)
+
+
+@pytest.mark.parametrize("target", ["transfer", "validation"])
+def test_a_shared_image_is_noticed(target):
+    split = make_split(MADE, "disjoint", 0)
+    with pytest.raises(KdopsError, match="share 1 images"):
+        check_split(MADE, moved(split, split.teacher[:1], "", target))
+
+
+@pytest.mark.parametrize("target", ["transfer", "validation"])
+def test_a_track_on_two_sides_is_noticed(target):
+    split = make_split(MADE, "disjoint", 0)
+    with pytest.raises(KdopsError, match="share 1 tracks"):
+        check_split(MADE, moved(split, split.teacher[:1], "teacher", target))
+
+
+@pytest.mark.parametrize("mode", ["shared", "fresh"])
+def test_a_leak_into_any_transfer_is_noticed(mode):
+    split = make_split(MADE, mode, 0)
+    leaky = replace(split, transfers=(split.transfers[0], np.union1d(split.transfers[1], split.validation[:1])))
+    with pytest.raises(KdopsError, match="share"):
+        check_split(MADE, leaky)
+
+
+def test_a_leak_of_the_test_set_and_a_lost_class_are_noticed():
+    split = make_split(MADE, "disjoint", 0)
+    with pytest.raises(KdopsError, match="share 1 images"):
+        check_split(MADE, moved(split, split.test[:1], "", "teacher"))
+    with pytest.raises(KdopsError, match="test set"):
+        check_split(MADE, moved(split, split.test[:1], "test", "teacher"))
+    without = split.validation[MADE.labels[split.validation] != 1]
+    with pytest.raises(KdopsError, match="validation part has no image of class 'b'"):
+        check_split(MADE, replace(split, validation=without))
+
+
+def plant(images, original, place, random):
+    """Overwrite an image by another one's copy, a tenth brighter or darker and with noise."""
+    images = np.array(images)
+    gain, offset = random.uniform(0.9, 1.1), random.uniform(-5, 5)
+    copy = images[original] * gain + offset + random.normal(0, 2, images[original].shape)
+    images[place] = np.clip(np.round(copy), 0, 255).astype(np.uint8)
+    return images
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_near_duplicate_planted_across_tracks_is_caught(seed):
+    random = np.random.default_rng(seed)
+    split = make_split(MADE, "disjoint", seed)
+    check_split(MADE, split)
+    for left, right in ((split.teacher, split.hop(0)), (split.teacher, split.validation)):
+        assert not near_duplicates(MADE.images, left, right).size
+        original, place = random.choice(left), random.choice(right)
+        leaky = replace(MADE, images=plant(MADE.images, original, place, random))
+        # The copy keeps its own track: the laws alone cannot see it, the pixels give it away.
+        check_split(leaky, split)
+        pairs = near_duplicates(leaky.images, left, right)
+        assert len(pairs) == 1
+        assert pairs[0, 1] == place
+        assert MADE.tracks[pairs[0, 0]] == MADE.tracks[original]
+
+
+def test_a_split_by_frames_is_full_of_near_duplicates():
+    usable = np.random.default_rng(0).permutation(np.flatnonzero(~MADE.test))
+    half = len(usable) // 2
+    assert len(near_duplicates(MADE.images, usable[:half], usable[half:])) > 0.5 * half
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 5, 37), (3, 50, 20), (1, 1, 2)])
+def test_near_duplicates_of_any_shape(shape):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (30, *shape), dtype=np.uint8)
+    images[25] = images[3]
+    pairs = near_duplicates(images, np.arange(20), np.arange(20, 30)).tolist()
+    assert [3, 25] in pairs or shape == (1, 1, 2)
+    for flat in (0, 77, 255):
+        images[[3, 25]] = flat
+        assert 25 not in near_duplicates(images, np.arange(20), np.arange(20, 30))[:, 1]
+
+
+def test_near_duplicates_in_blocks_and_of_nothing(monkeypatch):
+    images = MADE.images
+    left, right = np.arange(0, 60), np.arange(60, 120)
+    whole = near_duplicates(images, left, right)
+    assert whole.size
+    monkeypatch.setattr("kdops.data.splits.BLOCK", 7)
+    assert np.array_equal(near_duplicates(images, left, right), whole)
+    for empty in (near_duplicates(images, [], right), near_duplicates(images, left, [])):
+        assert empty.shape == (0, 2)
+
+
+@real_gtsrb
+def test_near_duplicates_on_the_real_gtsrb(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = data.load("gtsrb", str(REAL))
+    random = np.random.default_rng(0)
+    split = make_split(found, "disjoint", 0)
+    teacher, transfer = split.teacher, split.hop(0)
+    assert len(near_duplicates(found.images, teacher, transfer)) < 0.005 * len(transfer)
+    mixed = random.permutation(np.concatenate([teacher, transfer]))
+    by_frames = near_duplicates(found.images, mixed[: len(teacher)], mixed[len(teacher) :])
+    assert len(by_frames) > 0.05 * len(transfer)
+    originals = random.choice(teacher, 200, replace=False)
+    noise = random.normal(0, 2, (200, *found.shape))
+    copies = np.clip(np.round(found.images[originals] * 1.1 + 5 + noise), 0, 255).astype(np.uint8)
+    both = np.concatenate([found.images[teacher], copies])
+    assert len(near_duplicates(both, np.arange(len(teacher)), np.arange(len(teacher), len(both)))) >= 190

@@ -1,0 +1,242 @@
+"""The registry: names, tags, and which version is the champion."""
+
+from dataclasses import replace
+
+import pytest
+from mlflow import MlflowClient
+
+from kdops.data import dataset as datasets
+from kdops.data.splits import make_split
+from kdops.registry.versions import CHAMPION, Registry, delete_version, registered_name
+from kdops.sweeps.model import ModelRecord
+
+DIGITS = datasets.load("digits")
+DISJOINT = make_split(DIGITS, "disjoint", 0)
+
+VERSION_TAGS = {
+    "temperature",
+    "seed",
+    "val_accuracy",
+    "test_accuracy",
+    "source",
+    "chain",
+    "split",
+    "transfer",
+    "data_digest",
+    "architecture",
+    "study",
+}
+
+
+def test_versions_of_a_study_have_the_tags_of_the_contract(done):
+    for run in done.children():
+        role, params, metrics = run.data.tags["kdops.role"], run.data.params, run.data.metrics
+        name, number = run.data.tags["kdops.model"].removeprefix("models:/").split("/")
+        assert name == f"kdops-digits-{role}"
+        version = done.client.get_model_version(name, number)
+        assert version.status == "READY"
+        assert version.run_id == run.info.run_id
+        assert version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
+        tags = version.tags
+        assert tags.keys() >= VERSION_TAGS
+        for key in ("val_accuracy", "val_nll", "test_accuracy"):
+            assert float(tags[key]) == metrics[key]
+        for key in ("temperature", "seed", "architecture", "transfer"):
+            assert tags[key] == params[key]
+        for key in ("source", "chain", "split", "study"):
+            assert tags[key] == run.data.tags[f"kdops.{key}"]
+        assert tags["data_digest"] == DIGITS.digest
+    assert {model.name for model in done.client.search_registered_models()} == {
+        f"kdops-digits-{role}" for role in ("teacher", "student", "middle")
+    }
+
+
+def test_a_study_crowns_the_best_of_each_role(done):
+    for role in ("teacher", "student", "middle"):
+        runs = [run for run in done.children() if run.data.tags["kdops.role"] == role]
+        best = min(
+            runs,
+            key=lambda run: (
+                -run.data.metrics["val_accuracy"],
+                run.data.metrics["val_nll"],
+                int(run.data.tags["kdops.model"].rsplit("/", 1)[1]),
+            ),
+        )
+        crowned = done.client.get_model_version_by_alias(f"kdops-digits-{role}", CHAMPION)
+        assert crowned.run_id == best.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("scores", "champion"),
+    [
+        ([(0.5, 1.0), (0.7, 3.0), (0.6, 0.1)], 2),
+        ([(0.7, 1.0), (0.7, 0.5), (0.7, 0.8)], 2),
+        ([(0.6, 1.0), (0.7, 0.5), (0.7, 0.5)], 2),
+        # Compared as numbers, not as the text that tags are.
+        ([(0.9, 10.0), (0.9, 9.0)], 2),
+        ([(1.0, 1.0), (0.9999999999999999, 0.5)], 1),
+        ([(1e-05, 1.0), (0.5, 1.0)], 2),
+    ],
+)
+def test_champion_has_the_best_accuracy_then_loss_then_age(scores, champion, store):
+    registry = _registry(store)
+    for accuracy, loss in scores:
+        _register(store, registry, accuracy, loss)
+    assert registry.crown("student") == f"models:/kdops-digits-student/{champion}"
+    assert _champion(store) == str(champion)
+
+
+def test_a_version_whose_numbers_somebody_edited_is_passed_over(store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9, 0.8):
+        _register(store, registry, accuracy, 1.0)
+    store.client.set_model_version_tag("kdops-digits-student", "2", "val_accuracy", "very good")
+    store.client.set_model_version_tag("kdops-digits-student", "3", "val_nll", "nan")
+    assert registry.crown("student") == "models:/kdops-digits-student/1"
+
+
+def test_ten_versions_are_ordered_by_number(store):
+    registry = _registry(store)
+    for number in range(10):
+        _register(store, registry, 0.5 if number == 0 else 0.6, 1.0)
+    # As text "10" comes before "2".
+    assert registry.crown("student") == "models:/kdops-digits-student/2"
+
+
+def test_champion_is_computed_anew(store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9, 0.7):
+        _register(store, registry, accuracy, 1.0)
+    # Somebody set it by hand; another study deleted the best.
+    store.client.set_registered_model_alias("kdops-digits-student", CHAMPION, "1")
+    assert registry.crown("student") == "models:/kdops-digits-student/2"
+    store.client.delete_model_version("kdops-digits-student", "2")
+    assert registry.crown("student") == "models:/kdops-digits-student/3"
+
+
+@pytest.mark.parametrize("doomed", ["1", "2"])
+@pytest.mark.parametrize("crowned_meanwhile", [False, True])
+def test_there_is_a_champion_whatever_is_deleted_and_whoever_crowns_it_meanwhile(doomed, crowned_meanwhile, store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9, 0.7):
+        _register(store, registry, accuracy, 1.0)
+    registry.crown("student")
+    client = store.client
+    real = client.delete_model_version
+
+    def deleted(name, version):
+        if crowned_meanwhile:
+            store.client.set_registered_model_alias(name, CHAMPION, version)
+        real(name, version)
+
+    client.delete_model_version = deleted
+    delete_version(client, client.get_model_version("kdops-digits-student", doomed))
+    assert _champion(store) == ("2" if doomed == "1" else "3")
+
+
+def test_what_was_no_champion_leaves_the_champion_alone(store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9):
+        _register(store, registry, accuracy, 1.0)
+    # Nobody is crowned by it that no study has crowned.
+    delete_version(store.client, store.client.get_model_version("kdops-digits-student", "1"))
+    assert not store.client.get_registered_model("kdops-digits-student").aliases
+    _register(store, registry, 0.7, 1.0)
+    registry.crown("student")
+    delete_version(store.client, store.client.get_model_version("kdops-digits-student", "3"))
+    assert _champion(store) == "2"
+
+
+def test_other_splits_transfers_and_data_do_not_compete(store):
+    registry = _registry(store)
+    _register(store, registry, 0.5, 1.0)
+    others = [
+        _registry(store, split=make_split(DIGITS, "disjoint", 1)),
+        _registry(store, split=make_split(DIGITS, "shared", 0)),
+        _registry(store, data=replace(DIGITS, digest="0" * 64)),
+    ]
+    for other in others:
+        _register(store, other, 0.9, 0.1)
+    assert registry.crown("student") == "models:/kdops-digits-student/1"
+    for number, other in enumerate(others, start=2):
+        assert other.crown("student") == f"models:/kdops-digits-student/{number}"
+        assert _champion(store) == str(number)
+
+
+def test_a_better_version_that_arrives_while_the_alias_is_set_is_not_passed_over(store, monkeypatch):
+    registry = _registry(store)
+    _register(store, registry, 0.5, 1.0)
+    real, seen = registry.client.set_registered_model_alias, []
+
+    def set_alias(name, alias, version):
+        if not seen:
+            # Another study registers a better one after this one has looked, and crowns it first.
+            _register(store, registry, 0.9, 1.0)
+            real(name, alias, "2")
+        seen.append(version)
+        real(name, alias, version)
+
+    monkeypatch.setattr(registry.client, "set_registered_model_alias", set_alias)
+    assert registry.crown("student") == "models:/kdops-digits-student/2"
+    assert ([str(version) for version in seen], _champion(store)) == (["1", "2"], "2")
+
+
+def test_nobody_is_crowned_where_there_is_nobody(store):
+    registry = _registry(store)
+    assert registry.crown("student") is None
+    _register(store, registry, 0.9, 1.0)
+    assert _registry(store, split=make_split(DIGITS, "disjoint", 1)).crown("student") is None
+    assert registry.crown("middle") is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits", "kdops-digits-student"),
+        ("hub/mnist:v2", "kdops-hub-mnist-v2-student"),
+        ("a b'; --", "kdops-a-b----student"),
+        ("CIFAR_10.x", "kdops-CIFAR_10.x-student"),
+    ],
+)
+def test_names_are_safe(dataset, name, store):
+    assert registered_name(dataset, "student") == name
+    registry = _registry(store, data=replace(DIGITS, name=dataset))
+    uri = _register(store, registry, 0.5, 1.0)
+    assert uri == f"models:/{registered_name(dataset, 'student')}/1"
+    assert registry.crown("student") == uri
+    assert registry.uris() == {uri}
+
+
+def test_more_versions_than_a_page(store, monkeypatch):
+    monkeypatch.setattr("kdops.registry.versions.PAGE", 2)
+    registry = _registry(store)
+    uris = {_register(store, registry, 0.1 * number, 1.0) for number in range(5)}
+    assert registry.uris() == uris
+    assert registry.crown("student") == "models:/kdops-digits-student/5"
+
+
+def _registry(place, data=DIGITS, split=DISJOINT):
+    return Registry(MlflowClient(tracking_uri=place.uri, registry_uri=place.uri), data, split)
+
+
+def _register(place, registry, accuracy, loss):
+    """Register a student with these validation results; its model folder stays empty."""
+    model = place.client.create_logged_model("0", name="student")
+    place.client.finalize_logged_model(model.model_id, "READY")
+    record = ModelRecord(
+        role="student",
+        seed=0,
+        temperature=1.0,
+        chain="teacher>student",
+        source="models:/kdops-digits-teacher/1",
+        uri="",
+        run_id=place.client.create_run("0").info.run_id,
+        model_id=model.model_id,
+        metrics={"val_accuracy": accuracy, "val_nll": loss, "test_accuracy": 0.5},
+        params={"architecture": "mlp(hidden=8,depth=1,dropout=0)"},
+    )
+    return registry.register(record, "students", "a fingerprint")
+
+
+def _champion(place):
+    return str(place.client.get_model_version_by_alias("kdops-digits-student", CHAMPION).version)

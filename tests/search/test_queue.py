@@ -1,0 +1,571 @@
+"""The ledger of a search: what is asked, told, tried again and counted, also by several processes at once."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta
+from itertools import product
+
+import matplotlib.pyplot as plt
+import optuna
+import pytest
+from matplotlib.figure import Figure
+
+from kdops.config.search_space import parse_space
+from kdops.errors import KdopsError, UsageError
+from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
+from kdops.search.queue import Ledger, Trial
+from kdops.utils.process import ProcessName
+
+SPACE = parse_space("alpha=1 batch_size=64")
+GRID = parse_space("temperature=1,4 alpha=1 t_squared=true hidden=16,32 depth=1..3 learning_rate=0.001 batch_size=64")
+BOTH = ("accuracy", "parameters")
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Give a function that opens a search in one journal of this test."""
+
+    def open_(**options):
+        return Ledger.open(**{"storage": str(tmp_path / "journal"), "name": "a", "space": SPACE, **options})
+
+    return open_
+
+
+def accuracy(trial):
+    """Give the accuracy of a pretended student: best at a temperature of 4, and the wider the better."""
+    return 1 - abs(trial.values["temperature"] - 4) / 40 + trial.values["hidden"] / 10_000
+
+
+def run(ledger, total, batch=4):
+    """Ask, and tell what came of it, until nothing more is wanted."""
+    results = {"accuracy": accuracy, "parameters": lambda t: t.values["hidden"], "flops": lambda t: t.number}
+    while asked := ledger.ask(batch, total):
+        for trial in asked:
+            ledger.tell(trial.number, [results[name](trial) for name in ledger.objectives], "complete")
+
+
+def states(ledger):
+    return [trial.state for trial in ledger.trials()]
+
+
+# What is asked for.
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_batch_is_of_new_trials_within_the_space(opened, sampler):
+    ledger = opened(sampler=sampler)
+    asked = ledger.ask(5, 20)
+    assert [trial.number for trial in asked] == [0, 1, 2, 3, 4]
+    assert all(SPACE.contains(trial.values) and trial.state == "running" for trial in asked)
+    assert len({str(trial.values) for trial in asked}) == 5
+    assert ledger.trials() == asked
+
+
+def test_never_more_is_asked_for_than_is_wanted(opened):
+    ledger = opened(sampler="random")
+    assert ledger.wanted(5) == 5
+    first = ledger.ask(3, 5)
+    assert ledger.wanted(5) == 2
+    assert len(ledger.ask(9, 5)) == 2
+    assert ledger.ask(9, 5) == []
+    ledger.tell(first[0].number, [0.5], "complete")
+    ledger.tell(first[1].number, None, "pruned")
+    assert ledger.wanted(5) == 0
+    ledger.tell(first[2].number, None, "failed")
+    assert (ledger.wanted(5), ledger.wanted(2), ledger.wanted(9)) == (1, 0, 5)
+
+
+def test_failed_values_are_tried_once_more(opened):
+    ledger = opened(sampler="random")
+    (first,) = ledger.ask(1, 1)
+    ledger.tell(first.number, None, "failed")
+    (second,) = ledger.ask(9, 1)
+    assert (second.values, second.again) == (first.values, first.number)
+    ledger.tell(second.number, None, "failed")
+    (third,) = ledger.ask(9, 1)
+    assert third.values != first.values
+    assert third.again is None
+    ledger.tell(third.number, [0.5], "complete")
+    assert ledger.ask(9, 1) == []
+    assert states(ledger) == ["failed", "failed", "complete"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_search_that_was_stopped_goes_on_as_it_would_have(opened, sampler):
+    options = {"sampler": sampler, "seed": 3}
+    # TPE draws its first ten at random.
+    part, total = (8, 16) if sampler == "tpe" else (4, 8)
+    whole = opened(name="whole", **options)
+    run(whole, total)
+    run(opened(name="parts", **options), part)
+    again = opened(name="parts", **options)
+    assert again.wanted(total) == total - part
+    run(again, total)
+    assert again.trials() == whole.trials()
+    (other,) = opened(name="other", sampler=sampler, seed=4).ask(1, 1)
+    assert other.values != whole.trials()[0].values
+
+
+def test_tpe_learns_what_is_good(opened):
+    ledger = opened(space=parse_space("temperature=1..40 alpha=1 depth=1 learning_rate=0.001 batch_size=64"))
+    run(ledger, 30)
+    late = [trial.results[0] for trial in ledger.trials()[20:]]
+    early = [trial.results[0] for trial in ledger.trials()[:10]]
+    assert sum(late) / 10 > sum(early) / 10
+
+
+def test_a_grid_is_walked_once_and_then_ends(opened):
+    ledger = opened(space=GRID, sampler="grid")
+    run(ledger, 1000)
+    found = [(t.values["temperature"], t.values["hidden"], t.values["depth"]) for t in ledger.trials()]
+    assert sorted(found) == [*product((1.0, 4.0), (16, 32), (1, 2, 3))]
+    assert ledger.wanted(1000) == 0
+    assert found != sorted(found)
+
+
+def test_a_point_of_a_grid_that_fails_twice_is_left(opened):
+    ledger = opened(space=GRID, sampler="grid")
+    bad = {"temperature": 4.0, "hidden": 16}
+    while asked := ledger.ask(5, 12):
+        for trial in asked:
+            fails = bad.items() <= trial.values.items()
+            ledger.tell(trial.number, None if fails else [0.5], "failed" if fails else "complete")
+    assert (states(ledger).count("failed"), states(ledger).count("complete")) == (6, 9)
+
+
+# Several at once.
+
+
+def ask_together(ledgers, count, total):
+    """Let several ledgers ask at one moment; give what they got."""
+    start, got = threading.Barrier(len(ledgers)), []
+
+    def ask(ledger):
+        start.wait()
+        got.extend(ledger.ask(count, total))
+
+    threads = [threading.Thread(target=ask, args=[ledger]) for ledger in ledgers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return got
+
+
+def test_of_those_that_ask_at_the_same_moment_the_first_ones_get_a_trial(opened):
+    ledgers = [opened(sampler="random") for _ in range(4)]
+    got = [trial for total in range(1, 9) for trial in ask_together(ledgers, 1, total)]
+    assert len(got) == 8 == len({trial.number for trial in got})
+    assert len({str(trial.values) for trial in got}) == 8
+    assert all(ledger.trials() == got for ledger in ledgers)
+
+
+def test_failed_values_are_tried_once_more_though_all_ask_at_the_same_moment(opened):
+    ledgers = [opened(sampler="random") for _ in range(4)]
+    for trial in ledgers[0].ask(3, 10):
+        ledgers[0].tell(trial.number, None, "failed")
+    got = ask_together(ledgers, 5, 10)
+    assert len(got) == 10 == len({str(trial.values) for trial in got})
+    assert sorted(trial.again for trial in got if trial.again is not None) == [0, 1, 2]
+    assert all(states(ledger) == ["failed"] * 3 + ["running"] * 10 for ledger in ledgers)
+
+
+WORKER = """
+import sys, time
+from kdops.search.queue import Ledger
+from kdops.config.search_space import parse_space
+
+ledger = Ledger.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
+print("open", flush=True)
+sys.stdin.readline()
+while asked := ledger.ask(3, 40):
+    for number, trial in enumerate(asked):
+        if sys.argv[3] == "victim" and number == 1:
+            print(trial.number, flush=True)
+            time.sleep(60)
+        ledger.tell(trial.number, [trial.values["temperature"]], "complete")
+"""
+
+
+def test_four_processes_finish_what_is_wanted_though_one_is_killed(tmp_path, opened):
+    journal = str(tmp_path / "journal")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, journal, "random", kind], **pipes)
+        for kind in ("victim", "worker", "worker", "worker")
+    ]
+    try:
+        assert [worker.stdout.readline() for worker in workers] == ["open\n"] * 4
+        victim, *others = workers
+        victim.stdin.write("\n")
+        victim.stdin.flush()
+        killed = int(victim.stdout.readline())
+        for worker in others:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        for worker in others:
+            assert worker.communicate(timeout=60) == ("", "")
+            assert worker.returncode == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+    ledger = opened(sampler="random")
+    ledger.end_stale()
+    while asked := ledger.ask(3, 40):
+        for trial in asked:
+            ledger.tell(trial.number, [trial.values["temperature"]], "complete")
+    trials = ledger.trials()
+    assert [trial.state for trial in trials].count("complete") == 40
+    assert {trial.state for trial in trials} == {"complete", "failed"}
+    failed = [trial for trial in trials if trial.state == "failed"]
+    assert killed in {trial.number for trial in failed}
+    assert len(failed) == 2
+    for trial in failed:
+        (again,) = (other for other in trials if other.again == trial.number)
+        assert (again.values, again.state) == (trial.values, "complete")
+    new = [str(trial.values) for trial in trials if trial.again is None]
+    assert len(set(new)) == len(new) == 40
+    assert all(isinstance(json.loads(line), dict) for line in (tmp_path / "journal").open(encoding="utf-8"))
+
+
+def test_trials_of_the_living_are_left_alone(tmp_path, opened):
+    code = WORKER.replace('sys.argv[3] == "victim" and number == 1', "number == 1")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "journal"), "random", ""], **pipes) as worker:
+        worker.stdout.readline()
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+        worker.stdout.readline()
+        ledger = opened(sampler="random")
+        assert ledger.end_stale() == []
+        assert (states(ledger), ledger.wanted(5)) == (["complete", "running", "running"], 2)
+        worker.kill()
+        worker.wait()
+        assert ledger.wanted(5) == 4
+        assert ledger.end_stale() == [1, 2]
+        assert ledger.end_stale() == []
+        assert (states(ledger), ledger.wanted(5)) == (["complete", "failed", "failed"], 4)
+
+
+def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
+    ledger = opened()
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
+    study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="a")
+    study.ask()
+    assert (ledger.end_stale(), ledger.wanted(4)) == ([], 3)
+    study.add_trial(
+        optuna.trial.FrozenTrial(
+            number=1,
+            trial_id=1,
+            state=optuna.trial.TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now() - timedelta(hours=1),
+            datetime_complete=None,
+            params={},
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+    )
+    assert (ledger.end_stale(), ledger.wanted(4)) == ([1], 3)
+    (trial,) = ledger.ask(1, 4)
+    assert trial.again is None
+
+
+# What is told.
+
+
+def test_telling_the_same_again_changes_nothing(opened):
+    ledger = opened(sampler="random")
+    for number, state, values in [(0, "complete", [0.5]), (1, "pruned", None), (2, "failed", None)]:
+        ledger.ask(1, 9)
+        if state == "pruned":
+            ledger.report(number, 0, 0.25)
+        ledger.tell(number, values, state)
+        before = ledger.trials()
+        ledger.tell(number, values, state)
+        assert ledger.trials() == before
+    assert [t.results for t in ledger.trials()] == [(0.5,), None, None]
+
+
+def test_telling_something_else_names_the_trial(opened):
+    ledger = opened(sampler="random")
+    ledger.ask(1, 9)
+    ledger.tell(0, [0.5], "complete")
+    for values, state in [([0.25], "complete"), (None, "failed"), (None, "pruned")]:
+        with pytest.raises(KdopsError, match=r"trial 0: is told already as complete"):
+            ledger.tell(0, values, state)
+    with pytest.raises(KdopsError, match=r"trial 7: was never asked for"):
+        ledger.tell(7, None, "failed")
+    assert ledger.trials()[0].results == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        (None, "complete"),
+        ([0.5], "failed"),
+        ([0.5], "pruned"),
+        ([float("nan")], "complete"),
+        ([], "complete"),
+        ([0.5, 1.0], "complete"),
+        ([0.5], "done"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_and_leave_the_trial_running(opened, values, state):
+    ledger = opened(sampler="random")
+    ledger.ask(1, 9)
+    with pytest.raises(KdopsError, match="trial 0: "):
+        ledger.tell(0, values, state)
+    assert states(ledger) == ["running"]
+
+
+def test_the_median_decides_what_is_pruned(opened):
+    ledger = opened(sampler="random", pruner="median")
+    assert ledger.prunes
+    for trial in ledger.ask(10, 99):
+        for epoch in range(5):
+            ledger.report(trial.number, epoch, trial.number / 10)
+        assert not ledger.should_prune(trial.number)
+        ledger.tell(trial.number, [trial.number / 10], "complete")
+    poor, good = ledger.ask(2, 99)
+    for trial, value in ((poor, 0.1), (good, 0.9)):
+        ledger.report(trial.number, 0, value)
+        assert not ledger.should_prune(trial.number)
+        ledger.report(trial.number, 4, value)
+    assert (ledger.should_prune(poor.number), ledger.should_prune(good.number)) == (True, False)
+    ledger.tell(poor.number, None, "pruned")
+    assert ledger.best().results == (0.9,)
+    for call in (lambda: ledger.report(poor.number, 5, 0.1), lambda: ledger.should_prune(poor.number)):
+        with pytest.raises(KdopsError, match=f"trial {poor.number} is not one that this process asked for"):
+            call()
+
+
+def test_several_objectives_are_not_pruned_and_it_is_said(opened):
+    ledger = opened(objectives=BOTH, pruner="median")
+    assert not ledger.prunes
+    assert ledger.notes == ("Nothing is pruned, since there are several objectives (accuracy, parameters).",)
+    ledger.ask(1, 9)
+    ledger.report(0, 0, 0.1)
+    assert not ledger.should_prune(0)
+    assert opened(name="b").notes == ()
+
+
+# What came of it.
+
+
+def test_the_best_is_by_the_direction_of_the_objective(opened):
+    for objectives, best in {("accuracy",): 1, ("val_nll",): 0}.items():
+        ledger = opened(name=objectives[0], objectives=objectives, sampler="random")
+        assert (ledger.best(), ledger.front()) == (None, [])
+        for trial, value in zip(ledger.ask(4, 4), (0.2, 0.7, 0.5, 0.7), strict=True):
+            ledger.tell(trial.number, [value], "complete")
+        assert ledger.best().number == best
+
+
+def test_the_front_is_what_no_other_beats(opened):
+    ledger = opened(objectives=BOTH, sampler="random")
+    results = [(0.9, 500), (0.8, 100), (0.7, 100), (0.95, 900), (0.9, 501)]
+    for trial, values in zip(ledger.ask(5, 5), results, strict=True):
+        ledger.tell(trial.number, values, "complete")
+    assert [trial.number for trial in ledger.front()] == [0, 1, 3]
+    assert ledger.best().number == 3
+    assert all(type(trial) is Trial for trial in ledger.front())
+
+
+def test_importance_finds_what_matters_whichever_way_is_better(opened):
+    space = parse_space("alpha=1 batch_size=64 depth=1 t_squared=true")
+    found = []
+    for objectives, sign in {("accuracy",): 1, ("val_nll",): -1}.items():
+        ledger = opened(name=objectives[0], space=space, objectives=objectives, sampler="random")
+        for trial in ledger.ask(24, 24):
+            assert trial.number not in (0, 9) or ledger.importance() is None
+            ledger.tell(trial.number, [-sign * abs(trial.values["temperature"] - 4)], "complete")
+        importance = ledger.importance()
+        assert importance["temperature"] == max(importance.values()) > 0.5
+        assert [*importance.values()] == sorted(importance.values(), reverse=True)
+        assert sum(importance.values()) == pytest.approx(1)
+        assert set(importance) == {"temperature", "hidden", "learning_rate"}
+        found.append(importance)
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_equal_results_say_nothing_of_importance(opened):
+    ledger = opened(sampler="random")
+    for trial in ledger.ask(12, 12):
+        ledger.tell(trial.number, [0.5], "complete")
+    assert ledger.importance() is None
+    assert importance_figure(ledger) is None
+
+
+@pytest.mark.parametrize("objectives", [("accuracy",), BOTH, (*BOTH, "flops")])
+def test_figures_are_drawn_and_leave_nothing_behind(opened, tmp_path, objectives, capfd):
+    mine, _ = plt.subplots()
+    before = dict(plt.rcParams)
+    ledger = opened(objectives=objectives, sampler="random")
+    draw = {"history": history_figure, "slice": slice_figure, "importance": importance_figure, "pareto": pareto_figure}
+    assert [figure(ledger) for figure in draw.values()] == [None] * 4
+    run(ledger, 12, batch=12)
+    figures = {name: figure(ledger) for name, figure in draw.items()}
+    assert (figures.pop("pareto") is None) is (len(objectives) == 1)
+    for name, figure in figures.items():
+        assert isinstance(figure, Figure)
+        figure.savefig(tmp_path / f"{name}.png", dpi=30)
+    assert plt.get_fignums() == [mine.number]
+    assert dict(plt.rcParams) == before
+    plt.close(mine)
+    assert capfd.readouterr() == ("", "")
+
+
+# Where it is kept.
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        ({"space": parse_space("depth=1")}, "another space (temperature=1..30 alpha=1 "),
+        ({"objectives": ("val_nll",)}, "another objectives (accuracy, not val_nll)"),
+        ({"objectives": BOTH}, "another objectives (accuracy, not accuracy,parameters)"),
+        ({"sampler": "grid"}, "another grid (none, not 3 points of a range, seed 0)"),
+    ],
+)
+def test_a_name_is_of_one_search(opened, other, differs):
+    run(opened(sampler="random"), 2)
+    assert len(opened(sampler="tpe", seed=5, pruner="median").trials()) == 2
+    with pytest.raises(UsageError) as caught:
+        opened(**other)
+    assert str(caught.value).startswith("study_name=a: is taken by a search with ")
+    assert differs in str(caught.value)
+    assert opened(name="b", **other).trials() == []
+
+
+def test_a_study_of_another_program_is_not_taken(tmp_path, opened):
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
+    study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="a")
+    study.tell(study.ask(), 1.0)
+    with pytest.raises(UsageError, match="study_name=a: is taken by a study that is no search of kdops"):
+        opened()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("sampler", "cma"), ("pruner", "hyperband"), ("objectives", ("test_accuracy",)), ("name", " ")],
+)
+def test_unknown_options_are_refused(opened, option, value):
+    with pytest.raises(UsageError):
+        opened(**{option: value})
+
+
+def test_a_grid_that_is_too_large_is_refused(opened):
+    with pytest.raises(UsageError, match="a grid of it has 2151296 points; 100000 are allowed"):
+        opened(space=parse_space("alpha=0..1 depth=1..7"), sampler="grid", points=14)
+
+
+def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path):
+    database = sqlite3.connect(tmp_path / "mlflow.db")
+    database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    database.close()
+    wrong = {
+        str(tmp_path): "the path of a file",
+        "": "the path of a file",
+        str(tmp_path / "none" / "journal"): "there is no folder",
+        "nonsense://there": "cannot be opened",
+        "postgresql://me:secret@localhost:1/db": "cannot be opened",
+        f"sqlite:///{tmp_path}/none/a.db": "unable to open database file",
+        f"sqlite:///{tmp_path}/mlflow.db": "another program's, such as MLflow's",
+    }
+    for storage, said in wrong.items():
+        with pytest.raises(UsageError) as caught:
+            Ledger.open(storage=storage, name="a", space=SPACE)
+        assert said in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+        assert "secret" not in str(caught.value)
+    database = sqlite3.connect(tmp_path / "mlflow.db")
+    assert [*database.execute("SELECT name FROM sqlite_master")] == [("alembic_version",)]
+    database.close()
+
+
+@pytest.mark.parametrize("content", [b"notes", b"notes\n", b"{}\n", b"[1]\n", b'"op_code"\n', b"\xff\x00\n", b"\n"])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, opened, content):
+    (tmp_path / "journal").write_bytes(content)
+    with pytest.raises(UsageError, match="no journal of Optuna"):
+        opened()
+    assert (tmp_path / "journal").read_bytes() == content
+
+
+def test_half_a_line_at_the_end_is_cut_off(tmp_path, opened):
+    run(opened(sampler="random"), 3)
+    with (tmp_path / "journal").open("ab") as file:
+        file.write(b'{"op_code":4,"worker')
+    ledger = opened(sampler="random")
+    run(ledger, 5)
+    assert states(opened()) == ["complete"] * 5
+
+
+def test_a_relative_path_and_an_empty_file_will_do(tmp_path, opened, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "journal").touch()
+    run(Ledger.open(storage="journal", name="a", space=SPACE), 2)
+    assert len(opened().trials()) == 2
+
+
+def test_a_database_will_do(tmp_path, capfd):
+    options = {"storage": f"sqlite:///{tmp_path}/search.db", "name": "a", "space": SPACE, "sampler": "random"}
+    ledger = Ledger.open(**options)
+    run(ledger, 2)
+    (trial,) = ledger.ask(1, 3)
+    ledger.tell(trial.number, None, "failed")
+    again = Ledger.open(**options)
+    run(again, 3)
+    assert states(again) == ["complete", "complete", "failed", "complete"]
+    assert again.trials()[3].values == trial.values
+    assert capfd.readouterr() == ("", "")
+
+
+def test_each_trial_names_its_process(tmp_path, opened):
+    opened().ask(1, 1)
+    assert str(ProcessName.own()) in (tmp_path / "journal").read_text(encoding="utf-8")
+
+
+def test_a_trial_names_its_run_and_the_ledger_gives_it_back(opened):
+    ledger = opened(sampler="random")
+    first, second = ledger.ask(2, 2)
+    ledger.name_run(first.number, "abc")
+    ledger.tell(first.number, (0.5,), "complete")
+    assert ledger.open_trials() == [second.number]
+    assert [trial.run for trial in opened(sampler="random").trials()] == ["abc", ""]
+    with pytest.raises(KdopsError, match="not one that this process asked for"):
+        ledger.name_run(first.number, "def")
+
+
+def test_trials_of_one_setting_are_never_put_with_those_of_another(opened):
+    setting = {"source": "0123", "epochs": 3}
+    opened(setting=setting)
+    opened(setting=dict(reversed(setting.items())))
+    with pytest.raises(UsageError, match=r"another epochs \(3, not 4\); choose another name"):
+        opened(setting={**setting, "epochs": 4})
+
+
+def test_a_check_writes_nothing_and_finds_what_opening_would(tmp_path, opened):
+    journal = tmp_path / "journal"
+    check = {"storage": str(journal), "name": "a", "space": SPACE, "objectives": ("accuracy",)}
+    Ledger.check(**check)
+    assert not journal.exists()
+    opened()
+    before = journal.read_bytes()
+    Ledger.check(**check)
+    Ledger.check(**{**check, "name": "another"})
+    with pytest.raises(UsageError, match="is taken by a search with another objectives"):
+        Ledger.check(**{**check, "objectives": ("val_nll",)})
+    with pytest.raises(UsageError, match="is taken by a search with another space"):
+        Ledger.check(**{**check, "space": parse_space("hidden=3")})
+    assert journal.read_bytes() == before

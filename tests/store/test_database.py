@@ -1,0 +1,73 @@
+"""The local store: made whole, whoever is killed while it is made."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CODE = """
+import os, signal, sys
+from sqlalchemy.engine.default import DefaultDialect
+from kdops.store.database import ensure_store
+
+left, real = [int(sys.argv[2])], DefaultDialect.do_execute
+
+def counted(*arguments, **named):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, **named)
+
+DefaultDialect.do_execute = counted
+ensure_store(sys.argv[1])
+"""
+
+
+def make(database, statements):
+    """Make a store in a process that is killed at its n-th statement; give its exit code and errors."""
+    command = [sys.executable, "-c", CODE, f"sqlite:///{database}", str(statements)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    return done.returncode, done.stderr
+
+
+def test_a_store_whose_maker_was_killed_is_made_anew(tmp_path):
+    database = tmp_path / "mlflow.db"
+    assert make(database, 300)[0] == -9
+    assert database.exists()
+    code, told = make(database, -1)
+    assert code == 0, told
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
+    connection.close()
+    assert [path.name for path in tmp_path.glob("*.unfinished")] == []
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_a_store_that_was_used_is_never_made_anew(runs, empty_database, tmp_path, monkeypatch):
+    from conftest import Place, copy_database
+
+    from kdops.store.database import ensure_store
+
+    place = Place(tmp_path)
+    copy_database(empty_database, place.database)
+    place.enter(monkeypatch)
+    for _ in range(runs):
+        place.client.create_run("0")
+    # Its maker was killed as the last thing of all.
+    Path(f"{place.database}.unfinished").touch()
+    before = place.database.stat().st_ino
+    if runs:
+        ensure_store(place.uri)
+        assert len(place.client.search_runs(["0"])) == 1
+        assert place.database.stat().st_ino == before
+    else:
+        from kdops.store.database import _made_whole
+
+        with _made_whole(place.database):
+            assert not place.database.exists()

@@ -1,0 +1,93 @@
+"""What a study says at its end fits a terminal of 80 columns and is well-formed Markdown."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from kdops.study.summary import Row, note, show, summarise
+from kdops.sweeps.model import LABELS, ModelRecord, Sweep
+from kdops.verdicts.statistics import mean_interval
+
+PIPELINES = (Path(__file__).parents[2] / "pipelines").glob("*.py")
+LABELS_IN_USE = sorted({name for path in PIPELINES for name in re.findall(r'summarise\("(.+?)"', path.read_text())})
+ROWS = [Row(name, 3000, mean_interval([0.8, 0.85, 0.9])) for name in LABELS_IN_USE]
+ROWS += [Row("alone", 1, mean_interval([1.0])), Row("wide", 2, mean_interval([0.01, 0.99]))]
+
+
+def shown(rows, sentences=(), width=80):
+    stream = io.StringIO()
+    show(rows, sentences, "0123abc", Console(file=stream, width=width, highlight=False, soft_wrap=True))
+    return stream.getvalue().splitlines()
+
+
+def sweep(accuracies):
+    """Give a sweep of ``[replicates, temperatures]`` accuracies."""
+    return Sweep(
+        tuple(
+            ModelRecord("student", seed, float(t), "student", LABELS, "", metrics={"test_accuracy": accuracy})
+            for seed, row in enumerate(accuracies)
+            for t, accuracy in enumerate(row)
+        )
+    )
+
+
+def test_a_row_takes_the_replicate_as_its_unit():
+    accuracies = np.array([[0.7, 0.8, 0.9], [0.6, 0.6, 0.9]])
+    row = summarise("students", sweep(accuracies))
+    assert (row.what, row.models) == ("students", 6)
+    assert row.accuracy == mean_interval(accuracies.mean(axis=1))
+    assert row.accuracy.n == 2, "temperatures of one replicate are no replicates"
+
+
+def test_the_table_fits_into_80_columns_and_every_row_into_one_line():
+    lines = shown(ROWS)
+    assert max(map(len, lines)) <= 80
+    assert len(LABELS_IN_USE) > 5
+    for row in ROWS:
+        (line,) = (line for line in lines if line.startswith(f"{row.what}  "))
+        what, models, mean, bounds, replicates = re.split(r"\s{2,}", line.strip())
+        assert (what, models, mean) == (row.what, str(row.models), f"{row.accuracy.mean:.4f}")
+        if row.accuracy.n == 1:
+            assert bounds == "needs 2 replicates"
+        else:
+            # No accuracy lies outside [0, 1], wherever Student's interval of few replicates ends.
+            assert bounds == f"{max(row.accuracy.low, 0):.4f} to {min(row.accuracy.high, 1):.4f}"
+        assert replicates == str(row.accuracy.n)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_letter_is_lost_at_any_width(width):
+    text = "".join("".join(shown(ROWS, width=width)).split())
+    assert "…" not in text
+    for row in ROWS:
+        assert all(word in text for word in (*row.what.split(), f"{row.accuracy.mean:.4f}"))
+
+
+def test_sentences_and_run_come_last_and_unbroken():
+    sentence = "Transitive [sic]: " + "a long sentence " * 12
+    lines = shown(ROWS, [sentence, "Second."])
+    assert lines[-3:] == [sentence, "Second.", "Run 0123abc; look at it with: kdops ui"]
+
+
+@pytest.mark.parametrize("sentences", [[], ["One."], ["One.", "Two."]])
+def test_the_note_is_well_formed_markdown_with_the_answer_first(sentences):
+    text = note("not transitive", ROWS, sentences, "digits, a setting.")
+    blocks = text.split("\n\n")
+    assert blocks[0] == "**not transitive**"
+    assert blocks[1 : 1 + len(sentences)] == sentences, "each sentence is a paragraph"
+    table, *rest = blocks[1 + len(sentences) :]
+    head, rule, *body = table.split("\n")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, rule, *body)]
+    assert {len(line) for line in cells} == {5}
+    assert all(line.startswith("|") and line.endswith("|") for line in (head, rule, *body))
+    assert all(re.fullmatch(r"-{3,}:?", cell) for cell in cells[1])
+    assert [line[0] for line in cells[2:]] == [row.what for row in ROWS]
+    assert [line[4] for line in cells[2:]] == [str(row.accuracy.n) for row in ROWS]
+    assert rest == [
+        "digits, a setting.",
+        "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others.",
+    ]

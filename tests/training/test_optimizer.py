@@ -1,0 +1,109 @@
+"""Every member of the optimiser is updated as torch's own AdamW with a one-cycle schedule would update it alone."""
+
+import pytest
+import torch
+
+from kdops.training.optimizer import RatedAdamW
+from kdops.training.schedule import one_cycle
+from kdops.utils.random import generator
+
+RATES, DECAYS = (1e-3, 0.2, 3e-2), (0.0, 0.01, 0.5)
+STEPS = 12
+
+
+def some(*shape, word=0):
+    return torch.randn(*shape, generator=generator("values", word))
+
+
+def with_gradient(values):
+    values.grad = torch.zeros_like(values)
+    return values
+
+
+def members_of(sizes, pad=0):
+    """Give members whose first tensor is some rows of one common to all, and whose second is one of a stack."""
+    wide, stack = some(sum(sizes), 4, word=1), torch.zeros(len(sizes), max(sizes) + pad, 3)
+    wide.grad, stack.grad = torch.zeros_like(wide), torch.zeros_like(stack)
+    members = []
+    for number, size in enumerate(sizes):
+        start = sum(sizes[:number])
+        stack[number, :size] = some(size, 3, word=("stack", number))
+        views = [wide[start : start + size], stack[number]]
+        for view, gradient in zip(views, (wide.grad[start : start + size], stack.grad[number]), strict=True):
+            view.grad = gradient
+        members.append(views)
+    return wide, stack, members
+
+
+def pull(members, sizes, step, numbers):
+    """Write the gradients of one step; each member's depend on its number alone."""
+    for number, size, views in zip(numbers, sizes, members, strict=True):
+        views[0].grad.copy_(some(size, 4, word=("wide", number, step)))
+        views[1].grad[:size] = some(size, 3, word=("later", number, step))
+
+
+def alone(number, size, steps, total):
+    """Train one member with torch's own optimiser and schedule."""
+    _, _, members = members_of(SIZES)
+    tensors = [members[number][0].clone(), members[number][1][:size].clone()]
+    optimiser = torch.optim.AdamW(tensors, lr=RATES[number], weight_decay=DECAYS[number])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=RATES[number], total_steps=total, cycle_momentum=False
+    )
+    for step in range(steps):
+        tensors[0].grad = some(size, 4, word=("wide", number, step))
+        tensors[1].grad = some(size, 3, word=("later", number, step))
+        optimiser.step()
+        schedule.step()
+    return tensors
+
+
+SIZES = (2, 5, 3)
+
+
+def test_every_member_is_updated_as_by_torch_alone_schedule_included():
+    wide, stack, members = members_of(SIZES)
+    before = wide.clone()
+    optimiser = RatedAdamW(members, RATES, DECAYS)
+    for step, factor in enumerate(one_cycle(STEPS)):
+        pull(members, SIZES, step, range(3))
+        optimiser.step(factor)
+    assert not torch.equal(wide, before)
+    for number, size in enumerate(SIZES):
+        expected = alone(number, size, STEPS, STEPS)
+        start = sum(SIZES[:number])
+        torch.testing.assert_close(wide[start : start + size], expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(stack[number, :size], expected[1], rtol=1e-5, atol=1e-6)
+        assert torch.equal(stack[number, size:], torch.zeros_like(stack[number, size:]))
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [2], [2, 0], [0]], ids=str)
+def test_members_that_are_kept_go_on_as_if_nothing_was_dropped(chosen):
+    """Their moments and their step go with them, also where the padding becomes narrower."""
+    _, _, members = members_of(SIZES, pad=2)
+    optimiser = RatedAdamW(members, RATES, DECAYS)
+    for step, factor in enumerate(one_cycle(STEPS)):
+        if step == 5:
+            width = max(SIZES[number] for number in chosen)
+            members = [[members[n][0].clone(), members[n][1][:width].clone()] for n in chosen]
+            for views in members:
+                for view in views:
+                    with_gradient(view)
+            optimiser.keep(chosen, members)
+        numbers = chosen if step >= 5 else range(3)
+        pull(members, [SIZES[n] for n in numbers], step, numbers)
+        optimiser.step(factor)
+    for number, (first, later) in zip(chosen, members, strict=True):
+        expected = alone(number, SIZES[number], STEPS, STEPS)
+        torch.testing.assert_close(first, expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(later[: SIZES[number]], expected[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_at_factor_one_is_plain_adamw():
+    values = with_gradient(some(4))
+    expected = values.clone().requires_grad_()
+    values.grad.copy_(some(4, word=1))
+    expected.grad = some(4, word=1)
+    RatedAdamW([[values]], [0.1], [0.2]).step()
+    torch.optim.AdamW([expected], lr=0.1, weight_decay=0.2).step()
+    torch.testing.assert_close(values, expected.detach(), rtol=1e-6, atol=1e-7)

@@ -1,0 +1,32 @@
+"""The rates of all steps are known beforehand, and are torch's own."""
+
+import pytest
+import torch
+
+from kdops.training.schedule import one_cycle
+
+STEPS = pytest.mark.parametrize("steps", [1, 2, 3, 10, 57])
+
+
+def torchs(steps, rate):
+    """Give the rate of each step as torch's schedule sets it."""
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, cycle_momentum=False)
+    found = []
+    for _ in range(steps):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    return found
+
+
+@STEPS
+@pytest.mark.parametrize("rate", [1e-4, 0.02, 3.0])
+def test_the_rates_are_those_of_torchs_schedule_to_the_last_bit(steps, rate):
+    assert list(one_cycle(steps, rate)) == torchs(steps, rate)
+
+
+@STEPS
+def test_the_rates_are_proportional_to_the_highest(steps):
+    assert [0.02 * factor for factor in one_cycle(steps)] == pytest.approx(torchs(steps, 0.02), rel=1e-9)
+    assert steps < 10 or max(one_cycle(steps)) > 0.9

@@ -1,0 +1,127 @@
+"""A fleet gives what each of its networks gives."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdops.config.architectures import parse_architecture
+from kdops.models.classifier import Classifier, build, digest_of
+from kdops.training.stacked import DenseFleet, can_stack
+from kdops.utils.random import generator
+
+SHAPE, CLASSES = (2, 5, 3), 6
+MEAN, STD = torch.tensor([90.0, 120.0]), torch.tensor([40.0, 60.0])
+SIZES = ((1,), (4,), (3, 1, 2))
+
+
+def make(text, word):
+    return build(parse_architecture(text), SHAPE, CLASSES, MEAN, STD, generator("init", word))
+
+
+def groups_of(text, sizes):
+    return [[make(text, (g, k)) for k in range(size)] for g, size in enumerate(sizes)]
+
+
+def batches_for(sizes, count=7):
+    stream = generator("images")
+    return [torch.randint(0, 256, (count, *SHAPE), generator=stream).to(torch.uint8) for _ in sizes]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_logits_and_gradients_are_each_networks_own(depth, sizes):
+    groups, batches = groups_of(f"mlp(hidden=4,depth={depth})", sizes), batches_for(sizes)
+    fleet = DenseFleet(groups)
+    logits = fleet.logits(batches)
+    own = [net(batch) for group, batch in zip(groups, batches, strict=True) for net in group]
+    torch.testing.assert_close(logits, torch.stack(own), rtol=1e-5, atol=1e-6)
+    # Weighted apart, so that a member that took another's gradient would show.
+    weights = torch.randn(logits.shape, generator=generator("weights"))
+    fleet.backward((logits * weights).sum())
+    sum((one * weight).sum() for one, weight in zip(own, weights, strict=True)).backward()
+    with torch.no_grad():
+        for leaf in fleet.parameters():
+            leaf.copy_(leaf.grad)
+    members = [net for group in groups for net in group]
+    for gradients, net in zip(fleet.states(), members, strict=True):
+        for name, parameter in net.named_parameters():
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["mlp(hidden=4)", "mlp(hidden=4,depth=3,dropout=0.2)", "cnn(filters=4)"])
+def test_an_architecture_knows_whether_its_networks_can_be_stacked(text):
+    assert parse_architecture(text).is_dense == can_stack(make(text, 0))
+
+
+def test_the_first_layers_gradient_has_one_place_in_memory():
+    fleet, batches = DenseFleet(groups_of("mlp(hidden=4,depth=2)", (2, 1))), batches_for((2, 1))
+    places, found = [], []
+    for factor in (1.0, 3.0):
+        fleet.backward(factor * fleet.logits(batches).sum())
+        places.append([leaf.grad.data_ptr() for leaf in (*fleet.wide_weights, *fleet.wide_biases)])
+        found.append([leaf.grad.clone() for leaf in fleet.parameters()])
+    assert places[0] == places[1]
+    # Replaced in every step, not added up.
+    torch.testing.assert_close(found[1], [3 * values for values in found[0]])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_states_are_the_very_weights_it_was_made_from(depth, sizes):
+    groups = groups_of(f"mlp(hidden=4,depth={depth},dropout=0.3)", sizes)
+    members = [net for group in groups for net in group]
+    states = DenseFleet(groups).states()
+    assert [list(state) for state in states] == [list(net.state_dict()) for net in members]
+    assert [digest_of(state) for state in states] == [digest_of(net.state_dict()) for net in members]
+    assert len({digest_of(state) for state in states}) == sum(sizes)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it(depth):
+    groups = groups_of(f"mlp(hidden=4,depth={depth})", (2,))
+    before = [digest_of(net.state_dict()) for net in groups[0]]
+    fleet = DenseFleet(groups)
+    states = fleet.states()
+    with torch.no_grad():
+        for leaf in fleet.parameters():
+            leaf.add_(1.0)
+    assert [digest_of(net.state_dict()) for net in groups[0]] == before == [digest_of(state) for state in states]
+    assert [digest_of(state) for state in fleet.states()] != before
+    for state in states:
+        for value in state.values():
+            assert not value.requires_grad
+            value.zero_()
+    assert all(net.net[1].weight.any() and net.std.all() for net in groups[0])
+    assert fleet.std.all()
+
+
+def test_dropout_is_off_outside_training_and_is_each_networks_own_within():
+    groups, batches = groups_of("mlp(hidden=40,depth=2,dropout=0.5)", (2, 1)), batches_for((2, 1))
+    members = [net for group in groups for net in group]
+    inputs = [batches[0], batches[0], batches[1]]
+
+    def wind():
+        for number, net in enumerate(members):
+            for place, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
+                part.stream = generator("dropout", number, place)
+
+    fleet = DenseFleet(groups)
+    wind()
+    dropped = fleet.logits(batches)
+    wind()
+    own = torch.stack([net.train()(batch) for net, batch in zip(members, inputs, strict=True)])
+    torch.testing.assert_close(dropped, own, rtol=1e-5, atol=1e-6)
+    fleet.training = False
+    quiet = fleet.logits(batches)  # the networks themselves are still training
+    still = torch.stack([net.eval()(batch) for net, batch in zip(members, inputs, strict=True)])
+    torch.testing.assert_close(quiet, still, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(dropped, still, atol=1e-2)
+
+
+def test_dense_chains_can_be_stacked_and_others_cannot():
+    assert can_stack(make("mlp(hidden=4)", 0))
+    assert can_stack(make("mlp(hidden=4,depth=3,dropout=0.2)", 0))
+    assert not can_stack(make("cnn(filters=4)", 0))
+    for other in (nn.Tanh(), nn.BatchNorm1d(4), nn.LayerNorm(4)):
+        layers = nn.Sequential(nn.Flatten(), nn.Linear(30, 4), other, nn.Linear(4, CLASSES))
+        assert not can_stack(Classifier(layers, MEAN, STD))

@@ -1,0 +1,259 @@
+"""A fleet of M equals M single trainings, written here as the plainest loop there is."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.recipes import Recipe
+from kdops.distillation.logits import DistillationLoss
+from kdops.errors import DivergenceError
+from kdops.models.classifier import build, digest_of, pixel_statistics
+from kdops.training.evaluation import compute_logits
+from kdops.training.trainer import Group, Images, train
+from kdops.utils.random import generator
+from tests.toys import quarters
+
+CLASSES = 4
+MLP = Recipe(parse_architecture("mlp(hidden=6,depth=2)"), epochs=3, batch_size=16, learning_rate=1e-2)
+CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epochs=2, batch_size=16, learning_rate=1e-2)
+
+
+IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
+STATISTICS = pixel_statistics(IMAGES.pixels)
+SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=generator("source", seed)) for seed in (0, 1)}
+
+
+def run(recipe, groups, loss=None, images=IMAGES, role="student"):
+    return list(train(role, recipe, groups, images, VALIDATION, CLASSES, STATISTICS, loss or DistillationLoss()))
+
+
+def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=False):
+    """Train one network with nothing shared: its own optimiser, schedule, batches and loss written out."""
+    words = ("student", seed, f"{temperature:g}")
+    net = build(recipe.architecture, (1, 6, 6), CLASSES, *STATISTICS, generator("init", *words))
+    net = net.to(memory_format=torch.channels_last)
+    for number, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
+        part.stream = generator("dropout", *words, number)
+    steps = recipe.epochs * math.ceil(70 / recipe.batch_size)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate, total_steps=steps, cycle_momentum=False
+    )
+    order = generator("order", "student", seed, *((f"{temperature:g}",) if own_order else ()))
+    for _ in range(recipe.epochs):
+        for rows in torch.randperm(70, generator=order).split(recipe.batch_size):
+            # Dropout is drawn in memory order, so the reference keeps images channels-last as training does.
+            pixels = IMAGES.pixels[rows].contiguous(memory_format=torch.channels_last)
+            z, y = net(pixels), IMAGES.labels[rows]
+            if temperature == 0:
+                loss = F.cross_entropy(z, y)
+            else:
+                soft = F.cross_entropy(z / temperature, torch.softmax(source[rows] / temperature, dim=1))
+                weight = alpha * (temperature**2 if t_squared else 1)
+                loss = weight * soft + (1 - alpha) * F.cross_entropy(z, y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return net
+
+
+@pytest.mark.parametrize("recipe", [MLP, MLP.replace(architecture=parse_architecture("mlp(hidden=5)")), CNN], ids=str)
+@pytest.mark.parametrize(("alpha", "t_squared"), [(1.0, True), (0.3, False)])
+@pytest.mark.parametrize("own_order", [False, True])
+def test_a_fleet_equals_single_trainings_schedule_included(recipe, alpha, t_squared, own_order):
+    groups = [Group(seed, (0.0, 1.0, 4.0), SOURCE[seed], own_order) for seed in (0, 1)]
+    fleet = run(recipe, groups, DistillationLoss(alpha, t_squared))
+    assert [(one.seed, one.temperature) for one in fleet] == [(s, t) for s in (0, 1) for t in (0.0, 1.0, 4.0)]
+    for one in fleet:
+        alone = plain_loop(recipe, one.seed, one.temperature, SOURCE[one.seed], alpha, t_squared, own_order)
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(one.state[name], value, rtol=2e-4, atol=2e-5, msg=f"{one.temperature} {name}")
+
+
+def test_dropout_in_a_dense_fleet_is_each_members_own():
+    recipe = MLP.replace(architecture=parse_architecture("mlp(hidden=6,depth=2,dropout=0.4)"))
+    fleet = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])])
+    for one in fleet:
+        alone = plain_loop(recipe, 0, one.temperature, SOURCE[0], 1.0, True)
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(one.state[name], value, rtol=2e-4, atol=2e-5)
+
+
+def test_a_group_is_the_same_whichever_groups_ride_along():
+    alone = run(MLP, [Group(1, (1.0, 4.0), SOURCE[1])])
+    together = run(MLP, [Group(seed, (1.0, 4.0), SOURCE[seed]) for seed in (0, 1)])[2:]
+    for one, other in zip(alone, together, strict=True):
+        for name, value in one.state.items():
+            torch.testing.assert_close(other.state[name], value, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone(recipe):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = run(recipe, [Group(0, (0.0, 3.0), SOURCE[0])])
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)
+    second = run(recipe, [Group(0, (0.0, 3.0), SOURCE[0])])
+    assert [digest_of(one.state) for one in first] == [digest_of(one.state) for one in second]
+
+
+def test_members_differ_in_their_initialisation():
+    recipe = MLP.replace(epochs=1, learning_rate=1e-12)
+    members = run(recipe, [Group(seed, (0.0, 1.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
+    assert len({digest_of(one.state) for one in members}) == 6
+    weights = torch.stack([one.state["net.1.weight"] for one in members]).flatten(1)
+    assert (torch.corrcoef(weights) - torch.eye(6)).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_batches_are_shared_within_a_seed_unless_they_are_own_and_never_across_seeds(own):
+    seen = []
+
+    class Recording(DistillationLoss):
+        def at(self, temperatures):
+            loss = super().at(temperatures)
+            return lambda logits, labels, source: seen.append(labels.clone()) or loss(logits, labels, source)
+
+    run(MLP, [Group(seed, (1.0, 4.0), SOURCE[seed], own) for seed in (0, 1)], Recording())
+    a, b, c, d = torch.cat(seen, dim=1)  # two members of seed 0, two of seed 1
+    assert torch.equal(a, b) is torch.equal(c, d) is (not own)
+    assert not torch.equal(a, c)
+    assert not torch.equal(b, d)
+    # Whatever the order, every epoch shows every image once.
+    for labels in (a, b, c, d):
+        for epoch in labels.split(70):
+            assert torch.equal(epoch.sort().values, IMAGES.labels.sort().values)
+
+
+def test_hard_labels_ignore_the_source_and_alpha():
+    without = run(MLP, [Group(0, (0.0,))])
+    with_source = run(MLP, [Group(0, (0.0,), SOURCE[0])], DistillationLoss(alpha=0.5))
+    assert digest_of(without[0].state) == digest_of(with_source[0].state)
+
+
+OTHER_LABELS = {seed: torch.randint(0, CLASSES, (70,), generator=generator("labels", seed)) for seed in (0, 1)}
+
+
+def weights(trained):
+    return {(one.seed, one.temperature): digest_of(one.state) for one in trained}
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_other_labels_of_a_group_are_those_of_other_images(recipe):
+    labelled = Images(IMAGES.pixels, OTHER_LABELS[0])
+    given = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])], DistillationLoss(0.6))
+    other = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6), images=labelled)
+    assert weights(given) == weights(other)
+    assert [one.train_loss for one in given] == [one.train_loss for one in other]
+    # Validation has its own labels all the same.
+    assert [one.val_accuracy for one in given] == [one.val_accuracy for one in other]
+    assert weights(given) != weights(run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6)))
+
+
+def test_other_labels_move_hard_labels_alone_where_nothing_else_learns_labels():
+    plain = weights(run(MLP, [Group(0, (0.0, 2.0), SOURCE[0])]))
+    other = weights(run(MLP, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])]))
+    assert other[0, 2.0] == plain[0, 2.0]
+    assert other[0, 0.0] != plain[0, 0.0]
+
+
+def test_the_images_own_labels_given_as_others_change_nothing():
+    plain = run(MLP, [Group(seed, (0.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
+    given = run(MLP, [Group(seed, (0.0, 2.0), SOURCE[seed], labels=IMAGES.labels) for seed in (0, 1)])
+    assert weights(given) == weights(plain)
+
+
+@pytest.mark.parametrize("own_order", [False, True])
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_each_group_learns_its_own_labels(recipe, own_order):
+    groups = [Group(seed, (0.0, 2.0), SOURCE[seed], own_order, OTHER_LABELS[seed]) for seed in (0, 1)]
+    together = weights(run(recipe, groups))
+    swapped = [Group(seed, (0.0, 2.0), SOURCE[seed], own_order, OTHER_LABELS[1 - seed]) for seed in (0, 1)]
+    for seed in (0, 1):
+        labels = [OTHER_LABELS[0], None] if seed == 0 else [None, OTHER_LABELS[1]]
+        half = weights(run(recipe, [Group(s, (0.0, 2.0), SOURCE[s], own_order, labels[s]) for s in (0, 1)]))
+        assert {key: half[key] for key in half if key[0] == seed} == {k: together[k] for k in together if k[0] == seed}
+        assert half[1 - seed, 0.0] != together[1 - seed, 0.0]
+    assert weights(run(recipe, swapped))[0, 0.0] != together[0, 0.0]
+
+
+def test_the_history_has_every_epoch_and_training_learns():
+    recipe = MLP.replace(epochs=30)
+    (one,) = run(recipe, [Group(0, (0.0,))])
+    assert len(one.train_loss) == len(one.val_accuracy) == 30
+    assert one.train_loss[-1] < 0.5 * one.train_loss[0]
+    assert one.val_accuracy[-1] > 0.9
+    net = build(recipe.architecture, (1, 6, 6), CLASSES, *STATISTICS)
+    net.load_state_dict(one.state)
+    measured = (compute_logits([net.eval()], VALIDATION.pixels)[0].argmax(1) == VALIDATION.labels).float().mean()
+    assert one.val_accuracy[-1] == pytest.approx(measured.item())
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_a_loss_that_stops_being_finite_names_the_member(recipe):
+    broken = SOURCE[1].clone()
+    broken[3] = math.nan
+    groups = [Group(0, (1.0, 2.0), SOURCE[0]), Group(1, (0.0, 2.0), broken)]
+    with pytest.raises(DivergenceError, match=r"student T=2 seed=1: .* epoch 1; lower learning_rate"):
+        run(recipe, groups)
+
+
+def test_convolutional_members_come_one_by_one_so_that_each_can_be_kept():
+    broken = SOURCE[1].clone()
+    broken[:] = math.inf
+    arriving = train(
+        "student",
+        CNN,
+        [Group(0, (1.0,), SOURCE[0]), Group(1, (1.0,), broken)],
+        IMAGES,
+        VALIDATION,
+        CLASSES,
+        STATISTICS,
+        DistillationLoss(),
+    )
+    assert next(arriving).seed == 0
+    with pytest.raises(DivergenceError):
+        next(arriving)
+
+
+def test_progress_counts_every_image_of_every_member():
+    told = []
+    list(
+        train(
+            "student",
+            MLP,
+            [Group(0, (1.0, 2.0), SOURCE[0])],
+            IMAGES,
+            VALIDATION,
+            CLASSES,
+            STATISTICS,
+            DistillationLoss(),
+            progress=lambda done, total: told.append((done, total)),
+        )
+    )
+    assert told[-1] == (2 * 70 * 3, 2 * 70 * 3)
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_kept_outputs_carry_no_dropout_and_no_trace_of_training(recipe):
+    """What a source gives is computed in ``eval()``: the same each time, and it leaves the source unchanged."""
+    architecture = parse_architecture(str(recipe.architecture).replace("dropout=0)", "dropout=0.5)"))
+    net = build(architecture, (1, 6, 6), CLASSES, *STATISTICS, generator("init", 1))
+    for part in (p for p in net.modules() if hasattr(p, "stream")):
+        assert part.rate > 0
+        part.stream = generator("dropout", 1)
+    before = digest_of(net.state_dict())
+    net.train()
+    kept = compute_logits([net], IMAGES.pixels)
+    assert not kept.requires_grad
+    assert torch.equal(kept, compute_logits([net], IMAGES.pixels))
+    torch.testing.assert_close(kept[0], net.eval()(IMAGES.pixels), rtol=1e-5, atol=1e-5)
+    net.train()
+    assert not torch.allclose(kept[0], net(IMAGES.pixels), atol=1e-3)
+    assert digest_of(net.state_dict()) == before

@@ -1,0 +1,259 @@
+"""A trial trained among others gives what it gives alone, whatever becomes of the others."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.recipes import Recipe
+from kdops.distillation.logits import DistillationLoss
+from kdops.models.classifier import build, digest_of, pixel_statistics
+from kdops.training.trainer import Group, train
+from kdops.training.trials import TrialPlan, train_trials
+from kdops.utils.random import generator
+from tests.toys import quarters
+
+CLASSES, COUNT, EPOCHS = 4, 50, 3
+few = settings(max_examples=8, deadline=None)
+
+
+IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
+STATISTICS = pixel_statistics(IMAGES.pixels)
+SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=generator("source"))
+
+
+def plan(hidden=6, depth=1, batch_size=16, rate=1e-2, temperature=2.0, alpha=0.5, t_squared=True, **others):
+    dropout, epochs, decay = others.get("dropout", 0), others.get("epochs", EPOCHS), others.get("decay", 0.01)
+    architecture = parse_architecture(f"mlp(hidden={hidden},depth={depth},dropout={dropout})")
+    return TrialPlan(Recipe(architecture, epochs, batch_size, rate, decay), temperature, alpha, t_squared)
+
+
+MIXED = [
+    plan(6, 1, 16, 1e-2, 2.0, 0.5, True),
+    plan(9, 3, 16, 3e-2, 9.0, 1.0, False),
+    plan(1, 2, 16, 1e-3, 1.0, 0.0, True),
+    plan(5, 2, 23, 1e-2, 4.0, 0.7, True),
+    plan(2, 1, 23, 2e-2, 0.5, 0.2, False),
+    plan(7, 2, 16, 1e-2, 3.0, 0.9, True),
+]
+
+
+def run(plans, seed=0, images=IMAGES, **options):
+    told = list(train_trials("student", plans, seed, SOURCE, images, VALIDATION, CLASSES, STATISTICS, **options))
+    assert sorted(number for number, _ in told) == list(range(len(plans)))
+    return dict(told)
+
+
+def trained_alone(one, seed=0):
+    (alone,) = train(
+        "student",
+        one.recipe,
+        [Group(seed, (one.temperature,), SOURCE)],
+        IMAGES,
+        VALIDATION,
+        CLASSES,
+        STATISTICS,
+        DistillationLoss(one.alpha, one.t_squared),
+    )
+    return alone
+
+
+def assert_equals_alone(result, one, seed=0):
+    alone = trained_alone(one, seed)
+    assert result.ended == "complete"
+    assert list(result.state) == list(alone.state)
+    # AdamW divides a gradient by its size: the last bits of one near zero are worth a part of a step.
+    part = max(2e-5, 5e-3 * one.recipe.learning_rate)
+    for name, value in alone.state.items():
+        torch.testing.assert_close(result.state[name], value, rtol=2e-4, atol=part)
+    assert [epoch.train_loss for epoch in result.epochs] == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
+    assert [epoch.val_accuracy for epoch in result.epochs] == list(alone.val_accuracy)
+
+
+any_plan = st.builds(
+    plan,
+    hidden=st.integers(1, 9),
+    depth=st.integers(1, 3),
+    # 50 images: whole batches, a partial last one, one of a single image, and one batch larger than all of them.
+    batch_size=st.sampled_from([10, 16, 49, 64]),
+    rate=st.sampled_from([1e-3, 1e-2, 3e-2]),
+    temperature=st.sampled_from([0.5, 1.0, 2.5, 20.0]),
+    alpha=st.sampled_from([0.0, 0.3, 1.0]),
+    t_squared=st.booleans(),
+    dropout=st.sampled_from(["0", "0", "0.4"]),
+    decay=st.sampled_from([0.0, 0.01, 0.3]),
+)
+
+
+@few
+@given(st.lists(any_plan, min_size=1, max_size=6), st.integers(0, 3))
+@example(MIXED, 0)
+@example([plan(5, 2, dropout=0.5), plan(9, 3), plan(4, 1, dropout=0.2, temperature=7.0)], 1)
+def test_a_trial_equals_its_training_alone(plans, seed):
+    for number, result in run(plans, seed).items():
+        assert_equals_alone(result, plans[number], seed)
+
+
+def test_the_measures_are_those_of_the_weights_that_come_out():
+    for number, result in run(MIXED).items():
+        net = build(MIXED[number].recipe.architecture, (1, 4, 4), CLASSES, *STATISTICS)
+        net.load_state_dict(result.state)
+        with torch.no_grad():
+            logits = net.eval()(VALIDATION.pixels)
+        last = result.epochs[-1]
+        assert len(result.epochs) == EPOCHS
+        assert last.val_accuracy == pytest.approx((logits.argmax(1) == VALIDATION.labels).float().mean().item())
+        assert last.val_nll == pytest.approx(F.cross_entropy(logits, VALIDATION.labels).item(), rel=1e-5)
+        assert result.seconds > 0
+
+
+def test_training_learns():
+    (result,) = run([plan(epochs=30, alpha=0.0, rate=3e-2)]).values()
+    assert result.epochs[-1].train_loss < 0.5 * result.epochs[0].train_loss
+    assert result.epochs[-1].val_nll < 0.5 * result.epochs[0].val_nll
+    assert result.epochs[-1].val_accuracy > 0.9
+
+
+def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = run(MIXED)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)
+    second = run(MIXED)
+    for number, result in first.items():
+        assert digest_of(result.state) == digest_of(second[number].state)
+        assert result.epochs == second[number].epochs
+
+
+@pytest.mark.parametrize("plans", [MIXED, [plan(23, 2, 49, temperature=1.0 + n) for n in range(7)]], ids=len)
+def test_the_order_of_the_plans_changes_no_bit(plans):
+    # 49 leaves a last batch of one image, whose product is a matrix by a vector: there a row's place does matter.
+    first, places = run(plans), sorted(range(len(plans)), key=lambda number: number * 5 % 7)
+    for place, result in run([plans[number] for number in places]).items():
+        assert digest_of(result.state) == digest_of(first[places[place]].state)
+        assert result.epochs == first[places[place]].epochs
+
+
+def test_batch_sizes_are_trained_one_after_another_and_told_as_they_end():
+    told = [number for number, _ in train_trials("s", MIXED, 0, SOURCE, IMAGES, VALIDATION, CLASSES, STATISTICS)]
+    assert told == [0, 1, 2, 5, 3, 4]
+
+
+@pytest.mark.parametrize("dropped", [{1}, {0, 2}, {3, 4}, {0, 1, 2, 5}, set(range(6))], ids=str)
+def test_what_is_dropped_changes_nothing_for_the_others(dropped):
+    """The others' weights, losses and measures, whatever padding and moments had to move."""
+    asked = []
+
+    def after(epochs, epoch):
+        asked.append((epoch, sorted(epochs)))
+        assert all(0 <= one.val_accuracy <= 1 and math.isfinite(one.val_nll) for one in epochs.values())
+        return [number for number in dropped if epoch == 1]
+
+    results = run(MIXED, after_epoch=after)
+    for number, result in results.items():
+        if number in dropped:
+            assert (result.ended, result.state, len(result.epochs)) == ("pruned", None, 1)
+            assert result.epochs[0].train_loss == pytest.approx(trained_alone(MIXED[number]).train_loss[0], rel=2e-4)
+        else:
+            assert_equals_alone(result, MIXED[number])
+    expected = []
+    for together in ({0, 1, 2, 5}, {3, 4}):
+        expected += [(epoch, sorted(together if epoch == 1 else together - dropped)) for epoch in (1, 2, 3)]
+    assert asked == [one for one in expected if one[1]]
+
+
+def test_who_is_padded_further_once_the_widest_is_gone_goes_on_unharmed():
+    # Beside 40 a net of 20 is padded no further, beside 27 alone it is: its moments move into more padding.
+    plans = [plan(hidden=hidden, depth=depth) for hidden, depth in ((40, 1), (27, 2), (19, 3), (15, 2), (9, 3))]
+    results = run(plans, after_epoch=lambda epochs, epoch: [0] if epoch == 1 else [])
+    for number in (1, 2, 3, 4):
+        assert_equals_alone(results[number], plans[number])
+
+
+def test_a_pruned_trial_is_told_at_once():
+    seen = []
+    arriving = train_trials(
+        "student",
+        MIXED,
+        0,
+        SOURCE,
+        IMAGES,
+        VALIDATION,
+        CLASSES,
+        STATISTICS,
+        after_epoch=lambda epochs, epoch: seen.append(epoch) or {2},
+    )
+    assert next(arriving)[0] == 2
+    assert seen == [1]
+
+
+def test_after_the_last_epoch_nothing_is_pruned():
+    results = run(MIXED, after_epoch=lambda epochs, epoch: set(epochs) if epoch == EPOCHS else ())
+    assert {result.ended for result in results.values()} == {"complete"}
+    assert all(result.state is not None for result in results.values())
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_trial_that_diverges_is_dropped_and_harms_no_other(last):
+    # One step is enough; in a single step in all it shows in what is measured after the epoch.
+    wild = plan(8, 3, 16, rate=1e30, epochs=1 if last else EPOCHS)
+    plans = [plan(6, 1, epochs=wild.recipe.epochs), wild, plan(9, 3, epochs=wild.recipe.epochs, alpha=1.0)]
+    asked = []
+    results = run(plans, after_epoch=lambda epochs, epoch: asked.append(sorted(epochs)) or ())
+    assert (results[1].ended, results[1].state, len(results[1].epochs)) == ("diverged", None, 1)
+    assert not math.isfinite(results[1].epochs[0].train_loss + results[1].epochs[0].val_nll)
+    for number in (0, 2):
+        assert_equals_alone(results[number], plans[number])
+    assert asked == [[0, 2]] * wild.recipe.epochs
+
+
+def test_where_all_diverge_the_next_batch_size_is_trained_all_the_same():
+    plans = [plan(8, 3, 16, rate=1e30), plan(5, 2, 23)]
+    asked = []
+    results = run(plans, after_epoch=lambda epochs, epoch: asked.append(sorted(epochs)) or ())
+    assert results[0].ended == "diverged"
+    assert_equals_alone(results[1], plans[1])
+    assert asked == [[1]] * EPOCHS
+
+
+def test_a_weight_that_breaks_in_the_very_last_step_is_no_complete_trial():
+    """The loss of the last epoch was still finite; what is kept would not be."""
+    results = run([plan(8, 3, 64, rate=1e30, epochs=1), plan(8, 3, 64, epochs=1)])
+    assert math.isfinite(results[0].epochs[0].train_loss)
+    assert (results[0].ended, results[1].ended) == ("diverged", "complete")
+
+
+@pytest.mark.parametrize("dropped", [set(), {0, 3}, set(range(6))], ids=str)
+def test_progress_counts_every_image_of_every_trial_and_what_is_left_out(dropped):
+    told = []
+    run(MIXED, after_epoch=lambda epochs, epoch: dropped, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(MIXED) * COUNT * EPOCHS,) * 2
+    assert told == sorted(told)
+    assert {total for _, total in told} == {told[-1][1]}
+
+
+def test_seconds_add_up_to_no_more_than_it_took():
+    import time
+
+    started = time.perf_counter()
+    results = run(MIXED, after_epoch=lambda epochs, epoch: {0})
+    assert 0 < sum(result.seconds for result in results.values()) <= time.perf_counter() - started
+    assert results[0].seconds < results[1].seconds
+
+
+def test_no_trials_give_nothing():
+    assert run([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("plans", "message"),
+    [([plan(epochs=2), plan(epochs=3)], "number of epochs"), ([plan(temperature=0.0)], "above zero")],
+)
+def test_what_cannot_be_trained_together_is_refused(plans, message):
+    with pytest.raises(ValueError, match=message):
+        run(plans)

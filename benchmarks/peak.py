@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.pairs import seconds_of
-from kdops.utils.precision import tensor_cores
+from kdops.utils.hardware import tensor_cores
 
 __all__ = ["convolutions", "matrix_flops"]
 

@@ -8,7 +8,7 @@ from benchmarks.loops import best_batch_size, kept, normalised, plain
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.peak import matrix_flops
 from benchmarks.work import TEMPERATURES, Work, flops_of_forward, flops_of_student, prepare, sweep
-from kdops.utils.precision import tensor_cores
+from kdops.utils.hardware import tensor_cores
 
 __all__ = ["furthest", "measure"]
 

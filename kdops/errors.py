@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from kdops.utils.text import plain_line, shortened
-
-__all__ = ["DivergenceError", "KdopsError", "UsageError"]
+__all__ = ["DivergenceError", "KdopsError", "UsageError", "plain_line", "shortened"]
 
 VALUE, ALLOWED = 300, 2000
 """So many characters are told of a value that may be a whole file, and of what is allowed."""
@@ -34,3 +32,13 @@ class UsageError(KdopsError):
 
 class DivergenceError(KdopsError):
     """A training loss stopped being finite."""
+
+
+def plain_line(text: str) -> str:
+    """Give any text as one line with nothing that a terminal would obey: what cannot be printed is told by its code."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+
+
+def shortened(text: str, characters: int) -> str:
+    """Give a text, or its beginning and how long it is."""
+    return text if len(text) <= characters else f"{text[:characters]}... ({len(text):,} characters)"

@@ -23,10 +23,10 @@ from kdops.config.search_space import OBJECTIVES, parse_objectives, parse_space
 from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatures
 from kdops.config.sources import parse_sources
 from kdops.config.uris import check_model, check_study
-from kdops.errors import UsageError
+from kdops.errors import UsageError, plain_line
 from kdops.utils.process import ProcessName
 from kdops.utils.secrets import without_password, without_secrets
-from kdops.utils.text import markdown_text, plain_line
+from kdops.utils.text import markdown_text
 
 PIECES = [
     *("0", "1", "20", "007", "0.7", ".5", "1e5", "9" * 13, "9" * 400, "nan", "inf", "-inf", "1_0", "+3", "-0"),

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.cli.test_bad_inputs import pictures, png
 
 from kdops.config.dataset import parse_origin
 from kdops.data import dataset as data
 from kdops.data.image_file import PictureError, read_picture
 from kdops.data.tabular import csv_file as table_file
 from kdops.errors import UsageError
+from tests.cli.test_bad_inputs import pictures, png
 
 ROOT = Path(__file__).resolve().parent.parent
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)

@@ -23,12 +23,11 @@ from kdops.cli import ship as shipping
 from kdops.cli.launch import end_with_parent, interruptible, launch, open_ui
 from kdops.config.parameters import ENTRY_POINTS, MAIN
 from kdops.config.settings import Settings
-from kdops.errors import KdopsError, UsageError
+from kdops.errors import KdopsError, UsageError, plain_line
 from kdops.store.own_run import note_error
 from kdops.utils.gc import collector_still
 from kdops.utils.quiet import ASKED_IN_A_STUDY, server_patience
 from kdops.utils.secrets import without_secrets
-from kdops.utils.text import plain_line
 
 __all__ = ["add_commands", "app", "main", "pipeline_main"]
 

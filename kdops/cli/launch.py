@@ -18,11 +18,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kdops import PARENT
-from kdops.config.dataset import CODE_FOLDER
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.device import resolve_device
 from kdops.utils.gc import collector_still
+from kdops.utils.hardware import resolve_device
+from kdops.utils.imports import CODE_FOLDER
 from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
 
 __all__ = ["LAUNCHER", "absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]

@@ -15,8 +15,7 @@ import typer
 
 from kdops.cli.browse import NAME, open_store
 from kdops.config.uris import check_model
-from kdops.errors import KdopsError, UsageError
-from kdops.utils.text import plain_line
+from kdops.errors import KdopsError, UsageError, plain_line
 
 if TYPE_CHECKING:
     import numpy as np

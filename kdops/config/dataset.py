@@ -12,7 +12,7 @@ from kdops.config.parsing import boolean
 from kdops.config.recipes import RECIPES
 from kdops.errors import UsageError
 
-__all__ = ["CODE_FOLDER", "KINDS", "Origin", "parse_origin"]
+__all__ = ["KINDS", "Origin", "parse_origin"]
 
 KINDS: Mapping[str, str] = {
     "imagefolder": "imagefolder:FOLDER",
@@ -21,9 +21,6 @@ KINDS: Mapping[str, str] = {
     "function": "module:function",
 }
 """The kinds of data that a caller brings, and how each is written."""
-
-CODE_FOLDER = "KDOPS_CODE_FOLDER"
-"""Names the folder of the caller, where a module of theirs may lie; the project runs in another."""
 
 APPLIES: Mapping[str, tuple[str, ...]] = {
     "name": tuple(KINDS),

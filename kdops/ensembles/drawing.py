@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from shlex import quote
 
-import mlflow
 from mlflow import MlflowClient
 
 from kdops.config.parameters import NEWEST
@@ -19,7 +18,7 @@ from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier
 from kdops.registry.candidates import sources_of
 from kdops.registry.versions import registered_name
-from kdops.store.database import store_exists
+from kdops.store.database import registry_address, store_address, store_exists
 from kdops.store.opened import opened_store
 
 __all__ = ["draw"]
@@ -40,7 +39,7 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
         KdopsError: the store cannot be used.
     """
     data = datasets.load(settings.origin, settings.data_root)
-    uri, registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    uri, registry = store_address(), registry_address()
     if not store_exists(uri):
         first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {quote(data.given)}` first"
         name = settings.model or registered_name(data.name, settings.role)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdops.models.classifier import Classifier
 from kdops.training.stacked import DenseFleet, can_stack
-from kdops.utils.threads import limited
+from kdops.utils.hardware import limited
 
 __all__ = ["Tally", "Vote", "export_vote", "latency"]
 

@@ -19,12 +19,12 @@ from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search.queue import Ledger, Trial
-from kdops.search.trial_runs import TrialRuns
 from kdops.search.trials import METRICS, Trials, settings_of
 from kdops.store.database import beside_store
 from kdops.store.locks import FOLDER
 from kdops.study.study import Study
 from kdops.sweeps.model import Sweep
+from kdops.tracking.trial_run import TrialRuns
 from kdops.utils.secrets import without_password
 from kdops.verdicts.statistics import mean_interval
 

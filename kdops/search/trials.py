@@ -14,11 +14,11 @@ from kdops.config.search_space import Value
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import Ledger, Trial
-from kdops.search.trial_runs import TrialRuns
 from kdops.study.study import Study
 from kdops.sweeps.model import ModelRecord
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.tracker import Trainset
+from kdops.tracking.trial_run import TrialRuns
 from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult
 
 __all__ = ["METRICS", "Trials", "settings_of"]

@@ -30,6 +30,7 @@ __all__ = [
     "ensure_experiment",
     "ensure_store",
     "import_store",
+    "registry_address",
     "store_address",
     "store_exists",
 ]
@@ -138,6 +139,11 @@ def _sync_now_and_then(connection: object, _: object) -> None:
 def store_address() -> str:
     """Give the address of the current tracking store."""
     return mlflow.get_tracking_uri()
+
+
+def registry_address() -> str:
+    """Give the address of the current model registry."""
+    return mlflow.get_registry_uri()
 
 
 def store_exists(tracking_uri: str) -> bool:

@@ -39,8 +39,8 @@ from kdops.tracking.known_models import KnownModels
 from kdops.tracking.stored_study import StoredStudy
 from kdops.tracking.tracker import Outcome, Tracker, Trainset, fitted
 from kdops.training.checkpoint import Checkpoints
-from kdops.utils.device import resolve_device
 from kdops.utils.gc import collector_still
+from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
 from kdops.verdicts.answer import Answer
 

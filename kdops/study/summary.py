@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -16,18 +15,10 @@ from kdops.data.dataset import Data
 from kdops.data.splits import Split
 from kdops.sweeps.model import Sweep
 from kdops.utils.text import markdown_text
-from kdops.verdicts.statistics import Interval, mean_interval
+from kdops.verdicts.answer import Row
+from kdops.verdicts.statistics import mean_interval
 
-__all__ = ["Row", "about", "note", "setting", "show", "summarise", "summary_of"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the closing table: what, over how many replicates, and how good on test."""
-
-    what: str
-    models: int
-    accuracy: Interval
+__all__ = ["about", "note", "setting", "show", "summarise", "summary_of"]
 
 
 def summarise(what: str, sweep: Sweep) -> Row:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from kdops.config.recipes import Recipe
 from kdops.models.size import facts
+from kdops.utils.hardware import matrix_speed
 from kdops.utils.progress import duration
 
 __all__ = ["Plan", "Step"]
@@ -76,7 +76,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Say it in lines, the last one with the sums."""
-        speed = _matrix_speed(self.device)
+        speed = matrix_speed(self.device)
         lines, seconds, disk = [], 0.0, 0
         for step in self.steps:
             architecture = step.recipe.architecture
@@ -110,17 +110,3 @@ class Plan:
         steps = recipe.epochs * -(-step.images // recipe.batch_size)
         passes = step.missing if family == "cnn" else min(step.missing, 1)
         return arithmetic + passes * steps * STEP_SECONDS[family] + step.missing * TRACKING_SECONDS
-
-
-def _matrix_speed(device: str) -> float:
-    """Measure the speed of a matrix product, in floating point operations a second."""
-    import torch
-
-    side = 1024
-    a = torch.ones(side, side, device=device)
-    best = float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        (a @ a).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * side**3 / best

@@ -13,8 +13,7 @@ from kdops.data.splits import Split
 from kdops.models.size import Facts, facts
 from kdops.sweeps.fingerprint import code_digest, fingerprint
 from kdops.sweeps.model import LABELS, ModelRecord
-from kdops.utils.precision import arithmetic
-from kdops.utils.threads import process_threads
+from kdops.utils.hardware import arithmetic, process_threads
 
 __all__ = ["Context", "Task", "Unit", "claims_of", "cut_off_with", "digest_of_pass", "units_of"]
 

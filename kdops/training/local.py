@@ -27,8 +27,8 @@ from kdops.training.checkpoint import Checkpoint, Checkpoints
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.trainer import Group, Images, Trained, train_passes
 from kdops.training.trials import TrialPlan, TrialResult, train_trials
+from kdops.utils.hardware import process_threads
 from kdops.utils.memory import memory_kept
-from kdops.utils.threads import process_threads
 
 __all__ = ["Bench", "Measured"]
 

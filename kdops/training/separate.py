@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from kdops.models.classifier import Borrower, Classifier
 from kdops.training.stacked import MEASURED_AT_ONCE
-from kdops.utils.precision import halved
+from kdops.utils.hardware import halved
 
 __all__ = ["NetFleet"]
 

@@ -20,8 +20,8 @@ from kdops.training.checkpoint import Checkpoint
 from kdops.training.separate import NetFleet
 from kdops.training.stacked import DenseFleet, can_stack
 from kdops.training.training_pass import Group, Images, Meter, Pass, Progress, Trained
+from kdops.utils.hardware import threads_for
 from kdops.utils.random import generator
-from kdops.utils.threads import threads_for
 
 __all__ = ["Group", "Images", "Trained", "train", "train_passes"]
 

@@ -22,10 +22,9 @@ from kdops.training.cuda_graph import Replayed
 from kdops.training.schedule import one_cycle
 from kdops.training.separate import NetFleet
 from kdops.training.stacked import DenseFleet
+from kdops.utils.hardware import limited, tensor_cores
 from kdops.utils.memory import memory_kept
-from kdops.utils.precision import tensor_cores
 from kdops.utils.random import generator
-from kdops.utils.threads import limited
 
 __all__ = ["Group", "Images", "Meter", "Pass", "Trained"]
 

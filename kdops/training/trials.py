@@ -22,9 +22,8 @@ from kdops.training.schedule import one_cycle
 from kdops.training.stacked_uneven import UnevenFleet
 from kdops.training.trainer import _fresh  # the initial weights and dropout must be those of train
 from kdops.training.training_pass import Images, Meter
-from kdops.utils.precision import tensor_cores
+from kdops.utils.hardware import limited, tensor_cores, threads_for
 from kdops.utils.random import generator
-from kdops.utils.threads import limited, threads_for
 
 __all__ = ["TrialEpoch", "TrialPlan", "TrialResult", "train_trials"]
 

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from kdops.config.dataset import CODE_FOLDER
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["import_function", "importable", "said"]
+__all__ = ["CODE_FOLDER", "import_function", "importable", "said"]
+
+CODE_FOLDER = "KDOPS_CODE_FOLDER"
+"""Names the folder of the caller, where a module of theirs may lie; the project runs in another."""
 
 
 def import_function(place: str, parameter: str) -> Callable[..., object]:

@@ -1,10 +1,10 @@
-"""Any text, written into Markdown or onto one line of a terminal so that it is shown as it is."""
+"""Any text, written into Markdown so that it is shown as it is."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["markdown_line", "markdown_text", "plain_line", "shortened"]
+__all__ = ["markdown_line", "markdown_text"]
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
@@ -19,13 +19,3 @@ def markdown_text(text: str) -> str:
 def markdown_line(text: str) -> str:
     """Give any text as :func:`markdown_text` does, fit for the start of a block too, where no list may begin."""
     return STARTS.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", markdown_text(text))
-
-
-def plain_line(text: str) -> str:
-    """Give any text as one line with nothing that a terminal would obey: what cannot be printed is told by its code."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
-
-
-def shortened(text: str, characters: int) -> str:
-    """Give a text, or its beginning and how long it is."""
-    return text if len(text) <= characters else f"{text[:characters]}... ({len(text):,} characters)"

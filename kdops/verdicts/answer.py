@@ -7,14 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kdops.papers.szijarto_2020 import Finding
-from kdops.study.summary import Row
-from kdops.verdicts import Verdict
+from kdops.verdicts.claims import Verdict
+from kdops.verdicts.findings import Finding
 from kdops.verdicts.statistics import Interval
 
-__all__ = ["ANSWER_FILE", "Answer"]
+__all__ = ["ANSWER_FILE", "Answer", "Row"]
 
 ANSWER_FILE = "answer.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the closing table: what, over how many replicates, and how good on test."""
+
+    what: str
+    models: int
+    accuracy: Interval
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from kdops.cli.app import main
 from kdops.config.search_space import parse_space
 from kdops.errors import KdopsError, UsageError
 from kdops.search.search import JOURNAL, fresh_seeds
-from kdops.search.trial_runs import STATUS
 from kdops.search.trials import settings_of
 from kdops.study.sources import find_source
 from kdops.study.study import open_study
+from kdops.tracking.trial_run import STATUS
 from kdops.verdicts.answer import Answer
 from tests.conftest import Place, copy_database
 

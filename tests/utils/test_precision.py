@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdops.utils.precision import tensor_cores
+from kdops.utils.hardware import tensor_cores
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import training_pass
 from kdops.training.trainer import Group, train
 from kdops.training.trials import TrialPlan, train_trials
-from kdops.utils.threads import SHARED_FROM, limited, process_threads, threads_for
+from kdops.utils.hardware import SHARED_FROM, limited, process_threads, threads_for
 from tests.toys import quarters
 
 

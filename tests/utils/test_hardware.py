@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kdops.errors import UsageError
-from kdops.utils import device
+from kdops.utils import hardware as device
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def linux(monkeypatch):
 @pytest.mark.parametrize("name", ["auto", "cpu"])
 def test_without_a_driver_torch_is_not_asked(name):
     code = (
-        "import sys; from kdops.utils import device; device._has_driver = lambda: False; "
+        "import sys; from kdops.utils import hardware as device; device._has_driver = lambda: False; "
         f"print(device.resolve_device({name!r}), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["cpu", "False"]

@@ -1,0 +1,164 @@
+"""Where networks are trained, how precisely, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from kdops.errors import UsageError
+
+__all__ = [
+    "arithmetic",
+    "halved",
+    "limited",
+    "matrix_speed",
+    "process_threads",
+    "resolve_device",
+    "tensor_cores",
+    "threads_for",
+]
+
+DRIVERS = ("nvidiactl", "nvidia0", "nvhost-ctrl-gpu", "nvmap", "dxg", "kfd")
+"""What drivers of graphics processors put into ``/dev``: Nvidia's of a card and of a board, Windows', AMD's."""
+
+
+def resolve_device(name: str) -> str:
+    """Give ``cpu`` or ``cuda``: what the name says, and for ``auto`` the graphics processor where there is one.
+
+    Raises:
+        UsageError: ``cuda`` where no such device can be used.
+    """
+    if name == "cpu" or (name == "auto" and not _has_driver()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise UsageError("device", name, "no CUDA device is available here; use auto or cpu")
+    return "cpu"
+
+
+def _has_driver(folder: Path = Path("/dev")) -> bool:
+    """Say whether PyTorch, which takes seconds to import, has to be asked for a graphics processor at all."""
+    return not sys.platform.startswith("linux") or any((folder / name).exists() for name in DRIVERS)
+
+
+@contextmanager
+def tensor_cores(device: object) -> Iterator[None]:
+    """Let a graphics processor's tensor cores take the matrix products of a training too.
+
+    They round the factors to TF32 (8 bits of exponent, 10 of mantissa) and add up in single precision. Convolutions
+    they take anyway: that is PyTorch's own setting, which stays as it is.
+
+    Args:
+        device: where is trained; on any other than a graphics processor nothing changes.
+    """
+    import torch
+
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def arithmetic(device: object) -> str:
+    """Give the coarsest arithmetic of a training there: ``fp32``, ``tf32`` or ``bf16``, which few older cards have."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
+
+
+def halved(device: object) -> AbstractContextManager[object]:
+    """Let a graphics processor compute convolutions and products, and keep what is between them, in half precision.
+
+    That is bf16 (8 bits of exponent, 7 of mantissa), which needs no scaling of the loss: "Mixed Precision Training"
+    (Micikevicius et al., 2018) in its later form. Weights, loss and optimiser stay in single precision; outputs and
+    gradients of weights are rounded before they get there. docs/performance-gpu.md says what it changes.
+
+    Args:
+        device: where is trained; on any other than a graphics processor that has bf16 nothing changes.
+    """
+    import torch
+
+    if arithmetic(device) != "bf16":
+        return nullcontext()
+    # What is cast must not be kept beyond a step that is recorded.
+    return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
+
+
+SHARED_FROM = 100e6
+"""Floating point operations from which a step is shared among threads.
+
+Measured in docs/performance.md: on two quiet cores shorter steps gain little by a second thread, on busy ones they lose
+several times over, since the threads wait for each other many times in a step.
+"""
+
+PASSES = 3
+"""A step computes forward, and backward what is twice as much: the weights' gradients and the images'."""
+
+
+@cache
+def process_threads() -> int:
+    """Give the threads that this process computes with: what ``OMP_NUM_THREADS`` says, else one a physical core.
+
+    It is known without importing PyTorch, which takes seconds.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
+def threads_for(flops: float, batch_size: int) -> int:
+    """Give the threads of a training: all of the process, or one.
+
+    Args:
+        flops: floating point operations of the forward passes of one image through all that share their batches.
+        batch_size: images a step.
+    """
+    import torch
+
+    return torch.get_num_threads() if PASSES * flops * batch_size >= SHARED_FROM else 1
+
+
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Compute with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def matrix_speed(device: str) -> float:
+    """Measure the speed of a matrix product, in floating point operations a second."""
+    import torch
+
+    side = 1024
+    a = torch.ones(side, side, device=device)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best

@@ -63,7 +63,7 @@ def measure(options: Options) -> Iterator[Figure]:
 
 
 def figure(tries: Sequence[dict[str, float]], plain: dict[str, float]) -> Figure:
-    """Give the line of the table: of kdops' trainings, the last of which counts, and of the loop."""
+    """Return the line of the table: of kdops' trainings, the last of which counts, and of the loop."""
     own = tries[-1]
     more = "" if plain["accuracy"] >= GOAL else ": more than"
     missed = "" if own["accuracy"] >= GOAL else " (not reached)"

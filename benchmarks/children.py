@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Give the environment of a child that has its own store, in a folder."""
+    """Return the environment of a child that has its own store, in a folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     # As on a user's machine, where Python compiles a file once.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)

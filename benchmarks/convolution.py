@@ -74,7 +74,7 @@ def _on_cpu(options: Options) -> Iterator[Figure]:
     count, size = len(work.images.labels), work.recipe("teacher").batch_size
     ways = {
         "contiguous images, not channels last": {"format": torch.contiguous_format},
-        "optimiser that is not fused": {"fused": False},
+        "optimizer that is not fused": {"fused": False},
         "batches twice as large": {"batch_size": 2 * size},
         "ReLU before pooling": {"late": True},
         "half the epoch at 16 x 16": {"small": 0.5},
@@ -99,7 +99,7 @@ def _rate(count: int, seconds: tuple[float, ...]) -> str:
 
 
 def seconds_of_epoch(way: str, images: int, device: str = "cpu") -> float:
-    """Give the seconds of one epoch of a net in a way, after a first one of a few images.
+    """Return the seconds of one epoch of a net in a way, after a first one of a few images.
 
     Args:
         way: ``own``, ``many`` (so many nets at once, of which one's share is given), ``plain`` or ``bare``.
@@ -131,7 +131,7 @@ def plain(work: Work, batch_size: int) -> None:
 
 
 def plain_epochs(work: Work, batch_size: int) -> Iterator[Classifier]:
-    """Train a teacher on labels as most do: a ``DataLoader``, default order in memory, default optimiser.
+    """Train a teacher on labels as most do: a ``DataLoader``, default order in memory, default optimizer.
 
     It starts from the weights that kdops' own teacher starts from.
 
@@ -141,15 +141,15 @@ def plain_epochs(work: Work, batch_size: int) -> Iterator[Classifier]:
     recipe = work.recipe("teacher")
     net = fresh(work, recipe, 0.0, "teacher")
     net.net = _late(net.net)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate)
     data = TensorDataset(work.images.pixels.cpu(), work.images.labels.cpu())
     loader = DataLoader(data, batch_size, shuffle=True, generator=torch.Generator().manual_seed(0))
     while True:
         net.train()
         for images, labels in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(net(images.to(work.device)), labels.to(work.device)).backward()
-            optimiser.step()
+            optimizer.step()
         yield net
 
 
@@ -168,26 +168,26 @@ def tuned(
         work: the images.
         batch_size: images a step.
         format: how images lie in memory.
-        fused: use the fused optimiser.
+        fused: use the fused optimizer.
         late: ReLU before pooling instead of after it.
         small: share of the steps that see images of half the side.
     """
     recipe = work.recipe("teacher")
     net = fresh(work, recipe, 0.0, "teacher").train().to(memory_format=format)
     net.net = _late(net.net) if late else net.net
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, fused=fused)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, fused=fused)
     order = torch.randperm(len(work.images.labels), generator=torch.Generator().manual_seed(0)).to(work.device)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         images = work.images.pixels[rows].contiguous(memory_format=format)
         logits = _at_half(net, images) if start < small * len(order) else net(images)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(logits, work.images.labels[rows]).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def _at_half(net, images):
-    """Give the logits of images of half the side; the last maps are enlarged for the dense layer."""
+    """Return the logits of images of half the side; the last maps are enlarged for the dense layer."""
     halved = F.avg_pool2d((images.float() - net.mean) / net.std, 2)
     *stages, flatten, dense = net.net
     for stage in stages:
@@ -196,7 +196,7 @@ def _at_half(net, images):
 
 
 def _late(net: nn.Sequential) -> nn.Sequential:
-    """Give a chain with every ReLU before the pooling that it followed."""
+    """Return a chain with every ReLU before the pooling that it followed."""
     parts = list(net)
     for place, part in enumerate(parts[:-1]):
         if isinstance(part, nn.MaxPool2d) and isinstance(parts[place + 1], nn.ReLU):

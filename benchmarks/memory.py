@@ -23,7 +23,7 @@ MEBIBYTE = 1 << 20
 
 
 def measure(options: Options) -> Iterator[Figure]:
-    """Measure 0, 29 and 290 members; with none the images are made and normalised all the same."""
+    """Measure 0, 29 and 290 members; with none the images are made and normalized all the same."""
     rounds = []
     for _ in range(options.pairs):
         with tempfile.TemporaryDirectory(prefix="kdops-benchmark-") as folder:
@@ -41,19 +41,19 @@ def measure(options: Options) -> Iterator[Figure]:
 
 def peak_of(members: int, images: int) -> int:
     """Train so many students and give this process's peak resident memory in bytes."""
-    from benchmarks.loops import normalised
+    from benchmarks.loops import normalized
     from benchmarks.work import TEMPERATURES, prepare, sweep
 
     work = prepare(images)
     if members:
         sweep(work, TEMPERATURES, range(members // len(TEMPERATURES)))
     else:
-        normalised(work)
+        normalized(work)
     return _peak()
 
 
 def _peak() -> int:
-    """Give this process's peak resident memory in bytes."""
+    """Return this process's peak resident memory in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
         # The system's ``ru_maxrss`` begins with the peak of the process that started this one.

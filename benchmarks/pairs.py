@@ -52,18 +52,18 @@ class Figure:
         return statistics.median(self.ratios)
 
     def cells(self) -> list[str]:
-        """Give its cells: part, what, median, range, pairs, aim, told."""
+        """Return its cells: part, what, median, range, pairs, aim, told."""
         low, high = min(self.ratios), max(self.ratios)
         pairs = str(len(self.ratios))
         return [self.part, self.what, f"{self.median:.3g}", f"{low:.3g} to {high:.3g}", pairs, self.aim, self.told]
 
     def as_dict(self) -> dict[str, object]:
-        """Give plain JSON values."""
+        """Return plain JSON values."""
         return {**asdict(self), "median": self.median, "minimum": min(self.ratios), "maximum": max(self.ratios)}
 
 
 def seconds_of(action: Callable[[], object], device: str = "cpu") -> float:
-    """Give the wall seconds of an action; of one on a graphics processor until that is done."""
+    """Return the wall seconds of an action; of one on a graphics processor until that is done."""
     if device == "cpu":
         started = time.perf_counter()
         action()

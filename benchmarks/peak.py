@@ -6,13 +6,13 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.pairs import seconds_of
-from kdops.utils.hardware import tensor_cores
+from kdops.utils.hardware import allow_tf32
 
 __all__ = ["convolutions", "matrix_flops"]
 
 
 def matrix_flops(device: str = "cpu", times: int = 4, rounds: int = 5, dtype: torch.dtype = torch.float32) -> float:
-    """Give the floating point operations a second of a product of two square matrices.
+    """Return the floating point operations a second of a product of two square matrices.
 
     A peak is what the machine can do: the best of several rounds, since other work on it slows some of them. In single
     precision a graphics processor has its tensor cores, as in training.
@@ -22,7 +22,7 @@ def matrix_flops(device: str = "cpu", times: int = 4, rounds: int = 5, dtype: to
     out = torch.empty_like(left)
 
     def multiply() -> None:
-        with tensor_cores(device):
+        with allow_tf32(device):
             for _ in range(times):
                 torch.mm(left, right, out=out)
 
@@ -31,7 +31,7 @@ def matrix_flops(device: str = "cpu", times: int = 4, rounds: int = 5, dtype: to
 
 
 def convolutions(batch: int, filters: int = 128, layers: int = 3, side: int = 32):
-    """Give an action: the teacher's convolutions of one batch alone, forward and both gradients, nothing between.
+    """Return an action: the teacher's convolutions of one batch alone, forward and both gradients, nothing between.
 
     The first one's gradient of the images is not computed, as in training.
     """

@@ -39,7 +39,7 @@ def measure(options: Options) -> Iterator[Figure]:
     groups = [Group(seed, (0.0,)) for seed in range(TEACHERS)]
     with single_precision():
         nets, exact = _tested("teacher", groups, work, test)
-    with mock.patch("kdops.training.separate.halved", return_value=nullcontext()):
+    with mock.patch("kdops.training.separate.autocast_bf16", return_value=nullcontext()):
         tf32 = _tested("teacher", groups, work, test)[1]
     bf16 = _tested("teacher", groups, work, test)[1]
     yield _difference("teacher: test accuracy in bf16 - in single precision", bf16, exact)
@@ -61,8 +61,8 @@ def single_precision() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = False
     try:
         with (
-            mock.patch("kdops.training.separate.halved", return_value=nullcontext()),
-            mock.patch("kdops.training.training_pass.tensor_cores", return_value=nullcontext()),
+            mock.patch("kdops.training.separate.autocast_bf16", return_value=nullcontext()),
+            mock.patch("kdops.training.training_pass.allow_tf32", return_value=nullcontext()),
         ):
             yield
     finally:
@@ -82,7 +82,7 @@ def _tested(role: str, groups: list[Group], work: Work, test: Images) -> tuple[l
 
 
 def _means_of(accuracies: list[float], groups: int) -> list[float]:
-    """Give the mean of each group of equal size, one group after another."""
+    """Return the mean of each group of equal size, one group after another."""
     size = len(accuracies) // groups
     return [statistics.fmean(accuracies[i : i + size]) for i in range(0, len(accuracies), size)]
 

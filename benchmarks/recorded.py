@@ -18,7 +18,7 @@ HEAD = ("part", "what", "median", "range", "n", "aim", "behind it")
 
 
 def machine(options: Options) -> dict[str, object]:
-    """Say what it was measured on, and how busy that was."""
+    """Return what it was measured on, and how busy that was."""
     import torch
 
     told = {
@@ -58,7 +58,7 @@ def record(path: Path, figures: Sequence[Figure], told: dict[str, object]) -> No
 
 
 def around(path: Path) -> tuple[str, str, str]:
-    """Give what stands before, between and after the markers of a page.
+    """Return what stands before, between and after the markers of a page.
 
     Raises:
         ValueError: the page has not both markers, in this order.
@@ -71,13 +71,13 @@ def around(path: Path) -> tuple[str, str, str]:
 
 
 def _parts(old: str) -> list[str]:
-    """Give the parts that a recorded table has, in its order."""
+    """Return the parts that a recorded table has, in its order."""
     found = re.findall(r"^\| (\w+) \|", old, re.MULTILINE)
     return [part for part in dict.fromkeys(found) if part != HEAD[0]]
 
 
 def _machines(old: str, measured: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """Give the recorded machines, each with its parts that were not measured anew."""
+    """Yield the recorded machines, each with its parts that were not measured anew."""
     for parts, told in re.findall(r"^- ([\w, ]+): (.*)$", old, re.MULTILINE):
         left = [part for part in parts.split(", ") if part not in measured]
         yield left, f"- {', '.join(left)}: {told}"

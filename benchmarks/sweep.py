@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.loops import best_batch_size, kept, normalised, plain
+from benchmarks.loops import best_batch_size, kept, normalized, plain
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.peak import matrix_flops
 from benchmarks.work import TEMPERATURES, Work, flops_of_forward, flops_of_student, prepare, sweep
-from kdops.utils.hardware import tensor_cores
+from kdops.utils.hardware import allow_tf32
 
 __all__ = ["furthest", "measure"]
 
@@ -21,17 +21,17 @@ def measure(options: Options) -> Iterator[Figure]:
     """Measure the sweep."""
     device, work = options.device, prepare(options.images, options.device)
     count, size = len(work.images.labels), work.recipe().batch_size
-    pixels = normalised(work)
+    pixels = normalized(work)
 
     def loop(batch_size: int, temperatures=TEMPERATURES) -> float:
-        with tensor_cores(device):
+        with allow_tf32(device):
             return seconds_of(lambda: kept(work, temperatures, batch_size, prepared=pixels), device)
 
     small = work.cut(min(PLAIN[device], count))
 
     def loop_with_teacher() -> float:
         scale = len(TEMPERATURES) * count / len(small.images.labels)
-        with tensor_cores(device):
+        with allow_tf32(device):
             return scale * seconds_of(lambda: plain(small, (4.0,), size), device)
 
     tuned = best_batch_size({one: min(loop(one, (4.0,)) for _ in range(2)) for one in BATCHES if one <= count})
@@ -62,7 +62,7 @@ def measure(options: Options) -> Iterator[Figure]:
 
 
 def furthest(options: Options, count: int = 300) -> float:
-    """Give the largest relative difference of a loss between the fleet and the two loops, which start alike."""
+    """Return the largest relative difference of a loss between the fleet and the two loops, which start alike."""
     work: Work = prepare(count, options.device, logits=True)
     chosen, size = (1.0, 4.0, 29.0), 64
     own = [one.train_loss[0] for one in sweep(work, chosen, batch_size=size)]

@@ -97,7 +97,7 @@ def where_seconds_go(seeds: int) -> dict[str, float]:
     from kdops.packaging.folder import Packager
     from kdops.study.study import Study
     from kdops.tracking.tracker import Tracker
-    from kdops.training.local import Bench
+    from kdops.training.local import LocalEngine
     from pipelines import transitivity
 
     spent: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def where_seconds_go(seeds: int) -> dict[str, float]:
         *((MlflowClient, call) for call in CALLS),
     ):
         _timed(owner, name, spent)
-    _timed_steps(Bench, "train", spent)
+    _timed_steps(LocalEngine, "train", spent)
     settings = Settings.parse("transitivity", seeds=str(seeds))
     started = time.perf_counter()
     transitivity.main(settings)

@@ -15,7 +15,7 @@ from kdops.config.recipes import RECIPES, Recipe
 from kdops.distillation.logits import DistillationLoss
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.training.trainer import Group, Images, Trained, train
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 __all__ = [
     "CLASSES",
@@ -59,11 +59,11 @@ class Work:
     device: str
 
     def recipe(self, role: str = "student", **changes: object) -> Recipe:
-        """Give the recipe of a role on GTSRB, for one epoch."""
+        """Return the recipe of a role on GTSRB, for one epoch."""
         return RECIPES["gtsrb"][role].replace(epochs=1, **changes)
 
     def cut(self, count: int) -> Work:
-        """Give the same with the first images only."""
+        """Return the same with the first images only."""
         images = Images(self.images.pixels[:count], self.images.labels[:count])
         values = {**self.__dict__, "images": images, "source_logits": self.source_logits[:count]}
         return Work(**values)
@@ -84,7 +84,7 @@ def prepare(count: int, device: str = "cpu", logits: bool = False) -> Work:
 
 
 def everything(transfer: str, device: str = "cpu") -> tuple[Work, Images]:
-    """Give all of GTSRB that a teacher learns from with this transfer setting, and the test images."""
+    """Return all of GTSRB that a teacher learns from with this transfer setting, and the test images."""
     from kdops.data import dataset as data
     from kdops.data.splits import make_split
 
@@ -99,20 +99,20 @@ def everything(transfer: str, device: str = "cpu") -> tuple[Work, Images]:
 
 def _work(images: Images, validation: Images, what: str, device: str = "cpu", logits: bool = False) -> Work:
     statistics, count = pixel_statistics(images.pixels.cpu()), len(images.labels)
-    source = build(RECIPES["gtsrb"]["teacher"].architecture, SHAPE, CLASSES, *statistics, generator("benchmark"))
+    source = build(RECIPES["gtsrb"]["teacher"].architecture, SHAPE, CLASSES, *statistics, named_generator("benchmark"))
     source = source.to(device).eval()
     if logits:
         with torch.no_grad():
             given = torch.cat([source(part) for part in images.pixels.split(256)])
     else:
-        given = 4 * torch.randn(count, CLASSES, generator=generator("benchmark", "logits")).to(device)
+        given = 4 * torch.randn(count, CLASSES, generator=named_generator("benchmark", "logits")).to(device)
     return Work(images, validation, statistics, source, given, what, device)
 
 
 def fresh(work: Work, recipe: Recipe, temperature: float, role: str = "student") -> Classifier:
     """Build a net that starts as kdops' own member of this temperature does."""
     words = ("init", role, 0, f"{temperature:g}")
-    return build(recipe.architecture, SHAPE, CLASSES, *work.statistics, generator(*words)).to(work.device)
+    return build(recipe.architecture, SHAPE, CLASSES, *work.statistics, named_generator(*words)).to(work.device)
 
 
 def sweep(
@@ -150,7 +150,7 @@ def flops_of_teacher(work: Work) -> int:
 
 
 def _drawn(count: int) -> tuple[Tensor, Tensor, str]:
-    many, stream = count + math.ceil(VALIDATION * count), generator("benchmark", "pixels")
+    many, stream = count + math.ceil(VALIDATION * count), named_generator("benchmark", "pixels")
     pixels = torch.randint(0, 256, (many, *SHAPE), dtype=torch.uint8, generator=stream)
     return pixels, torch.randint(0, CLASSES, (many,), generator=stream), f"{count} random images"
 

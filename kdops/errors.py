@@ -35,10 +35,10 @@ class DivergenceError(KdopsError):
 
 
 def plain_line(text: str) -> str:
-    """Give any text as one line with nothing that a terminal would obey: what cannot be printed is told by its code."""
+    """Return any text as one line that a terminal shows and never obeys; what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
 
 
 def shortened(text: str, characters: int) -> str:
-    """Give a text, or its beginning and how long it is."""
+    """Return a text, or its beginning and how long it is."""
     return text if len(text) <= characters else f"{text[:characters]}... ({len(text):,} characters)"

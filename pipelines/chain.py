@@ -10,9 +10,9 @@ Cost on two cores: a chain of n steps trains 2 n - 3 sweeps, some ten seconds ea
 """
 
 from kdops.cli.app import pipeline_main
-from kdops.config.chain import way_told
+from kdops.config.chain import describe_path
 from kdops.config.settings import HARD, Settings
-from kdops.study.summary import summarise
+from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
 
@@ -26,22 +26,22 @@ def main(settings: Settings) -> None:
 
 def run(study) -> None:
     """Walk along the chain and conclude."""
-    from kdops.study.chain import Walked, direct, is_of_generations, on_own_images, set_out, walk
+    from kdops.study.chain import ChainResult, direct, distill_along, is_of_generations, on_own_images, train_first
 
     settings, chain = study.settings, study.settings.chain
     temperatures = settings.temperatures
-    first = set_out(study, chain)
+    first = train_first(study, chain)
     straight = direct(study, chain, first, [HARD, *temperatures])
-    stations = walk(study, chain, first, temperatures)
+    stations = distill_along(study, chain, first, temperatures)
     distilled = ()
     if any(station.on_labels for station in stations):
         # Nothing passes through a net that learned from labels alone: once more by the best distilled ones.
-        distilled = walk(study, chain, first, temperatures, lambda models: study.best(models.soft()))
+        distilled = distill_along(study, chain, first, temperatures, lambda models: study.best(models.soft()))
     # Where each hop has images of its own, the last step's baseline is not the one of the direct way.
     own = on_own_images(study, chain, stations[-1].best) if settings.transfer == "fresh" and stations else None
     best = study.best(stations[-1].onwards if stations else straight.soft())
     names = chain.generations() if is_of_generations(chain, settings.recipes) else chain.names()
-    walked = Walked(names, first, straight, stations, distilled, best)
+    walked = ChainResult(names, first, straight, stations, distilled, best)
     study.conclude(
         f"chain {chain.title}",
         lambda: answer(study, walked, own),
@@ -57,12 +57,12 @@ def answer(study, walked, own) -> Answer:
     settings = study.settings
     start, *_, end = walked.names
     rows = [
-        summarise(start, walked.first),
-        summarise(f"{end}, hard labels", walked.direct.hard()),
-        *([summarise(f"{end}, hard labels on its own images", own)] if own else []),
-        summarise(f"{end}, direct", walked.direct.soft()),
+        summarize(start, walked.first),
+        summarize(f"{end}, hard labels", walked.direct.hard()),
+        *([summarize(f"{end}, hard labels on its own images", own)] if own else []),
+        summarize(f"{end}, direct", walked.direct.soft()),
         *rows_of_stations(walked, settings.select_on),
-        summarise(f"{end}, best by {settings.select_on}", walked.best),
+        summarize(f"{end}, best by {settings.select_on}", walked.best),
     ]
     remarks = [walked.change_told()] if walked.names == settings.chain.generations() else []
     if not walked.stations:
@@ -71,18 +71,18 @@ def answer(study, walked, own) -> Answer:
 
 
 def rows_of_stations(walked, by: str):
-    """Give the rows of each station and of the way through it, then those by distilled nets where they differ."""
+    """Return the rows of each station and of the way through it, then those by distilled nets where they differ."""
     between, end = walked.names[1:-1], walked.names[-1]
     rows = []
     for number, (name, station) in enumerate(zip(between, walked.stations, strict=True), start=1):
-        rows.append(summarise(f"{name}, best by {by}", station.best))
-        rows.append(summarise(f"{end} via {way_told(between[:number])}", station.onwards))
+        rows.append(summarize(f"{name}, best by {by}", station.best))
+        rows.append(summarize(f"{end} via {describe_path(between[:number])}", station.onwards))
     if walked.distilled:
         rows += [
-            summarise(f"{name}, best distilled", station.best)
+            summarize(f"{name}, best distilled", station.best)
             for name, station in zip(between, walked.distilled, strict=True)
         ]
-        rows.append(summarise(f"{end} via the best distilled", walked.distilled[-1].onwards))
+        rows.append(summarize(f"{end} via the best distilled", walked.distilled[-1].onwards))
     return rows
 
 
@@ -122,7 +122,7 @@ def figure_of_steps(settings: Settings, walked):
 
 
 def columns(sweeps) -> list[list[float]]:
-    """Give the test accuracy of sweeps, mean over the temperatures, as ``[replicates, sweeps]``."""
+    """Return the test accuracy of sweeps, mean over the temperatures, as ``[replicates, sweeps]``."""
     return [list(row) for row in zip(*(sweep.table().mean(axis=1) for sweep in sweeps), strict=True)]
 
 
@@ -131,7 +131,7 @@ def figure_over_temperature(settings: Settings, walked):
     from kdops.reporting.figures import Curve, temperature_figure
 
     start, *between, end = walked.names
-    ways = ["direct", *(f"via {way_told(between[:number])}" for number in range(1, len(walked.ends)))]
+    ways = ["direct", *(f"via {describe_path(between[:number])}" for number in range(1, len(walked.ends)))]
     curves = [Curve(way, sweep.temperatures, sweep.table()) for way, sweep in zip(ways, walked.ends, strict=True)]
     if walked.distilled:
         last = walked.distilled[-1].onwards

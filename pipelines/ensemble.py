@@ -46,9 +46,9 @@ def run(study, members, remark: str = "") -> None:
         remark: what is to be said about them.
     """
     from kdops.ensembles.controls import controls_of
-    from kdops.ensembles.evaluation import Election
+    from kdops.ensembles.evaluation import EnsembleEvaluation
 
-    election = Election(study, members, study.settings.top)
+    election = EnsembleEvaluation(study, members, study.settings.top)
     controls, reason = controls_of(study, members)
     remarks = [sentence for sentence in (remark, reason) if sentence]
     study.conclude(
@@ -59,7 +59,7 @@ def run(study, members, remark: str = "") -> None:
 
 
 def answer(study, election, controls, remarks: list[str]) -> Answer:
-    """Say whether voting helps, why, and what it costs."""
+    """Return whether voting helps, why, and what it costs."""
     from kdops.ensembles.controls import ONE_TEMPERATURE, OWN_ORDER
     from kdops.papers.szijarto_2020 import ensemble_findings
     from kdops.verdicts import ensemble_verdict
@@ -107,7 +107,7 @@ def answer(study, election, controls, remarks: list[str]) -> Answer:
 
 
 def shared_told(election, controls) -> list[str]:
-    """Say what the members have in common, and what those of the controls have."""
+    """Return what the members have in common, and what those of the controls have."""
     from kdops.ensembles.evaluation import common
 
     return [
@@ -117,7 +117,7 @@ def shared_told(election, controls) -> list[str]:
 
 
 def cost_told(one, many) -> str:
-    """Say what the gain costs."""
+    """Return what the gain costs."""
     return (
         f"The ensemble has {many.parameters:,} parameters against {one.parameters:,} of one member, and takes "
         f"{1e3 * many.latency_1:.2f} against {1e3 * one.latency_1:.2f} ms for one image, "

@@ -40,7 +40,7 @@ def main(settings: Settings) -> None:
 
 
 def whole(answers: list[tuple[str, Answer]]) -> Answer:
-    """Give the answer of all experiments: their tables one below the other, and what each of them said."""
+    """Return the answer of all experiments: their tables one below the other, and what each of them said."""
     rows: dict[str, object] = {}
     for _, answer in answers:
         for row in answer.rows:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import Settings
-from kdops.study.summary import summarise
+from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
 
@@ -45,7 +45,7 @@ def run(study) -> None:
 
 
 def answer(study, search, sources, plain, found, remark: str) -> Answer:
-    """Say what was found, and what it is worth against a plain sweep."""
+    """Return what was found, and what it is worth against a plain sweep."""
     from kdops.verdicts import search_verdict
 
     (_, best), *others = found
@@ -53,9 +53,9 @@ def answer(study, search, sources, plain, found, remark: str) -> Answer:
     judged = not others and search.settings.objectives == ("accuracy",)
     verdict = search_verdict(best.accuracies(), plain.accuracies(), study.settings.margin) if judged else None
     rows = [
-        *([summarise("source", sources)] if sources.records[0].metrics else []),
-        *(summarise(f"trial {trial.number}, {described(trial)}", models) for trial, models in found),
-        summarise(f"best of the sweep, T = {plain.records[0].temperature:g}", plain),
+        *([summarize("source", sources)] if sources.records[0].metrics else []),
+        *(summarize(f"trial {trial.number}, {described(trial)}", models) for trial, models in found),
+        summarize(f"best of the sweep, T = {plain.records[0].temperature:g}", plain),
     ]
     told = (luck(search, trial, models) for trial, models in found)
     remarks = [gain(search, found, plain), *search.sentences(), *told, remark]
@@ -69,7 +69,7 @@ def described(trial) -> str:
 
 
 def luck(search, trial, models) -> str:
-    """Say what a trial had on validation, and what the same settings have with fresh seeds."""
+    """Return what a trial had on validation, and what the same settings have with fresh seeds."""
     values = ", ".join(f"{name}={written(value)}" for name, value in trial.values.items())
     told = zip(search.settings.objectives, trial.results, strict=True)
     results = ", ".join(f"{name} {value:.6g}" for name, value in told)
@@ -79,7 +79,7 @@ def luck(search, trial, models) -> str:
 
 
 def gain(search, found, plain) -> str:
-    """Say how a search for a low loss compares with the sweep; accuracy has a verdict of its own."""
+    """Return how a search for a low loss compares with the sweep; accuracy has a verdict of its own."""
     if search.settings.objectives != ("val_nll",):
         return ""
     (_, best), *_ = found

@@ -8,7 +8,7 @@ Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD, Settings
-from kdops.study.summary import summarise
+from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
 
@@ -21,7 +21,7 @@ def main(settings: Settings) -> None:
 
 
 def run(study) -> None:
-    """Distil the students and conclude."""
+    """Distill the students and conclude."""
     from kdops.papers.szijarto_2020 import student_findings
 
     if study.settings.source:
@@ -33,10 +33,10 @@ def run(study) -> None:
         "students",
         lambda: Answer(
             [
-                summarise("teacher", teachers),
-                summarise("student, hard labels", hard),
-                summarise("students, distilled", soft),
-                summarise(f"student, best by {study.settings.select_on}", study.best(soft)),
+                summarize("teacher", teachers),
+                summarize("student, hard labels", hard),
+                summarize("students, distilled", soft),
+                summarize(f"student, best by {study.settings.select_on}", study.best(soft)),
             ],
             findings=student_findings(hard.accuracies(), soft.table(), soft.temperatures, **study.measure()),
         ),
@@ -45,7 +45,7 @@ def run(study) -> None:
 
 
 def run_from(study) -> None:
-    """Distil the students from what the caller names, and conclude."""
+    """Distill the students from what the caller names, and conclude."""
     from kdops.study.sources import find_source
 
     settings = study.settings
@@ -56,10 +56,10 @@ def run_from(study) -> None:
         "students",
         lambda: Answer(
             [
-                *([summarise("source", source)] if source.records[0].metrics else []),
-                summarise("student, hard labels", hard),
-                summarise("students, distilled", soft),
-                summarise(f"student, best by {settings.select_on}", study.best(soft)),
+                *([summarize("source", source)] if source.records[0].metrics else []),
+                summarize("student, hard labels", hard),
+                summarize("students, distilled", soft),
+                summarize(f"student, best by {settings.select_on}", study.best(soft)),
             ],
             remarks=[remark] if remark else [],
         ),
@@ -67,7 +67,7 @@ def run_from(study) -> None:
 
 
 def direct(study):
-    """Give the teachers and their direct students, at every temperature that any experiment of the study asks for."""
+    """Return the teachers and their direct students, at every temperature that any experiment of the study asks for."""
     teachers = study.train("teacher")
     return teachers, study.distill(teachers, "student", [HARD, *study.settings.direct_temperatures()])
 

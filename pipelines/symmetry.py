@@ -10,7 +10,7 @@ Cost on two cores: a minute on digits; about ten minutes a net on GTSRB, and twi
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD, Settings
-from kdops.study.summary import summarise
+from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct
 
@@ -57,11 +57,11 @@ def answer(study, teachers, sources, back, born_again) -> Answer:
         select_on=study.settings.select_on,
     )
     rows = [
-        summarise("teacher", teachers),
-        summarise(f"student, best by {study.settings.select_on}", sources),
-        summarise("reversed", back.soft()),
-        summarise("reversed, the student's decisions", back.hard()),
-        *([summarise("born again from the teacher", born_again)] if born_again else []),
+        summarize("teacher", teachers),
+        summarize(f"student, best by {study.settings.select_on}", sources),
+        summarize("reversed", back.soft()),
+        summarize("reversed, the student's decisions", back.hard()),
+        *([summarize("born again from the teacher", born_again)] if born_again else []),
     ]
     return Answer(rows, verdict, symmetry_findings(verdict, back.soft().table(), **study.measure()))
 

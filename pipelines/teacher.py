@@ -7,7 +7,7 @@ Cost on two cores: a few seconds a replicate on digits; a quarter of an hour a r
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import Settings
-from kdops.study.summary import summarise
+from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
 
@@ -27,7 +27,7 @@ def run(study) -> None:
     study.conclude(
         "teacher",
         lambda: Answer(
-            [summarise("teacher", teachers)],
+            [summarize("teacher", teachers)],
             findings=teacher_findings(teachers.accuracies(), **study.measure()),
         ),
     )

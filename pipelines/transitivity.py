@@ -12,7 +12,7 @@ Cost on two cores: under a minute on digits; about an hour for three replicates 
 from kdops.cli.app import pipeline_main
 from kdops.config.chain import ChainSettings, parse_steps
 from kdops.config.settings import HARD, Settings
-from kdops.study.summary import summarise
+from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct as direct_students
 
@@ -28,29 +28,29 @@ def main(settings: Settings) -> None:
 
 
 def run(study) -> None:
-    """Distil through the middle nets and conclude."""
-    from kdops.study.chain import walk
+    """Distill through the middle nets and conclude."""
+    from kdops.study.chain import distill_along
 
     settings = study.settings
     temperatures = settings.sweeps["middle"]
     teachers, students = direct_students(study)
     direct = students.at([HARD, *temperatures])
-    (station,) = walk(study, CHAIN, teachers, temperatures)
+    (station,) = distill_along(study, CHAIN, teachers, temperatures)
     middles, best, via = station.models, station.best, station.onwards
     distilled, worst = study.best(middles.soft()), study.worst(middles)
     via_distilled = None if distilled == best else study.distill(distilled, "student", temperatures)
     via_worst = study.distill(worst, "student", temperatures)
     rows = lambda: [  # noqa: E731
-        summarise("teacher", teachers),
-        summarise("student, hard labels", direct.hard()),
-        summarise("students, direct", direct.soft()),
-        summarise("middle, hard labels", middles.hard()),
-        summarise("middles, distilled", middles.soft()),
-        summarise(f"middle, best by {settings.select_on}", best),
-        summarise("students via the best middle", via),
+        summarize("teacher", teachers),
+        summarize("student, hard labels", direct.hard()),
+        summarize("students, direct", direct.soft()),
+        summarize("middle, hard labels", middles.hard()),
+        summarize("middles, distilled", middles.soft()),
+        summarize(f"middle, best by {settings.select_on}", best),
+        summarize("students via the best middle", via),
         *rows_apart(distilled, via_distilled),
-        summarise(f"middle, worst by {settings.select_on}", worst),
-        summarise("students via the worst middle", via_worst),
+        summarize(f"middle, worst by {settings.select_on}", worst),
+        summarize("students via the worst middle", via_worst),
     ]
     study.conclude(
         "transitivity",
@@ -73,10 +73,10 @@ def answer(study, rows, verdict, middles, best) -> Answer:
 
 
 def rows_apart(distilled, via_distilled):
-    """Give the rows of the best distilled middle, where it is not the best of all."""
+    """Return the rows of the best distilled middle, where it is not the best of all."""
     if via_distilled is None:
         return []
-    return [summarise("middle, best distilled", distilled), summarise("students via the best distilled", via_distilled)]
+    return [summarize("middle, best distilled", distilled), summarize("students via the best distilled", via_distilled)]
 
 
 def verdict(settings: Settings, direct, via, via_distilled, via_worst, best):

@@ -94,7 +94,7 @@ class Place:
         return self
 
     def settings(self, entry_point: str, **given: object):
-        """Give the settings of a study, small unless told otherwise."""
+        """Return the settings of a study, small unless told otherwise."""
         from kdops.config.settings import Settings
 
         return Settings.parse(entry_point, **{**FAST, **{name: str(value) for name, value in given.items()}})
@@ -109,7 +109,7 @@ class Place:
         import_module(f"pipelines.{entry_point}").main(self.settings(entry_point, dry_run="true", **given))
 
     def runs(self) -> list:
-        """Give every run, the latest first."""
+        """Return every run, the latest first."""
         client = self.client
         experiment = client.get_experiment_by_name("kdops")
         found, token = [], None
@@ -124,17 +124,17 @@ class Place:
         return found
 
     def studies(self) -> list:
-        """Give the parent runs, the latest first."""
+        """Return the parent runs, the latest first."""
         return [run for run in self.runs() if "mlflow.parentRunId" not in run.data.tags]
 
     def children(self, parent=None) -> list:
-        """Give the child runs, of one study or of all."""
+        """Return the child runs, of one study or of all."""
         wanted = None if parent is None else parent.info.run_id
         found = [run for run in self.runs() if "mlflow.parentRunId" in run.data.tags]
         return [run for run in found if wanted in (None, run.data.tags["mlflow.parentRunId"])]
 
     def weights(self) -> dict[tuple[str, str, str, str], str]:
-        """Give the digest of the weights of every model that finished, by what it is; the same digest if twice."""
+        """Return the digest of the weights of every model that finished, by what it is; the same digest if twice."""
         found: dict[tuple[str, str, str, str], str] = {}
         for run in self.children():
             # A part of a whole study is no model.
@@ -147,17 +147,17 @@ class Place:
         return found
 
     def weights_of(self, uri: str) -> str:
-        """Give the digest of the weights of a registered model."""
+        """Return the digest of the weights of a registered model."""
         name, version = uri.removeprefix("models:/").rsplit("/", 1)
         run = self.client.get_model_version(name, version).run_id
         return self.client.get_run(run).data.tags["kdops.weights"]
 
     def trained(self) -> list[tuple[str, int, float]]:
-        """Give (role, seed, temperature) of all that was trained here."""
+        """Return (role, seed, temperature) of all that was trained here."""
         return [(call.role, *member) for call in self.calls for member in call.members]
 
     def artifact(self, run, path: str) -> Path:
-        """Give the file of an artifact of a run."""
+        """Return the file of an artifact of a run."""
         return Path(run.info.artifact_uri) / path
 
     def _counted(self, train):

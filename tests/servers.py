@@ -30,7 +30,7 @@ LOCAL = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Give a port that nothing listens on."""
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((LOCAL, 0))
         return probe.getsockname()[1]
@@ -47,7 +47,7 @@ def skip_without_postgres() -> None:
 
 
 def _ordinary() -> pwd.struct_passwd | None:
-    """Give an ordinary user of this machine; None where there is none."""
+    """Return an ordinary user of this machine; None where there is none."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)
@@ -214,4 +214,4 @@ class _Passing(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Report nothing."""

@@ -20,14 +20,14 @@ SPLIT = "cd" * 32
 NASTY = "a|b <script>alert(1)</script> _x_ [y](http://z) & \"q\" 'r' \\ $5 100 % {k} #1 ~2 ^3 `c` &amp; T² --"
 
 
-def png(grey: int) -> bytes:
-    """Give a PNG of one grey pixel."""
+def png(gray: int) -> bytes:
+    """Return a PNG of one gray pixel."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    pixel = zlib.compress(bytes([0, grey]))
+    pixel = zlib.compress(bytes([0, gray]))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
 
 
@@ -216,7 +216,7 @@ def family(shelf: Shelf) -> dict[str, str]:
 
 
 def lines_of(show, *what: object, width: int = 80, terminal: bool = False) -> list[str]:
-    """Give what a function prints on a console, line by line."""
+    """Return what a function prints on a console, line by line."""
     from rich.console import Console
 
     stream = io.StringIO()

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import accuracy, recorded, sweep
 from benchmarks.__main__ import PARTS, main
 from benchmarks.convolution import plain_epochs
-from benchmarks.loops import best_batch_size, kept, normalised, plain
+from benchmarks.loops import best_batch_size, kept, normalized, plain
 from benchmarks.pairs import Figure, Options, in_turn
 from benchmarks.work import flops_of_forward, flops_of_student, fresh, prepare
 from kdops.models.classifier import digest_of
@@ -68,10 +68,10 @@ def test_operations_are_counted_as_torch_counts_them():
     work = prepare(64)
     net = fresh(work, work.recipe(), 4.0).net
     with FlopCounterMode(display=False) as counter:
-        net(normalised(work)).sum().backward()
+        net(normalized(work)).sum().backward()
     assert counter.get_total_flops() == 64 * flops_of_student()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(normalised(work))
+        net(normalized(work))
     assert counter.get_total_flops() == 64 * flops_of_forward()
 
 

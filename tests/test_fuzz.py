@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kdops.config.architectures import FAMILIES, parse_architecture
 from kdops.config.chain import MOST_STEPS, parse_steps
-from kdops.config.dataset import KINDS, LARGEST_SIDE, NAME_CHARACTERS, parse_origin
+from kdops.config.dataset import KINDS, LARGEST_SIDE, NAME_CHARACTERS, parse_dataset
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.parsing import boolean, real, whole
 from kdops.config.recipes import LIKE, ROLES
@@ -24,8 +24,8 @@ from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatu
 from kdops.config.sources import parse_sources
 from kdops.config.uris import check_model, check_study
 from kdops.errors import UsageError, plain_line
-from kdops.utils.process import ProcessName
-from kdops.utils.secrets import without_password, without_secrets
+from kdops.utils.process import ProcessId
+from kdops.utils.secrets import redact_password, redact_secrets
 from kdops.utils.text import markdown_text
 
 PIECES = [
@@ -204,20 +204,20 @@ origins = st.builds(
 def test_whatever_data_are_called_stays_within_its_folder(dataset, size, name):
     for given_name in ("", name):
         with or_one_line():
-            origin = parse_origin({"dataset": dataset, "image_size": size, "name": given_name})
+            origin = parse_dataset({"dataset": dataset, "image_size": size, "name": given_name})
             assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", origin.name)
             assert len(origin.name) <= NAME_CHARACTERS + len("-torchvision")
             # What Windows keeps for devices may be no file there, whatever its ending.
             assert ".." not in origin.name.split("/")
             assert origin.place.isprintable()
-            assert parse_origin({"dataset": str(origin.absolute()), "image_size": size, "name": given_name})
+            assert parse_dataset({"dataset": str(origin.absolute()), "image_size": size, "name": given_name})
 
 
 @given(numbers)
 @fuzzed
 def test_an_image_size_is_two_sides_of_a_sane_length(text):
     with or_one_line():
-        height, width = parse_origin({"dataset": "imagefolder:a", "image_size": text}).image_size or (1, 1)
+        height, width = parse_dataset({"dataset": "imagefolder:a", "image_size": text}).image_size or (1, 1)
         assert 1 <= min(height, width) <= max(height, width) <= LARGEST_SIDE
 
 
@@ -234,10 +234,10 @@ def test_the_name_of_a_model_cannot_leave_a_filter_or_a_path(text):
 @given(texts)
 @fuzzed
 def test_other_text_is_read_or_passed_over(text):
-    named = ProcessName.parse(text)
-    assert named is None or ProcessName.parse(str(named)) == named
+    named = ProcessId.parse(text)
+    assert named is None or ProcessId.parse(str(named)) == named
     assert plain_line(text).isprintable()
     assert "\n" not in markdown_text(text)
     assert not re.search(r"(?<!\\)[<>|`]", markdown_text(text).replace("\\\\", ""))
-    assert isinstance(without_secrets(text), str)
-    assert "secret" not in without_password(f"postgresql://me:secret@{text.replace('@', '').replace('/', '')}/d")
+    assert isinstance(redact_secrets(text), str)
+    assert "secret" not in redact_password(f"postgresql://me:secret@{text.replace('@', '').replace('/', '')}/d")

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kdops.config.dataset import parse_origin
+from kdops.config.dataset import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.image_file import PictureError, read_picture
 from kdops.data.tabular import csv_file as table_file
@@ -28,7 +28,7 @@ from kdops.errors import UsageError
 from tests.cli.test_bad_inputs import pictures, png
 
 ROOT = Path(__file__).resolve().parent.parent
-GREY, COLOUR = (1, 8, 8), (3, 8, 8)
+GRAY, COLOR = (1, 8, 8), (3, 8, 8)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def load(dataset: str, **options: str):
-    return data.load(parse_origin({"dataset": dataset, **options}))
+    return data.load(parse_dataset({"dataset": dataset, **options}))
 
 
 def refusal(dataset: str, **options: str) -> str:
@@ -117,8 +117,8 @@ def test_an_image_of_any_mode_is_read_or_refused(mode, tmp_path):
         except (OSError, KeyError, ValueError):
             continue  # this format has no such mode
         try:
-            assert read_picture(path, COLOUR).pixels.shape == COLOUR
-            assert read_picture(path, GREY).pixels.dtype == np.uint8
+            assert read_picture(path, COLOR).pixels.shape == COLOR
+            assert read_picture(path, GRAY).pixels.dtype == np.uint8
             read += 1
         except PictureError:
             continue  # refused in a sentence
@@ -129,7 +129,7 @@ def test_of_an_animation_the_first_image_counts_and_nothing_is_turned(tmp_path):
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (250, 10, 20)]
     for name in ("a.gif", "a.webp", "a.png", "a.tiff"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        assert read_picture(tmp_path / name, COLOUR).pixels[0].mean() > 200
+        assert read_picture(tmp_path / name, COLOR).pixels[0].mean() > 200
     wide = Image.new("L", (8, 4))
     wide.putpixel((7, 0), 255)
     exif = wide.getexif()
@@ -143,7 +143,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for path in (tmp_path / "pipe", tmp_path / "loop", tmp_path, Path("/dev/zero"), Path("/dev/stdin"), Path("a\0b")):
         with pytest.raises(PictureError) as caught:
-            read_picture(path, GREY)
+            read_picture(path, GRAY)
         assert str(caught.value).isprintable()
 
 

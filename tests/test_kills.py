@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from kdops.models.classifier import digest_of
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 from tests.conftest import Place, copy_database
 
 # A machine may have much else to do, and the first test of all waits for studies that nobody disturbs.
@@ -186,14 +186,14 @@ class Study:
         return (self.place.folder / "output.txt").read_text()
 
     def epochs(self) -> list:
-        """Give every epoch that was trained here, one entry each."""
+        """Return every epoch that was trained here, one entry each."""
         path = self.place.folder / "epochs.txt"
         return [json.dumps(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.fixture
 def started(server, images, tmp_path, empty_database):
-    """Give a way to begin a study of a name in a folder of its own."""
+    """Return a way to begin a study of a name in a folder of its own."""
 
     def start(name: str) -> Study:
         return Study(server, tmp_path, name, images, None if name == "new store" else empty_database)
@@ -203,7 +203,7 @@ def started(server, images, tmp_path, empty_database):
 
 @pytest.fixture(scope="module")
 def undisturbed(server, images, tmp_path_factory, empty_database):
-    """Give what the store of a command holds where nothing happened, and the epochs that it trained."""
+    """Return what the store of a command holds where nothing happened, and the epochs that it trained."""
     made = {}
 
     def of(name: str):
@@ -218,7 +218,7 @@ def undisturbed(server, images, tmp_path_factory, empty_database):
 
 
 def content(place: Place) -> dict:
-    """Give all that a store holds in the end, without what is never twice the same; and see that it is whole."""
+    """Return all that a store holds in the end, without what is never twice the same; and see that it is whole."""
     client, runs = place.client, place.runs()
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
     models = [run for run in runs if "kdops.role" in run.data.tags and run.info.status == "FINISHED"]
@@ -278,7 +278,7 @@ def differences(found, expected, where: str = "") -> list[str]:
 
 
 def _identity(place: Place, run) -> str:
-    """Say what a model is, its sources by their weights: numbers of versions differ where one was withdrawn."""
+    """Return what a model is, its sources by their weights: numbers of versions differ where one was withdrawn."""
     source = run.data.tags["kdops.source"]
     through = source if source == "labels" else " ".join(sorted(place.weights_of(uri)[:8] for uri in source.split()))
     return f"{run.data.tags['kdops.chain']} {run.data.params['temperature']} {run.data.params['seed']} from {through}"
@@ -439,11 +439,11 @@ def test_a_launched_study_that_gets_a_signal(program, how, whom, started, undist
 
 
 def _child(place: Place) -> int | None:
-    """Give the process of a study once some of its models are finished."""
+    """Return the process of a study once some of its models are finished."""
     if sum("kdops.role" in run.data.tags and run.info.status == "FINISHED" for run in place.runs()) < 2:
         return None
     (parent,) = place.studies()
-    return ProcessName.parse(parent.data.tags["kdops.process"]).pid
+    return ProcessId.parse(parent.data.tags["kdops.process"]).pid
 
 
 def _wait_for(question, seconds=120.0):

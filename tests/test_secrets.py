@@ -11,7 +11,7 @@ import pytest
 from kdops.cli.app import main
 from kdops.errors import KdopsError
 from kdops.store.own_run import note_error
-from kdops.utils.secrets import without_password, without_secrets
+from kdops.utils.secrets import redact_password, redact_secrets
 
 CANARY = "canary4711"
 SECRETS = {
@@ -35,7 +35,7 @@ def secret(monkeypatch):
 
 
 def found_in(folder: Path) -> list[str]:
-    """Give the files below a folder that hold a canary, compressed databases and models included as they are."""
+    """Return the files below a folder that hold a canary, compressed databases and models included as they are."""
     return [str(path) for path in folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
 
@@ -119,12 +119,12 @@ def test_an_error_that_quotes_a_secret_is_noted_without_it(store, secret, monkey
     ],
 )
 def test_addresses_are_shown_without_their_passwords(address, shown):
-    assert without_password(address) == shown
-    assert without_password(f"cannot open {address} now") == f"cannot open {shown} now"
+    assert redact_password(address) == shown
+    assert redact_password(f"cannot open {address} now") == f"cannot open {shown} now"
 
 
 def test_what_is_part_of_other_words_is_hidden_in_addresses_alone(monkeypatch):
     monkeypatch.setenv("MY_PASSWORD", "abc")
-    assert without_secrets("abcdef") == "abcdef"
+    assert redact_secrets("abcdef") == "abcdef"
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://me:p%40ss-word@host/db")
-    assert without_secrets("login with p@ss-word or p%40ss-word failed") == "login with *** or *** failed"
+    assert redact_secrets("login with p@ss-word or p%40ss-word failed") == "login with *** or *** failed"

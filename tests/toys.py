@@ -1,18 +1,18 @@
-"""Small labelled images that can be learned, for the tests of training."""
+"""Small labeled images that can be learned, for the tests of training."""
 
 from __future__ import annotations
 
 import torch
 
 from kdops.training.trainer import Images
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 __all__ = ["quarters"]
 
 
 def quarters(count: int, seed: int, side: int) -> Images:
-    """Give grey images of four classes, ``[count, 1, side, side]``: each class is bright in a quarter of its own."""
-    stream, half = generator("images", seed), side // 2
+    """Return gray images of four classes, ``[count, 1, side, side]``: each class is bright in a quarter of its own."""
+    stream, half = named_generator("images", seed), side // 2
     labels = torch.randint(0, 4, (count,), generator=stream)
     noise = torch.randint(0, 120, (count, 1, side, side), generator=stream)
     for row, label in zip(noise, labels, strict=True):

@@ -25,9 +25,9 @@ from kdops.config.parameters import ENTRY_POINTS, MAIN
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError, plain_line
 from kdops.store.own_run import note_error
-from kdops.utils.gc import collector_still
+from kdops.utils.gc import gc_paused
 from kdops.utils.quiet import ASKED_IN_A_STUDY, server_patience
-from kdops.utils.secrets import without_secrets
+from kdops.utils.secrets import redact_secrets
 
 __all__ = ["add_commands", "app", "main", "pipeline_main"]
 
@@ -135,7 +135,7 @@ def pipeline_main(
         if "MLFLOW_RUN_ID" in os.environ:
             end_with_parent()
         with interruptible(), server_patience(ASKED_IN_A_STUDY):
-            with collector_still(freeze=True):
+            with gc_paused(freeze=True):
                 # What every pipeline imports first of all, which brings MLflow, and what it then opens its store with.
                 import_module("kdops.study.study")
                 store = import_module("kdops.store.database")
@@ -179,7 +179,7 @@ def _run(
 
 
 def _advice(error: typer.TyperException, arguments: Sequence[str] | None) -> str:
-    """Give Typer's message; for an unknown option its value and what there is instead."""
+    """Return Typer's message; for an unknown option its value and what there is instead."""
     option = getattr(error, "option_name", "")
     if not option or not error.format_message().startswith("No such option"):
         return error.format_message().rstrip(".")
@@ -196,5 +196,5 @@ def _advice(error: typer.TyperException, arguments: Sequence[str] | None) -> str
 
 def _complain(name: str, message: str, code: int) -> int:
     program = name.rpartition(".")[2]
-    print(f"{program}: {plain_line(without_secrets(message))}", file=sys.stderr)
+    print(f"{program}: {plain_line(redact_secrets(message))}", file=sys.stderr)
     return code

@@ -18,7 +18,7 @@ from kdops.config.uris import check_model, check_study
 from kdops.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdops.tracking.catalog import Catalogue
+    from kdops.tracking.catalog import Catalog
 
 __all__ = ["COMMANDS", "open_store"]
 
@@ -39,16 +39,16 @@ def runs(
         check_model(source, "source")
     with open_store() as client:
         from kdops.reporting.tables import choose, csv_text, show_models
-        from kdops.tracking.catalog import read_catalogue
+        from kdops.tracking.catalog import read_catalog
 
-        catalogue = read_catalogue(client)
-        models = choose(catalogue, role, dataset, source)
+        catalog = read_catalog(client)
+        models = choose(catalog, role, dataset, source)
         if csv:
             typer.echo(csv_text(models), nl=False)
         elif models:
             show_models(models)
         else:
-            typer.echo(_none(catalogue, {"role": role, "dataset": dataset, "source": source}))
+            typer.echo(_none(catalog, {"role": role, "dataset": dataset, "source": source}))
 
 
 def lineage(
@@ -60,11 +60,11 @@ def lineage(
     check_model(model)
     with open_store() as client:
         from kdops.reporting.lineage import ancestors, descendants, lineage_dot, lineage_lines
-        from kdops.tracking.catalog import read_catalogue
+        from kdops.tracking.catalog import read_catalog
 
-        catalogue = read_catalogue(client)
-        found = catalogue.find(model)
-        up, down = ancestors(catalogue, found, everything), descendants(catalogue, found, everything)
+        catalog = read_catalog(client)
+        found = catalog.find(model)
+        up, down = ancestors(catalog, found, everything), descendants(catalog, found, everything)
         typer.echo(lineage_dot(up, down) if dot else "\n".join(lineage_lines(up, down)))
 
 
@@ -111,15 +111,15 @@ def open_store() -> AbstractContextManager:
     registry = os.environ.get("MLFLOW_REGISTRY_URI")
     # MLflow asks a server that is not there again and again, for minutes; reading can as well be repeated by hand.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    from kdops.store.opened import opened_store
+    from kdops.store.opened import open_existing
 
-    return opened_store(uri, absolute_store(registry, Path.cwd()) if registry else None)
+    return open_existing(uri, absolute_store(registry, Path.cwd()) if registry else None)
 
 
-def _none(catalogue: Catalogue, asked: dict[str, str]) -> str:
-    """Say that nothing was found, and what there is."""
+def _none(catalog: Catalog, asked: dict[str, str]) -> str:
+    """Return that nothing was found, and what there is."""
     given = " ".join(f"{name}={value}" for name, value in asked.items() if value)
-    models = catalogue.registered()
+    models = catalog.registered()
     if not models:
         return "The store has no models yet; train some first, such as: kdops main"
     roles = ", ".join(sorted({model.role for model in models}))

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from kdops import PARENT
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.gc import collector_still
+from kdops.utils.gc import gc_paused
 from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
 from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
@@ -104,7 +104,7 @@ def open_ui(host: str, port: str) -> None:
 
 
 def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI") -> str:
-    """Give a store's address with a relative sqlite file made absolute; others come back as they are.
+    """Return a store's address with a relative sqlite file made absolute; others come back as they are.
 
     Raises:
         UsageError: a database in memory, which the child process could not see.
@@ -162,9 +162,9 @@ def end_with_parent(seconds: float = 1.0) -> None:
     Args:
         seconds: how often to look.
     """
-    from kdops.utils.process import ProcessName
+    from kdops.utils.process import ProcessId
 
-    own, launcher = ProcessName.own(), os.environ.get(LAUNCHER, "")
+    own, launcher = ProcessId.own(), os.environ.get(LAUNCHER, "")
 
     def watch() -> None:
         while os.getppid() == PARENT and not own.knows_gone(launcher):
@@ -206,7 +206,7 @@ def _tell_decoding(done: int, total: int) -> None:
 
 
 def _absolute_storage(storage: str) -> str:
-    """Give the path of a journal, or the address of a database, as it is meant in the caller's folder."""
+    """Return the path of a journal, or the address of a database, as it is meant in the caller's folder."""
     if "://" not in storage:
         return os.path.abspath(os.path.expanduser(storage))
     return absolute_store(storage, Path.cwd(), "storage")
@@ -231,7 +231,7 @@ def _make_environment_absolute(folder: Path) -> None:
 
 
 def _project_folder() -> Path:
-    """Give the folder of ``MLproject``: the source checkout, else the copy that the wheel carries."""
+    """Return the folder of ``MLproject``: the source checkout, else the copy that the wheel carries."""
     from kdops.store.experiment import is_project
 
     package = Path(__file__).resolve().parents[1]
@@ -258,22 +258,22 @@ def _experiment() -> str:
 def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
     import logging
 
-    with collector_still(freeze=True):
+    with gc_paused(freeze=True):
         import mlflow
         from mlflow.exceptions import ExecutionException
 
         from kdops.store.database import import_store
-        from kdops.store.faults import in_plain_words
-        from kdops.utils.process import ProcessName
+        from kdops.store.faults import explained_faults
+        from kdops.utils.process import ProcessId
 
         import_store(os.environ["MLFLOW_TRACKING_URI"])
 
-    os.environ[LAUNCHER] = str(ProcessName.own())
+    os.environ[LAUNCHER] = str(ProcessId.own())
     # Its lines repeat the whole command; the pipeline itself tells what matters.
     logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
     # A wrong address is told within seconds; once models are trained, a server that is away is waited for.
-    with in_plain_words(os.environ["MLFLOW_TRACKING_URI"]):
-        with server_patience(ASKED_ONCE_MORE), collector_still():
+    with explained_faults(os.environ["MLFLOW_TRACKING_URI"]):
+        with server_patience(ASKED_ONCE_MORE), gc_paused():
             experiment = _experiment()
         try:
             with server_patience(ASKED_IN_A_STUDY):

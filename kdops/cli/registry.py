@@ -35,7 +35,7 @@ def promote(
     alias: str = typer.Option(ALIAS, "--alias", help="what it is promoted to", metavar="TEXT"),
     margin: str = typer.Option("0.02", "--margin", help="so much worse than the present one it may be", metavar="TEXT"),
 ) -> None:
-    """Give an alias to a model that is whole and, by validation, not worse than the one that has it."""
+    """Return an alias to a model that is whole and, by validation, not worse than the one that has it."""
     name, version, given = check_model(model)
     _check_alias(alias)
     most = real("margin", margin, 0.0, 1.0)
@@ -78,13 +78,13 @@ def gc(
 ) -> None:
     """List what failed studies left, with sizes: runs, models, versions without a model, old checkpoints."""
     with open_store() as client:
-        from kdops.store.database import CHECKPOINTS, beside_store
+        from kdops.store.database import CHECKPOINTS, store_path
         from kdops.store.experiment import experiment_name
         from kdops.tracking.garbage import find_garbage
         from kdops.tracking.garbage_removal import remove_garbage
 
         experiment = client.get_experiment_by_name(experiment_name())
-        pieces = find_garbage(client, experiment.experiment_id, beside_store(CHECKPOINTS)) if experiment else []
+        pieces = find_garbage(client, experiment.experiment_id, store_path(CHECKPOINTS)) if experiment else []
         for piece in pieces:
             typer.echo(_told(piece))
         going = [piece for piece in pieces if not piece.kept]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from kdops.packaging.export import Exported
     from kdops.packaging.loading import Loaded
-    from kdops.reporting.pareto import Measured
-    from kdops.tracking.catalog import Catalogue, StoredModel
+    from kdops.reporting.pareto import ServingCost
+    from kdops.tracking.catalog import Catalog, StoredModel
 
 __all__ = ["COMMANDS"]
 
@@ -50,12 +50,12 @@ def candidates(
     with open_store() as client:
         from kdops.reporting.pareto import candidates_csv, group_candidates, show_candidates
         from kdops.reporting.tables import choose
-        from kdops.tracking.catalog import read_catalogue
+        from kdops.tracking.catalog import read_catalog
 
-        catalogue = read_catalogue(client)
-        models = choose(catalogue, role, _dataset(catalogue, dataset))
+        catalog = read_catalog(client)
+        models = choose(catalog, role, _dataset(catalog, dataset))
         if not models:
-            roles = ", ".join(sorted({m.role for m in catalogue.registered() if m.dataset == dataset or not dataset}))
+            roles = ", ".join(sorted({m.role for m in catalog.registered() if m.dataset == dataset or not dataset}))
             raise UsageError("role", role, f"no registered model has this role; there are {roles}")
         groups = group_candidates(models, _measured(client, models))
     if csv:
@@ -82,22 +82,22 @@ def export(
     check_model(model)
     if file_format not in FORMATS:
         raise UsageError("format", file_format or "(empty)", f"must be one of {', '.join(FORMATS)}")
-    quantised = _truth("int8", int8)
-    if quantised and file_format != "onnx":
+    quantized = _truth("int8", int8)
+    if quantized and file_format != "onnx":
         raise UsageError("int8", int8, f"is only to be had with format=onnx, not with {file_format}")
     ending = {"torchscript": ".pt"}.get(file_format, f".{file_format}")
     given = _output("output", output, "") if output else None
     with open_store() as client:
         from kdops.packaging.export import check_format, export_model
         from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import read_catalogue
+        from kdops.tracking.catalog import read_catalog
 
-        check_format(file_format, quantised)
-        found = read_catalogue(client).find(model)
-        path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantised}{ending}", "")
+        check_format(file_format, quantized)
+        found = read_catalog(client).find(model)
+        path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}{ending}", "")
         loaded = load_stored(client, found.uri)
         images, what = _images(found, loaded, data_root)
-        _tell_export(found, loaded, export_model(loaded, file_format, path, images, quantised), what)
+        _tell_export(found, loaded, export_model(loaded, file_format, path, images, quantized), what)
 
 
 def predict(
@@ -106,14 +106,14 @@ def predict(
     csv: bool = typer.Option(False, "--csv", help="print CSV, with the probability of every class"),
     skip_bad: str = typer.Option("false", "--skip-bad", help="true: leave out what cannot be read", metavar="TEXT"),
 ) -> None:
-    """Tell the class of image files, or of the rows of CSV files, one line each: file, class, probability."""
+    """Report the class of image files, or of the rows of CSV files, one line each: file, class, probability."""
     check_model(model)
     skip = _truth("skip_bad", skip_bad)
     with open_store() as client:
         from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import read_catalogue
+        from kdops.tracking.catalog import read_catalog
 
-        found = read_catalogue(client).find(model)
+        found = read_catalog(client).find(model)
         loaded = load_stored(client, found.uri)
     if not loaded.encoding and loaded.shape[0] not in (1, 3):
         raise UsageError("model", model, f"takes images of {loaded.shape[0]} channels, which no image file has")
@@ -129,9 +129,9 @@ def predict(
     _tell_classes(examples.names, loaded, examples.values, csv)
 
 
-def _dataset(catalogue: Catalogue, given: str) -> str:
-    """Give the data set that was asked for, or the only one there is."""
-    there = sorted({model.dataset for model in catalogue.registered()})
+def _dataset(catalog: Catalog, given: str) -> str:
+    """Return the data set that was asked for, or the only one there is."""
+    there = sorted({model.dataset for model in catalog.registered()})
     if not there:
         raise KdopsError("the store has no models yet; train some first, such as: kdops main")
     if given and given not in there:
@@ -141,13 +141,13 @@ def _dataset(catalogue: Catalogue, given: str) -> str:
     return given or there[0]
 
 
-def _measured(client, models: list[StoredModel]) -> dict[str, Measured]:
+def _measured(client, models: list[StoredModel]) -> dict[str, ServingCost]:
     """Load one model of each architecture and time it; one whose files are gone is told of, and the next one tried."""
     from kdops.packaging.loading import load_stored
     from kdops.packaging.vote import latency
-    from kdops.reporting.pareto import Measured
+    from kdops.reporting.pareto import ServingCost
 
-    found: dict[str, Measured] = {}
+    found: dict[str, ServingCost] = {}
     failed: dict[str, str] = {}
     for model in models:
         if model.architecture in found or failed.get(model.architecture, "").count("\n") >= 3:
@@ -157,7 +157,7 @@ def _measured(client, models: list[StoredModel]) -> dict[str, Measured]:
         except KdopsError as error:
             failed[model.architecture] = f"{failed.get(model.architecture, '')}{error}\n"
             continue
-        found[model.architecture] = Measured(latency(loaded.module, loaded.shape, 1), loaded.size)
+        found[model.architecture] = ServingCost(latency(loaded.module, loaded.shape, 1), loaded.size)
     for architecture, reasons in failed.items():
         if architecture not in found:
             print(f"not measured: {architecture}: {reasons.splitlines()[0]}", file=sys.stderr)
@@ -165,7 +165,7 @@ def _measured(client, models: list[StoredModel]) -> dict[str, Measured]:
 
 
 def _images(found: StoredModel, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
-    """Give images to compare an export on: of the data set where it is there, else random ones; and what they are."""
+    """Return images to compare an export on: of the data set where it is there, else random ones; and what they are."""
     import numpy as np
     import torch
 
@@ -178,7 +178,7 @@ def _images(found: StoredModel, loaded: Loaded, data_root: str) -> tuple[Tensor,
 
 
 def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Give images of a data set that are not test images; None where it is not here, since none is downloaded."""
+    """Return images of a data set that are not test images; None where it is not here, since none is downloaded."""
     import numpy as np
 
     from kdops.data import dataset as datasets

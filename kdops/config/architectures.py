@@ -55,7 +55,7 @@ class Architecture:
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
         """Count the trained values for images of ``shape`` = (channels, height, width).
 
-        Only where ``is_counted``; :func:`kdops.models.size.facts` counts any network, and its operations too.
+        Only where ``is_counted``; :func:`kdops.models.size.network_size` counts any network, and its operations too.
         """
         return sum(rows * columns + columns for rows, columns, _ in self._layers(shape, classes))
 
@@ -72,7 +72,7 @@ class Architecture:
         return sum(columns * places for _, columns, places in self._layers(shape, classes))
 
     def _layers(self, shape: tuple[int, int, int], classes: int) -> list[tuple[int, int, int]]:
-        """Give (inputs, outputs, places) of each layer; a dense layer is used at one place."""
+        """Return (inputs, outputs, places) of each layer; a dense layer is used at one place."""
         return _LAYERS[self.family](self, shape, classes)
 
 

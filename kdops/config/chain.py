@@ -14,7 +14,7 @@ from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.recipes import ROLES, STREAMS
 from kdops.errors import UsageError
 
-__all__ = ["MOST_STEPS", "ChainSettings", "Step", "parse_steps", "way_told"]
+__all__ = ["MOST_STEPS", "ChainSettings", "Step", "describe_path", "parse_steps"]
 
 MOST_STEPS = 100
 
@@ -80,7 +80,7 @@ class ChainSettings:
         return roles if len(roles) <= TITLE_CHARACTERS else ends
 
     def role_at(self, place: int, source: int | None = None) -> str:
-        """Give the role that a step's models are registered as.
+        """Return the role that a step's models are registered as.
 
         It is the step's own, but for a ``teacher`` after the first step: ``born-again`` where it learns from a net of
         the teacher's kind that learned from nothing else, ``reversed`` where another role lies before it.
@@ -125,7 +125,7 @@ class ChainSettings:
         return tuple(f"generation {number}" for number in range(len(self.steps)))
 
     def as_dict(self) -> dict[str, object]:
-        """Give the settings as plain JSON values."""
+        """Return the settings as plain JSON values."""
         return {"steps": str(self)}
 
 
@@ -145,7 +145,7 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     return tuple(_step(shown, number, part) for number, part in enumerate(parts, start=1))
 
 
-def way_told(names: Sequence[str]) -> str:
+def describe_path(names: Sequence[str]) -> str:
     """Name the stations of a way by its ends."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
@@ -165,5 +165,5 @@ def _step(shown: str, number: int, part: str) -> Step:
 
 
 def _stream(name: str) -> str:
-    """Give the streams that a name stands for: two roles may share them."""
+    """Return the streams that a name stands for: two roles may share them."""
     return STREAMS.get(name, name)

@@ -12,7 +12,7 @@ from kdops.config.parsing import boolean
 from kdops.config.recipes import RECIPES
 from kdops.errors import UsageError
 
-__all__ = ["KINDS", "Origin", "parse_origin"]
+__all__ = ["KINDS", "DatasetSpec", "parse_dataset"]
 
 KINDS: Mapping[str, str] = {
     "imagefolder": "imagefolder:FOLDER",
@@ -42,17 +42,17 @@ _SIDES = re.compile(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?")
 
 
 @dataclass(frozen=True)
-class Origin:
+class DatasetSpec:
     """Where data come from and how they are read.
 
-    Make it with :func:`parse_origin`.
+    Make it with :func:`parse_dataset`.
 
     Attributes:
         kind: one of ``KINDS``, or the name of a data set that kdops knows by itself.
         place: the folder, the file, the name or the function; empty for a data set known by itself.
         name: what the data are called in runs and registered models, safe in all of them.
         image_size: (height, width) that every image is resized to; None for the size that all of them have.
-        channels: 1 for grey, 3 for colour; None for what the images are.
+        channels: 1 for gray, 3 for color; None for what the images are.
         skip_bad: leave out what is no readable image.
         label: the column with the class; empty for ``label``, else the last one.
         group: the column that says which rows must stay together; empty for none.
@@ -70,19 +70,19 @@ class Origin:
     split: str = ""
 
     def __str__(self) -> str:
-        """Give the text of the parameter ``dataset``."""
+        """Return the text of the parameter ``dataset``."""
         if self.kind not in KINDS:
             return self.kind
         return self.place if self.kind == "function" else f"{self.kind}:{self.place}"
 
-    def absolute(self) -> Origin:
-        """Give the same with a relative folder or file made absolute, for a process in another folder."""
+    def absolute(self) -> DatasetSpec:
+        """Return the same with a relative folder or file made absolute, for a process in another folder."""
         if self.kind not in ("imagefolder", "csv"):
             return self
         return replace(self, place=os.path.abspath(os.path.expanduser(self.place)))
 
     def as_dict(self) -> dict[str, object]:
-        """Give plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
+        """Return plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
         if self.kind not in KINDS:
             return {}
         given = {name: value for name in APPLIES if name != "name" and (value := getattr(self, name))}
@@ -91,7 +91,7 @@ class Origin:
         return {"dataset": str(self), **given}
 
 
-def parse_origin(text: Mapping[str, str]) -> Origin:
+def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
     """Check what is said about the data.
 
     Args:
@@ -102,7 +102,7 @@ def parse_origin(text: Mapping[str, str]) -> Origin:
     """
     dataset = text.get("dataset", "")
     kind, place = _place(dataset)
-    origin = Origin(
+    origin = DatasetSpec(
         kind,
         place,
         image_size=_image_size(text.get("image_size", "")),
@@ -119,7 +119,7 @@ def parse_origin(text: Mapping[str, str]) -> Origin:
 
 
 def _place(dataset: str) -> tuple[str, str]:
-    """Give the kind of data and where they are."""
+    """Return the kind of data and where they are."""
     if dataset in RECIPES:
         return dataset, ""
     prefix, colon, rest = dataset.partition(":")
@@ -177,5 +177,5 @@ def _image_size(text: str) -> tuple[int, int] | None:
 
 def _channels(text: str) -> int | None:
     if text not in ("", "1", "3"):
-        raise UsageError("channels", text, "must be 1 (grey) or 3 (colour)")
+        raise UsageError("channels", text, "must be 1 (gray) or 3 (color)")
     return int(text) if text else None

@@ -35,7 +35,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
     Parameter("temperatures", "1-20", "temperatures of the sweep, such as 1-20 or 1,2,4-8"),
     Parameter("seeds", "3", "replicates of the whole chain, teacher included"),
-    Parameter("seed", "0", "seed of the first replicate; it moves initialisation, batch order and dropout"),
+    Parameter("seed", "0", "seed of the first replicate; it moves initialization, batch order and dropout"),
     Parameter("split_seed", "0", "seed of the split into teacher, transfer and validation images"),
     Parameter("teacher", "auto", "architecture of the teacher, such as cnn(filters=128,layers=3)"),
     Parameter("student", "auto", "architecture of the student, such as mlp(hidden=50)"),
@@ -43,7 +43,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("epochs", "auto", "epochs, for all roles (10) or by role (teacher=6,student=10)"),
     Parameter("batch_size", "auto", "images a step, for all roles or by role"),
     Parameter("learning_rate", "auto", "highest learning rate, for all roles or by role"),
-    Parameter("transfer", "disjoint", "images to distil on: disjoint from the teacher's, shared, or fresh"),
+    Parameter("transfer", "disjoint", "images to distill on: disjoint from the teacher's, shared, or fresh"),
     Parameter("alpha", "1.0", "weight of the soft term of the loss, 0 to 1"),
     Parameter("t_squared", "true", "multiply the soft term by the squared temperature"),
     Parameter("order", "shared", "batch order of one replicate's members: shared or own"),
@@ -54,7 +54,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("dry_run", "false", "say which models, how long and how much disk, and stop"),
     Parameter("name", "", "what data of your own are called; empty: the last part of dataset"),
     Parameter("image_size", "", "resize your images to HEIGHTxWIDTH, or one number for both; empty: all have one size"),
-    Parameter("channels", "", "read your images as 1 (grey) or 3 (colour); empty: grey if all are"),
+    Parameter("channels", "", "read your images as 1 (gray) or 3 (color); empty: gray if all are"),
     Parameter("skip_bad", "false", "leave out files of an image folder that are no readable images"),
     Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
     Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
@@ -86,7 +86,7 @@ MEMBERS = (
 TRUST = Parameter("trust", "false", "run the Python code of a source that is no exported program")
 SEARCH = (
     Parameter("role", "student", "role that is searched for: student or middle"),
-    Parameter("source", "", "URI of the model to distil from; empty: the best registered teacher"),
+    Parameter("source", "", "URI of the model to distill from; empty: the best registered teacher"),
     TRUST,
     Parameter(
         "space", "", "what may be tried, such as temperature=1..20 hidden=16,32,64; what is not named keeps its default"
@@ -120,7 +120,7 @@ SEARCHING = {
     "select_on": "validation; a search never sees the test set",
 }
 """What shared parameters mean in a search."""
-SOURCE = Parameter("source", "", "URI of what to distil from, or several: 0.7*URI,0.3*URI; empty: own teachers")
+SOURCE = Parameter("source", "", "URI of what to distill from, or several: 0.7*URI,0.3*URI; empty: own teachers")
 DRAWN = {
     "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
     "seeds": "so many replicates whose models vote, or all there are",
@@ -150,7 +150,7 @@ class EntryPoint:
     meanings: Mapping[str, str] = field(default_factory=dict)
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """Give the parameters of this entry point, in order, with its own defaults."""
+        """Return the parameters of this entry point, in order, with its own defaults."""
         shared = tuple(
             Parameter(p.name, self.defaults.get(p.name, p.default), self.meanings.get(p.name, p.help))
             for p in PARAMETERS
@@ -161,7 +161,7 @@ class EntryPoint:
 ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "teacher": EntryPoint("Train the teacher on labels, once for each replicate.", {}),
     "students": EntryPoint(
-        "Distil the teacher into the student at every temperature (figure 1).",
+        "Distill the teacher into the student at every temperature (figure 1).",
         {"temperatures": "1-29"},
         (SOURCE, TRUST),
     ),

@@ -12,7 +12,7 @@ __all__ = ["boolean", "line", "one_of", "real", "whole"]
 
 
 def line(name: str, value: str, most: int) -> str:
-    """Give text of one line that can be printed, also none.
+    """Return text of one line that can be printed, also none.
 
     Raises:
         UsageError: it has a line break or a control character, or more than ``most`` characters.
@@ -25,7 +25,7 @@ def line(name: str, value: str, most: int) -> str:
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:
-    """Give a word that is one of the allowed.
+    """Return a word that is one of the allowed.
 
     Raises:
         UsageError: it is another.

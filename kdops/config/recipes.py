@@ -1,6 +1,6 @@
 """What each role is made of and trained with, by data set, where the caller says nothing else.
 
-The paper gives neither epochs, optimiser, learning rate nor the student's width; these values are ours:
+The paper gives neither epochs, optimizer, learning rate nor the student's width; these values are ours:
 common ones, set beforehand and not searched for, and none was chosen by test images. Every one is a parameter and
 is logged.
 """
@@ -52,11 +52,11 @@ class Recipe:
     weight_decay: float = 0.01
 
     def replace(self, **changes: object) -> Recipe:
-        """Give a copy with some values changed."""
+        """Return a copy with some values changed."""
         return _replace(self, **changes)
 
     def as_dict(self) -> dict[str, object]:
-        """Give plain JSON values; the architecture as its canonical text."""
+        """Return plain JSON values; the architecture as its canonical text."""
         return {**self.__dict__, "architecture": str(self.architecture)}
 
 
@@ -93,5 +93,5 @@ GENERAL: Mapping[str, Mapping[str, Recipe]] = {
 
 
 def recipes_of(kind: str) -> Mapping[str, Recipe]:
-    """Give the recipes of a data set that kdops knows, else those for a table (``csv``) or for images."""
+    """Return the recipes of a data set that kdops knows, else those for a table (``csv``) or for images."""
     return RECIPES.get(kind) or GENERAL["table" if kind == "csv" else "images"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from kdops.config.parsing import one_of, whole
 from kdops.config.search_space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
 from kdops.errors import UsageError
-from kdops.utils.secrets import without_password
+from kdops.utils.secrets import redact_password
 
 __all__ = ["SEARCHED", "STORAGE", "SearchSettings"]
 
@@ -56,9 +56,9 @@ class SearchSettings:
         """
         if text["select_on"] != "validation":
             raise UsageError("select_on", text["select_on"], "must be validation: a search never sees the test set")
-        if without_password(text["storage"]) != text["storage"]:
+        if redact_password(text["storage"]) != text["storage"]:
             advice = f"would be logged with its password; set {STORAGE} in the environment to it instead"
-            raise UsageError("storage", without_password(text["storage"]), advice)
+            raise UsageError("storage", redact_password(text["storage"]), advice)
         if not text["study_name"].isprintable() or len(text["study_name"]) > 200:
             raise UsageError("study_name", repr(text["study_name"][:40]), "must be one line of at most 200 characters")
         if text["order"] != "shared":
@@ -80,6 +80,6 @@ class SearchSettings:
         )
 
     def as_dict(self) -> dict[str, object]:
-        """Give the settings as plain JSON values, the space as text."""
+        """Return the settings as plain JSON values, the space as text."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**plain, "space": str(self.space), "objectives": list(self.objectives)}

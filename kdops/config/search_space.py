@@ -65,14 +65,14 @@ class Dimension:
         return not self.values
 
     def contains(self, value: object) -> bool:
-        """Say whether a value may be tried; 8 is a real number too, but true is no number."""
+        """Return whether a value may be tried; 8 is a real number too, but true is no number."""
         kind = _KINDS[self.name].type
         if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int)):
             return False
         return self.low <= value <= self.high if self.is_range else value in self.values
 
     def grid(self, points: int) -> tuple[Value, ...]:
-        """Give the values of a grid: the list itself, or so many of a range, evenly spaced from end to end.
+        """Return the values of a grid: the list itself, or so many of a range, evenly spaced from end to end.
 
         Args:
             points: how many of a range, at least 1 (then the middle); whole numbers are rounded, so of a short range
@@ -111,15 +111,15 @@ class Space:
         return tuple(d for d in self.dimensions if len(d.values) != 1)
 
     def digest(self) -> str:
-        """Give the SHA-256 of the canonical text."""
+        """Return the SHA-256 of the canonical text."""
         return hashlib.sha256(str(self).encode()).hexdigest()
 
     def grid(self, points: int) -> dict[str, tuple[Value, ...]]:
-        """Give the values of every setting that a grid crosses, see :meth:`Dimension.grid`."""
+        """Return the values of every setting that a grid crosses, see :meth:`Dimension.grid`."""
         return {d.name: d.grid(points) for d in self.dimensions}
 
     def middle(self) -> dict[str, Value]:
-        """Give a value of every setting from the middle of what may be tried."""
+        """Return a value of every setting from the middle of what may be tried."""
         return {name: values[len(values) // 2] for name, values in self.grid(1).items()}
 
     def size(self, points: int) -> int:
@@ -127,7 +127,7 @@ class Space:
         return math.prod(len(values) for values in self.grid(points).values())
 
     def contains(self, values: Mapping[str, object]) -> bool:
-        """Say whether every setting has a value, no other has, and each may be tried."""
+        """Return whether every setting has a value, no other has, and each may be tried."""
         return set(values) == {d.name for d in self.dimensions} and all(
             d.contains(values[d.name]) for d in self.dimensions
         )
@@ -197,7 +197,7 @@ class _Kind:
         return value
 
     def allowed(self) -> str:
-        """Say what a value may be."""
+        """Return what a value may be."""
         if self.type is bool:
             return "true or false"
         return f"a {'whole ' if self.type is int else ''}number from {_written(self.low)} to {_written(self.high)}"

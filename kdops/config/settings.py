@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.chain import ChainSettings
-from kdops.config.dataset import Origin, parse_origin
+from kdops.config.dataset import DatasetSpec, parse_dataset
 from kdops.config.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, whole
 from kdops.config.recipes import LIKE, ROLES, Recipe, recipes_of
@@ -67,7 +67,7 @@ class Settings:
     """
 
     dataset: str
-    origin: Origin
+    origin: DatasetSpec
     data_root: str
     temperatures: tuple[float, ...]
     sweeps: Mapping[str, tuple[float, ...]]
@@ -112,7 +112,7 @@ class Settings:
             if name not in defaults:
                 raise UsageError(name, given[name], f"no such parameter; there are {', '.join(defaults)}")
         text = {**defaults, **{name: str(value).strip() for name, value in given.items()}}
-        origin = parse_origin(text)
+        origin = parse_dataset(text)
         own = ENTRY_POINTS[entry_point].defaults
         # Words such as ``all`` are for an entry point that has them as defaults: it trains no replicates of its own.
         searches = entry_point == "search"
@@ -152,19 +152,19 @@ class Settings:
         )
 
     def replicates(self) -> tuple[int, ...]:
-        """Give the seed of every replicate, in order."""
+        """Return the seed of every replicate, in order."""
         return tuple(range(self.seed, self.seed + self.seeds))
 
     def direct_temperatures(self) -> tuple[float, ...]:
-        """Give the temperatures of the direct students: those of every sweep that is held against them."""
+        """Return the temperatures of the direct students: those of every sweep that is held against them."""
         return tuple(sorted({*self.sweeps["student"], *self.sweeps.get("middle", ())}))
 
     def hops(self) -> int:
-        """Say for how many distillations in a row images are dealt: two, and more where a chain is longer."""
+        """Return for how many distillations in a row images are dealt: two, and more where a chain is longer."""
         return max(HOPS, self.chain.hops if self.chain else HOPS)
 
     def foreign_networks(self) -> list[tuple[str, Recipe]]:
-        """Give every network of others that may be built, with the parameter that names it."""
+        """Return every network of others that may be built, with the parameter that names it."""
         steps = self.chain.steps if self.chain else ()
         own = [(s.architecture, self.recipes[s.role]) for s in steps if s.architecture is not None]
         named = [
@@ -174,7 +174,7 @@ class Settings:
         return [(parameter, recipe) for parameter, recipe in named if not recipe.architecture.is_counted]
 
     def as_dict(self) -> dict[str, object]:
-        """Give the settings as plain JSON values, architectures as text."""
+        """Return the settings as plain JSON values, architectures as text."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "recipes"}
         plain["origin"] = self.origin.as_dict()
         plain["temperatures"] = list(self.temperatures)
@@ -221,14 +221,14 @@ def _source(text: str) -> str:
 
 
 def _most_members(entry_point: str, text: Mapping[str, str]) -> int:
-    """Give the most members an ensemble can have, as far as the settings tell: a study of all trains its own."""
+    """Return the most members an ensemble can have, as far as the settings tell: a study of all trains its own."""
     if entry_point != "paper":
         return 100_000
     return max(2, sum(temperature >= 1 for temperature in parse_temperatures(text["temperatures"])))
 
 
 def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
-    """Give the temperatures of each role: from its own parameter, else those of the main sweep."""
+    """Return the temperatures of each role: from its own parameter, else those of the main sweep."""
     sweeps = {}
     for role in ("student", "middle", "reversed", "born-again"):
         name = f"{role.replace('-', '_')}_temperatures"
@@ -243,7 +243,7 @@ def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float
 
 
 def _or(word: str | None, value, name: str, text: Mapping[str, str], check):
-    """Give ``value`` for a parameter that says ``word`` or that the entry point does not have, else what is given.
+    """Return ``value`` for a parameter that says ``word`` or that the entry point does not have, else what is given.
 
     Without a word there is only what is given.
     """

@@ -15,7 +15,7 @@ _PART = re.compile(r"(?:([^*]*)\*)?\s*((?:models|runs):/\S+)")
 
 
 def parse_sources(text: str) -> tuple[tuple[float, str], ...]:
-    """Give the share and the URI of each source; shares sum to 1.
+    """Return the share and the URI of each source; shares sum to 1.
 
     Raises:
         UsageError: a part is no model URI, a weight is not above zero, or a source is named twice.

@@ -83,14 +83,14 @@ class Decoded:
 
 
 def user_cache_folder() -> Path:
-    """Give the folder for what can be made again: ``$XDG_CACHE_HOME/kdops``, else ``~/.cache/kdops``."""
+    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/kdops``, else ``~/.cache/kdops``."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification says that a relative path is to be ignored.
     return (given if given.is_absolute() else Path.home() / ".cache") / "kdops"
 
 
 def signature(files: Iterable[tuple[str, int, int]]) -> str:
-    """Give the signature of source files without reading them.
+    """Return the signature of source files without reading them.
 
     Args:
         files: for each file its path relative to the data set's folder, its size in bytes and its
@@ -157,7 +157,7 @@ class ReadAhead:
             self._found = error
 
     def read(self, pointer: Path) -> Decoded | None:
-        """Give what :func:`_read` gives, and wait for it."""
+        """Return what :func:`_read` gives, and wait for it."""
         if pointer != self._guess:
             return _read(pointer)
         self._thread.join()
@@ -167,7 +167,7 @@ class ReadAhead:
 
 
 def cached(name: str, key: str, build: Callable[[], Decoded], ahead: ReadAhead | None = None) -> Decoded:
-    """Give the data set from the cache, or build it and keep it.
+    """Return the data set from the cache, or build it and keep it.
 
     Two processes that need the same data set at once build it once: the second waits for the first.
     Where the cache cannot be written (a full disk, a read-only home) the data set is built in memory, and
@@ -265,7 +265,7 @@ def _map(path: Path) -> np.ndarray:
 
 
 def _newest(name: str) -> Path | None:
-    """Give the pointer that was written last under a name; None without one, or where the folder cannot be read."""
+    """Return the pointer that was written last under a name; None without one, or where the folder cannot be read."""
     try:
         return max(_folder().glob(f"{name}-*.json"), key=lambda pointer: pointer.stat().st_mtime_ns, default=None)
     except OSError:
@@ -283,13 +283,13 @@ def _clear(folder: Path) -> None:
 
 
 def _is_allocated(array: np.ndarray, folder: Path) -> bool:
-    """Say whether an array is the room that :func:`allocate` made, the whole of it."""
+    """Return whether an array is the room that :func:`allocate` made, the whole of it."""
     file = Path(getattr(array, "filename", None) or "")
     return file.parent == folder and file.suffix == ".tmp" and isinstance(array.base, mmap.mmap)
 
 
 def _move(array: np.memmap, path: Path) -> None:
-    """Give an allocated array its name, once all of it is on disk."""
+    """Return an allocated array its name, once all of it is on disk."""
     array.flush()
     with open(array.filename, "rb") as file:
         os.fsync(file.fileno())

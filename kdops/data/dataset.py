@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import Origin, parse_origin
+from kdops.config.dataset import DatasetSpec, parse_dataset
 from kdops.data import digits, gtsrb
 from kdops.data import image_folder as folders
 from kdops.data import python_function as functions
@@ -21,7 +21,7 @@ from kdops.data.cache import Decoded, user_cache_folder
 from kdops.data.tabular import dataset as tables
 from kdops.errors import UsageError
 
-__all__ = ["DATASETS", "READERS", "Data", "load"]
+__all__ = ["DATASETS", "READERS", "Dataset", "load"]
 
 Progress = Callable[[int, int], object]
 
@@ -31,7 +31,7 @@ DATASETS: dict[str, Callable[[Path, Progress | None], tuple[Decoded, str]]] = {
 }
 """Every known data set's loader: from the data folder to the arrays and a sentence about them."""
 
-READERS: dict[str, Callable[[Origin, Path, Progress | None], tuple[Decoded, str]]] = {
+READERS: dict[str, Callable[[DatasetSpec, Path, Progress | None], tuple[Decoded, str]]] = {
     "imagefolder": folders.load,
     "function": functions.load,
     "torchvision": torchvision_sets.load,
@@ -41,7 +41,7 @@ READERS: dict[str, Callable[[Origin, Path, Progress | None], tuple[Decoded, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class Dataset:
     """A data set.
 
     Attributes:
@@ -112,7 +112,7 @@ class Data:
         return bool((self.tracks[~self.test] >= 0).any())
 
 
-def load(origin: Origin | str, data_root: str = "", progress: Progress | None = None) -> Data:
+def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | None = None) -> Dataset:
     """Load a data set.
 
     Args:
@@ -125,14 +125,14 @@ def load(origin: Origin | str, data_root: str = "", progress: Progress | None = 
         KdopsError: the data set could not be downloaded.
     """
     if isinstance(origin, str):
-        origin = parse_origin({"dataset": origin})
+        origin = parse_dataset({"dataset": origin})
     root = _data_folder(data_root)
     if origin.kind in DATASETS:
         decoded, notes = DATASETS[origin.kind](root, progress)
     else:
         decoded, notes = READERS[origin.kind](origin, root, progress)
     arrays = {field: getattr(decoded, field) for field in Decoded.__dataclass_fields__}
-    return Data(name=origin.name, notes=notes, asked=str(origin), **arrays)
+    return Dataset(name=origin.name, notes=notes, asked=str(origin), **arrays)
 
 
 def _data_folder(data_root: str) -> Path:

@@ -1,4 +1,4 @@
-"""The digits that ship inside scikit-learn: 1,797 grey images of 8 x 8 pixels. Needs no network."""
+"""The digits that ship inside scikit-learn: 1,797 gray images of 8 x 8 pixels. Needs no network."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def load(root: Path, progress=None) -> tuple[Decoded, str]:
     Returns:
         The data set, images uint8 [1797, 1, 8, 8], and what is to be known about it.
     """
-    grey, labels = _read()
-    images = np.round(grey.reshape(-1, 1, 8, 8) * 255 / BRIGHTEST).astype(np.uint8)
+    gray, labels = _read()
+    images = np.round(gray.reshape(-1, 1, 8, 8) * 255 / BRIGHTEST).astype(np.uint8)
     tracks = np.full(len(labels), -1, dtype=np.int64)
     classes = tuple(str(digit) for digit in range(10))
     return Decoded.of(images, labels, tracks, hold_out(labels), classes), NOTES
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Give the brightness of the pixels, 0 to 16, ``[N, 64]``, and the digits ``[N]``."""
+    """Return the brightness of the pixels, 0 to 16, ``[N, 64]``, and the digits ``[N]``."""
     package = find_spec("sklearn")
     path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if path is None or not path.is_file():

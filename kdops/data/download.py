@@ -6,14 +6,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["impatient"]
+__all__ = ["socket_timeout"]
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a download has failed."""
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
+def socket_timeout() -> Iterator[None]:
     """Let a silent network fail; torchvision would wait for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)

@@ -26,9 +26,9 @@ from filelock import FileLock
 from PIL import Image
 
 from kdops.data.cache import Decoded, ReadAhead, cached, signature
-from kdops.data.download import impatient
+from kdops.data.download import socket_timeout
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.gc import collector_still
+from kdops.utils.gc import gc_paused
 
 __all__ = ["CLASSES", "load"]
 
@@ -116,7 +116,7 @@ def load(root: Path, progress: Callable[[int, int], object] | None = None) -> tu
         _download(root)
     ahead = ReadAhead("gtsrb")
     # A hundred thousand small objects that all stay: nothing for the collector to find among them.
-    with collector_still():
+    with gc_paused():
         listing = _list(folder)
         key = signature(listing.files())
     decoded = cached("gtsrb", key, lambda: _decode_all(listing, progress), ahead)
@@ -320,7 +320,7 @@ def _fetch(root: Path) -> None:
     from torchvision.datasets import GTSRB
 
     # An interrupted extraction leaves a folder that looks complete: only a whole one gets the name.
-    with tempfile.TemporaryDirectory(dir=root, prefix=".gtsrb-") as temporary, impatient():
+    with tempfile.TemporaryDirectory(dir=root, prefix=".gtsrb-") as temporary, socket_timeout():
         for split in ("train", "test"):
             GTSRB(temporary, split, download=True)
         for archive in Path(temporary, "gtsrb").glob("*.zip"):

@@ -41,7 +41,7 @@ def hold_out(labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray
 
 
 def _most_frequent(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Give the most frequent class of each group, of several the lowest."""
+    """Return the most frequent class of each group, of several the lowest."""
     pairs, counts = np.unique(np.stack([group, labels]), axis=1, return_counts=True)
     # By group, then the highest count, then the lowest class: the first of each group is the answer.
     order = np.lexsort((pairs[1], -counts, pairs[0]))

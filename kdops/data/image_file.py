@@ -36,7 +36,7 @@ class Picture:
 
 
 def read_picture(path: Path, shape: tuple[int, int, int]) -> Picture:
-    """Read an image file as data of one's own are read: in grey or RGB, resized to a shape, not turned.
+    """Read an image file as data of one's own are read: in gray or RGB, resized to a shape, not turned.
 
     Args:
         path: the file; of several images in it the first counts.

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdops.config.dataset import Origin
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded, cached, signature
 from kdops.data.images import FORMATS, decode_all
 from kdops.data.tabular.csv_lines import bounded_lines
-from kdops.data.validation import PARTS, check_classes, check_parts, hold_out_rest, told_split
+from kdops.data.validation import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import UsageError
 
 __all__ = ["load"]
@@ -34,7 +34,7 @@ LEFT_ALONE = {"thumbs.db", "desktop.ini"}
 """Files that file managers leave behind."""
 
 
-def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
     """Load a folder of images, from the cache where it is already decoded.
 
     Args:
@@ -76,7 +76,7 @@ class _Listing:
     table: tuple[_File, ...]
 
 
-def _list(origin: Origin) -> _Listing:
+def _list(origin: DatasetSpec) -> _Listing:
     """List the folder without opening an image."""
     folder = Path(origin.place).expanduser()
     try:
@@ -107,8 +107,8 @@ def _list(origin: Origin) -> _Listing:
     return _Listing(folder, tuple(parts.values()), classes, files, stamps)
 
 
-def _parts(origin: Origin, folder: Path) -> dict[str, str]:
-    """Give the folders that are parts; one without a name stands for a folder that is not parted."""
+def _parts(origin: DatasetSpec, folder: Path) -> dict[str, str]:
+    """Return the folders that are parts; one without a name stands for a folder that is not parted."""
     with os.scandir(folder) as entries:
         below = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
     # A class may be called train too; then images lie in it, not folders.
@@ -131,8 +131,8 @@ def _has_folders(folder: Path) -> bool:
         return any(entry.is_dir() and entry.name[0] != "." for entry in entries)
 
 
-def _classes(origin: Origin, folder: Path, part: str) -> list[str]:
-    """Give the class folders of a part; an image beside them belongs to no class."""
+def _classes(origin: DatasetSpec, folder: Path, part: str) -> list[str]:
+    """Return the class folders of a part; an image beside them belongs to no class."""
     classes, stray = [], []
     with os.scandir(folder / part) as entries:
         for entry in entries:
@@ -155,7 +155,7 @@ def _classes(origin: Origin, folder: Path, part: str) -> list[str]:
     return sorted(classes)
 
 
-def _images(origin: Origin, folder: Path, part: str, label: str, kind: str) -> list[_File]:
+def _images(origin: DatasetSpec, folder: Path, part: str, label: str, kind: str) -> list[_File]:
     """List the files of one class, folders within included."""
     files, waiting = [], [posixpath.join(part, label)]
     # Links may lead to a folder above: back to where we are, or to all that is on the machine.
@@ -187,7 +187,7 @@ def _stamp(entry: os.DirEntry) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _decode(origin: Origin, listing: _Listing, progress: Callable[[int, int], object] | None) -> Decoded:
+def _decode(origin: DatasetSpec, listing: _Listing, progress: Callable[[int, int], object] | None) -> Decoded:
     names = [file.path for file in listing.files]
     tracks = _tracks(origin, listing)
 
@@ -213,7 +213,7 @@ def _decode(origin: Origin, listing: _Listing, progress: Callable[[int, int], ob
     return decoded
 
 
-def _tracks(origin: Origin, listing: _Listing) -> np.ndarray:
+def _tracks(origin: DatasetSpec, listing: _Listing) -> np.ndarray:
     """Read the group of each file from the table; -1 where none is given."""
     tracks = np.full(len(listing.files), -1, dtype=np.int64)
     if not listing.table:
@@ -230,8 +230,8 @@ def _tracks(origin: Origin, listing: _Listing) -> np.ndarray:
     return tracks
 
 
-def _rows(origin: Origin, table: Path) -> Iterator[tuple[int, str, str]]:
-    """Give line number, file and group of every row."""
+def _rows(origin: DatasetSpec, table: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, file and group of every row."""
     if not table.is_file():
         raise UsageError("dataset", origin, f"{GROUPS} must be a file")
     try:
@@ -248,8 +248,8 @@ def _rows(origin: Origin, table: Path) -> Iterator[tuple[int, str, str]]:
 
 def _notes(listing: _Listing, decoded: Decoded) -> str:
     channels, height, width = decoded.images.shape[1:]
-    kind = "grey" if channels == 1 else "colour"
+    kind = "gray" if channels == 1 else "color"
     skipped = len(listing.files) - len(decoded.labels)
     left_out = f", {skipped:,} that {'are' if skipped > 1 else 'is'} no readable image left out" if skipped else ""
     found = f"{len(decoded.labels):,} {kind} images of {len(listing.classes)} classes, {height} x {width}{left_out}"
-    return f"folder of images: {found}; {told_split('test' in listing.parts, decoded)}"
+    return f"folder of images: {found}; {describe_split('test' in listing.parts, decoded)}"

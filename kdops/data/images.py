@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from kdops.config.dataset import Origin
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import allocate
 from kdops.errors import UsageError
 
@@ -28,7 +28,7 @@ FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 MOST_PIXELS = 2**26
 """A picture of more pixels is a mistake or an attack; the largest phone cameras make 50 million."""
 
-GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
+GRAY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
 SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 BLOCK = 64
 """Pictures that a thread takes at a time."""
@@ -47,14 +47,14 @@ class _Shape:
 
 
 def decode_all(
-    origin: Origin,
+    origin: DatasetSpec,
     names: Sequence[str],
     open_one: Open,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decode pictures into one array, in the cache's place on disk where there is room.
 
-    Grey and colour pictures together become colour; transparency is dropped, and of several frames the first counts.
+    Gray and color pictures together become color; transparency is dropped, and of several frames the first counts.
     Where the origin gives a size, pictures of another one are resized to it (bilinear, area-weighted).
 
     Args:
@@ -72,10 +72,10 @@ def decode_all(
     # Here, since threads that load Pillow's formats at once would each do it.
     Image.init()
     with _without_warnings():
-        sizes, colour, bad = _survey(len(names), open_one)
+        sizes, color, bad = _survey(len(names), open_one)
         _judge(origin, names, bad)
         kept = np.flatnonzero(sizes[:, 0])
-        shape = _shape(origin, sizes[kept], colour[kept])
+        shape = _shape(origin, sizes[kept], color[kept])
         images = allocate((len(kept), shape.channels, shape.height, shape.width))
         bad |= _decode(images, kept, open_one, shape, progress)
     _judge(origin, names, bad)
@@ -84,8 +84,8 @@ def decode_all(
 
 
 def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Look at every picture's header: its (height, width), whether it is in colour, and why it is bad."""
-    sizes, colour = np.zeros((count, 2), dtype=np.int32), np.zeros(count, dtype=bool)
+    """Look at every picture's header: its (height, width), whether it is in color, and why it is bad."""
+    sizes, color = np.zeros((count, 2), dtype=np.int32), np.zeros(count, dtype=bool)
     bad: dict[int, str] = {}
 
     def look(number: int) -> None:
@@ -95,14 +95,14 @@ def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[in
                 if picture.mode == "F":
                     raise ValueError("32-bit floating point")
                 sizes[number] = picture.size[::-1]
-                colour[number] = picture.mode not in GREY
+                color[number] = picture.mode not in GRAY
         except Exception as error:
             # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
             bad[number] = _reason(error)
 
     for _ in _in_threads(look, count):
         pass
-    return sizes, colour, bad
+    return sizes, color, bad
 
 
 def _decode(
@@ -131,7 +131,7 @@ def _decode(
 
 
 def pixels_of(picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """Decode one picture as a network sees it, in training and when it is used: grey or RGB, resized (bilinear).
+    """Decode one picture as a network sees it, in training and when it is used: gray or RGB, resized (bilinear).
 
     Args:
         picture: opened, not of floating point.
@@ -160,9 +160,9 @@ def _check_size(size: tuple[int, int]) -> None:
         raise ValueError(f"{size[0]} x {size[1]} pixels, and 1 to {MOST_PIXELS:,} in all are allowed")
 
 
-def _shape(origin: Origin, sizes: np.ndarray, colour: np.ndarray) -> _Shape:
+def _shape(origin: DatasetSpec, sizes: np.ndarray, color: np.ndarray) -> _Shape:
     """Settle the size and the channels that all pictures are brought to."""
-    channels = origin.channels or (3 if colour.any() else 1)
+    channels = origin.channels or (3 if color.any() else 1)
     if origin.image_size:
         return _Shape(*origin.image_size, channels)
     found = Counter(map(tuple, sizes.tolist())).most_common()
@@ -179,7 +179,7 @@ def _shape(origin: Origin, sizes: np.ndarray, colour: np.ndarray) -> _Shape:
     return _Shape(*found[0][0], channels)
 
 
-def _judge(origin: Origin, names: Sequence[str], bad: dict[int, str]) -> None:
+def _judge(origin: DatasetSpec, names: Sequence[str], bad: dict[int, str]) -> None:
     """Refuse bad pictures, unless they are to be left out and others remain."""
     if not bad or (origin.skip_bad and len(bad) < len(names)):
         return
@@ -193,7 +193,7 @@ def _judge(origin: Origin, names: Sequence[str], bad: dict[int, str]) -> None:
 
 
 def _compacted(images: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Give the good rows alone, block by block."""
+    """Return the good rows alone, block by block."""
     rows = np.flatnonzero(good)
     fewer = allocate((len(rows), *images.shape[1:]))
     for start in range(0, len(rows), BLOCK):

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MappedImages", "images_of"]
+__all__ = ["MappedImages", "load_rows"]
 
 IN_MEMORY = 0.25
 """So much of the free memory the images of one part may take; what takes more is read as it is needed."""
 
 
-def images_of(images: np.ndarray, rows: np.ndarray, free: int) -> Tensor | MappedImages:
-    """Give some images of a data set: a copy in memory, or where that would take too much the file itself.
+def load_rows(images: np.ndarray, rows: np.ndarray, free: int) -> Tensor | MappedImages:
+    """Return some images of a data set: a copy in memory, or where that would take too much the file itself.
 
     Args:
         images: uint8 ``[N, C, H, W]``, possibly a memory map.
@@ -51,7 +51,7 @@ class MappedImages:
         return len(self.rows)
 
     def to(self, device: torch.device | str) -> MappedImages:
-        """Give the same images; batches are put on another device."""
+        """Return the same images; batches are put on another device."""
         return MappedImages(self.images, self.rows, device)
 
     def __getitem__(self, chosen: slice | Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import Origin
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded
-from kdops.data.validation import check_classes, check_parts, hold_out_rest, told_split
+from kdops.data.validation import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.imports import import_function, importable, said
 
@@ -30,7 +30,7 @@ FIELDS = ("images", "labels", "tracks", "groups", "test", "validation", "classes
 NEEDED = ("images", "labels")
 
 
-def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
     """Call the caller's function and check what it returns.
 
     Args:
@@ -53,12 +53,12 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
     test = hold_out_rest(origin, classes, labels, tracks, validation) if official is None else official
     decoded = Decoded.of(images, labels, tracks, test, classes, validation)
     check_parts(origin, decoded)
-    kind = {1: "grey", 3: "colour"}.get(images.shape[1], f"{images.shape[1]}-channel")
+    kind = {1: "gray", 3: "color"}.get(images.shape[1], f"{images.shape[1]}-channel")
     found = f"{len(images):,} {kind} images of {len(classes)} classes, {images.shape[2]} x {images.shape[3]}"
-    return decoded, f"images from {origin}: {found}; {told_split(official is not None, decoded)}"
+    return decoded, f"images from {origin}: {found}; {describe_split(official is not None, decoded)}"
 
 
-def _called(origin: Origin) -> object:
+def _called(origin: DatasetSpec) -> object:
     """Call the function; whatever the caller's code raises is told in one line."""
     wanted = import_function(origin.place, "dataset")
     with importable():
@@ -70,8 +70,8 @@ def _called(origin: Origin) -> object:
             raise UsageError("dataset", origin, f"the function failed ({said(error)})") from error
 
 
-def _fields(origin: Origin, returned: object) -> dict[str, object]:
-    """Give what was returned by name."""
+def _fields(origin: DatasetSpec, returned: object) -> dict[str, object]:
+    """Return what was returned by name."""
     if isinstance(returned, Mapping):
         if odd := [name for name in returned if name not in FIELDS]:
             raise UsageError("dataset", origin, f"the function returned {odd[0]!r}; there are {', '.join(FIELDS)}")
@@ -86,7 +86,7 @@ def _fields(origin: Origin, returned: object) -> dict[str, object]:
     return given
 
 
-def _array(origin: Origin, name: str, value: object) -> np.ndarray:
+def _array(origin: DatasetSpec, name: str, value: object) -> np.ndarray:
     try:
         return np.asarray(value)
     except Exception as error:
@@ -94,7 +94,7 @@ def _array(origin: Origin, name: str, value: object) -> np.ndarray:
         raise UsageError("dataset", origin, f"{name} cannot be read as an array ({said(error)})") from error
 
 
-def _images(origin: Origin, value: object) -> np.ndarray:
+def _images(origin: DatasetSpec, value: object) -> np.ndarray:
     images = _array(origin, "images", value)
     found = f"{images.dtype} {list(images.shape)}"
     if images.dtype != np.uint8:
@@ -112,7 +112,7 @@ def _images(origin: Origin, value: object) -> np.ndarray:
     return images
 
 
-def _per_image(origin: Origin, name: str, value: object, count: int) -> np.ndarray:
+def _per_image(origin: DatasetSpec, name: str, value: object, count: int) -> np.ndarray:
     array = _array(origin, name, value)
     if array.shape != (count,):
         raise UsageError(
@@ -121,8 +121,8 @@ def _per_image(origin: Origin, name: str, value: object, count: int) -> np.ndarr
     return array
 
 
-def _labels(origin: Origin, value: object, classes: object, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give class numbers and class names."""
+def _labels(origin: DatasetSpec, value: object, classes: object, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return class numbers and class names."""
     labels = _per_image(origin, "labels", value, count)
     names = None
     if classes is not None:
@@ -149,7 +149,7 @@ def _labels(origin: Origin, value: object, classes: object, count: int) -> tuple
     return numbers, names
 
 
-def _tracks(origin: Origin, given: Mapping[str, object], count: int) -> np.ndarray:
+def _tracks(origin: DatasetSpec, given: Mapping[str, object], count: int) -> np.ndarray:
     """Number what must stay together, -1 where it is unknown."""
     names = [name for name in ("tracks", "groups") if name in given]
     if len(names) > 1:
@@ -168,7 +168,7 @@ def _tracks(origin: Origin, given: Mapping[str, object], count: int) -> np.ndarr
     )
 
 
-def _mask(origin: Origin, name: str, value: object, count: int) -> np.ndarray | None:
+def _mask(origin: DatasetSpec, name: str, value: object, count: int) -> np.ndarray | None:
     if value is None:
         return None
     mask = _per_image(origin, name, value, count)

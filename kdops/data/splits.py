@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["MODES", "NEAR", "Split", "check_split", "make_split", "near_duplicates"]
@@ -31,7 +31,7 @@ NEAR = 0.985
 
 Measured on the GTSRB training images with three seeds: 0.1 to 0.2 % of the 17,600 transfer images have a
 near-copy among the teacher's where the split is by track (0.0 to 0.9 % of the 3,990 validation images), and
-8 % where it is by frames. Of planted copies, brightness changed by a tenth and noise of two grey levels
+8 % where it is by frames. Of planted copies, brightness changed by a tenth and noise of two gray levels
 added, 99 % are found.
 """
 
@@ -66,7 +66,7 @@ class Split:
     digest: str
 
     def hop(self, index: int) -> np.ndarray:
-        """Give the images of a distillation: 0 is the first one, from the teacher.
+        """Return the images of a distillation: 0 is the first one, from the teacher.
 
         Raises:
             KdopsError: the split was not made for so many hops.
@@ -76,7 +76,7 @@ class Split:
         return self.transfers[index]
 
 
-def make_split(data: Data, mode: str, seed: int, hops: int = 2) -> Split:
+def make_split(data: Dataset, mode: str, seed: int, hops: int = 2) -> Split:
     """Split a data set: the same arguments always give the same split.
 
     A tenth of what is not test is for validation, unless the data come with images for it. ``disjoint`` halves the
@@ -108,7 +108,7 @@ def make_split(data: Data, mode: str, seed: int, hops: int = 2) -> Split:
     return split
 
 
-def check_split(data: Data, split: Split) -> None:
+def check_split(data: Dataset, split: Split) -> None:
     """Check the laws of a split; :func:`make_split` does it on every split that it makes.
 
     Raises:
@@ -134,12 +134,12 @@ def check_split(data: Data, split: Split) -> None:
 def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float = NEAR) -> np.ndarray:
     r"""Find images of one part that are near-copies of an image of another part.
 
-    Each image becomes a grey thumbnail of at most 16 x 16, less its mean and of length one, so that the
+    Each image becomes a gray thumbnail of at most 16 x 16, less its mean and of length one, so that the
     product of two is their correlation and neither brightness nor contrast counts:
 
     .. math:: \rho(a, b) = \frac{\langle a - \bar a, b - \bar b \rangle}{|a - \bar a| \, |b - \bar b|}
 
-    An image of one single grey has no correlation and is never found. 17,600 images against as many take
+    An image of one single gray has no correlation and is never found. 17,600 images against as many take
     two seconds on two cores.
 
     Args:
@@ -166,7 +166,7 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, thr
     return np.concatenate(pairs)
 
 
-def _deal(data: Data, names: list[str], seed: int) -> list[np.ndarray]:
+def _deal(data: Dataset, names: list[str], seed: int) -> list[np.ndarray]:
     """Deal whole tracks like cards, class by class: a tenth to validation, the rest to the parts in turn.
 
     Where the data come with validation images these are taken, and all others are dealt to the parts.
@@ -203,7 +203,7 @@ def _deal(data: Data, names: list[str], seed: int) -> list[np.ndarray]:
     return [validation if given is None else np.flatnonzero(given), *parts]
 
 
-def _refuse(data: Data, label: int, count: int, names: list[str]) -> None:
+def _refuse(data: Dataset, label: int, count: int, names: list[str]) -> None:
     lacking = names[min(count, len(names) - 1)]
     unit = "track" if data.has_tracks else data.unit.removesuffix("s")
     outside = "the test set" if data.validation is None else "the test and validation sets"
@@ -216,7 +216,7 @@ def _refuse(data: Data, label: int, count: int, names: list[str]) -> None:
     )
 
 
-def _groups(data: Data, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _groups(data: Dataset, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the tracks among some images; an image of unknown track is a group of its own.
 
     Returns:
@@ -231,7 +231,7 @@ def _groups(data: Data, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(
-    data: Data,
+    data: Dataset,
     teacher: np.ndarray,
     transfers: tuple[np.ndarray, ...],
     validation: np.ndarray,
@@ -252,7 +252,7 @@ def _split(
 
 
 def _separate(split: Split) -> dict[str, np.ndarray]:
-    """Give the parts that must have nothing in common; an image set that serves twice comes once."""
+    """Return the parts that must have nothing in common; an image set that serves twice comes once."""
     parts = {"validation": split.validation, "test": split.test, "teacher": split.teacher}
     if split.mode == "fresh":
         parts |= {f"transfer {hop + 1}": part for hop, part in enumerate(split.transfers)}
@@ -264,21 +264,21 @@ def _separate(split: Split) -> dict[str, np.ndarray]:
 
 
 def _thumbnails(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Make normalised grey thumbnails: float32 [len(chosen), rows * columns]."""
+    """Make normalized gray thumbnails: float32 [len(chosen), rows * columns]."""
     rows, columns = (_averaging(size) for size in images.shape[2:])
     thumbnails = np.empty((len(chosen), len(rows) * len(columns)), dtype=np.float32)
     for start in range(0, len(chosen), BLOCK):
-        grey = images[chosen[start : start + BLOCK]].mean(axis=1, dtype=np.float32)
-        small = (rows @ grey @ columns.T).reshape(len(grey), -1)
+        gray = images[chosen[start : start + BLOCK]].mean(axis=1, dtype=np.float32)
+        small = (rows @ gray @ columns.T).reshape(len(gray), -1)
         small -= small.mean(axis=1, keepdims=True)
         length = np.linalg.norm(small, axis=1, keepdims=True)
-        # What is left of one single grey is rounding, and would correlate with anything.
+        # What is left of one single gray is rounding, and would correlate with anything.
         thumbnails[start : start + BLOCK] = np.where(length > 1e-2, small / np.maximum(length, 1e-2), 0)
     return thumbnails
 
 
 def _averaging(size: int) -> np.ndarray:
-    """Give the matrix that averages ``size`` pixels into at most ``THUMBNAIL`` cells of equal width."""
+    """Return the matrix that averages ``size`` pixels into at most ``THUMBNAIL`` cells of equal width."""
     cells = min(size, THUMBNAIL)
     edges = np.arange(cells + 1) * size / cells
     pixels = np.arange(size)

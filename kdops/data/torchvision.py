@@ -15,11 +15,11 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from kdops.config.dataset import Origin
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded
-from kdops.data.download import impatient
+from kdops.data.download import socket_timeout
 from kdops.data.images import decode_all
-from kdops.data.validation import check_classes, check_parts, hold_out_rest, told_split
+from kdops.data.validation import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["load"]
@@ -32,7 +32,7 @@ VALIDATION = ("val", "valid")
 COMMON = "MNIST, FashionMNIST, KMNIST, EMNIST, CIFAR10, CIFAR100, SVHN, STL10"
 
 
-def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
     """Load one of torchvision's data sets.
 
     Args:
@@ -57,13 +57,13 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
     test = part_of == "test" if "test" in parts else hold_out_rest(origin, classes, numbers, tracks, validation)
     decoded = Decoded.of(images, numbers, tracks, test, classes, validation)
     check_parts(origin, decoded)
-    kind, (height, width) = "grey" if images.shape[1] == 1 else "colour", images.shape[2:]
+    kind, (height, width) = "gray" if images.shape[1] == 1 else "color", images.shape[2:]
     variant = "".join(f", {name} {value}" for name, value in ARGUMENTS.get(origin.place, {}).items())
     found = f"{len(images):,} {kind} images of {len(classes)} classes, {height} x {width}"
-    return decoded, f"torchvision {origin.place}{variant}: {found}; {told_split('test' in parts, decoded)}"
+    return decoded, f"torchvision {origin.place}{variant}: {found}; {describe_split('test' in parts, decoded)}"
 
 
-def _class(origin: Origin) -> type:
+def _class(origin: DatasetSpec) -> type:
     """Find the data set's class by its name, as torchvision spells it."""
     from torchvision import datasets  # with torch behind it, takes seconds to import
 
@@ -76,7 +76,7 @@ def _class(origin: Origin) -> type:
     return found
 
 
-def _parts(origin: Origin, found: type, root: Path) -> dict[str, Sequence]:
+def _parts(origin: DatasetSpec, found: type, root: Path) -> dict[str, Sequence]:
     """Open training, test and, where there is one, validation part; download what is missing."""
     options = inspect.signature(found).parameters
     extra = ARGUMENTS.get(origin.place, {})
@@ -100,7 +100,7 @@ def _parts(origin: Origin, found: type, root: Path) -> dict[str, Sequence]:
     return {part: one for part, one in opened.items() if one is not None}
 
 
-def _open(origin: Origin, found: type, root: Path, how: Mapping[str, object]) -> Sequence | None:
+def _open(origin: DatasetSpec, found: type, root: Path, how: Mapping[str, object]) -> Sequence | None:
     """Open one part, by the first of several names that it knows; None where it knows none."""
     names = how.get("split")
     if isinstance(names, tuple):
@@ -118,14 +118,14 @@ class _UnknownPartError(Exception):
     """A data set has no part of this name."""
 
 
-def _fetched(origin: Origin, found: type, root: Path, how: Mapping[str, object]) -> Sequence:
+def _fetched(origin: DatasetSpec, found: type, root: Path, how: Mapping[str, object]) -> Sequence:
     try:
         try:
             # First without: a whole copy may lie where nothing can be written.
             return found(str(root), download=False, **how)
         except (RuntimeError, OSError):
             root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f".{origin.place.lower()}.lock"), impatient():
+            with FileLock(root / f".{origin.place.lower()}.lock"), socket_timeout():
                 return found(str(root), download=True, **how)
     except Exception as error:
         # The network, the disk, a checksum, a library that is missing: the caller's ways out are the same.
@@ -138,8 +138,8 @@ def _fetched(origin: Origin, found: type, root: Path, how: Mapping[str, object])
         ) from error
 
 
-def _labels(origin: Origin, part: Sequence) -> np.ndarray:
-    """Give the class number of each image."""
+def _labels(origin: DatasetSpec, part: Sequence) -> np.ndarray:
+    """Return the class number of each image."""
     for name in ("targets", "labels", "_labels"):
         if (given := getattr(part, name, None)) is not None and len(given) == len(part):
             break
@@ -154,8 +154,8 @@ def _labels(origin: Origin, part: Sequence) -> np.ndarray:
     raise UsageError("dataset", origin, "does not have one class number for each image")
 
 
-def _classes(origin: Origin, labels: np.ndarray, train: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give class numbers from 0 on without gaps, and the class names."""
+def _classes(origin: DatasetSpec, labels: np.ndarray, train: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return class numbers from 0 on without gaps, and the class names."""
     there, numbers = np.unique(labels, return_inverse=True)
     names = getattr(train, "classes", None)
     known = isinstance(names, list | tuple) and there[0] >= 0 and there[-1] < len(names)
@@ -165,9 +165,9 @@ def _classes(origin: Origin, labels: np.ndarray, train: Sequence) -> tuple[np.nd
 
 
 def _images(
-    origin: Origin, parts: Sequence[Sequence], progress: Callable[[int, int], object] | None
+    origin: DatasetSpec, parts: Sequence[Sequence], progress: Callable[[int, int], object] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the images of all parts, and which of them were kept."""
+    """Return the images of all parts, and which of them were kept."""
     held = [_held(part) for part in parts]
     if not (origin.image_size or origin.channels) and all(images is not None for images in held):
         images = np.ascontiguousarray(np.concatenate(held))
@@ -185,7 +185,7 @@ def _images(
 
 
 def _held(part: Sequence) -> np.ndarray | None:
-    """Give the images that a data set holds in memory, uint8 ``[N, C, H, W]``; None where it reads files."""
+    """Return the images that a data set holds in memory, uint8 ``[N, C, H, W]``; None where it reads files."""
     images = getattr(part, "data", None)
     if images is None or not hasattr(images, "shape"):
         return None

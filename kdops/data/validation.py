@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdops.config.dataset import Origin
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded
 from kdops.data.holdout import hold_out
 from kdops.errors import UsageError
 
-__all__ = ["PARTS", "check_classes", "check_parts", "hold_out_rest", "told_split"]
+__all__ = ["PARTS", "check_classes", "check_parts", "describe_split", "hold_out_rest"]
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """How the parts of data may be called, and the part that each is."""
@@ -21,7 +21,7 @@ FEWEST = 3
 """Images (or groups) of a class where a test set is held out: one each for test, validation and training."""
 
 
-def check_classes(origin: Origin, classes: Sequence[str]) -> None:
+def check_classes(origin: DatasetSpec, classes: Sequence[str]) -> None:
     """Check the class names.
 
     Raises:
@@ -36,7 +36,7 @@ def check_classes(origin: Origin, classes: Sequence[str]) -> None:
 
 
 def hold_out_rest(
-    origin: Origin, classes: Sequence[str], labels: np.ndarray, tracks: np.ndarray, validation: np.ndarray | None
+    origin: DatasetSpec, classes: Sequence[str], labels: np.ndarray, tracks: np.ndarray, validation: np.ndarray | None
 ) -> np.ndarray:
     """Hold out a test set of what is not for validation; see :func:`~kdops.data.holdout.hold_out`.
 
@@ -61,7 +61,7 @@ def hold_out_rest(
     return test
 
 
-def check_parts(origin: Origin, decoded: Decoded, names: Sequence[str] = ()) -> None:
+def check_parts(origin: DatasetSpec, decoded: Decoded, names: Sequence[str] = ()) -> None:
     """Check what comes with the data: parts that share no group, and classes that can be learned.
 
     Args:
@@ -105,8 +105,8 @@ def check_parts(origin: Origin, decoded: Decoded, names: Sequence[str] = ()) -> 
             seen[track] = name
 
 
-def told_split(official: bool, decoded: Decoded) -> str:
-    """Say where the test and validation images come from."""
+def describe_split(official: bool, decoded: Decoded) -> str:
+    """Return where the test and validation images come from."""
     count = int(decoded.test.sum())
     by = "by group and class" if (decoded.tracks >= 0).any() else "by class"
     told = (

@@ -46,7 +46,7 @@ class DistillationLoss:
     t_squared: bool | Tensor = True
 
     def at(self, temperatures: Tensor) -> MemberLosses:
-        """Give the loss of members of these temperatures, ``[M]``, 0 for hard labels.
+        """Return the loss of members of these temperatures, ``[M]``, 0 for hard labels.
 
         All that does not change from step to step is settled here, once: to ask a graphics processor for a value makes
         the program wait for all that it still has to compute.
@@ -66,7 +66,7 @@ class DistillationLoss:
         )
 
     def __call__(self, logits: Tensor, labels: Tensor, source_logits: Tensor | None, temperatures: Tensor) -> Tensor:
-        """Give the loss of every member, see :class:`MemberLosses`; temperatures ``[M]``, 0 for hard labels."""
+        """Return the loss of every member, see :class:`MemberLosses`; temperatures ``[M]``, 0 for hard labels."""
         return self.at(temperatures)(logits, labels, source_logits)
 
 
@@ -89,7 +89,7 @@ class MemberLosses:
     needs_labels: bool
 
     def __call__(self, logits: Tensor, labels: Tensor, source_logits: Tensor | None) -> Tensor:
-        """Give the loss of every member.
+        """Return the loss of every member.
 
         Args:
             logits: ``[M, B, classes]``.

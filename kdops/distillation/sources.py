@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Mixture", "OfProbabilities", "averaged"]
+__all__ = ["FromProbabilities", "Mixture", "averaged"]
 
 
-class OfProbabilities(nn.Module):
+class FromProbabilities(nn.Module):
     """Gives log-probabilities of a program that gives probabilities: logits whose softmax gives these back.
 
     Args:
@@ -23,7 +23,7 @@ class OfProbabilities(nn.Module):
         self.program, self.output = program, output
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give log-probabilities ``[N, classes]``; a probability of zero counts as the smallest number there is."""
+        """Return log-probabilities ``[N, classes]``; a probability of zero counts as the smallest number there is."""
         given = self.program(images)
         given = given if self.output is None else given[self.output]
         return given.clamp_min(torch.finfo(given.dtype).tiny).log()
@@ -44,16 +44,16 @@ class Mixture(nn.Module):
         self.training = False
 
     def each(self, images: Tensor) -> Tensor:
-        """Give the logits of every member, ``[members, N, classes]``."""
+        """Return the logits of every member, ``[members, N, classes]``."""
         return torch.stack([member(images).float() for member in self.members])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the logarithm of the averaged probabilities, ``[N, classes]``."""
+        """Return the logarithm of the averaged probabilities, ``[N, classes]``."""
         return averaged(self.each(images), self.shares, 1.0)
 
 
 def averaged(each: Tensor, shares: Tensor, temperature: float) -> Tensor:
-    r"""Give logits that, softened at a temperature, are the average of the members' softened probabilities.
+    r"""Return logits that, softened at a temperature, are the average of the members' softened probabilities.
 
     .. math:: z = T \log \sum_m w_m \operatorname{softmax}(z_m / T)
 

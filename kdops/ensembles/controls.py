@@ -8,23 +8,23 @@ from dataclasses import replace
 from torch import Tensor
 
 from kdops.config.settings import Settings
-from kdops.ensembles.evaluation import Election
+from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.ensembles.members import Drawn, Member
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.study.study import Study
-from kdops.sweeps.model import ModelRecord, Sweep
+from kdops.sweeps.model import Model, Sweep
 
 __all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
 
 ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
 
-Replicates = Mapping[int, Sequence[ModelRecord]]
+Replicates = Mapping[int, Sequence[Model]]
 """The members of each replicate by its seed."""
 
 
-def drawn_voters(study: Study, drawn: Drawn) -> dict[int, tuple[ModelRecord, ...]]:
-    """Give the records of drawn members: those of each replicate by its seed."""
+def drawn_voters(study: Study, drawn: Drawn) -> dict[int, tuple[Model, ...]]:
+    """Return the records of drawn members: those of each replicate by its seed."""
     found = {
         seed: tuple(_record(study, member) for member in members)
         for seed, members in zip(drawn.seeds, drawn.replicates, strict=True)
@@ -33,7 +33,7 @@ def drawn_voters(study: Study, drawn: Drawn) -> dict[int, tuple[ModelRecord, ...
     return found
 
 
-def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, Election], str]:
+def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, EnsembleEvaluation], str]:
     """Train the controls of an ensemble of direct students, as many of each as there are members.
 
     - ``ONE_TEMPERATURE``: students of the temperature that is best on average, which differ in their seed only;
@@ -63,7 +63,7 @@ def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, Electio
         given[OWN_ORDER] = {
             seed: [record for record in reordered.of_seed(seed) if record.temperature in own[seed]] for seed in own
         }
-    return {name: Election(study, control, study.settings.top) for name, control in given.items()}, ""
+    return {name: EnsembleEvaluation(study, control, study.settings.top) for name, control in given.items()}, ""
 
 
 def best_temperature(models: Sweep, by: str) -> float:
@@ -75,8 +75,8 @@ def best_temperature(models: Sweep, by: str) -> float:
     return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
 
 
-def _objection(settings: Settings, members: Sweep, teachers: Mapping[int, Sequence[ModelRecord | None]]) -> str:
-    """Say why no controls can be trained for the members; empty where they can."""
+def _objection(settings: Settings, members: Sweep, teachers: Mapping[int, Sequence[Model | None]]) -> str:
+    """Return why no controls can be trained for the members; empty where they can."""
     if not settings.controls:
         return "the settings ask for none"
     if any(len(found) != 1 or None in found for found in teachers.values()):
@@ -93,8 +93,8 @@ def _objection(settings: Settings, members: Sweep, teachers: Mapping[int, Sequen
     return ""
 
 
-def _is_made_as(settings: Settings, role: str, record: ModelRecord) -> bool:
-    """Say whether a model is what the settings train for a role."""
+def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
+    """Return whether a model is what the settings train for a role."""
     recipe = settings.recipes[role].as_dict()
     wanted = {"architecture": recipe["architecture"], "epochs": recipe["epochs"], "batch_size": recipe["batch_size"]}
     wanted |= {name: f"{recipe[name]:g}" for name in ("learning_rate", "weight_decay")}
@@ -104,8 +104,8 @@ def _is_made_as(settings: Settings, role: str, record: ModelRecord) -> bool:
     return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
 
 
-def _record(study: Study, member: Member) -> ModelRecord:
-    """Give the record of a drawn model; one that others registered is loaded and measured first."""
+def _record(study: Study, member: Member) -> Model:
+    """Return the record of a drawn model; one that others registered is loaded and measured first."""
     if member.own:
         return member.record()
     net = study.bench.foreign[member.uri] = load_classifier(member.uri, study.context.data)

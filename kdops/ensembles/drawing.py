@@ -10,16 +10,16 @@ from mlflow import MlflowClient
 from kdops.config.parameters import NEWEST
 from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import make_split
 from kdops.ensembles.members import LAST, STUDIES, Drawn, draw_members, newest_split
-from kdops.ensembles.settings import described
+from kdops.ensembles.settings import settings_of_members
 from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier
 from kdops.registry.candidates import sources_of
 from kdops.registry.versions import registered_name
 from kdops.store.database import registry_address, store_address, store_exists
-from kdops.store.opened import opened_store
+from kdops.store.opened import open_existing
 
 __all__ = ["draw"]
 
@@ -32,7 +32,7 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
             replicates all there are.
 
     Returns:
-        The members, and the settings that they were trained with; see :func:`~kdops.ensembles.settings.described`.
+        The members, and the settings that they were trained with; see :func:`.settings_of_members`.
 
     Raises:
         UsageError: there is nothing to draw, and what to do about it.
@@ -44,7 +44,7 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
         first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {quote(data.given)}` first"
         name = settings.model or registered_name(data.name, settings.role)
         raise UsageError("model", name, f"there is no store at {uri} yet; {first}")
-    with opened_store(uri, registry) as client:
+    with open_existing(uri, registry) as client:
         settings = _with_split(client, data, settings)
         drawn = draw_members(
             client,
@@ -62,10 +62,10 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
         if not member.own:
             load_classifier(member.uri, data)
     trainings = [(run.data.tags.get("kdops.role", ""), run.data.params) for run in sources if run is not None]
-    return described(settings, drawn, trainings)
+    return settings_of_members(settings, drawn, trainings)
 
 
-def _with_split(client: MlflowClient, data: Data, settings: Settings) -> Settings:
+def _with_split(client: MlflowClient, data: Dataset, settings: Settings) -> Settings:
     """Settle what the settings leave to the newest models: their transfer setting, the split's seed, or both."""
     known = None if settings.transfer == NEWEST else settings.transfer
     seed = settings.split_seed

@@ -16,19 +16,19 @@ from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.vote import Vote, latency
 from kdops.registry.candidates import Member
 from kdops.sweeps.fingerprint import fingerprint
-from kdops.sweeps.model import ModelRecord, Sweep, ranked
+from kdops.sweeps.model import Model, Sweep, ranked
 from kdops.tracking.tracker import Outcome, Trainset
 from kdops.training.evaluation import measure
 from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
 
-__all__ = ["Ballot", "Cost", "Election", "common"]
+__all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common"]
 
 BLOCK = 512
 """Images at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ballot:
+class VoteCurves:
     """What the members of one replicate choose, the best first.
 
     Attributes:
@@ -41,7 +41,7 @@ class Ballot:
     """
 
     seed: int
-    members: tuple[ModelRecord, ...]
+    members: tuple[Model, ...]
     validation: np.ndarray
     test: np.ndarray
     test_probability: np.ndarray
@@ -57,7 +57,7 @@ class Cost:
     latency_64: float
 
 
-class Election:
+class EnsembleEvaluation:
     """The ensembles of the replicates, computed when they are asked for.
 
     Args:
@@ -66,7 +66,7 @@ class Election:
         top: so many of the best of each replicate; None for all.
     """
 
-    def __init__(self, study, replicates: Mapping[int, Sequence[ModelRecord]], top: int | None = None):
+    def __init__(self, study, replicates: Mapping[int, Sequence[Model]], top: int | None = None):
         self.study, self.by = study, study.settings.select_on
         self.replicates = {seed: ranked(members, self.by)[:top] for seed, members in replicates.items()}
         self.most = min(map(len, self.replicates.values()))
@@ -75,12 +75,12 @@ class Election:
             raise UsageError("top", top, f"there are {self.most} members; give at most {self.most}")
 
     @cached_property
-    def ballots(self) -> tuple[Ballot, ...]:
+    def ballots(self) -> tuple[VoteCurves, ...]:
         """The votes of each replicate."""
         return tuple(self._ballot(seed, members) for seed, members in self.replicates.items())
 
     def curves(self, what: str) -> np.ndarray:
-        """Give ``validation``, ``test`` or ``test_probability`` for every N as ``[replicates, members]``."""
+        """Return ``validation``, ``test`` or ``test_probability`` for every N as ``[replicates, members]``."""
         return np.stack([getattr(ballot, what)[: self.most] for ballot in self.ballots])
 
     def size(self) -> int:
@@ -88,19 +88,19 @@ class Election:
         return choose_size(self.curves(self.by))
 
     def single(self) -> np.ndarray:
-        """Give the test accuracy of each replicate's best member, ``[replicates]``."""
+        """Return the test accuracy of each replicate's best member, ``[replicates]``."""
         return self.curves("test")[:, 0]
 
     def of(self, size: int) -> np.ndarray:
-        """Give the test accuracy of each replicate's first ``size`` members, ``[replicates]``."""
+        """Return the test accuracy of each replicate's first ``size`` members, ``[replicates]``."""
         return self.curves("test")[:, min(size, self.most) - 1]
 
     def gain(self, size: int) -> np.ndarray:
-        """Give the test accuracy of the first ``size`` members minus that of the best one, ``[replicates]``."""
+        """Return the test accuracy of the first ``size`` members minus that of the best one, ``[replicates]``."""
         return self.of(size) - self.single()
 
     def shared(self) -> list[Disagreement]:
-        """Give what the members of each replicate have in common."""
+        """Return what the members of each replicate have in common."""
         return [ballot.shared for ballot in self.ballots]
 
     def paired(self, size: int) -> list[McNemar]:
@@ -114,7 +114,7 @@ class Election:
         return found
 
     def costs(self, size: int) -> tuple[Cost, Cost]:
-        """Give what the best member of the first replicate costs, and what its ensemble does, on one thread."""
+        """Return what the best member of the first replicate costs, and what its ensemble does, on one thread."""
         members = next(iter(self.replicates.values()))
         return self._cost(members[:1]), self._cost(members[:size])
 
@@ -122,12 +122,12 @@ class Election:
         """Store and register the ensemble of each replicate."""
         return Sweep(tuple(self._register(seed, members[:size]) for seed, members in self.replicates.items()))
 
-    def _ballot(self, seed: int, members: Sequence[ModelRecord]) -> Ballot:
+    def _ballot(self, seed: int, members: Sequence[Model]) -> VoteCurves:
         split = self.study.split
         val, test = self._labels(split.validation), self._labels(split.test)
         validation = accuracy_curve(self._probabilities(members, split.validation), val)
         each = self._probabilities(members, split.test)
-        return Ballot(
+        return VoteCurves(
             seed,
             tuple(members),
             validation,
@@ -136,7 +136,7 @@ class Election:
             disagreement(each.argmax(axis=2), test),
         )
 
-    def _register(self, seed: int, members: Sequence[ModelRecord]) -> ModelRecord:
+    def _register(self, seed: int, members: Sequence[Model]) -> Model:
         study, data, split = self.study, self.study.context.data, self.study.split
         metrics: dict[str, float] = {}
         for prefix, rows in (("val", split.validation), ("test", split.test)):
@@ -148,7 +148,7 @@ class Election:
         chains = {member.chain or member.role for member in members}
         flops = [member.params.get("flops") for member in members]
         architectures = sorted({member.params["architecture"] for member in members})
-        record = ModelRecord(
+        record = Model(
             role="ensemble",
             seed=seed,
             temperature=math.nan,
@@ -181,7 +181,7 @@ class Election:
         )
         return study.store(outcome, write)
 
-    def _cost(self, members: Sequence[ModelRecord]) -> Cost:
+    def _cost(self, members: Sequence[Model]) -> Cost:
         nets = [self.study.net(member) for member in members]
         module = nets[0] if len(nets) == 1 else Vote(nets)
         shape = self.study.context.data.shape
@@ -192,8 +192,8 @@ class Election:
         return np.asarray(self.study.context.data.labels[rows])
 
     @torch.no_grad()
-    def _probabilities(self, members: Sequence[ModelRecord], rows: np.ndarray) -> np.ndarray:
-        """Give the members' probabilities ``[members, images, classes]``."""
+    def _probabilities(self, members: Sequence[Model], rows: np.ndarray) -> np.ndarray:
+        """Return the members' probabilities ``[members, images, classes]``."""
         vote = Vote([self.study.net(member) for member in members])
         images = self.study.context.data.images
         parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
@@ -202,7 +202,7 @@ class Election:
 
 
 def common(whose: str, shared: Sequence[Disagreement]) -> str:
-    """Say in a sentence what members have in common, as the mean over replicates."""
+    """Return in a sentence what members have in common, as the mean over replicates."""
     told = [f"one of two is right alone on {100 * np.mean([d.disagreement for d in shared]):.1f} % of images"]
     q = [d.q_statistic for d in shared if d.q_statistic is not None]
     alike = [d.wrong_alike for d in shared if d.wrong_alike is not None]
@@ -211,7 +211,7 @@ def common(whose: str, shared: Sequence[Disagreement]) -> str:
     return f"{whose}: {', '.join(told)} (n = {len(shared)})."
 
 
-def described(record: ModelRecord) -> Member:
+def described(record: Model) -> Member:
     """Describe a model as the registry would."""
     return Member(
         record.uri,

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.registry.candidates import (
@@ -91,7 +91,7 @@ class Drawn:
 
 def draw_members(
     client: MlflowClient,
-    data: Data,
+    data: Dataset,
     split: Split,
     *,
     role: str = "student",
@@ -136,14 +136,14 @@ def draw_members(
 
 def newest_split(
     client: MlflowClient,
-    data: Data,
+    data: Dataset,
     *,
     role: str = "student",
     model: str = "",
     transfer: str | None = None,
     split_seed: int | None = None,
 ) -> tuple[str, int] | None:
-    """Give the transfer setting and the split's seed of the newest version that could be drawn; None without one.
+    """Return the transfer setting and the split's seed of the newest version that could be drawn; None without one.
 
     Args:
         client: an MLflow client.
@@ -177,7 +177,7 @@ def newest_split(
 
 def _named(
     client: MlflowClient,
-    data: Data,
+    data: Dataset,
     split: Split,
     name: str,
     role: str,
@@ -300,13 +300,13 @@ def _without_singles(
 
 
 def _training(run: Run) -> dict[str, str]:
-    """Give what says how a source was trained; what only shapes distillation is no matter for labels."""
+    """Return what says how a source was trained; what only shapes distillation is no matter for labels."""
     names = TRAINED if run.data.tags.get("kdops.source", LABELS) == LABELS else (*TRAINED, *DISTILLED)
     return {name: run.data.params.get(name, "") for name in names}
 
 
 def _listed(
-    client: MlflowClient, data: Data, split: Split, model: str, select_on: str, replicates: range | None
+    client: MlflowClient, data: Dataset, split: Split, model: str, select_on: str, replicates: range | None
 ) -> Drawn:
     """Draw the versions that were listed, which make one ensemble."""
     given = [part.strip() for part in model.split(",")]
@@ -330,7 +330,7 @@ def _listed(
     return Drawn("", (_ranked(_enough(members, model, first), select_on),), told)
 
 
-def _check_alike(own: Mapping[str, ModelVersion], data: Data, split: Split) -> None:
+def _check_alike(own: Mapping[str, ModelVersion], data: Dataset, split: Split) -> None:
     """Refuse versions that were trained or chosen on different images."""
     if not own:
         return
@@ -348,9 +348,9 @@ def _check_alike(own: Mapping[str, ModelVersion], data: Data, split: Split) -> N
 
 
 def _other_group(
-    client: MlflowClient, data: Data, split: Split, name: str, versions: Sequence[ModelVersion], first: str
+    client: MlflowClient, data: Dataset, split: Split, name: str, versions: Sequence[ModelVersion], first: str
 ) -> UsageError:
-    """Say what there is instead of what was asked for."""
+    """Return what there is instead of what was asked for."""
     here = [version for version in versions if version.tags["data_digest"] == data.digest]
     here = [version for version in here if _is_direct(version, data.name)] or here
     if not here:
@@ -412,7 +412,7 @@ def _keep(given: Sequence[Kept], fits: Callable[[Kept], bool], why_not: str, lef
 
 
 def _told(left_out: Mapping[str, int], name: str, count: int) -> str:
-    """Say what was left out; the rarest reasons are summed up."""
+    """Return what was left out; the rarest reasons are summed up."""
     if not left_out:
         return ""
     reasons = sorted(left_out.items(), key=lambda item: -item[1])
@@ -431,7 +431,7 @@ def _starts_apart(run: Run) -> bool:
 
 
 def _is_direct(version: ModelVersion, dataset: str) -> bool:
-    """Say whether a version may vote: of students those distilled straight from a teacher, of others nearly all."""
+    """Return whether a version may vote: of students those distilled straight from a teacher, of others nearly all."""
     tags, temperature = version.tags, finite(version.tags["temperature"])
     if version.name == registered_name(dataset, "student"):
         return tags["chain"] == "teacher>student" and temperature is not None and temperature >= 1
@@ -440,7 +440,7 @@ def _is_direct(version: ModelVersion, dataset: str) -> bool:
 
 
 def replicates_told(seeds: Collection[int]) -> str:
-    """Say which replicates: ``replicate 3``, ``replicates 0 to 2``, ``replicates 0, 2, 5``."""
+    """Return which replicates: ``replicate 3``, ``replicates 0 to 2``, ``replicates 0, 2, 5``."""
     known = sorted(seeds) if not isinstance(seeds, range) else seeds
     first, last = known[0], known[-1]
     if isinstance(seeds, range) and last == LAST:

@@ -10,7 +10,7 @@ from kdops.config.recipes import LIKE, Recipe
 from kdops.config.settings import Settings
 from kdops.ensembles.members import Drawn, replicates_told
 
-__all__ = ["described"]
+__all__ = ["settings_of_members"]
 
 RECIPE: Mapping[str, Callable[[str], object]] = {
     "architecture": parse_architecture,
@@ -25,7 +25,7 @@ SOFT: Mapping[str, Callable[[str], object]] = {"alpha": float, "t_squared": lamb
 """The same of the settings of distillation."""
 
 
-def described(
+def settings_of_members(
     settings: Settings, drawn: Drawn, trainings: Iterable[tuple[str, Mapping[str, str]]]
 ) -> tuple[Settings, Drawn]:
     """Make settings say how drawn members were trained, where kdops trained them.
@@ -64,7 +64,7 @@ def described(
 def _common(
     runs: list[Mapping[str, str]], readers: Mapping[str, Callable[[str], object]], here: Mapping[str, object]
 ) -> tuple[dict[str, object], list[str]]:
-    """Give the values that all runs share, and the names of those that they do not."""
+    """Return the values that all runs share, and the names of those that they do not."""
     read, several = {}, []
     for name, reader in readers.items():
         texts = {params[name] for params in runs if name in params}

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from kdops.config.architectures import TORCHVISION, Architecture
 from kdops.models.python_function import build_function
 from kdops.models.torchvision import build_torchvision
-from kdops.utils.random import borrowed, generator
+from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["BUILDERS", "Borrower", "Classifier", "Dropout", "build", "digest_of", "pixel_statistics"]
+__all__ = ["BUILDERS", "Classifier", "Dropout", "ExternalClassifier", "build", "digest_of", "pixel_statistics"]
 
 
 class Classifier(nn.Module):
     """A network together with its preprocessing.
 
     Args:
-        net: maps normalised float images ``[N, C, H, W]`` to logits ``[N, classes]``.
+        net: maps normalized float images ``[N, C, H, W]`` to logits ``[N, classes]``.
         mean: mean of each channel in pixel units 0 to 255, ``[C]``.
         std: standard deviation of each channel in pixel units, ``[C]``.
     """
@@ -39,18 +39,18 @@ class Classifier(nn.Module):
         self.register_buffer("std", std.reshape(-1, 1, 1).float())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
-        return self.net(self.normalised(images))
+        """Return logits ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
+        return self.net(self.normalized(images))
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """Give images as the network itself takes them: floats, of mean 0 and deviation 1."""
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return images as the network itself takes them: floats, of mean 0 and deviation 1."""
         return (images.float() - self.mean) / self.std
 
 
-class Borrower(Classifier):
+class ExternalClassifier(Classifier):
     """A network that others wrote: what it draws while it is trained it draws from PyTorch's global random state.
 
-    That state is replaced by a stream of the network's own for the time, see :func:`kdops.utils.random.borrowed`.
+    That state is replaced by a stream of the network's own for the time, see :func:`kdops.utils.random.as_global_rng`.
     """
 
     def __init__(self, net: nn.Module, mean: Tensor, std: Tensor):
@@ -58,15 +58,15 @@ class Borrower(Classifier):
         self.stream: torch.Generator | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
+        """Return logits ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
         if not self.training or self.stream is None:
             return super().forward(images)
-        with borrowed(self.stream):
+        with as_global_rng(self.stream):
             return super().forward(images)
 
     @property
-    def normalises_batches(self) -> bool:
-        """Whether a batch of one image cannot be learned from, since it is normalised by itself."""
+    def normalizes_batches(self) -> bool:
+        """Whether a batch of one image cannot be learned from, since it is normalized by itself."""
         return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in self.net.modules())
 
 
@@ -93,7 +93,7 @@ class Dropout(nn.Module):
         return torch.ops.aten.native_dropout_backward(x, kept, 1.0 / (1.0 - self.rate))
 
     def _factors(self, x: Tensor) -> Tensor:
-        """Give what each value is multiplied by on the CPU: 0, or what keeps the mean."""
+        """Return what each value is multiplied by on the CPU: 0, or what keeps the mean."""
         # Two numbers of 32 bits of each draw: ``bernoulli_`` takes seven times as long, a tenth of a teacher's step.
         count = x.numel()
         drawn = torch.empty((count + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=self.stream)
@@ -110,7 +110,7 @@ def build(
     std: Tensor,
     stream: torch.Generator | None = None,
 ) -> Classifier:
-    """Build a network, initialised from ``stream`` (left as allocated where there is none, to be loaded).
+    """Build a network, initialized from ``stream`` (left as allocated where there is none, to be loaded).
 
     Args:
         architecture: which network.
@@ -125,23 +125,23 @@ def build(
     """
     if architecture.family not in BUILDERS:
         return _build_of_others(architecture, shape, classes, mean, std, stream)
-    # Built without values first: PyTorch's own initialisation would draw from the global random state.
+    # Built without values first: PyTorch's own initialization would draw from the global random state.
     with torch.device("meta"):
         net = BUILDERS[architecture.family](architecture, shape, classes)
     net.to_empty(device="cpu")
     if stream is not None:
-        _initialise(net, stream)
+        _initialize(net, stream)
     return Classifier(net, mean, std)
 
 
-def _build_of_others(architecture, shape, classes, mean, std, stream) -> Borrower:
-    """Build a network of others, which initialises itself."""
-    with borrowed(generator("to be loaded") if stream is None else stream):
+def _build_of_others(architecture, shape, classes, mean, std, stream) -> ExternalClassifier:
+    """Build a network of others, which initialized itself."""
+    with as_global_rng(named_generator("to be loaded") if stream is None else stream):
         if architecture.family == TORCHVISION:
             net = build_torchvision(architecture, shape, classes, pretrained=stream is not None)
         else:
             net = build_function(architecture, shape, classes)
-    found = Borrower(net, mean, std)
+    found = ExternalClassifier(net, mean, std)
     if architecture.family != TORCHVISION:
         # Code that flattens by ``view`` breaks on any other order.
         found.memory_format = torch.contiguous_format
@@ -149,7 +149,7 @@ def _build_of_others(architecture, shape, classes, mean, std, stream) -> Borrowe
 
 
 def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Give mean and standard deviation of each channel of uint8 images ``[N, C, H, W]``, in pixel units.
+    """Return mean and standard deviation of each channel of uint8 images ``[N, C, H, W]``, in pixel units.
 
     A channel that never changes gets the deviation 1, so that it stays finite.
     """
@@ -165,7 +165,7 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def digest_of(state: Mapping[str, Tensor]) -> str:
-    """Give the SHA-256 of a state dict: names, shapes and bytes."""
+    """Return the SHA-256 of a state dict: names, shapes and bytes."""
     import hashlib
 
     found = hashlib.sha256()
@@ -175,7 +175,7 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _initialise(net: nn.Module, stream: torch.Generator) -> None:
+def _initialize(net: nn.Module, stream: torch.Generator) -> None:
     """Draw every weight and bias uniformly from ±1/√fan_in, which is PyTorch's own rule for these layers."""
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):

@@ -13,17 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdops.config.architectures import TORCHVISION, Architecture
 from kdops.config.recipes import Recipe
 from kdops.errors import UsageError
-from kdops.models.classifier import Borrower, build
+from kdops.models.classifier import ExternalClassifier, build
 from kdops.models.python_function import source_of
 from kdops.utils.imports import said
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 __all__ = ["check_networks", "count"]
 
 
 def count(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> tuple[int, int | None, str]:
-    """Give the trained values, the operations and the code of a network of others, see
-    :class:`kdops.models.size.Facts`.
+    """Return the trained values, the operations and the code of a network of others, see
+    :class:`kdops.models.size.NetworkSize`.
 
     Raises:
         UsageError: it cannot be built.
@@ -60,9 +60,9 @@ def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int)
         refuse(error.allowed, error)
     if not any(values.requires_grad for values in net.parameters()):
         refuse("has no values that can be trained")
-    if net.normalises_batches and recipe.batch_size == 1:
-        raise UsageError("batch_size", 1, f"must be at least 2: the {role} {architecture} normalises by the batch")
-    images = torch.randint(0, 256, (3, *shape), generator=generator("tried"), dtype=torch.uint8)
+    if net.normalizes_batches and recipe.batch_size == 1:
+        raise UsageError("batch_size", 1, f"must be at least 2: the {role} {architecture} normalizes by the batch")
+    images = torch.randint(0, 256, (3, *shape), generator=named_generator("tried"), dtype=torch.uint8)
     wanted = f"must give float32 [N, {classes}] of float32 [N, {', '.join(map(str, shape))}]"
     for training in (True, False):
         net.train(training)
@@ -105,15 +105,17 @@ def _check_identity(refuse, net: nn.Module, other: nn.Module, images: Tensor) ->
         refuse("gives something else with the same weights; what it draws once must be a parameter or a buffer")
 
 
-def _built(architecture: Architecture, shape: tuple[int, int, int], classes: int, stream: str = "counted") -> Borrower:
+def _built(
+    architecture: Architecture, shape: tuple[int, int, int], classes: int, stream: str = "counted"
+) -> ExternalClassifier:
     mean = torch.full((shape[0],), 128.0)
     # Without its own weights: they change neither sizes nor kinds, and may have to be downloaded first.
-    net = build(architecture, shape, classes, mean, mean / 2, None if stream == "counted" else generator(stream))
-    net.stream = generator("tried", stream)
+    net = build(architecture, shape, classes, mean, mean / 2, None if stream == "counted" else named_generator(stream))
+    net.stream = named_generator("tried", stream)
     return net
 
 
-def _flops(net: Borrower, shape: tuple[int, int, int]) -> int | None:
+def _flops(net: ExternalClassifier, shape: tuple[int, int, int]) -> int | None:
     """Count; None where nothing is, and for recurrent nets, whose kernels are not seen."""
     if any(isinstance(part, nn.RNNBase) for part in net.modules()):
         return None
@@ -127,8 +129,8 @@ def _flops(net: Borrower, shape: tuple[int, int, int]) -> int | None:
     return counter.get_total_flops() or None
 
 
-def _code(architecture: Architecture, net: Borrower) -> str:
-    """Give the digest of what decides what a network is, beside its weights."""
+def _code(architecture: Architecture, net: ExternalClassifier) -> str:
+    """Return the digest of what decides what a network is, beside its weights."""
     told = version("torchvision") if architecture.family == TORCHVISION else source_of(architecture)
     kinds = [(name, tuple(values.shape)) for name, values in net.state_dict().items()]
     return hashlib.sha256(f"{told}\n{type(net.net)}\n{kinds}".encode()).hexdigest()

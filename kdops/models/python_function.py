@@ -47,7 +47,7 @@ def build_function(architecture: Architecture, shape: tuple[int, int, int], clas
 
 
 def source_of(architecture: Architecture) -> str:
-    """Give the text of the module in which the caller's function is written; empty where there is none to read."""
+    """Return the text of the module in which the caller's function is written; empty where there is none to read."""
     function = inspect.unwrap(import_function(architecture["place"], "architecture"))
     try:
         return inspect.getsource(inspect.getmodule(function))

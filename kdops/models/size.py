@@ -7,11 +7,11 @@ from functools import cache
 
 from kdops.config.architectures import Architecture
 
-__all__ = ["Facts", "facts"]
+__all__ = ["NetworkSize", "network_size"]
 
 
 @dataclass(frozen=True)
-class Facts:
+class NetworkSize:
     """What is known of a network.
 
     Attributes:
@@ -27,8 +27,8 @@ class Facts:
 
 
 @cache
-def facts(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> Facts:
-    """Give what is known of a network; one that others wrote is built for it, once.
+def network_size(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> NetworkSize:
+    """Return what is known of a network; one that others wrote is built for it, once.
 
     Args:
         architecture: which network.
@@ -39,8 +39,8 @@ def facts(architecture: Architecture, shape: tuple[int, int, int], classes: int)
         UsageError: a network of others cannot be built.
     """
     if architecture.is_counted:
-        return Facts(architecture.parameters(shape, classes), architecture.flops(shape, classes))
+        return NetworkSize(architecture.parameters(shape, classes), architecture.flops(shape, classes))
     # Only here: it brings PyTorch.
     from kdops.models.inspection import count
 
-    return Facts(*count(architecture, shape, classes))
+    return NetworkSize(*count(architecture, shape, classes))

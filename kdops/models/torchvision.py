@@ -83,7 +83,7 @@ class Resized(nn.Module):
         self.side, self.smallest = side, smallest
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give images ``[N, C, H, W]`` of the size that the network takes."""
+        """Return images ``[N, C, H, W]`` of the size that the network takes."""
         height, width = images.shape[2:]
         size = (self.side, self.side) if self.side else (height, width)
         if not self.side and min(height, width) < self.smallest:
@@ -96,7 +96,7 @@ class Resized(nn.Module):
 
 
 def _weights(models, architecture: Architecture, name: str):
-    """Give the default weights of a model, downloaded; they are read without pickle."""
+    """Return the default weights of a model, downloaded; they are read without pickle."""
     weights = models.get_model_weights(name).DEFAULT
     try:
         weights.get_state_dict(progress=False, check_hash=True)
@@ -127,7 +127,7 @@ def _fit(net: nn.Module, channels: int, classes: int) -> None:
 
 
 def _convolution(old: nn.Conv2d, channels: int, **changes: object) -> nn.Conv2d:
-    """Give a convolution like another for images of other channels, drawn anew (He et al., 2015)."""
+    """Return a convolution like another for images of other channels, drawn anew (He et al., 2015)."""
     options = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation")}
     new = nn.Conv2d(channels, old.out_channels, **{**options, **changes}, bias=old.bias is not None)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")

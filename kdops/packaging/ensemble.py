@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
-from kdops.packaging.folder import CODE, WEIGHTS, check_room, describe, quiet, requirements, signature_of
+from kdops.packaging.folder import CODE, WEIGHTS, check_room, quiet, requirements, signature_of, write_mlmodel
 from kdops.packaging.tabular import take_rows
 from kdops.packaging.vote import Vote, export_vote
 from kdops.registry.candidates import Member
@@ -84,11 +84,11 @@ def write_ensemble(
     for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
     description = take_rows(folder, description)
-    describe(folder, description, model_id=model_id, run_id=run_id, location=location)
+    write_mlmodel(folder, description, model_id=model_id, run_id=run_id, location=location)
 
 
 def _weights(nets: Sequence[nn.Module]) -> dict[str, torch.Tensor]:
-    """Give all members' weights by prefixed name; copies, since networks may share what they normalise with."""
+    """Return all members' weights by prefixed name; copies, since networks may share what they normalize with."""
     return {
         f"{place}.{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for place, net in enumerate(nets)

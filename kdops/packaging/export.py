@@ -1,7 +1,7 @@
 """Models as files that run without kdops and MLflow: ONNX, torch.export's pt2, TorchScript. Each is tried at once.
 
 A format is a function that writes and one that reads back, in ``FORMATS``. int8 is only had with ONNX, by
-onnxruntime's own quantisation of weights; for the other two PyTorch has left it to packages that change often.
+onnxruntime's own quantization of weights; for the other two PyTorch has left it to packages that change often.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import Loaded
 from kdops.packaging.vote import latency
-from kdops.store.faults import brief
+from kdops.store.faults import first_line
 
 __all__ = ["FORMATS", "Exported", "check_format", "export_model"]
 
@@ -116,7 +116,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
             except OSError:
                 raise
             except Exception as error:
-                raise KdopsError(f"the model cannot be exported as {name}: {brief(error)}") from error
+                raise KdopsError(f"the model cannot be exported as {name}: {first_line(error)}") from error
             _check(name, *found, largest=_largest(loaded, images), int8=int8)
             timed = checked_with != REFERENCE
             seconds = [latency(run, loaded.shape, size) if timed else float("nan") for size in (1, 64)]
@@ -129,7 +129,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
 
 
 def _compare(loaded: Loaded, run: Run, images: Tensor) -> tuple[float, float]:
-    """Give how far the outputs are off at most, and the share of images with the same class."""
+    """Return how far the outputs are off at most, and the share of images with the same class."""
     differences, same = [0.0], 0
     # One image at a time too, which some exports take for the only size there is.
     for batch in (images[:1], images):
@@ -167,7 +167,7 @@ def _example(loaded: Loaded) -> tuple[Tensor]:
 
 
 def _told(loaded: Loaded) -> dict[str, str]:
-    """Give what goes with a file, as JSON: the class names, and how the rows of a table are encoded."""
+    """Return what goes with a file, as JSON: the class names, and how the rows of a table are encoded."""
     table = {TABLE: loaded.encoding.to_json()} if loaded.encoding else {}
     return {CLASSES: json.dumps(loaded.classes), **table}
 
@@ -224,7 +224,7 @@ def _read_onnx(path: Path) -> tuple[str, Run]:
 
 
 def _quantise(path: Path) -> None:
-    """Turn the weights of an ONNX file into int8; what they are multiplied with is quantised as it comes."""
+    """Turn the weights of an ONNX file into int8; what they are multiplied with is quantized as it comes."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8)

@@ -11,12 +11,12 @@ from mlflow.models import get_model_info
 from mlflow.models.model import ModelInfo
 from torch import Tensor, nn
 
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.program import load_program
-from kdops.store.faults import brief
-from kdops.store.fetching import fetched
-from kdops.utils.quiet import environment
+from kdops.store.faults import first_line
+from kdops.store.fetching import downloaded_model
+from kdops.utils.quiet import env_var
 
 __all__ = ["load_classifier"]
 
@@ -35,12 +35,12 @@ class PythonFunction(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give what the code gives as float32; arrays, data frames and lists of numbers are understood."""
+        """Return what the code gives as float32; arrays, data frames and lists of numbers are understood."""
         given = np.asarray(self.model.predict(images.cpu().numpy()))
         return torch.from_numpy(given.astype(np.float32)).to(images.device)
 
 
-def load_classifier(uri: str, data: Data, parameter: str = "model", trust: bool = False) -> nn.Module:
+def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bool = False) -> nn.Module:
     """Load a registered model as a classifier of a data set: uint8 images to logits.
 
     Programs that were exported by PyTorch (pt2) are loaded; whatever the environment allows, no pickle is.
@@ -68,7 +68,9 @@ def load_classifier(uri: str, data: Data, parameter: str = "model", trust: bool 
             with torch.no_grad():
                 given = net(images)
         except Exception as error:
-            raise UsageError(parameter, uri, f"must give {wanted}, and fails: {brief(error, 200)}{takes}") from error
+            raise UsageError(
+                parameter, uri, f"must give {wanted}, and fails: {first_line(error, 200)}{takes}"
+            ) from error
         if not isinstance(given, torch.Tensor):
             raise UsageError(parameter, uri, f"must give {wanted}, not {type(given).__name__}{takes}")
         if not given.is_floating_point() or given.shape != (count, len(data.classes)):
@@ -79,11 +81,11 @@ def load_classifier(uri: str, data: Data, parameter: str = "model", trust: bool 
 
 def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
     what = "a PyTorch program (pt2)"
-    with environment(PICKLE, "false"):
+    with env_var(PICKLE, "false"):
         try:
             info = get_model_info(uri)
             if "pytorch" in info.flavors:
-                with fetched(uri) as folder:
+                with downloaded_model(uri) as folder:
                     return load_program(_program(folder, info.flavors["pytorch"])), info
             if trust and "python_function" in info.flavors:
                 what = "a Python function"
@@ -91,14 +93,14 @@ def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
         except KdopsError:
             raise
         except Exception as error:
-            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {brief(error, 200)}") from error
+            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {first_line(error, 200)}") from error
     raise UsageError(
         parameter, uri, f"cannot be loaded as {what}: it is somebody's Python code, which only runs with trust=true"
     )
 
 
 def _program(folder: Path, flavor: dict[str, object]) -> Path:
-    """Give the exported program in a model's folder; a pickle, or code that lies beside it, is never looked at."""
+    """Return the exported program in a model's folder; a pickle, or code that lies beside it, is never looked at."""
     path = (folder / str(flavor.get("model_data", "data")) / "model.pt2").resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise FileNotFoundError("its PyTorch flavour has no exported program; it may be a pickle")

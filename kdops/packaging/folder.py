@@ -34,8 +34,8 @@ from torch import Tensor
 from kdops.models.classifier import Classifier, digest_of
 from kdops.packaging.program_file import ProgramFile
 from kdops.packaging.tabular import take_rows
-from kdops.store.faults import brief
-from kdops.store.fetching import FILES, damaged, file_digests
+from kdops.store.faults import first_line
+from kdops.store.fetching import FILES, damaged_model_error, file_digests
 
 __all__ = [
     "CODE",
@@ -43,11 +43,11 @@ __all__ = [
     "WEIGHTS",
     "Packager",
     "check_room",
-    "describe",
     "quiet",
     "read_weights",
     "requirements",
     "signature_of",
+    "write_mlmodel",
 ]
 
 WEIGHTS = "weights.safetensors"
@@ -110,7 +110,7 @@ class Packager:
         shutil.copytree(self._template, folder)
         self._program.write(folder / EXPORTED, state)
         save_file(state, folder / WEIGHTS)
-        describe(folder, self._description, model_id=model_id, run_id=run_id, location=location)
+        write_mlmodel(folder, self._description, model_id=model_id, run_id=run_id, location=location)
 
 
 def check_room(folder: Path, states: Iterable[Mapping[str, Tensor]]) -> None:
@@ -135,7 +135,7 @@ def check_room(folder: Path, states: Iterable[Mapping[str, Tensor]]) -> None:
 
 
 def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequence[tuple[str, str]]) -> ModelSignature:
-    """Say what a model takes, uint8 images ``[N, C, H, W]``, and gives, float32 ``[N, classes]``.
+    """Return what a model takes, uint8 images ``[N, C, H, W]``, and gives, float32 ``[N, classes]``.
 
     Args:
         image_shape: (channels, height, width).
@@ -150,7 +150,7 @@ def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequen
 
 
 def requirements() -> list[str]:
-    """Give what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
+    """Return what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
     return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "torch")]
 
 
@@ -168,7 +168,7 @@ def _served(description: dict[str, object]) -> dict[str, object]:
     return {**description, "flavors": {**description["flavors"], "python_function": served}}
 
 
-def describe(folder: Path, description: dict[str, object], *, model_id: str, run_id: str, location: str) -> None:
+def write_mlmodel(folder: Path, description: dict[str, object], *, model_id: str, run_id: str, location: str) -> None:
     """Write ``MLmodel`` into a folder that is otherwise whole, with the model's own identity.
 
     Args:
@@ -224,7 +224,9 @@ def read_weights(folder: Path, uri: str = "", digest: str = "") -> dict[str, Ten
     try:
         weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise damaged(uri or str(folder), f"{WEIGHTS} cannot be read ({brief(error)})") from error
+        raise damaged_model_error(uri or str(folder), f"{WEIGHTS} cannot be read ({first_line(error)})") from error
     if digest and (found := digest_of(weights)) != digest:
-        raise damaged(uri or str(folder), f"the digest of its weights is {found[:12]}..., and was {digest[:12]}...")
+        raise damaged_model_error(
+            uri or str(folder), f"the digest of its weights is {found[:12]}..., and was {digest[:12]}..."
+        )
     return weights

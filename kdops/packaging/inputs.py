@@ -55,7 +55,7 @@ def _pictures(files: Sequence[str], loaded: Loaded) -> Examples:
         found.names.append(file)
         pixels.append(picture.pixels)
         if picture.changed and not found.remark:
-            mode = "grey" if channels == 1 else "RGB"
+            mode = "gray" if channels == 1 else "RGB"
             found.remark = f"converted to {mode} {width} x {height}, what the model takes ({file} is {picture.was})"
     found.values = np.stack(pixels) if pixels else found.values
     return found

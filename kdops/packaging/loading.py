@@ -23,8 +23,8 @@ from kdops.models.classifier import build
 from kdops.packaging.folder import EXPORTED, read_weights
 from kdops.packaging.program import load_program
 from kdops.packaging.vote import Tally, Vote
-from kdops.store.faults import brief, explained
-from kdops.store.fetching import fetched
+from kdops.store.faults import explained, first_line
+from kdops.store.fetching import downloaded_model
 
 __all__ = ["Loaded", "load_stored"]
 
@@ -55,7 +55,7 @@ class Loaded:
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor, block: int = 512) -> Tensor:
-        """Give the probabilities ``[N, classes]`` of uint8 images; of an ensemble the scores of its votes.
+        """Return the probabilities ``[N, classes]`` of uint8 images; of an ensemble the scores of its votes.
 
         Args:
             images: ``[N, C, H, W]``.
@@ -79,18 +79,18 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
     found = client.get_model_version(name, version)
     try:
         # By its logged model: the registry may be another store than the one that has the files.
-        with fetched(found.source, client.tracking_uri) as folder:
+        with downloaded_model(found.source, client.tracking_uri) as folder:
             return _read(folder, uri, _digest(client, found.run_id))
     except KdopsError:
         raise
     except Exception as error:
         if told := explained(error, client.tracking_uri):
             raise told from error
-        raise KdopsError(f"the files of {uri} cannot be read: {brief(error)}") from error
+        raise KdopsError(f"the files of {uri} cannot be read: {first_line(error)}") from error
 
 
 def _digest(client: MlflowClient, run_id: str | None) -> str:
-    """Give the digest of a model's weights as its run has it; empty where there is none."""
+    """Return the digest of a model's weights as its run has it; empty where there is none."""
     return client.get_run(run_id).data.tags.get("kdops.weights", "") if run_id else ""
 
 
@@ -111,7 +111,7 @@ def _read(folder: Path, uri: str, digest: str) -> Loaded:
 
 
 def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int], classes: int) -> nn.Module:
-    # What an image is normalised with is among the weights.
+    # What an image is normalized with is among the weights.
     net = build(parse_architecture(text), shape, classes, torch.zeros(shape[0]), torch.ones(shape[0]))
     net.load_state_dict(weights)
     return net.eval()

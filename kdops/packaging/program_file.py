@@ -72,7 +72,7 @@ class ProgramFile:
             torch.export.save(self._program, path)
 
     def _found(self) -> dict[str, str] | None:
-        """Give the record of each weight; None where two share one, or one is not the weight's plain bytes."""
+        """Return the record of each weight; None where two share one, or one is not the weight's plain bytes."""
         config = json.loads(self._records.get(CONFIG, b'{"config": {}}'))["config"]
         places = {name: f"data/weights/{described['path_name']}" for name, described in config.items()}
         known = self._program.state_dict

@@ -75,7 +75,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
 
     def predict(self, context, model_input: np.ndarray, params=None):
-        """Give what the model says of each image.
+        """Return what the model says of each image.
 
         Args:
             context: unused.
@@ -140,7 +140,7 @@ def _code(path: Path):
 
 
 def _encoded(given: object, encoding) -> np.ndarray:
-    """Give the rows of a table as a model takes them, uint8 ``[N, width, 1, 1]``."""
+    """Return the rows of a table as a model takes them, uint8 ``[N, width, 1, 1]``."""
     names = ", ".join(column.name for column in encoding.columns[:5]) + ", ..." * (len(encoding.columns) > 5)
     wanted = f"inputs: must be rows, each with a value by the name of each of {len(encoding.columns)} columns ({names})"
     if not isinstance(given, list | pd.DataFrame):
@@ -154,7 +154,7 @@ def _encoded(given: object, encoding) -> np.ndarray:
 
 
 def _images(given: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Give images as uint8 ``[N, C, H, W]``; ``shape`` is (C, H, W)."""
+    """Return images as uint8 ``[N, C, H, W]``; ``shape`` is (C, H, W)."""
     wanted = f"inputs: must be images [N, {', '.join(map(str, shape))}] of whole numbers from 0 to 255"
     if isinstance(given, list | pd.DataFrame) and len(given) > MOST:
         raise Refused(f"inputs: at most {MOST} images in one request, not {len(given)}; send the others in another one")

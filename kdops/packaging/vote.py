@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kdops.models.classifier import Classifier
-from kdops.training.stacked import DenseFleet, can_stack
-from kdops.utils.hardware import limited
+from kdops.training.stacked import StackedMLPs, can_stack
+from kdops.utils.hardware import num_threads
 
 __all__ = ["Tally", "Vote", "export_vote", "latency"]
 
@@ -57,11 +57,11 @@ class Vote(nn.Module):
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the scores ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
+        """Return the scores ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
         return _vote_scores(self.probabilities(images))
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Give each member's probabilities, ``[members, N, classes]``, in the order of the members."""
+        """Return each member's probabilities, ``[members, N, classes]``, in the order of the members."""
         logits = torch.cat([part(images) for part in self.parts])
         return (logits if self.sorted else logits[self.order]).softmax(dim=2)
 
@@ -78,13 +78,13 @@ class Tally(nn.Module):
         self.vote = vote
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give scores and mean probabilities ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
+        """Return scores and mean probabilities ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""
         probabilities = self.vote.probabilities(images)
         return _vote_scores(probabilities), probabilities.mean(dim=0)
 
 
 def export_vote(vote: Vote, image_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
-    """Export an ensemble, as :class:`Tally`, for batches of any size.
+    """Export an ensemble, as :class:`Votes`, for batches of any size.
 
     Args:
         vote: the ensemble.
@@ -111,7 +111,7 @@ def latency(module: nn.Module, image_shape: tuple[int, int, int], batch: int, th
     images = torch.zeros(batch, *image_shape, dtype=torch.uint8)
     seconds: list[float] = []
     fewest, most = CALLS
-    with limited(threads):
+    with num_threads(threads):
         for _ in range(3):
             module(images)
         while len(seconds) < fewest or (len(seconds) < most and sum(seconds) < TIMED_SECONDS):
@@ -122,11 +122,11 @@ def latency(module: nn.Module, image_shape: tuple[int, int, int], batch: int, th
 
 
 class _Stacked(nn.Module):
-    """Dense networks of one shape, computed as :class:`kdops.training.stacked.DenseFleet` does it."""
+    """Dense networks of one shape, computed as :class:`kdops.training.stacked.StackedMLPs` does it."""
 
     def __init__(self, members: Sequence[Classifier]):
         super().__init__()
-        fleet = DenseFleet([members])
+        fleet = StackedMLPs([members])
         self.size, self.hidden = len(members), fleet.hidden
         for name, value in {
             "mean": fleet.mean,
@@ -167,7 +167,7 @@ class _Single(nn.Module):
 
 
 def _alike(members: Sequence[nn.Module]) -> list[list[int]]:
-    """Give the places of members that can be computed in one pass; each other member by itself."""
+    """Return the places of members that can be computed in one pass; each other member by itself."""
     groups: dict[object, list[int]] = {}
     for place, member in enumerate(members):
         groups.setdefault(_shape(member) or place, []).append(place)
@@ -175,7 +175,7 @@ def _alike(members: Sequence[nn.Module]) -> list[list[int]]:
 
 
 def _shape(member: nn.Module) -> tuple | None:
-    """Give what dense networks must share to be stacked; None for any other network."""
+    """Return what dense networks must share to be stacked; None for any other network."""
     if not isinstance(member, Classifier) or not can_stack(member):
         return None
     linears = [tuple(part.weight.shape) for part in member.net if isinstance(part, nn.Linear)]
@@ -189,7 +189,7 @@ def _part(members: Sequence[nn.Module]) -> nn.Module:
 
 
 def _vote_scores(probabilities: Tensor) -> Tensor:
-    """Give the scores ``[N, classes]`` of members' probabilities ``[members, N, classes]``."""
+    """Return the scores ``[N, classes]`` of members' probabilities ``[members, N, classes]``."""
     members, _, classes = probabilities.shape
     # PyTorch's argmax gives the first of equals, so a member that is undecided votes for the lowest class.
     votes = nn.functional.one_hot(probabilities.argmax(dim=2), classes).sum(dim=0)

@@ -268,7 +268,7 @@ def ensemble_findings(
     if disagreements:
         found.append(_same_mistakes(disagreements))
     if disagreements and one_temperature:
-        found.append(_behaviour(disagreements, one_temperature, margin))
+        found.append(_behavior(disagreements, one_temperature, margin))
     return tuple(found)
 
 
@@ -451,7 +451,7 @@ def _same_mistakes(disagreements: Sequence[Disagreement]) -> Finding:
     return Finding(what, paper, mean_interval(shares, LEVEL), "share", answer, sentence)
 
 
-def _behaviour(disagreements: Sequence[Disagreement], control: Sequence[Disagreement], margin: float) -> Finding:
+def _behavior(disagreements: Sequence[Disagreement], control: Sequence[Disagreement], margin: float) -> Finding:
     """Answer whether members that differ in T disagree more than members that differ in their seed alone."""
     ours, theirs = (np.array([d.disagreement for d in measured]) for measured in (disagreements, control))
     result = equivalence((ours - theirs).round(DECIMALS), margin)
@@ -466,7 +466,7 @@ def _behaviour(disagreements: Sequence[Disagreement], control: Sequence[Disagree
     )
     return Finding(
         "disagreement of members that differ in T against members that differ in their seed",
-        "T changes the accuracy of a member, not its behaviour",
+        "T changes the accuracy of a member, not its behavior",
         mean_interval(ours - theirs, LEVEL),
         "difference",
         answer,

@@ -14,8 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from kdops.errors import UsageError
 from kdops.registry.versions import GROUP, PAGE, known_names, quoted, versions_of
-from kdops.store.paging import every
-from kdops.sweeps.model import COPY_SEEDS, ModelRecord
+from kdops.store.paging import paged
+from kdops.sweeps.model import COPY_SEEDS, Model
 
 __all__ = [
     "LISTED",
@@ -80,9 +80,9 @@ class Member:
         """The seed of the chain it belongs to; copies of a replicate's model have seeds of their own."""
         return self.seed % COPY_SEEDS if self.seed is not None and self.role == COPIES else self.seed
 
-    def record(self) -> ModelRecord:
-        """Give the record of the model, as a study knows those that it trained or reused."""
-        return ModelRecord(
+    def record(self) -> Model:
+        """Return the record of the model, as a study knows those that it trained or reused."""
+        return Model(
             role=self.role,
             seed=0 if self.seed is None else self.seed,
             temperature=math.nan if self.temperature is None else self.temperature,
@@ -133,7 +133,7 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
 
 
 def is_own(version: ModelVersion) -> bool:
-    """Say whether a version has the tags of a kdops model."""
+    """Return whether a version has the tags of a kdops model."""
     tags = version.tags
     numbers = all(finite(tags.get(name)) is not None for name in ("val_accuracy", "val_nll", "test_accuracy"))
     texts = all(name in tags for name in (*GROUP, "source", "chain", "architecture", "temperature"))
@@ -170,21 +170,21 @@ def member_of(version: ModelVersion, run: Run | None) -> Member:
 
 
 def runs_of(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str, Run]:
-    """Give the finished runs of kdops that trained versions, by id, in few requests."""
+    """Return the finished runs of kdops that trained versions, by id, in few requests."""
     wanted = sorted({version.run_id for version in versions if version.run_id})
-    experiments = [found.experiment_id for found in every(client.search_experiments, max_results=PAGE)]
+    experiments = [found.experiment_id for found in paged(client.search_experiments, max_results=PAGE)]
     found = {}
     for start in range(0, len(wanted), PAGE):
         ids = ", ".join(quoted(run_id) for run_id in wanted[start : start + PAGE])
         where = f"attributes.run_id IN ({ids})"
-        for run in every(client.search_runs, experiments, where, max_results=PAGE):
+        for run in paged(client.search_runs, experiments, where, max_results=PAGE):
             if run.info.status == "FINISHED" and "kdops.weights" in run.data.tags:
                 found[run.info.run_id] = run
     return found
 
 
 def sources_of(client: MlflowClient, members: Iterable[Member]) -> dict[str, Run | None]:
-    """Give the runs that trained what models were distilled from, by the source's URI; those that are there."""
+    """Return the runs that trained what models were distilled from, by the source's URI; those that are there."""
     sources = {}
     for uri in dict.fromkeys(member.source for member in members):
         match = LISTED.fullmatch(uri)
@@ -199,13 +199,13 @@ def sources_of(client: MlflowClient, members: Iterable[Member]) -> dict[str, Run
 
 
 def split_seed_of(client: MlflowClient, version: ModelVersion) -> str | None:
-    """Give the seed of the split that a version was trained on, as its run tells it."""
+    """Return the seed of the split that a version was trained on, as its run tells it."""
     run = runs_of(client, [version]).get(version.run_id)
     return run.data.params.get("split_seed") if run else None
 
 
 def names_told(client: MlflowClient) -> str:
-    """Say which registered models there are."""
+    """Return which registered models there are."""
     names = known_names(client)
     if not names:
         return "the registry has no models yet"
@@ -214,12 +214,12 @@ def names_told(client: MlflowClient) -> str:
 
 
 def uri_of(version: ModelVersion) -> str:
-    """Give the model URI of a version."""
+    """Return the model URI of a version."""
     return f"models:/{version.name}/{version.version}"
 
 
 def _model_id(version: ModelVersion) -> str:
-    """Give the logged model that a version was made from; a search gives it as the source only."""
+    """Return the logged model that a version was made from; a search gives it as the source only."""
     found = re.fullmatch(r"models:/(m-[0-9a-f]+)", version.source or "")
     return found[1] if found else ""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding
-from kdops.sweeps.model import LABELS, ModelRecord
+from kdops.sweeps.model import LABELS, Model
 from kdops.utils.text import markdown_text
 from kdops.verdicts.proportions import wilson_interval
 
@@ -17,7 +17,7 @@ NAMED = 12
 DIGEST = 12
 
 
-def card(record: ModelRecord, data: Data, split: Split) -> str:
+def card(record: Model, data: Dataset, split: Split) -> str:
     """Write the card of a stored model as Markdown.
 
     It says what the model was made from and on what data, how good it is on validation and test, with intervals over
@@ -37,8 +37,8 @@ def card(record: ModelRecord, data: Data, split: Split) -> str:
     return "\n\n".join(parts)
 
 
-def _made(record: ModelRecord) -> str:
-    """Say in a sentence what a model is and what it was made from."""
+def _made(record: Model) -> str:
+    """Return in a sentence what a model is and what it was made from."""
     role = markdown_text(record.role).capitalize()
     sources = record.source.split()
     if record.source == LABELS:
@@ -52,7 +52,7 @@ def _made(record: ModelRecord) -> str:
     return f"{role} {how} {' '.join(map(_short, sources))}{at}, replicate {record.seed}"
 
 
-def _accuracies(record: ModelRecord, data: Data, split: Split) -> list[str]:
+def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
     lines = [f"| {data.unit} | accuracy | 95 % interval over {data.unit} | how many |", "|---|---:|---:|---:|"]
     for what, metric, rows in (
         ("validation (chosen on these)", "val_accuracy", split.validation),
@@ -67,7 +67,7 @@ def _accuracies(record: ModelRecord, data: Data, split: Split) -> list[str]:
     return [*lines, "", f"The intervals (Wilson) are of this one model; another seed gives another one.{copies}"]
 
 
-def _facts(record: ModelRecord, data: Data, split: Split) -> list[str]:
+def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
     params = record.params
     sizes = [f"`{params['architecture']}`"] if "architecture" in params else []
     sizes += [f"{int(params['parameters']):,} parameters"] if "parameters" in params else []
@@ -81,7 +81,7 @@ def _facts(record: ModelRecord, data: Data, split: Split) -> list[str]:
     ]
 
 
-def _taken(data: Data) -> str:
+def _taken(data: Dataset) -> str:
     if not data.encoding:
         return f"uint8 images [N, {', '.join(map(str, data.shape))}]"
     columns = [column.name for column in Encoding.from_json(data.encoding).columns]
@@ -89,7 +89,7 @@ def _taken(data: Data) -> str:
     return f"rows with the columns {', '.join(_cut(name, 40) for name in columns[:NAMED])}{more}"
 
 
-def _use(record: ModelRecord, data: Data) -> str:
+def _use(record: Model, data: Dataset) -> str:
     uri = f"models:/{record.model_id}"
     raw = "scores" if record.role == "ensemble" else "logits"
     given = data.unit

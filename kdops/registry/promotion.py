@@ -83,7 +83,7 @@ class Rollback:
 
 
 def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promotion:
-    """Give an alias to a version, if it is whole and no worse than the one that has it.
+    """Return an alias to a version, if it is whole and no worse than the one that has it.
 
     Args:
         client: a client of the store.
@@ -160,7 +160,7 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
 
 
 def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
-    """Give who held an alias through promotions, oldest first.
+    """Return who held an alias through promotions, oldest first.
 
     Raises:
         UsageError: there is no such registered model.
@@ -193,7 +193,7 @@ def _check_whole(client: MlflowClient, version: ModelVersion) -> None:
 
 
 def _compared(version: ModelVersion, holder: ModelVersion, alias: str, margin: float) -> float:
-    """Give the holder's validation accuracy, of which the version's is not more than the margin below.
+    """Return the holder's validation accuracy, of which the version's is not more than the margin below.
 
     Raises:
         KdopsError: it is, or the two were not measured on the same images.
@@ -226,7 +226,7 @@ def _holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
 
 
 def _there(client: MlflowClient, name: str, holder: Holder) -> bool:
-    """Say whether a version is still the one that was promoted."""
+    """Return whether a version is still the one that was promoted."""
     try:
         version = client.get_model_version(name, holder.version)
     except MlflowException as error:
@@ -245,13 +245,13 @@ def _stands(history: Sequence[Holder], version: ModelVersion) -> bool:
 
 
 def _up_to(history: Sequence[Holder], version: ModelVersion) -> list[Holder]:
-    """Give the history up to the last time a version was promoted; all of it where it never was."""
+    """Return the history up to the last time a version was promoted; all of it where it never was."""
     last = max((number for number, one in enumerate(history) if _is(one, version)), default=len(history) - 1)
     return list(history[: last + 1])
 
 
 def _before(history: Sequence[Holder], holder: ModelVersion | None) -> list[Holder]:
-    """Give who held the alias before the present holder; a holder that was set by hand came after all of them."""
+    """Return who held the alias before the present holder; a holder that was set by hand came after all of them."""
     if holder is None or not _stands(history, holder):
         return list(history)
     return _up_to(history, holder)[:-1]

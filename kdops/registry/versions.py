@@ -12,14 +12,14 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.config.recipes import LIKE, ROLES
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.registry.card import card
-from kdops.store.clashes import insist
+from kdops.store.clashes import retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
-from kdops.store.paging import every
-from kdops.sweeps.model import ModelRecord
+from kdops.store.paging import paged
+from kdops.sweeps.model import Model
 
 __all__ = [
     "CHAMPION",
@@ -41,7 +41,7 @@ PAGE = 1000
 
 
 def registered_name(dataset: str, role: str) -> str:
-    """Give the registered name of a role, ``kdops-digits-student``; characters MLflow refuses become ``-``."""
+    """Return the registered name of a role, ``kdops-digits-student``; characters MLflow refuses become ``-``."""
     return f"kdops-{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset)}-{role}"
 
 
@@ -61,17 +61,17 @@ def quoted(text: str, parameter: str = "model") -> str:
 
 
 def known_names(client: MlflowClient) -> list[str]:
-    """Give the name of every registered model."""
-    return sorted(model.name for model in every(client.search_registered_models, max_results=PAGE))
+    """Return the name of every registered model."""
+    return sorted(model.name for model in paged(client.search_registered_models, max_results=PAGE))
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Give every finished version of a registered model, the oldest first; none where there is no such model.
+    """Return every finished version of a registered model, the oldest first; none where there is no such model.
 
     Raises:
         UsageError: the name has quotes.
     """
-    found = every(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
+    found = paged(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
     return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
 
 
@@ -88,8 +88,8 @@ def delete_version(client: MlflowClient, version: ModelVersion) -> None:
         _crown(client, name, group)
 
 
-def group_of(data: Data, split: Split) -> dict[str, str]:
-    """Give the tags that versions must share to be compared, of these data and this split."""
+def group_of(data: Dataset, split: Split) -> dict[str, str]:
+    """Return the tags that versions must share to be compared, of these data and this split."""
     return dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
 
 
@@ -102,15 +102,15 @@ class Registry:
         split: the split; versions of another split, transfer setting or data digest are never ranked here.
     """
 
-    def __init__(self, client: MlflowClient, data: Data, split: Split):
+    def __init__(self, client: MlflowClient, data: Dataset, split: Split):
         self.client, self.data, self.split = client, data, split
         self._made: set[str] = set()
 
-    def register(self, record: ModelRecord, study: str, fingerprint: str) -> str:
+    def register(self, record: Model, study: str, fingerprint: str) -> str:
         """Register a stored model with its card, link it to its version, and give ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
         self._make(name)
-        version = insist(
+        version = retry_on_conflict(
             self.client.create_model_version,
             name,
             source=f"models:/{record.model_id}",
@@ -158,7 +158,7 @@ class Registry:
                     raise
 
     def uris(self) -> set[str]:
-        """Give the URI of every version of this data set and split."""
+        """Return the URI of every version of this data set and split."""
         where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.split = '{self.split.digest}'"
         return {f"models:/{v.name}/{v.version}" for v in _search(self.client, where)}
 
@@ -212,11 +212,11 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
 
 
 def _search(client: MlflowClient, where: str) -> Iterator[ModelVersion]:
-    return every(client.search_model_versions, where, max_results=PAGE)
+    return paged(client.search_model_versions, where, max_results=PAGE)
 
 
 def _measured(version: ModelVersion) -> tuple[float, float] | None:
-    """Give a version's ``val_accuracy`` and ``val_nll``; None where somebody's edit left no numbers there."""
+    """Return a version's ``val_accuracy`` and ``val_nll``; None where somebody's edit left no numbers there."""
     try:
         found = float(version.tags["val_accuracy"]), float(version.tags["val_nll"])
     except (KeyError, ValueError):

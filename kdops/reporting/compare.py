@@ -131,7 +131,7 @@ def _different(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str,
 
 
 def _settings(study: StoredStudy) -> dict[str, str]:
-    """Give a study's settings with the entry point, and those of its parts where they differ from the whole's."""
+    """Return a study's settings with the entry point, and those of its parts where they differ from the whole's."""
     own = dict(flat(study.settings))
     parts = {
         f"{part.study}.{name}": text
@@ -143,7 +143,7 @@ def _settings(study: StoredStudy) -> dict[str, str]:
 
 
 def _rows(study: StoredStudy) -> Iterator[tuple[tuple[str, str, int], StoredRow]]:
-    """Give the lines of the closing tables by part, what they are, and their number among equals."""
+    """Yield the lines of the closing tables by part, what they are, and their number among equals."""
     for part in study.whole():
         seen: Counter[str] = Counter()
         for row in part.answer.rows:
@@ -152,7 +152,7 @@ def _rows(study: StoredStudy) -> Iterator[tuple[tuple[str, str, int], StoredRow]
 
 
 def _short(text: str) -> str:
-    """Give the beginning of a digest, and any other text as it is."""
+    """Return the beginning of a digest, and any other text as it is."""
     return text[:12] if re.fullmatch("[0-9a-f]{40,}", text) else text
 
 

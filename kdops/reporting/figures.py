@@ -15,11 +15,11 @@ from kdops.verdicts.statistics import mean_interval
 
 __all__ = ["Curve", "members_figure", "steps_figure", "temperature_figure"]
 
-COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
+COLORS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 MARKERS = ("o", "s", "^", "D", "v")
 MOST_LEVEL_NAMES = 5
 """The names of more steps are written aslant, so that they do not touch."""
-GREYS = ("#222222", "#777777", "#aaaaaa")
+GRAYS = ("#222222", "#777777", "#aaaaaa")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def members_figure(
     """
     figure = _figure(title, f"members N, the best by {select_on} first", curves, baselines)
     (axes,) = figure.axes
-    axes.axvline(chosen, color=GREYS[1], linewidth=0.8, alpha=0.6)
+    axes.axvline(chosen, color=GRAYS[1], linewidth=0.8, alpha=0.6)
     axes.annotate(
         f"N = {chosen} chosen", (chosen, 0.02), (4, 0), axes.get_xaxis_transform(), "offset points", fontsize=8
     )
@@ -112,11 +112,11 @@ def _figure(
     replicates = max((len(curve.accuracies) for curve in curves), default=0)
     shifts = _shifts(curves) if replicates > 1 else [0.0] * len(curves)
     for number, (curve, shift) in enumerate(zip(curves, shifts, strict=True)):
-        _draw(axes, curve, shift, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], apart)
+        _draw(axes, curve, shift, COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], apart)
     for number, (label, values) in enumerate(baselines.items()):
         mean = float(np.mean(values))
         style = ("--", ":", "-.")[number % 3]
-        axes.axhline(mean, color=GREYS[number % 3], linestyle=style, linewidth=1.3, label=f"{label} ({mean:.3f})")
+        axes.axhline(mean, color=GRAYS[number % 3], linestyle=style, linewidth=1.3, label=f"{label} ({mean:.3f})")
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(xlabel)
     axes.set_ylabel("test accuracy")
@@ -145,7 +145,7 @@ def _figure(
     return figure
 
 
-def _draw(axes, curve: Curve, shift: float, colour: str, marker: str, apart: Sequence[float]) -> None:
+def _draw(axes, curve: Curve, shift: float, color: str, marker: str, apart: Sequence[float]) -> None:
     """Draw one curve; hard labels are not a temperature, so their point stands apart from the line."""
     places = np.asarray(curve.x, dtype=float)
     intervals = [mean_interval(column) for column in np.asarray(curve.accuracies).T]
@@ -158,13 +158,13 @@ def _draw(axes, curve: Curve, shift: float, colour: str, marker: str, apart: Seq
     else:
         spread = None
     hard = np.isin(places, apart)
-    for chosen, line, face in ((~hard, "-", colour), (hard, "none", "white")):
+    for chosen, line, face in ((~hard, "-", color), (hard, "none", "white")):
         if chosen.any():
             axes.errorbar(
                 places[chosen] + shift,
                 means[chosen],
                 yerr=None if spread is None else spread[:, chosen],
-                color=colour,
+                color=color,
                 marker=marker,
                 markersize=4,
                 markerfacecolor=face,
@@ -172,12 +172,12 @@ def _draw(axes, curve: Curve, shift: float, colour: str, marker: str, apart: Seq
                 linewidth=1.4,
                 elinewidth=0.8,
                 capsize=2,
-                label=curve.label if face == colour or hard.all() else None,
+                label=curve.label if face == color or hard.all() else None,
             )
 
 
 def _shifts(curves: Sequence[Curve]) -> list[float]:
-    """Give each curve's step aside, so that bars at one place stand beside each other."""
+    """Return each curve's step aside, so that bars at one place stand beside each other."""
     drawn = _places(curves)
     gap = min(np.diff(drawn), default=1.0)
     step = min(0.16, 0.5 / max(len(curves), 1)) * gap

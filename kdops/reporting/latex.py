@@ -52,7 +52,7 @@ def latex(blocks: Sequence[Block], labels: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Give any text as one line of LaTeX that prints it as it is."""
+    """Return any text as one line of LaTeX that prints it as it is."""
     escaped = "".join(REPLACED.get(letter, letter) for letter in " ".join(text.split()) if letter.isprintable())
     return escaped.replace("--", "-{}-")  # two of them would become a dash
 

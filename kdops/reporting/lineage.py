@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kdops.tracking.catalog import Catalogue, StoredModel
+from kdops.tracking.catalog import Catalog, StoredModel
 
 __all__ = ["Node", "ancestors", "descendants", "lineage_dot", "lineage_lines"]
 
@@ -34,34 +34,34 @@ class Node:
         return tuple(model.uri for model in self.models) or (self.text,)
 
 
-def ancestors(catalogue: Catalogue, model: StoredModel, everything: bool = False) -> Node:
-    """Give the chain that a model came from, up to the labels and the data set.
+def ancestors(catalog: Catalog, model: StoredModel, everything: bool = False) -> Node:
+    """Return the chain that a model came from, up to the labels and the data set.
 
     Args:
-        catalogue: the models.
+        catalog: the models.
         model: one of them.
         everything: show every model by itself.
     """
-    return _grow((model,), lambda models: _sources(catalogue, models), everything, "", set())
+    return _grow((model,), lambda models: _sources(catalog, models), everything, "", set())
 
 
-def descendants(catalogue: Catalogue, model: StoredModel, everything: bool = False) -> Node:
-    """Give all that was made from a model, and from that in turn.
+def descendants(catalog: Catalog, model: StoredModel, everything: bool = False) -> Node:
+    """Return all that was made from a model, and from that in turn.
 
     Args:
-        catalogue: the models.
+        catalog: the models.
         model: one of them.
         everything: show every model by itself.
     """
 
     def made(models: Sequence[StoredModel]) -> list[StoredModel | str]:
-        return list({m.uri: m for source in models for m in catalogue.made_from.get(source.uri, ())}.values())
+        return list({m.uri: m for source in models for m in catalog.made_from.get(source.uri, ())}.values())
 
     return _grow((model,), made, everything, "", set(), down=True)
 
 
 def lineage_lines(up: Node, down: Node) -> Iterator[str]:
-    """Give a lineage as lines of text: the model, what it came from, what was made from it."""
+    """Yield a lineage as lines of text: the model, what it came from, what was made from it."""
     yield up.text
     yield "├── came from"
     yield from _branches(up.nodes, "│   ")
@@ -70,7 +70,7 @@ def lineage_lines(up: Node, down: Node) -> Iterator[str]:
 
 
 def lineage_dot(up: Node, down: Node) -> str:
-    """Give a lineage as a Graphviz graph; arrows go from the source to what was made from it."""
+    """Return a lineage as a Graphviz graph; arrows go from the source to what was made from it."""
     numbers: dict[tuple[str, ...], int] = {}
     boxes, arrows = {}, {}
 
@@ -98,7 +98,7 @@ def _grow(
     seen: set[tuple[str, ...]],
     down: bool = False,
 ) -> Node:
-    """Give a node with all that follows from it; what was shown before is not followed again."""
+    """Return a node with all that follows from it; what was shown before is not followed again."""
     key = tuple(model.uri for model in models)
     text = (_group(models) if len(models) > 1 else _single(models[0])) + suffix
     following = onwards(models)
@@ -113,12 +113,12 @@ def _grow(
     return Node(models, text, tuple(nodes))
 
 
-def _sources(catalogue: Catalogue, models: Sequence[StoredModel]) -> list[StoredModel | str]:
-    """Give what models were made from: models, or words for the labels and for what is not in the store."""
+def _sources(catalog: Catalog, models: Sequence[StoredModel]) -> list[StoredModel | str]:
+    """Return what models were made from: models, or words for the labels and for what is not in the store."""
     found: dict[str, StoredModel | str] = {}
     for model in models:
         for uri in model.sources:
-            found[uri] = catalogue.by_uri.get(uri, f"{uri.removeprefix('models:/')}  (no model of this store)")
+            found[uri] = catalog.by_uri.get(uri, f"{uri.removeprefix('models:/')}  (no model of this store)")
         if not model.sources:
             words = f"labels of {model.dataset}  transfer {model.transfer or 'unknown'}  split {model.split[:12]}"
             found[words] = words
@@ -147,7 +147,7 @@ def _bundles(models: Sequence[StoredModel], everything: bool) -> list[tuple[Stor
 
 
 def _origin(parents: Sequence[StoredModel], models: Sequence[StoredModel]) -> str:
-    """Say which of a group's models some were made from."""
+    """Return which of a group's models some were made from."""
     used = {source for model in models for source in model.sources}
     from_ = [parent for parent in parents if parent.uri in used]
     return f"  from {from_[0].name}" if len(from_) == 1 else f"  from {len(from_)} of {len(parents)}"

@@ -16,11 +16,11 @@ from rich.text import Text
 from kdops.tracking.catalog import StoredModel
 from kdops.verdicts.proportions import wilson_interval
 
-__all__ = ["Candidate", "Group", "Measured", "candidates_csv", "group_candidates", "show_candidates"]
+__all__ = ["Candidate", "Group", "ServingCost", "candidates_csv", "group_candidates", "show_candidates"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class ServingCost:
     """What was measured of an architecture.
 
     Attributes:
@@ -44,11 +44,11 @@ class Candidate:
     """
 
     model: StoredModel
-    measured: Measured | None
+    measured: ServingCost | None
     front: bool
 
     def interval(self, part: str) -> tuple[float, float] | None:
-        """Give Wilson's interval over the images of ``val`` or ``test``; None where their number is unknown."""
+        """Return Wilson's interval over the images of ``val`` or ``test``; None where their number is unknown."""
         accuracy, images = getattr(self.model, f"{part}_accuracy"), getattr(self.model, f"{part}_images")
         return wilson_interval(accuracy, images) if images and 0 <= accuracy <= 1 else None
 
@@ -68,7 +68,7 @@ class Group:
     candidates: tuple[Candidate, ...]
 
 
-def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, Measured]) -> list[Group]:
+def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, ServingCost]) -> list[Group]:
     """Put models into groups that may be compared, and find the front of each.
 
     Args:
@@ -89,14 +89,14 @@ def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, Measu
     return found
 
 
-def _badness(model: StoredModel, measured: Measured | None) -> tuple[float, float, float]:
-    """Give what is better when smaller; what is unknown is nan."""
+def _badness(model: StoredModel, measured: ServingCost | None) -> tuple[float, float, float]:
+    """Return what is better when smaller; what is unknown is nan."""
     parameters = math.nan if model.parameters is None else float(model.parameters)
     return -model.val_accuracy, measured.latency if measured else math.nan, parameters
 
 
 def _front(points: Sequence[tuple[float, ...]]) -> list[bool]:
-    """Say of each point whether none other is at most as large everywhere and smaller somewhere; none with a nan is."""
+    """Return for each point whether it is on the Pareto front, smaller being better; a point with a nan never is."""
     known = {point for point in points if not any(map(math.isnan, point))}
     best = {p for p in known if not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in known)}
     return [point in best for point in points]
@@ -164,7 +164,7 @@ def _bounds(interval: tuple[float, float] | None) -> str:
 
 
 def candidates_csv(groups: Sequence[Group]) -> str:
-    """Give the candidates as CSV, numbers in full; accuracies' intervals are over images."""
+    """Return the candidates as CSV, numbers in full; accuracies' intervals are over images."""
     stream = io.StringIO()
     names = [
         "model",

@@ -14,7 +14,7 @@ __all__ = ["pareto_figure"]
 MOST = 3
 """Groups that are drawn, the largest."""
 
-COLOURS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
+COLORS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 
 
 def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
@@ -32,13 +32,13 @@ def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     roles = sorted({candidate.model.role for group in shown for candidate in group.candidates})
-    colour = {role: COLOURS[place % len(COLOURS)] for place, role in enumerate(roles)}
+    color = {role: COLORS[place % len(COLORS)] for place, role in enumerate(roles)}
     for axes, group in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
         known = [candidate for candidate in group.candidates if candidate.measured]
         for role in roles:
             own = [candidate for candidate in known if candidate.model.role == role]
             if own:
-                _points(axes, own, label=role, color=colour[role], alpha=0.45, linewidths=0)
+                _points(axes, own, label=role, color=color[role], alpha=0.45, linewidths=0)
         front = sorted((c for c in known if c.front), key=lambda c: (c.measured.latency, c.model.val_accuracy))
         _points(axes, front, facecolors="none", edgecolors="#222222", linewidths=1.2)
         named: set[tuple[float, float]] = set()

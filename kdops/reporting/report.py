@@ -15,17 +15,17 @@ __all__ = ["report_folder", "report_html", "report_latex", "report_markdown", "w
 
 
 def report_markdown(study: StoredStudy) -> str:
-    """Give the report as Markdown; its figures are files beside it, see :func:`write_report`."""
+    """Return the report as Markdown; its figures are files beside it, see :func:`write_report`."""
     return markdown(report_blocks(study))
 
 
 def report_html(study: StoredStudy) -> str:
-    """Give the report as one HTML page with its figures inside."""
+    """Return the report as one HTML page with its figures inside."""
     return html(report_title(study), report_blocks(study))
 
 
 def report_latex(study: StoredStudy) -> str:
-    """Give the tables of the report as LaTeX, for the package booktabs."""
+    """Return the tables of the report as LaTeX, for the package booktabs."""
     return latex(report_blocks(study), f"{study.study}-{study.run_id[:8]}")
 
 

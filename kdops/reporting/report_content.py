@@ -21,18 +21,18 @@ INTERVALS = (
 
 
 def report_blocks(study: StoredStudy) -> tuple[Block, ...]:
-    """Give all that a report says of a study."""
+    """Return all that a report says of a study."""
     return tuple(_blocks(study))
 
 
 def report_title(study: StoredStudy) -> str:
-    """Give the report's title: what the study is about, and on which data."""
+    """Return the report's title: what the study is about, and on which data."""
     dataset = str(study.data.get("name", ""))
     return _capital(study.title if dataset in study.title else f"{study.title}: {dataset}")
 
 
 def report_figures(study: StoredStudy) -> tuple[Figure, ...]:
-    """Give the figures of a study and its parts, by number, under file names that are safe and different."""
+    """Return the figures of a study and its parts, by number, under file names that are safe and different."""
     images: dict[str, bytes] = {}
     for source in (*study.parts, study):
         for path, image in source.figures.items():
@@ -44,7 +44,7 @@ def report_figures(study: StoredStudy) -> tuple[Figure, ...]:
 
 
 def bounds(low: float | None, high: float | None) -> str:
-    """Give an interval as text; an accuracy lies in [0, 1], wherever Student's interval of few replicates ends."""
+    """Return an interval as text; an accuracy lies in [0, 1], wherever Student's interval of few replicates ends."""
     if low is None or high is None:
         return "needs 2 replicates"
     return f"{max(low, 0.0):.4f} to {min(high, 1.0):.4f}"
@@ -68,7 +68,7 @@ def _blocks(study: StoredStudy) -> Iterator[Block]:
 
 
 def _subject(study: StoredStudy) -> str:
-    """Say in a sentence what was studied: data, transfer, seeds, run."""
+    """Return in a sentence what was studied: data, transfer, seeds, run."""
     settings, data = study.settings, study.data
     told = [f"kdops {study.study}" + (f" on {data['name']}" if data.get("name") else "")]
     if "transfer" in settings:
@@ -97,7 +97,7 @@ def _answers(study: StoredStudy) -> Iterator[Block]:
 
 
 def _without(word: str | None, sentence: str) -> str:
-    """Give a sentence without the verdict that it begins with, where that stands before it already."""
+    """Return a sentence without the verdict that it begins with, where that stands before it already."""
     lead = f"{word}: "
     return _capital(sentence[len(lead) :]) if word and sentence.lower().startswith(lead.lower()) else sentence
 
@@ -191,7 +191,7 @@ def _named(caption: str, values: Mapping[str, object]) -> Iterator[Block]:
 
 
 def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give nested settings as names and texts, ``recipes.teacher.epochs``; lists and truth values as JSON has them."""
+    """Yield nested settings as names and texts, ``recipes.teacher.epochs``; lists and truth values as JSON has them."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -206,7 +206,7 @@ def _cells(row: StoredRow) -> tuple[str, ...]:
 
 
 def _measured(finding: StoredFinding) -> str:
-    """Give what was measured in its unit: accuracies as fractions, differences in points, shares in percent."""
+    """Return what was measured in its unit: accuracies as fractions, differences in points, shares in percent."""
     measured = finding.measured
     if measured is None:
         return "-"

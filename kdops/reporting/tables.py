@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdops.sweeps.model import LABELS
-from kdops.tracking.catalog import Catalogue, StoredModel
+from kdops.tracking.catalog import Catalog, StoredModel
 
 __all__ = ["choose", "csv_text", "show_models"]
 
@@ -39,11 +39,11 @@ DISPENSABLE = ("role", "parameters", "transfer", "source", "chain", "seed")
 """What a narrow terminal goes without, in this order. The chain ends with the role."""
 
 
-def choose(catalogue: Catalogue, role: str = "", dataset: str = "", source: str = "") -> list[StoredModel]:
+def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = "") -> list[StoredModel]:
     """Choose registered models, best by validation first.
 
     Args:
-        catalogue: the models.
+        catalog: the models.
         role: only this role; all if empty.
         dataset: only this data set; all if empty.
         source: only models made from this model, ``labels`` for those trained on labels; all if empty.
@@ -51,10 +51,10 @@ def choose(catalogue: Catalogue, role: str = "", dataset: str = "", source: str 
     Raises:
         UsageError: the source is not spelled as a model is, or has an alias that is not set.
     """
-    wanted = source if source in ("", LABELS) else catalogue.resolve(source, "source")
+    wanted = source if source in ("", LABELS) else catalog.resolve(source, "source")
     chosen = [
         model
-        for model in catalogue.registered()
+        for model in catalog.registered()
         if (not role or model.role == role)
         and (not dataset or model.dataset == dataset)
         and (not wanted or wanted in (model.sources or (LABELS,)))
@@ -63,7 +63,7 @@ def choose(catalogue: Catalogue, role: str = "", dataset: str = "", source: str 
 
 
 def csv_text(models: Sequence[StoredModel]) -> str:
-    """Give the models as CSV, numbers in full."""
+    """Return the models as CSV, numbers in full."""
     stream = io.StringIO()
     names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
     names += ["val_accuracy", "val_nll", "test_accuracy", "source", "run_id"]
@@ -109,7 +109,7 @@ def _table(models: Sequence[StoredModel], columns: Sequence[str]) -> Table:
 
 
 def _source(model: StoredModel) -> str:
-    """Say what a model was made from; of an ensemble how many members it has."""
+    """Return what a model was made from; of an ensemble how many members it has."""
     if len(model.sources) > 1:
         return f"{len(model.sources)}{' or more' if model.cut else ''} members"
     return model.source.removeprefix("models:/")

@@ -11,26 +11,26 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
-from kdops.search.queue import Ledger
+from kdops.search.queue import TrialQueue
 from kdops.search.storage import quiet
 
 __all__ = ["history_figure", "importance_figure", "pareto_figure", "slice_figure"]
 
 
-def history_figure(ledger: Ledger) -> Figure | None:
+def history_figure(ledger: TrialQueue) -> Figure | None:
     """Draw the main objective over the trials and the best so far; None without complete trials."""
     return _figure(ledger, plots.plot_optimization_history, **_target(ledger))
 
 
-def slice_figure(ledger: Ledger) -> Figure | None:
+def slice_figure(ledger: TrialQueue) -> Figure | None:
     """Draw the main objective over each free setting; None without complete trials or free settings."""
     if not ledger.space.free:
         return None
     return _figure(ledger, plots.plot_slice, **_target(ledger))
 
 
-def importance_figure(ledger: Ledger) -> Figure | None:
-    """Draw :meth:`kdops.search.queue.Ledger.importance`; None where it gives none."""
+def importance_figure(ledger: TrialQueue) -> Figure | None:
+    """Draw :meth:`kdops.search.queue.TrialQueue.importance`; None where it gives none."""
     if ledger.importance() is None:
         return None
     complete = sum(trial.state == "complete" for trial in ledger.trials())
@@ -39,20 +39,20 @@ def importance_figure(ledger: Ledger) -> Figure | None:
     )
 
 
-def pareto_figure(ledger: Ledger) -> Figure | None:
+def pareto_figure(ledger: TrialQueue) -> Figure | None:
     """Draw the objectives against each other, the front marked; None for one objective or no complete trials."""
     if len(ledger.objectives) == 1:
         return None
     return _figure(ledger, plots.plot_pareto_front, target_names=list(ledger.objectives))
 
 
-def _target(ledger: Ledger) -> dict[str, object]:
-    """Give Optuna's options for drawing the main objective; of a single one it also draws the best so far."""
+def _target(ledger: TrialQueue) -> dict[str, object]:
+    """Return Optuna's options for drawing the main objective; of a single one it also draws the best so far."""
     target = {} if len(ledger.objectives) == 1 else {"target": _main}
     return {**target, "target_name": ledger.objectives[0]}
 
 
-def _figure(ledger: Ledger, draw: Callable, **options: object) -> Figure | None:
+def _figure(ledger: TrialQueue, draw: Callable, **options: object) -> Figure | None:
     """Let Optuna draw by Agg and leave pyplot as it was."""
     if ledger.best() is None:
         return None

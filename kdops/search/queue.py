@@ -22,9 +22,9 @@ from kdops.config.search_space import OBJECTIVES, PRUNERS, SAMPLERS, Space, Valu
 from kdops.errors import KdopsError, UsageError
 from kdops.search.samplers import AGAIN, GRID_POINTS, Grid, choose, place_of, sampler_of
 from kdops.search.storage import check_search, open_search, quiet
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 
-__all__ = ["Ledger", "Trial"]
+__all__ = ["Trial", "TrialQueue"]
 
 FORMAT = 1
 """Raised when what a ledger notes in a study changes its meaning."""
@@ -72,7 +72,7 @@ class Trial:
     run: str = ""
 
 
-class Ledger:
+class TrialQueue:
     """The trials of one search; make it with :meth:`open`.
 
     Attributes:
@@ -106,7 +106,7 @@ class Ledger:
         seed: int = 0,
         points: int = GRID_POINTS,
         setting: Mapping[str, object] | None = None,
-    ) -> Ledger:
+    ) -> TrialQueue:
         """Open a search, a new one or one that was begun.
 
         Args:
@@ -224,7 +224,7 @@ class Ledger:
         return asked
 
     def end_stale(self) -> list[int]:
-        """Tell as failed the running trials of processes that are surely gone; give their numbers.
+        """Return as failed the running trials of processes that are surely gone; give their numbers.
 
         Of a process on another host nothing is known: its trials stay as they are.
         """
@@ -240,9 +240,9 @@ class Ledger:
         return ended
 
     def waits_for(self) -> list[int]:
-        """Give the numbers of the trials that other processes run, as far as these are not surely gone."""
+        """Return the numbers of the trials that other processes run, as far as these are not surely gone."""
         trials = self._trials()
-        gone, own = _gone(trials), str(ProcessName.own())
+        gone, own = _gone(trials), str(ProcessId.own())
         return [
             t.number
             for t in trials
@@ -250,7 +250,7 @@ class Ledger:
         ]
 
     def open_trials(self) -> list[int]:
-        """Give the numbers of the trials that this process asked for and has not told."""
+        """Return the numbers of the trials that this process asked for and has not told."""
         return sorted(self._asked)
 
     def name_run(self, number: int, run: str) -> None:
@@ -278,7 +278,7 @@ class Ledger:
                 raise KdopsError(f"trial {number} is finished; nothing more can be reported") from None
 
     def should_prune(self, number: int) -> bool:
-        """Say whether a trial does worse than half of the complete ones did at its last reported epoch.
+        """Return whether a trial does worse than half of the complete ones did at its last reported epoch.
 
         Raises:
             KdopsError: this process did not ask for the trial.
@@ -287,7 +287,7 @@ class Ledger:
         return self.prunes and trial.should_prune()
 
     def tell(self, number: int, values: Sequence[float] | None, state: str, again: bool = True) -> None:
-        """Say what became of a trial. Telling the same again changes nothing.
+        """Report what became of a trial. Telling the same again changes nothing.
 
         Args:
             number: of the trial.
@@ -319,7 +319,7 @@ class Ledger:
         self._asked.pop(number, None)
 
     def trials(self) -> list[Trial]:
-        """Give every trial that was begun, by number."""
+        """Return every trial that was begun, by number."""
         return [
             self._plain(trial)
             for trial in self._trials()
@@ -327,11 +327,11 @@ class Ledger:
         ]
 
     def best(self) -> Trial | None:
-        """Give the complete trial that is best in the main objective (of equals the first); None if there is none."""
+        """Return the complete trial that is best in the main objective (of equals the first); None if there is none."""
         return next(iter(self.ranked()), None)
 
     def better(self, value: float, than: Trial | None) -> bool:
-        """Say whether a value of the main objective is better than a trial's; anything is better than None."""
+        """Return whether a value of the main objective is better than a trial's; anything is better than None."""
         return than is None or self._sign * value < self._sign * than.results[0]
 
     def finished(self) -> int:
@@ -339,16 +339,16 @@ class Ledger:
         return sum(trial.state in FINISHED for trial in self._trials())
 
     def ranked(self) -> list[Trial]:
-        """Give the complete trials in the order of :meth:`best`, the best first."""
+        """Return the complete trials in the order of :meth:`best`, the best first."""
         complete = [trial for trial in self.trials() if trial.state == "complete"]
         return sorted(complete, key=lambda trial: (self._sign * trial.results[0], trial.number))
 
     def front(self) -> list[Trial]:
-        """Give the complete trials that no other one beats in every objective (Pareto's front), by number."""
+        """Return the complete trials that no other one beats in every objective (Pareto's front), by number."""
         return sorted(map(self._plain, self.study.best_trials), key=lambda trial: trial.number)
 
     def importance(self) -> dict[str, float] | None:
-        """Give how much each free setting matters for the main objective, the most first; the parts add up to 1.
+        """Return how much each free setting matters for the main objective, the most first; the parts add up to 1.
 
         Estimated by PED-ANOVA (Watanabe, Bansal and Hutter, 2023). None with fewer than ten complete trials, where
         nothing is free, or where all did equally well.
@@ -363,7 +363,7 @@ class Ledger:
         """Begin one trial; None where it turns out to be one too many, and is withdrawn."""
         with quiet():
             trial = self.study.ask()
-            trial.set_user_attr(PROCESS, str(ProcessName.own()))
+            trial.set_user_attr(PROCESS, str(ProcessId.own()))
             reason = self._one_too_many(trial.number, total)
             if reason:
                 trial.set_user_attr(WITHDRAWN, reason)
@@ -384,7 +384,7 @@ class Ledger:
                 self.study.enqueue_trial(values, {AGAIN: {"of": number, "attempt": attempt, "values": values}})
 
     def _one_too_many(self, number: int, total: int) -> str | None:
-        """Say why a trial that was just begun must not be run; None if it may.
+        """Return why a trial that was just begun must not be run; None if it may.
 
         Every process sees the trials in one order, so of those that are asked for at the same moment only the first
         ones stay.
@@ -400,7 +400,7 @@ class Ledger:
         return SURPLUS if len(_counted(earlier)) + waiting >= total else None
 
     def _to_try_again(self, trials: Sequence[FrozenTrial]) -> list[tuple[int, int, dict[str, Value]]]:
-        """Give the number of each failed trial that is to be tried again, which attempt that will be, its values."""
+        """Return the number of each failed trial that is to be tried again, which attempt that will be, its values."""
         done = {t.user_attrs[AGAIN]["of"] for t in trials if AGAIN in t.user_attrs}
         found = []
         for trial in trials:
@@ -415,7 +415,7 @@ class Ledger:
         return found
 
     def _chosen(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> dict[str, Value] | None:
-        """Give the free values of a trial; None where it ended before all were chosen."""
+        """Return the free values of a trial; None where it ended before all were chosen."""
         if AGAIN in trial.user_attrs:
             return trial.user_attrs[AGAIN]["values"]
         if self._grid:
@@ -432,7 +432,7 @@ class Ledger:
         return self.study.get_trials(deepcopy=False)
 
     def _plain(self, trial: FrozenTrial | optuna.Trial) -> Trial:
-        """Give a trial without Optuna's types."""
+        """Return a trial without Optuna's types."""
         chosen = {**self.space.fixed, **trial.params}
         names = [dimension.name for dimension in self.space.dimensions]
         return Trial(
@@ -450,7 +450,7 @@ class Ledger:
         return tuple(trial.values) if trial.state == TrialState.COMPLETE else None
 
     def importance_options(self, complete: int) -> dict[str, object]:
-        """Give Optuna's options for the importance: what sets the best trials apart from the others.
+        """Return Optuna's options for the importance: what sets the best trials apart from the others.
 
         The best are a tenth of the trials but at least five, fewer would say nothing. A target counts as better the
         lower it is, whatever the study's direction.
@@ -460,7 +460,7 @@ class Ledger:
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Give the numbers of the trials that are finished, or running and to be finished by their processes."""
+    """Return the numbers of the trials that are finished, or running and to be finished by their processes."""
     gone = _gone(trials)
     return {
         t.number
@@ -471,9 +471,9 @@ def _counted(trials: Sequence[FrozenTrial]) -> set[int]:
 
 
 def _gone(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Give the numbers of the running trials whose processes are surely gone."""
+    """Return the numbers of the running trials whose processes are surely gone."""
     running = [(t, t.user_attrs.get(PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
-    own = ProcessName.own()
+    own = ProcessId.own()
     dead = {name for name in {name for _, name in running} if name != str(own) and own.knows_gone(name)}
     latest = datetime.now() - timedelta(seconds=NAMELESS_SECONDS)
     return {t.number for t, name in running if name in dead or (not name and t.datetime_start < latest)}

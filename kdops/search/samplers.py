@@ -24,7 +24,7 @@ MOST_GRID = 100_000
 
 
 def sampler_of(name: str, seed: int, grid: Grid | None) -> BaseSampler:
-    """Give the sampler of a search: ``tpe``, ``random``, or ``grid`` with its grid."""
+    """Return the sampler of a search: ``tpe``, ``random``, or ``grid`` with its grid."""
     makers = {"tpe": _tpe, "random": RandomSampler, "grid": lambda _: _GridSampler(grid)}
     return _Seeded(makers[name], seed)
 
@@ -47,7 +47,7 @@ class Grid:
         return self._text
 
     def at(self, place: int) -> dict[str, Value] | None:
-        """Give the free values at a place of the order; None beyond its end."""
+        """Return the free values at a place of the order; None beyond its end."""
         if place >= self.size:
             return None
         rest, values = self._order[place], {}

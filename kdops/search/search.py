@@ -14,18 +14,18 @@ from filelock import FileLock
 
 from kdops.config.search import STORAGE
 from kdops.config.settings import Settings
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
-from kdops.search.queue import Ledger, Trial
+from kdops.search.queue import Trial, TrialQueue
 from kdops.search.trials import METRICS, Trials, settings_of
-from kdops.store.database import beside_store
+from kdops.store.database import store_path
 from kdops.store.locks import FOLDER
 from kdops.study.study import Study
 from kdops.sweeps.model import Sweep
 from kdops.tracking.trial_run import TrialRuns
-from kdops.utils.secrets import without_password
+from kdops.utils.secrets import redact_password
 from kdops.verdicts.statistics import mean_interval
 
 __all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
@@ -33,7 +33,7 @@ __all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
 JOURNAL = "kdops-search.journal"
 
 
-def check(settings: Settings, data: Data) -> None:
+def check(settings: Settings, data: Dataset) -> None:
     """Refuse a storage that cannot be used, or a name that another search has, before a run exists.
 
     Raises:
@@ -45,19 +45,19 @@ def check(settings: Settings, data: Data) -> None:
     storage, known = storage_of(settings), _setting(settings, data, split)
     # The folder of our own journal is made once it is needed.
     if _given_storage(settings) or Path(storage).parent.is_dir():
-        Ledger.check(storage, search.study_name, search.space, search.objectives, known)
+        TrialQueue.check(storage, search.study_name, search.space, search.objectives, known)
 
 
 def fresh_seeds(settings: Settings) -> tuple[int, ...]:
-    """Give the seeds that the best is trained again with: none of them was any trial's."""
+    """Return the seeds that the best is trained again with: none of them was any trial's."""
     return tuple(seed + 1 for seed in settings.replicates())
 
 
 def storage_of(settings: Settings) -> str:
-    """Give where the trials are kept: as the caller says, else in a journal that belongs to the store."""
+    """Return where the trials are kept: as the caller says, else in a journal that belongs to the store."""
     if given := _given_storage(settings):
         return given
-    return str(beside_store(JOURNAL))
+    return str(store_path(JOURNAL))
 
 
 class Search:
@@ -65,7 +65,7 @@ class Search:
 
     Args:
         study: whose data, runs and models are used.
-        sources: the one model to distil from.
+        sources: the one model to distill from.
 
     Attributes:
         ledger: its trials; None in a dry run.
@@ -135,7 +135,7 @@ class Search:
         return varied.distill(self.sources, self.settings.role, [trial.values["temperature"]], seeds=seeds)
 
     def plain(self) -> Sweep:
-        """Give the best of a plain sweep over temperatures, chosen as the trials are, trained with the fresh seeds."""
+        """Return the best of a plain sweep over T, chosen like the trials and trained with the fresh seeds."""
         role = self.settings.role
         sweep = self.study.distill(self.sources, role, self.study.settings.sweeps[role], seeds=[self.seed])
         (best,) = self.study.best(sweep).records
@@ -146,14 +146,14 @@ class Search:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Let the processes of one search, on one machine, take turns: what one has trained the next one finds."""
-        path = beside_store(FOLDER) / f"search-{_digest(self.storage, self.name)}.lock"
+        path = store_path(FOLDER) / f"search-{_digest(self.storage, self.name)}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):
             self.study.look()
             yield
 
     def table(self) -> pd.DataFrame:
-        """Give one row a trial: number, state, what was tried and what came of it."""
+        """Return one row a trial: number, state, what was tried and what came of it."""
         return pd.DataFrame(
             [
                 {
@@ -169,11 +169,11 @@ class Search:
         ).convert_dtypes()
 
     def metric(self) -> str:
-        """Give the metric that the main objective is measured by."""
+        """Return the metric that the main objective is measured by."""
         return METRICS[self.settings.objectives[0]]
 
     def difference(self, metric: str, found: Sweep, plain: Sweep) -> str:
-        """Say how a metric of what was found differs from the sweep's, paired by seed, with its interval."""
+        """Return how a metric of what was found differs from the sweep's, paired by seed, with its interval."""
         gap = mean_interval(found.table(metric).mean(axis=1) - plain.table(metric).mean(axis=1))
         interval = f" (95 % interval {gap.low:+.4f} to {gap.high:+.4f})" if gap.n > 1 else ""
         return f"{metric}, the best found less the best of the sweep: {gap.mean:+.4f}{interval}, n = {gap.n} seeds."
@@ -184,19 +184,19 @@ class Search:
         return {state: states.count(state) for state in ("complete", "pruned", "failed", "running")}
 
     def sentences(self) -> list[str]:
-        """Say how many trials there were, what became of them, what mattered, and where they are kept."""
+        """Return how many trials there were, what became of them, what mattered, and where they are kept."""
         counts = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)
         importance = self.ledger.importance()
         matter = ", ".join(f"{name} {100 * share:.0f} %" for name, share in (importance or {}).items())
         return [
-            f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {without_password(self.storage)}.",
+            f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {redact_password(self.storage)}.",
             *([f"What mattered for {self.settings.objectives[0]}: {matter}."] if matter else []),
             *self.ledger.notes,
             *self.remarks,
         ]
 
     def measured(self) -> dict[str, float]:
-        """Give the trials' counts, the best value of the main objective, and what mattered, by name."""
+        """Return the trials' counts, the best value of the main objective, and what mattered, by name."""
         counts = {f"trials_{state}": float(count) for state, count in self.counts().items()}
         importance = {f"importance_{name}": share for name, share in (self.ledger.importance() or {}).items()}
         return {**counts, f"best_{self.settings.objectives[0]}": self.ledger.best().results[0], **importance}
@@ -211,10 +211,10 @@ class Search:
         }
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
-    def _open(self, setting: Mapping[str, object]) -> Ledger:
+    def _open(self, setting: Mapping[str, object]) -> TrialQueue:
         if not _given_storage(self.study.settings):
             Path(self.storage).parent.mkdir(parents=True, exist_ok=True)
-        return Ledger.open(
+        return TrialQueue.open(
             storage=self.storage,
             name=self.name,
             space=self.settings.space,
@@ -234,12 +234,12 @@ class Search:
 
 
 def _given_storage(settings: Settings) -> str:
-    """Give the storage that the caller names; empty for none."""
+    """Return the storage that the caller names; empty for none."""
     return settings.search.storage or os.environ.get(STORAGE, "")
 
 
-def _setting(settings: Settings, data: Data, split: Split) -> dict[str, object]:
-    """Give what must be the same for trials to be compared, beside space, objectives and source."""
+def _setting(settings: Settings, data: Dataset, split: Split) -> dict[str, object]:
+    """Return what must be the same for trials to be compared, beside space, objectives and source."""
     role, recipe = settings.search.role, settings.recipes[settings.search.role]
     return {
         "data": data.digest[:16],

@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 
 from kdops.config.search_space import OBJECTIVES
 from kdops.errors import UsageError
-from kdops.utils.secrets import without_password
+from kdops.utils.secrets import redact_password
 
 __all__ = ["check_search", "open_search", "quiet"]
 
@@ -109,8 +109,8 @@ def _storage(storage: str, make: bool = True) -> BaseStorage | None:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        said = without_password(first, storage)
-        raise UsageError("storage", without_password(storage), f"cannot be opened: {said}") from None
+        said = redact_password(first, storage)
+        raise UsageError("storage", redact_password(storage), f"cannot be opened: {said}") from None
 
 
 def _database(url: str, make: bool) -> RDBStorage | None:

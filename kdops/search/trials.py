@@ -13,9 +13,9 @@ from kdops.config.architectures import Architecture
 from kdops.config.search_space import Value
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
-from kdops.search.queue import Ledger, Trial
+from kdops.search.queue import Trial, TrialQueue
 from kdops.study.study import Study
-from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.tracker import Trainset
 from kdops.tracking.trial_run import TrialRuns
@@ -49,7 +49,7 @@ class _Job:
 
 
 def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, object]:
-    """Give the settings that a trial changes, so that they train its values.
+    """Return the settings that a trial changes, so that they train its values.
 
     Raises:
         UsageError: the role's architecture is not a dense net.
@@ -79,7 +79,7 @@ class Trials:
         trainset: what they are trained on.
     """
 
-    def __init__(self, study: Study, ledger: Ledger, runs: TrialRuns, source: ModelRecord, trainset: Trainset):
+    def __init__(self, study: Study, ledger: TrialQueue, runs: TrialRuns, source: Model, trainset: Trainset):
         self.study, self.settings = study, study.settings.search
         self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
         self.seed = study.settings.seed
@@ -145,7 +145,7 @@ class Trials:
                 self._train_together([job], lambda share: None)
 
     def _give_up(self) -> None:
-        """Tell the trials of this process as failed, so that whoever goes on with the search tries them again."""
+        """Report the trials of this process as failed, so that whoever goes on with the search tries them again."""
         try:
             mine = self.ledger.open_trials()
             for number in mine:
@@ -194,19 +194,19 @@ class Trials:
             self._best = Trial(job.number, {}, state, tuple(values))
 
     def _fail(self, job: _Job, error: str) -> None:
-        """Tell a trial as failed whose values are at fault, so that nobody tries them again."""
+        """Report a trial as failed whose values are at fault, so that nobody tries them again."""
         self.ledger.tell(job.number, None, "failed", again=False)
         self.runs.end(self._running.pop(job.number), "failed", error)
         self._failed += 1
 
     def _results(self, unit: Unit, result: TrialResult) -> list[float]:
-        """Give the value of each objective."""
+        """Return the value of each objective."""
         measured = {name: getattr(result.epochs[-1], metric) for name, metric in METRICS.items()}
         counted = {name: float(unit.record.params[name]) for name in ("parameters", "flops")}
         return [{**measured, **counted}[name] for name in self.settings.objectives]
 
     def _job(self, trial: Trial) -> _Job:
-        """Give a trial as the network that a study would train for it alone."""
+        """Return a trial as the network that a study would train for it alone."""
         changes = settings_of(self.study.settings, trial.values)
         context = self.study.varied(**changes).context
         role, temperature = self.settings.role, float(trial.values["temperature"])

@@ -13,18 +13,18 @@ __all__ = ["holds_model", "is_empty", "local_folder", "remove_files", "size_of"]
 
 
 def is_empty(client: MlflowClient, location: str) -> bool:
-    """Say whether there is nothing at all."""
+    """Return whether there is nothing at all."""
     return not get_artifact_repository(location, client.tracking_uri).list_artifacts()
 
 
 def holds_model(client: MlflowClient, location: str) -> bool:
-    """Say whether an MLflow model lies there."""
+    """Return whether an MLflow model lies there."""
     repository = get_artifact_repository(location, client.tracking_uri)
     return any(found.path == "MLmodel" for found in repository.list_artifacts())
 
 
 def size_of(client: MlflowClient, location: str) -> int:
-    """Give the bytes of all files at a place of artifacts; 0 where there is none."""
+    """Return the bytes of all files at a place of artifacts; 0 where there is none."""
     repository, left, size = get_artifact_repository(location, client.tracking_uri), [None], 0
     while left:
         for found in repository.list_artifacts(left.pop()):
@@ -43,7 +43,7 @@ def remove_files(client: MlflowClient, location: str) -> None:
 
 
 def local_folder(location: str) -> Path | None:
-    """Give the folder of a place of artifacts on this disk; None for any other."""
+    """Return the folder of a place of artifacts on this disk; None for any other."""
     # ``mlflow-artifacts:/1`` has one slash; a letter alone is a disk of Windows.
     if re.match(r"(?!file:)[A-Za-z][\w+.-]+:", location):
         return None

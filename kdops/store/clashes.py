@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 
-__all__ = ["insist"]
+__all__ = ["retry_on_conflict"]
 
 TRIES = 20
 SECONDS = 0.05
@@ -20,7 +20,7 @@ CLASHES = ("IntegrityError", "UniqueViolation", "Model Version creation error")
 Answer = TypeVar("Answer")
 
 
-def insist(call: Callable[..., Answer], *what: object, **how: object) -> Answer:
+def retry_on_conflict(call: Callable[..., Answer], *what: object, **how: object) -> Answer:
     """Call a method of MLflow's client, again where another process was quicker.
 
     MLflow looks whether a data set, or a version of this number, is there, and then makes it; of two that do so at the

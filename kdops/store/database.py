@@ -18,14 +18,13 @@ from sqlalchemy.engine import Engine, make_url
 
 from kdops.data.cache import user_cache_folder
 from kdops.errors import KdopsError
-from kdops.store.faults import brief, in_plain_words
+from kdops.store.faults import explained_faults, first_line
 from kdops.store.schema import check_tables
-from kdops.utils.secrets import without_password
+from kdops.utils.secrets import redact_password
 
 __all__ = [
     "CHECKPOINTS",
     "EXPERIMENT_TAGS",
-    "beside_store",
     "client_of",
     "ensure_experiment",
     "ensure_store",
@@ -33,6 +32,7 @@ __all__ = [
     "registry_address",
     "store_address",
     "store_exists",
+    "store_path",
 ]
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -67,11 +67,11 @@ def ensure_store(tracking_uri: str) -> None:
     if database is None:
         return
     try:
-        with in_plain_words(tracking_uri):
+        with explained_faults(tracking_uri):
             _make(tracking_uri, database)
     except OSError as error:
-        shown = without_password(tracking_uri)
-        raise KdopsError(f"the tracking store {shown} cannot be used: {brief(error)}") from error
+        shown = redact_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {first_line(error)}") from error
 
 
 def _make(tracking_uri: str, database: Path) -> None:
@@ -79,7 +79,7 @@ def _make(tracking_uri: str, database: Path) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS), _made_whole(database):
-            check_tables(database, without_password(tracking_uri))
+            check_tables(database, redact_password(tracking_uri))
             _commit_quickly(database)
             # MLflow keeps the opened store for the whole process, so this is paid once.
             MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
@@ -104,7 +104,7 @@ def _made_whole(database: Path) -> Iterator[None]:
 
 
 def _has_runs(database: Path) -> bool:
-    """Say whether somebody has used a database already, whatever else is said of it."""
+    """Return whether somebody has used a database already, whatever else is said of it."""
     try:
         with closing(sqlite3.connect(database)) as connection:
             return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
@@ -137,23 +137,23 @@ def _sync_now_and_then(connection: object, _: object) -> None:
 
 
 def store_address() -> str:
-    """Give the address of the current tracking store."""
+    """Return the address of the current tracking store."""
     return mlflow.get_tracking_uri()
 
 
 def registry_address() -> str:
-    """Give the address of the current model registry."""
+    """Return the address of the current model registry."""
     return mlflow.get_registry_uri()
 
 
 def store_exists(tracking_uri: str) -> bool:
-    """Say whether a store is there; of a server that is taken for granted."""
+    """Return whether a store is there; of a server that is taken for granted."""
     database = _sqlite_file(tracking_uri)
     return database is None or database.exists()
 
 
-def beside_store(name: str) -> Path:
-    """Give the path of a file that belongs to the current store: beside its database.
+def store_path(name: str) -> Path:
+    """Return the path of a file that belongs to the current store: beside its database.
 
     Beside a server's nothing can be kept; its file lies in the user's cache folder, named by the server too.
     """
@@ -165,14 +165,14 @@ def beside_store(name: str) -> Path:
 
 
 def ensure_experiment(name: str) -> str:
-    """Give the id of an experiment of the current store; create it where it is missing.
+    """Return the id of an experiment of the current store; create it where it is missing.
 
     Raises:
         KdopsError: the store cannot be used, or the experiment is deleted.
     """
     tracking_uri = mlflow.get_tracking_uri()
     ensure_store(tracking_uri)
-    with in_plain_words(tracking_uri):
+    with explained_faults(tracking_uri):
         client = client_of(tracking_uri)
         found = client.get_experiment_by_name(name)
         if found is None:
@@ -186,7 +186,7 @@ def ensure_experiment(name: str) -> str:
 
 
 def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClient:
-    """Give a client of a store.
+    """Return a client of a store.
 
     Raises:
         KdopsError: the driver of its database is not installed.
@@ -194,8 +194,8 @@ def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClien
     try:
         return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
     except ImportError as error:
-        shown = without_password(tracking_uri)
-        raise KdopsError(f"the tracking store {shown} cannot be used: {brief(error)}") from error
+        shown = redact_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {first_line(error)}") from error
 
 
 def _create(client: MlflowClient, name: str) -> str:
@@ -209,7 +209,7 @@ def _create(client: MlflowClient, name: str) -> str:
 
 
 def _sqlite_file(tracking_uri: str) -> Path | None:
-    """Give the file of a sqlite store, or None for a server and for a database in memory."""
+    """Return the file of a sqlite store, or None for a server and for a database in memory."""
     if not tracking_uri.startswith("sqlite"):
         return None
     database = make_url(tracking_uri).database

@@ -18,10 +18,10 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
-from kdops.store.faults import brief
+from kdops.store.faults import first_line
 from kdops.store.own_run import ERROR, PROCESS
-from kdops.store.paging import every
-from kdops.utils.process import ProcessName
+from kdops.store.paging import paged
+from kdops.utils.process import ProcessId
 
 __all__ = ["drop_double_runs", "drop_double_versions", "drop_unfinished_models"]
 
@@ -44,12 +44,12 @@ def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) 
         return
     info, tags = parent.info, parent.data.tags
     running = "attributes.status = 'RUNNING'"
-    own = f"{running} and tags.`{PROCESS}` = '{ProcessName.own()}'"
-    found = list(every(client.search_runs, [info.experiment_id], own, max_results=PAGE))
+    own = f"{running} and tags.`{PROCESS}` = '{ProcessId.own()}'"
+    found = list(paged(client.search_runs, [info.experiment_id], own, max_results=PAGE))
     if PROJECT in tags:
         # The request that MLflow made this run with was repeated to the letter, its time in milliseconds included.
         alike = f"{running} and attributes.start_time = {info.start_time} and tags.`{PROJECT}` = '{tags[PROJECT]}'"
-        twins = every(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
+        twins = paged(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
         found += [run for run in twins if PROCESS not in run.data.tags]
     for run in found:
         if run.info.run_id not in known:
@@ -69,7 +69,7 @@ def drop_unfinished_models(client: MlflowClient, experiment: str, since: int, ru
         return
     # A status cannot be searched for in every database that a server may have.
     recent = f"creation_timestamp >= {since}"
-    models = every(client.search_logged_models, [experiment], recent, max_results=PAGE)
+    models = paged(client.search_logged_models, [experiment], recent, max_results=PAGE)
     for model in list(models):
         if model.source_run_id in runs and model.status == LoggedModelStatus.PENDING:
             _drop("logged model", model.model_id, client.delete_logged_model)
@@ -86,7 +86,7 @@ def drop_double_versions(client: MlflowClient, name: str, run_id: str, version: 
     """
     if not _is_served(mlflow.get_registry_uri()):
         return
-    for other in list(every(client.search_model_versions, f"run_id = '{run_id}'", max_results=PAGE)):
+    for other in list(paged(client.search_model_versions, f"run_id = '{run_id}'", max_results=PAGE)):
         if other.name == name and int(other.version) != int(version):
             _drop("version", other.version, lambda one: client.delete_model_version(name, one))
 
@@ -107,4 +107,4 @@ def _drop(what: str, identity: str, delete) -> None:
     try:
         delete(identity)
     except MlflowException as error:
-        logger.warning("the %s %s was %s, and could not be deleted: %s", what, identity, WHY, brief(error))
+        logger.warning("the %s %s was %s, and could not be deleted: %s", what, identity, WHY, first_line(error))

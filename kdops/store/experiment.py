@@ -12,7 +12,7 @@ EXPERIMENT = "kdops"
 
 
 def is_project(folder: Path) -> bool:
-    """Say whether a folder holds the kdops project, going by the name in its ``MLproject``."""
+    """Return whether a folder holds the kdops project, going by the name in its ``MLproject``."""
     try:
         text = (folder / "MLproject").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

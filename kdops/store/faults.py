@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.errors import KdopsError
 from kdops.store.schema import other_version
-from kdops.utils.secrets import without_password, without_secrets
+from kdops.utils.secrets import redact_password, redact_secrets
 
-__all__ = ["brief", "explained", "in_plain_words"]
+__all__ = ["explained", "explained_faults", "first_line"]
 
 AGAIN = "then start the same command again: what is finished stays, and it goes on from there"
 
@@ -73,7 +73,7 @@ MEMORY = r"can't allocate memory|out of memory|not enough memory|std::bad_alloc"
 
 
 def explained(error: BaseException, store: str) -> KdopsError | None:
-    """Give the line for a fault of the store, the disk or the memory; None for any other error.
+    """Return the line for a fault of the store, the disk or the memory; None for any other error.
 
     Args:
         error: what was raised.
@@ -82,10 +82,10 @@ def explained(error: BaseException, store: str) -> KdopsError | None:
     text = _whole(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(MEMORY, text, re.IGNORECASE)):
         return KdopsError(
-            f"there is not enough memory ({brief(error)}): end other programs, or take a smaller batch_size or fewer "
-            f"temperatures or seeds at once, {AGAIN}"
+            f"there is not enough memory ({first_line(error)}): end other programs, or take a smaller batch_size or "
+            f"fewer temperatures or seeds at once, {AGAIN}"
         )
-    shown = f"the tracking store {without_password(store)} cannot be used"
+    shown = f"the tracking store {redact_password(store)} cannot be used"
     if isinstance(error, OSError) and not _is_of_server(error):
         kind = NUMBERS.get(error.errno or 0)
         if kind is None:
@@ -113,8 +113,8 @@ def explained(error: BaseException, store: str) -> KdopsError | None:
 
 
 @contextmanager
-def in_plain_words(store: str) -> Iterator[None]:
-    """Tell faults of the store, the disk and the memory in one line while something is done.
+def explained_faults(store: str) -> Iterator[None]:
+    """Return faults of the store, the disk and the memory in one line while something is done.
 
     Args:
         store: the address of the tracking store.
@@ -138,17 +138,17 @@ def in_plain_words(store: str) -> Iterator[None]:
         speaking.setLevel(level)
 
 
-def brief(error: BaseException, characters: int = 300) -> str:
-    """Give the first line of what an error says; its name where it says nothing."""
-    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])[:characters]
+def first_line(error: BaseException, characters: int = 300) -> str:
+    """Return the first line of what an error says; its name where it says nothing."""
+    return redact_secrets((str(error).strip() or type(error).__name__).splitlines()[0])[:characters]
 
 
 def _without_store(error: BaseException, store: str) -> str:
-    return without_password(brief(error), store) if "@" in store else brief(error)
+    return redact_password(first_line(error), store) if "@" in store else first_line(error)
 
 
 def _whole(error: BaseException | None) -> str:
-    """Give what an error and those that led to it say."""
+    """Return what an error and those that led to it say."""
     told, depth = [], 0
     while error is not None and depth < 10:
         told.append(f"{error} {getattr(error, 'error_code', '')}")
@@ -157,5 +157,5 @@ def _whole(error: BaseException | None) -> str:
 
 
 def _is_of_server(error: BaseException) -> bool:
-    """Say whether an error comes from a request to a server; these are ``OSError`` without a number."""
+    """Return whether an error comes from a request to a server; these are ``OSError`` without a number."""
     return type(error).__module__.partition(".")[0] in ("requests", "urllib3")

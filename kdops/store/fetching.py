@@ -15,7 +15,7 @@ import yaml
 from kdops.errors import KdopsError
 from kdops.utils.quiet import without_bars
 
-__all__ = ["FILES", "damaged", "fetched", "file_digests"]
+__all__ = ["FILES", "damaged_model_error", "downloaded_model", "file_digests"]
 
 FILES = "files"
 """What a model's ``metadata`` calls the digests of its files."""
@@ -27,13 +27,13 @@ AGAIN = "bring its files back from a backup, or delete this version: the next st
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Give the SHA-256 of every file of a model's folder that holds weights, by its path in there."""
+    """Return the SHA-256 of every file of a model's folder that holds weights, by its path in there."""
     held = sorted(path for path in folder.rglob("*") if path.suffix in HELD)
     return {path.relative_to(folder).as_posix(): _digest(path) for path in held}
 
 
 @contextmanager
-def fetched(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
+def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
     """Fetch a model's files into a folder that is there for a while.
 
     What a model of kdops says of its files is compared with them: an exported program with a flipped bit loads
@@ -54,8 +54,8 @@ def fetched(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
         yield path
 
 
-def damaged(uri: str, what: str) -> KdopsError:
-    """Give the error for a model whose files are not those that were stored.
+def damaged_model_error(uri: str, what: str) -> KdopsError:
+    """Return the error for a model whose files are not those that were stored.
 
     Args:
         uri: the model's URI.
@@ -69,13 +69,13 @@ def _check(folder: Path, uri: str) -> None:
         metadata = (yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")) or {}).get("metadata") or {}
         digests = dict(metadata.get(FILES) or {})
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise damaged(uri, f"MLmodel cannot be read ({str(error).splitlines()[0]})") from error
+        raise damaged_model_error(uri, f"MLmodel cannot be read ({str(error).splitlines()[0]})") from error
     for name, digest in digests.items():
         path = folder / name
         if not path.is_file():
-            raise damaged(uri, f"{name} is missing")
+            raise damaged_model_error(uri, f"{name} is missing")
         if (found := _digest(path)) != digest:
-            raise damaged(uri, f"the SHA-256 of {name} is {found[:12]}..., and was {str(digest)[:12]}...")
+            raise damaged_model_error(uri, f"the SHA-256 of {name} is {found[:12]}..., and was {str(digest)[:12]}...")
 
 
 def _digest(path: Path) -> str:

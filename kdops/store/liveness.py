@@ -51,11 +51,11 @@ class Heartbeat:
 
 
 def beat() -> str:
-    """Give the heartbeat of this moment."""
+    """Return the heartbeat of this moment."""
     return str(int(time.time()))
 
 
 def expired(tags: Mapping[str, str]) -> bool | None:
-    """Say whether the heartbeat among a run's tags is too old; None where there is none that can be read."""
+    """Return whether the heartbeat among a run's tags is too old; None where there is none that can be read."""
     text = tags.get(HEARTBEAT, "")
     return time.time() - int(text) > EXPIRED_SECONDS if text.isdecimal() else None

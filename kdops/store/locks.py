@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 
 from filelock import FileLock, Timeout
 
-from kdops.store.database import beside_store
+from kdops.store.database import store_path
 
-__all__ = ["FOLDER", "turn"]
+__all__ = ["FOLDER", "exclusive"]
 
 FOLDER = "kdops-turns"
 """The folder beside the store with the locks."""
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def turn(claims: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
+def exclusive(claims: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process of this machine holds one of the claims in this store, and hold them all.
 
     Who is killed holds nothing any more. Where no lock can be made nobody waits: then two studies may make the same
@@ -39,7 +39,7 @@ def turn(claims: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
         # All take them in one order, so that no two wait for each other.
         for place in sorted({claim[:PLACES] for claim in claims}):
             try:
-                path = beside_store(FOLDER) / f"{place}.lock"
+                path = store_path(FOLDER) / f"{place}.lock"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(_waited(FileLock(path, poll_interval=POLL_SECONDS), say))
             except (OSError, NotImplementedError) as error:

@@ -13,16 +13,16 @@ from sqlalchemy.engine import make_url
 
 from kdops.errors import KdopsError
 from kdops.store.database import client_of
-from kdops.store.faults import in_plain_words
+from kdops.store.faults import explained_faults
 from kdops.store.schema import check_tables
-from kdops.utils.secrets import without_password
+from kdops.utils.secrets import redact_password
 
-__all__ = ["opened_store"]
+__all__ = ["open_existing"]
 
 
 @contextmanager
-def opened_store(uri: str, registry_uri: str | None = None) -> Iterator[MlflowClient]:
-    """Give a client of a store, and tell in one line what goes wrong with the store while it is used.
+def open_existing(uri: str, registry_uri: str | None = None) -> Iterator[MlflowClient]:
+    """Return a client of a store, and tell in one line what goes wrong with the store while it is used.
 
     Args:
         uri: the tracking store; a sqlite file is named absolutely.
@@ -31,16 +31,16 @@ def opened_store(uri: str, registry_uri: str | None = None) -> Iterator[MlflowCl
     Raises:
         KdopsError: there is no store, or it cannot be used.
     """
-    shown = without_password(uri)
+    shown = redact_password(uri)
     if not _is_there(uri):
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise KdopsError(f"there is no store at {shown}; {advice}")
-    with in_plain_words(uri):
+    with explained_faults(uri):
         yield client_of(uri, registry_uri)
 
 
 def _is_there(uri: str) -> bool:
-    """Say whether there is something to read; of a server that is taken for granted.
+    """Return whether there is something to read; of a server that is taken for granted.
 
     MLflow would make a missing database and a missing folder, and build its tables in an empty database.
     """
@@ -48,7 +48,7 @@ def _is_there(uri: str) -> bool:
         database = make_url(uri).database
         if not database or not _has_tables(Path(database)):
             return False
-        check_tables(Path(database), without_password(uri))
+        check_tables(Path(database), redact_password(uri))
         return True
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):

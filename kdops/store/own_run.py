@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kdops.utils.secrets import without_secrets
+from kdops.utils.secrets import redact_secrets
 
 __all__ = ["ERROR", "PROCESS", "name_process", "note_error"]
 
@@ -16,15 +16,15 @@ CHARACTERS = 1000
 
 def name_process() -> None:
     """Write this process on its run, so that the end of both can be told whatever happens."""
-    from kdops.utils.process import ProcessName  # not above: the command line imports this module
+    from kdops.utils.process import ProcessId  # not above: the command line imports this module
 
-    _write(PROCESS, str(ProcessName.own()))
+    _write(PROCESS, str(ProcessId.own()))
 
 
 def note_error(message: str) -> None:
     """Write on the run why it failed; a store that cannot be written to keeps its own error the one that is told."""
     try:
-        _write(ERROR, without_secrets(message)[:CHARACTERS])
+        _write(ERROR, redact_secrets(message)[:CHARACTERS])
     except Exception:
         return
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-__all__ = ["every"]
+__all__ = ["paged"]
 
 Found = TypeVar("Found")
 
 
-def every(search: Callable[..., list[Found]], *what: object, **how: object) -> Iterator[Found]:
-    """Give every result of a search of MLflow's client, page after page.
+def paged(search: Callable[..., list[Found]], *what: object, **how: object) -> Iterator[Found]:
+    """Yield every result of a search of MLflow's client, page after page.
 
     Args:
         search: a method that takes ``page_token`` and gives a list with a ``token``.

@@ -20,11 +20,11 @@ class KdopsExperimentProvider(DefaultExperimentProvider):
     """Names the experiment where nothing else does: no argument and no variable of MLflow's own."""
 
     def in_context(self) -> bool:
-        """Say whether the current folder is the kdops project."""
+        """Return whether the current folder is the kdops project."""
         return is_project(Path())
 
     def get_experiment_id(self) -> str:
-        """Give the id of the experiment ``kdops``, creating it where it is missing."""
+        """Return the id of the experiment ``kdops``, creating it where it is missing."""
         # Only here: MLflow is still half imported when it loads this module.
         from kdops.store.database import ensure_experiment
 

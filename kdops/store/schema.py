@@ -44,7 +44,7 @@ def check_tables(database: Path, shown: str) -> None:
 
 
 def other_version(revision: str) -> str:
-    """Say what is to be done about tables of another version of MLflow; empty where they are of this one.
+    """Return what is to be done about tables of another version of MLflow; empty where they are of this one.
 
     Args:
         revision: of the tables, as they name it themselves.
@@ -69,7 +69,7 @@ def other_version(revision: str) -> str:
 
 
 def _newest(folder: Traversable) -> str:
-    """Give the newest revision by the text of MLflow's migrations; empty where it does not tell.
+    """Return the newest revision by the text of MLflow's migrations; empty where it does not tell.
 
     Alembic runs all the migrations' files to find it, which takes a third of a second.
     """

@@ -13,11 +13,20 @@ from kdops.sweeps.model import Sweep
 from kdops.verdicts.claims import percent, seen
 from kdops.verdicts.statistics import mean_interval
 
-__all__ = ["Station", "Walked", "direct", "is_of_generations", "on_own_images", "recipe_at", "set_out", "walk"]
+__all__ = [
+    "ChainResult",
+    "Stage",
+    "direct",
+    "distill_along",
+    "is_of_generations",
+    "on_own_images",
+    "recipe_at",
+    "train_first",
+]
 
 
 @dataclass(frozen=True)
-class Station:
+class Stage:
     """A step between the first and the last, and where the way through it leads.
 
     Attributes:
@@ -37,14 +46,14 @@ class Station:
 
 
 @dataclass(frozen=True)
-class Walked:
+class ChainResult:
     """A chain that was walked, and the direct way beside it.
 
     Attributes:
         names: of the steps, for a reader.
         first: the models of the first step.
         direct: the last step's nets distilled from the first, hard labels among them.
-        stations: see :func:`walk`.
+        stations: see :func:`distill_along`.
         distilled: the stations of the way by the best distilled nets; empty where that is the same way.
         best: the best of the last step's nets at the end of the chain, one a replicate.
     """
@@ -52,8 +61,8 @@ class Walked:
     names: tuple[str, ...]
     first: Sweep
     direct: Sweep
-    stations: tuple[Station, ...]
-    distilled: tuple[Station, ...]
+    stations: tuple[Stage, ...]
+    distilled: tuple[Stage, ...]
     best: Sweep
 
     @property
@@ -67,21 +76,21 @@ class Walked:
         return self.direct.soft(), *(station.onwards for station in self.stations)
 
     def change_told(self) -> str:
-        """Say the accuracy of each step's best, and how far the last is from the first, untested."""
+        """Return the accuracy of each step's best, and how far the last is from the first, untested."""
         accuracies = [sweep.accuracies() for sweep in self.bests]
         change = mean_interval(accuracies[-1] - accuracies[0], 0.9)
         told = ", ".join(f"{name} {percent(values)}" for name, values in zip(self.names, accuracies, strict=True))
         return f"The best of each: {told}; the last against the first: {seen(change)}, not tested."
 
 
-def walk(
+def distill_along(
     study: Study,
     chain: ChainSettings,
     first: Sweep,
     temperatures: Sequence[float],
     choose: Callable[[Sweep], Sweep] | None = None,
-) -> tuple[Station, ...]:
-    """Walk along a chain, and from each station distil the last step too.
+) -> tuple[Stage, ...]:
+    """Walk along a chain, and from each station distill the last step too.
 
     Args:
         study: trains what is missing.
@@ -96,31 +105,31 @@ def walk(
     """
     stations, sources = [], first
     for place in range(1, chain.last):
-        models = _distil(study, chain, sources, place, [HARD, *temperatures])
+        models = _distill(study, chain, sources, place, [HARD, *temperatures])
         sources = (choose or study.best)(models)
-        onwards = _distil(study, chain, sources, chain.last, temperatures, place)
-        stations.append(Station(models, sources, onwards))
+        onwards = _distill(study, chain, sources, chain.last, temperatures, place)
+        stations.append(Stage(models, sources, onwards))
     return tuple(stations)
 
 
-def set_out(study: Study, chain: ChainSettings) -> Sweep:
+def train_first(study: Study, chain: ChainSettings) -> Sweep:
     """Train the first step on labels, on the teacher's images."""
     stream = chain.streams()[0]
     return _with_recipe(study, chain, 0, chain.role_at(0), stream).train(chain.role_at(0), stream)
 
 
 def direct(study: Study, chain: ChainSettings, first: Sweep, temperatures: Sequence[float]) -> Sweep:
-    """Distil the last step straight from the first; 0 is hard labels."""
-    return _distil(study, chain, first, chain.last, temperatures, 0)
+    """Distill the last step straight from the first; 0 is hard labels."""
+    return _distill(study, chain, first, chain.last, temperatures, 0)
 
 
 def on_own_images(study: Study, chain: ChainSettings, sources: Sweep) -> Sweep:
     """Train the last step on hard labels, on the images that it has at the end of the whole chain."""
-    return _distil(study, chain, sources, chain.last, [HARD])
+    return _distill(study, chain, sources, chain.last, [HARD])
 
 
 def recipe_at(chain: ChainSettings, place: int, recipes: Mapping[str, Recipe]) -> Recipe:
-    """Give how a step is trained, its own architecture included.
+    """Return how a step is trained, its own architecture included.
 
     Args:
         chain: the steps.
@@ -132,11 +141,11 @@ def recipe_at(chain: ChainSettings, place: int, recipes: Mapping[str, Recipe]) -
 
 
 def is_of_generations(chain: ChainSettings, recipes: Mapping[str, Recipe]) -> bool:
-    """Say whether all steps have one architecture, so that each is a generation of the same net."""
+    """Return whether all steps have one architecture, so that each is a generation of the same net."""
     return len({recipe_at(chain, place, recipes).architecture for place in range(len(chain.steps))}) == 1
 
 
-def _distil(
+def _distill(
     study: Study,
     chain: ChainSettings,
     sources: Sweep,
@@ -144,7 +153,7 @@ def _distil(
     temperatures: Sequence[float],
     source: int | None = None,
 ) -> Sweep:
-    """Distil a step from models of the step before, or of the step ``source``."""
+    """Distill a step from models of the step before, or of the step ``source``."""
     role = chain.role_at(place, source)
     # The last step's nets are those of every other study: their streams are their role's, whatever they learn from.
     stream = role if place == chain.last else chain.streams()[place]
@@ -152,7 +161,7 @@ def _distil(
 
 
 def _with_recipe(study: Study, chain: ChainSettings, place: int, role: str, stream: str) -> Study:
-    """Give the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
+    """Return the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
     recipes = study.settings.recipes
     recipe = recipe_at(chain, place, recipes)
     return study.varied(recipes={**recipes, role: recipe, stream: recipe})

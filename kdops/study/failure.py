@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.utils.text import markdown_line
 
-__all__ = ["Underway", "failure_note", "told_failure", "told_models"]
+__all__ = ["CurrentSweep", "failure_note", "told_failure", "told_models"]
 
 
 @dataclass
-class Underway:
+class CurrentSweep:
     """The sweep that a study is at, and how far it is; one for a study, its parts and its variations.
 
     Attributes:
@@ -23,9 +23,9 @@ class Underway:
     """
 
     units: Sequence[Unit] = ()
-    there: Mapping[str, ModelRecord] = field(default_factory=dict)
+    there: Mapping[str, Model] = field(default_factory=dict)
 
-    def begin(self, units: Sequence[Unit], there: Mapping[str, ModelRecord]) -> None:
+    def begin(self, units: Sequence[Unit], there: Mapping[str, Model]) -> None:
         """Note what is trained from now on."""
         self.units, self.there = units, there
 
@@ -33,17 +33,17 @@ class Underway:
         """Note that no sweep is under way."""
         self.begin((), {})
 
-    def has(self) -> list[ModelRecord]:
-        """Give the models of the sweep that are stored."""
+    def has(self) -> list[Model]:
+        """Return the models of the sweep that are stored."""
         return list(self.there.values())
 
-    def lacks(self) -> list[ModelRecord]:
-        """Give the models of the sweep that are not."""
+    def lacks(self) -> list[Model]:
+        """Return the models of the sweep that are not."""
         return [unit.record for unit in self.units if unit.fingerprint not in self.there]
 
 
-def told_failure(models: Sequence[ModelRecord], underway: Underway) -> list[str]:
-    """Say in sentences what a study that failed has, what it lacks, and that nothing is concluded from it.
+def told_failure(models: Sequence[Model], underway: CurrentSweep) -> list[str]:
+    """Return in sentences what a study that failed has, what it lacks, and that nothing is concluded from it.
 
     Args:
         models: those of the sweeps that are whole.
@@ -62,23 +62,23 @@ def told_failure(models: Sequence[ModelRecord], underway: Underway) -> list[str]
 
 
 def failure_note(reason: str, sentences: Sequence[str]) -> str:
-    """Give the Markdown note of a run that failed."""
+    """Return the Markdown note of a run that failed."""
     return "\n\n".join([f"**failed**: {markdown_line(reason)}", *map(markdown_line, sentences)])
 
 
-def told_models(records: Sequence[ModelRecord]) -> str:
+def told_models(records: Sequence[Model]) -> str:
     """Name models: how many of each chain, at which temperatures and of which seeds.
 
     ``6 x teacher>student (T = 0, 1, 4 of seeds 0, 1)``
     """
-    chains: dict[str, list[ModelRecord]] = {}
+    chains: dict[str, list[Model]] = {}
     for record in records:
         chains.setdefault(record.chain, []).append(record)
     return ", ".join(f"{len(own)} x {chain} ({_places(own)})" for chain, own in chains.items())
 
 
-def _places(records: Sequence[ModelRecord]) -> str:
-    """Say which temperatures of which seeds; seeds that have the same ones together."""
+def _places(records: Sequence[Model]) -> str:
+    """Return which temperatures of which seeds; seeds that have the same ones together."""
     by_seed: dict[int, set[float]] = {}
     for record in records:
         by_seed.setdefault(record.seed, set()).add(record.temperature)
@@ -96,7 +96,7 @@ def _places(records: Sequence[ModelRecord]) -> str:
 
 
 def _ranges(values: Sequence[float]) -> str:
-    """Give ascending numbers as text, three whole ones or more in a row as a range: ``0-4, 6, 7.5``."""
+    """Return ascending numbers as text, three whole ones or more in a row as a range: ``0-4, 6, 7.5``."""
     rows: list[list[float]] = []
     for value in values:
         if rows and value == rows[-1][-1] + 1 and float(value).is_integer():

@@ -12,17 +12,17 @@ import pandas as pd
 
 from kdops import __version__
 from kdops.config.settings import Settings
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
-from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.model import Model
 
 __all__ = ["results_table", "write_results"]
 
 PACKAGES = ("mlflow", "numpy", "torch", "torchvision")
 
 
-def results_table(models: Sequence[ModelRecord]) -> pd.DataFrame:
-    """Give one row a model: what it is, where it is, its metrics and its parameters."""
+def results_table(models: Sequence[Model]) -> pd.DataFrame:
+    """Return one row a model: what it is, where it is, its metrics and its parameters."""
     return pd.DataFrame(
         [
             {
@@ -44,9 +44,9 @@ def results_table(models: Sequence[ModelRecord]) -> pd.DataFrame:
 
 def write_results(
     folder: Path,
-    models: Sequence[ModelRecord],
+    models: Sequence[Model],
     settings: Settings,
-    data: Data,
+    data: Dataset,
     split: Split,
     figures: Mapping[str, object],
 ) -> None:

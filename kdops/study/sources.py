@@ -14,8 +14,8 @@ from mlflow.models import get_model_info
 from torch.nn import Module
 
 from kdops.config.sources import parse_sources
-from kdops.data.dataset import Data
-from kdops.distillation.sources import Mixture, OfProbabilities
+from kdops.data.dataset import Dataset
+from kdops.distillation.sources import FromProbabilities, Mixture
 from kdops.errors import UsageError
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
@@ -24,7 +24,7 @@ from kdops.registry.candidates import LISTED, find_version, is_own, uri_of
 from kdops.store.database import store_exists
 from kdops.study.study import Study
 from kdops.sweeps.fingerprint import fingerprint
-from kdops.sweeps.model import ModelRecord, Sweep, ranked
+from kdops.sweeps.model import Model, Sweep, ranked
 
 __all__ = ["check_source", "find_source"]
 
@@ -33,7 +33,7 @@ SEEN = 256
 """So many images tell one network from another."""
 
 
-def check_source(uri: str, data: Data, trust: bool = False) -> None:
+def check_source(uri: str, data: Dataset, trust: bool = False) -> None:
     """Refuse a source that does not load, or does not take the images and give the classes of the data.
 
     Args:
@@ -55,7 +55,7 @@ def check_source(uri: str, data: Data, trust: bool = False) -> None:
 
 
 def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
-    """Give the model to distil from.
+    """Return the model to distill from.
 
     Args:
         study: whose data, split and store are used.
@@ -92,7 +92,7 @@ def find_source(study: Study, uri: str = "") -> tuple[Sweep, str]:
     return Sweep((record,), hops=_hops(record)), "" if known else _remark(pinned)
 
 
-def _hops(record: ModelRecord) -> int:
+def _hops(record: Model) -> int:
     """Count the distillations that a model came through; a vote is none."""
     return record.chain.removesuffix(">ensemble").count(">")
 
@@ -103,7 +103,7 @@ def _pinned(uri: str) -> str:
 
 
 def _mixed(study: Study, parts: list[tuple[float, str]]) -> tuple[Sweep, str]:
-    """Give several models as one source."""
+    """Return several models as one source."""
     records = [_foreign(study, uri) for _, uri in parts]
     chains = {record.chain for record in records}
     chain = chains.pop() if len(chains) == 1 else "several"
@@ -111,7 +111,7 @@ def _mixed(study: Study, parts: list[tuple[float, str]]) -> tuple[Sweep, str]:
     uri = " ".join(record.uri for record in records)
     shares = [share for share, _ in parts]
     study.bench.foreign[uri] = Mixture([study.bench.foreign[record.uri] for record in records], shares)
-    whole = ModelRecord(
+    whole = Model(
         role=FOREIGN,
         seed=0,
         temperature=float("nan"),
@@ -128,7 +128,7 @@ def _mixed(study: Study, parts: list[tuple[float, str]]) -> tuple[Sweep, str]:
     return Sweep((whole,), hops=hops), " ".join([said, *(_remark(one) for _, one in parts if study.find(one) is None)])
 
 
-def _load(uri: str, data: Data, trust: bool = False) -> Module:
+def _load(uri: str, data: Dataset, trust: bool = False) -> Module:
     """Load a model as a classifier; what gives probabilities gives their logarithms.
 
     Raises:
@@ -140,20 +140,20 @@ def _load(uri: str, data: Data, trust: bool = False) -> Module:
         loaded = load_stored(MlflowClient(), uri)
         if loaded.classes != tuple(data.classes) or loaded.shape != tuple(data.shape):
             raise UsageError("source", uri, f"has other classes or images than {data.name}")
-        return OfProbabilities(loaded.module, 1)
+        return FromProbabilities(loaded.module, 1)
     net = load_classifier(uri, data, "source", trust)
     with torch.no_grad():
         given = net(torch.from_numpy(np.array(data.images[:SEEN])))
     # Logits that happen to lie so on hundreds of images are as good as none.
     are_shares = bool((given >= 0).all()) and torch.allclose(given.sum(dim=1), torch.ones(len(given)), atol=1e-4)
-    return OfProbabilities(net) if are_shares else net
+    return FromProbabilities(net) if are_shares else net
 
 
-def _foreign(study: Study, uri: str) -> ModelRecord:
+def _foreign(study: Study, uri: str) -> Model:
     """Load a model that this study's data and split do not know, and describe it."""
     net = study.bench.foreign[uri] = _load(uri, study.context.data, study.settings.trust)
     tags = find_version(MlflowClient(), uri, "source").tags if LISTED.fullmatch(uri) else {}
-    return ModelRecord(
+    return Model(
         role=FOREIGN,
         seed=0,
         temperature=float("nan"),
@@ -167,14 +167,14 @@ def _foreign(study: Study, uri: str) -> ModelRecord:
 
 @torch.no_grad()
 def _digest(study: Study, net: Module, hop: int) -> str:
-    """Give the digest of what a network gives: equal weights may be used in different ways."""
+    """Return the digest of what a network gives: equal weights may be used in different ways."""
     rows = study.transfer_images(hop).rows[:SEEN]
     given = net(torch.from_numpy(np.array(study.context.data.images[rows])))
     return digest_of({**net.state_dict(), "given": given})
 
 
 def _remark(uri: str) -> str:
-    """Say what is not known of a source that was not trained on this split."""
+    """Return what is not known of a source that was not trained on this split."""
     if LISTED.fullmatch(uri) and is_own(find_version(MlflowClient(), uri, "source")):
         return f"The source {uri} was trained on another split or transfer setting: it may have seen validation images."
     return f"Which images the source {uri} has seen is not known here."

@@ -24,22 +24,22 @@ from kdops.config.settings import HARD, Settings
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import UsageError
-from kdops.store.database import CHECKPOINTS, beside_store, store_address
-from kdops.store.faults import brief, explained, in_plain_words
-from kdops.store.locks import turn
+from kdops.store.database import CHECKPOINTS, store_address, store_path
+from kdops.store.faults import explained, explained_faults, first_line
+from kdops.store.locks import exclusive
 from kdops.store.own_run import name_process
-from kdops.study.failure import Underway, failure_note, told_failure
+from kdops.study.failure import CurrentSweep, failure_note, told_failure
 from kdops.study.results import write_results
 from kdops.study.summary import about, note, setting, show
 from kdops.sweeps import model as records
-from kdops.sweeps.model import COPY_SEEDS, ModelRecord, Sweep
+from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.plan import Plan
-from kdops.sweeps.unit import Context, Task, Unit, claims_of, cut_off_with, digest_of_pass, units_of
+from kdops.sweeps.unit import Context, Task, Unit, cut_off_with, digest_of_pass, lock_keys, units_of
 from kdops.tracking.known_models import KnownModels
 from kdops.tracking.stored_study import StoredStudy
 from kdops.tracking.tracker import Outcome, Tracker, Trainset, fitted
 from kdops.training.checkpoint import Checkpoints
-from kdops.utils.gc import collector_still
+from kdops.utils.gc import gc_paused
 from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
 from kdops.verdicts.answer import Answer
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from kdops.models.classifier import Classifier
     from kdops.packaging.folder import Packager
-    from kdops.training.local import Bench, Measured
+    from kdops.training.local import LocalEngine, Measured
 
 __all__ = ["Study", "open_study"]
 
@@ -62,7 +62,7 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         entry_point: the study's name.
         settings: its settings; with ``dry_run`` nothing is trained or written.
     """
-    with in_plain_words(store_address()):
+    with explained_faults(store_address()):
         name_process()
         reporter = Reporter()
         with reporter.bar(f"load {settings.dataset}") as bar:
@@ -72,7 +72,7 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         title, about = _title(entry_point, settings), {"owner": settings.owner, "notes": settings.notes}
-        with collector_still():
+        with gc_paused():
             # It brings what MLflow needs to open its database.
             tracker = None if settings.dry_run else Tracker(entry_point, data, split, title, about)
         with _ended(tracker) as ended:
@@ -97,8 +97,8 @@ class Study:
     def __init__(self, context: Context, tracker: Tracker | None, reporter: Reporter, whole: Study | None = None):
         self.context, self.tracker, self.reporter, self.whole = context, tracker, reporter, whole
         self.settings, self.split = context.settings, context.split
-        self.models: dict[tuple[str, str], ModelRecord] = {}
-        self._bench: Bench | None = None
+        self.models: dict[tuple[str, str], Model] = {}
+        self._bench: LocalEngine | None = None
         self._unvaried: Study | None = None
         self.answer: Answer | None = None
         self.is_concluded = False
@@ -109,16 +109,16 @@ class Study:
             self._packagers, self._alone, self._underway = whole._packagers, whole._alone, whole._underway
             return
         self.plan = Plan(context.data.shape, len(context.data.classes), context.device)
-        self._checkpoints = Checkpoints(beside_store(CHECKPOINTS), not self.settings.fresh) if tracker else None
+        self._checkpoints = Checkpoints(store_path(CHECKPOINTS), not self.settings.fresh) if tracker else None
         self._alone: set[str] = set()
         self._there = KnownModels(context.data, context.split)
-        self._known: dict[str, ModelRecord] = {}
+        self._known: dict[str, Model] = {}
         self._packagers: dict[str, Packager] = {}
-        self._underway = Underway()
+        self._underway = CurrentSweep()
         self.look()
 
     @property
-    def bench(self) -> Bench:
+    def bench(self) -> LocalEngine:
         """Where models are trained and measured; made once it is asked for, one for a study and all its parts."""
         if self._bench is None:
             self._bench = self._new_bench()
@@ -146,7 +146,7 @@ class Study:
                 self.models |= part.models
 
     def varied(self, **changes: object) -> Study:
-        """Give this study with other settings for what it trains next; its runs and models are this one's.
+        """Return this study with other settings for what it trains next; its runs and models are this one's.
 
         Args:
             **changes: settings by name, see :class:`~kdops.config.settings.Settings`.
@@ -181,7 +181,7 @@ class Study:
         seeds: Sequence[int] = (),
         stream: str = "",
     ) -> Sweep:
-        """Distil each replicate's source into a role at every temperature.
+        """Distill each replicate's source into a role at every temperature.
 
         Args:
             sources: one model for each replicate.
@@ -209,7 +209,7 @@ class Study:
         return self._sweep(task, by_seed, tuple(temperatures), trainset.rows, sources.hops + 1)
 
     def transfer_images(self, hop: int) -> Trainset:
-        """Give the images of a distillation: of the first one, hop 0, those that a teacher's students learn from.
+        """Return the images of a distillation: of the first one, hop 0, those that a teacher's students learn from.
 
         Raises:
             KdopsError: the hops are to have fresh images each, and the split has none for this one.
@@ -284,22 +284,22 @@ class Study:
         show(given.rows, sentences, self.tracker.parent)
 
     def measure(self) -> dict[str, object]:
-        """Give what findings are measured by: the margin, and whether the data are the paper's."""
+        """Return what findings are measured by: the margin, and whether the data are the paper's."""
         return {"margin": self.settings.margin, "same_data": self.settings.dataset == "gtsrb"}
 
-    def net(self, record: ModelRecord) -> Module:
-        """Give the network of a stored model, in ``eval()``."""
+    def net(self, record: Model) -> Module:
+        """Return the network of a stored model, in ``eval()``."""
         return self.bench.net(record)
 
-    def known(self, role: str) -> list[ModelRecord]:
-        """Give every finished and registered model of a role, of this data and split."""
+    def known(self, role: str) -> list[Model]:
+        """Return every finished and registered model of a role, of this data and split."""
         return list({record.uri: record for record in self._there.records.values() if record.role == role}.values())
 
-    def find(self, uri: str) -> ModelRecord | None:
-        """Give a finished model of this data and split by its URI."""
+    def find(self, uri: str) -> Model | None:
+        """Return a finished model of this data and split by its URI."""
         return self._there.records.get(uri) or self._known.get(uri)
 
-    def use(self, records: Sequence[ModelRecord]) -> None:
+    def use(self, records: Sequence[Model]) -> None:
         """Count models that were not asked for by a sweep among those of the study."""
         self.models |= {(record.uri, str(record)): record for record in records}
 
@@ -307,9 +307,9 @@ class Study:
         """Read this study back from the store, as far as it is there."""
         return self.tracker.stored()
 
-    def store(self, outcome: Outcome, write: Callable[..., None]) -> ModelRecord:
+    def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""
-        with turn([outcome.fingerprint], self.reporter.say):
+        with exclusive([outcome.fingerprint], self.reporter.say):
             if outcome.fingerprint not in self._known:
                 self.look(outcome.record.chain)
             if outcome.fingerprint not in self._known:
@@ -321,12 +321,12 @@ class Study:
     def _sweep(
         self,
         task: Task,
-        sources: Mapping[int, ModelRecord | None],
+        sources: Mapping[int, Model | None],
         temperatures: Sequence[float],
         rows,
         hops: int,
     ) -> Sweep:
-        """Give the models of a task: those that are there, and those that are trained now."""
+        """Return the models of a task: those that are there, and those that are trained now."""
         role, trainset = task.known_as, Trainset(rows, task.part)
         together = self.context.trains_together(task.role)
         units = units_of(task, sources, temperatures, together, self.context)
@@ -353,33 +353,33 @@ class Study:
             self.reporter.say(_told(role, given, sources))
         return Sweep(tuple(given), hops)
 
-    def _new_bench(self) -> Bench:
+    def _new_bench(self) -> LocalEngine:
         if self._unvaried is not None:
             return self._unvaried.bench.varied(self.context)
         if self.whole is not None:
             return self.whole.bench
-        from kdops.training.local import Bench
+        from kdops.training.local import LocalEngine
 
         load_weights = self.tracker.load_weights if self.tracker else _no_weights
-        return Bench(self.context, load_weights, self._program, self._checkpoints)
+        return LocalEngine(self.context, load_weights, self._program, self._checkpoints)
 
-    def _forget(self, units: Sequence[Unit], stored: Mapping[str, ModelRecord]) -> None:
+    def _forget(self, units: Sequence[Unit], stored: Mapping[str, Model]) -> None:
         """Remove the checkpoints of units that are stored: whoever stored them may have been killed before it could."""
         if self._checkpoints:
             for digest in {stored[unit.fingerprint].fleet_digest or digest_of_pass([unit]) for unit in units}:
                 self._checkpoints.remove(digest)
 
-    def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, ModelRecord], list[Unit]]:
-        """Give the models of units that are there, by fingerprint, and the units that are missing."""
+    def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:
+        """Return the models of units that are there, by fingerprint, and the units that are missing."""
         found = {unit.fingerprint: self._find(unit) for unit in units}
         there = {key: record for key, record in found.items() if record is not None}
         return there, [unit for unit in units if unit.fingerprint not in there]
 
     def _make(
         self, units: Sequence[Unit], missing: Sequence[Unit], together: bool, trainset: Trainset
-    ) -> dict[str, ModelRecord]:
+    ) -> dict[str, Model]:
         """Train what is missing of a sweep, unless another study makes it meanwhile; give all of the sweep."""
-        with turn(claims_of(missing, self.context), self.reporter.say):
+        with exclusive(lock_keys(missing, self.context), self.reporter.say):
             for chain in {unit.record.chain for unit in missing}:
                 self.look(chain)
             there, missing = self._sorted(units)
@@ -394,13 +394,13 @@ class Study:
             self._underway.end()
             return there
 
-    def _told_apart(self) -> tuple[ModelRecord, ...]:
-        """Give the models of this study; those that an earlier part of the whole study has are reused here."""
+    def _told_apart(self) -> tuple[Model, ...]:
+        """Return the models of this study; those that an earlier part of the whole study has are reused here."""
         earlier = self.whole.models if self.whole else {}
         return tuple(replace(record, reused=record.reused or key in earlier) for key, record in self.models.items())
 
-    def _find(self, unit: Unit) -> ModelRecord | None:
-        """Give a unit's model if it is there: trained in the very same pass, or else in another fleet."""
+    def _find(self, unit: Unit) -> Model | None:
+        """Return a unit's model if it is there: trained in the very same pass, or else in another fleet."""
         return self._known.get(unit.fingerprint) or self._known.get(unit.training)
 
     def failed(self, reason: str, status: str) -> None:
@@ -416,7 +416,7 @@ class Study:
     def _about(self) -> list[str]:
         return about(self.settings.owner, self.settings.notes)
 
-    def _train(self, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> Iterator[tuple[str, ModelRecord]]:
+    def _train(self, units: Sequence[Unit], missing: set[str], trainset: Trainset) -> Iterator[tuple[str, Model]]:
         """Train units, and give those that are missing by fingerprint, each as soon as it is stored."""
         task = units[0].task
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
@@ -436,7 +436,7 @@ class Study:
 
     def _store(
         self, role: str, batch: Sequence[Measured], told: Mapping[str, object], trainset: Trainset
-    ) -> Iterator[tuple[Measured, ModelRecord]]:
+    ) -> Iterator[tuple[Measured, Model]]:
         from kdops.models.classifier import digest_of
 
         with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
@@ -469,14 +469,16 @@ class Study:
         try:
             self._packager(architecture, self.bench.example(role))
         except Exception as error:
-            raise UsageError(role, architecture, f"cannot be exported by torch.export: {brief(error, 200)}") from error
+            raise UsageError(
+                role, architecture, f"cannot be exported by torch.export: {first_line(error, 200)}"
+            ) from error
         if models > 1 and architecture not in self._alone:
             self._alone.add(architecture)
             self.reporter.say(
                 f"{architecture} cannot be trained as one fleet: its models are trained one after another"
             )
 
-    def _program(self, record: ModelRecord) -> Module:
+    def _program(self, record: Model) -> Module:
         from kdops.packaging.external import load_classifier
 
         return load_classifier(record.uri, self.context.data, "source")
@@ -521,12 +523,12 @@ def _task(role: str, stream: str, part: str, order: str, predictions: bool = Fal
     return Task(stream if own else role, part, order, predictions, role if own else "")
 
 
-def _no_weights(record: ModelRecord) -> dict:
+def _no_weights(record: Model) -> dict:
     raise RuntimeError(f"a dry run reads no weights, but {record} was asked for")
 
 
-def _told(role: str, found: Sequence[ModelRecord], sources: Mapping[int, ModelRecord | None]) -> str:
-    """Say what a sweep gave, and what it was distilled from."""
+def _told(role: str, found: Sequence[Model], sources: Mapping[int, Model | None]) -> str:
+    """Return what a sweep gave, and what it was distilled from."""
     models = f"{len(found)} {role} model{'s' if len(found) != 1 else ''}"
     given = {source.seed: source for source in sources.values() if source is not None}.values()
     if given:

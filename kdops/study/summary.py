@@ -11,24 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from kdops.config.settings import Settings
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.sweeps.model import Sweep
 from kdops.utils.text import markdown_text
 from kdops.verdicts.answer import Row
 from kdops.verdicts.statistics import mean_interval
 
-__all__ = ["about", "note", "setting", "show", "summarise", "summary_of"]
+__all__ = ["about", "note", "setting", "show", "summarize", "summary_of"]
 
 
-def summarise(what: str, sweep: Sweep) -> Row:
-    """Summarise a sweep: the mean over temperatures of each replicate, then over replicates."""
+def summarize(what: str, sweep: Sweep) -> Row:
+    """Summarize a sweep: the mean over temperatures of each replicate, then over replicates."""
     accuracies = sweep.table("test_accuracy")
     return summary_of(what, accuracies.size, accuracies.mean(axis=1))
 
 
 def summary_of(what: str, models: int, accuracies: np.ndarray) -> Row:
-    """Summarise one test accuracy a replicate, ``[replicates]``, of so many models in all."""
+    """Summarize one test accuracy a replicate, ``[replicates]``, of so many models in all."""
     return Row(what, models, mean_interval(accuracies))
 
 
@@ -50,7 +50,7 @@ def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Co
 
 
 def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str) -> str:
-    """Give the Markdown note of the parent run: the answer first, then the numbers, then the setting."""
+    """Return the Markdown note of the parent run: the answer first, then the numbers, then the setting."""
     lines = [f"**{heading}**", "", *(f"{sentence}\n" for sentence in sentences)]
     lines += ["| models | count | test accuracy | 95 % interval | replicates |", "|---|---:|---:|---:|---:|"]
     lines += [
@@ -61,13 +61,13 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
 
 
 def about(owner: str, notes: str) -> list[str]:
-    """Give what the caller wants to be remembered as paragraphs of a note; nothing where nothing was given."""
+    """Return what the caller wants to be remembered as paragraphs of a note; nothing where nothing was given."""
     told = {"Owner": owner, "Notes": notes}
     return [f"{what}: {markdown_text(text)}" for what, text in told.items() if text]
 
 
-def setting(settings: Settings, data: Data, split: Split) -> str:
-    """Say on what a study's numbers rest, and what its intervals do not cover."""
+def setting(settings: Settings, data: Dataset, split: Split) -> str:
+    """Return on what a study's numbers rest, and what its intervals do not cover."""
     first, last = settings.seed, settings.seed + settings.seeds - 1
     seeds, over, whose = f"seeds {first} to {last}", "replicates", ""
     if settings.search:

@@ -36,12 +36,12 @@ TRAINING_PARTS = (
 
 @cache
 def code_digest() -> str:
-    """Give the digest of the training parts' code, see :func:`digest_code`."""
+    """Return the digest of the training parts' code, see :func:`digest_code`."""
     return digest_code((files("kdops") / name).read_text(encoding="utf-8") for name in TRAINING_PARTS)
 
 
 def digest_code(sources: Iterable[str]) -> str:
-    """Give the SHA-256 of Python code; comments, docstrings and layout do not count."""
+    """Return the SHA-256 of Python code; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for source in sources:
         tree = ast.parse(source)
@@ -54,7 +54,7 @@ def digest_code(sources: Iterable[str]) -> str:
 
 
 def fingerprint(**what: object) -> str:
-    """Give the SHA-256 of named plain values, whatever their order."""
+    """Return the SHA-256 of named plain values, whatever their order."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

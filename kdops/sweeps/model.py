@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-__all__ = ["COPY_SEEDS", "LABELS", "ModelRecord", "Sweep", "best", "ranked", "worst"]
+__all__ = ["COPY_SEEDS", "LABELS", "Model", "Sweep", "best", "ranked", "worst"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
@@ -18,7 +18,7 @@ LABELS = "labels"
 
 
 @dataclass(frozen=True)
-class ModelRecord:
+class Model:
     """One model of a study.
 
     Attributes:
@@ -67,11 +67,11 @@ class Sweep:
         hops: how many distillations lie between the first source and these models: 0 for a teacher.
     """
 
-    records: tuple[ModelRecord, ...]
+    records: tuple[Model, ...]
     hops: int = 0
 
-    def of_seed(self, seed: int) -> tuple[ModelRecord, ...]:
-        """Give the models of one replicate."""
+    def of_seed(self, seed: int) -> tuple[Model, ...]:
+        """Return the models of one replicate."""
         return tuple(record for record in self.records if record.seed == seed)
 
     @property
@@ -85,28 +85,28 @@ class Sweep:
         return tuple(sorted({record.temperature for record in self.records if record.temperature > 0}))
 
     def hard(self) -> Sweep:
-        """Give the models trained on hard labels."""
+        """Return the models trained on hard labels."""
         return replace(self, records=tuple(record for record in self.records if record.temperature == 0))
 
     def soft(self) -> Sweep:
-        """Give the models trained at a temperature."""
+        """Return the models trained at a temperature."""
         return replace(self, records=tuple(record for record in self.records if record.temperature > 0))
 
     def at(self, temperatures: Sequence[float]) -> Sweep:
-        """Give the models of some temperatures."""
+        """Return the models of some temperatures."""
         return replace(self, records=tuple(record for record in self.records if record.temperature in temperatures))
 
-    def copies_of(self, seed: int) -> tuple[ModelRecord, ...]:
-        """Give the models of one replicate's copies; see ``COPY_SEEDS``."""
+    def copies_of(self, seed: int) -> tuple[Model, ...]:
+        """Return the models of one replicate's copies; see ``COPY_SEEDS``."""
         return tuple(record for record in self.records if (record.seed - seed) % COPY_SEEDS == 0)
 
     def first(self, replicates: int) -> Sweep:
-        """Give the models of the first replicates."""
+        """Return the models of the first replicates."""
         seeds = self.seeds[:replicates]
         return replace(self, records=tuple(record for record in self.records if record.seed in seeds))
 
     def table(self, metric: str = "test_accuracy") -> np.ndarray:
-        """Give a metric as ``[replicates, temperatures]``, both ascending, hard labels included.
+        """Return a metric as ``[replicates, temperatures]``, both ascending, hard labels included.
 
         With one model a replicate it is ``[replicates, 1]``, whatever their temperatures.
 
@@ -125,13 +125,13 @@ class Sweep:
             raise ValueError(f"the sweep lacks the model of (seed, temperature) = {missing}") from None
 
     def accuracies(self) -> np.ndarray:
-        """Give the test accuracy of a sweep with one model a replicate, as ``[replicates]``."""
+        """Return the test accuracy of a sweep with one model a replicate, as ``[replicates]``."""
         (column,) = self.table("test_accuracy").T
         return column
 
 
 def best(models: Sweep, by: str = "validation") -> Sweep:
-    """Give the best model of each replicate: highest accuracy, then lowest loss, then lowest temperature.
+    """Return the best model of each replicate: highest accuracy, then lowest loss, then lowest temperature.
 
     Args:
         models: a sweep.
@@ -140,20 +140,20 @@ def best(models: Sweep, by: str = "validation") -> Sweep:
     return replace(models, records=tuple(min(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
 
 
-def ranked(models: Sequence[ModelRecord], by: str = "validation") -> list[ModelRecord]:
-    """Give models in the order of :func:`best`, the best first."""
+def ranked(models: Sequence[Model], by: str = "validation") -> list[Model]:
+    """Return models in the order of :func:`best`, the best first."""
     return sorted(models, key=_badness(by))
 
 
 def worst(models: Sweep, by: str = "validation") -> Sweep:
-    """Give the worst model of each replicate, by the same order as :func:`best`."""
+    """Return the worst model of each replicate, by the same order as :func:`best`."""
     return replace(models, records=tuple(max(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
 
 
 def _badness(by: str):
     prefix = {"validation": "val", "test": "test"}[by]
 
-    def key(record: ModelRecord) -> Sequence[float]:
+    def key(record: Model) -> Sequence[float]:
         accuracy = record.metrics.get(f"{prefix}_accuracy", 0.0)
         return (-accuracy, record.metrics.get(f"{prefix}_nll", math.inf), record.temperature)
 

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from kdops.config.recipes import Recipe
-from kdops.models.size import facts
+from kdops.models.size import network_size
 from kdops.utils.hardware import matrix_speed
 from kdops.utils.progress import duration
 
-__all__ = ["Plan", "Step"]
+__all__ = ["Plan", "PlannedSweep"]
 
 EFFICIENCY = {"mlp": 0.5, "cnn": 0.6}
 """Share of the measured matrix speed that training reaches; convolutions count forward operations alike."""
@@ -23,7 +23,7 @@ MODEL_BYTES = 60_000
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedSweep:
     """One sweep of the plan, or the trials of a search, whose models are not stored."""
 
     role: str
@@ -45,7 +45,7 @@ class Plan:
 
     def __init__(self, shape: tuple[int, int, int], classes: int, device: str):
         self.shape, self.classes, self.device = shape, classes, device
-        self.steps: list[Step] = []
+        self.steps: list[PlannedSweep] = []
         self._seen: set[str] = set()
 
     def add(self, role: str, recipe: Recipe, images: int, models: Collection[str], missing: Collection[str]) -> None:
@@ -61,7 +61,7 @@ class Plan:
         new = set(models) - self._seen
         self._seen |= new
         if new:
-            self.steps.append(Step(role, recipe, images, len(new), len(new & set(missing))))
+            self.steps.append(PlannedSweep(role, recipe, images, len(new), len(new & set(missing))))
 
     def add_trials(self, role: str, recipe: Recipe, images: int, trials: int) -> None:
         """Add the trials of a search.
@@ -72,10 +72,10 @@ class Plan:
             images: on how many images.
             trials: how many.
         """
-        self.steps.append(Step(f"trial of a {role}, such as", recipe, images, trials, trials, stored=False))
+        self.steps.append(PlannedSweep(f"trial of a {role}, such as", recipe, images, trials, trials, stored=False))
 
     def lines(self) -> list[str]:
-        """Say it in lines, the last one with the sums."""
+        """Return it in lines, the last one with the sums."""
         speed = matrix_speed(self.device)
         lines, seconds, disk = [], 0.0, 0
         for step in self.steps:
@@ -88,7 +88,7 @@ class Plan:
             disk += (
                 step.stored
                 * step.missing
-                * (8 * facts(architecture, self.shape, self.classes).parameters + MODEL_BYTES)
+                * (8 * network_size(architecture, self.shape, self.classes).parameters + MODEL_BYTES)
             )
         kept = [step for step in self.steps if step.stored]
         models, missing = (sum(getattr(step, name) for step in kept) for name in ("models", "missing"))
@@ -98,12 +98,12 @@ class Plan:
         )
         return lines
 
-    def _seconds(self, step: Step, speed: float) -> float:
+    def _seconds(self, step: PlannedSweep, speed: float) -> float:
         recipe = step.recipe
         # Networks of others are taken for convolutional ones.
         family = "mlp" if recipe.architecture.family == "mlp" else "cnn"
         # Backwards costs twice the forward pass, once in a first layer, whose input needs no gradient.
-        known = facts(recipe.architecture, self.shape, self.classes)
+        known = network_size(recipe.architecture, self.shape, self.classes)
         # What cannot be counted has at least the two operations of each parameter.
         work = (2.2 if family == "mlp" else 3.0) * (known.flops or 2 * known.parameters)
         arithmetic = work * step.images * recipe.epochs * step.missing / (speed * EFFICIENCY[family])

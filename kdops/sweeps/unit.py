@@ -8,14 +8,14 @@ from importlib.metadata import version
 
 from kdops.config.architectures import Architecture
 from kdops.config.settings import HARD, Settings
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
-from kdops.models.size import Facts, facts
+from kdops.models.size import NetworkSize, network_size
 from kdops.sweeps.fingerprint import code_digest, fingerprint
-from kdops.sweeps.model import LABELS, ModelRecord
-from kdops.utils.hardware import arithmetic, process_threads
+from kdops.sweeps.model import LABELS, Model
+from kdops.utils.hardware import numeric_mode, process_threads
 
-__all__ = ["Context", "Task", "Unit", "claims_of", "cut_off_with", "digest_of_pass", "units_of"]
+__all__ = ["Context", "Task", "Unit", "cut_off_with", "digest_of_pass", "lock_keys", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Unit:
     Attributes:
         task: what it does, with all units of its sweep.
         record: the model as it will be logged: without metrics, not yet stored.
-        source: the model to distil from; None for labels.
+        source: the model to distill from; None for labels.
         fingerprint: the digest of all that decides its weights, to the last bit.
         training: the digest without the fleet, which moves the last bits only: units of one training are the same
             model to anyone who uses it.
     """
 
     task: Task
-    record: ModelRecord
-    source: ModelRecord | None
+    record: Model
+    source: Model | None
     fingerprint: str
     training: str
 
@@ -77,16 +77,16 @@ class Context:
     """What all units of a study share: settings, data, split, and where they are trained."""
 
     settings: Settings
-    data: Data
+    data: Dataset
     split: Split
     device: str
 
     def architecture_of(self, role: str) -> Architecture:
-        """Give the architecture of a role."""
+        """Return the architecture of a role."""
         return self.settings.recipes[role].architecture
 
     def trains_together(self, role: str) -> bool:
-        """Say whether a role's networks are trained as one fleet, which then decides their last bits.
+        """Return whether a role's networks are trained as one fleet, which then decides their last bits.
 
         Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
         """
@@ -95,12 +95,12 @@ class Context:
 
 def units_of(
     task: Task,
-    sources: Mapping[int, ModelRecord | None],
+    sources: Mapping[int, Model | None],
     temperatures: Sequence[float],
     together: bool,
     context: Context,
 ) -> list[Unit]:
-    """Give the units of a sweep, seed by seed.
+    """Return the units of a sweep, seed by seed.
 
     Args:
         task: what they do.
@@ -117,8 +117,8 @@ def units_of(
     ]
 
 
-def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord], units: Sequence[Unit]) -> set[int]:
-    """Give the seeds whose fleets are to be trained in one pass.
+def cut_off_with(missing: Sequence[Unit], there: Sequence[Model], units: Sequence[Unit]) -> set[int]:
+    """Return the seeds whose fleets are to be trained in one pass.
 
     A fleet's last bits depend on all that is trained in its pass. So where a pass was cut off after some of its
     models were stored, it is trained again whole, and only what is missing is stored: the result is that of a
@@ -136,8 +136,8 @@ def cut_off_with(missing: Sequence[Unit], there: Sequence[ModelRecord], units: S
     return seeds
 
 
-def claims_of(units: Sequence[Unit], context: Context) -> set[str]:
-    """Give what studies take turns at: a digest of what units share that differ in their temperature alone."""
+def lock_keys(units: Sequence[Unit], context: Context) -> set[str]:
+    """Return what studies take turns at: a digest of what units share that differ in their temperature alone."""
     settings = context.settings
     return {
         fingerprint(
@@ -155,7 +155,7 @@ def claims_of(units: Sequence[Unit], context: Context) -> set[str]:
 
 
 def digest_of_pass(units: Sequence[Unit]) -> str:
-    """Give the digest of units that are trained together."""
+    """Return the digest of units that are trained together."""
     return fingerprint(units=sorted(unit.fingerprint for unit in units))
 
 
@@ -163,7 +163,7 @@ def _unit(
     task: Task,
     seed: int,
     temperature: float,
-    source: ModelRecord | None,
+    source: Model | None,
     fleet: list[float] | None,
     context: Context,
 ) -> Unit:
@@ -183,19 +183,19 @@ def _unit(
         "threads": process_threads(),
         "device": context.device,
         # Asked only where PyTorch is there anyway.
-        **({"arithmetic": arithmetic(context.device)} if context.device != "cpu" else {}),
+        **({"arithmetic": numeric_mode(context.device)} if context.device != "cpu" else {}),
         **({"network": code} if (code := _facts(task, context).code) else {}),
     }
     record = _planned(task, seed, temperature, source, context)
     return Unit(task, record, source, fingerprint(**what, fleet=fleet), fingerprint(**what))
 
 
-def _facts(task: Task, context: Context) -> Facts:
-    return facts(context.architecture_of(task.role), context.data.shape, len(context.data.classes))
+def _facts(task: Task, context: Context) -> NetworkSize:
+    return network_size(context.architecture_of(task.role), context.data.shape, len(context.data.classes))
 
 
-def _learned_from(source: ModelRecord | None, temperature: float, settings: Settings) -> dict[str, object]:
-    """Say how a source reaches the weights: not at all through hard labels, without the soft term by predictions."""
+def _learned_from(source: Model | None, temperature: float, settings: Settings) -> dict[str, object]:
+    """Return how a source reaches the weights: not at all through hard labels, without the soft term by predictions."""
     if source is None:
         return {}
     if temperature == HARD:
@@ -203,11 +203,11 @@ def _learned_from(source: ModelRecord | None, temperature: float, settings: Sett
     return {"source": source.weights, "alpha": settings.alpha, "t_squared": settings.t_squared}
 
 
-def _planned(task: Task, seed: int, temperature: float, source: ModelRecord | None, context: Context) -> ModelRecord:
+def _planned(task: Task, seed: int, temperature: float, source: Model | None, context: Context) -> Model:
     settings, recipe, role = context.settings, context.settings.recipes[task.role], task.known_as
     known = _facts(task, context)
     soft = source is not None and temperature != HARD
-    return ModelRecord(
+    return Model(
         role=role,
         seed=seed,
         temperature=temperature,

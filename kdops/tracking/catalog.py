@@ -14,11 +14,11 @@ from mlflow.entities import Run
 from kdops.config.uris import check_model
 from kdops.errors import UsageError
 from kdops.registry.versions import CHAMPION
-from kdops.store.paging import every
+from kdops.store.paging import paged
 from kdops.sweeps.model import LABELS
 from kdops.tracking.stored_study import experiments
 
-__all__ = ["Catalogue", "StoredModel", "read_catalogue"]
+__all__ = ["Catalog", "StoredModel", "read_catalog"]
 
 OURS = "name LIKE 'kdops-%'"
 RUNS, VERSIONS, NAMES = 1000, 200, 100
@@ -87,7 +87,7 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The models of a store.
 
     Attributes:
@@ -117,11 +117,11 @@ class Catalogue:
         return {source: tuple(models) for source, models in found.items()}
 
     def registered(self) -> tuple[StoredModel, ...]:
-        """Give the models whose version is in the registry."""
+        """Return the models whose version is in the registry."""
         return tuple(model for model in self.models if model.registered)
 
     def resolve(self, text: str, parameter: str = "model") -> str:
-        """Give the URI of a model that the caller named; it need not be a model of this store.
+        """Return the URI of a model that the caller named; it need not be a model of this store.
 
         Raises:
             UsageError: it is not spelled as a model is, or the alias is not set.
@@ -155,22 +155,22 @@ class Catalogue:
         raise UsageError(parameter, text, f"no such model; there are {', '.join(sorted(versions)) or 'none'}")
 
 
-def read_catalogue(client: MlflowClient) -> Catalogue:
+def read_catalog(client: MlflowClient) -> Catalog:
     """Read every finished model of the store, of all experiments."""
     # A name that was deleted and made again begins at version 1 again: only URI and run together say which is meant.
-    versions = every(client.search_model_versions, OURS, max_results=VERSIONS)
+    versions = paged(client.search_model_versions, OURS, max_results=VERSIONS)
     registered = {(f"models:/{v.name}/{v.version}", v.run_id): v.tags for v in versions}
     aliases = {
         f"models:/{model.name}@{alias}": f"models:/{model.name}/{version}"
-        for model in every(client.search_registered_models, OURS, max_results=NAMES)
+        for model in paged(client.search_registered_models, OURS, max_results=NAMES)
         for alias, version in model.aliases.items()
     }
     champions = {uri for alias, uri in aliases.items() if alias.endswith(f"@{CHAMPION}")}
     where = "tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
-    runs = every(
+    runs = paged(
         client.search_runs, experiments(client), where, max_results=RUNS, order_by=["attributes.start_time DESC"]
     )
-    return Catalogue(tuple(_model(run, registered, champions) for run in runs), aliases)
+    return Catalog(tuple(_model(run, registered, champions) for run in runs), aliases)
 
 
 def _model(run: Run, registered: Mapping[tuple[str, str], Mapping[str, str]], champions: Iterable[str]) -> StoredModel:
@@ -201,7 +201,7 @@ def _model(run: Run, registered: Mapping[tuple[str, str], Mapping[str, str]], ch
 
 
 def _images(run: Run, part: str) -> int | None:
-    """Give how many images a run saw of a part of its data, as it was logged with the data."""
+    """Return how many images a run saw of a part of its data, as it was logged with the data."""
     for seen in run.inputs.dataset_inputs if run.inputs else ():
         if any((tag.key, tag.value) == ("mlflow.data.context", part) for tag in seen.tags):
             try:

@@ -24,9 +24,9 @@ from kdops.errors import KdopsError
 from kdops.registry.versions import CHAMPION, PAGE
 from kdops.store.artifacts import holds_model, is_empty, local_folder, size_of
 from kdops.store.own_run import PROCESS
-from kdops.store.paging import every
+from kdops.store.paging import paged
 from kdops.tracking.stale_runs import is_stale
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 
 __all__ = [
     "ENDED",
@@ -87,17 +87,17 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
         KdopsError: none of the experiment's artifacts is where it should be.
     """
     where = "tags.`kdops.study` != ''"
-    runs = {run.info.run_id: run for run in every(client.search_runs, [experiment_id], where, max_results=RUNS)}
+    runs = {run.info.run_id: run for run in paged(client.search_runs, [experiment_id], where, max_results=RUNS)}
     failed = {run_id: why for run_id, run in list(runs.items()) if (why := why_failed(client, run, runs))}
     models = {
         model.model_id: model
-        for model in every(client.search_logged_models, [experiment_id], max_results=PAGE)
+        for model in paged(client.search_logged_models, [experiment_id], max_results=PAGE)
         if "kdops.chain" in model.tags
     }
     root = client.get_experiment(experiment_id).artifact_location
     if models and is_empty(client, root):
         raise KdopsError(f"there is nothing at all at {root}, where the artifacts should be: is it mounted? All stays")
-    versions = list(every(client.search_model_versions, max_results=PAGE))
+    versions = list(paged(client.search_model_versions, max_results=PAGE))
     found = versions_without_model(client, versions, runs, failed, models)
     going = {piece.name for piece in found if not piece.kept}
     held = needed_by_versions((version for version in versions if _name(version) not in going), models)
@@ -110,7 +110,7 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
 
 
 def why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
-    """Say why the run of a model may go; empty where it stays."""
+    """Return why the run of a model may go; empty where it stays."""
     tags, status = run.data.tags, run.info.status
     if "kdops.role" not in tags or is_of_live_study(client, run, runs):
         return ""
@@ -121,7 +121,7 @@ def why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
 
 
 def is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run]) -> bool:
-    """Say whether a run or one above it says RUNNING, unless its process is gone."""
+    """Return whether a run or one above it says RUNNING, unless its process is gone."""
     seen: set[str] = set()
     while run is not None and run.info.run_id not in seen:
         seen.add(run.info.run_id)
@@ -138,7 +138,7 @@ def versions_without_model(
     failed: Mapping[str, str],
     models: Mapping[str, LoggedModel],
 ) -> list[Piece]:
-    """Give the versions that kdops made and that have no model: their run failed, or their files are gone."""
+    """Return the versions that kdops made and that have no model: their run failed, or their files are gone."""
     judged = {_name(version): _judge(client, version, runs, failed, models) for version in versions}
     held = needed_by_versions((version for version in versions if not judged[_name(version)][0]), models)
     found, aliases = [], {}
@@ -163,7 +163,7 @@ def _judge(
     failed: Mapping[str, str],
     models: Mapping[str, LoggedModel],
 ) -> tuple[str, str]:
-    """Say why a version has no model, empty where it has one or is none of kdops's; and why it stays all the same."""
+    """Return why a version has no model (empty where it has one or is not kdops's), and why it stays all the same."""
     run = runs.get(version.run_id or "")
     model_id = (version.source or "").removeprefix("models:/")
     own = version.name.startswith("kdops-") and "fingerprint" in version.tags and MADE.fullmatch(model_id)
@@ -179,7 +179,7 @@ def _judge(
     if holds_model(client, model.artifact_location):
         return "", ""
     process = run.data.tags.get(PROCESS, "")
-    elsewhere = process and local_folder(model.artifact_location) and not ProcessName.own().shares_host(process)
+    elsewhere = process and local_folder(model.artifact_location) and not ProcessId.own().shares_host(process)
     return "its files are gone", "made on another host, which may have its files: kdops gc there" if elsewhere else ""
 
 
@@ -188,13 +188,13 @@ def _name(version: ModelVersion) -> str:
 
 
 def _needed(version: ModelVersion) -> set[str]:
-    """Give what a version cannot do without, and itself: ids of its run and its logged model, names of versions."""
+    """Return what a version cannot do without, and itself: ids of its run and its logged model, names of versions."""
     source = version.source or ""
     return {version.run_id or "", source.removeprefix("models:/"), _name(version), *MADE.findall(source)} - {""}
 
 
 def needed_by_versions(versions: Iterable[ModelVersion], models: Mapping[str, LoggedModel]) -> dict[str, str]:
-    """Say of each thing that the given versions need, which of them needs it."""
+    """Return of each thing that the given versions need, which of them needs it."""
     held: dict[str, str] = {}
     for version in versions:
         for one in _needed(version):
@@ -211,7 +211,7 @@ def _models(
     failed: Mapping[str, str],
     held: Mapping[str, str],
 ) -> Iterator[Piece]:
-    """Give the logged models that no finished run needs."""
+    """Yield the logged models that no finished run needs."""
     for model in models:
         run_id = model.source_run_id or ""
         if run_id in runs and run_id not in failed:
@@ -227,7 +227,7 @@ def _models(
 def _files(
     client: MlflowClient, root: str, models: Mapping[str, LoggedModel], held: Mapping[str, str]
 ) -> Iterator[Piece]:
-    """Give the files on disk of models of failed runs that were marked deleted before.
+    """Yield the files on disk of models of failed runs that were marked deleted before.
 
     Files without a description may be anybody's, and stay.
     """

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.registry.versions import PAGE, delete_version
 from kdops.store.artifacts import remove_files
-from kdops.store.paging import every
+from kdops.store.paging import paged
 from kdops.tracking.garbage import (
     ENDED,
     Piece,
@@ -67,7 +67,7 @@ def _kept_now(client: MlflowClient, piece: Piece) -> str:
     run = runs.get(piece.run_id)
     if run is not None and is_of_live_study(client, run, runs):
         return "its study goes on"
-    left = list(every(client.search_model_versions, f"run_id = '{piece.run_id}'", max_results=PAGE))
+    left = list(paged(client.search_model_versions, f"run_id = '{piece.run_id}'", max_results=PAGE))
     if piece.kind != "version":
         over = run is None or run.info.status in (*ENDED, "RUNNING")
         return "its run is finished by now" if not over else needed_by_versions(left, {}).get(piece.run_id, "")

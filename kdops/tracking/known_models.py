@@ -8,13 +8,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.versions import Registry
 from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
-from kdops.store.paging import every
-from kdops.sweeps.model import LABELS, ModelRecord
+from kdops.store.paging import paged
+from kdops.sweeps.model import LABELS, Model
 
 __all__ = ["KnownModels"]
 
@@ -38,12 +38,12 @@ class KnownModels:
             latest by the first two.
     """
 
-    def __init__(self, data: Data, split: Split):
+    def __init__(self, data: Dataset, split: Split):
         self.data, self.split = data, split
-        self.records: dict[str, ModelRecord] = {}
+        self.records: dict[str, Model] = {}
         self._looked: dict[str, float] = {}
 
-    def look(self, chain: str = "") -> dict[str, ModelRecord]:
+    def look(self, chain: str = "") -> dict[str, Model]:
         """Look for models, and give what is found, keyed like ``records``; after the first time the recent ones alone.
 
         A store that is not there yet has no models, and is not made.
@@ -59,8 +59,8 @@ class KnownModels:
             return {}
         now = time.time()
         where, order = self._where(chain), ["start_time DESC"]
-        runs = list(every(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
-        found: dict[str, ModelRecord] = {}
+        runs = list(paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
+        found: dict[str, Model] = {}
         registered = self._registered(client, {run.data.tags["kdops.model"] for run in runs})
         for run in runs:
             if run.data.tags["kdops.model"] in registered:
@@ -87,15 +87,15 @@ class KnownModels:
         return where
 
     def _registered(self, client: MlflowClient, uris: set[str]) -> set[str]:
-        """Give those of some models that are registered; what was found before is not asked for again."""
+        """Return those of some models that are registered; what was found before is not asked for again."""
         new = uris - self.records.keys()
         return uris - new | (new & Registry(client, self.data, self.split).uris() if new else set())
 
 
-def _record_of(run: Run) -> ModelRecord:
+def _record_of(run: Run) -> Model:
     """Rebuild a record from a finished run."""
     tags, outputs = run.data.tags, run.outputs.model_outputs if run.outputs else []
-    return ModelRecord(
+    return Model(
         role=tags["kdops.role"],
         seed=int(run.data.params["seed"]),
         temperature=float(run.data.params["temperature"]),

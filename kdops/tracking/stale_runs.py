@@ -13,13 +13,13 @@ from mlflow.exceptions import MlflowException
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.registry.versions import Registry
 from kdops.store.experiment import is_project
-from kdops.store.faults import brief
+from kdops.store.faults import first_line
 from kdops.store.liveness import expired
 from kdops.store.own_run import PROCESS
-from kdops.store.paging import every
-from kdops.utils.process import ProcessName
+from kdops.store.paging import paged
+from kdops.utils.process import ProcessId
 
-__all__ = ["abandon", "end_stale_runs", "is_stale"]
+__all__ = ["discard_run", "end_stale_runs", "is_stale"]
 
 PAGE = 1000
 PARENT = "mlflow.parentRunId"
@@ -36,19 +36,19 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
     Of a process on this host that is known at once. Of one on another host its heartbeat tells, that of its study: a
     run is left alone as long as it is renewed, and for good where there is none.
     """
-    running = every(client.search_runs, [experiment], "attributes.status = 'RUNNING'", max_results=PAGE)
+    running = paged(client.search_runs, [experiment], "attributes.status = 'RUNNING'", max_results=PAGE)
     # Read to the end first: ending a run takes it out of the search and would shift the pages.
     known = {run.info.run_id: run for run in running}
     for run in list(known.values()):
         try:
             if is_stale(client, run, known):
-                abandon(client, registry, run.info.run_id, "KILLED")
+                discard_run(client, registry, run.info.run_id, "KILLED")
         except MlflowException as error:
             # What others left must not keep this study from starting: a server may not let us delete it, say.
-            logger.warning("the run %s of a dead process could not be ended: %s", run.info.run_id, brief(error))
+            logger.warning("the run %s of a dead process could not be ended: %s", run.info.run_id, first_line(error))
 
 
-def abandon(client: MlflowClient, registry: Registry, run_id: str, status: str) -> None:
+def discard_run(client: MlflowClient, registry: Registry, run_id: str, status: str) -> None:
     """Withdraw the version and the logged model that a run may have made, and end the run, which is not whole.
 
     In this order: where a step fails the run still says RUNNING, and the next study does them all. A run that has ended
@@ -58,13 +58,13 @@ def abandon(client: MlflowClient, registry: Registry, run_id: str, status: str) 
     if info.status != "RUNNING":
         return
     registry.withdraw(run_id)
-    for model in list(every(client.search_logged_models, [info.experiment_id], f"source_run_id = '{run_id}'")):
+    for model in list(paged(client.search_logged_models, [info.experiment_id], f"source_run_id = '{run_id}'")):
         client.delete_logged_model(model.model_id)
     client.set_terminated(run_id, status)
 
 
 def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
-    """Say whether a run that says RUNNING has no process any more.
+    """Return whether a run that says RUNNING has no process any more.
 
     Args:
         client: a client of the store.
@@ -74,14 +74,14 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     name = run.data.tags.get(PROCESS)
     if not name:
         return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
-    own = ProcessName.own()
+    own = ProcessId.own()
     if own.shares_host(name):
         return own.knows_gone(name)
-    return ProcessName.parse(name) is not None and _is_silent(client, run, known)
+    return ProcessId.parse(name) is not None and _is_silent(client, run, known)
 
 
 def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
-    """Say whether the study that a run belongs to has a heartbeat, and that one is expired."""
+    """Return whether the study that a run belongs to has a heartbeat, and that one is expired."""
     while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(PARENT)):
         if parent not in known:
             try:
@@ -94,7 +94,7 @@ def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
 
 
 def _is_ours(run: Run) -> bool:
-    """Say whether MLflow made a run for an entry point of this project."""
+    """Return whether MLflow made a run for an entry point of this project."""
     entry_point = run.data.tags.get("mlflow.project.entryPoint")
     folder = run.data.tags.get("mlflow.source.name", "").partition("#")[0].removeprefix("file://")
     return entry_point in {*ENTRY_POINTS, "main"} and is_project(Path(folder))

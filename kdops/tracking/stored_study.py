@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import check_study
 from kdops.errors import KdopsError, UsageError
-from kdops.store.paging import every
+from kdops.store.paging import paged
 from kdops.utils.quiet import without_bars
 from kdops.verdicts.stored_answer import StoredAnswer, read_answer, read_note
 
@@ -81,13 +81,13 @@ class StoredStudy:
         return self.answer.title or self.name
 
     def whole(self) -> tuple[StoredStudy, ...]:
-        """Give its parts, or itself where it has none."""
+        """Return its parts, or itself where it has none."""
         return self.parts or (self,)
 
 
 def experiments(client: MlflowClient) -> list[str]:
-    """Give the ids of every experiment of the store."""
-    return [found.experiment_id for found in every(client.search_experiments, max_results=PAGE)]
+    """Return the ids of every experiment of the store."""
+    return [found.experiment_id for found in paged(client.search_experiments, max_results=PAGE)]
 
 
 def find_study(client: MlflowClient, text: str, parameter: str = "study") -> str:
@@ -224,7 +224,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _shared(parts: tuple[StoredStudy, ...]) -> dict[str, dict[str, Any]]:
-    """Give what all parts have in common, for a whole that describes nothing itself."""
+    """Return what all parts have in common, for a whole that describes nothing itself."""
     names = ("settings", "data", "split", "versions", "machine")
     given = {name: [getattr(part, name) for part in parts] for name in names}
     return {
@@ -235,8 +235,8 @@ def _shared(parts: tuple[StoredStudy, ...]) -> dict[str, dict[str, Any]]:
 
 
 def _search(client: MlflowClient, where: str) -> Iterator[Run]:
-    """Give the runs of every experiment, the latest first."""
-    return every(
+    """Return the runs of every experiment, the latest first."""
+    return paged(
         client.search_runs, experiments(client), where, max_results=PAGE, order_by=["attributes.start_time DESC"]
     )
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import (
-    Dataset,
     DatasetInput,
     InputTag,
     LoggedModelInput,
@@ -35,22 +35,22 @@ from mlflow.entities import (
     RunTag,
 )
 
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.versions import Registry
-from kdops.store.clashes import insist
+from kdops.store.clashes import retry_on_conflict
 from kdops.store.database import ensure_experiment, ensure_store
 from kdops.store.duplicates import drop_double_runs, drop_unfinished_models
 from kdops.store.experiment import experiment_name
-from kdops.store.faults import brief
-from kdops.store.fetching import fetched
+from kdops.store.faults import first_line
+from kdops.store.fetching import downloaded_model
 from kdops.store.liveness import HEARTBEAT, Heartbeat, beat
 from kdops.store.own_run import CHARACTERS, ERROR, PROCESS
-from kdops.sweeps.model import ModelRecord
-from kdops.tracking.stale_runs import abandon, end_stale_runs
+from kdops.sweeps.model import Model
+from kdops.tracking.stale_runs import discard_run, end_stale_runs
 from kdops.tracking.stored_study import StoredStudy, read_study
-from kdops.utils.process import ProcessName
-from kdops.utils.secrets import without_secrets
+from kdops.utils.process import ProcessId
+from kdops.utils.secrets import redact_secrets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,10 +95,10 @@ class Outcome:
         finished: when its training ended, in seconds since the epoch.
     """
 
-    record: ModelRecord
+    record: Model
     fingerprint: str
     training: str
-    sources: tuple[ModelRecord, ...]
+    sources: tuple[Model, ...]
     trainset: Trainset
     history: Mapping[str, Sequence[float]]
     seconds: float
@@ -123,7 +123,9 @@ class Tracker:
         about: what the caller wants to be remembered, ``owner`` and ``notes``; what is empty is left out.
     """
 
-    def __init__(self, entry_point: str, data: Data, split: Split, title: str, about: Mapping[str, str] | None = None):
+    def __init__(
+        self, entry_point: str, data: Dataset, split: Split, title: str, about: Mapping[str, str] | None = None
+    ):
         self.about = {f"kdops.{name}": text for name, text in (about or {}).items() if text}
         ensure_store(mlflow.get_tracking_uri())
         self.client = MlflowClient()
@@ -164,7 +166,7 @@ class Tracker:
         self._made.add(run)
         return run
 
-    def commit(self, outcome: Outcome, write: Writer) -> ModelRecord:
+    def commit(self, outcome: Outcome, write: Writer) -> Model:
         """Log one model: its run, its metrics, its data and sources, the model, and its version.
 
         Args:
@@ -189,8 +191,8 @@ class Tracker:
             self._abandon(run_id)
             raise
 
-    def model_tags(self, record: ModelRecord, fingerprint: str, training: str) -> dict[str, str]:
-        """Give the tags that every run of a model below this study has from its start on."""
+    def model_tags(self, record: Model, fingerprint: str, training: str) -> dict[str, str]:
+        """Return the tags that every run of a model below this study has from its start on."""
         return {
             "mlflow.parentRunId": self.parent,
             "kdops.role": record.role,
@@ -201,12 +203,12 @@ class Tracker:
             "kdops.split": self.split.digest,
             "kdops.fingerprint": fingerprint,
             "kdops.training": training,
-            PROCESS: str(ProcessName.own()),
+            PROCESS: str(ProcessId.own()),
             **{name: text for name, text in self.about.items() if name == OWNER},
             **self._source,
         }
 
-    def load_weights(self, record: ModelRecord) -> dict[str, Tensor]:
+    def load_weights(self, record: Model) -> dict[str, Tensor]:
         """Read the weights of a stored model.
 
         Raises:
@@ -214,7 +216,7 @@ class Tracker:
         """
         from kdops.packaging.folder import read_weights
 
-        with fetched(record.uri) as folder:
+        with downloaded_model(record.uri) as folder:
             return read_weights(folder, record.uri, record.weights)
 
     def log(
@@ -252,16 +254,16 @@ class Tracker:
         """
         self._silence()
         try:
-            self.client.set_tag(self.parent, ERROR, without_secrets(reason)[:CHARACTERS])
+            self.client.set_tag(self.parent, ERROR, redact_secrets(reason)[:CHARACTERS])
             self.client.set_terminated(self.parent, status)
             self._drop_doubles()
         except Exception as error:
-            logger.warning("the run %s could not be ended as %s: %s", self.parent, status, brief(error))
+            logger.warning("the run %s could not be ended as %s: %s", self.parent, status, first_line(error))
 
     def describe(self, note: str) -> None:
         """Write the note of a study that failed; where it cannot be written, the error on the run must do."""
         with suppress(Exception):
-            self.client.set_tag(self.parent, "mlflow.note.content", without_secrets(note))
+            self.client.set_tag(self.parent, "mlflow.note.content", redact_secrets(note))
 
     def _drop_doubles(self) -> None:
         """Drop what repeated requests made twice, once the whole study ends."""
@@ -277,11 +279,11 @@ class Tracker:
     def _abandon(self, run_id: str) -> None:
         """Withdraw what a model's run made, which is not whole, and end the run."""
         try:
-            abandon(self.client, self.registry, run_id, "FAILED")
+            discard_run(self.client, self.registry, run_id, "FAILED")
         except Exception as error:
-            logger.warning("the run %s could not be ended: %s", run_id, brief(error))
+            logger.warning("the run %s could not be ended: %s", run_id, first_line(error))
 
-    def _commit(self, outcome: Outcome, write: Writer, run_id: str, ended: int) -> ModelRecord:
+    def _commit(self, outcome: Outcome, write: Writer, run_id: str, ended: int) -> Model:
         """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
         record = outcome.record
         params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
@@ -298,7 +300,7 @@ class Tracker:
             self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
         inputs = [LoggedModelInput(one) for source in outcome.sources for one in source.model_id.split()]
-        insist(self.client.log_inputs, run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
+        retry_on_conflict(self.client.log_inputs, run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         stored = replace(record, run_id=run_id, model_id=model.model_id)
         self.client.log_batch(
@@ -334,7 +336,7 @@ class Tracker:
             "kdops.study": self.entry_point,
             "kdops.dataset": self.data.name,
             "kdops.split": self.split.digest,
-            PROCESS: str(ProcessName.own()),
+            PROCESS: str(ProcessId.own()),
             **self.about,
         }
 
@@ -342,7 +344,7 @@ class Tracker:
         """Name the data on the study's own run."""
         everything = np.unique(np.concatenate([self.split.teacher, *self.split.transfers]))
         trainset = Trainset(everything, "teacher and transfer images")
-        insist(self.client.log_inputs, self.parent, datasets=self.dataset_inputs(trainset))
+        retry_on_conflict(self.client.log_inputs, self.parent, datasets=self.dataset_inputs(trainset))
 
     def dataset_inputs(self, trainset: Trainset, parts: Collection[str] = PARTS) -> list[DatasetInput]:
         """Describe what a run saw as MLflow data sets: where they come from, how many, and their digest.
@@ -360,7 +362,7 @@ class Tracker:
         schema = json.dumps({"image": ["uint8", *self.data.shape], "classes": len(self.data.classes)})
         return [
             DatasetInput(
-                Dataset(
+                LoggedDataset(
                     name=f"{self.data.name}-{part}",
                     digest=_digest_of_rows(self.data, seen.rows),
                     source_type="kdops",
@@ -381,7 +383,7 @@ def fitted(uris: Sequence[str], limit: int = 7900) -> str:
     return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
 
 
-def _run_name(record: ModelRecord, sources: Sequence[ModelRecord]) -> str:
+def _run_name(record: Model, sources: Sequence[Model]) -> str:
     """Name a model's run; a source that is one of several is told by its temperature."""
     if len(sources) > 1:
         return f"{record} of {len(sources)}, {record.chain}"
@@ -391,7 +393,7 @@ def _run_name(record: ModelRecord, sources: Sequence[ModelRecord]) -> str:
 
 
 def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:
-    """Give every epoch's metrics at the time the epoch ended, and the final ones, which join the model too.
+    """Return every epoch's metrics at the time the epoch ended, and the final ones, which join the model too.
 
     The last epoch is the model that is kept, so its training loss and validation accuracy are the final ones.
     """
@@ -407,14 +409,14 @@ def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:
 
 
 def _source_tags() -> dict[str, str]:
-    """Give user, source and commit as MLflow's own ``start_run`` would have them."""
+    """Return user, source and commit as MLflow's own ``start_run`` would have them."""
     from mlflow.tracking.context.registry import resolve_tags
 
     return {name: value for name, value in resolve_tags().items() if name.startswith("mlflow.")}
 
 
 def _was_drawn(name: str) -> bool:
-    """Say whether MLflow drew a run's name, such as ``bemused-mare-434``, since the caller gave none."""
+    """Return whether MLflow drew a run's name, such as ``bemused-mare-434``, since the caller gave none."""
     from mlflow.utils import name_utils
 
     predicate, _, rest = name.partition("-")
@@ -423,8 +425,8 @@ def _was_drawn(name: str) -> bool:
     return number.isdigit() and all(word in known for word, known in zip((predicate, noun), words, strict=True))
 
 
-def _digest_of_rows(data: Data, rows: np.ndarray) -> str:
-    """Give the digest of some images of a data set, as long as MLflow keeps it."""
+def _digest_of_rows(data: Dataset, rows: np.ndarray) -> str:
+    """Return the digest of some images of a data set, as long as MLflow keeps it."""
     found = hashlib.sha256(f"{data.digest} {len(rows)}\n".encode())
     found.update(rows.astype("<i8").tobytes())
     return found.hexdigest()[:DIGEST_CHARACTERS]

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
 
-from kdops.store.clashes import insist
+from kdops.store.clashes import retry_on_conflict
 from kdops.store.own_run import CHARACTERS, ERROR
-from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.tracking.tracker import Tracker, Trainset
-from kdops.utils.secrets import without_secrets
+from kdops.utils.secrets import redact_secrets
 
 __all__ = ["STATUS", "TrialRuns"]
 
@@ -34,7 +34,7 @@ class TrialRuns:
         source: what every trial is distilled from.
     """
 
-    def __init__(self, tracker: Tracker, search: str, trainset: Trainset, source: ModelRecord):
+    def __init__(self, tracker: Tracker, search: str, trainset: Trainset, source: Model):
         self.tracker, self.search = tracker, search
         self._data = tracker.dataset_inputs(trainset, ("train", "val"))
         self._models = [LoggedModelInput(one) for one in source.model_id.split()]
@@ -52,7 +52,7 @@ class TrialRuns:
         run = self.tracker.make_run(name, tags)
         params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
         client.log_batch(run, params=[Param(name, str(value)) for name, value in params.items()])
-        insist(client.log_inputs, run, datasets=self._data, models=self._models)
+        retry_on_conflict(client.log_inputs, run, datasets=self._data, models=self._models)
         return run
 
     def log(self, run: str, history: Mapping[str, Sequence[float]], final: Mapping[str, float], seconds: float) -> None:
@@ -84,7 +84,7 @@ class TrialRuns:
         # For Optuna a trial that was cut off has failed, and is tried again.
         tags = {
             STATE: "failed" if state == "interrupted" else state,
-            **({ERROR: without_secrets(error)[:CHARACTERS]} if error else {}),
+            **({ERROR: redact_secrets(error)[:CHARACTERS]} if error else {}),
         }
         self.tracker.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         self.tracker.client.set_terminated(run, STATUS[state])

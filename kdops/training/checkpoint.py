@@ -50,7 +50,7 @@ class Checkpoints:
         self._clear()
 
     def of(self, digest: str) -> Checkpoint:
-        """Give the checkpoint of a pass, there or not, by the digest of all that decides its result."""
+        """Return the checkpoint of a pass, there or not, by the digest of all that decides its result."""
         return Checkpoint(self.folder / f"{digest}{SUFFIX}", digest, self.resume)
 
     def remove(self, digest: str) -> None:
@@ -83,7 +83,7 @@ class Checkpoint:
         self._fails = False
 
     def load(self, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-        """Give what was saved, the tensors on the CPU; None where there is nothing to go on with.
+        """Return what was saved, the tensors on the CPU; None where there is nothing to go on with.
 
         What is damaged, or of another pass, is told in one line and left out.
 
@@ -112,7 +112,7 @@ class Checkpoint:
             return None
 
     def is_due(self) -> bool:
-        """Say whether it is time to save, at the end of an epoch."""
+        """Return whether it is time to save, at the end of an epoch."""
         now = time.monotonic()
         return now - self._started >= FIRST_SECONDS and now - self._saved >= self._cost / SHARE
 

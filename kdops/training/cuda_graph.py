@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from kdops.utils.gc import collector_still
+from kdops.utils.gc import gc_paused
 
-__all__ = ["EAGER_CALLS", "Replayed"]
+__all__ = ["EAGER_CALLS", "CudaGraphStep"]
 
 EAGER_CALLS = 3
 """So many first steps of a shape run as they are: libraries choose their algorithms and allocate in the first ones,
-and the optimiser makes what it keeps."""
+and the optimizer makes what it keeps."""
 
 
-class Replayed:
+class CudaGraphStep:
     """A step that is replayed where it was recorded with inputs of the same shapes.
 
     Each call is one real step, the recorded one included; a recording alone computes nothing.
@@ -61,6 +61,6 @@ class Replayed:
         for stream in self.streams:
             graph.register_generator_state(stream)
         # The collector might come by and free another recording meanwhile, which spoils this one.
-        with collector_still(), torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"):
+        with gc_paused(), torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"):
             self.step(*places)
         return graph, places

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdops.models.classifier import Classifier
-from kdops.training.separate import NetFleet
-from kdops.training.stacked import DenseFleet, can_stack
-from kdops.utils.memory import memory_kept
+from kdops.training.separate import SeparateModels
+from kdops.training.stacked import StackedMLPs, can_stack
+from kdops.utils.memory import malloc_keeps_pages
 
 __all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure"]
 
@@ -33,13 +33,13 @@ def compute_logits(
         ``[M, N, classes]``, on the CPU.
     """
     if can_stack(nets[0]):
-        engines = [DenseFleet([nets], device)]
+        engines = [StackedMLPs([nets], device)]
     else:
         # On another device a copy is computed: the networks themselves are stored next, from the CPU.
         here = torch.device(device).type == "cpu"
-        engines = [NetFleet([[net if here else copy.deepcopy(net)]], device) for net in nets]
+        engines = [SeparateModels([[net if here else copy.deepcopy(net)]], device) for net in nets]
     rows = []
-    with memory_kept():
+    with malloc_keeps_pages():
         for engine in engines:
             engine.training = False
             parts = [engine.logits([images[i : i + block].to(device)]).cpu() for i in range(0, len(images), block)]
@@ -70,7 +70,7 @@ def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Give the mean gap between confidence and accuracy over equal-width bins of confidence.
+    """Return the mean gap between confidence and accuracy over equal-width bins of confidence.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, equation (5), with 15 bins.
 
@@ -86,5 +86,5 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
 
 
 def agreement(logits: Tensor, source_logits: Tensor) -> float:
-    """Give the share of images ``[N]`` on which both choose the same class (fidelity, Stanton et al., 2021)."""
+    """Return the share of images ``[N]`` on which both choose the same class (fidelity, Stanton et al., 2021)."""
     return (logits.argmax(dim=1) == source_logits.argmax(dim=1)).double().mean().item()

@@ -15,22 +15,22 @@ from torch.nn import Module
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.recipes import STREAMS
-from kdops.data.memmap import MappedImages, images_of
+from kdops.data.memmap import MappedImages, load_rows
 from kdops.distillation.logits import DistillationLoss
 from kdops.distillation.sources import Mixture, averaged
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, build, pixel_statistics
-from kdops.models.size import facts
-from kdops.sweeps.model import ModelRecord
+from kdops.models.size import network_size
+from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoint, Checkpoints
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.trainer import Group, Images, Trained, train_passes
 from kdops.training.trials import TrialPlan, TrialResult, train_trials
 from kdops.utils.hardware import process_threads
-from kdops.utils.memory import memory_kept
+from kdops.utils.memory import malloc_keeps_pages
 
-__all__ = ["Bench", "Measured"]
+__all__ = ["LocalEngine", "Measured"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Measured:
     finished: float
 
 
-class Bench:
+class LocalEngine:
     """Trains and measures the units of one study.
 
     Args:
@@ -65,8 +65,8 @@ class Bench:
     def __init__(
         self,
         context: Context,
-        load_weights: Callable[[ModelRecord], dict[str, Tensor]],
-        load_program: Callable[[ModelRecord], Module],
+        load_weights: Callable[[Model], dict[str, Tensor]],
+        load_program: Callable[[Model], Module],
         checkpoints: Checkpoints | None = None,
     ):
         self.context, self.load_weights, self.load_program = context, load_weights, load_program
@@ -75,7 +75,7 @@ class Bench:
         torch.set_num_threads(process_threads())
         settings, split = context.settings, context.split
         self.loss = DistillationLoss(settings.alpha, settings.t_squared)
-        # Test and validation images have no part in the normalisation.
+        # Test and validation images have no part in the normalization.
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
         self.statistics = pixel_statistics(self._pixels(seen))
         self.foreign: dict[str, Module] = {}
@@ -83,28 +83,28 @@ class Bench:
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._outputs: dict[tuple[str, ...], Tensor] = {}
 
-    def varied(self, context: Context) -> Bench:
-        """Give a bench for other settings of the same data and split, which shares what was computed."""
+    def varied(self, context: Context) -> LocalEngine:
+        """Return a bench for other settings of the same data and split, which shares what was computed."""
         other = copy.copy(self)
         other.context = context
         other.loss = DistillationLoss(context.settings.alpha, context.settings.t_squared)
         return other
 
-    def _logits_for(self, plans: Sequence[TrialPlan], source: ModelRecord, rows: np.ndarray, what: str) -> Tensor:
-        """Give the source's logits for trials: ``[N, classes]``, of several sources ``[trials, N, classes]``."""
+    def _logits_for(self, plans: Sequence[TrialPlan], source: Model, rows: np.ndarray, what: str) -> Tensor:
+        """Return the source's logits for trials: ``[N, classes]``, of several sources ``[trials, N, classes]``."""
         if not isinstance(self.net(source), Mixture):
             return self._logits_of(source, rows, what)
         return torch.stack([self._logits_at(source, rows, what, plan.temperature) for plan in plans])
 
-    def _logits_at(self, source: ModelRecord, rows: np.ndarray, part: str, temperature: float) -> Tensor:
-        """Give what several sources give together at a temperature; on hard labels it has no part."""
+    def _logits_at(self, source: Model, rows: np.ndarray, part: str, temperature: float) -> Tensor:
+        """Return what several sources give together at a temperature; on hard labels it has no part."""
         key, net = (source.weights, part, "each"), self.net(source)
         if key not in self._outputs:
             self._outputs[key] = torch.stack([self._foreign_logits(member, rows).float() for member in net.members])
         return averaged(self._outputs[key], net.shares, temperature or 1.0)
 
     def example(self, role: str) -> Classifier:
-        """Give a network of a role as it is before it is trained, to be exported by; its values mean nothing."""
+        """Return a network of a role as it is before it is trained, to be exported by; its values mean nothing."""
         return self._build(self.context.architecture_of(role))
 
     def train(
@@ -149,7 +149,7 @@ class Bench:
         plans: Sequence[TrialPlan],
         role: str,
         seed: int,
-        source: ModelRecord,
+        source: Model,
         rows: np.ndarray,
         what: str,
         **options: object,
@@ -178,7 +178,7 @@ class Bench:
             **options,
         )
 
-    def keep(self, record: ModelRecord, weights: dict[str, Tensor]) -> None:
+    def keep(self, record: Model, weights: dict[str, Tensor]) -> None:
         """Keep the weights of a model that was just stored, since it may be a source next."""
         self._weights[record.uri] = weights
 
@@ -226,8 +226,8 @@ class Bench:
                 groups.append(Group(seed, (t,), soft, task.order == "own", labels))
         return groups
 
-    def net(self, record: ModelRecord) -> Module:
-        """Give the network of a stored model, in ``eval()``."""
+    def net(self, record: Model) -> Module:
+        """Return the network of a stored model, in ``eval()``."""
         if record.uri in self.foreign:
             return self.foreign[record.uri]
         architecture = parse_architecture(record.params["architecture"])
@@ -238,18 +238,18 @@ class Bench:
             self._weights[record.uri] = self.load_weights(record)
         return self._net(architecture, self._weights[record.uri])
 
-    def _is_code_of(self, record: ModelRecord, architecture: Architecture) -> bool:
-        """Say whether the code that a stored model was written in is here and is still the same."""
+    def _is_code_of(self, record: Model, architecture: Architecture) -> bool:
+        """Return whether the code that a stored model was written in is here and is still the same."""
         if architecture.is_counted:
             return True
         try:
-            now = facts(architecture, self.context.data.shape, len(self.context.data.classes)).code
+            now = network_size(architecture, self.context.data.shape, len(self.context.data.classes)).code
         except UsageError:
             return False
         return now == record.params.get("code")
 
-    def logits(self, records: Sequence[ModelRecord], rows: np.ndarray) -> Tensor:
-        """Give the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
+    def logits(self, records: Sequence[Model], rows: np.ndarray) -> Tensor:
+        """Return the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
         return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
 
     def metrics_of(self, net: Module) -> dict[str, float]:
@@ -262,11 +262,11 @@ class Bench:
 
     @torch.no_grad()
     def _foreign_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
-        with memory_kept():
+        with malloc_keeps_pages():
             return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
 
-    def _logits_of(self, record: ModelRecord, rows: np.ndarray, part: str) -> Tensor:
-        """Give a model's logits on some images, computed once for each model and part."""
+    def _logits_of(self, record: Model, rows: np.ndarray, part: str) -> Tensor:
+        """Return a model's logits on some images, computed once for each model and part."""
         key = (record.weights, part)
         if key not in self._outputs:
             net = self.net(record)
@@ -290,4 +290,4 @@ class Bench:
         return torch.from_numpy(np.array(self.context.data.labels[rows]))
 
     def _pixels(self, rows: np.ndarray) -> Tensor | MappedImages:
-        return images_of(self.context.data.images, rows, psutil.virtual_memory().available)
+        return load_rows(self.context.data.images, rows, psutil.virtual_memory().available)

@@ -70,7 +70,7 @@ class _State:
         )
 
     def moved(self, tensors: Sequence[Tensor]) -> _State:
-        """Give the same state for tensors with other padding."""
+        """Return the same state for tensors with other padding."""
         new = _State(tensors)
         for name in ("means", "squares", "steps"):
             for old, place in zip(getattr(self, name), getattr(new, name), strict=True):

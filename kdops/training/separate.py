@@ -1,4 +1,4 @@
-"""Networks of any kind behind the interface of :class:`~kdops.training.stacked.DenseFleet`, each computed by itself."""
+"""Networks of any kind behind the interface of ``StackedMLPs``, each computed by itself."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdops.models.classifier import Borrower, Classifier
+from kdops.models.classifier import Classifier, ExternalClassifier
 from kdops.training.stacked import MEASURED_AT_ONCE
-from kdops.utils.hardware import halved
+from kdops.utils.hardware import autocast_bf16
 
-__all__ = ["NetFleet"]
+__all__ = ["SeparateModels"]
 
 
-class NetFleet:
+class SeparateModels:
     """Networks of one architecture that are trained in one pass.
 
     On a graphics processor each has a queue of its own: one small network does not fill it.
@@ -30,7 +30,7 @@ class NetFleet:
         self.sizes = [len(group) for group in groups]
         self.nets = [net.to(device).to(memory_format=net.memory_format) for group in groups for net in group]
         # What others wrote may ask the device, draws from the global state, and was not tried in half precision.
-        self.is_own = not isinstance(self.nets[0], Borrower)
+        self.is_own = not isinstance(self.nets[0], ExternalClassifier)
         self.learns_from_one = self.can_replay = self.is_own
         self.training = True
         # All networks are measured at once too, each in memory of its own.
@@ -39,15 +39,15 @@ class NetFleet:
         self.queues = [torch.cuda.Stream() for _ in self.nets] if self.on_gpu and len(self.nets) > 1 else []
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Give images as they are."""
+        """Return images as they are."""
         return images
 
     def parameters(self) -> list[Tensor]:
-        """Give every trained tensor."""
+        """Return every trained tensor."""
         return [values for net in self.nets for values in net.parameters() if values.requires_grad]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give every value that training may change, by name: the tensors themselves."""
+        """Return every value that training may change, by name: the tensors themselves."""
         return {
             f"{number}.{name}": values.detach()
             for number, net in enumerate(self.nets)
@@ -83,7 +83,7 @@ class NetFleet:
         loss.backward()
 
     def states(self) -> list[dict[str, Tensor]]:
-        """Give each network's weights, on the CPU and in the default memory order."""
+        """Return each network's weights, on the CPU and in the default memory order."""
         return [
             {name: values.detach().cpu().contiguous().clone() for name, values in net.state_dict().items()}
             for net in self.nets
@@ -93,8 +93,8 @@ class NetFleet:
         net.train(self.training)
         if not (self.training and self.is_own and self.on_gpu):
             return net(batch)
-        with halved(self.device):
-            return _with_late_biases(net.net, net.normalised(batch)).float()
+        with autocast_bf16(self.device):
+            return _with_late_biases(net.net, net.normalized(batch)).float()
 
 
 def _with_late_biases(chain: nn.Sequential, values: Tensor) -> Tensor:

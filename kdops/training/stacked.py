@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdops.models.classifier import Borrower, Classifier, Dropout
+from kdops.models.classifier import Classifier, Dropout, ExternalClassifier
 
-__all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "DenseFleet", "can_stack", "normalised"]
+__all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "StackedMLPs", "can_stack", "normalized"]
 
 
-def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Give images ``[N, C, H, W]`` as ``Classifier`` normalises them, flat ``[N, C·H·W]``."""
+def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return images ``[N, C, H, W]`` as ``Classifier`` normalizes them, flat ``[N, C·H·W]``."""
     found = images.new_empty(images.shape, dtype=torch.float32)
     # A piece at a time that stays in the processor's cache.
     for place, part in zip(found.split(64), images.split(64), strict=True):
@@ -27,8 +27,8 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def can_stack(net: Classifier) -> bool:
-    """Say whether the network is a plain chain of dense layers, ReLU and dropout, as kdops builds it."""
-    return not isinstance(net, Borrower) and all(
+    """Return whether the network is a plain chain of dense layers, ReLU and dropout, as kdops builds it."""
+    return not isinstance(net, ExternalClassifier) and all(
         isinstance(part, nn.Sequential | nn.Flatten | nn.Linear | nn.ReLU | Dropout) for part in net.net.modules()
     )
 
@@ -37,10 +37,10 @@ MEASURED_AT_ONCE = 1024
 """Images of a batch that is measured, where nothing is kept for a way back."""
 
 PREPARED_BYTES = 2_000_000_000
-"""Up to so much memory is spent on images that are normalised beforehand."""
+"""Up to so much memory is spent on images that are normalized beforehand."""
 
 
-class DenseFleet:
+class StackedMLPs:
     """Stacked dense networks of one shape.
 
     Args:
@@ -48,7 +48,7 @@ class DenseFleet:
         device: where the stacked tensors lie.
 
     Raises:
-        ValueError: the networks normalise their images differently, so they cannot share a batch.
+        ValueError: the networks normalize their images differently, so they cannot share a batch.
     """
 
     def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
@@ -81,21 +81,21 @@ class DenseFleet:
         self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Give images as :meth:`logits` may take them too: normalised floats ``[N, C·H·W]``, once for all epochs.
+        """Return images as :meth:`logits` may take them too: normalized floats ``[N, C·H·W]``, once for all epochs.
 
         Where that would take more than ``PREPARED_BYTES``, and where they are in their file, they come back as they
-        are, and each batch is normalised by itself: the values are the same.
+        are, and each batch is normalized by itself: the values are the same.
         """
         if not isinstance(images, Tensor) or 4 * images.numel() > PREPARED_BYTES:
             return images
-        return normalised(images, self.mean, self.std)
+        return normalized(images, self.mean, self.std)
 
     def parameters(self) -> list[Tensor]:
-        """Give every trained tensor."""
+        """Return every trained tensor."""
         return [*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give every value that training may change, by name: the tensors themselves."""
+        """Return every value that training may change, by name: the tensors themselves."""
         return {str(number): values.detach() for number, values in enumerate(self.parameters())}
 
     def logits(self, images: Sequence[Tensor]) -> Tensor:
@@ -107,7 +107,7 @@ class DenseFleet:
         Returns:
             Logits ``[M, B, classes]``, the groups' members one after another.
         """
-        inputs = [normalised(one, self.mean, self.std) if one.dim() > 2 else one for one in images]
+        inputs = [normalized(one, self.mean, self.std) if one.dim() > 2 else one for one in images]
         units = [self._first(g, batch) for g, batch in enumerate(inputs)]
         if torch.is_grad_enabled():
             self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
@@ -133,7 +133,7 @@ class DenseFleet:
             torch.sum(gradient, 1, out=bias.grad)
 
     def states(self) -> list[dict[str, Tensor]]:
-        """Give each member's weights under the names of its own network, on the CPU."""
+        """Return each member's weights under the names of its own network, on the CPU."""
         return [self._state(member) for member in range(sum(self.sizes))]
 
     @torch.no_grad()

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from kdops.models.classifier import Classifier, Dropout
-from kdops.training.stacked import PREPARED_BYTES, normalised
+from kdops.training.stacked import PREPARED_BYTES, normalized
 
-__all__ = ["UnevenFleet"]
+__all__ = ["PaddedMLPs"]
 
 PADDED_AT_MOST = 2.0
 """No member is padded to more than so many times its own width; beyond it a stack of its own is faster."""
 
 
-class UnevenFleet:
+class PaddedMLPs:
     """Dense networks of unequal width and depth that share their batches.
 
     Args:
@@ -34,7 +34,7 @@ class UnevenFleet:
         device: where the tensors lie.
 
     Raises:
-        ValueError: the networks normalise their images differently, so they cannot share a batch.
+        ValueError: the networks normalize their images differently, so they cannot share a batch.
     """
 
     def __init__(self, nets: Sequence[Classifier], device: torch.device | str = "cpu"):
@@ -46,20 +46,20 @@ class UnevenFleet:
         self._arrange([[value.detach().to(device) for value in net.parameters()] for net in nets])
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Give images as :meth:`logits` may take them too, see :meth:`kdops.training.stacked.DenseFleet.prepared`.
+        """Return images as :meth:`logits` may take them too, see :meth:`kdops.training.stacked.StackedMLPs.prepared`.
 
         What is prepared already comes back as it is.
         """
         if not isinstance(images, Tensor) or images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
             return images
-        return normalised(images, self.mean, self.std)
+        return normalized(images, self.mean, self.std)
 
     def parameters(self) -> list[Tensor]:
-        """Give every trained tensor."""
+        """Return every trained tensor."""
         return [*self._wide, *(leaf for stack in self._stacks for leaf in stack.leaves)]
 
     def members(self) -> list[list[Tensor]]:
-        """Give each network's part of :meth:`parameters`, in the order of its layers.
+        """Return each network's part of :meth:`parameters`, in the order of its layers.
 
         They share their memory with the fleet, and their ``grad`` shares that which :meth:`backward` fills. All but
         the first layer's have padding, at the end of each axis.
@@ -75,7 +75,7 @@ class UnevenFleet:
         Returns:
             Logits ``[M, B, classes]`` in the order of the networks.
         """
-        inputs = images if images.dim() == 2 else normalised(images, self.mean, self.std)
+        inputs = images if images.dim() == 2 else normalized(images, self.mean, self.std)
         weight, bias = self._wide
         # Units by images, so that the units of one stack are rows that lie together.
         with torch.no_grad():
@@ -112,7 +112,7 @@ class UnevenFleet:
         self._arrange([self._own(member) for member in members])
 
     def states(self) -> list[dict[str, Tensor]]:
-        """Give each network's weights under the names of its own state, on the CPU."""
+        """Return each network's weights under the names of its own state, on the CPU."""
         states = []
         for member in range(len(self.widths)):
             state = {"mean": self.mean, "std": self.std}
@@ -137,7 +137,7 @@ class UnevenFleet:
             self._parts[number] = [*(_part(leaf, rows) for leaf in self._wide), *parts]
 
     def _own(self, member: int) -> list[Tensor]:
-        """Give one network's weights and biases without their padding, as views."""
+        """Return one network's weights and biases without their padding, as views."""
         (first, *hidden, weight, bias), width = self._parts[member], self.widths[member]
         return [first, *(part[(slice(width),) * part.dim()] for part in hidden), weight[:, :width], bias]
 
@@ -179,16 +179,16 @@ class _Stack:
         self.leaves.append(_stacked([net[-1] for net in members], (classes,)))
 
     def padded(self, units: Tensor) -> Tensor:
-        """Give the members' own units ``[sum of widths, B]`` as ``[M, H, B]``."""
+        """Return the members' own units ``[sum of widths, B]`` as ``[M, H, B]``."""
         found = units.new_zeros(len(self.numbers) * self.width, units.shape[1])
         return found.index_copy_(0, self.places, units).view(len(self.numbers), self.width, -1)
 
     def unpadded(self, units: Tensor) -> Tensor:
-        """Give the members' own units of ``[M, H, B]`` as ``[sum of widths, B]``."""
+        """Return the members' own units of ``[M, H, B]`` as ``[sum of widths, B]``."""
         return units.flatten(0, 1).index_select(0, self.places)
 
     def logits(self, units: Tensor, dropped: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Give logits ``[M, B, classes]`` of what the first layers give, ``[M, H, B]``."""
+        """Return logits ``[M, B, classes]`` of what the first layers give, ``[M, H, B]``."""
         *later, weight, bias = self.leaves
         hidden, finished = dropped(units.relu(), 0), []
         for layer, (w, b) in enumerate(zip(later[::2], later[1::2], strict=True)):
@@ -201,7 +201,7 @@ class _Stack:
         return torch.baddbmm(bias.unsqueeze(2), weight, last).transpose(1, 2)
 
     def parts(self) -> list[list[Tensor]]:
-        """Give each member's part of every leaf that it is in."""
+        """Return each member's part of every leaf that it is in."""
         return [[_part(leaf, n) for leaf in self.leaves if n < len(leaf)] for n in range(len(self.numbers))]
 
 
@@ -230,7 +230,7 @@ def _with_gradient(leaf: Tensor) -> Tensor:
 
 
 def _part(leaf: Tensor, index: int | slice) -> Tensor:
-    """Give some rows of a leaf; their gradient is those rows of its gradient."""
+    """Return some rows of a leaf; their gradient is those rows of its gradient."""
     part = leaf.detach()[index]
     part.grad = leaf.grad[index]
     return part

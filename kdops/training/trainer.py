@@ -15,13 +15,13 @@ from torch import Tensor
 
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import DistillationLoss
-from kdops.models.classifier import Borrower, Classifier, Dropout, build
+from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
 from kdops.training.checkpoint import Checkpoint
-from kdops.training.separate import NetFleet
-from kdops.training.stacked import DenseFleet, can_stack
-from kdops.training.training_pass import Group, Images, Meter, Pass, Progress, Trained
+from kdops.training.separate import SeparateModels
+from kdops.training.stacked import StackedMLPs, can_stack
+from kdops.training.training_pass import Group, Images, Meter, Progress, Trained, TrainingPass
 from kdops.utils.hardware import threads_for
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 __all__ = ["Group", "Images", "Trained", "train", "train_passes"]
 
@@ -57,9 +57,9 @@ def train_passes(
     """Train every member of every group for the recipe's epochs and keep the last epoch.
 
     Dense nets are trained together in one pass; others one after another, on a graphics processor a few at a time.
-    Every member is initialised by (role, seed, temperature), so a student distilled directly and one distilled
+    Every member is initialized by (role, seed, temperature), so a student distilled directly and one distilled
     through a middle net start alike; the batch order is drawn from (role, seed), which pairs their comparison.
-    Of networks that others wrote, which may normalise by the batch, a last batch of one image joins the one before it.
+    Of networks that others wrote, which may normalize by the batch, a last batch of one image joins the one before it.
 
     Args:
         role: name of the random streams.
@@ -88,23 +88,23 @@ def train_passes(
     images, validation = images.to(device), validation.to(device)
     flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
     if can_stack(nets[0][0]):
-        passes = [(groups, nets, DenseFleet)]
+        passes = [(groups, nets, StackedMLPs)]
     else:
         apart = [one for group in groups for one in _apart(group)]
         each, most = [[net] for row in nets for net in row], _nets_a_pass(recipe, shape, classes, device)
-        passes = [(apart[i : i + most], each[i : i + most], NetFleet) for i in range(0, len(apart), most)]
+        passes = [(apart[i : i + most], each[i : i + most], SeparateModels) for i in range(0, len(apart), most)]
     meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
     for together, own, fleet in passes:
         streams = _streams([net for row in own for net in row])
         # Of one replicate: how many ride along changes nothing about how it is computed.
         threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
         engine = fleet(own, device)
-        training = Pass(role, recipe, together, engine, streams, images, validation, loss, device, threads)
+        training = TrainingPass(role, recipe, together, engine, streams, images, validation, loss, device, threads)
         yield list(training.run(meter, checkpoint_of(training.members)))
 
 
 def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: torch.device | str) -> int:
-    """Give how many networks are trained in one pass where they cannot be stacked."""
+    """Return how many networks are trained in one pass where they cannot be stacked."""
     if torch.device(device).type != "cuda" or not recipe.architecture.is_counted:
         return 1
     values = recipe.batch_size * recipe.architecture.activations(shape, classes)
@@ -114,25 +114,25 @@ def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: t
 
 
 def _apart(group: Group) -> list[Group]:
-    """Give one group for each member."""
+    """Return one group for each member."""
     return [replace(group, temperatures=(temperature,)) for temperature in group.temperatures]
 
 
 def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) -> Classifier:
     """Build one member; its dropout draws from a stream of its own, on the device where its values lie."""
     words = (role, seed, f"{temperature:g}")
-    net = build(recipe.architecture, shape, classes, *statistics, generator("init", *words))
+    net = build(recipe.architecture, shape, classes, *statistics, named_generator("init", *words))
     for number, part in enumerate(_drawing(net)):
-        part.stream = generator("dropout", *words, number, device=device)
+        part.stream = named_generator("dropout", *words, number, device=device)
     return net
 
 
-def _drawing(net: Classifier) -> list[Dropout | Borrower]:
-    """Give the parts of a network that may draw while it is trained."""
-    return [part for part in net.modules() if isinstance(part, Dropout | Borrower)]
+def _drawing(net: Classifier) -> list[Dropout | ExternalClassifier]:
+    """Return the parts of a network that may draw while it is trained."""
+    return [part for part in net.modules() if isinstance(part, Dropout | ExternalClassifier)]
 
 
 def _streams(nets: Sequence[Classifier]) -> list[torch.Generator]:
-    """Give the streams that networks do draw from."""
+    """Return the streams that networks do draw from."""
     parts = [part for net in nets for part in _drawing(net)]
     return [part.stream for part in parts if not isinstance(part, Dropout) or part.rate > 0]

@@ -18,15 +18,15 @@ from kdops.data.memmap import MappedImages
 from kdops.distillation.logits import DistillationLoss
 from kdops.errors import DivergenceError
 from kdops.training.checkpoint import Checkpoint
-from kdops.training.cuda_graph import Replayed
+from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.schedule import one_cycle
-from kdops.training.separate import NetFleet
-from kdops.training.stacked import DenseFleet
-from kdops.utils.hardware import limited, tensor_cores
-from kdops.utils.memory import memory_kept
-from kdops.utils.random import generator
+from kdops.training.separate import SeparateModels
+from kdops.training.stacked import StackedMLPs
+from kdops.utils.hardware import allow_tf32, num_threads
+from kdops.utils.memory import malloc_keeps_pages
+from kdops.utils.random import named_generator
 
-__all__ = ["Group", "Images", "Meter", "Pass", "Trained"]
+__all__ = ["Group", "Images", "Meter", "Trained", "TrainingPass"]
 
 Progress = Callable[[int, int], None]
 
@@ -36,13 +36,13 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: uint8 ``[N, C, H, W]``, in memory or in their file, and class numbers ``[N]``."""
+    """Labeled images: uint8 ``[N, C, H, W]``, in memory or in their file, and class numbers ``[N]``."""
 
     pixels: Tensor | MappedImages
     labels: Tensor
 
     def to(self, device: torch.device | str) -> Images:
-        """Give the same images on another device."""
+        """Return the same images on another device."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
@@ -98,7 +98,7 @@ class Meter:
             self.progress(self.done, self.total)
 
 
-class Pass:
+class TrainingPass:
     """One pass of training.
 
     AdamW (Loshchilov and Hutter, 2019) with a one-cycle rate (Smith and Topin, 2019), stepped once a batch.
@@ -121,7 +121,7 @@ class Pass:
         role: str,
         recipe: Recipe,
         groups: Sequence[Group],
-        engine: DenseFleet | NetFleet,
+        engine: StackedMLPs | SeparateModels,
         streams: Sequence[torch.Generator],
         images: Images,
         validation: Images,
@@ -142,7 +142,7 @@ class Pass:
         self.can_replay = torch.device(device).type == "cuda" and engine.can_replay
         # What is replayed reads its rate on the device, where each step finds it changed.
         self.rate = torch.tensor(self.rates[0], device=device) if self.can_replay else self.rates[0]
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             engine.parameters(),
             lr=self.rate,
             weight_decay=recipe.weight_decay,
@@ -170,7 +170,7 @@ class Pass:
             DivergenceError: a member's loss stopped being finite; names the member.
         """
         try:
-            with limited(self.threads), memory_kept():
+            with num_threads(self.threads), malloc_keeps_pages():
                 self._train(meter, checkpoint)
         finally:
             # A recording holds memory of the device, and this pass: what holds itself lives until the collector comes
@@ -192,10 +192,10 @@ class Pass:
         self.pixels = self.engine.prepared(self.images.pixels)
         self.step = self._step
         if self.can_replay and isinstance(self.pixels, Tensor):
-            self.step = Replayed(self._step, self.drawn_from)
+            self.step = CudaGraphStep(self._step, self.drawn_from)
         validation = replace(self.validation, pixels=self.engine.prepared(self.validation.pixels))
         for epoch in range(len(self.losses), self.recipe.epochs):
-            with tensor_cores(self.device):
+            with allow_tf32(self.device):
                 losses = self._train_epoch(meter)
             self._refuse_nonfinite(losses, epoch)
             self.losses.append(losses)
@@ -224,7 +224,7 @@ class Pass:
         if isinstance(self.rate, Tensor):
             self.rate.fill_(rate)
         else:
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
 
     def _step(self, *chosen: Tensor) -> None:
@@ -238,7 +238,7 @@ class Pass:
         each = self.loss(logits, labels, source)
         # Members share no weights, so the gradient of the sum is every member's own.
         self.engine.backward(each.sum())
-        self.optimiser.step()
+        self.optimizer.step()
         self.total += each.detach() * logits.shape[1]
 
     def _refuse_nonfinite(self, losses: Sequence[float], epoch: int) -> None:
@@ -250,13 +250,13 @@ class Pass:
                 )
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Give the networks' values themselves, and copies of where the random streams are."""
+        """Return the networks' values themselves, and copies of where the random streams are."""
         streams = {f"stream.{number}": stream.get_state() for number, stream in enumerate(self.streams)}
         return {**{f"net.{name}": values for name, values in self.engine.tensors().items()}, **streams}
 
     def _moments(self) -> dict[str, Tensor]:
-        """Give what the optimiser keeps; it keeps nothing of what has no gradient."""
-        known = ((number, self.optimiser.state.get(one, {})) for number, one in enumerate(self.engine.parameters()))
+        """Return what the optimizer keeps; it keeps nothing of what has no gradient."""
+        known = ((number, self.optimizer.state.get(one, {})) for number, one in enumerate(self.engine.parameters()))
         return {f"{kind}.{number}": state[kind] for number, state in known for kind in MOMENTS if kind in state}
 
     def _plain(self) -> dict[str, object]:
@@ -276,19 +276,19 @@ class Pass:
         for number, one in enumerate(self.engine.parameters()):
             if f"step.{number}" in tensors:
                 step, *moments = (tensors[f"{kind}.{number}"] for kind in MOMENTS)
-                # In the memory order that the optimiser itself would choose: its kernel reads them side by side.
+                # In the memory order that the optimizer itself would choose: its kernel reads them side by side.
                 placed = [torch.empty_like(one, memory_format=torch.preserve_format).copy_(m) for m in moments]
-                self.optimiser.state[one] = dict(zip(MOMENTS, (step.to(one.device), *placed), strict=True))
+                self.optimizer.state[one] = dict(zip(MOMENTS, (step.to(one.device), *placed), strict=True))
         self.losses, self.accuracies, self.seconds = plain["losses"], plain["accuracies"], plain["seconds"]
 
 
 def _order(role: str, group: Group) -> torch.Generator:
     own = (f"{group.temperatures[0]:g}",) if group.own_order else ()
-    return generator("order", role, group.seed, *own)
+    return named_generator("order", role, group.seed, *own)
 
 
 def _batches(count: int, size: int, alone: bool) -> list[slice]:
-    """Give the batches of an epoch; unless one image may stand alone, a last single one joins those before it."""
+    """Return the batches of an epoch; unless one image may stand alone, a last single one joins those before it."""
     starts = list(range(0, count, size))
     if not alone and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
@@ -302,8 +302,8 @@ def _for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(engine: DenseFleet | NetFleet, groups: int, images: Images) -> Tensor:
-    """Give each member's accuracy ``[M]`` on ``images``."""
+def _accuracy(engine: StackedMLPs | SeparateModels, groups: int, images: Images) -> Tensor:
+    """Return each member's accuracy ``[M]`` on ``images``."""
     right, block = 0, engine.most_images
     for start in range(0, len(images.labels), block):
         part = images.pixels[start : start + block]

@@ -19,11 +19,11 @@ from kdops.config.recipes import Recipe
 from kdops.distillation.logits import DistillationLoss, MemberLosses
 from kdops.training.optimizer import RatedAdamW
 from kdops.training.schedule import one_cycle
-from kdops.training.stacked_uneven import UnevenFleet
+from kdops.training.stacked_uneven import PaddedMLPs
 from kdops.training.trainer import _fresh  # the initial weights and dropout must be those of train
 from kdops.training.training_pass import Images, Meter
-from kdops.utils.hardware import limited, tensor_cores, threads_for
-from kdops.utils.random import generator
+from kdops.utils.hardware import allow_tf32, num_threads, threads_for
+from kdops.utils.random import named_generator
 
 __all__ = ["TrialEpoch", "TrialPlan", "TrialResult", "train_trials"]
 
@@ -96,7 +96,7 @@ def train_trials(
 ) -> Iterator[tuple[int, TrialResult]]:
     """Train every trial for its recipe's epochs and keep the last epoch.
 
-    Trials of one batch size are trained together in one pass, the smallest batch size first. Each is initialised by
+    Trials of one batch size are trained together in one pass, the smallest batch size first. Each is initialized by
     (role, seed, temperature) and sees the batch order of (role, seed), as :func:`kdops.training.trainer.train` has it.
 
     Args:
@@ -137,10 +137,10 @@ def train_trials(
             _fresh(role, plan.recipe, seed, plan.temperature, shape, classes, statistics, device)
             for plan in together.values()
         ]
-        fleet = UnevenFleet(nets, device)
-        # All normalise alike, so what is prepared for the first pass serves the others.
+        fleet = PaddedMLPs(nets, device)
+        # All normalize alike, so what is prepared for the first pass serves the others.
         images, validation = (replace(part, pixels=fleet.prepared(part.pixels)) for part in (images, validation))
-        order = generator("order", role, seed)
+        order = named_generator("order", role, seed)
         own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
         flops = sum(plan.recipe.architecture.flops(shape, classes) for plan in together.values())
         trained = _Pass(together, fleet, device, threads_for(flops, size))
@@ -150,14 +150,14 @@ def train_trials(
 class _Pass:
     """The trials of one batch size while they are trained."""
 
-    def __init__(self, together: Mapping[int, TrialPlan], fleet: UnevenFleet, device: torch.device | str, threads: int):
+    def __init__(self, together: Mapping[int, TrialPlan], fleet: PaddedMLPs, device: torch.device | str, threads: int):
         self.numbers, plans, self.fleet = list(together), list(together.values()), fleet
         self.recipe, self.threads = plans[0].recipe, threads
         self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
         self.alpha = torch.tensor([plan.alpha for plan in plans], dtype=torch.float64, device=device)
         self.t_squared = torch.tensor([plan.t_squared for plan in plans], device=device)
         self.loss = self._own_loss()
-        self.optimiser = RatedAdamW(
+        self.optimizer = RatedAdamW(
             fleet.members(),
             [plan.recipe.learning_rate for plan in plans],
             [plan.recipe.weight_decay for plan in plans],
@@ -166,7 +166,7 @@ class _Pass:
         self.seconds = dict.fromkeys(together, 0.0)
 
     def _own_loss(self) -> MemberLosses:
-        """Give the loss of the trials that are left, each with its own temperature and weights."""
+        """Return the loss of the trials that are left, each with its own temperature and weights."""
         return DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
 
     def run(self, images, validation, source_logits, order, after_epoch, meter) -> Iterator[tuple[int, TrialResult]]:
@@ -180,8 +180,8 @@ class _Pass:
             # Of trials that were dropped nothing is asked any more.
             places = [started_with.index(number) for number in self.numbers]
             own = source_logits if source_logits.dim() == 2 else source_logits[places]
-            with limited(self.threads):
-                with tensor_cores(rows.device):
+            with num_threads(self.threads):
+                with allow_tf32(rows.device):
                     losses = self._train_epoch(images, own, rows, factors, meter)
                 measured = zip(losses, *self._measure(validation), strict=True)
             found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
@@ -214,14 +214,14 @@ class _Pass:
             each = self.loss(logits, labels, source)
             # Trials share no weights, so the gradient of the sum is every trial's own.
             self.fleet.backward(each.sum())
-            self.optimiser.step(next(factors))
+            self.optimizer.step(next(factors))
             total += each.detach() * len(chosen)
             meter.add(members * len(chosen))
         return (total / len(rows)).tolist()
 
     @torch.no_grad()
     def _measure(self, images: Images, block: int = 1024) -> tuple[list[float], list[float]]:
-        """Give each trial's accuracy and mean cross entropy on images that it was not trained on."""
+        """Return each trial's accuracy and mean cross entropy on images that it was not trained on."""
         self.fleet.training = False
         right, nll = 0, 0
         for pixels, labels in zip(images.pixels.split(block), images.labels.split(block), strict=True):
@@ -237,7 +237,7 @@ class _Pass:
         self.numbers = [self.numbers[place] for place in kept]
         if kept:
             self.fleet.keep(kept)
-            self.optimiser.keep(kept, self.fleet.members())
+            self.optimizer.keep(kept, self.fleet.members())
             places = torch.tensor(kept, device=self.temperatures.device)
             self.temperatures, self.alpha, self.t_squared = (
                 values[places] for values in (self.temperatures, self.alpha, self.t_squared)

@@ -6,11 +6,11 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collector_still"]
+__all__ = ["gc_paused"]
 
 
 @contextmanager
-def collector_still(freeze: bool = False) -> Iterator[None]:
+def gc_paused(freeze: bool = False) -> Iterator[None]:
     """Keep the collector still for a while.
 
     An import makes hundreds of thousands of objects that stay until the process ends. The collector looks through all

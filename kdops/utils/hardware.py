@@ -15,13 +15,13 @@ import psutil
 from kdops.errors import UsageError
 
 __all__ = [
-    "arithmetic",
-    "halved",
-    "limited",
+    "allow_tf32",
+    "autocast_bf16",
     "matrix_speed",
+    "num_threads",
+    "numeric_mode",
     "process_threads",
     "resolve_device",
-    "tensor_cores",
     "threads_for",
 ]
 
@@ -30,7 +30,7 @@ DRIVERS = ("nvidiactl", "nvidia0", "nvhost-ctrl-gpu", "nvmap", "dxg", "kfd")
 
 
 def resolve_device(name: str) -> str:
-    """Give ``cpu`` or ``cuda``: what the name says, and for ``auto`` the graphics processor where there is one.
+    """Return ``cpu`` or ``cuda``: what the name says, and for ``auto`` the graphics processor where there is one.
 
     Raises:
         UsageError: ``cuda`` where no such device can be used.
@@ -47,12 +47,12 @@ def resolve_device(name: str) -> str:
 
 
 def _has_driver(folder: Path = Path("/dev")) -> bool:
-    """Say whether PyTorch, which takes seconds to import, has to be asked for a graphics processor at all."""
+    """Return whether PyTorch, which takes seconds to import, has to be asked for a graphics processor at all."""
     return not sys.platform.startswith("linux") or any((folder / name).exists() for name in DRIVERS)
 
 
 @contextmanager
-def tensor_cores(device: object) -> Iterator[None]:
+def allow_tf32(device: object) -> Iterator[None]:
     """Let a graphics processor's tensor cores take the matrix products of a training too.
 
     They round the factors to TF32 (8 bits of exponent, 10 of mantissa) and add up in single precision. Convolutions
@@ -74,8 +74,8 @@ def tensor_cores(device: object) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def arithmetic(device: object) -> str:
-    """Give the coarsest arithmetic of a training there: ``fp32``, ``tf32`` or ``bf16``, which few older cards have."""
+def numeric_mode(device: object) -> str:
+    """Return the coarsest arithmetic of a training there: ``fp32``, ``tf32`` or, on newer cards, ``bf16``."""
     import torch
 
     if torch.device(device).type != "cuda":
@@ -83,11 +83,11 @@ def arithmetic(device: object) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
 
 
-def halved(device: object) -> AbstractContextManager[object]:
+def autocast_bf16(device: object) -> AbstractContextManager[object]:
     """Let a graphics processor compute convolutions and products, and keep what is between them, in half precision.
 
     That is bf16 (8 bits of exponent, 7 of mantissa), which needs no scaling of the loss: "Mixed Precision Training"
-    (Micikevicius et al., 2018) in its later form. Weights, loss and optimiser stay in single precision; outputs and
+    (Micikevicius et al., 2018) in its later form. Weights, loss and optimizer stay in single precision; outputs and
     gradients of weights are rounded before they get there. docs/performance-gpu.md says what it changes.
 
     Args:
@@ -95,7 +95,7 @@ def halved(device: object) -> AbstractContextManager[object]:
     """
     import torch
 
-    if arithmetic(device) != "bf16":
+    if numeric_mode(device) != "bf16":
         return nullcontext()
     # What is cast must not be kept beyond a step that is recorded.
     return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
@@ -114,7 +114,7 @@ PASSES = 3
 
 @cache
 def process_threads() -> int:
-    """Give the threads that this process computes with: what ``OMP_NUM_THREADS`` says, else one a physical core.
+    """Return the threads that this process computes with: what ``OMP_NUM_THREADS`` says, else one a physical core.
 
     It is known without importing PyTorch, which takes seconds.
     """
@@ -126,7 +126,7 @@ def process_threads() -> int:
 
 
 def threads_for(flops: float, batch_size: int) -> int:
-    """Give the threads of a training: all of the process, or one.
+    """Return the threads of a training: all of the process, or one.
 
     Args:
         flops: floating point operations of the forward passes of one image through all that share their batches.
@@ -138,7 +138,7 @@ def threads_for(flops: float, batch_size: int) -> int:
 
 
 @contextmanager
-def limited(count: int) -> Iterator[None]:
+def num_threads(count: int) -> Iterator[None]:
     """Compute with so many threads."""
     import torch
 

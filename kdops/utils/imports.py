@@ -60,7 +60,7 @@ def importable() -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """Give an error of the caller's code in one short line."""
+    """Return an error of the caller's code in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(": ")
 
 
@@ -69,6 +69,6 @@ def _folder() -> str:
 
 
 def _packages(module: str) -> list[str]:
-    """Give the module's name and those of the packages it lies in."""
+    """Return the module's name and those of the packages it lies in."""
     parts = module.split(".")
     return [".".join(parts[: count + 1]) for count in range(len(parts))]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["memory_kept"]
+__all__ = ["malloc_keeps_pages"]
 
 MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -4, -3, -1
 """Of glibc's ``mallopt``: how many blocks may be mapped one by one, from which size on, and the free bytes that are
@@ -24,7 +24,7 @@ OWN = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
+def malloc_keeps_pages() -> Iterator[None]:
     """Keep memory that is freed for what is asked for next; at the end all that is free goes back to the system.
 
     glibc maps each block of more than 32 MB, such as the activations of a convolution, anew from the system and gives

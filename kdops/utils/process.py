@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["ProcessName"]
+__all__ = ["ProcessId"]
 
 SHIFT = 60
 """Seconds by which the time of one boot may seem to move, where there is nothing better to tell boots apart."""
@@ -21,7 +21,7 @@ OUTSIDE = "pid:[4026531836]"
 
 
 @dataclass(frozen=True)
-class ProcessName:
+class ProcessId:
     """A process of one boot of one host.
 
     Attributes:
@@ -39,13 +39,13 @@ class ProcessName:
 
     @classmethod
     @cache
-    def own(cls) -> ProcessName:
+    def own(cls) -> ProcessId:
         """Name this process."""
         pid = os.getpid()
         return cls(_host(), _boot(), pid, _start(psutil.Process(pid)))
 
     @classmethod
-    def parse(cls, text: str) -> ProcessName | None:
+    def parse(cls, text: str) -> ProcessId | None:
         """Read a name; None where it is none."""
         host, *numbers = text.rsplit("/", 3)
         try:
@@ -57,13 +57,13 @@ class ProcessName:
         return f"{self.host}/{self.boot}/{self.pid}/{self.start}"
 
     def shares_host(self, text: str) -> bool:
-        """Say whether the named process is one of this host, of which can be told whether it is gone."""
-        other = ProcessName.parse(text)
+        """Return whether the named process is one of this host, of which can be told whether it is gone."""
+        other = ProcessId.parse(text)
         return other is not None and other.host == self.host
 
     def knows_gone(self, text: str) -> bool:
-        """Say whether the named process is surely gone; of another host's nothing is known."""
-        other = ProcessName.parse(text)
+        """Return whether the named process is surely gone; of another host's nothing is known."""
+        other = ProcessId.parse(text)
         if other is None or other.host != self.host:
             return False
         if abs(other.boot - self.boot) > SHIFT:
@@ -103,7 +103,7 @@ def _read(path: str) -> str:
 
 
 def _boot() -> int:
-    """Give the boot's own number; where the system has none the time of it, which shifts a little."""
+    """Return the boot's own number; where the system has none the time of it, which shifts a little."""
     told = _read("/proc/sys/kernel/random/boot_id").replace("-", "")
     return int(told[:12], 16) if told else round(psutil.boot_time())
 

@@ -75,7 +75,7 @@ def _noted(label: str, note: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Say how long something takes, as a person would."""
+    """Return how long something takes, as a person would."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

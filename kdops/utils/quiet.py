@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["ASKED_IN_A_STUDY", "ASKED_ONCE_MORE", "environment", "server_patience", "without_bars"]
+__all__ = ["ASKED_IN_A_STUDY", "ASKED_ONCE_MORE", "env_var", "server_patience", "without_bars"]
 
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -20,7 +20,7 @@ long a server may be restarted or moved while a study goes on."""
 
 
 @contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
+def env_var(name: str, value: str) -> Iterator[None]:
     """Set a variable for a while, then give it back the value that it had, if any."""
     before = os.environ.get(name)
     os.environ[name] = value
@@ -35,18 +35,18 @@ def environment(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def server_patience(retries: int) -> Iterator[None]:
-    """Say for a while how often MLflow asks a server again that does not answer; what the caller has set holds.
+    """Return for a while how often MLflow asks a server again that does not answer; what the caller has set holds.
 
     Nor does MLflow then print two lines with addresses for each run that ends on a server.
     """
-    with environment(QUIET, os.environ.get(QUIET) or "true"):
+    with env_var(QUIET, os.environ.get(QUIET) or "true"):
         if os.environ.get(RETRIES):
             yield
             return
-        with environment(RETRIES, str(retries)):
+        with env_var(RETRIES, str(retries)):
             yield
 
 
 def without_bars():
     """Keep MLflow's progress bars off the terminal for a while: one a file drowns what kdops tells of whole steps."""
-    return environment("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    return env_var("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["borrowed", "generator"]
+__all__ = ["as_global_rng", "named_generator"]
 
 
-def generator(*words: object, device: torch.device | str = "cpu") -> torch.Generator:
-    """Give a generator seeded by ``words``, for example ``generator("order", 3)``.
+def named_generator(*words: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator seeded by ``words``, for example ``named_generator("order", 3)``.
 
     Hashing the words keeps streams apart that a sum of seeds would make collide.
     """
@@ -23,7 +23,7 @@ def generator(*words: object, device: torch.device | str = "cpu") -> torch.Gener
 
 
 @contextmanager
-def borrowed(stream: torch.Generator) -> Iterator[None]:
+def as_global_rng(stream: torch.Generator) -> Iterator[None]:
     """Let code that only knows PyTorch's global random state draw from ``stream``; the global state stays as it was.
 
     Only the global state of the stream's own device is replaced.

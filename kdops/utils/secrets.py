@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import unquote
 
-__all__ = ["without_password", "without_secrets"]
+__all__ = ["redact_password", "redact_secrets"]
 
 _IN_ADDRESS = re.compile(r"://[^/@\s]*?:([^/\s]+)@")
 _IN_QUERY = re.compile(r"[?&;](?:[a-z_]*(?:password|passwd|token|secret)[a-z_]*|pwd)=([^&;#\s]+)", re.IGNORECASE)
@@ -17,13 +17,13 @@ SHORTEST = 6
 """A secret of the environment with fewer characters is hidden in addresses alone: it may be part of any word."""
 
 
-def without_password(text: str, address: str = "") -> str:
-    """Give a text without the password of an address, which may be the text itself."""
+def redact_password(text: str, address: str = "") -> str:
+    """Return a text without the password of an address, which may be the text itself."""
     return _hidden(text, _secrets_of(address or text))
 
 
-def without_secrets(text: str) -> str:
-    """Give a text without any secret of the environment: passwords, tokens, keys, and those in addresses.
+def redact_secrets(text: str) -> str:
+    """Return a text without any secret of the environment: passwords, tokens, keys, and those in addresses.
 
     What libraries say of an error may quote what they were given, and goes into lines and tags that others read.
     """

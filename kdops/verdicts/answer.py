@@ -76,7 +76,7 @@ class Answer:
 
 
 def _plain(interval: Interval) -> dict[str, float | int | None]:
-    """Give an interval as JSON has it; of one replicate the bounds are unknown."""
+    """Return an interval as JSON has it; of one replicate the bounds are unknown."""
     known = interval.n > 1
     return {
         "mean": interval.mean,

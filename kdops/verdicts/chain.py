@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from kdops.config.chain import way_told
+from kdops.config.chain import describe_path
 from kdops.verdicts.claims import (
     LEVEL,
     Claim,
@@ -37,7 +37,7 @@ def chain_verdict(
     on_labels: Sequence[Sequence[int]] = (),
     select_on: str = "validation",
 ) -> Verdict:
-    """Say of each station of a chain whether the way through it gives what distilling directly gives.
+    """Return of each station of a chain whether the way through it gives what distilling directly gives.
 
     The last step is distilled from the first (the direct way), and from the best net of each station. Each claim is
     about one number a replicate, the mean over the temperatures of a way's accuracy minus the direct one's, and is
@@ -77,7 +77,7 @@ def chain_verdict(
         raise ValueError(f"a chain needs at least one station, each with a name; there are {len(ways)}, {len(names)}")
     direct = check_accuracies("direct", direct)
     ways = [check_accuracies("ways", way, direct.shape) for way in ways]
-    subjects = {f"station_{number}": way_told(names[:number]) for number in range(1, len(ways))}
+    subjects = {f"station_{number}": describe_path(names[:number]) for number in range(1, len(ways))}
     accuracies = {"chain": ways[-1], **dict(zip(subjects, ways, strict=False))}
     if via_distilled is not None:
         accuracies["distilled_chain"] = check_accuracies("via_distilled", via_distilled, direct.shape)
@@ -90,7 +90,7 @@ def chain_verdict(
 
     primary = results["chain"]
     word = transitivity_word(primary)
-    told = f"{percent(ways[-1])} on average via {way_told(names)} against {percent(direct)} directly"
+    told = f"{percent(ways[-1])} on average via {describe_path(names)} against {percent(direct)} directly"
     sentence = worded(word, primary, told, direct.shape[1], select_on, WORDING)
     cut = {seed for seeds in on_labels for seed in seeds}
     if cut:

@@ -18,7 +18,7 @@ __all__ = [
     "Claim",
     "Verdict",
     "adjust",
-    "capitalised",
+    "capitalized",
     "check_accuracies",
     "check_select_on",
     "equivalence_statistics",
@@ -87,7 +87,7 @@ def check_accuracies(
     shape: tuple[int, ...] | None = None,
     axes: tuple[str, ...] = ("replicates", "temperatures"),
 ) -> np.ndarray:
-    """Give test accuracies as an array, or refuse them.
+    """Return test accuracies as an array, or refuse them.
 
     Args:
         name: what the message calls them.
@@ -168,7 +168,7 @@ def secondary_claim(
 
 
 def equivalence_statistics(name: str, result: Equivalence, adjusted: tuple[float, float]) -> dict[str, float]:
-    """Give the flat statistics of a test of equivalence, without what is unknown."""
+    """Return the flat statistics of a test of equivalence, without what is unknown."""
     return finite(
         {
             f"{name}_difference": result.difference.mean,
@@ -186,7 +186,7 @@ def equivalence_statistics(name: str, result: Equivalence, adjusted: tuple[float
 
 
 def one_sided_statistics(name: str, result: OneSided) -> dict[str, float]:
-    """Give the flat statistics of a one-sided test, without what is unknown."""
+    """Return the flat statistics of a one-sided test, without what is unknown."""
     return finite(
         {
             f"{name}_difference": result.difference.mean,
@@ -207,7 +207,7 @@ def finite(values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def seen(difference: Interval) -> str:
-    """Say a difference with its interval and its number of replicates."""
+    """Return a difference with its interval and its number of replicates."""
     level = f"{100 * difference.level:.0f} % interval"
     interval = f"{level} {points(difference.low)} to {points(difference.high)}, " if difference.n > 1 else ""
     replicates = "replicate" if difference.n == 1 else "replicates"
@@ -215,7 +215,7 @@ def seen(difference: Interval) -> str:
 
 
 def outlook(result: Equivalence) -> str:
-    """Say what would decide an open claim of equivalence: how many replicates, or which margin."""
+    """Return what would decide an open claim of equivalence: how many replicates, or which margin."""
     start = needs_at_least(result.n)
     if result.n < 2:
         return f"{start}{ONE_REPLICATE}"
@@ -233,7 +233,7 @@ def outlook(result: Equivalence) -> str:
     else:
         start += f"if the mean and the spread stay as seen, it takes more than {MOST_REPLICATES} replicates. "
     smallest = rounded_up(result.smallest_margin)
-    return f"{capitalised(start)}The interval seen lies inside any margin above {smallest} points."
+    return f"{capitalized(start)}The interval seen lies inside any margin above {smallest} points."
 
 
 def needs_at_least(n: int) -> str:
@@ -241,8 +241,8 @@ def needs_at_least(n: int) -> str:
     return f"A decision takes at least {FEWEST_REPLICATES} replicates; " if n < FEWEST_REPLICATES else ""
 
 
-def capitalised(text: str) -> str:
-    """Give a sentence its capital and leave the rest (``T``) as it is."""
+def capitalized(text: str) -> str:
+    """Return a sentence its capital and leave the rest (``T``) as it is."""
     return text[:1].upper() + text[1:]
 
 

@@ -16,7 +16,7 @@ from kdops.verdicts.claims import (
     Claim,
     Verdict,
     adjust,
-    capitalised,
+    capitalized,
     check_accuracies,
     check_select_on,
     equivalence_statistics,
@@ -52,7 +52,7 @@ def ensemble_verdict(
     own_order: Control | None = None,
     mcnemar: Sequence[McNemar] = (),
 ) -> Verdict:
-    """Say whether an ensemble of the best students is worth more than the best of them.
+    """Return whether an ensemble of the best students is worth more than the best of them.
 
     The claims, each about one number a replicate:
 
@@ -200,12 +200,12 @@ def _by_choice(little: OneSided, positive: OneSided, single: np.ndarray, members
         f"(n = {little.n} {replicates}), so voting brought no gain by the choice of N. This is by choice, not by test: "
         "an ensemble of one is its member."
     )
-    sentence = f"{capitalised(word)}: {chosen}"
+    sentence = f"{capitalized(word)}: {chosen}"
     if not decided:
         sentence += f" {needs_at_least(little.n).rstrip('; ')}."
     if select_on == "test":
         sentence += FLATTERS
-    part = Claim("ensemble_gain", sign, f"{capitalised(sign)}: {chosen}", positive)
+    part = Claim("ensemble_gain", sign, f"{capitalized(sign)}: {chosen}", positive)
     return Claim("ensemble", word, sentence, little, (part,))
 
 
@@ -229,7 +229,7 @@ def _primary(
     margin = margin_phrase(little.threshold)
     who = f"the best {size} of {members} members reach {percent(ensemble)}"
     against = f"{who} against {percent(single)} of the best single one, {seen(little.difference)}"
-    sentence = f"{capitalised(word)}: {against}"
+    sentence = f"{capitalized(word)}: {against}"
     zero = "the gain is above zero all the same" if positive.above else "nor is it shown to be above zero"
     if positive.difference.high < 0:
         zero = "the ensemble is even worse than the best single one"
@@ -251,12 +251,12 @@ def _primary(
     sign = "inconclusive"
     if positive.n >= FEWEST_REPLICATES:
         sign = "above zero" if positive.above else "not above zero" if positive.difference.high <= 0 else sign
-    part = Claim("ensemble_gain", sign, f"{capitalised(sign)}: {against}.", positive)
+    part = Claim("ensemble_gain", sign, f"{capitalized(sign)}: {against}.", positive)
     return Claim("ensemble", word, sentence, little, (part,))
 
 
 def _replicates_needed(little: OneSided, positive: OneSided) -> int | None:
-    """Say how many decide, if the mean and the spread are as seen: either test may."""
+    """Return how many decide, if the mean and the spread are as seen: either test may."""
     mean, needed = little.difference.mean, []
     if mean < little.threshold:
         needed.append(little.replicates_needed)
@@ -273,7 +273,7 @@ def _outlook(little: OneSided, positive: OneSided) -> str:
     count = f"more than {MOST_REPLICATES}" if needed is None else f"about {needed}"
     start += f"if the mean and the spread stay as seen, it takes {count} replicates. "
     return (
-        f"{capitalised(start)}By the interval seen it does not help with any margin above "
+        f"{capitalized(start)}By the interval seen it does not help with any margin above "
         f"{rounded_up(_smallest_margin(little))} points."
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.verdicts.claims import DECIMALS, Claim, capitalised, seen
+from kdops.verdicts.claims import DECIMALS, Claim, capitalized, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, Interval, interval_at, mean_interval
 
 __all__ = ["ANSWERS", "UNITS", "Finding", "claim_finding", "difference_finding", "number_finding"]
@@ -54,7 +54,7 @@ class Finding:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON; an unknown bound is None."""
+        """Return plain values for JSON; an unknown bound is None."""
         values = asdict(self)
         if self.measured is not None:
             bounds = {name: _known(getattr(self.measured, name)) for name in ("mean", "low", "high")}
@@ -132,7 +132,7 @@ def difference_finding(
     interval = mean_interval(differences, 0.9)
     decided = interval.n >= FEWEST_REPLICATES
     answer = "yes" if decided and yes(interval) else "no" if decided and no(interval) else "open"
-    sentence = f"{capitalised(subject)}: {seen(interval)}."
+    sentence = f"{capitalized(subject)}: {seen(interval)}."
     return Finding(what, paper, mean_interval(differences, LEVEL), unit, answer, sentence)
 
 

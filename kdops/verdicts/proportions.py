@@ -12,7 +12,7 @@ __all__ = ["wilson_interval"]
 
 
 def wilson_interval(share: float, images: int, level: float = 0.95) -> tuple[float, float]:
-    r"""Give Wilson's score interval of a share.
+    r"""Return Wilson's score interval of a share.
 
     With :math:`z` the normal quantile of the level, :math:`p` the share and :math:`n` the number of images,
 

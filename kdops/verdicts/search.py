@@ -10,7 +10,7 @@ from kdops.verdicts.claims import (
     LEVEL,
     Claim,
     Verdict,
-    capitalised,
+    capitalized,
     check_accuracies,
     finite,
     margin_phrase,
@@ -24,7 +24,7 @@ __all__ = ["search_verdict"]
 
 
 def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict:
-    """Say whether what a search found is better than the best of a plain sweep over temperatures.
+    """Return whether what a search found is better than the best of a plain sweep over temperatures.
 
     The 90 % interval of the paired difference decides: wholly below ``margin`` it is ``search does not help``, since
     what gain there is counts as none; else wholly above zero ``search helps``; else, and with fewer than three seeds,
@@ -54,7 +54,7 @@ def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict
     # The unit is a student's seed, and no whole chain.
     difference = seen(positive.difference).replace("replicate", "seed")
     sentence = (
-        f"{capitalised(word)}: the best found ({percent(found)}) against the best of the sweep ({percent(plain)}), "
+        f"{capitalized(word)}: the best found ({percent(found)}) against the best of the sweep ({percent(plain)}), "
         f"{difference}; a gain below {margin_phrase(margin)} counts as none."
     )
     if word == "search does not help" and positive.above:

@@ -123,7 +123,7 @@ class OneSided:
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Give the mean and its two-sided Student t interval.
+    """Return the mean and its two-sided Student t interval.
 
     Args:
         values: [n], one value a replicate.
@@ -143,7 +143,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def interval_at(interval: Interval, level: float) -> Interval:
-    """Give the same mean's interval at another level, from the interval alone.
+    """Return the same mean's interval at another level, from the interval alone.
 
     Args:
         interval: of one mean, by Student's t.
@@ -296,7 +296,7 @@ def _two_sided(level: float) -> float:
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give mean and standard error over the last axis: [..., n] -> [...], [...].
+    """Return mean and standard error over the last axis: [..., n] -> [...], [...].
 
     Values that are all alike get exactly their value and zero; summing would leave rounding noise in both.
     """
@@ -309,7 +309,7 @@ def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bounds(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give mean, low and high over the last axis; the tests simulate with this, many data sets at a time."""
+    """Return mean, low and high over the last axis; the tests simulate with this, many data sets at a time."""
     from scipy.special import stdtrit
 
     mean, error = _mean_and_error(values)
@@ -318,7 +318,7 @@ def _bounds(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _p_above(values: np.ndarray, threshold: float) -> float:
-    """Give the p-value against "the mean is at most the threshold"; nan for one value."""
+    """Return the p-value against "the mean is at most the threshold"; nan for one value."""
     from scipy.special import stdtr
 
     mean, error = (float(x) for x in _mean_and_error(values))
@@ -350,7 +350,7 @@ def _replicates_needed(values: np.ndarray, thresholds: Sequence[float], level: f
 
 
 def _power(n: int, low: float, high: float, level: float, nodes: int = 256) -> float:
-    """Give the chance that the interval of ``n`` standard normal values lies inside (low, high).
+    """Return the chance that the interval of ``n`` standard normal values lies inside (low, high).
 
     Exact up to the quadrature: given the sample's standard deviation s, the mean is normal and independent
     of it, and must fall between low + t s / sqrt(n) and high - t s / sqrt(n); s is averaged over quantiles

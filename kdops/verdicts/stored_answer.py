@@ -191,5 +191,5 @@ def _finite(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _known(value: Any) -> float | None:
-    """Give a number, or None for what is unknown: null, or not finite."""
+    """Return a number, or None for what is unknown: null, or not finite."""
     return None if value is None or not math.isfinite(float(value)) else float(value)

@@ -14,7 +14,7 @@ from kdops.verdicts.claims import (
     Claim,
     Verdict,
     adjust,
-    capitalised,
+    capitalized,
     check_accuracies,
     check_select_on,
     equivalence_statistics,
@@ -104,7 +104,7 @@ def symmetry_verdict(
     predictions: ArrayLike | None = None,
     select_on: str = "validation",
 ) -> Verdict:
-    """Say whether knowledge moves back: from the student into an untrained net of the teacher's architecture.
+    """Return whether knowledge moves back: from the student into an untrained net of the teacher's architecture.
 
     The claims, each about one number a replicate (its mean over the temperatures):
 
@@ -266,7 +266,7 @@ def _primary(
 
 
 def _deciding(both: _Both) -> OneSided:
-    """Give the test that refutes, or the one with the weaker support."""
+    """Return the test that refutes, or the one with the weaker support."""
     if both.word == "not symmetric":
         return both.student if both.better == "no" else both.teacher
     return both.binding
@@ -293,7 +293,7 @@ def _meaning(both: _Both) -> str:
 
 
 def _outlook(both: _Both) -> str:
-    """Say what would decide: how many replicates, and against the teacher which margin."""
+    """Return what would decide: how many replicates, and against the teacher which margin."""
     start = needs_at_least(both.student.n)
     if both.student.n < 2:
         return f"{start}{ONE_REPLICATE}"
@@ -304,7 +304,7 @@ def _outlook(both: _Both) -> str:
         count = f"more than {MOST_REPLICATES}" if needed is None else f"about {needed}"
         start += f"if the means and the spreads stay as seen, it takes {count} replicates. "
     return (
-        f"{capitalised(start)}The interval seen comes near the teacher with any margin above "
+        f"{capitalized(start)}The interval seen comes near the teacher with any margin above "
         f"{rounded_up(_smallest_margin(both))} points."
     )
 

@@ -24,7 +24,7 @@ FEWEST_TEMPERATURES = 3
 
 
 def check_temperatures(temperatures: Sequence[float], count: int) -> np.ndarray:
-    """Give temperatures as an array.
+    """Return temperatures as an array.
 
     Raises:
         ValueError: for another number of them than ``count``, one twice, or one that is not finite and above zero.
@@ -38,7 +38,7 @@ def check_temperatures(temperatures: Sequence[float], count: int) -> np.ndarray:
 
 
 def temperature_changes(accuracies: ArrayLike, temperatures: Sequence[float]) -> np.ndarray:
-    """Give the change of accuracy from the lowest to the highest temperature along the least-squares line.
+    """Return the change of accuracy from the lowest to the highest temperature along the least-squares line.
 
     The line uses every temperature, where the plain difference between the two ends would use two. What
     rises and falls again has no line: name the means over temperatures beside it.
@@ -65,7 +65,7 @@ def temperature_changes(accuracies: ArrayLike, temperatures: Sequence[float]) ->
 def temperature_claim(
     accuracies: ArrayLike, temperatures: Sequence[float], margin: float, *, name: str = "temperature", models: str
 ) -> Claim:
-    """Say whether the temperature matters: equivalence of the change along the line to zero, within a margin.
+    """Return whether the temperature matters: equivalence of the change along the line to zero, within a margin.
 
     Args:
         accuracies: [replicates, temperatures], at least three temperatures.

@@ -54,7 +54,7 @@ def transitivity_verdict(
     middle_temperatures: ArrayLike | None = None,
     select_on: str = "validation",
 ) -> Verdict:
-    """Say whether distilling through a middle net gives the students that distilling directly gives.
+    """Return whether distilling through a middle net gives the students that distilling directly gives.
 
     The claims, each about one number a replicate (its mean over the temperatures) and each tested for
     equivalence within ``margin``:
@@ -149,7 +149,7 @@ def transitivity_verdict(
 
 
 def transitivity_word(result: Equivalence) -> str:
-    """Give the answer of a comparison of a way through other nets with the direct way."""
+    """Return the answer of a comparison of a way through other nets with the direct way."""
     if result.n < FEWEST_REPLICATES or not (result.equivalent or result.different):
         return "inconclusive"
     return "transitive" if result.equivalent else "not transitive"
@@ -158,7 +158,7 @@ def transitivity_word(result: Equivalence) -> str:
 def worded(
     word: str, result: Equivalence, accuracies: str, temperatures: int, select_on: str, wording: Wording | None = None
 ) -> str:
-    """Give the sentence of such an answer.
+    """Return the sentence of such an answer.
 
     Args:
         word: see :func:`transitivity_word`.
@@ -192,7 +192,7 @@ def _hard_middles(hard: int, replicates: int) -> str:
 
 
 def _condition(best: str, worst: str, difference: float, change: float) -> str:
-    """Say what the quality of the middle changes."""
+    """Return what the quality of the middle changes."""
     moved = f"Going from the best middle to the worst moves the students by {points(change)} percentage points"
     if worst == "different":
         worst = "worse" if difference < 0 else "better"

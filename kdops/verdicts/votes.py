@@ -67,7 +67,7 @@ class McNemar:
 
 
 def vote_scores(probabilities: ArrayLike) -> np.ndarray:
-    """Give the scores of a majority vote: (votes + mean probability) / (members + 1).
+    """Return the scores of a majority vote: (votes + mean probability) / (members + 1).
 
     They sum to 1 for each image, and the class with the highest score is the simple majority, ties broken by the
     mean probability. The mean probability cannot outweigh a vote: a member that votes for a class gives it at
@@ -91,7 +91,7 @@ def vote_scores(probabilities: ArrayLike) -> np.ndarray:
 
 
 def mean_probability(probabilities: ArrayLike) -> np.ndarray:
-    """Give the mean of the members' probabilities.
+    """Return the mean of the members' probabilities.
 
     Args:
         probabilities: [members, images, classes], each row summing to 1.
@@ -108,7 +108,7 @@ def mean_probability(probabilities: ArrayLike) -> np.ndarray:
 
 
 def accuracy_curve(probabilities: ArrayLike, labels: ArrayLike, vote: Vote = "majority") -> np.ndarray:
-    """Give the accuracy of the first N members for every N, in one pass over the members.
+    """Return the accuracy of the first N members for every N, in one pass over the members.
 
     Args:
         probabilities: [members, images, classes], the best member first.

@@ -72,7 +72,7 @@ BAD = [
 
 
 def one_line(capsys):
-    """Give the one line that stands on stderr."""
+    """Return the one line that stands on stderr."""
     out, err = capsys.readouterr()
     assert out == ""
     assert err.endswith("\n")
@@ -92,7 +92,7 @@ def dashed(name):
 
 def test_help_is_quick_and_imports_nothing_heavy():
     code = (
-        "import sys, kdops.cli\n"
+        "import sys, kdops.cli.app\n"
         "assert kdops.cli.app.main(['--help']) == 0\n"
         f"print([m for m in {HEAVY} if m in sys.modules])"
     )

@@ -97,7 +97,7 @@ SETTINGS = [
     (["chain", "--steps", "teacher>boss"], "unknown role"),
     (["chain", "--steps", "teacher>student:rnn"], "unknown architecture"),
     (["chain", "--steps", ">".join(["teacher"] * 101)], "101 steps"),
-    (["search", "--space", "colour=1..2"], "unknown setting"),
+    (["search", "--space", "color=1..2"], "unknown setting"),
     (["search", "--space", "hidden=64..16"], "runs backwards"),
     (["search", "--space", "hidden=16..16"], "is empty"),
     (["search", "--space", "temperature=0..3"], "temperature"),
@@ -225,7 +225,7 @@ def png(width: int, height: int) -> bytes:
 
 
 def pictures(folder: Path, **classes: list[bytes | int]) -> None:
-    """Make a folder of images: files of some bytes, or grey squares of some size."""
+    """Make a folder of images: files of some bytes, or gray squares of some size."""
     for label, files in classes.items():
         (folder / label).mkdir(parents=True)
         for number, content in enumerate(files):
@@ -274,7 +274,7 @@ def make_bad_data(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def world(empty_database, tmp_path_factory):
     """A folder with an empty store and data that are all wrong; what the launcher sets is taken back."""
-    from conftest import Place, copy_database
+    from tests.conftest import Place, copy_database
 
     place = Place(tmp_path_factory.mktemp("world"))
     copy_database(empty_database, place.database)

@@ -57,7 +57,7 @@ def called(capsys):
 
 
 def mistake(result):
-    """Give the one line of a mistake."""
+    """Return the one line of a mistake."""
     code, out, err = result
     assert (code, out, err.count("\n")) == (2, "", 1), result
     return err

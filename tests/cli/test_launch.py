@@ -81,7 +81,7 @@ def run(command, folder, environment):
 
 
 def runs_of(database):
-    """Give (experiment, status, root, artifact folder) of every run in a store."""
+    """Return (experiment, status, root, artifact folder) of every run in a store."""
     client = MlflowClient(tracking_uri=f"sqlite:///{database}")
     experiments = {e.experiment_id: e.name for e in client.search_experiments()}
     return [
@@ -163,11 +163,11 @@ time.sleep(100)
 LAUNCHED_BY = """
 import os, subprocess, sys
 from kdops.cli.launch import LAUNCHER
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 
 shell, *command = sys.argv[1:]
 if shell:
-    os.environ[LAUNCHER] = str(ProcessName.own())
+    os.environ[LAUNCHER] = str(ProcessId.own())
     command = [shell, "-c", '"$@"; exit', shell, *command]
 subprocess.run(command)
 """

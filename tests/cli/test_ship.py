@@ -22,7 +22,7 @@ from kdops.data.splits import make_split
 from kdops.packaging.export import FORMATS
 from kdops.packaging.loading import load_stored
 from kdops.reporting.pareto import _front
-from kdops.tracking.catalog import read_catalogue
+from kdops.tracking.catalog import read_catalog
 
 DIGITS = datasets.load("digits")
 SPLIT = make_split(DIGITS, "disjoint", 0)
@@ -51,7 +51,7 @@ def said(capsys, *arguments, code=0):
 def test_candidates_tell_of_every_model_what_the_store_says(shipped, capsys):
     out, err = said(capsys, "candidates", "--csv")
     rows = {row["model"]: row for row in csv.DictReader(io.StringIO("\n".join(out)))}
-    stored = {model.uri: model for model in read_catalogue(shipped.client).registered()}
+    stored = {model.uri: model for model in read_catalog(shipped.client).registered()}
     assert rows.keys() == stored.keys()
     assert err == []
     latencies = {}
@@ -81,7 +81,7 @@ def test_each_architecture_is_loaded_once(shipped, capsys, monkeypatch):
         kdops.packaging.loading, "load_stored", lambda client, uri: loads.append(uri) or real(client, uri)
     )
     said(capsys, "candidates")
-    models = read_catalogue(shipped.client).registered()
+    models = read_catalog(shipped.client).registered()
     assert len(loads) == len({model.architecture for model in models}) < len(models)
 
 
@@ -245,7 +245,7 @@ def test_other_sizes_are_converted_and_it_says_so_once(shipped, capsys, tmp_path
             image.resize((64, 64), Image.Resampling.NEAREST).convert("RGBA").save(tmp_path / f"large-{name}")
     out, err = said(capsys, "predict", STUDENT, *(f"large-{name}" for name in names))
     assert len(out) == 3
-    assert err == [f"converted to grey 8 x 8, what the model takes (large-{names[0]} is RGBA 64 x 64)"]
+    assert err == [f"converted to gray 8 x 8, what the model takes (large-{names[0]} is RGBA 64 x 64)"]
 
 
 def test_bad_files_are_a_line_each_and_can_be_left_out(shipped, capsys, tmp_path):

@@ -13,7 +13,7 @@ rate = st.one_of(st.integers(0, 99), st.integers(0, 999_999)).map(
 
 @st.composite
 def texts(draw):
-    """Give the text of any architecture, its options in any order and some of them left out."""
+    """Return the text of any architecture, its options in any order and some of them left out."""
     family = draw(st.sampled_from(sorted(FAMILIES)))
     if family == "mlp":
         options = {"hidden": draw(st.integers(1, 100_000)), "depth": draw(st.integers(1, 100)), "dropout": draw(rate)}

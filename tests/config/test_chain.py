@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.chain import MOST_STEPS, ChainSettings, Step, parse_steps, way_told
+from kdops.config.chain import MOST_STEPS, ChainSettings, Step, describe_path, parse_steps
 from kdops.config.recipes import LIKE, ROLES, STREAMS
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
@@ -149,7 +149,7 @@ def test_names_tell_the_steps_apart(made):
     assert len(set(names)) == len(names) == len(made.steps)
     assert all(name.startswith(step.role) for name, step in zip(names, made.steps, strict=True))
     assert len(made.title) <= 60
-    ways = [way_told(names[:number]) for number in range(1, len(names) + 1)]
+    ways = [describe_path(names[:number]) for number in range(1, len(names) + 1)]
     assert len(set(ways)) == len(ways)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdops.config.dataset import APPLIES, KINDS, Origin, parse_origin
+from kdops.config.dataset import APPLIES, KINDS, DatasetSpec, parse_dataset
 from kdops.config.recipes import GENERAL, RECIPES, ROLES
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
@@ -15,7 +15,7 @@ from kdops.registry.versions import registered_name
 
 
 def parse(dataset, **options):
-    return parse_origin({"dataset": dataset, **options})
+    return parse_dataset({"dataset": dataset, **options})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_no_path_gives_a_name_that_escapes(path):
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,53}", origin.name), origin.name
     assert ".." not in registered_name(origin.name, "teacher").split("-")
     assert registered_name(origin.name, "teacher") == f"kdops-{origin.name}-teacher"
-    assert parse_origin({"dataset": "imagefolder:x", "name": "x" * 40}).name == "x" * 40
+    assert parse_dataset({"dataset": "imagefolder:x", "name": "x" * 40}).name == "x" * 40
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_would_be_given_in_vain_is_refused(option, kind):
 def test_settings_know_the_origin_and_carry_the_name():
     settings = Settings.parse("students", dataset="imagefolder:/home/me/pets", image_size="16x8", channels="1")
     assert settings.dataset == "pets"
-    assert settings.origin == Origin("imagefolder", "/home/me/pets", "pets", (16, 8), 1)
+    assert settings.origin == DatasetSpec("imagefolder", "/home/me/pets", "pets", (16, 8), 1)
     assert settings.as_dict()["origin"] == {
         "dataset": "imagefolder:/home/me/pets",
         "image_size": "16x8",

@@ -19,7 +19,7 @@ DEFAULT = (
 
 
 def dimension(text):
-    """Give the one dimension that a text names."""
+    """Return the one dimension that a text names."""
     name = text.partition("=")[0].strip()
     return next(d for d in parse_space(text).dimensions if d.name == name)
 
@@ -119,7 +119,7 @@ def test_any_text_is_a_space_or_the_callers_mistake(text):
 
 
 def inner(name, number):
-    """Give what may stand behind a name: a range, a list or one value."""
+    """Return what may stand behind a name: a range, a list or one value."""
     lists = st.lists(number, min_size=1, max_size=5, unique=True)
     options = [lists.map(lambda values: ",".join(map(str, values)))]
     if name not in ("t_squared", "batch_size"):

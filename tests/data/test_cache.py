@@ -166,7 +166,7 @@ def test_pickled_arrays_are_refused(folder):
 
 def run(folder, script):
     """Start a process that uses the same cache."""
-    prelude = "import os, sys, time, numpy as np\nfrom kdops.data import cache\nfrom kdops.cache import Decoded\n"
+    prelude = "import os, sys, time, numpy as np\nfrom kdops.data import cache\nfrom kdops.data.cache import Decoded\n"
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder.parent.parent)}
     return subprocess.Popen([sys.executable, "-c", prelude + textwrap.dedent(script)], env=environment)
 

@@ -49,7 +49,7 @@ def root(tmp_path):
 
 
 def refused(parameter, load, *arguments):
-    """Give the text of the one-line refusal."""
+    """Return the text of the one-line refusal."""
     with pytest.raises(UsageError) as caught:
         load(*arguments)
     assert caught.value.parameter == parameter
@@ -315,9 +315,9 @@ def test_a_download_with_no_network_ends_in_one_line(monkeypatch):
 def test_arrays_that_do_not_fit_are_refused(change):
     two = np.zeros(2, dtype=np.int64)
     right = {"images": np.zeros((2, 1, 2, 2), np.uint8), "labels": two, "tracks": two, "test": two > 0}
-    data.Data(name="x", classes=("a",), digest="", notes="", **right)
+    data.Dataset(name="x", classes=("a",), digest="", notes="", **right)
     with pytest.raises(ValueError, match="must"):
-        data.Data(name="x", classes=("a",), digest="", notes="", **{**right, **change})
+        data.Dataset(name="x", classes=("a",), digest="", notes="", **{**right, **change})
 
 
 def test_loading_does_not_import_torch(root):

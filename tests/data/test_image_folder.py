@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdops.config.dataset import parse_origin
+from kdops.config.dataset import parse_dataset
 from kdops.data import cache
 from kdops.data import dataset as data
 from kdops.data import images as pictures
@@ -51,11 +51,11 @@ def pets(tmp_path):
 
 
 def load(folder, progress=None, **options):
-    return data.load(parse_origin({"dataset": f"imagefolder:{folder}", **options}), progress=progress)
+    return data.load(parse_dataset({"dataset": f"imagefolder:{folder}", **options}), progress=progress)
 
 
 def refused(folder, **options):
-    """Give the text of the one-line refusal; nothing half made is left behind."""
+    """Return the text of the one-line refusal; nothing half made is left behind."""
     with pytest.raises(UsageError) as caught:
         load(folder, **options)
     assert caught.value.parameter == "dataset"
@@ -76,7 +76,7 @@ def test_a_folder_with_one_folder_a_class(pets):
     assert isinstance(found.images, np.memmap)
     assert not found.images.flags.writeable
     assert np.bincount(found.labels[found.test]).tolist() == [2, 2, 2]
-    assert "30 colour images of 3 classes, 12 x 12" in found.notes
+    assert "30 color images of 3 classes, 12 x 12" in found.notes
     assert "a fixed fifth by class" in found.notes
     assert str(pets.parent) not in found.notes + found.name
     assert len(make_split(found, "disjoint", 0).validation) == 3
@@ -181,7 +181,7 @@ def test_mixed_sizes_say_so_and_are_resized_when_a_size_is_given(pets):
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("P", 3), ("RGBA", 3)])
-def test_modes_become_grey_or_colour(tmp_path, mode, channels):
+def test_modes_become_gray_or_color(tmp_path, mode, channels):
     found = load(fill(tmp_path / "m", mode=mode))
     assert found.shape == (channels, 12, 12)
     expected = picture(1, 0, mode=mode).convert("L" if channels == 1 else "RGB")
@@ -196,7 +196,7 @@ def test_mixed_modes_become_the_common_one(pets):
     assert load(pets, channels="1").shape == (1, 12, 12)
 
 
-def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
+def test_sixteen_bit_gray_keeps_its_shades(tmp_path):
     base = fill(tmp_path / "deep", mode="L")
     shades = (np.arange(144).reshape(12, 12) * 400).astype(np.uint16)
     Image.fromarray(shades).save(base / "cat/000.png")
@@ -405,9 +405,8 @@ def test_loading_imports_no_torch(pets):
 
 @pytest.mark.slow
 def test_a_study_of_a_folder_through_the_command_line(pets, empty_database, monkeypatch, capfd):
-    from conftest import Place, copy_database
-
     from kdops.cli.app import main
+    from tests.conftest import Place, copy_database
 
     place = Place(pets.parent)
     copy_database(empty_database, place.database)

@@ -12,19 +12,19 @@ import torch
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.data.memmap import MappedImages, images_of
+from kdops.data.memmap import MappedImages, load_rows
 from kdops.distillation.logits import DistillationLoss
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.evaluation import compute_logits
 from kdops.training.trainer import Group, train
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 from tests.toys import quarters
 
 ROOT = Path(__file__).resolve().parents[2]
 MLP = Recipe(parse_architecture("mlp(hidden=6,depth=2)"), epochs=3, batch_size=16, learning_rate=1e-2)
 CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epochs=2, batch_size=16, learning_rate=1e-2)
 IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
-SOURCE = {seed: 3 * torch.randn(70, 4, generator=generator("source", seed)) for seed in (0, 1)}
+SOURCE = {seed: 3 * torch.randn(70, 4, generator=named_generator("source", seed)) for seed in (0, 1)}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def mapped(tmp_path):
     """Put images into a file, among others and in another order; give them as they are read from there."""
 
     def put(images):
-        rows = torch.randperm(len(images), generator=generator("places")).numpy() + 5
+        rows = torch.randperm(len(images), generator=named_generator("places")).numpy() + 5
         everything = np.full((len(images) + 10, *images.shape[1:]), 7, dtype=np.uint8)
         everything[rows] = images.numpy()
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
@@ -64,7 +64,9 @@ def test_what_is_trained_on_them_is_the_same_to_the_bit(mapped, recipe):
     )
     assert [digest_of(a.state) for a in one] == [digest_of(b.state) for b in other]
     assert [a.val_accuracy for a in one] == [b.val_accuracy for b in other]
-    nets = [build(recipe.architecture, (1, 6, 6), 4, *statistics, generator("init", seed)).eval() for seed in (0, 1)]
+    nets = [
+        build(recipe.architecture, (1, 6, 6), 4, *statistics, named_generator("init", seed)).eval() for seed in (0, 1)
+    ]
     assert torch.equal(compute_logits(nets, in_file[0].pixels, block=16), compute_logits(nets, IMAGES.pixels, block=16))
 
 
@@ -73,10 +75,10 @@ def test_what_fits_is_copied_and_what_does_not_stays_in_its_file(tmp_path):
     np.save(tmp_path / "a.npy", images)
     file, rows = np.load(tmp_path / "a.npy", mmap_mode="r"), np.arange(40)
     size = 40 * 36
-    assert isinstance(images_of(file, rows, free=4 * size), torch.Tensor)
-    assert isinstance(images_of(file, rows, free=4 * size - 4), MappedImages)
+    assert isinstance(load_rows(file, rows, free=4 * size), torch.Tensor)
+    assert isinstance(load_rows(file, rows, free=4 * size - 4), MappedImages)
     # What is in memory already needs no room.
-    assert isinstance(images_of(images, rows, free=0), torch.Tensor)
+    assert isinstance(load_rows(images, rows, free=0), torch.Tensor)
 
 
 CODE = """
@@ -84,7 +86,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, psutil, torch
 from kdops.distillation.logits import DistillationLoss
-from kdops.data.memmap import images_of
+from kdops.data.memmap import load_rows
 from kdops.models.classifier import pixel_statistics
 from kdops.config.recipes import Recipe
 from kdops.config.architectures import parse_architecture
@@ -95,7 +97,7 @@ def anonymous():
 
 file = np.lib.format.open_memmap("big.npy", mode="r")
 before = anonymous()
-pixels = images_of(file, np.arange(len(file)), free=1)
+pixels = load_rows(file, np.arange(len(file)), free=1)
 images = Images(pixels, torch.zeros(len(file), dtype=torch.long))
 few = Images(torch.from_numpy(np.array(file[:64])), torch.zeros(64, dtype=torch.long))
 recipe = Recipe(parse_architecture("mlp(hidden=2)"), epochs=1, batch_size=256, learning_rate=1e-3)

@@ -1,4 +1,4 @@
-"""Data from the caller's own code: what it returns arrives, and whatever is wrong with it is one line."""
+"""Dataset from the caller's own code: what it returns arrives, and whatever is wrong with it is one line."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ def fails():
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """Give a folder with a module of its own, in which Python stands; what it imports is forgotten afterwards."""
+    """Return a folder with a module of its own, in which Python stands; what it imports is forgotten afterwards."""
     (tmp_path / "minedata.py").write_text(MODULE)
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "wrong.py").write_text("def f(:\n")

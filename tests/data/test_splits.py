@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdops.data import dataset as data
-from kdops.data.dataset import Data
+from kdops.data.dataset import Dataset
 from kdops.data.splits import MODES, Split, check_split, make_split, near_duplicates
 from kdops.errors import KdopsError, UsageError
 
@@ -37,7 +37,7 @@ def make_data(tracks_of_class=(12, 12, 12), frames=4, tests=6, known=True, seed=
         tracks.append(-1)
     order = random.permutation(len(labels))
     tracks = np.array(tracks, dtype=np.int64)
-    return Data(
+    return Dataset(
         name="made",
         images=np.clip(np.array(images), 0, 255).astype(np.uint8)[order],
         labels=np.array(labels, dtype=np.int64)[order],
@@ -54,7 +54,7 @@ TRACKLESS = make_data(frames=1, known=False)
 
 
 def parts(split):
-    """Give the parts that differ, by name."""
+    """Return the parts that differ, by name."""
     transfers = {id(part): part for part in split.transfers}.values()
     return [split.validation, split.teacher, split.test, *(p for p in transfers if p is not split.teacher)]
 

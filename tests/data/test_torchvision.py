@@ -10,7 +10,7 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from kdops.config.dataset import parse_origin
+from kdops.config.dataset import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError, UsageError
@@ -32,7 +32,7 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def load(name, root, **options):
-    return data.load(parse_origin({"dataset": f"torchvision:{name}", **options}), str(root))
+    return data.load(parse_dataset({"dataset": f"torchvision:{name}", **options}), str(root))
 
 
 def refused(kind, name, root, **options):
@@ -121,7 +121,7 @@ def test_a_pickle_of_another_checksum_is_not_opened(tmp_path, monkeypatch):
     assert "no route to host" in refused(KdopsError, "CIFAR10", tmp_path)
 
 
-def test_images_are_resized_and_made_grey_on_demand(tmp_path, monkeypatch):
+def test_images_are_resized_and_made_gray_on_demand(tmp_path, monkeypatch):
     pixels = make_cifar(tmp_path, monkeypatch)
     found = load("CIFAR10", tmp_path, image_size="8x16", channels="1")
     assert found.shape == (1, 8, 16)

@@ -24,7 +24,7 @@ from kdops.errors import UsageError
 from kdops.packaging.external import PICKLE, load_classifier
 from kdops.packaging.folder import read_weights
 from kdops.registry.versions import Registry
-from kdops.sweeps.model import COPY_SEEDS, ModelRecord
+from kdops.sweeps.model import COPY_SEEDS, Model
 from tests.conftest import Place, copy_database
 
 DIGITS = datasets.load("digits")
@@ -79,7 +79,7 @@ class Shelf:
         run_id = self.client.create_run("0", tags={"kdops.role": role, "kdops.source": source}).info.run_id
         told = [RunTag("kdops.weights", weights or f"weights of {run_id}")]
         self.client.log_batch(run_id, params=[Param(*param) for param in params.items()], tags=told)
-        record = ModelRecord(
+        record = Model(
             role=role,
             seed=seed,
             temperature=temperature,
@@ -340,8 +340,8 @@ def test_nothing_is_left_out_where_all_are_drawn(shelf):
 
 def test_small_pages_hide_nothing(shelf, monkeypatch):
     wanted = [int(shelf.put(temperature=t, accuracy=1 - t / 10).rsplit("/", 1)[1]) for t in range(1, 8)]
-    for module in ("registry", "candidates"):
-        monkeypatch.setattr(f"kdops.{module}.PAGE", 2)
+    for module in ("versions", "candidates"):
+        monkeypatch.setattr(f"kdops.registry.{module}.PAGE", 2)
     assert versions(shelf.draw()) == [wanted]
     assert newest_split(shelf.client, DIGITS) == ("disjoint", 0)
 

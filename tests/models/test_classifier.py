@@ -1,4 +1,4 @@
-"""Networks: counted as they are, initialised as PyTorch would, and normalised inside."""
+"""Networks: counted as they are, initialized as PyTorch would, and normalized inside."""
 
 import math
 
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import Classifier, Dropout, build, digest_of, pixel_statistics
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 ARCHITECTURES = (
     "mlp(hidden=1)",
@@ -29,11 +29,11 @@ def make(text, shape=(1, 8, 8), classes=10, stream=0, mean=None, std=None):
     channels = shape[0]
     mean = torch.full((channels,), 100.0) if mean is None else mean
     std = torch.full((channels,), 50.0) if std is None else std
-    return build(parse_architecture(text), shape, classes, mean, std, generator("init", stream))
+    return build(parse_architecture(text), shape, classes, mean, std, named_generator("init", stream))
 
 
 def some_images(count, shape, seed=0):
-    return torch.randint(0, 256, (count, *shape), generator=generator("images", seed)).to(torch.uint8)
+    return torch.randint(0, 256, (count, *shape), generator=named_generator("images", seed)).to(torch.uint8)
 
 
 def trainable(net):
@@ -71,7 +71,7 @@ def test_pooling_before_relu_gives_what_relu_before_pooling_gives():
 
 
 @pytest.mark.parametrize("text", ["mlp(hidden=8)", "cnn(filters=4)"])
-def test_normalisation_is_inside_so_that_shift_and_scale_of_the_pixels_cancel(text):
+def test_normalization_is_inside_so_that_shift_and_scale_of_the_pixels_cancel(text):
     shape, images = (2, 6, 6), some_images(5, (2, 6, 6)) // 4
     mean, std = torch.tensor([20.0, 40.0]), torch.tensor([10.0, 30.0])
     plain = make(text, shape, mean=mean, std=std).eval()
@@ -85,7 +85,7 @@ def test_normalisation_is_inside_so_that_shift_and_scale_of_the_pixels_cancel(te
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 255), st.integers(0, 255))
 def test_pixel_statistics_are_numpys(count, channels, low, high):
     low, high = sorted((low, high))
-    images = torch.randint(low, high + 1, (count, channels, 5, 3), generator=generator(low, high)).to(torch.uint8)
+    images = torch.randint(low, high + 1, (count, channels, 5, 3), generator=named_generator(low, high)).to(torch.uint8)
     mean, std = pixel_statistics(images)
     exact = images.numpy().astype(np.float64)
     np.testing.assert_allclose(mean.numpy(), exact.mean((0, 2, 3)), rtol=1e-6)
@@ -149,7 +149,7 @@ def _arguments(layer):
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_keeps_the_expectation(rate):
     part = Dropout(rate)
-    part.stream = generator("dropout", rate)
+    part.stream = named_generator("dropout", rate)
     found = part(torch.full((200_000,), 3.0))
     assert found.unique().tolist() == [0.0, pytest.approx(3 / (1 - rate))]
     kept = (found > 0).double().mean().item()
@@ -158,7 +158,7 @@ def test_dropout_keeps_the_expectation(rate):
 
 
 def test_dropout_is_the_identity_in_eval_and_at_rate_zero():
-    x = torch.randn(100, generator=generator("x"))
+    x = torch.randn(100, generator=named_generator("x"))
     assert Dropout(0.9).eval()(x) is x
     assert Dropout(0.0).train()(x) is x
 
@@ -168,7 +168,7 @@ def test_dropout_is_reproduced_by_its_generator_and_draws_anew_each_time():
 
     def drawn(*words):
         part = Dropout(0.5)
-        part.stream = generator(*words)
+        part.stream = named_generator(*words)
         return part(x), part(x)
 
     first, second = drawn("a")

@@ -16,9 +16,9 @@ from kdops.distillation.logits import DistillationLoss
 from kdops.errors import UsageError
 from kdops.models.classifier import build, digest_of
 from kdops.models.inspection import check_networks
-from kdops.models.size import facts
+from kdops.models.size import network_size
 from kdops.training.trainer import Group, Images, train
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (1, 8, 8), 10
 LIGHT = "torchvision:shufflenet_v2_x0_5"
@@ -137,15 +137,15 @@ def code(tmp_path, monkeypatch):
     """A module of the caller's own in the current folder, under a name that no other test has imported."""
     (tmp_path / "mynets.py").write_text(CODE)
     monkeypatch.setenv("KDOPS_CODE_FOLDER", str(tmp_path))
-    facts.cache_clear()
+    network_size.cache_clear()
     yield tmp_path / "mynets.py"
     sys.modules.pop("mynets", None)
-    facts.cache_clear()
+    network_size.cache_clear()
 
 
 def make(text, stream=0, shape=SHAPE, classes=CLASSES):
     mean = torch.full((shape[0],), 100.0)
-    return build(parse_architecture(text), shape, classes, mean, mean / 2, generator("init", stream))
+    return build(parse_architecture(text), shape, classes, mean, mean / 2, named_generator("init", stream))
 
 
 def recipes(text, role="teacher", **changes):
@@ -159,8 +159,8 @@ def check(text, role="teacher", **changes):
 
 
 def pictures(count, shape=SHAPE, seed=0):
-    pixels = torch.randint(0, 256, (count, *shape), generator=generator("pixels", seed)).to(torch.uint8)
-    return Images(pixels, torch.randint(0, CLASSES, (count,), generator=generator("labels", seed)))
+    pixels = torch.randint(0, 256, (count, *shape), generator=named_generator("pixels", seed)).to(torch.uint8)
+    return Images(pixels, torch.randint(0, CLASSES, (count,), generator=named_generator("labels", seed)))
 
 
 def trained(text, count=20, seed=0, temperatures=(0.0,), source=None, **changes):
@@ -208,7 +208,7 @@ def test_what_names_no_network_is_refused(text):
 
 @pytest.mark.parametrize("text", [*SMALL, "mynets:net", "mynets:dense"])
 def test_sizes_are_those_of_the_network(text, code):
-    net, known = make(text).eval(), facts(parse_architecture(text), SHAPE, CLASSES)
+    net, known = make(text).eval(), network_size(parse_architecture(text), SHAPE, CLASSES)
     with FlopCounterMode(display=False) as counter:
         assert net(pictures(3).pixels).shape == (3, CLASSES)
     assert known.parameters == sum(p.numel() for p in net.parameters())
@@ -216,12 +216,12 @@ def test_sizes_are_those_of_the_network(text, code):
 
 
 def test_a_dense_net_of_the_callers_has_the_sizes_of_the_same_one_of_kdops(code):
-    own, theirs = (facts(parse_architecture(text), SHAPE, CLASSES) for text in ("mlp(hidden=4)", "mynets:dense"))
+    own, theirs = (network_size(parse_architecture(text), SHAPE, CLASSES) for text in ("mlp(hidden=4)", "mynets:dense"))
     assert (own.parameters, own.flops) == (theirs.parameters, theirs.flops)
 
 
 def test_operations_that_cannot_be_counted_are_unknown_not_zero(code):
-    assert facts(parse_architecture("mynets:recurrent"), SHAPE, CLASSES).flops is None
+    assert network_size(parse_architecture("mynets:recurrent"), SHAPE, CLASSES).flops is None
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 48), (2, 64, 64)], ids=str)
@@ -272,7 +272,7 @@ def test_dropout_is_drawn_anew_each_step_from_a_stream_of_the_member(code):
     images = pictures(4).pixels
 
     def drawn(word):
-        net.stream = generator(word)
+        net.stream = named_generator(word)
         return net(images), net(images)
 
     (first, second), (again, _), (other, _) = drawn("a"), drawn("a"), drawn("b")
@@ -284,13 +284,13 @@ def test_dropout_is_drawn_anew_each_step_from_a_stream_of_the_member(code):
 @pytest.mark.parametrize("count", [16, 17, 18])
 def test_a_last_batch_of_one_image_joins_the_one_before_it(count, code):
     (one,) = trained("mynets:net", count)
-    # Batch normalisation counts the batches that it has seen.
+    # Batch normalization counts the batches that it has seen.
     assert one.state["net.norm.num_batches_tracked"] == {16: 2, 17: 2, 18: 3}[count]
     assert all(map(math.isfinite, one.train_loss))
 
 
 def test_members_of_a_group_are_trained_as_each_alone(code):
-    source = torch.randn(20, CLASSES, generator=generator("source"))
+    source = torch.randn(20, CLASSES, generator=named_generator("source"))
     together = trained("mynets:dense", temperatures=(1.0, 4.0), source=source)
     alone = [trained("mynets:dense", temperatures=(t,), source=source)[0] for t in (1.0, 4.0)]
     assert [digest_of(one.state) for one in together] == [digest_of(one.state) for one in alone]
@@ -322,7 +322,7 @@ def test_what_is_no_classifier_is_told_in_one_line(text, told, code):
     assert "\n" not in str(error.value)
 
 
-def test_a_network_that_normalises_by_the_batch_is_not_trained_on_single_images(code):
+def test_a_network_that_normalizes_by_the_batch_is_not_trained_on_single_images(code):
     with pytest.raises(UsageError, match=r"^batch_size=1: must be at least 2"):
         check("mynets:net", batch_size=1)
     check("mynets:dense", batch_size=1)
@@ -336,7 +336,7 @@ def test_a_mistake_ends_with_2_and_leaves_no_run(store, code, capsys):
 
 
 def served(place, name):
-    """Give what a stored model gives over pyfunc, and what its rebuilt network gives."""
+    """Return what a stored model gives over pyfunc, and what its rebuilt network gives."""
     from kdops.packaging.loading import load_stored
 
     images = pictures(3).pixels
@@ -351,7 +351,7 @@ def test_a_model_of_torchvision_teaches_a_dense_student(store):
     given = {"seeds": "1", "temperatures": "1,4", "epochs": "teacher=1,student=2", "teacher": LIGHT}
     store.run("students", **given)
     (teacher,) = [run for run in store.children() if run.data.tags["kdops.role"] == "teacher"]
-    known = facts(parse_architecture(LIGHT), SHAPE, CLASSES)
+    known = network_size(parse_architecture(LIGHT), SHAPE, CLASSES)
     assert teacher.data.params["architecture"] == LIGHT
     assert (teacher.data.params["parameters"], teacher.data.params["flops"]) == (
         str(known.parameters),
@@ -382,12 +382,12 @@ def test_own_code_is_trained_stored_served_and_trained_again_once_it_changes(sto
     assert len(store.trained()) == before
     code.write_text(CODE.replace("nn.Dropout(0.3)", "nn.Dropout(0.5)"))
     sys.modules.pop("mynets")
-    facts.cache_clear()
+    network_size.cache_clear()
     store.run("students", **given)
     assert len(store.trained()) == before + 3, "the code decides the weights, so all are trained again"
     code.unlink()
     sys.modules.pop("mynets")
-    facts.cache_clear()
+    network_size.cache_clear()
     served(store, "kdops-digits-student")
     assert main(["candidates"]) == 0
     written = str(tmp_path / "net.pt2")

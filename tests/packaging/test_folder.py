@@ -15,7 +15,7 @@ from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.models.classifier import build, digest_of
 from kdops.packaging.folder import Packager, read_weights
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 DIGITS = datasets.load("digits")
 TEST = make_split(DIGITS, "disjoint", 0).test
@@ -88,7 +88,7 @@ def test_no_pickle_anywhere(look):
 def test_a_template_keeps_nothing_of_the_network_it_was_made_from(tmp_path):
     shape, statistics = (1, 8, 8), (torch.tensor([50.0]), torch.tensor([60.0]))
     architecture = parse_architecture("mlp(hidden=4,depth=1)")
-    first, second = (build(architecture, shape, 3, *statistics, generator("init", n)) for n in range(2))
+    first, second = (build(architecture, shape, 3, *statistics, named_generator("init", n)) for n in range(2))
     packager = Packager(first, shape, {"class_names": ["a", "b", "c"]})
     names = {"model_id": "m-1", "run_id": "r", "location": "somewhere"}
     packager.write(tmp_path / "second", second.state_dict(), **names)

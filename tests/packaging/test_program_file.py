@@ -7,7 +7,7 @@ from torch import nn
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import Classifier, build
 from kdops.packaging.program_file import ProgramFile
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 SHAPE, STATISTICS = (1, 8, 8), (torch.tensor([50.0]), torch.tensor([60.0]))
 IMAGES = torch.arange(5 * 64, dtype=torch.uint8).reshape(5, *SHAPE)
@@ -36,7 +36,9 @@ def exported(net, path):
 @pytest.mark.parametrize("architecture", ["mlp(hidden=4,depth=2,dropout=0.1)", "cnn(filters=4,layers=2,dropout=0)"])
 def test_the_file_is_the_one_that_torch_writes(architecture, tmp_path):
     """Byte for byte, so nothing that reads such files can tell."""
-    nets = [build(parse_architecture(architecture), SHAPE, 3, *STATISTICS, generator("init", n)) for n in range(2)]
+    nets = [
+        build(parse_architecture(architecture), SHAPE, 3, *STATISTICS, named_generator("init", n)) for n in range(2)
+    ]
     file = ProgramFile(exported(nets[0], tmp_path / "first.pt2"))
     (tmp_path / "ours").mkdir()
     (tmp_path / "torch").mkdir()
@@ -73,7 +75,7 @@ def test_weights_that_share_their_bytes_are_written_too(tmp_path):
     ids=["missing", "unknown", "other shape", "other type"],
 )
 def test_weights_of_another_network_are_refused(change, tmp_path):
-    net = build(parse_architecture("mlp(hidden=4,depth=1)"), SHAPE, 3, *STATISTICS, generator("init"))
+    net = build(parse_architecture("mlp(hidden=4,depth=1)"), SHAPE, 3, *STATISTICS, named_generator("init"))
     file = ProgramFile(exported(net, tmp_path / "first.pt2"))
     state = dict(net.state_dict())
     change(state)

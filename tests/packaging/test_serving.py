@@ -24,7 +24,7 @@ from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.folder import Packager
 from kdops.packaging.vote import Vote
 from kdops.registry.candidates import Member
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (2, 4, 3), ["stop", "yield", "no entry"]
 """No two sides alike, so that none can be taken for another."""
@@ -33,23 +33,23 @@ IDENTITY = {"model_id": "m-0123", "run_id": "a run", "location": "mlflow-artifac
 WANTED = "inputs: must be images [N, 2, 4, 3] of whole numbers from 0 to 255; "
 
 
-ROWS = [{"age": "1", "colour": "red"}, {"age": "2.5", "colour": "blue"}, {"age": "", "colour": "red"}]
+ROWS = [{"age": "1", "color": "red"}, {"age": "2.5", "color": "blue"}, {"age": "", "color": "red"}]
 ENCODING = fit_encoding({name: [row[name] for row in ROWS] for name in ROWS[0]})
 WIDE = (ENCODING.width, 1, 1)
 
 
 def table_net():
     mean, std = (torch.full((WIDE[0],), level) for level in (100.0, 50.0))
-    return build(parse_architecture("mlp(hidden=4)"), WIDE, 3, mean, std, generator("init", 5)).eval()
+    return build(parse_architecture("mlp(hidden=4)"), WIDE, 3, mean, std, named_generator("init", 5)).eval()
 
 
 def nets():
     statistics = (torch.tensor([90.0, 80.0]), torch.tensor([70.0, 60.0]))
     architecture = parse_architecture("mlp(hidden=4)")
-    return [build(architecture, SHAPE, 3, *statistics, generator("init", place)).eval() for place in range(3)]
+    return [build(architecture, SHAPE, 3, *statistics, named_generator("init", place)).eval() for place in range(3)]
 
 
-def images_of(count):
+def load_rows(count):
     return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
 
 
@@ -151,7 +151,7 @@ def servers(written):
 
 
 def test_a_served_network_gives_logits_probabilities_or_classes(servers):
-    images = images_of(5)
+    images = load_rows(5)
     logits = scores_of(nets()[0], images)
     np.testing.assert_allclose(servers["network"].predictions(images), logits, rtol=1e-5)
     np.testing.assert_allclose(servers["network"].predictions(images, output="logits"), logits, rtol=1e-5)
@@ -164,7 +164,7 @@ def test_a_served_network_gives_logits_probabilities_or_classes(servers):
 
 
 def test_a_served_ensemble_gives_scores_probabilities_or_classes(servers):
-    images, vote = images_of(5), Vote(nets())
+    images, vote = load_rows(5), Vote(nets())
     scores, mean = scores_of(vote, images), scores_of(vote.probabilities, images).mean(axis=0)
     np.testing.assert_allclose(servers["ensemble"].predictions(images), scores, rtol=1e-5)
     table = servers["ensemble"].predictions(images, output="probabilities", vote="probability")
@@ -213,7 +213,7 @@ def test_a_bad_request_is_told_why_in_one_sentence(servers, kind, name):
     expected = reason.format(outputs={"network": "logits", "ensemble": "scores"}[kind])
     assert (status, answer["message"]) == (400, expected)
     assert "stack_trace" not in answer
-    assert len(servers[kind].predictions(images_of(1))) == 1
+    assert len(servers[kind].predictions(load_rows(1))) == 1
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,9 @@ def test_what_is_no_request_at_all_is_refused(servers, body):
 def test_a_model_of_a_table_takes_its_rows(servers):
     logits = scores_of(table_net(), ENCODING.encode(ROWS))
     as_numbers = [
-        {"colour": "red", "age": 1, "more": 0},
-        {"age": 2.5, "colour": " blue"},
-        {"age": None, "colour": "red"},
+        {"color": "red", "age": 1, "more": 0},
+        {"age": 2.5, "color": " blue"},
+        {"age": None, "color": "red"},
     ]
     for rows in (ROWS, as_numbers):
         status, answer = servers["table"].ask({"inputs": rows})
@@ -238,7 +238,7 @@ def test_a_model_of_a_table_takes_its_rows(servers):
         np.testing.assert_allclose(answer["predictions"], logits, rtol=1e-5)
     told = servers["table"].ask({"inputs": ROWS, "params": {"output": "classes"}})[1]["predictions"]
     assert [row["class"] for row in told] == [CLASSES[place] for place in logits.argmax(axis=1)]
-    status, answer = servers["table"].ask(b"age,colour\n1,red\n2.5,blue\n,red\n", "text/csv")
+    status, answer = servers["table"].ask(b"age,color\n1,red\n2.5,blue\n,red\n", "text/csv")
     assert status == 200, answer
     np.testing.assert_allclose(answer["predictions"], logits, rtol=1e-5)
 
@@ -246,27 +246,27 @@ def test_a_model_of_a_table_takes_its_rows(servers):
 @pytest.mark.parametrize(
     ("rows", "reason"),
     {
-        "no column": ([{"age": 1}], "inputs: row 0 has no column colour"),
+        "no column": ([{"age": 1}], "inputs: row 0 has no column color"),
         "no number": (
-            [ROWS[0], {"age": "old", "colour": "red"}],
+            [ROWS[0], {"age": "old", "color": "red"}],
             "inputs: row 1 has 'old' in the column age, which is no number",
         ),
         "a number in a list": (
-            [{"age": [1], "colour": "red"}],
+            [{"age": [1], "color": "red"}],
             "inputs: row 0 has '[1]' in the column age, which is no number",
         ),
         "unseen": (
-            [{"age": 1, "colour": "green"}],
-            "inputs: row 0 has 'green' in the column colour, which no training row has; they have 'blue', 'red'",
+            [{"age": 1, "color": "green"}],
+            "inputs: row 0 has 'green' in the column color, which no training row has; they have 'blue', 'red'",
         ),
         "long": (
-            [{"age": 1, "colour": "green" * 50}],
-            f"inputs: row 0 has '{'green' * 12}...' in the column colour, which no training row has; they have 'blue', "
+            [{"age": 1, "color": "green" * 50}],
+            f"inputs: row 0 has '{'green' * 12}...' in the column color, which no training row has; they have 'blue', "
             "'red'",
         ),
         "no rows": (
             {"age": 1},
-            "inputs: must be rows, each with a value by the name of each of 2 columns (age, colour)",
+            "inputs: must be rows, each with a value by the name of each of 2 columns (age, color)",
         ),
         "values alone": ([[1, 0, 255, 255]], "inputs: row 0 must give a value by the name of each column"),
         "too many": (
@@ -287,12 +287,12 @@ def test_python_may_give_a_data_frame_or_encoded_rows(written, kind):
     encoded = model.predict(ENCODING.encode(ROWS))
     np.testing.assert_array_equal(model.predict(pd.DataFrame(ROWS)), encoded)
     np.testing.assert_array_equal(model.predict(ROWS), encoded)
-    assert [column.name for column in model.metadata.get_input_schema()] == ["age", "colour"]
+    assert [column.name for column in model.metadata.get_input_schema()] == ["age", "color"]
     np.testing.assert_array_equal(model.predict(model.input_example).shape, (1, 3))
 
 
 def test_whole_numbers_may_be_written_with_a_point(servers):
-    images = images_of(2)
+    images = load_rows(2)
     status, answer = servers["network"].ask({"inputs": images.astype(float).tolist()})
     assert status == 200
     assert answer["predictions"] == servers["network"].predictions(images)
@@ -302,17 +302,17 @@ def test_an_empty_batch_has_an_empty_answer(servers, network):
     for server in servers.values():
         for params in ({}, {"output": "probabilities"}, {"output": "classes"}):
             assert server.ask({"inputs": [], "params": params}) == (200, {"predictions": []})
-    assert network.predict(images_of(0)).shape == (0, 3)
+    assert network.predict(load_rows(0)).shape == (0, 3)
 
 
 def test_a_large_request_is_answered_in_parts(servers):
-    images = images_of(1200)
+    images = load_rows(1200)
     given = servers["network"].predictions(images)
     np.testing.assert_allclose(given, scores_of(nets()[0], images), rtol=1e-4, atol=1e-5)
 
 
 def test_a_table_has_one_image_a_row(network):
-    images = images_of(3)
+    images = load_rows(3)
     logits = network.predict(images)
     pixels = images.reshape(3, -1)
     for table in (pd.DataFrame(pixels), pd.DataFrame({"image": pixels.tolist()}), pd.DataFrame({"i": images.tolist()})):
@@ -322,7 +322,7 @@ def test_a_table_has_one_image_a_row(network):
 
 
 def test_python_may_give_any_whole_numbers(network):
-    images = images_of(3)
+    images = load_rows(3)
     for given in (images.astype(np.int64), images.astype(np.float32), torch.from_numpy(images), images.tolist()):
         np.testing.assert_array_equal(network.predict(given), network.predict(images))
     assert network.predict(images).dtype == np.float32
@@ -339,4 +339,4 @@ def test_python_may_give_any_whole_numbers(network):
 
 def test_the_network_loads_as_a_pytorch_model_too(written, network):
     program = mlflow.pytorch.load_model(str(written / "network"))
-    np.testing.assert_array_equal(scores_of(program, images_of(4)), network.predict(images_of(4)))
+    np.testing.assert_array_equal(scores_of(program, load_rows(4)), network.predict(load_rows(4)))

@@ -21,7 +21,7 @@ from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.vote import Vote, export_vote, latency
 from kdops.registry.candidates import Member
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 from kdops.verdicts.votes import vote_scores
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -37,12 +37,12 @@ IDENTITY = {"model_id": "m-0123", "run_id": "a run", "location": "mlflow-artifac
 
 def nets_of(*architectures, statistics=(torch.tensor([90.0]), torch.tensor([70.0]))):
     return [
-        build(parse_architecture(text), SHAPE, CLASSES, *statistics, generator("init", place))
+        build(parse_architecture(text), SHAPE, CLASSES, *statistics, named_generator("init", place))
         for place, text in enumerate(architectures)
     ]
 
 
-def images_of(count, seed=0):
+def load_rows(count, seed=0):
     random = np.random.default_rng(seed)
     return torch.from_numpy(random.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
 
@@ -93,7 +93,7 @@ def served(written):
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 29])
 def test_the_highest_score_is_the_majority_and_ties_go_to_the_mean_probability(count):
     random = np.random.default_rng(count)
-    images, ties = images_of(1), 0
+    images, ties = load_rows(1), 0
     for _ in range(40):
         # Few classes and sharp members make many ties of votes.
         logits = random.normal(size=(count, 4)) * random.choice([0.3, 3.0], size=(count, 1))
@@ -113,21 +113,21 @@ def test_the_highest_score_is_the_majority_and_ties_go_to_the_mean_probability(c
 def test_no_probability_outweighs_a_vote():
     # One member more for class 0, and all who vote otherwise are certain of class 1.
     members = [Fixed(0.02, 0.01, 0.0)] * 4 + [Fixed(-50.0, 50.0, -50.0)] * 3
-    assert Vote(members)(images_of(1)).argmax() == 0
+    assert Vote(members)(load_rows(1)).argmax() == 0
     # With as many on either side the certain ones win.
-    assert Vote(members[1:])(images_of(1)).argmax() == 1
+    assert Vote(members[1:])(load_rows(1)).argmax() == 1
 
 
 def test_an_undecided_member_votes_for_the_lowest_class():
     for logits, votes in (((0, 3, 3, 3), 1), ((5, 5, 5, 5), 0), ((-1, 0, 2, 2), 2)):
         for count in (1, 7, 64):
-            scores = Vote([Fixed(*logits)] * 3)(images_of(count))
+            scores = Vote([Fixed(*logits)] * 3)(load_rows(count))
             assert (scores.argmax(dim=1) == votes).all()
             assert (scores[:, votes] > 0.75).all()
 
 
 def test_the_vote_is_the_one_that_is_counted_on_stored_probabilities(mixed):
-    vote, images = Vote(mixed), images_of(300)
+    vote, images = Vote(mixed), load_rows(300)
     with torch.no_grad():
         counted = vote_scores(vote.probabilities(images).numpy())
         np.testing.assert_allclose(vote(images), counted, atol=1e-6)
@@ -135,7 +135,7 @@ def test_the_vote_is_the_one_that_is_counted_on_stored_probabilities(mixed):
 
 
 def test_members_give_what_they_give_alone_in_their_order(mixed):
-    vote, images = Vote(mixed), images_of(20)
+    vote, images = Vote(mixed), load_rows(20)
     with torch.no_grad():
         alone = torch.stack([net.eval()(images).softmax(dim=1) for net in mixed])
         torch.testing.assert_close(vote.probabilities(images), alone)
@@ -146,17 +146,17 @@ def test_members_give_what_they_give_alone_in_their_order(mixed):
 def test_dense_members_of_one_shape_are_one_part():
     assert len(Vote(nets_of(*["mlp(hidden=8)"] * 29)).parts) == 1
     assert len(Vote(nets_of(*MIXED)).parts) == 3
-    # Not where they normalise their images differently, which one pass could not do.
+    # Not where they normalize their images differently, which one pass could not do.
     other = nets_of("mlp(hidden=4)", statistics=(torch.tensor([10.0]), torch.tensor([70.0])))
     both = [*nets_of("mlp(hidden=4)"), *other]
-    vote, images = Vote(both), images_of(5)
+    vote, images = Vote(both), load_rows(5)
     with torch.no_grad():
         torch.testing.assert_close(vote.probabilities(images)[1], both[1](images).softmax(dim=1))
 
 
 def test_a_vote_has_no_dropout_whatever_its_members_were_told():
     nets = [net.train() for net in nets_of(*MIXED)]
-    vote, images = Vote(nets).train(), images_of(30)
+    vote, images = Vote(nets).train(), load_rows(30)
     with torch.no_grad():
         assert torch.equal(vote(images), vote(images))
 
@@ -170,7 +170,7 @@ def test_the_exported_program_takes_batches_of_any_size(mixed):
     vote = Vote(mixed)
     program = export_vote(vote, SHAPE).module()
     for count in (1, 2, 3, 64):
-        images = images_of(count)
+        images = load_rows(count)
         with torch.no_grad():
             scores, mean = program(images)
             assert torch.equal(scores, vote(images))
@@ -180,8 +180,8 @@ def test_the_exported_program_takes_batches_of_any_size(mixed):
 def test_exported_networks_can_vote(mixed):
     batch = torch.export.Dim.DYNAMIC
     shapes = ({0: batch},)
-    exported = [torch.export.export(net.eval(), (images_of(2),), dynamic_shapes=shapes).module() for net in mixed[:2]]
-    vote, images = Vote([*exported, mixed[2]]), images_of(5)
+    exported = [torch.export.export(net.eval(), (load_rows(2),), dynamic_shapes=shapes).module() for net in mixed[:2]]
+    vote, images = Vote([*exported, mixed[2]]), load_rows(5)
     with torch.no_grad():
         assert torch.equal(export_vote(vote, SHAPE).module()(images)[0], vote(images))
         torch.testing.assert_close(vote(images), Vote(mixed[:3])(images))
@@ -208,7 +208,7 @@ def test_latency_is_the_median_of_enough_calls_on_the_threads_it_says():
 def test_the_served_model_gives_scores_and_mean_probabilities(served, mixed):
     vote = Vote(mixed)
     for count in (1, 2, 64, 600):
-        images = images_of(count)
+        images = load_rows(count)
         with torch.no_grad():
             wanted, mean = vote(images).numpy(), vote.probabilities(images).mean(dim=0).numpy()
         for given in (served.predict(images.numpy()), served.predict(images.numpy(), params={"vote": "majority"})):
@@ -228,7 +228,7 @@ def test_the_served_model_gives_scores_and_mean_probabilities(served, mixed):
 
 
 def test_the_served_model_refuses_what_it_does_not_know(served):
-    images = images_of(1).numpy()
+    images = load_rows(1).numpy()
     with pytest.raises(MlflowException, match="vote=best: must be one of majority, probability"):
         served.predict(images, params={"vote": "best"})
     with pytest.raises(MlflowException, match="shape"):

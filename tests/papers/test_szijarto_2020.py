@@ -289,7 +289,7 @@ def test_the_best_middle_is_where_it_is_in_most_replicates(temperatures, answer)
 
 
 @pytest.mark.parametrize(("by_temperature", "answer"), [(0.1, "yes"), (0.05, "yes"), (0.2, "no"), (0.12, "open")])
-def test_behaviour_is_disagreement_beyond_that_of_seeds(by_temperature, answer):
+def test_behavior_is_disagreement_beyond_that_of_seeds(by_temperature, answer):
     ours = [Disagreement(29, 0.7, by_temperature + j, 0.9, 0.8) for j in JITTER]
     seeds = [Disagreement(29, 0.8, 0.1 - j, 0.9, 0.8) for j in JITTER]
     finding = voting([0.8] * 29, 0.8, disagreements=ours, one_temperature=seeds)[-1]

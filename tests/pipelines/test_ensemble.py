@@ -12,7 +12,7 @@ from torch import nn
 from kdops.cli.app import pipeline_main
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.ensembles.evaluation import Election
+from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.study.study import open_study
 from kdops.sweeps.model import COPY_SEEDS
 from pipelines import ensemble
@@ -60,13 +60,13 @@ def uri_of(version):
 
 
 def predictions(uri, rows):
-    """Give the classes that a registered model chooses, as anyone may ask it."""
+    """Return the classes that a registered model chooses, as anyone may ask it."""
     scores = mlflow.pyfunc.load_model(uri).predict(np.array(DIGITS.images[rows]))
     return np.asarray(scores).argmax(axis=1)
 
 
 def majority(votes):
-    """Give the class with most votes for each image; -1 where that is open."""
+    """Return the class with most votes for each image; -1 where that is open."""
     counts = np.stack([(votes == label).sum(axis=0) for label in range(10)])
     top = counts.max(axis=0)
     return np.where((counts == top).sum(axis=0) == 1, counts.argmax(axis=0), -1)
@@ -174,7 +174,7 @@ def test_the_registered_ensemble_is_the_majority_of_its_members(fork_of_voted):
     with open_study("ensemble", settings) as study:
         students = study.distill(study.train("teacher"), "student", [0.0, 1.0, 4.0])
         # Three members, with the one on hard labels: a majority that no single member decides.
-        election = Election(study, {seed: students.of_seed(seed) for seed in students.seeds})
+        election = EnsembleEvaluation(study, {seed: students.of_seed(seed) for seed in students.seeds})
         found = {record.seed: record for record in election.register(3).records}
         study.conclude("ensemble", lambda: ensemble.Answer([]))
     assert sorted(found) == [0, 1]
@@ -231,7 +231,7 @@ def test_fresh_controls_have_the_weights_of_the_first_ones(fork_of_voted):
 
 
 def students_of(place, seeds):
-    """Give the direct students of some replicates."""
+    """Return the direct students of some replicates."""
     return [
         uri_of(version)
         for version in versions(place, STUDENT)

@@ -32,7 +32,7 @@ def parent_of(place):
 
 
 def parts_of(place, parent):
-    """Give the runs of the part studies, the first one first."""
+    """Return the runs of the part studies, the first one first."""
     return [run for run in place.children(parent) if "kdops.role" not in run.data.tags][::-1]
 
 
@@ -49,7 +49,7 @@ def results_of(place, run):
 
 
 def versions(place):
-    """Give every registered version, as often as there are."""
+    """Return every registered version, as often as there are."""
     client = place.client
     return sorted((v.name, int(v.version)) for v in client.search_model_versions(max_results=1000))
 

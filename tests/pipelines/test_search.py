@@ -60,7 +60,7 @@ def searching(place, **given):
 
 
 def trials_of(place, parent=None):
-    """Give the runs of trials by number, the latest last."""
+    """Return the runs of trials by number, the latest last."""
     found = [run for run in place.children(parent) if "kdops.trial" in run.data.tags]
     return sorted(found, key=lambda run: (int(run.data.tags["kdops.trial"]), run.info.start_time))
 
@@ -78,7 +78,7 @@ def results_of(place, run):
 
 
 def options(**given):
-    """Give the command line's options of a small search."""
+    """Return the command line's options of a small search."""
     given = {**SMALL, "epochs": EPOCHS, **given}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
 

@@ -38,7 +38,7 @@ def labels(rows):
 
 
 def direct(study):
-    """Give the teacher and its students, which are there."""
+    """Return the teacher and its students, which are there."""
     teachers = study.train("teacher")
     return teachers, study.distill(teachers, "student", [0.0, 1.0, 4.0])
 
@@ -84,11 +84,11 @@ def test_a_reversed_net_without_temperature_learns_what_the_student_decides(stud
 
 def test_hard_labels_and_hard_decisions_are_different_models(study):
     teachers, _ = direct(study)
-    (labelled,) = study.distill(teachers, "reversed", [0.0]).records
+    (labeled,) = study.distill(teachers, "reversed", [0.0]).records
     (decided,) = study.distill(teachers, "reversed", [0.0], predictions=True).records
-    assert labelled.uri != decided.uri
-    assert labelled.weights != decided.weights
-    assert (labelled.source, labelled.chain, labelled.params["targets"]) == ("labels", "reversed", "labels")
+    assert labeled.uri != decided.uri
+    assert labeled.weights != decided.weights
+    assert (labeled.source, labeled.chain, labeled.params["targets"]) == ("labels", "reversed", "labels")
     assert (decided.source, decided.chain) == (teachers.records[0].uri, "teacher>reversed")
     # At a temperature both ways ask for the same model.
     assert study.distill(teachers, "reversed", [1.0]) == study.distill(teachers, "reversed", [1.0], predictions=True)

@@ -10,13 +10,13 @@ import pytest
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.registry.card import card
-from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.model import Model
 from kdops.verdicts.proportions import wilson_interval
 from tests.shelves import NASTY
 
 DIGITS = datasets.load("digits")
 SPLIT = make_split(DIGITS, "disjoint", 0)
-RECORD = ModelRecord(
+RECORD = Model(
     "student",
     3,
     4.0,

@@ -32,7 +32,7 @@ def accuracy(place, version):
 
 
 def ranked(place):
-    """Give the three students' versions, the best by validation first."""
+    """Return the three students' versions, the best by validation first."""
     found = place.client.search_model_versions(f"name = '{NAME}'")
     return [str(v.version) for v in sorted(found, key=lambda v: -float(v.tags["val_accuracy"]))]
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.registry.versions import CHAMPION, Registry, delete_version, registered_name
-from kdops.sweeps.model import ModelRecord
+from kdops.sweeps.model import Model
 
 DIGITS = datasets.load("digits")
 DISJOINT = make_split(DIGITS, "disjoint", 0)
@@ -223,7 +223,7 @@ def _register(place, registry, accuracy, loss):
     """Register a student with these validation results; its model folder stays empty."""
     model = place.client.create_logged_model("0", name="student")
     place.client.finalize_logged_model(model.model_id, "READY")
-    record = ModelRecord(
+    record = Model(
         role="student",
         seed=0,
         temperature=1.0,

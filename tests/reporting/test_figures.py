@@ -21,7 +21,7 @@ def curve(label="student", replicates=3, temperatures=(1.0, 2.0, 3.0), seed=0, s
 
 
 def drawn_curves(figure):
-    """Give (x, y, bars) of every curve; bars are (low, high) pairs or None."""
+    """Yield (x, y, bars) of every curve; bars are (low, high) pairs or None."""
     (axes,) = figure.axes
     for part in axes.containers:
         assert isinstance(part, ErrorbarContainer)

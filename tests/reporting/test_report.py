@@ -115,7 +115,7 @@ class Page(HTMLParser):
 
 
 def tables_of(markdown):
-    """Give the tables of a Markdown text as lists of rows of cells."""
+    """Return the tables of a Markdown text as lists of rows of cells."""
     found = []
     for block in markdown.split("\n\n"):
         if block.startswith("|"):
@@ -325,7 +325,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
 
 
 def test_two_runs_of_the_same_compare_as_equal():
-    from shelves import lines_of
+    from tests.shelves import lines_of
 
     comparison = compare_studies(paper(), replace(paper(), run_id="f" * 32))
     assert not any(comparison.differences.values())
@@ -338,7 +338,7 @@ def test_two_runs_of_the_same_compare_as_equal():
 
 
 def test_only_what_differs_is_listed():
-    from shelves import lines_of
+    from tests.shelves import lines_of
 
     one, other = paper(), paper("symmetric")
     rows = (replace(other.parts[0].answer.rows[0], mean=0.5675, n=5), *other.parts[0].answer.rows[1:])

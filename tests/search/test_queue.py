@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from kdops.config.search_space import parse_space
 from kdops.errors import KdopsError, UsageError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
-from kdops.search.queue import Ledger, Trial
-from kdops.utils.process import ProcessName
+from kdops.search.queue import Trial, TrialQueue
+from kdops.utils.process import ProcessId
 
 SPACE = parse_space("alpha=1 batch_size=64")
 GRID = parse_space("temperature=1,4 alpha=1 t_squared=true hidden=16,32 depth=1..3 learning_rate=0.001 batch_size=64")
@@ -27,16 +27,16 @@ BOTH = ("accuracy", "parameters")
 
 @pytest.fixture
 def opened(tmp_path):
-    """Give a function that opens a search in one journal of this test."""
+    """Return a function that opens a search in one journal of this test."""
 
     def open_(**options):
-        return Ledger.open(**{"storage": str(tmp_path / "journal"), "name": "a", "space": SPACE, **options})
+        return TrialQueue.open(**{"storage": str(tmp_path / "journal"), "name": "a", "space": SPACE, **options})
 
     return open_
 
 
 def accuracy(trial):
-    """Give the accuracy of a pretended student: best at a temperature of 4, and the wider the better."""
+    """Return the accuracy of a pretended student: best at a temperature of 4, and the wider the better."""
     return 1 - abs(trial.values["temperature"] - 4) / 40 + trial.values["hidden"] / 10_000
 
 
@@ -176,10 +176,10 @@ def test_failed_values_are_tried_once_more_though_all_ask_at_the_same_moment(ope
 
 WORKER = """
 import sys, time
-from kdops.search.queue import Ledger
+from kdops.search.queue import TrialQueue
 from kdops.config.search_space import parse_space
 
-ledger = Ledger.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
+ledger = TrialQueue.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
 print("open", flush=True)
 sys.stdin.readline()
 while asked := ledger.ask(3, 40):
@@ -485,7 +485,7 @@ def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path):
     }
     for storage, said in wrong.items():
         with pytest.raises(UsageError) as caught:
-            Ledger.open(storage=storage, name="a", space=SPACE)
+            TrialQueue.open(storage=storage, name="a", space=SPACE)
         assert said in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
         assert "secret" not in str(caught.value)
@@ -514,17 +514,17 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path, opened):
 def test_a_relative_path_and_an_empty_file_will_do(tmp_path, opened, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "journal").touch()
-    run(Ledger.open(storage="journal", name="a", space=SPACE), 2)
+    run(TrialQueue.open(storage="journal", name="a", space=SPACE), 2)
     assert len(opened().trials()) == 2
 
 
 def test_a_database_will_do(tmp_path, capfd):
     options = {"storage": f"sqlite:///{tmp_path}/search.db", "name": "a", "space": SPACE, "sampler": "random"}
-    ledger = Ledger.open(**options)
+    ledger = TrialQueue.open(**options)
     run(ledger, 2)
     (trial,) = ledger.ask(1, 3)
     ledger.tell(trial.number, None, "failed")
-    again = Ledger.open(**options)
+    again = TrialQueue.open(**options)
     run(again, 3)
     assert states(again) == ["complete", "complete", "failed", "complete"]
     assert again.trials()[3].values == trial.values
@@ -533,7 +533,7 @@ def test_a_database_will_do(tmp_path, capfd):
 
 def test_each_trial_names_its_process(tmp_path, opened):
     opened().ask(1, 1)
-    assert str(ProcessName.own()) in (tmp_path / "journal").read_text(encoding="utf-8")
+    assert str(ProcessId.own()) in (tmp_path / "journal").read_text(encoding="utf-8")
 
 
 def test_a_trial_names_its_run_and_the_ledger_gives_it_back(opened):
@@ -558,14 +558,14 @@ def test_trials_of_one_setting_are_never_put_with_those_of_another(opened):
 def test_a_check_writes_nothing_and_finds_what_opening_would(tmp_path, opened):
     journal = tmp_path / "journal"
     check = {"storage": str(journal), "name": "a", "space": SPACE, "objectives": ("accuracy",)}
-    Ledger.check(**check)
+    TrialQueue.check(**check)
     assert not journal.exists()
     opened()
     before = journal.read_bytes()
-    Ledger.check(**check)
-    Ledger.check(**{**check, "name": "another"})
+    TrialQueue.check(**check)
+    TrialQueue.check(**{**check, "name": "another"})
     with pytest.raises(UsageError, match="is taken by a search with another objectives"):
-        Ledger.check(**{**check, "objectives": ("val_nll",)})
+        TrialQueue.check(**{**check, "objectives": ("val_nll",)})
     with pytest.raises(UsageError, match="is taken by a search with another space"):
-        Ledger.check(**{**check, "space": parse_space("hidden=3")})
+        TrialQueue.check(**{**check, "space": parse_space("hidden=3")})
     assert journal.read_bytes() == before

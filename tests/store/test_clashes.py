@@ -7,7 +7,7 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 
-from kdops.store.clashes import insist
+from kdops.store.clashes import retry_on_conflict
 
 WRITERS, ROUNDS = 6, 8
 
@@ -21,7 +21,7 @@ def test_who_names_the_same_new_data_at_the_same_time_loses_nothing(store):
         for number in range(ROUNDS):
             together.wait(60)
             data = Dataset(name="pets", digest=str(number), source_type="kdops", source="{}")
-            insist(client.log_inputs, run, datasets=[DatasetInput(data)])
+            retry_on_conflict(client.log_inputs, run, datasets=[DatasetInput(data)])
 
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write, runs))
@@ -39,7 +39,9 @@ def test_who_registers_at_the_same_time_gets_a_version_each(store):
         found = []
         for _ in range(ROUNDS):
             together.wait(60)
-            found.append(insist(client.create_model_version, "pets", f"/models/{number}", await_creation_for=None))
+            found.append(
+                retry_on_conflict(client.create_model_version, "pets", f"/models/{number}", await_creation_for=None)
+            )
         return [int(version.version) for version in found]
 
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -55,5 +57,5 @@ def test_other_mistakes_are_told_at_once(store):
         return store.client.get_registered_model(name)
 
     with pytest.raises(MlflowException, match="not found"):
-        insist(call, "nobody")
+        retry_on_conflict(call, "nobody")
     assert calls == ["nobody"]

@@ -50,9 +50,8 @@ def test_a_store_whose_maker_was_killed_is_made_anew(tmp_path):
 
 @pytest.mark.parametrize("runs", [0, 1])
 def test_a_store_that_was_used_is_never_made_anew(runs, empty_database, tmp_path, monkeypatch):
-    from conftest import Place, copy_database
-
     from kdops.store.database import ensure_store
+    from tests.conftest import Place, copy_database
 
     place = Place(tmp_path)
     copy_database(empty_database, place.database)

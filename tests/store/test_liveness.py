@@ -15,11 +15,11 @@ from kdops.data.splits import make_split
 from kdops.registry.versions import Registry
 from kdops.store.liveness import EXPIRED_SECONDS, HEARTBEAT, Heartbeat, beat, expired
 from kdops.tracking.stale_runs import end_stale_runs
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 
 DIGITS = datasets.load("digits")
 
-ELSEWHERE = str(ProcessName("another-host", 1, 1, 1))
+ELSEWHERE = str(ProcessId("another-host", 1, 1, 1))
 
 
 def ago(seconds):
@@ -97,7 +97,7 @@ def test_on_this_host_the_process_decides_and_not_its_heartbeat(store):
     client = store.client
     store.run("teacher", seeds=1)
     experiment = client.get_experiment_by_name("kdops").experiment_id
-    own = ProcessName.own()
+    own = ProcessId.own()
     # This one was stopped for an hour, or its laptop slept; the other one was killed a second ago.
     asleep = client.create_run(experiment, tags={"kdops.process": str(own), HEARTBEAT: ago(3600)}).info.run_id
     gone = str(replace(own, start=own.start - 10**6))
@@ -112,7 +112,7 @@ def test_what_a_stale_run_made_is_withdrawn_and_its_champion_has_a_successor(sto
     name = "kdops-digits-teacher"
     champion = client.get_model_version_by_alias(name, "champion")
     # As if its process had been killed before it could end the run, and another study had chosen it meanwhile.
-    gone = replace(ProcessName.own(), boot=ProcessName.own().boot - 3600)
+    gone = replace(ProcessId.own(), boot=ProcessId.own().boot - 3600)
     client.set_tag(champion.run_id, "kdops.process", str(gone))
     client.update_run(champion.run_id, status="RUNNING")
     experiment = client.get_experiment_by_name("kdops").experiment_id
@@ -129,16 +129,16 @@ def test_a_study_that_ends_while_its_runs_are_looked_at_keeps_what_it_made(store
     client = store.client
     store.run("teacher", seeds=1)
     champion = client.get_model_version_by_alias("kdops-digits-teacher", "champion")
-    gone = str(replace(ProcessName.own(), start=1))
+    gone = str(replace(ProcessId.own(), start=1))
     client.set_tag(champion.run_id, "kdops.process", gone)
     client.update_run(champion.run_id, status="RUNNING")
-    real = ProcessName.knows_gone
+    real = ProcessId.knows_gone
 
     def ends_now(self, text):
         client.set_terminated(champion.run_id, "FINISHED")
         return real(self, text)
 
-    monkeypatch.setattr(ProcessName, "knows_gone", ends_now)
+    monkeypatch.setattr(ProcessId, "knows_gone", ends_now)
     _end_stale_runs(client)
     assert client.get_run(champion.run_id).info.status == "FINISHED"
     assert client.get_model_version_by_alias("kdops-digits-teacher", "champion").version == champion.version
@@ -148,7 +148,7 @@ def test_what_cannot_be_ended_keeps_nobody_from_starting(store, monkeypatch, cap
     client = store.client
     store.run("teacher", seeds=1)
     experiment = client.get_experiment_by_name("kdops").experiment_id
-    gone = str(replace(ProcessName.own(), start=1))
+    gone = str(replace(ProcessId.own(), start=1))
     left = [client.create_run(experiment, tags={"kdops.process": gone}).info.run_id for _ in range(2)]
     real = Registry.withdraw
 

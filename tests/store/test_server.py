@@ -39,7 +39,7 @@ SMALL = {
 
 
 def environment_of(uri: str, tmp_path: Path, **more: str) -> dict[str, str]:
-    """Give an environment that knows the server and nothing of the caller's MLflow and kdops settings."""
+    """Return an environment that knows the server and nothing of the caller's MLflow and kdops settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "KDOPS_"))}
     return {
         **kept,
@@ -132,7 +132,7 @@ def guarded(tmp_path):
 
 
 def _composed(folder: Path) -> list[str]:
-    """Give the arguments of the server in the compose file, as far as they are not its place."""
+    """Return the arguments of the server in the compose file, as far as they are not its place."""
     _, _, *words = yaml.safe_load(COMPOSE.read_text())["services"]["mlflow"]["command"]
     words = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
     words = [word.replace("=/artifacts", f"={folder}/artifacts") for word in words]

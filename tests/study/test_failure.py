@@ -6,13 +6,13 @@ import pytest
 
 from kdops.config.parsing import line
 from kdops.errors import UsageError
-from kdops.study.failure import Underway, failure_note, told_failure, told_models
-from kdops.sweeps.model import ModelRecord
+from kdops.study.failure import CurrentSweep, failure_note, told_failure, told_models
+from kdops.sweeps.model import Model
 
 
 def model(chain, temperature, seed, uri=""):
     role = chain.rpartition(">")[2]
-    return ModelRecord(role, seed, temperature, chain, "", uri or f"models:/{role}/{seed}-{temperature}")
+    return Model(role, seed, temperature, chain, "", uri or f"models:/{role}/{seed}-{temperature}")
 
 
 def test_models_are_named_exactly_and_briefly():
@@ -28,13 +28,13 @@ def test_models_are_named_exactly_and_briefly():
 
 
 def test_a_failure_says_has_lacks_and_no_verdict():
-    assert told_failure([], Underway()) == [
+    assert told_failure([], CurrentSweep()) == [
         "It has no models.",
         "No sweep was under way when it failed; what would have come after was not begun.",
         "There is no verdict: none is given from a part of the models.",
     ]
     twice = [model("teacher", 0.0, 0), model("teacher", 0.0, 0)]
-    assert told_failure(twice, Underway())[0].startswith("It has 1 x teacher (seed 0), which stay")
+    assert told_failure(twice, CurrentSweep())[0].startswith("It has 1 x teacher (seed 0), which stay")
 
 
 def test_a_reason_is_shown_as_it_is():

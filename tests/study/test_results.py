@@ -11,12 +11,12 @@ from kdops.data.dataset import load
 from kdops.data.splits import make_split
 from kdops.reporting.figures import Curve, temperature_figure
 from kdops.study.results import results_table, write_results
-from kdops.sweeps.model import LABELS, ModelRecord
+from kdops.sweeps.model import LABELS, Model
 
-TEACHER = ModelRecord(
+TEACHER = Model(
     "teacher", 0, 0.0, "teacher", LABELS, "models:/kdops-digits-teacher/1", "a1", metrics={"test_accuracy": 0.1 + 0.2}
 )
-STUDENT = ModelRecord(
+STUDENT = Model(
     "student",
     1,
     2.5,

@@ -17,16 +17,16 @@ from kdops.config.settings import Settings
 from kdops.config.sources import parse_sources
 from kdops.data import dataset as datasets
 from kdops.distillation.logits import DistillationLoss, soft_cross_entropy
-from kdops.distillation.sources import Mixture, OfProbabilities, averaged
+from kdops.distillation.sources import FromProbabilities, Mixture, averaged
 from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 TEACHER, STUDENT = "models:/kdops-digits-teacher", "models:/kdops-digits-student"
 
 
 def logits(*shape, seed=0):
-    return 5 * torch.randn(*shape, generator=generator("logits", seed), dtype=torch.float64)
+    return 5 * torch.randn(*shape, generator=named_generator("logits", seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 29.0])
@@ -52,7 +52,7 @@ def test_one_source_alone_or_twice_is_that_source():
 
 def test_probabilities_come_back_from_their_logarithms_and_zeros_stay_finite():
     shares = torch.tensor([[0.25, 0.75, 0.0]])
-    given = OfProbabilities(nn.Identity())(shares)
+    given = FromProbabilities(nn.Identity())(shares)
     assert given.isfinite().all()
     torch.testing.assert_close(given.softmax(-1), shares)
 
@@ -153,12 +153,12 @@ def registered(name, module):
         ).model_uri
 
 
-def test_probabilities_are_recognised(fork):
+def test_probabilities_are_recognized(fork):
     from kdops.study.sources import _load
 
     registered("shares", Shares())
     net = _load("models:/shares/1", datasets.load("digits", ""))
-    images = torch.randint(0, 17, (4, 1, 8, 8), generator=generator("i")).to(torch.uint8)
+    images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
     torch.testing.assert_close(net(images).softmax(1), Shares()(images))
     fork.run("students", source="models:/shares/1", seeds="1")
 
@@ -270,7 +270,7 @@ def test_no_code_that_lies_in_a_model_or_beside_it_is_run(fork, tmp_path, monkey
 
 def test_a_mixture_gives_the_averaged_probabilities_at_temperature_one():
     first, second = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2))
-    mixture, images = Mixture([first, second], [0.25, 0.75]), torch.randn(5, 4, generator=generator("x"))
+    mixture, images = Mixture([first, second], [0.25, 0.75]), torch.randn(5, 4, generator=named_generator("x"))
     wanted = 0.25 * first(images).softmax(1) + 0.75 * second(images).softmax(1)
     torch.testing.assert_close(mixture(images).softmax(1), wanted)
     loss = DistillationLoss()(mixture(images)[None], torch.zeros(1, 5).long(), mixture(images)[None], torch.ones(1))

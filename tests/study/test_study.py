@@ -13,7 +13,7 @@ from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
 from kdops.sweeps.fingerprint import TRAINING_PARTS, code_digest, digest_code
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 from kdops.utils.progress import Reporter
 from kdops.verdicts.answer import Answer
 from tests.conftest import Place, copy_database
@@ -194,7 +194,7 @@ def test_a_deleted_version_is_trained_again(fork, done):
 
 @pytest.fixture
 def interrupted(monkeypatch):
-    """Give a way to interrupt a study once so many models of a role are logged, as Ctrl-C does."""
+    """Return a way to interrupt a study once so many models of a role are logged, as Ctrl-C does."""
 
     def after(role, logged):
         left = [True]
@@ -275,7 +275,7 @@ def test_another_fleet_stores_only_what_is_new_also_after_a_cut(fork, done, inte
 
 
 def results(place, run):
-    """Give what a study found of each model: chain, seed and temperature to its test accuracy."""
+    """Return what a study found of each model: chain, seed and temperature to its test accuracy."""
     table = pd.read_csv(place.artifact(run, "results.csv"))
     return {(r.chain, r.seed, r.temperature): r.test_accuracy for r in table.itertuples()}
 
@@ -307,7 +307,7 @@ def test_a_version_that_could_not_be_withdrawn_is_withdrawn_by_the_next_study(st
     assert version.run_id == left.info.run_id
 
     # This process lives on; the run is made to name one that is gone, as after a kill.
-    gone = replace(ProcessName.own(), boot=ProcessName.own().boot - 3600)
+    gone = replace(ProcessId.own(), boot=ProcessId.own().boot - 3600)
     store.client.set_tag(left.info.run_id, "kdops.process", str(gone))
     store.run("teacher", seeds=1)
     assert store.client.get_run(left.info.run_id).info.status == "KILLED"
@@ -443,7 +443,7 @@ def test_the_code_of_each_training_part_counts(tmp_path):
 
 
 def _passes(place):
-    """Give the passes of a transitivity study; teachers are trained in one call."""
+    """Return the passes of a transitivity study; teachers are trained in one call."""
     teachers = [call for call in place.calls if call.role == "teacher"]
     return teachers, *(call for call in place.calls if call.role != "teacher")
 
@@ -459,7 +459,7 @@ def _run_of(place, uri):
 
 
 def _train_input(place, run_id):
-    """Give the digest and the number of images of a run's training data."""
+    """Return the digest and the number of images of a run's training data."""
     inputs = place.client.get_run(run_id).inputs.dataset_inputs
     (train,) = (one.dataset for one in inputs if one.tags[0].value == "train")
     return train.digest, json.loads(train.profile)["images"]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kdops.study.summary import Row, note, show, summarise
-from kdops.sweeps.model import LABELS, ModelRecord, Sweep
+from kdops.study.summary import Row, note, show, summarize
+from kdops.sweeps.model import LABELS, Model, Sweep
 from kdops.verdicts.statistics import mean_interval
 
 PIPELINES = (Path(__file__).parents[2] / "pipelines").glob("*.py")
-LABELS_IN_USE = sorted({name for path in PIPELINES for name in re.findall(r'summarise\("(.+?)"', path.read_text())})
+LABELS_IN_USE = sorted({name for path in PIPELINES for name in re.findall(r'summarize\("(.+?)"', path.read_text())})
 ROWS = [Row(name, 3000, mean_interval([0.8, 0.85, 0.9])) for name in LABELS_IN_USE]
 ROWS += [Row("alone", 1, mean_interval([1.0])), Row("wide", 2, mean_interval([0.01, 0.99]))]
 
@@ -25,10 +25,10 @@ def shown(rows, sentences=(), width=80):
 
 
 def sweep(accuracies):
-    """Give a sweep of ``[replicates, temperatures]`` accuracies."""
+    """Return a sweep of ``[replicates, temperatures]`` accuracies."""
     return Sweep(
         tuple(
-            ModelRecord("student", seed, float(t), "student", LABELS, "", metrics={"test_accuracy": accuracy})
+            Model("student", seed, float(t), "student", LABELS, "", metrics={"test_accuracy": accuracy})
             for seed, row in enumerate(accuracies)
             for t, accuracy in enumerate(row)
         )
@@ -37,7 +37,7 @@ def sweep(accuracies):
 
 def test_a_row_takes_the_replicate_as_its_unit():
     accuracies = np.array([[0.7, 0.8, 0.9], [0.6, 0.6, 0.9]])
-    row = summarise("students", sweep(accuracies))
+    row = summarize("students", sweep(accuracies))
     assert (row.what, row.models) == ("students", 6)
     assert row.accuracy == mean_interval(accuracies.mean(axis=1))
     assert row.accuracy.n == 2, "temperatures of one replicate are no replicates"

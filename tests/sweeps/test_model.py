@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from kdops.sweeps.model import LABELS, ModelRecord, Sweep, best, worst
+from kdops.sweeps.model import LABELS, Model, Sweep, best, worst
 
 
 def record(seed=0, temperature=1.0, role="student", **metrics):
-    return ModelRecord(role, seed, temperature, f"teacher>{role}", LABELS, "", metrics=metrics)
+    return Model(role, seed, temperature, f"teacher>{role}", LABELS, "", metrics=metrics)
 
 
 def one(sweep):

@@ -6,7 +6,7 @@ import pytest
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
-from kdops.sweeps.plan import MODEL_BYTES, Plan, Step
+from kdops.sweeps.plan import MODEL_BYTES, Plan, PlannedSweep
 from kdops.utils.progress import duration
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -62,7 +62,7 @@ def test_what_is_there_costs_nothing(steps):
 
 def test_time_grows_with_what_is_to_be_trained():
     def seconds(role, images, missing, speed=1e11):
-        return plan_of()._seconds(Step(role, SETTINGS.recipes[role], images, 100, missing), speed)
+        return plan_of()._seconds(PlannedSweep(role, SETTINGS.recipes[role], images, 100, missing), speed)
 
     for role in ("teacher", "student"):
         one = seconds(role, 1000, 1)

@@ -13,7 +13,7 @@ import kdops.tracking.catalog
 from kdops.errors import UsageError
 from kdops.reporting.lineage import ALONE, ancestors, descendants, lineage_dot, lineage_lines
 from kdops.reporting.tables import choose, csv_text, show_models
-from kdops.tracking.catalog import Catalogue, read_catalogue
+from kdops.tracking.catalog import Catalog, read_catalog
 from tests.shelves import Shelf, family, lines_of
 
 
@@ -28,13 +28,13 @@ def uris(shelf):
 
 
 @pytest.fixture(scope="module")
-def catalogue(shelf, uris):
-    return read_catalogue(shelf.client)
+def catalog(shelf, uris):
+    return read_catalog(shelf.client)
 
 
-def tree(catalogue, uri, everything=False):
-    model = catalogue.find(uri)
-    return ancestors(catalogue, model, everything), descendants(catalogue, model, everything)
+def tree(catalog, uri, everything=False):
+    model = catalog.find(uri)
+    return ancestors(catalog, model, everything), descendants(catalog, model, everything)
 
 
 def all_nodes(node):
@@ -43,25 +43,25 @@ def all_nodes(node):
         yield from all_nodes(other)
 
 
-def test_finished_models_of_every_experiment_are_listed_while_registered(catalogue, uris):
-    listed = {model.uri for model in choose(catalogue)}
+def test_finished_models_of_every_experiment_are_listed_while_registered(catalog, uris):
+    listed = {model.uri for model in choose(catalog)}
     assert uris["far"] in listed, "another experiment of the store counts too"
     assert uris["gone"] not in listed, "its version was deleted"
     assert "models:/kdops-digits-student/11" not in listed, "its run failed"
     assert len(listed) == 2 + 7 + 1 + 1 + 1 + 1 + 1
 
 
-def test_the_best_by_validation_comes_first_and_what_is_unknown_last(catalogue):
-    accuracies = [model.val_accuracy for model in choose(catalogue)]
+def test_the_best_by_validation_comes_first_and_what_is_unknown_last(catalog):
+    accuracies = [model.val_accuracy for model in choose(catalog)]
     assert accuracies == sorted(accuracies, reverse=True)
-    unknown = replace(catalogue.models[0], uri="models:/kdops-digits-x/1", val_accuracy=math.nan)
-    assert choose(Catalogue((unknown, *catalogue.models), {}))[-1] == unknown
+    unknown = replace(catalog.models[0], uri="models:/kdops-digits-x/1", val_accuracy=math.nan)
+    assert choose(Catalog((unknown, *catalog.models), {}))[-1] == unknown
 
 
-def test_equal_accuracies_are_ordered_as_the_champion_is_chosen(catalogue):
-    model = catalogue.models[0]
+def test_equal_accuracies_are_ordered_as_the_champion_is_chosen(catalog):
+    model = catalog.models[0]
     tied = [replace(model, uri=f"models:/kdops-a-b/{n}", val_nll=loss) for n, loss in ((10, 0.2), (9, 0.2), (11, 0.1))]
-    chosen = choose(Catalogue(tuple(tied), {}))
+    chosen = choose(Catalog(tuple(tied), {}))
     assert [one.name for one in chosen] == ["kdops-a-b/11", "kdops-a-b/9", "kdops-a-b/10"]
 
 
@@ -79,35 +79,35 @@ def test_equal_accuracies_are_ordered_as_the_champion_is_chosen(catalogue):
         ({"source": "models:/kdops-digits-student/77"}, 0),
     ],
 )
-def test_every_condition_holds(catalogue, asked, count):
-    assert len(choose(catalogue, **asked)) == count
+def test_every_condition_holds(catalog, asked, count):
+    assert len(choose(catalog, **asked)) == count
 
 
-def test_a_member_is_a_source_of_its_ensemble(catalogue, uris):
-    for member in catalogue.by_uri[uris["ensemble"]].sources:
-        assert uris["ensemble"] in {model.uri for model in choose(catalogue, source=member)}
+def test_a_member_is_a_source_of_its_ensemble(catalog, uris):
+    for member in catalog.by_uri[uris["ensemble"]].sources:
+        assert uris["ensemble"] in {model.uri for model in choose(catalog, source=member)}
 
 
-def test_pages_end_nowhere(shelf, catalogue, monkeypatch):
+def test_pages_end_nowhere(shelf, catalog, monkeypatch):
     for name in ("RUNS", "VERSIONS", "NAMES"):
         monkeypatch.setattr(kdops.tracking.catalog, name, 2)
-    assert repr(read_catalogue(shelf.client)) == repr(catalogue), "compared as text, since nan is not nan"
+    assert repr(read_catalog(shelf.client)) == repr(catalog), "compared as text, since nan is not nan"
 
 
-def test_csv_has_all_models_with_full_numbers(catalogue, uris):
-    models = choose(catalogue)
+def test_csv_has_all_models_with_full_numbers(catalog, uris):
+    models = choose(catalog)
     rows = list(csv.DictReader(io.StringIO(csv_text(models))))
     assert [row["model"] for row in rows] == [model.uri for model in models]
     assert [float(row["val_accuracy"]) for row in rows] == [model.val_accuracy for model in models]
     by_model = {row["model"]: row for row in rows}
-    assert by_model[uris["ensemble"]]["source"].split() == list(catalogue.by_uri[uris["ensemble"]].sources)
+    assert by_model[uris["ensemble"]]["source"].split() == list(catalog.by_uri[uris["ensemble"]].sources)
     assert by_model[uris["ensemble"]]["temperature"] == "", "what there is not is left empty"
     assert [row["model"] for row in rows if row["champion"] == "true"] == [uris["champion"]]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 130, 200])
-def test_in_a_terminal_each_model_is_one_whole_line(catalogue, width):
-    models = choose(catalogue)
+def test_in_a_terminal_each_model_is_one_whole_line(catalog, width):
+    models = choose(catalog)
     lines = lines_of(show_models, models, width=width, terminal=True)
     table = [line for line in lines if line.startswith("kdops-")]
     assert [line.split()[0] for line in table] == [model.name for model in models]
@@ -119,8 +119,8 @@ def test_in_a_terminal_each_model_is_one_whole_line(catalogue, width):
     assert (left_out is None) == ("source" in lines[0].split() and "role" in lines[0].split())
 
 
-def test_a_file_gets_every_column_whatever_the_width(catalogue, uris):
-    lines = lines_of(show_models, choose(catalogue), width=40)
+def test_a_file_gets_every_column_whatever_the_width(catalog, uris):
+    lines = lines_of(show_models, choose(catalog), width=40)
     assert lines[0].split() == [
         "model",
         "role",
@@ -140,15 +140,15 @@ def test_a_file_gets_every_column_whatever_the_width(catalogue, uris):
 
 
 @pytest.mark.parametrize("text", ["models:/kdops-digits-student@champion", "kdops-digits-student@champion"])
-def test_an_alias_names_a_model(catalogue, uris, text):
-    assert catalogue.find(text).uri == uris["champion"]
+def test_an_alias_names_a_model(catalog, uris, text):
+    assert catalog.find(text).uri == uris["champion"]
 
 
 @pytest.mark.parametrize(
     "text", ["models:/kdops-digits-teacher/1", "kdops-digits-teacher/1", " kdops-digits-teacher/1"]
 )
-def test_a_version_names_a_model(catalogue, uris, text):
-    assert catalogue.find(text).uri == uris["teacher"]
+def test_a_version_names_a_model(catalog, uris, text):
+    assert catalog.find(text).uri == uris["teacher"]
 
 
 @pytest.mark.parametrize(
@@ -163,14 +163,14 @@ def test_a_version_names_a_model(catalogue, uris, text):
         ("kdops-digits-teacher@champion", ["alias", "kdops-digits-student@champion"]),
     ],
 )
-def test_a_model_that_is_not_there_is_told_with_what_is(catalogue, text, words):
+def test_a_model_that_is_not_there_is_told_with_what_is(catalog, text, words):
     with pytest.raises(UsageError) as told:
-        catalogue.find(text)
+        catalog.find(text)
     assert all(word in str(told.value) for word in words), told.value
 
 
-def test_the_chain_goes_up_to_the_labels_and_the_data(catalogue, uris):
-    up, down = tree(catalogue, uris["via"])
+def test_the_chain_goes_up_to_the_labels_and_the_data(catalog, uris):
+    up, down = tree(catalog, uris["via"])
     names = [node.text.split()[0] for node in all_nodes(up)]
     assert names == ["kdops-digits-student/8", "kdops-digits-middle/1", "kdops-digits-teacher/1", "labels"]
     assert "labels of digits" in list(all_nodes(up))[-1].text
@@ -178,22 +178,22 @@ def test_the_chain_goes_up_to_the_labels_and_the_data(catalogue, uris):
     assert list(lineage_lines(up, down))[-1] == "└── nothing was distilled from it"
 
 
-def test_every_node_tells_temperature_seed_and_accuracies(catalogue, uris):
-    text = tree(catalogue, uris["far"])[0].text
+def test_every_node_tells_temperature_seed_and_accuracies(catalog, uris):
+    text = tree(catalog, uris["far"])[0].text
     assert text == "kdops-digits-student/9  teacher>student  T=2.5 seed=1  val 0.9100  test 0.8000"
 
 
-def test_a_deleted_version_does_not_cut_the_lineage(catalogue, uris):
-    up, _ = tree(catalogue, uris["grand"])
+def test_a_deleted_version_does_not_cut_the_lineage(catalog, uris):
+    up, _ = tree(catalog, uris["grand"])
     nodes = list(all_nodes(up))
     assert "its version was deleted" in nodes[1].text
     assert [m.uri for node in nodes for m in node.models] == [uris[n] for n in ("grand", "gone", "far", "other")]
-    _, down = tree(catalogue, uris["other"])
+    _, down = tree(catalog, uris["other"])
     assert uris["grand"] in {model.uri for node in all_nodes(down) for model in node.models}
 
 
-def test_many_alike_are_one_group_with_count_and_range(catalogue, uris):
-    _, down = tree(catalogue, uris["teacher"])
+def test_many_alike_are_one_group_with_count_and_range(catalog, uris):
+    _, down = tree(catalog, uris["teacher"])
     (group,) = (node for node in down.nodes if len(node.models) > 1)
     assert len(group.models) == 7 > ALONE
     assert (
@@ -205,35 +205,35 @@ def test_many_alike_are_one_group_with_count_and_range(catalogue, uris):
     assert "from 7 of 7" in group.nodes[0].text
 
 
-def test_all_shows_every_model_by_itself(catalogue, uris):
-    _, down = tree(catalogue, uris["teacher"], everything=True)
+def test_all_shows_every_model_by_itself(catalog, uris):
+    _, down = tree(catalog, uris["teacher"], everything=True)
     assert all(len(node.models) == 1 for node in all_nodes(down))
-    grouped = {m.uri for node in all_nodes(tree(catalogue, uris["teacher"])[1]) for m in node.models}
+    grouped = {m.uri for node in all_nodes(tree(catalog, uris["teacher"])[1]) for m in node.models}
     assert {m.uri for node in all_nodes(down) for m in node.models} == grouped, "grouping hides no model"
 
 
-def test_an_ensemble_came_from_its_members(catalogue, uris):
-    up, _ = tree(catalogue, uris["ensemble"])
+def test_an_ensemble_came_from_its_members(catalog, uris):
+    up, _ = tree(catalog, uris["ensemble"])
     (members,) = up.nodes
     assert len(members.models) == 7
     assert up.text.startswith("kdops-digits-ensemble/1  teacher>student>ensemble  7 members seed=0  val 0.9600")
     assert [node.text.split()[0] for node in members.nodes] == ["kdops-digits-teacher/1"]
-    alone = tree(catalogue, uris["ensemble"], everything=True)[0]
+    alone = tree(catalog, uris["ensemble"], everything=True)[0]
     assert len(alone.nodes) == 7
     assert sum("labels" in node.text for node in all_nodes(alone)) == 1, "what was shown is not shown again"
 
 
-def test_a_source_that_is_no_model_of_the_store_is_named(catalogue):
-    alien = replace(catalogue.models[0], uri="models:/kdops-a-b/1", sources=("models:/resnet/3",), cut=True)
-    up = ancestors(Catalogue((alien,), {}), alien)
+def test_a_source_that_is_no_model_of_the_store_is_named(catalog):
+    alien = replace(catalog.models[0], uri="models:/kdops-a-b/1", sources=("models:/resnet/3",), cut=True)
+    up = ancestors(Catalog((alien,), {}), alien)
     assert [node.text for node in up.nodes] == [
         "resnet/3  (no model of this store)",
         "and others, which the store does not list",
     ]
 
 
-def test_the_graph_has_each_model_once_and_arrows_from_source_to_what_was_made(catalogue, uris):
-    up, down = tree(catalogue, uris["far"])
+def test_the_graph_has_each_model_once_and_arrows_from_source_to_what_was_made(catalog, uris):
+    up, down = tree(catalog, uris["far"])
     text = lineage_dot(up, down)
     names = {m[2]: m[1] for m in re.finditer(r'(n\d+) \[label="(\S+?)[\\ ]', text)}
     assert len(names) == text.count("label=")
@@ -250,6 +250,6 @@ def test_the_graph_has_each_model_once_and_arrows_from_source_to_what_was_made(c
     assert text.count("{") == text.count("}") == 1
 
 
-def test_the_graph_quotes_its_labels(catalogue):
-    odd = replace(catalogue.models[0], chain='a"b\\c', sources=())
-    assert 'a\\"b\\\\c' in lineage_dot(ancestors(Catalogue((odd,), {}), odd), descendants(Catalogue((odd,), {}), odd))
+def test_the_graph_quotes_its_labels(catalog):
+    odd = replace(catalog.models[0], chain='a"b\\c', sources=())
+    assert 'a\\"b\\\\c' in lineage_dot(ancestors(Catalog((odd,), {}), odd), descendants(Catalog((odd,), {}), odd))

@@ -14,7 +14,7 @@ from kdops.registry.versions import CHAMPION
 from kdops.store.database import CHECKPOINTS
 from kdops.tracking.garbage import find_garbage
 from kdops.tracking.garbage_removal import remove_garbage
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 
 TEACHER, STUDENT = "kdops-digits-teacher", "kdops-digits-student"
 NAMES = (TEACHER, STUDENT)
@@ -30,7 +30,7 @@ def kinds(place):
 
 
 def whole(place):
-    """Give all that must stay: finished runs, versions, and the files of their models."""
+    """Return all that must stay: finished runs, versions, and the files of their models."""
     versions = {
         (v.name, str(v.version)) for name in NAMES for v in place.client.search_model_versions(f"name = '{name}'")
     }
@@ -43,7 +43,7 @@ def whole(place):
 
 
 def folder_of(client, version):
-    """Give the folder with the files of a version's model."""
+    """Return the folder with the files of a version's model."""
     return Path(client.get_logged_model(version.source.rpartition("/")[2]).artifact_location)
 
 
@@ -128,7 +128,7 @@ def test_nothing_of_a_live_study_is_touched(failed):
     failed.client.update_run(study.info.run_id, status="RUNNING")
     assert kinds(failed) == []
     # Once its process is surely gone, it is no longer alive, whatever its run says.
-    gone = replace(ProcessName.own(), boot=ProcessName.own().boot - 3600)
+    gone = replace(ProcessId.own(), boot=ProcessId.own().boot - 3600)
     failed.client.set_tag(study.info.run_id, "kdops.process", str(gone))
     assert kinds(failed) == ["files", "run"]
 
@@ -322,7 +322,7 @@ def test_where_the_champion_goes_the_best_of_its_own_group_is_crowned(apart):
 def test_files_of_another_host_are_not_said_to_be_gone(apart):
     client = apart.client
     elsewhere, nameless = lose_files(client, "1"), lose_files(client, "2")
-    client.set_tag(elsewhere.run_id, "kdops.process", str(replace(ProcessName.own(), host="another")))
+    client.set_tag(elsewhere.run_id, "kdops.process", str(replace(ProcessId.own(), host="another")))
     client.delete_tag(nameless.run_id, "kdops.process")
     kept = {piece.name: piece.kept for piece in found(apart)}
     assert kept.keys() == {f"{STUDENT}/1", f"{STUDENT}/2"}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 from kdops.verdicts import transitivity_verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,7 +231,7 @@ def test_mlflows_own_run_becomes_the_parent(fork, monkeypatch):
 @pytest.fixture
 def process():
     """A real process that names itself and lives on."""
-    code = "import time; from kdops.utils.process import ProcessName as P; print(P.own(), flush=True); time.sleep(120)"
+    code = "import time; from kdops.utils.process import ProcessId as P; print(P.own(), flush=True); time.sleep(120)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as started:
         yield started, started.stdout.readline().strip()
         started.kill()
@@ -241,7 +241,7 @@ def test_runs_of_a_process_that_is_gone_are_ended(fork, process):
     started, name = process
     client = fork.client
     experiment = client.get_experiment_by_name("kdops").experiment_id
-    other = ProcessName("another-host", 1, 1, 1)
+    other = ProcessId("another-host", 1, 1, 1)
 
     def left_running(**tags):
         return client.create_run(experiment, tags=tags).info.run_id

@@ -20,7 +20,7 @@ from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import checkpoint as module
 from kdops.training.checkpoint import Checkpoint, Checkpoints
 from kdops.training.trainer import Group, Images, train
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 CLASSES, EPOCHS = 4, 4
 
@@ -52,14 +52,14 @@ NETS = ["mlp(hidden=6,depth=2,dropout=0.2)", "cnn(filters=4,layers=2,dropout=0.2
 
 
 def some_images(count, seed):
-    stream = generator("images", seed)
+    stream = named_generator("images", seed)
     pixels = torch.randint(0, 256, (count, 3, 6, 6), generator=stream, dtype=torch.uint8)
     return Images(pixels, torch.randint(0, CLASSES, (count,), generator=stream))
 
 
 IMAGES, VALIDATION = some_images(70, 0), some_images(30, 1)
 STATISTICS = pixel_statistics(IMAGES.pixels)
-GROUPS = [Group(seed, (0.0, 2.0), torch.randn(70, CLASSES, generator=generator(seed))) for seed in (0, 1)]
+GROUPS = [Group(seed, (0.0, 2.0), torch.randn(70, CLASSES, generator=named_generator(seed))) for seed in (0, 1)]
 PASSED = len(GROUPS) * 2 * len(IMAGES.labels)
 """Images in one epoch, counted over members."""
 

@@ -13,9 +13,9 @@ from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.evaluation import compute_logits
 from kdops.training.trainer import Group, train
-from kdops.training.training_pass import Pass
+from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, train_trials
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 from tests.conftest import PAPER
 from tests.toys import quarters
 
@@ -42,7 +42,7 @@ def without_replay(monkeypatch):
 
 
 def differs(trained, other):
-    """Give the largest difference of a weight."""
+    """Return the largest difference of a weight."""
     return max(
         (one.state[name] - two.state[name]).abs().max()
         for one, two in zip(trained, other, strict=True)
@@ -81,7 +81,7 @@ def test_a_graphics_processor_learns_what_the_cpu_learns(text):
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_member_is_what_it_is_alone(text, monkeypatch):
     # Rounded to TF32 a sum in another order would differ by as much as the rounding.
-    monkeypatch.setattr("kdops.training.training_pass.tensor_cores", lambda device: nullcontext())
+    monkeypatch.setattr("kdops.training.training_pass.allow_tf32", lambda device: nullcontext())
     together = run(text)
     for member, seed, temperature in ((1, 0, 1.0), (5, 1, 4.0)):
         assert differs([together[member]], run(text, [Group(seed, (temperature,), SOURCE)])) < 1e-4
@@ -146,8 +146,8 @@ def test_no_step_waits_for_the_device(text, monkeypatch):
         monkeypatch.setattr(owner, name, refused)
 
     # The steps as they are, and what is done between those that are replayed.
-    watched(Pass, "_step")
-    watched(Pass, "_set_rate")
+    watched(TrainingPass, "_step")
+    watched(TrainingPass, "_set_rate")
     watched(torch.cuda.CUDAGraph, "replay")
     run(text)
     assert {"_step", "_set_rate", "replay"} == set(steps)
@@ -164,7 +164,7 @@ def test_a_search_learns_what_it_learns_on_the_cpu():
 
 
 def test_networks_that_are_measured_there_stay_on_the_cpu():
-    nets = [build(parse_architecture(TEXTS[2]), (1, 8, 8), CLASSES, *STATISTICS, generator(n)) for n in range(2)]
+    nets = [build(parse_architecture(TEXTS[2]), (1, 8, 8), CLASSES, *STATISTICS, named_generator(n)) for n in range(2)]
     there, here = (compute_logits(nets, IMAGES.pixels, device) for device in ("cuda", "cpu"))
     torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-2)
     assert {values.device.type for net in nets for values in net.state_dict().values()} == {"cpu"}

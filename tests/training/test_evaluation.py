@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
 from kdops.training.evaluation import agreement, compute_logits, expected_calibration_error, measure
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 few = settings(max_examples=30, deadline=None)
 
@@ -47,7 +47,7 @@ def test_calibration_error_is_the_plain_loop_over_bins(seed, bins):
 
 
 def confident(confidence, right, count):
-    """Give images of which ``right`` are classified right, each with the same confidence, as (logits, labels)."""
+    """Return images of which ``right`` are classified right, each with the same confidence, as (logits, labels)."""
     rest = (1 - confidence) / 3
     logits = torch.tensor([[confidence, rest, rest, rest]], dtype=torch.float64).log().repeat(count, 1)
     return logits, torch.tensor([0] * right + [1] * (count - right))
@@ -90,7 +90,7 @@ def test_full_confidence_is_counted():
 
 
 def test_agreement_is_the_share_of_equal_choices():
-    p = torch.randn(40, 5, generator=generator("p"))
+    p = torch.randn(40, 5, generator=named_generator("p"))
     assert agreement(p, p) == 1.0
     assert agreement(p, 0.1 * p + 3) == 1.0
     assert agreement(p, -p) == 0.0
@@ -100,14 +100,14 @@ def test_agreement_is_the_share_of_equal_choices():
 
 
 SHAPE = (2, 6, 5)
-IMAGES = torch.randint(0, 256, (23, *SHAPE), generator=generator("images")).to(torch.uint8)
+IMAGES = torch.randint(0, 256, (23, *SHAPE), generator=named_generator("images")).to(torch.uint8)
 
 
 def make(text, number):
     mean, std = torch.tensor([100.0, 120.0]), torch.tensor([60.0, 50.0])
-    net = build(parse_architecture(text), SHAPE, 4, mean, std, generator("init", number))
+    net = build(parse_architecture(text), SHAPE, 4, mean, std, named_generator("init", number))
     for part in (p for p in net.modules() if hasattr(p, "stream")):
-        part.stream = generator("dropout", number)
+        part.stream = named_generator("dropout", number)
     return net
 
 

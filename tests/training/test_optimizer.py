@@ -1,18 +1,18 @@
-"""Every member of the optimiser is updated as torch's own AdamW with a one-cycle schedule would update it alone."""
+"""Every member of the optimizer is updated as torch's own AdamW with a one-cycle schedule would update it alone."""
 
 import pytest
 import torch
 
 from kdops.training.optimizer import RatedAdamW
 from kdops.training.schedule import one_cycle
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 
 RATES, DECAYS = (1e-3, 0.2, 3e-2), (0.0, 0.01, 0.5)
 STEPS = 12
 
 
 def some(*shape, word=0):
-    return torch.randn(*shape, generator=generator("values", word))
+    return torch.randn(*shape, generator=named_generator("values", word))
 
 
 def with_gradient(values):
@@ -21,7 +21,7 @@ def with_gradient(values):
 
 
 def members_of(sizes, pad=0):
-    """Give members whose first tensor is some rows of one common to all, and whose second is one of a stack."""
+    """Return members whose first tensor is some rows of one common to all, and whose second is one of a stack."""
     wide, stack = some(sum(sizes), 4, word=1), torch.zeros(len(sizes), max(sizes) + pad, 3)
     wide.grad, stack.grad = torch.zeros_like(wide), torch.zeros_like(stack)
     members = []
@@ -43,17 +43,17 @@ def pull(members, sizes, step, numbers):
 
 
 def alone(number, size, steps, total):
-    """Train one member with torch's own optimiser and schedule."""
+    """Train one member with torch's own optimizer and schedule."""
     _, _, members = members_of(SIZES)
     tensors = [members[number][0].clone(), members[number][1][:size].clone()]
-    optimiser = torch.optim.AdamW(tensors, lr=RATES[number], weight_decay=DECAYS[number])
+    optimizer = torch.optim.AdamW(tensors, lr=RATES[number], weight_decay=DECAYS[number])
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=RATES[number], total_steps=total, cycle_momentum=False
+        optimizer, max_lr=RATES[number], total_steps=total, cycle_momentum=False
     )
     for step in range(steps):
         tensors[0].grad = some(size, 4, word=("wide", number, step))
         tensors[1].grad = some(size, 3, word=("later", number, step))
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return tensors
 
@@ -64,10 +64,10 @@ SIZES = (2, 5, 3)
 def test_every_member_is_updated_as_by_torch_alone_schedule_included():
     wide, stack, members = members_of(SIZES)
     before = wide.clone()
-    optimiser = RatedAdamW(members, RATES, DECAYS)
+    optimizer = RatedAdamW(members, RATES, DECAYS)
     for step, factor in enumerate(one_cycle(STEPS)):
         pull(members, SIZES, step, range(3))
-        optimiser.step(factor)
+        optimizer.step(factor)
     assert not torch.equal(wide, before)
     for number, size in enumerate(SIZES):
         expected = alone(number, size, STEPS, STEPS)
@@ -81,7 +81,7 @@ def test_every_member_is_updated_as_by_torch_alone_schedule_included():
 def test_members_that_are_kept_go_on_as_if_nothing_was_dropped(chosen):
     """Their moments and their step go with them, also where the padding becomes narrower."""
     _, _, members = members_of(SIZES, pad=2)
-    optimiser = RatedAdamW(members, RATES, DECAYS)
+    optimizer = RatedAdamW(members, RATES, DECAYS)
     for step, factor in enumerate(one_cycle(STEPS)):
         if step == 5:
             width = max(SIZES[number] for number in chosen)
@@ -89,10 +89,10 @@ def test_members_that_are_kept_go_on_as_if_nothing_was_dropped(chosen):
             for views in members:
                 for view in views:
                     with_gradient(view)
-            optimiser.keep(chosen, members)
+            optimizer.keep(chosen, members)
         numbers = chosen if step >= 5 else range(3)
         pull(members, [SIZES[n] for n in numbers], step, numbers)
-        optimiser.step(factor)
+        optimizer.step(factor)
     for number, (first, later) in zip(chosen, members, strict=True):
         expected = alone(number, SIZES[number], STEPS, STEPS)
         torch.testing.assert_close(first, expected[0], rtol=1e-5, atol=1e-6)

@@ -9,13 +9,13 @@ STEPS = pytest.mark.parametrize("steps", [1, 2, 3, 10, 57])
 
 
 def torchs(steps, rate):
-    """Give the rate of each step as torch's schedule sets it."""
-    optimiser = torch.optim.SGD([torch.zeros(1)], lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, cycle_momentum=False)
+    """Return the rate of each step as torch's schedule sets it."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, cycle_momentum=False)
     found = []
     for _ in range(steps):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         schedule.step()
     return found
 

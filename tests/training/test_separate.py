@@ -5,8 +5,8 @@ import torch
 
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, pixel_statistics
-from kdops.training.separate import NetFleet, _with_late_biases
-from kdops.utils.random import generator
+from kdops.training.separate import SeparateModels, _with_late_biases
+from kdops.utils.random import named_generator
 from tests.toys import quarters
 
 IMAGES = quarters(40, 0, 8).pixels
@@ -14,11 +14,11 @@ STATISTICS = pixel_statistics(IMAGES)
 
 
 def make(text, word):
-    return build(parse_architecture(text), (1, 8, 8), 4, *STATISTICS, generator("net", word))
+    return build(parse_architecture(text), (1, 8, 8), 4, *STATISTICS, named_generator("net", word))
 
 
 def copied(net):
-    """Give the same network again."""
+    """Return the same network again."""
     other = make("cnn(filters=4,layers=2,dropout=0)", 0)
     other.load_state_dict(net.state_dict())
     return other
@@ -27,7 +27,7 @@ def copied(net):
 def test_logits_and_gradients_are_each_networks_own():
     nets = [make("cnn(filters=4,layers=2,dropout=0)", word) for word in range(3)]
     alone = [copied(net) for net in nets]
-    fleet = NetFleet([nets[:2], nets[2:]])
+    fleet = SeparateModels([nets[:2], nets[2:]])
     batches = [IMAGES[:10], IMAGES[10:20]]
     logits = fleet.logits(batches)
     assert logits.shape == (3, 10, 4)
@@ -42,7 +42,7 @@ def test_logits_and_gradients_are_each_networks_own():
 
 def test_states_and_tensors_are_those_of_its_networks():
     nets = [make("cnn(filters=4,layers=2,dropout=0.1)", word) for word in range(2)]
-    fleet = NetFleet([nets])
+    fleet = SeparateModels([nets])
     own = [values.data_ptr() for net in nets for values in net.state_dict().values()]
     assert sorted(values.data_ptr() for values in fleet.tensors().values()) == sorted(own)
     for state, net in zip(fleet.states(), nets, strict=True):
@@ -55,7 +55,7 @@ def test_states_and_tensors_are_those_of_its_networks():
 def test_a_bias_added_after_pooling_is_the_same_bias(layers, dropout):
     # The deepest have layers whose images are one pixel, which are not pooled any more.
     net = make(f"cnn(filters=4,layers={layers},dropout={dropout})", 0).eval()
-    late = _with_late_biases(net.net, net.normalised(IMAGES))
+    late = _with_late_biases(net.net, net.normalized(IMAGES))
     torch.testing.assert_close(late, net(IMAGES), rtol=1e-5, atol=1e-6)
     wanted = [torch.autograd.grad(found.square().sum(), list(net.parameters())) for found in (late, net(IMAGES))]
     for one, two in zip(*wanted, strict=True):

@@ -6,8 +6,8 @@ from torch import nn
 
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import Classifier, build, digest_of
-from kdops.training.stacked import DenseFleet, can_stack
-from kdops.utils.random import generator
+from kdops.training.stacked import StackedMLPs, can_stack
+from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (2, 5, 3), 6
 MEAN, STD = torch.tensor([90.0, 120.0]), torch.tensor([40.0, 60.0])
@@ -15,7 +15,7 @@ SIZES = ((1,), (4,), (3, 1, 2))
 
 
 def make(text, word):
-    return build(parse_architecture(text), SHAPE, CLASSES, MEAN, STD, generator("init", word))
+    return build(parse_architecture(text), SHAPE, CLASSES, MEAN, STD, named_generator("init", word))
 
 
 def groups_of(text, sizes):
@@ -23,7 +23,7 @@ def groups_of(text, sizes):
 
 
 def batches_for(sizes, count=7):
-    stream = generator("images")
+    stream = named_generator("images")
     return [torch.randint(0, 256, (count, *SHAPE), generator=stream).to(torch.uint8) for _ in sizes]
 
 
@@ -31,12 +31,12 @@ def batches_for(sizes, count=7):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_logits_and_gradients_are_each_networks_own(depth, sizes):
     groups, batches = groups_of(f"mlp(hidden=4,depth={depth})", sizes), batches_for(sizes)
-    fleet = DenseFleet(groups)
+    fleet = StackedMLPs(groups)
     logits = fleet.logits(batches)
     own = [net(batch) for group, batch in zip(groups, batches, strict=True) for net in group]
     torch.testing.assert_close(logits, torch.stack(own), rtol=1e-5, atol=1e-6)
     # Weighted apart, so that a member that took another's gradient would show.
-    weights = torch.randn(logits.shape, generator=generator("weights"))
+    weights = torch.randn(logits.shape, generator=named_generator("weights"))
     fleet.backward((logits * weights).sum())
     sum((one * weight).sum() for one, weight in zip(own, weights, strict=True)).backward()
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_an_architecture_knows_whether_its_networks_can_be_stacked(text):
 
 
 def test_the_first_layers_gradient_has_one_place_in_memory():
-    fleet, batches = DenseFleet(groups_of("mlp(hidden=4,depth=2)", (2, 1))), batches_for((2, 1))
+    fleet, batches = StackedMLPs(groups_of("mlp(hidden=4,depth=2)", (2, 1))), batches_for((2, 1))
     places, found = [], []
     for factor in (1.0, 3.0):
         fleet.backward(factor * fleet.logits(batches).sum())
@@ -70,7 +70,7 @@ def test_the_first_layers_gradient_has_one_place_in_memory():
 def test_states_are_the_very_weights_it_was_made_from(depth, sizes):
     groups = groups_of(f"mlp(hidden=4,depth={depth},dropout=0.3)", sizes)
     members = [net for group in groups for net in group]
-    states = DenseFleet(groups).states()
+    states = StackedMLPs(groups).states()
     assert [list(state) for state in states] == [list(net.state_dict()) for net in members]
     assert [digest_of(state) for state in states] == [digest_of(net.state_dict()) for net in members]
     assert len({digest_of(state) for state in states}) == sum(sizes)
@@ -80,7 +80,7 @@ def test_states_are_the_very_weights_it_was_made_from(depth, sizes):
 def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it(depth):
     groups = groups_of(f"mlp(hidden=4,depth={depth})", (2,))
     before = [digest_of(net.state_dict()) for net in groups[0]]
-    fleet = DenseFleet(groups)
+    fleet = StackedMLPs(groups)
     states = fleet.states()
     with torch.no_grad():
         for leaf in fleet.parameters():
@@ -103,9 +103,9 @@ def test_dropout_is_off_outside_training_and_is_each_networks_own_within():
     def wind():
         for number, net in enumerate(members):
             for place, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
-                part.stream = generator("dropout", number, place)
+                part.stream = named_generator("dropout", number, place)
 
-    fleet = DenseFleet(groups)
+    fleet = StackedMLPs(groups)
     wind()
     dropped = fleet.logits(batches)
     wind()

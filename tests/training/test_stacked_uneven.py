@@ -7,8 +7,8 @@ import kdops.training.stacked_uneven
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
 from kdops.training.optimizer import RatedAdamW
-from kdops.training.stacked_uneven import UnevenFleet
-from kdops.utils.random import generator
+from kdops.training.stacked_uneven import PaddedMLPs
+from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (2, 5, 3), 6
 MEAN, STD = torch.tensor([90.0, 120.0]), torch.tensor([40.0, 60.0])
@@ -25,7 +25,7 @@ mixes = pytest.mark.parametrize("mix", MIXES, ids=str)
 
 def make(hidden, depth, word, dropout="0", mean=MEAN):
     text = f"mlp(hidden={hidden},depth={depth},dropout={dropout})"
-    return build(parse_architecture(text), SHAPE, CLASSES, mean, STD, generator("init", word))
+    return build(parse_architecture(text), SHAPE, CLASSES, mean, STD, named_generator("init", word))
 
 
 def nets_of(mix, dropout="0"):
@@ -33,19 +33,19 @@ def nets_of(mix, dropout="0"):
 
 
 def some_images(count=7):
-    return torch.randint(0, 256, (count, *SHAPE), generator=generator("images")).to(torch.uint8)
+    return torch.randint(0, 256, (count, *SHAPE), generator=named_generator("images")).to(torch.uint8)
 
 
 def some_gradients(fleet, images, seed=0):
     logits = fleet.logits(images)
     # Weighted apart, so that a member that took another's gradient would show.
-    weights = torch.randn(logits.shape, generator=generator("weights", seed))
+    weights = torch.randn(logits.shape, generator=named_generator("weights", seed))
     fleet.backward((logits * weights).sum())
     return logits, weights
 
 
 def padding_of(fleet, mix):
-    """Give all values of a fleet, and all their gradients, that no network has."""
+    """Return all values of a fleet, and all their gradients, that no network has."""
     found = []
     for (hidden, _), parts in zip(mix, fleet.members(), strict=True):
         for number, part in enumerate(parts):
@@ -63,7 +63,7 @@ def padding_of(fleet, mix):
 @mixes
 def test_logits_and_gradients_are_each_networks_own(mix):
     nets, images = nets_of(mix), some_images()
-    fleet = UnevenFleet(nets)
+    fleet = PaddedMLPs(nets)
     some_gradients(fleet, images[:3])  # what an earlier batch left must not show
     logits, weights = some_gradients(fleet, images, seed=1)
     own = [net(images) for net in nets]
@@ -79,11 +79,11 @@ def test_logits_and_gradients_are_each_networks_own(mix):
 
 @mixes
 def test_padding_stays_zero_and_is_never_more_than_the_width_itself(mix):
-    fleet, images = UnevenFleet(nets_of(mix)), some_images()
-    optimiser = RatedAdamW(fleet.members(), [0.1] * len(mix), [0.5] * len(mix))
+    fleet, images = PaddedMLPs(nets_of(mix)), some_images()
+    optimizer = RatedAdamW(fleet.members(), [0.1] * len(mix), [0.5] * len(mix))
     for seed in range(3):
         some_gradients(fleet, images, seed)
-        optimiser.step()
+        optimizer.step()
     padding = padding_of(fleet, mix)
     assert torch.equal(padding, torch.zeros_like(padding))
     assert (padding.numel() > 0) is (len({hidden for hidden, _ in mix}) > 1)
@@ -94,7 +94,7 @@ def test_padding_stays_zero_and_is_never_more_than_the_width_itself(mix):
 @mixes
 def test_states_are_the_very_weights_it_was_made_from(mix):
     nets = nets_of(mix, dropout="0.3")
-    states = UnevenFleet(nets).states()
+    states = PaddedMLPs(nets).states()
     assert [list(state) for state in states] == [list(net.state_dict()) for net in nets]
     assert [digest_of(state) for state in states] == [digest_of(net.state_dict()) for net in nets]
     assert len({digest_of(state) for state in states}) == len(mix)
@@ -103,7 +103,7 @@ def test_states_are_the_very_weights_it_was_made_from(mix):
 def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it():
     nets = nets_of(MIXES[-1])
     before = [digest_of(net.state_dict()) for net in nets]
-    fleet = UnevenFleet(nets)
+    fleet = PaddedMLPs(nets)
     states = fleet.states()
     with torch.no_grad():
         for leaf in fleet.parameters():
@@ -120,14 +120,14 @@ def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it():
 
 @mixes
 def test_members_are_all_of_the_parameters(mix):
-    """An optimiser that updates the members updates the fleet, each value once."""
-    fleet = UnevenFleet(nets_of(mix))
+    """An optimizer that updates the members updates the fleet, each value once."""
+    fleet = PaddedMLPs(nets_of(mix))
     for parts in fleet.members():
         for part in parts:
             assert part.is_contiguous()
             part.add_(1.0)
             part.grad.add_(2.0)
-    before = UnevenFleet(nets_of(mix))
+    before = PaddedMLPs(nets_of(mix))
     for leaf, old in zip(fleet.parameters(), before.parameters(), strict=True):
         assert torch.equal(leaf, old + 1.0)
         assert torch.equal(leaf.grad, torch.full_like(leaf, 2.0))
@@ -142,9 +142,9 @@ def test_dropout_is_off_outside_training_and_is_each_networks_own_within(rates):
     def wind():
         for number, net in enumerate(nets):
             for place, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
-                part.stream = generator("dropout", number, place)
+                part.stream = named_generator("dropout", number, place)
 
-    fleet = UnevenFleet(nets)
+    fleet = PaddedMLPs(nets)
     wind()
     dropped, weights = some_gradients(fleet, images)
     wind()
@@ -164,7 +164,7 @@ def test_dropout_is_off_outside_training_and_is_each_networks_own_within(rates):
 def test_what_is_kept_goes_on_as_it_was_and_takes_no_more_room_than_a_fleet_of_its_own(kept):
     mix = MIXES[-1]
     nets, images = nets_of(mix, dropout="0.4"), some_images()
-    fleet, alone = UnevenFleet(nets), UnevenFleet([nets[place] for place in kept])
+    fleet, alone = PaddedMLPs(nets), PaddedMLPs([nets[place] for place in kept])
     before = fleet.states()
     fleet.keep(kept)
     assert [digest_of(state) for state in fleet.states()] == [digest_of(before[place]) for place in kept]
@@ -180,7 +180,7 @@ def test_what_is_kept_goes_on_as_it_was_and_takes_no_more_room_than_a_fleet_of_i
 
 
 def test_prepared_images_give_the_same_logits(monkeypatch):
-    fleet, images = UnevenFleet(nets_of(MIXES[-1])), some_images(300)
+    fleet, images = PaddedMLPs(nets_of(MIXES[-1])), some_images(300)
     prepared = fleet.prepared(images)
     assert prepared.shape == (300, 30)
     assert fleet.prepared(prepared) is prepared
@@ -191,6 +191,6 @@ def test_prepared_images_give_the_same_logits(monkeypatch):
     assert fleet.prepared(images) is images
 
 
-def test_networks_that_normalise_differently_do_not_mix():
+def test_networks_that_normalize_differently_do_not_mix():
     with pytest.raises(ValueError, match="mean and deviation"):
-        UnevenFleet([make(4, 1, 0), make(4, 1, 1, mean=MEAN + 1)])
+        PaddedMLPs([make(4, 1, 0), make(4, 1, 1, mean=MEAN + 1)])

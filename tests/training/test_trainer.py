@@ -13,7 +13,7 @@ from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.evaluation import compute_logits
 from kdops.training.trainer import Group, Images, train
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 from tests.toys import quarters
 
 CLASSES = 4
@@ -23,7 +23,7 @@ CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epoc
 
 IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
 STATISTICS = pixel_statistics(IMAGES.pixels)
-SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=generator("source", seed)) for seed in (0, 1)}
+SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=named_generator("source", seed)) for seed in (0, 1)}
 
 
 def run(recipe, groups, loss=None, images=IMAGES, role="student"):
@@ -31,18 +31,18 @@ def run(recipe, groups, loss=None, images=IMAGES, role="student"):
 
 
 def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=False):
-    """Train one network with nothing shared: its own optimiser, schedule, batches and loss written out."""
+    """Train one network with nothing shared: its own optimizer, schedule, batches and loss written out."""
     words = ("student", seed, f"{temperature:g}")
-    net = build(recipe.architecture, (1, 6, 6), CLASSES, *STATISTICS, generator("init", *words))
+    net = build(recipe.architecture, (1, 6, 6), CLASSES, *STATISTICS, named_generator("init", *words))
     net = net.to(memory_format=torch.channels_last)
     for number, part in enumerate(p for p in net.modules() if hasattr(p, "stream")):
-        part.stream = generator("dropout", *words, number)
+        part.stream = named_generator("dropout", *words, number)
     steps = recipe.epochs * math.ceil(70 / recipe.batch_size)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=recipe.learning_rate, total_steps=steps, cycle_momentum=False
+        optimizer, max_lr=recipe.learning_rate, total_steps=steps, cycle_momentum=False
     )
-    order = generator("order", "student", seed, *((f"{temperature:g}",) if own_order else ()))
+    order = named_generator("order", "student", seed, *((f"{temperature:g}",) if own_order else ()))
     for _ in range(recipe.epochs):
         for rows in torch.randperm(70, generator=order).split(recipe.batch_size):
             # Dropout is drawn in memory order, so the reference keeps images channels-last as training does.
@@ -54,9 +54,9 @@ def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=Fa
                 soft = F.cross_entropy(z / temperature, torch.softmax(source[rows] / temperature, dim=1))
                 weight = alpha * (temperature**2 if t_squared else 1)
                 loss = weight * soft + (1 - alpha) * F.cross_entropy(z, y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     return net
 
@@ -102,7 +102,7 @@ def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone(re
     assert [digest_of(one.state) for one in first] == [digest_of(one.state) for one in second]
 
 
-def test_members_differ_in_their_initialisation():
+def test_members_differ_in_their_initialization():
     recipe = MLP.replace(epochs=1, learning_rate=1e-12)
     members = run(recipe, [Group(seed, (0.0, 1.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
     assert len({digest_of(one.state) for one in members}) == 6
@@ -136,7 +136,7 @@ def test_hard_labels_ignore_the_source_and_alpha():
     assert digest_of(without[0].state) == digest_of(with_source[0].state)
 
 
-OTHER_LABELS = {seed: torch.randint(0, CLASSES, (70,), generator=generator("labels", seed)) for seed in (0, 1)}
+OTHER_LABELS = {seed: torch.randint(0, CLASSES, (70,), generator=named_generator("labels", seed)) for seed in (0, 1)}
 
 
 def weights(trained):
@@ -145,9 +145,9 @@ def weights(trained):
 
 @pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
 def test_other_labels_of_a_group_are_those_of_other_images(recipe):
-    labelled = Images(IMAGES.pixels, OTHER_LABELS[0])
+    labeled = Images(IMAGES.pixels, OTHER_LABELS[0])
     given = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])], DistillationLoss(0.6))
-    other = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6), images=labelled)
+    other = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6), images=labeled)
     assert weights(given) == weights(other)
     assert [one.train_loss for one in given] == [one.train_loss for one in other]
     # Validation has its own labels all the same.
@@ -244,10 +244,10 @@ def test_progress_counts_every_image_of_every_member():
 def test_kept_outputs_carry_no_dropout_and_no_trace_of_training(recipe):
     """What a source gives is computed in ``eval()``: the same each time, and it leaves the source unchanged."""
     architecture = parse_architecture(str(recipe.architecture).replace("dropout=0)", "dropout=0.5)"))
-    net = build(architecture, (1, 6, 6), CLASSES, *STATISTICS, generator("init", 1))
+    net = build(architecture, (1, 6, 6), CLASSES, *STATISTICS, named_generator("init", 1))
     for part in (p for p in net.modules() if hasattr(p, "stream")):
         assert part.rate > 0
-        part.stream = generator("dropout", 1)
+        part.stream = named_generator("dropout", 1)
     before = digest_of(net.state_dict())
     net.train()
     kept = compute_logits([net], IMAGES.pixels)

@@ -14,7 +14,7 @@ from kdops.distillation.logits import DistillationLoss
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.trainer import Group, train
 from kdops.training.trials import TrialPlan, train_trials
-from kdops.utils.random import generator
+from kdops.utils.random import named_generator
 from tests.toys import quarters
 
 CLASSES, COUNT, EPOCHS = 4, 50, 3
@@ -23,7 +23,7 @@ few = settings(max_examples=8, deadline=None)
 
 IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
 STATISTICS = pixel_statistics(IMAGES.pixels)
-SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=generator("source"))
+SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=named_generator("source"))
 
 
 def plan(hidden=6, depth=1, batch_size=16, rate=1e-2, temperature=2.0, alpha=0.5, t_squared=True, **others):

@@ -13,7 +13,7 @@ from kdops.config.recipes import Recipe
 from kdops.distillation.logits import DistillationLoss
 from kdops.models.classifier import pixel_statistics
 from kdops.training.trainer import Group, train
-from kdops.training.training_pass import Pass
+from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, _Pass, train_trials
 from tests.toys import quarters
 
@@ -50,7 +50,7 @@ class Asked(TorchDispatchMode):
 def epochs(monkeypatch):
     """Collect what every epoch asked, of whole sweeps and of the trials of a search."""
     found = []
-    for owner in (Pass, _Pass):
+    for owner in (TrainingPass, _Pass):
 
         def watched(self, *given, real=owner._train_epoch):
             with Asked() as asked, monkeypatch.context() as patched:

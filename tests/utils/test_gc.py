@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from kdops.utils.gc import collector_still
+from kdops.utils.gc import gc_paused
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def on():
 @pytest.mark.parametrize("freeze", [False, True])
 def test_within_nothing_is_collected_and_afterwards_it_is_again(freeze):
     before = gc.get_freeze_count()
-    with collector_still(freeze):
+    with gc_paused(freeze):
         assert not gc.isenabled()
         kept = [[] for _ in range(5000)]
     assert gc.isenabled()
@@ -30,13 +30,13 @@ def test_within_nothing_is_collected_and_afterwards_it_is_again(freeze):
 
 
 def test_it_comes_back_after_a_failure():
-    with pytest.raises(ValueError, match="no"), collector_still():
+    with pytest.raises(ValueError, match="no"), gc_paused():
         raise ValueError("no")
     assert gc.isenabled()
 
 
 def test_who_has_it_off_keeps_it_off():
     gc.disable()
-    with collector_still():
+    with gc_paused():
         pass
     assert not gc.isenabled()

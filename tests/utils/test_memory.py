@@ -12,7 +12,7 @@ HAS_GLIBC = sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mal
 
 SCRIPT = """
 import psutil, sys, torch
-from kdops.utils.memory import memory_kept
+from kdops.utils.memory import malloc_keeps_pages
 
 own = psutil.Process()
 
@@ -29,7 +29,7 @@ def steps(count):
 
 torch.ones(10)
 start = own.memory_info().rss
-with memory_kept():
+with malloc_keeps_pages():
     # glibc needs some before it finds one block again and again.
     steps(30)
     kept = steps(10)
@@ -53,7 +53,7 @@ def test_memory_is_kept_within_and_given_back_after():
 def test_elsewhere_nothing_changes(monkeypatch, platform):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(allocation, "_set", lambda *given: pytest.fail("it was changed"))
-    with allocation.memory_kept():
+    with allocation.malloc_keeps_pages():
         pass
 
 
@@ -61,7 +61,7 @@ def test_elsewhere_nothing_changes(monkeypatch, platform):
 def test_what_the_user_has_set_holds(monkeypatch, name):
     monkeypatch.setenv(name, "1")
     monkeypatch.setattr(allocation, "_set", lambda *given: pytest.fail("it was changed"))
-    with allocation.memory_kept():
+    with allocation.malloc_keeps_pages():
         pass
 
 
@@ -69,6 +69,6 @@ def test_what_the_user_has_set_holds(monkeypatch, name):
 def test_the_settings_come_back_after_a_failure(monkeypatch):
     told = []
     monkeypatch.setattr(allocation, "_set", lambda library, options: told.append(options))
-    with pytest.raises(ValueError, match="no"), allocation.memory_kept():
+    with pytest.raises(ValueError, match="no"), allocation.malloc_keeps_pages():
         raise ValueError("no")
     assert told == [allocation.KEPT, allocation.AFTERWARDS]

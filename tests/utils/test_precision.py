@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdops.utils.hardware import tensor_cores
+from kdops.utils.hardware import allow_tf32
 
 
 @pytest.fixture(autouse=True)
@@ -16,18 +16,18 @@ def full():
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
 def test_products_are_rounded_within_and_not_after(device):
-    with tensor_cores(device):
+    with allow_tf32(device):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
 def test_elsewhere_nothing_changes(device):
-    with tensor_cores(device):
+    with allow_tf32(device):
         assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_failure_leaves_the_precision_as_it_was():
-    with pytest.raises(ValueError, match="no"), tensor_cores("cuda"):
+    with pytest.raises(ValueError, match="no"), allow_tf32("cuda"):
         raise ValueError("no")
     assert torch.get_float32_matmul_precision() == "highest"

@@ -9,9 +9,9 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from kdops.utils.process import ProcessName
+from kdops.utils.process import ProcessId
 
-CODE = "from kdops.utils.process import ProcessName; import sys; print(ProcessName.own(), flush=True); sys.stdin.read()"
+CODE = "from kdops.utils.process import ProcessId; import sys; print(ProcessId.own(), flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
@@ -24,51 +24,51 @@ def other():
 
 
 def test_own_name_reads_back():
-    own = ProcessName.own()
+    own = ProcessId.own()
     assert own.pid == os.getpid()
-    assert ProcessName.parse(str(own)) == own
+    assert ProcessId.parse(str(own)) == own
     assert not own.knows_gone(str(own))
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "host/1/2", "host/1/2/x", "host/1//3", "1.5/2/3/4.5"])
 def test_what_is_no_name_is_not_gone(text):
-    assert ProcessName.parse(text) is None
-    assert not ProcessName.own().knows_gone(text)
+    assert ProcessId.parse(text) is None
+    assert not ProcessId.own().knows_gone(text)
 
 
 def test_a_host_may_have_slashes():
-    name = ProcessName("a/b", 1, 2, 3)
-    assert ProcessName.parse(str(name)) == name
+    name = ProcessId("a/b", 1, 2, 3)
+    assert ProcessId.parse(str(name)) == name
 
 
 def test_a_live_process_is_not_gone(other):
     process, name = other
-    assert ProcessName.parse(name).pid == process.pid
-    assert not ProcessName.own().knows_gone(name)
+    assert ProcessId.parse(name).pid == process.pid
+    assert not ProcessId.own().knows_gone(name)
 
 
 def test_a_process_that_ended_is_gone(other):
     process, name = other
     process.communicate("")
-    assert ProcessName.own().knows_gone(name)
+    assert ProcessId.own().knows_gone(name)
 
 
 def test_a_killed_process_that_nobody_waited_for_is_gone(other):
     process, name = other
     process.kill()
     _wait_for_zombie(process.pid)
-    assert ProcessName.own().knows_gone(name)
+    assert ProcessId.own().knows_gone(name)
 
 
 def test_another_process_with_the_same_id_does_not_count(other):
-    named = ProcessName.parse(other[1])
+    named = ProcessId.parse(other[1])
     earlier = replace(named, start=named.start - 1000)
-    assert ProcessName.own().knows_gone(str(earlier))
+    assert ProcessId.own().knows_gone(str(earlier))
 
 
 def test_processes_of_an_earlier_boot_are_gone(other):
-    named = ProcessName.parse(other[1])
-    assert ProcessName.own().knows_gone(str(replace(named, boot=named.boot - 3600)))
+    named = ProcessId.parse(other[1])
+    assert ProcessId.own().knows_gone(str(replace(named, boot=named.boot - 3600)))
 
 
 @pytest.mark.parametrize("seconds", [-30, 30, 36_000])
@@ -77,7 +77,7 @@ def test_a_clock_that_was_set_kills_nobody(other, seconds, monkeypatch):
     boot, created = psutil.boot_time, psutil.Process.create_time
     monkeypatch.setattr(psutil, "boot_time", lambda: boot() + seconds)
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + seconds)
-    assert not ProcessName.own().knows_gone(other[1])
+    assert not ProcessId.own().knows_gone(other[1])
 
 
 def test_a_process_that_is_hidden_from_us_is_not_gone(other, monkeypatch):
@@ -87,10 +87,10 @@ def test_a_process_that_is_hidden_from_us_is_not_gone(other, monkeypatch):
 
     monkeypatch.setattr(psutil, "Process", hidden)
     process, name = other
-    assert not ProcessName.own().knows_gone(name)
+    assert not ProcessId.own().knows_gone(name)
     process.communicate("")
     process.wait()
-    assert ProcessName.own().knows_gone(name)
+    assert ProcessId.own().knows_gone(name)
 
 
 def test_a_process_that_may_not_be_looked_at_is_not_gone(other, monkeypatch):
@@ -98,19 +98,19 @@ def test_a_process_that_may_not_be_looked_at_is_not_gone(other, monkeypatch):
         raise psutil.AccessDenied(process.pid)
 
     monkeypatch.setattr(psutil.Process, "status", refused)
-    assert not ProcessName.own().knows_gone(other[1])
+    assert not ProcessId.own().knows_gone(other[1])
 
 
 def test_of_another_host_nothing_is_known(other):
     process, name = other
     process.communicate("")
-    assert not ProcessName.own().knows_gone(str(replace(ProcessName.parse(name), host="another-host")))
+    assert not ProcessId.own().knows_gone(str(replace(ProcessId.parse(name), host="another-host")))
 
 
 def test_processes_of_one_host_know_each_other(other):
-    assert ProcessName.own().shares_host(other[1])
-    assert not ProcessName.own().shares_host(str(replace(ProcessName.parse(other[1]), host="another-host")))
-    assert not ProcessName.own().shares_host("nonsense")
+    assert ProcessId.own().shares_host(other[1])
+    assert not ProcessId.own().shares_host(str(replace(ProcessId.parse(other[1]), host="another-host")))
+    assert not ProcessId.own().shares_host("nonsense")
 
 
 def test_a_container_with_process_ids_of_its_own_is_another_host(other):
@@ -123,10 +123,10 @@ def test_a_container_with_process_ids_of_its_own_is_another_host(other):
     if done.returncode:
         pytest.skip(f"no process ids of one's own can be had here: {done.stderr.strip()}")
     inside = done.stdout.strip()
-    assert ProcessName.parse(inside).host.startswith(os.uname().nodename)
-    assert not ProcessName.own().shares_host(inside)
-    assert not ProcessName.own().knows_gone(inside)
-    assert ProcessName.own().knows_gone(str(replace(ProcessName.parse(inside), host=ProcessName.own().host)))
+    assert ProcessId.parse(inside).host.startswith(os.uname().nodename)
+    assert not ProcessId.own().shares_host(inside)
+    assert not ProcessId.own().knows_gone(inside)
+    assert ProcessId.own().knows_gone(str(replace(ProcessId.parse(inside), host=ProcessId.own().host)))
 
 
 def _wait_for_zombie(pid):

@@ -13,7 +13,7 @@ from kdops.utils.progress import LINE_SECONDS, Reporter
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Give the seconds that the reporter sees, so that no test has to wait for them."""
+    """Return the seconds that the reporter sees, so that no test has to wait for them."""
     seen = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: seen.now))
     return seen

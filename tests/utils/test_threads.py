@@ -12,13 +12,13 @@ from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import training_pass
 from kdops.training.trainer import Group, train
 from kdops.training.trials import TrialPlan, train_trials
-from kdops.utils.hardware import SHARED_FROM, limited, process_threads, threads_for
+from kdops.utils.hardware import SHARED_FROM, num_threads, process_threads, threads_for
 from tests.toys import quarters
 
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    with limited(2):
+    with num_threads(2):
         yield
 
 
@@ -48,7 +48,7 @@ def test_a_step_is_shared_from_a_number_of_operations_on():
     assert threads_for(enough, 10) == 2
     assert threads_for(enough - 1, 10) == 1
     assert threads_for(enough - 1, 20) == 2
-    with limited(1):
+    with num_threads(1):
         assert threads_for(float("inf"), 1) == 1
 
 
@@ -67,7 +67,7 @@ def test_without_that_a_process_has_the_cores_it_may_use(monkeypatch, told):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_number_of_before_comes_back(fails):
-    with pytest.raises(ValueError, match="wrong") if fails else limited(2), limited(1):
+    with pytest.raises(ValueError, match="wrong") if fails else num_threads(2), num_threads(1):
         assert torch.get_num_threads() == 1
         if fails:
             raise ValueError("wrong")
@@ -102,7 +102,7 @@ def test_between_the_models_that_a_training_gives_the_process_has_all_its_thread
 def test_a_small_training_gives_the_same_bits_whatever_the_threads(seen):
     _, loss = seen
     two = trained("mlp(hidden=8,depth=1)", 8, loss)
-    with limited(1):
+    with num_threads(1):
         one = trained("mlp(hidden=8,depth=1)", 8, loss)
     assert [digest_of(m.state) for m in one] == [digest_of(m.state) for m in two]
 
@@ -123,7 +123,7 @@ def test_a_pass_that_fails_leaves_the_threads_as_they_were(monkeypatch, seen):
     def fail(*given):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(training_pass.Pass, "_train_epoch", fail)
+    monkeypatch.setattr(training_pass.TrainingPass, "_train_epoch", fail)
     with pytest.raises(RuntimeError, match="no"):
         trained("mlp(hidden=8,depth=1)", 8, seen[1])
     assert torch.get_num_threads() == 2

@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from kdops.verdicts.claims import (
     adjust,
-    capitalised,
+    capitalized,
     check_accuracies,
     finite,
     margin_phrase,
@@ -68,7 +68,7 @@ def test_phrases():
     assert "95 % interval -" in seen(mean_interval([0.01, 0.02], 0.95))
     assert percent([0.5, 0.6]) == "55.00 %"
     assert margin_phrase(0.02) == "2 percentage points"
-    assert capitalised("over T = 1") == "Over T = 1"
+    assert capitalized("over T = 1") == "Over T = 1"
 
 
 def test_accuracies_are_finite_and_in_range():

@@ -128,7 +128,7 @@ def test_never_both_equivalent_and_different(x, margin):
 
 @law
 @given(several, margins, margins)
-def test_a_wider_margin_favours_equivalence(x, a, b):
+def test_a_wider_margin_favors_equivalence(x, a, b):
     narrow, wide = equivalence(x, min(a, b)), equivalence(x, max(a, b))
     assert narrow.equivalent <= wide.equivalent
     assert narrow.different >= wide.different

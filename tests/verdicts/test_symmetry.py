@@ -95,7 +95,7 @@ def test_what_is_simulated_is_what_the_verdict_says(seed):
 
 
 def words(over_student, over_teacher):
-    """Say where many studies are symmetric and where they are not: [studies, replicates] -> [studies] twice."""
+    """Return where many studies are symmetric and where they are not: [studies, replicates] -> [studies] twice."""
     _, student_low, student_high = _bounds(over_student, 0.9)
     _, teacher_low, teacher_high = _bounds(over_teacher, 0.9)
     return (student_low > 0) & (teacher_low > -MARGIN), (student_high <= 0) | (teacher_high < -MARGIN)

@@ -41,7 +41,7 @@ class Table:
     lines: list[str]
 
     def rows(self, names: list[str]) -> list[dict[str, str]]:
-        """Give each row as a dict of some columns."""
+        """Return each row as a dict of some columns."""
         return [dict(zip(names, cells, strict=True)) for cells in zip(*map(self.columns.get, names), strict=True)]
 
 

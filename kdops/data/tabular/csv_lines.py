@@ -13,7 +13,7 @@ LONGEST = 2**20
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:
-    """Give the lines of a file one by one.
+    """Yield the lines of a file one by one.
 
     Args:
         file: opened with ``newline=""``, at its beginning.

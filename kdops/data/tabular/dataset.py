@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import Origin
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.encoding import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
-from kdops.data.validation import PARTS, check_classes, check_parts, hold_out_rest, told_split
+from kdops.data.validation import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import UsageError
 
 __all__ = ["load"]
@@ -25,7 +25,7 @@ LABEL = "label"
 MOST_CLASSES = 1000
 
 
-def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
     """Load a table.
 
     Args:
@@ -74,15 +74,15 @@ def load(origin: Origin, root: Path, progress: Callable[[int, int], object] | No
         f"{len(labels):,} rows of {len(classes)} classes, {numbers} columns of numbers and "
         f"{len(encoding.columns) - numbers} of categories, {encoding.width} values a row"
     )
-    return decoded, f"table: {found}; {told_split(official, decoded)}"
+    return decoded, f"table: {found}; {describe_split(official, decoded)}"
 
 
-def _check_column(origin: Origin, table: Table, parameter: str, column: str) -> None:
+def _check_column(origin: DatasetSpec, table: Table, parameter: str, column: str) -> None:
     if column not in table.columns:
         raise UsageError(parameter, column, f"{origin} has no such column; it has {', '.join(table.columns)}")
 
 
-def _label(origin: Origin, table: Table) -> str:
+def _label(origin: DatasetSpec, table: Table) -> str:
     if origin.label:
         _check_column(origin, table, "label", origin.label)
         return origin.label
@@ -90,8 +90,8 @@ def _label(origin: Origin, table: Table) -> str:
     return LABEL if LABEL in table.columns else [name for name in table.columns if name not in taken][-1]
 
 
-def _classes(origin: Origin, table: Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give class numbers and class names; names that are all numbers are in their order."""
+def _classes(origin: DatasetSpec, table: Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return class numbers and class names; names that are all numbers are in their order."""
     texts = table.columns[label]
     if missing := [line for line, text in zip(table.lines, texts, strict=True) if is_missing(text)]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -118,8 +118,8 @@ def _groups(texts: list[str]) -> np.ndarray:
     )
 
 
-def _given(origin: Origin, table: Table) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Give the test and the validation rows, where the table says which they are."""
+def _given(origin: DatasetSpec, table: Table) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the test and the validation rows, where the table says which they are."""
     if not origin.split:
         return None, None
     parts = []

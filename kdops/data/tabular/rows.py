@@ -64,7 +64,7 @@ class Number:
         return 1 + self.flag
 
     def encode(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
-        """Give uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
+        """Return uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
         absent = np.array([is_missing(text) for text in texts], dtype=bool)
         values = np.full(len(texts), self.median)
         for row in np.flatnonzero(~absent).tolist():
@@ -95,7 +95,7 @@ class Category:
         return len(self.values)
 
     def encode(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
-        """Give uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
+        """Return uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
         place = {value: number for number, value in enumerate(self.values)}
         encoded = np.zeros((len(texts), self.width), dtype=np.uint8)
         for row, text in enumerate(texts):
@@ -169,7 +169,7 @@ class Encoding:
 
 
 def is_missing(text: str) -> bool:
-    """Say whether a text stands for a missing value."""
+    """Return whether a text stands for a missing value."""
     return text.lower() in MISSING
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kdops.cli.app import main
-from kdops.config.dataset import parse_origin
+from kdops.config.dataset import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.splits import make_split
 from kdops.data.tabular.rows import Encoding
@@ -15,8 +15,8 @@ RANDOM = np.random.default_rng(0)
 
 
 def lines(count=60):
-    """Give a table of three kinds of flowers; length and colour tell them apart."""
-    rows = ["length,width,colour,plant,part,label"]
+    """Return a table of three kinds of flowers; length and color tell them apart."""
+    rows = ["length,width,color,plant,part,label"]
     for number in range(count):
         kind = number % 3
         part = "train" if number < count * 0.6 else "val" if number < count * 0.8 else "test"
@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def load(path, **options):
-    return data.load(parse_origin({"dataset": f"csv:{path}", **options}))
+    return data.load(parse_dataset({"dataset": f"csv:{path}", **options}))
 
 
 def refused(path, parameter="dataset", **options):
@@ -68,7 +68,7 @@ PLAIN = without(ROWS, "plant", "part")
 def test_a_table(write):
     found = load(write(PLAIN))
     assert (found.name, found.classes) == ("flowers", ("kind 0", "kind 1", "kind 2"))
-    # Length with its flag, width, and two colours.
+    # Length with its flag, width, and two colors.
     assert found.shape == (5, 1, 1)
     assert found.labels[:6].tolist() == [0, 1, 2, 0, 1, 2]
     assert found.images[0, :, 0, 0].tolist()[1] == 255
@@ -116,7 +116,7 @@ def test_other_delimiters_and_quotes(write, delimiter):
 def test_the_class_is_the_column_label_or_the_last_or_the_given_one(write):
     rows = without(ROWS, "plant", "part", "label")
     assert load(write(rows)).classes == ("blue", "red")
-    assert load(write(PLAIN), label="colour").classes == ("blue", "red")
+    assert load(write(PLAIN), label="color").classes == ("blue", "red")
     numbers = [
         PLAIN[0].replace("label", "kind"),
         *(row.replace("kind 0", "10").replace("kind ", "") for row in PLAIN[1:]),
@@ -157,7 +157,7 @@ def changed(line, old, new):
         ([*PLAIN[:40], "1,1,red,rare", "1,1,red,rare"], "class 'rare' has 2 rows, and needs at least 3"),
         ([",".join(["", *row.split(",")[1:]]) if number else row for number, row in enumerate(PLAIN)],
          "the column length has no value in the training rows"),
-        (without(PLAIN, "length", "width", "colour"), "has no column beside label"),
+        (without(PLAIN, "length", "width", "color"), "has no column beside label"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_table(write, rows, words):
@@ -167,9 +167,9 @@ def test_what_is_wrong_with_a_table(write, rows, words):
 def test_a_category_that_only_test_rows_have_is_named(write):
     test = np.flatnonzero(load(write(PLAIN)).test)
     row = PLAIN[test[0] + 1]
-    colour = row.split(",")[2]
-    text = refused(write(changed(test[0] + 1, colour, "green")))
-    assert f"line {test[0] + 2} has 'green' in the column colour, which no training row has" in text
+    color = row.split(",")[2]
+    text = refused(write(changed(test[0] + 1, color, "green")))
+    assert f"line {test[0] + 2} has 'green' in the column color, which no training row has" in text
 
 
 def test_text_among_the_numbers_of_the_test_rows_is_named(write):
@@ -181,7 +181,7 @@ def test_text_among_the_numbers_of_the_test_rows_is_named(write):
 def test_columns_that_are_not_there_or_taken(write, tmp_path):
     path = write(ROWS)
     for parameter in ("label", "group", "split"):
-        assert "has no such column; it has length, width" in refused(path, parameter, **{parameter: "colours"})
+        assert "has no such column; it has length, width" in refused(path, parameter, **{parameter: "colors"})
     assert "is the column of label already" in refused(path, "group", group="label", label="label")
     assert "line 2 has 'p0'; allowed are train, val and test" in refused(path, "split", split="plant")
     assert "no row has train" in refused(write([row.replace("train", "test") for row in ROWS]), "split", split="part")
@@ -197,7 +197,8 @@ def test_too_few_rows_for_a_mode_say_how_many_are_needed(write):
 
 def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, monkeypatch, capsys):
     import mlflow
-    from conftest import Place, copy_database
+
+    from tests.conftest import Place, copy_database
 
     path = write(without(lines(600), "plant", "part"))
     place = Place(path.parent)
@@ -207,14 +208,14 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     place.run("students", dataset=f"csv:{path}", temperatures="2,4", **small)
     assert {run.data.tags["kdops.dataset"] for run in place.children()} == {"flowers"}
     place.run("ensemble", dataset=f"csv:{path}", controls="false", temperatures="2,4", **small)
-    new = [{"length": 0.5, "width": 0, "colour": "blue"}, {"length": 4.5, "width": None, "colour": "red"}]
+    new = [{"length": 0.5, "width": 0, "color": "blue"}, {"length": 4.5, "width": None, "color": "red"}]
     for name in ("kdops-flowers-teacher", "kdops-flowers-student", "kdops-flowers-ensemble"):
         model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
         scores = model.predict(new)
         assert [model.metadata.metadata["class_names"][best] for best in scores.argmax(axis=1)] == ["kind 0", "kind 2"]
     # The same from a file: rows that cannot be encoded are a line each, and can be left out.
     file = path.parent / "new.csv"
-    file.write_text("colour;width;length\nblue;0;0.5\ngreen;1;1\nred;;4.5\nred;wide;1\n")
+    file.write_text("color;width;length\nblue;0;0.5\ngreen;1;1\nred;;4.5\nred;wide;1\n")
     capsys.readouterr()
     ask = ("predict", "kdops-flowers-student@champion")
     assert main([*ask, str(file)]) == 2
@@ -223,7 +224,7 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     answers = [line.split("  ")[:2] for line in told.out.splitlines()]
     assert answers == [[f"{file}:2", "kind 0"], [f"{file}:4", "kind 2"]]
     assert [line.partition(": line ")[2][:10] for line in told.err.splitlines()] == ["3 has 'gre", "5 has 'wid"] * 2
-    file.write_text("colour,width\nblue,0\n")
+    file.write_text("color,width\nblue,0\n")
     assert main([*ask, str(file), str(path.parent / "none.csv")]) == 2
     assert [line.rpartition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
         "has no column length",

@@ -52,9 +52,9 @@ def test_a_missing_number_is_the_median_and_flagged():
 
 
 def test_categories_are_one_of_many_and_missing_is_one_of_them():
-    encoding = fit_encoding({"colour": ["red", "blue", "", "red"]})
+    encoding = fit_encoding({"color": ["red", "blue", "", "red"]})
     assert encoding.columns[0].values == ("", "blue", "red")
-    assert encoding.encode([{"colour": "red"}, {"colour": "none"}])[:, :, 0, 0].tolist() == [[0, 0, 255], [255, 0, 0]]
+    assert encoding.encode([{"color": "red"}, {"color": "none"}])[:, :, 0, 0].tolist() == [[0, 0, 255], [255, 0, 0]]
 
 
 cells = st.one_of(st.integers(-99, 99).map(str), st.sampled_from(["", "a", "b", "NaN", "1e3"]))
@@ -86,18 +86,18 @@ def test_what_is_no_encoding_is_refused(text):
 
 
 def test_rows_that_do_not_fit_are_named():
-    encoding = fit_encoding({"age": ["1", "2"], "colour": ["red", "blue"]})
-    good = {"age": 1, "colour": "red", "other": "left alone"}
+    encoding = fit_encoding({"age": ["1", "2"], "color": ["red", "blue"]})
+    good = {"age": 1, "color": "red", "other": "left alone"}
     assert encoding.encode([good]).shape == (1, 3, 1, 1)
     assert encoding.encode([]).shape == (0, 3, 1, 1)
-    assert "row 1 has no column age" in refused(encoding.encode, [good, {"colour": "red"}])
+    assert "row 1 has no column age" in refused(encoding.encode, [good, {"color": "red"}])
     assert "row 1 has 'old' in the column age, which is no number" in refused(
         encoding.encode, [good, {**good, "age": "old"}]
     )
     assert "'inf'" in refused(encoding.encode, [{**good, "age": float("inf")}])
-    text = refused(encoding.encode, [{**good, "colour": "green"}])
-    assert "row 0 has 'green' in the column colour, which no training row has; they have 'blue', 'red'" in text
-    assert "has no value in the column colour" in refused(encoding.encode, [{**good, "colour": ""}])
+    text = refused(encoding.encode, [{**good, "color": "green"}])
+    assert "row 0 has 'green' in the column color, which no training row has; they have 'blue', 'red'" in text
+    assert "has no value in the column color" in refused(encoding.encode, [{**good, "color": ""}])
 
 
 def test_columns_that_teach_nothing_are_named():

@@ -103,7 +103,7 @@ def _program(folder: Path, flavor: dict[str, object]) -> Path:
     """Return the exported program in a model's folder; a pickle, or code that lies beside it, is never looked at."""
     path = (folder / str(flavor.get("model_data", "data")) / "model.pt2").resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FileNotFoundError("its PyTorch flavour has no exported program; it may be a pickle")
+        raise FileNotFoundError("its PyTorch flavor has no exported program; it may be a pickle")
     return path
 
 

@@ -57,8 +57,8 @@ def temperature_changes(accuracies: ArrayLike, temperatures: Sequence[float]) ->
     temperatures = check_temperatures(temperatures, accuracies.shape[1])
     if len(temperatures) < 2:
         raise ValueError("a line needs at least two temperatures")
-    centred = temperatures - temperatures.mean()
-    slopes = accuracies @ centred / (centred @ centred)
+    centered = temperatures - temperatures.mean()
+    slopes = accuracies @ centered / (centered @ centered)
     return (slopes * np.ptp(temperatures)).round(DECIMALS)
 
 

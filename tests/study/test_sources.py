@@ -248,7 +248,7 @@ def test_no_code_that_lies_in_a_model_or_beside_it_is_run(fork, tmp_path, monkey
         Path(mlflow.artifacts.download_artifacts(f"models:/{name}/1", dst_path=str(tmp_path / name)))
         for name in ("beside", "within")
     )
-    # A flavour that names a folder of code and, for the pickle that it claims to be, a module in there.
+    # A flavor that names a folder of code and, for the pickle that it claims to be, a module in there.
     (beside / "code").mkdir()
     (beside / "code" / "evil.py").write_text(EVIL)
     description = yaml.safe_load((beside / "MLmodel").read_text())

@@ -20,7 +20,7 @@ MOMENTS = {
     "keeping the decoded images": "kdops.data.cache:_write",
     "ending stale runs": "kdops.tracking.tracker:end_stale_runs",
     "the study's data": "kdops.tracking.tracker:Tracker._log_data",
-    "an epoch": "kdops.training.training_pass:Pass._train_epoch",
+    "an epoch": "kdops.training.training_pass:TrainingPass._train_epoch",
     "a checkpoint": "kdops.training.checkpoint:_write",
     "a checkpoint's end": "kdops.training.checkpoint:Checkpoints.remove",
     "measuring": "kdops.training.local:LocalEngine._measured",

@@ -36,16 +36,8 @@ ROOMS = (
 # Which rooms may import a library, wherever in the file the import stands.
 MAY_IMPORT = {
     "torch": {
-        "utils",
-        "data",
-        "models",
-        "distillation",
-        "training",
-        "packaging",
-        "tracking",
-        "study",
-        "ensembles",
-        "cli",
+        *("utils", "data", "models", "distillation", "training"),
+        *("packaging", "tracking", "study", "ensembles", "cli"),
     },
     "torchvision": {"data", "models"},
     "mlflow": {"store", "packaging", "registry", "tracking", "ensembles", "cli"},

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from kdops.models.classifier import digest_of
 from kdops.utils.process import ProcessId
+from tests import killing
 from tests.conftest import Place, copy_database
 
 # A machine may have much else to do, and the first test of all waits for studies that nobody disturbs.
@@ -108,6 +109,12 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.parametrize("moment", killing.MOMENTS)
+def test_every_moment_names_a_function(moment):
+    owner, name, _ = killing._function(killing.MOMENTS[moment])
+    assert callable(getattr(owner, name))
+
+
 class Server:
     """The process that forks those that are killed."""
 
@@ -116,7 +123,7 @@ class Server:
         environment = {**clean, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.log = open(folder / "server.txt", "w")  # noqa: SIM115 - closed with the server
         self.process = subprocess.Popen(
-            [sys.executable, "-u", ROOT / "tests" / "killing.py"],
+            [sys.executable, "-u", "-m", "tests.killing"],
             env=environment,
             cwd=folder,
             stdin=subprocess.PIPE,

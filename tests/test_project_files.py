@@ -1,6 +1,9 @@
 """The files around the code say the same as the code: MLproject, conda.yaml, pyproject.toml, constraints.txt."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -23,6 +26,34 @@ DEPENDENCIES = {r.name: r for r in map(Requirement, PYPROJECT["project"]["depend
 
 def dashed(name):
     return "--" + name.replace("_", "-")
+
+
+def write_project(*arguments, root=ROOT):
+    command = [sys.executable, root / "tools" / "write_project.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_generated_files_are_up_to_date():
+    done = write_project("--check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_stale_files_are_named_and_written_anew(tmp_path):
+    for name in ("tools", "kdops/config", "kdops/utils", "docs", "deploy/kubernetes"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("kdops/__init__.py", "kdops/errors.py", "MLproject"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    table = tmp_path / "kdops" / "config" / "parameters.py"
+    table.write_text(table.read_text().replace('"margin", "0.02"', '"margin", "0.03"'))
+    (tmp_path / "docs" / "parameters.md").unlink()
+    done = write_project("--check", root=tmp_path)
+    names = ["MLproject", "deploy/kubernetes/MLproject", "docs/parameters.md"]
+    told = "".join(f"{name} is stale; run tools/write_project.py\n" for name in names)
+    assert (done.returncode, done.stdout, done.stderr) == (1, told, "")
+    assert write_project(root=tmp_path).returncode == 0
+    assert write_project("--check", root=tmp_path).returncode == 0
+    project = yaml.safe_load((tmp_path / "MLproject").read_text())
+    assert {point["parameters"]["margin"]["default"] for point in project["entry_points"].values()} == {"0.03"}
 
 
 def test_project_names_its_environment():

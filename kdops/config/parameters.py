@@ -1,7 +1,8 @@
 """The parameters of the entry points: every one once, with its default and its meaning.
 
-This is the single list behind the command line, ``MLproject`` and the pipelines: all of them take their names and
-defaults from here, and a test compares ``MLproject`` with it. Their values are checked in :mod:`kdops.config.settings`.
+The command line and the pipelines read this list; ``tools/write_project.py`` writes ``MLproject``, its variant for
+containers and ``docs/parameters.md`` from it. Values are checked in :mod:`kdops.config.settings`: a new parameter is
+one entry here and one field there.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ class Parameter:
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("dataset", "digits", f"data: {', '.join([*RECIPES, *KINDS.values()])}"),
     Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
-    Parameter("temperatures", "1-20", "temperatures of the sweep, such as 1-20 or 1,2,4-8"),
+    Parameter(
+        "temperatures",
+        "1-20",
+        "temperatures of the sweep, such as 1-20 or 1,2,4-8; hard labels (T = 0) are trained beside",
+    ),
     Parameter("seeds", "3", "replicates of the whole chain, teacher included"),
     Parameter("seed", "0", "seed of the first replicate; it moves initialization, batch order and dropout"),
-    Parameter("split_seed", "0", "seed of the split into teacher, transfer and validation images"),
+    Parameter("split_seed", "0", "seed of the split into teacher, transfer and validation images; replicates share it"),
     Parameter("teacher", "auto", "architecture of the teacher, such as cnn(filters=128,layers=3)"),
     Parameter("student", "auto", "architecture of the student, such as mlp(hidden=50)"),
     Parameter("middle", "auto", "architecture of the middle net, such as mlp(hidden=50,depth=2)"),
@@ -47,20 +52,24 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("alpha", "1.0", "weight of the soft term of the loss, 0 to 1"),
     Parameter("t_squared", "true", "multiply the soft term by the squared temperature"),
     Parameter("order", "shared", "batch order of one replicate's members: shared or own"),
-    Parameter("select_on", "validation", "choose the best on validation, or on test to mimic the paper"),
+    Parameter(
+        "select_on",
+        "validation",
+        "what the best is chosen on: validation, or test to mimic the paper, which the verdict then names",
+    ),
     Parameter("margin", "0.02", "accuracy difference that counts as none"),
-    Parameter("device", "auto", "auto, cpu or cuda"),
+    Parameter("device", "auto", "auto, cpu or cuda; auto: a GPU where there is one"),
     Parameter("fresh", "false", "train again what is already there"),
-    Parameter("dry_run", "false", "say which models, how long and how much disk, and stop"),
-    Parameter("name", "", "what data of your own are called; empty: the last part of dataset"),
+    Parameter("dry_run", "false", "print which models, how long and how much disk, and stop"),
+    Parameter("name", "", "name of your own data in runs and registered models; empty: the last part of dataset"),
     Parameter("image_size", "", "resize your images to HEIGHTxWIDTH, or one number for both; empty: all have one size"),
     Parameter("channels", "", "read your images as 1 (gray) or 3 (color); empty: gray if all are"),
     Parameter("skip_bad", "false", "leave out files of an image folder that are no readable images"),
     Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
     Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
     Parameter("split", "", "column of a table that says train, val or test; empty: split here"),
-    Parameter("owner", "", "who answers for the study and its models; a tag of their runs"),
-    Parameter("notes", "", "what is to be remembered of the study; a tag of its run, and in its description"),
+    Parameter("owner", "", "person or team responsible for the study and its models; a tag of their runs"),
+    Parameter("notes", "", "remarks about the study; a tag of its run, and in its description"),
 )
 
 
@@ -75,7 +84,7 @@ BORN_AGAIN_TEMPERATURES = Parameter(
 REVERSED_SEEDS = Parameter("reversed_seeds", "auto", "replicates of the reversed nets and their control; auto: all")
 ROLES_THAT_VOTE = tuple(role for role in (*ROLES, *LIKE) if role != "teacher")
 """A replicate has one teacher, and one model is no ensemble."""
-TOP = Parameter("top", "all", "so many of the best members of each replicate, by validation")
+TOP = Parameter("top", "all", "how many of the best members of each replicate vote, by validation, or all")
 CONTROLS = Parameter("controls", "true", "train the controls of the ensemble, which cost more than two sweeps")
 MEMBERS = (
     TOP,
@@ -123,7 +132,7 @@ SEARCHING = {
 SOURCE = Parameter("source", "", "URI of what to distill from, or several: 0.7*URI,0.3*URI; empty: own teachers")
 DRAWN = {
     "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
-    "seeds": "so many replicates whose models vote, or all there are",
+    "seeds": "how many replicates have models that vote, or all there are",
     "seed": "the first replicate whose models vote",
     "split_seed": f"members of the split of this seed, or {NEWEST}: that of the newest models",
     "transfer": f"members of this transfer setting, or {NEWEST}: that of the newest models",

@@ -1,0 +1,121 @@
+"""Write MLproject, its variant for containers, and docs/parameters.md from kdops/config/parameters.py.
+
+Run it after a change of a parameter: ``python tools/write_project.py``. With ``--check`` nothing is written; the
+files that are stale are named, and the exit code is 1 if there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kdops import __version__  # noqa: E402
+from kdops.config.parameters import ENTRY_POINTS, MAIN, PARAMETERS, Parameter  # noqa: E402
+
+WRITTEN = "written by tools/write_project.py; do not edit"
+
+PLAIN = f"""# {WRITTEN}
+name: kdops
+
+conda_env: conda.yaml
+
+# Every value travels as text: kdops checks it itself and answers a bad one with one line.
+"""
+
+CONTAINERS = f"""# {WRITTEN}
+# The entry points of the project at the top, in containers: MLflow wants docker_env for kubernetes, which excludes
+# conda_env.
+name: kdops
+
+docker_env:
+  image: kdops:{__version__}
+
+"""
+
+INTRODUCTION = f"""<!-- {WRITTEN} -->
+
+# Parameters
+
+Every parameter of an entry point is an option of its command, with the same name and default:
+`kdops NAME --learning-rate 0.01` and `mlflow run . -e NAME -P learning_rate=0.01 --env-manager local` mean the same.
+Values are text; truth values are `true` and `false`. A value that is not allowed ends the command with exit code 2 and
+one line that says what is allowed. More about the values: [data](data.md), [architectures](models.md),
+[steps of a chain](chains.md), [search space](search.md), [loss and temperatures](method.md). Below the shared
+parameters stands for each entry point what it has of its own, and which shared parameters have another default or
+meaning there.
+
+## Shared by all entry points
+"""
+
+
+def project(head: str, program: str) -> str:
+    """Return the text of an MLproject whose commands begin with ``program``."""
+    lines = [head + "entry_points:"]
+    for name, point in [*ENTRY_POINTS.items(), ("main", ENTRY_POINTS[MAIN])]:
+        passed = " ".join(f"--{p.name.replace('_', '-')}\0{{{p.name}}}" for p in point.parameters())
+        lines += [
+            f"  {name}:",
+            "    parameters:",
+            *(f"      {p.name}: {{type: string, default: {json.dumps(p.default)}}}" for p in point.parameters()),
+            "    command: >-",
+            f"      {program}{MAIN if name == 'main' else name}",
+            textwrap.fill(
+                passed, 118, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+            ).replace("\0", " "),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def document() -> str:
+    """Return the text of docs/parameters.md: the shared parameters, then what each entry point has of its own."""
+    lines = [INTRODUCTION, *table(PARAMETERS)]
+    for name, point in ENTRY_POINTS.items():
+        special = [p for p in point.parameters() if p not in PARAMETERS]
+        lines += ["", f"## `{name}`", "", point.help]
+        lines += ["", f"`main` is the same as `{name}`."] if name == MAIN else []
+        lines += ["", *table(special)] if special else ["", "It has the shared parameters."]
+    return "\n".join([*lines, ""])
+
+
+def table(parameters: Iterable[Parameter]) -> list[str]:
+    """Return the lines of a table of parameters."""
+    return ["| parameter | default | meaning |", "| --- | --- | --- |", *map(row, parameters)]
+
+
+def row(parameter: Parameter) -> str:
+    """Return the line of a parameter, with the signs escaped that Markdown would take for its own."""
+    meaning = re.sub(r"([*|<])", r"\\\1", parameter.help)
+    return f"| `{parameter.name}` | {f'`{parameter.default}`' if parameter.default else 'empty'} | {meaning} |"
+
+
+FILES = {
+    "MLproject": lambda: project(PLAIN, "python -m pipelines."),
+    "deploy/kubernetes/MLproject": lambda: project(CONTAINERS, "python entry.py pipelines."),
+    "docs/parameters.md": document,
+}
+
+
+def main(check: bool) -> int:
+    """Write the files that are stale, or only name them; return the exit code."""
+    stale = []
+    for name, text in FILES.items():
+        path = ROOT / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text():
+            stale.append(name)
+            if not check:
+                path.write_text(text(), encoding="utf-8")
+    if stale:
+        print("\n".join(f"{name} is stale; run tools/write_project.py" if check else f"wrote {name}" for name in stale))
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] == ["--check"]))

@@ -145,7 +145,7 @@ def flops_of_teacher(work: Work) -> int:
     Three times the forward pass, less the gradient of the images, which is not needed.
     """
     recipe = work.recipe("teacher")
-    first = 2 * SHAPE[0] * 9 * recipe.architecture["filters"] * SHAPE[1] * SHAPE[2]
+    first = 2 * SHAPE[0] * 9 * recipe.architecture.filters * SHAPE[1] * SHAPE[2]
     return 3 * recipe.architecture.flops(SHAPE, CLASSES) - first
 
 

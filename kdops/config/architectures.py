@@ -2,6 +2,7 @@
 
 An architecture is a family and its options, ``mlp(hidden=50,depth=1,dropout=0)`` or
 ``cnn(filters=128,layers=3,dropout=0.1/0.2/0.3)``; its text is canonical, so equal networks have equal text.
+A new family is one class here, one entry in ``FAMILIES``, and the function that builds it.
 Two families are networks of others, ``torchvision:resnet18`` and ``module:function``; what these are is only known once
 they are built, so :mod:`kdops.models.inspection` counts them.
 """
@@ -9,183 +10,223 @@ they are built, so :mod:`kdops.models.inspection` counts them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar, NamedTuple
 
+from kdops.config.parsing import Choice, Integer, Real, Several, Spec, split_options, split_spec
 from kdops.errors import UsageError
 
-__all__ = ["FAMILIES", "FUNCTION", "TORCHVISION", "Architecture", "parse_architecture"]
+__all__ = ["CNN", "FAMILIES", "MLP", "Architecture", "FunctionNet", "Layer", "TorchvisionNet", "parse_architecture"]
 
-TORCHVISION, FUNCTION = "torchvision", "function"
-"""The families of networks that others wrote."""
+Shape = tuple[int, int, int]
+"""(channels, height, width) of an image."""
 
-_TORCHVISION = re.compile(r"\s*torchvision:([a-z]\w{0,60})\s*(?:\(([^()]*)\))?\s*", re.ASCII)
+TORCHVISION = "torchvision:"
 _FUNCTION = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)\s*")
+_RATE = Real(0, 1, open_high=True)
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A family of networks and its options, in the family's order."""
+class Layer(NamedTuple):
+    """A layer as it is counted: a dense one is used at one place, a convolution at every pixel."""
 
-    family: str
-    options: tuple[tuple[str, object], ...]
+    inputs: int
+    outputs: int
+    places: int
 
-    def __getitem__(self, option: str) -> object:
-        return dict(self.options)[option]
 
+class Architecture(ABC):
+    """A network: a family and its options.
+
+    Attributes:
+        spec: the place of the function that builds it, and its options.
+        is_counted: its sizes follow from its text: it is a family of kdops's own.
+        is_dense: it is a chain of dense layers, so that many can be trained as one fleet.
+    """
+
+    spec: ClassVar[Spec]
+    is_counted: ClassVar[bool] = True
+    is_dense: ClassVar[bool] = False
+
+    @abstractmethod
     def __str__(self) -> str:
-        if self.family == FUNCTION:
-            return self["place"]
-        if self.family == TORCHVISION:
-            return f"torchvision:{self['name']}" + ("(weights=default)" if self["pretrained"] else "")
-        inner = ",".join(f"{name}={_written(value)}" for name, value in self.options)
-        return f"{self.family}({inner})"
+        """Return its canonical text."""
 
-    @property
-    def is_counted(self) -> bool:
-        """Whether its sizes follow from its text: it is a family of kdops's own."""
-        return self.family in FAMILIES
+    @abstractmethod
+    def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
+        """Return the layers with trained values, for images of ``shape``.
 
-    @property
-    def is_dense(self) -> bool:
-        """Whether it is a chain of dense layers, so that many can be trained as one fleet."""
-        return self.family == "mlp"
-
-    def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
-        """Count the trained values for images of ``shape`` = (channels, height, width).
-
-        Only where ``is_counted``; :func:`kdops.models.size.network_size` counts any network, and its operations too.
+        Raises:
+            TypeError: it is a network of others; :func:`kdops.models.size.network_size` counts any network.
         """
-        return sum(rows * columns + columns for rows, columns, _ in self._layers(shape, classes))
 
-    def flops(self, shape: tuple[int, int, int], classes: int) -> int:
+    def parameters(self, shape: Shape, classes: int) -> int:
+        """Count the trained values."""
+        return sum(inputs * outputs + outputs for inputs, outputs, _ in self.layers_for(shape, classes))
+
+    def flops(self, shape: Shape, classes: int) -> int:
         """Count the floating point operations of one forward pass of one image.
 
         Multiplications and additions of the matrix products and convolutions, two to a pair; activations,
         pooling and biases are left out.
         """
-        return sum(2 * rows * columns * places for rows, columns, places in self._layers(shape, classes))
+        return sum(2 * inputs * outputs * places for inputs, outputs, places in self.layers_for(shape, classes))
 
-    def activations(self, shape: tuple[int, int, int], classes: int) -> int:
+    def activations(self, shape: Shape, classes: int) -> int:
         """Count the values that its layers give for one image, before pooling."""
-        return sum(columns * places for _, columns, places in self._layers(shape, classes))
+        return sum(outputs * places for _, outputs, places in self.layers_for(shape, classes))
 
-    def _layers(self, shape: tuple[int, int, int], classes: int) -> list[tuple[int, int, int]]:
-        """Return (inputs, outputs, places) of each layer; a dense layer is used at one place."""
-        return _LAYERS[self.family](self, shape, classes)
+
+@dataclass(frozen=True)
+class MLP(Architecture):
+    """``depth`` dense layers of ``hidden`` units with ReLU and dropout, and a linear output."""
+
+    hidden: int
+    depth: int
+    dropout: float
+
+    is_dense = True
+    spec = Spec(
+        "kdops.models.classifier:build_mlp",
+        hidden=Integer(1, 100_000, default=50),
+        depth=Integer(1, 100, default=1),
+        dropout=_RATE,
+    )
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> MLP:
+        """Read the options; raises ValueError."""
+        return cls(**cls.spec.read(given))
+
+    def __str__(self) -> str:
+        """Return the text with all options."""
+        return f"mlp{self.spec.write(vars(self), full=True)}"
+
+    def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
+        """Return the dense layers."""
+        channels, height, width = shape
+        sizes = [channels * height * width, *[self.hidden] * self.depth, classes]
+        return [Layer(inputs, outputs, 1) for inputs, outputs in pairwise(sizes)]
+
+
+@dataclass(frozen=True)
+class CNN(Architecture):
+    """``layers`` convolutions of 3x3, each with max pooling, ReLU and dropout of its own, and a linear output."""
+
+    filters: int
+    layers: int
+    dropout: tuple[float, ...]
+
+    spec = Spec(
+        "kdops.models.classifier:build_cnn",
+        filters=Integer(1, 10_000, default=128),
+        layers=Integer(1, 20, default=3),
+        dropout=Several(_RATE, default=(0.1, 0.2, 0.3)),
+    )
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> CNN:
+        """Read the options; raises ValueError.
+
+        One rate stands for one in each layer; written out, equal networks have equal text. The default rates are
+        those of the first layers, and the last of them that of any further layer.
+        """
+        options = cls.spec.read(given)
+        rates, layers = options["dropout"], options["layers"]
+        if "dropout" not in given:
+            rates = (*rates, *rates[-1:] * layers)[:layers]
+        elif len(rates) == 1:
+            rates *= layers
+        if len(rates) != layers:
+            raise ValueError("the option dropout must be one number, or one for each cnn layer")
+        return cls(options["filters"], layers, rates)
+
+    def __str__(self) -> str:
+        """Return the text with all options."""
+        return f"cnn{self.spec.write(vars(self), full=True)}"
+
+    def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
+        """Return the convolutions and the dense output; each pooling halves a side that is longer than a pixel."""
+        channels, height, width = shape
+        found = []
+        for _ in range(self.layers):
+            found.append(Layer(channels * 9, self.filters, height * width))
+            channels, height, width = self.filters, max(height // 2, 1), max(width // 2, 1)
+        return [*found, Layer(channels * height * width, classes, 1)]
+
+
+class _NetOfOthers(Architecture):
+    """A network that others wrote, which is counted once it is built."""
+
+    is_counted = False
+
+    def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
+        """Raise TypeError."""
+        raise TypeError(f"the sizes of {self} do not follow from its text")
+
+
+@dataclass(frozen=True)
+class TorchvisionNet(_NetOfOthers):
+    """A classifier of torchvision, random or with the weights that it was trained with on ImageNet."""
+
+    name: str
+    weights: str
+
+    spec = Spec("kdops.models.torchvision:build_torchvision", weights=Choice(("none", "default"), default="none"))
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it starts from torchvision's weights."""
+        return self.weights == "default"
+
+    def __str__(self) -> str:
+        """Return the text, the weights only where there are some."""
+        return f"{TORCHVISION}{self.name}{self.spec.write(vars(self))}"
+
+
+@dataclass(frozen=True)
+class FunctionNet(_NetOfOthers):
+    """A network that a function of the caller's returns: ``module:function``."""
+
+    place: str
+
+    spec = Spec("kdops.models.python_function:build_function")
+
+    def __str__(self) -> str:
+        """Return the place of the function."""
+        return self.place
+
+
+FAMILIES: Mapping[str, type[MLP] | type[CNN]] = {"mlp": MLP, "cnn": CNN}
+"""The families of kdops's own."""
 
 
 def parse_architecture(text: str, parameter: str = "architecture") -> Architecture:
-    """Parse ``family`` or ``family(option=value,...)``; what is left out takes the family's default.
+    """Parse ``family`` or ``family(option=value,...)``; what is left out has the family's default.
 
     Raises:
         UsageError: for an unknown family or option, a doubled option, or a value out of range.
     """
-    if match := _TORCHVISION.fullmatch(text):
-        return Architecture(TORCHVISION, (("name", match[1]), ("pretrained", _pretrained(match[2], text, parameter))))
-    if not text.strip().startswith("torchvision:") and (match := _FUNCTION.fullmatch(text)):
-        return Architecture(FUNCTION, (("place", match[1]),))
-    match = re.fullmatch(r"\s*([a-z_]\w*)\s*(?:\(([^()]*)\))?\s*", text)
-    if not match or match[1] not in FAMILIES:
-        raise UsageError(parameter, text or "(empty)", f"unknown architecture; there are {_examples()}")
-    family, inner = match[1], (match[2] or "").strip()
-    known = FAMILIES[family]
-    given: dict[str, object] = {}
-    for part in inner.split(",") if inner else ():
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or name not in known:
-            advice = f"unknown option {part.strip()!r}; {family} has {', '.join(known)}"
-            raise UsageError(parameter, text, advice)
-        if name in given:
-            raise UsageError(parameter, text, f"the option {name} is given twice")
-        try:
-            given[name] = known[name].read(value)
-        except ValueError as error:
-            raise UsageError(parameter, text, f"the option {name} must be {error}") from None
-    options = {name: given.get(name, option.default) for name, option in known.items()}
-    if len(options["dropout"]) not in (1, options.get("layers", 1)):
-        raise UsageError(parameter, text, "the option dropout must be one number, or one for each cnn layer")
-    # One rate stands for one in each layer; written out, equal networks have equal text.
-    if len(options["dropout"]) == 1:
-        options["dropout"] *= options.get("layers", 1)
-    return Architecture(family, tuple(options.items()))
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a family: its default, and how its text is read."""
-
-    default: object
-    read: Callable[[str], object]
-
-
-def _pretrained(inner: str | None, text: str, parameter: str) -> bool:
-    """Read the only option of a torchvision model."""
-    given = "".join((inner or "").split())
-    if given not in ("", "weights=none", "weights=default"):
-        raise UsageError(parameter, text, "the only option is weights=none or weights=default (trained on ImageNet)")
-    return given == "weights=default"
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,7}", text) or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    pieces = text.split("/")
-    if not all(re.fullmatch(r"0?\.\d{1,6}|0", piece) for piece in pieces):
-        raise ValueError("a rate from 0 to below 1, or one for each layer parted by /")
-    return tuple(float(piece) for piece in pieces)
-
-
-FAMILIES: Mapping[str, Mapping[str, Option]] = {
-    "mlp": {
-        "hidden": Option(50, _whole(1, 100_000)),
-        "depth": Option(1, _whole(1, 100)),
-        "dropout": Option((0.0,), _rates),
-    },
-    "cnn": {
-        "filters": Option(128, _whole(1, 10_000)),
-        "layers": Option(3, _whole(1, 20)),
-        "dropout": Option((0.1, 0.2, 0.3), _rates),
-    },
-}
-
-
-def _mlp_layers(net: Architecture, shape: tuple[int, int, int], classes: int) -> list[tuple[int, int, int]]:
-    channels, height, width = shape
-    sizes = [channels * height * width, *[net["hidden"]] * net["depth"], classes]
-    return [(rows, columns, 1) for rows, columns in pairwise(sizes)]
-
-
-def _cnn_layers(net: Architecture, shape: tuple[int, int, int], classes: int) -> list[tuple[int, int, int]]:
-    channels, height, width = shape
-    layers = []
-    for _ in range(net["layers"]):
-        layers.append((channels * 9, net["filters"], height * width))
-        channels, height, width = net["filters"], max(height // 2, 1), max(width // 2, 1)
-    return [*layers, (channels * height * width, classes, 1)]
-
-
-_LAYERS = {"mlp": _mlp_layers, "cnn": _cnn_layers}
-
-
-def _written(value: object) -> str:
-    if isinstance(value, tuple):
-        # Never in the form 1e-06, which parse_architecture does not read back.
-        return "/".join(f"{rate:.6f}".rstrip("0").rstrip(".") for rate in value)
-    return str(value)
+    if not text.strip().startswith(TORCHVISION) and (match := _FUNCTION.fullmatch(text)):
+        return FunctionNet(match[1])
+    unknown = UsageError(parameter, text or "(empty)", f"unknown architecture; there are {_examples()}")
+    try:
+        name, inner = split_spec(text)
+    except ValueError:
+        raise unknown from None
+    try:
+        given = split_options(inner)
+        if re.fullmatch(rf"{TORCHVISION}[a-z]\w{{0,60}}", name, re.ASCII):
+            return TorchvisionNet(name.removeprefix(TORCHVISION), **TorchvisionNet.spec.read(given))
+        if name in FAMILIES:
+            return FAMILIES[name].parse(given)
+    except ValueError as error:
+        raise UsageError(parameter, text, str(error)) from None
+    raise unknown
 
 
 def _examples() -> str:
-    own = ", ".join(
-        f"{family}({','.join(f'{n}={_written(o.default)}' for n, o in options.items())})"
-        for family, options in FAMILIES.items()
-    )
+    own = ", ".join(str(family.parse({})) for family in FAMILIES.values())
     return f"{own}, torchvision:NAME such as torchvision:resnet18, and module:function"

@@ -31,6 +31,7 @@ __all__ = [
     "one_of",
     "parse_spec",
     "real",
+    "split_options",
     "split_spec",
     "whole",
     "write_spec",
@@ -102,18 +103,18 @@ class Real(Option[float]):
             raise ValueError(self.allowed())
         # Adding zero makes -0 a plain zero, which is written as one.
         number = float(text) + 0.0
-        if not self.low <= number <= self.high or (self.open_low and number == self.low):
-            raise ValueError(self.allowed())
-        if self.open_high and number == self.high:
+        above = self.low < number if self.open_low else self.low <= number
+        below = number < self.high if self.open_high else number <= self.high
+        if not (above and below):
             raise ValueError(self.allowed())
         return number
 
     def allowed(self) -> str:
         """Return the bounds."""
         low = f"{'above' if self.open_low else 'from'} {self.low:g}"
-        high = f"below {self.high:g}" if self.open_high else f"at most {self.high:g}"
-        plain = not (self.open_low or self.open_high)
-        return f"a number {low} to {self.high:g}" if plain else f"a number {low} and {high}"
+        between = "and" if self.open_low else "to"
+        end = f"below {self.high:g}" if self.open_high else f"{'at most ' if self.open_low else ''}{self.high:g}"
+        return f"a number {low} {between} {end}"
 
     def write(self, value: float) -> str:
         """Return the shortest text that is read as this number."""
@@ -244,25 +245,33 @@ class Spec:
         return f"({','.join(written)})" if written else ""
 
 
-def split_spec(text: str, parameter: str) -> tuple[str, dict[str, str]]:
-    """Return the name and the options, both as text, of ``name`` or ``name(option=value,...)``.
+def split_spec(text: str) -> tuple[str, str]:
+    """Return the name and what stands in the brackets of ``name`` or ``name(option=value,...)``.
 
     Raises:
-        UsageError: it is spelled otherwise, or an option is given twice.
+        ValueError: it is spelled otherwise.
     """
     match = _SPEC.fullmatch(text)
     if not match:
-        raise UsageError(parameter, text or "(empty)", "must be a name, or name(option=value,...)")
+        raise ValueError("must be a name, or name(option=value,...)")
+    return match[1], match[2] or ""
+
+
+def split_options(inner: str) -> dict[str, str]:
+    """Return the text of each option of ``option=value,...``.
+
+    Raises:
+        ValueError: an option has no value, or is given twice.
+    """
     given: dict[str, str] = {}
-    inner = (match[2] or "").strip()
-    for part in inner.split(",") if inner else ():
+    for part in inner.split(",") if inner.strip() else ():
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not name:
-            raise UsageError(parameter, text, f"the option {part.strip() or '(empty)'} needs a value: option=value")
+            raise ValueError(f"the option {part.strip() or '(empty)'} needs a value: option=value")
         if name in given:
-            raise UsageError(parameter, text, f"the option {name} is given twice")
+            raise ValueError(f"the option {name} is given twice")
         given[name] = value
-    return match[1], given
+    return given
 
 
 def parse_spec(text: str, parameter: str, table: Mapping[str, Spec]) -> tuple[str, dict[str, Any]]:
@@ -278,13 +287,13 @@ def parse_spec(text: str, parameter: str, table: Mapping[str, Spec]) -> tuple[st
     """
     known = ", ".join(name + spec.write(spec.defaults(), full=True) for name, spec in table.items())
     try:
-        name, given = split_spec(text, parameter)
-    except UsageError as error:
-        raise UsageError(parameter, text or "(empty)", f"{error.allowed}; there are {known}") from None
+        name, inner = split_spec(text)
+    except ValueError as error:
+        raise UsageError(parameter, text or "(empty)", f"{error}; there are {known}") from None
     if name not in table:
         raise UsageError(parameter, text, f"must be one of {known}")
     try:
-        return name, table[name].read(given)
+        return name, table[name].read(split_options(inner))
     except ValueError as error:
         raise UsageError(parameter, text, f"{error} (of {name})") from None
 

@@ -1,23 +1,33 @@
 """The networks: raw uint8 images in, float32 logits out.
 
-A new family is one builder and one line in ``BUILDERS``, with its options in :mod:`kdops.config.architectures`.
+A family of networks is declared in :mod:`kdops.config.architectures`, which names the function here that builds it.
 Networks that others wrote are built by :mod:`kdops.models.torchvision` and :mod:`kdops.models.python_function`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from kdops.config.architectures import TORCHVISION, Architecture
+from kdops.config.architectures import CNN, MLP, Architecture, FunctionNet, TorchvisionNet
 from kdops.models.python_function import build_function
 from kdops.models.torchvision import build_torchvision
+from kdops.utils.imports import load_place
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["BUILDERS", "Classifier", "Dropout", "ExternalClassifier", "build", "digest_of", "pixel_statistics"]
+__all__ = [
+    "Classifier",
+    "Dropout",
+    "ExternalClassifier",
+    "build",
+    "build_cnn",
+    "build_mlp",
+    "digest_of",
+    "pixel_statistics",
+]
 
 
 class Classifier(nn.Module):
@@ -123,26 +133,33 @@ def build(
     Raises:
         UsageError: a network of others cannot be built.
     """
-    if architecture.family not in BUILDERS:
+    if isinstance(architecture, TorchvisionNet | FunctionNet):
         return _build_of_others(architecture, shape, classes, mean, std, stream)
     # Built without values first: PyTorch's own initialization would draw from the global random state.
     with torch.device("meta"):
-        net = BUILDERS[architecture.family](architecture, shape, classes)
+        net = load_place(architecture.spec.place)(architecture, shape, classes)
     net.to_empty(device="cpu")
     if stream is not None:
         _initialize(net, stream)
     return Classifier(net, mean, std)
 
 
-def _build_of_others(architecture, shape, classes, mean, std, stream) -> ExternalClassifier:
+def _build_of_others(
+    architecture: TorchvisionNet | FunctionNet,
+    shape: tuple[int, int, int],
+    classes: int,
+    mean: Tensor,
+    std: Tensor,
+    stream: torch.Generator | None,
+) -> ExternalClassifier:
     """Build a network of others, which initialized itself."""
     with as_global_rng(named_generator("to be loaded") if stream is None else stream):
-        if architecture.family == TORCHVISION:
+        if isinstance(architecture, TorchvisionNet):
             net = build_torchvision(architecture, shape, classes, pretrained=stream is not None)
         else:
             net = build_function(architecture, shape, classes)
     found = ExternalClassifier(net, mean, std)
-    if architecture.family != TORCHVISION:
+    if isinstance(architecture, FunctionNet):
         # Code that flattens by ``view`` breaks on any other order.
         found.memory_format = torch.contiguous_format
     return found
@@ -185,36 +202,27 @@ def _initialize(net: nn.Module, stream: torch.Generator) -> None:
                 layer.bias.uniform_(-bound, bound, generator=stream)
 
 
-def _mlp(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build_mlp(architecture: MLP, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Dense layers of ``hidden`` units with ReLU, and a linear output."""
-    (rate,) = architecture["dropout"]
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = math.prod(shape)
-    for _ in range(architecture["depth"]):
-        layers += [nn.Linear(inputs, architecture["hidden"]), nn.ReLU(), Dropout(rate)]
-        inputs = architecture["hidden"]
+    for _ in range(architecture.depth):
+        layers += [nn.Linear(inputs, architecture.hidden), nn.ReLU(), Dropout(architecture.dropout)]
+        inputs = architecture.hidden
     return nn.Sequential(*layers, nn.Linear(inputs, classes))
 
 
-def _cnn(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build_cnn(architecture: CNN, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """3x3 convolutions, each with max pooling, ReLU and dropout, and a linear output.
 
     Pooling comes before ReLU: both orders give the same values, and this one activates a quarter of them.
     A side of one pixel is no longer pooled.
     """
-    rates = architecture["dropout"]
-    rates = rates if len(rates) > 1 else rates * architecture["layers"]
     channels, height, width = shape
     layers: list[nn.Module] = []
-    for rate in rates:
-        layers.append(nn.Conv2d(channels, architecture["filters"], 3, padding=1))
+    for rate in architecture.dropout:
+        layers.append(nn.Conv2d(channels, architecture.filters, 3, padding=1))
         window = (min(height, 2), min(width, 2))
         layers += [nn.MaxPool2d(window), nn.ReLU(), Dropout(rate)]
-        channels, height, width = architecture["filters"], height // window[0], width // window[1]
+        channels, height, width = architecture.filters, height // window[0], width // window[1]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))
-
-
-BUILDERS: Mapping[str, Callable[[Architecture, tuple[int, int, int], int], nn.Module]] = {
-    "mlp": _mlp,
-    "cnn": _cnn,
-}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdops.config.architectures import TORCHVISION, Architecture
+from kdops.config.architectures import Architecture, FunctionNet
 from kdops.config.recipes import Recipe
 from kdops.errors import UsageError
 from kdops.models.classifier import ExternalClassifier, build
@@ -131,6 +131,6 @@ def _flops(net: ExternalClassifier, shape: tuple[int, int, int]) -> int | None:
 
 def _code(architecture: Architecture, net: ExternalClassifier) -> str:
     """Return the digest of what decides what a network is, beside its weights."""
-    told = version("torchvision") if architecture.family == TORCHVISION else source_of(architecture)
+    told = source_of(architecture) if isinstance(architecture, FunctionNet) else version("torchvision")
     kinds = [(name, tuple(values.shape)) for name, values in net.state_dict().items()]
     return hashlib.sha256(f"{told}\n{type(net.net)}\n{kinds}".encode()).hexdigest()

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdops.config.architectures import Architecture
+from kdops.config.architectures import FunctionNet
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.imports import import_function, importable, said
 
 __all__ = ["build_function", "source_of"]
 
 
-def build_function(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build_function(architecture: FunctionNet, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Call the caller's function; random values are drawn from PyTorch's global random state.
 
     Args:
-        architecture: of the family ``function``; its function is called as
+        architecture: names the function, which is called as
             ``function(channels, height, width, classes)``.
         shape: (channels, height, width) of an image.
         classes: number of classes.
@@ -30,7 +30,7 @@ def build_function(architecture: Architecture, shape: tuple[int, int, int], clas
     Raises:
         UsageError: there is no such function, it fails, or gives no network.
     """
-    function = import_function(architecture["place"], "architecture")
+    function = import_function(architecture.place, "architecture")
     with importable(), _drawn():
         try:
             net = function(*shape, classes)
@@ -46,9 +46,9 @@ def build_function(architecture: Architecture, shape: tuple[int, int, int], clas
     return net
 
 
-def source_of(architecture: Architecture) -> str:
+def source_of(architecture: FunctionNet) -> str:
     """Return the text of the module in which the caller's function is written; empty where there is none to read."""
-    function = inspect.unwrap(import_function(architecture["place"], "architecture"))
+    function = inspect.unwrap(import_function(architecture.place, "architecture"))
     try:
         return inspect.getsource(inspect.getmodule(function))
     except (OSError, TypeError):

@@ -16,7 +16,7 @@ import warnings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdops.config.architectures import Architecture
+from kdops.config.architectures import TorchvisionNet
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["build_torchvision"]
@@ -34,12 +34,12 @@ TRAINED_ON = 1000
 
 
 def build_torchvision(
-    architecture: Architecture, shape: tuple[int, int, int], classes: int, pretrained: bool
+    architecture: TorchvisionNet, shape: tuple[int, int, int], classes: int, pretrained: bool
 ) -> nn.Module:
     """Build a model; random values are drawn from PyTorch's global random state.
 
     Args:
-        architecture: of the family ``torchvision``.
+        architecture: which of torchvision's classifiers.
         shape: (channels, height, width) of an image.
         classes: number of classes.
         pretrained: load the weights that the architecture asks for; without it they are random in any case.
@@ -49,7 +49,7 @@ def build_torchvision(
     """
     from torchvision import models
 
-    name = architecture["name"]
+    name = architecture.name
     names = models.list_models(module=models)
     if name not in names:
         told = f"torchvision has no such classifier; there are {', '.join(names)}"
@@ -58,7 +58,7 @@ def build_torchvision(
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if pretrained and architecture["pretrained"]:
+        if pretrained and architecture.pretrained:
             options = {**options, "weights": _weights(models, architecture, name)}
             net = models.get_model(name, **options)
         else:
@@ -95,7 +95,7 @@ class Resized(nn.Module):
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
 
 
-def _weights(models, architecture: Architecture, name: str):
+def _weights(models, architecture: TorchvisionNet, name: str):
     """Return the default weights of a model, downloaded; they are read without pickle."""
     weights = models.get_model_weights(name).DEFAULT
     try:

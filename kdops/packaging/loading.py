@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 from torch import Tensor, nn
 
-from kdops.config.architectures import FAMILIES, FUNCTION, parse_architecture
+from kdops.config.architectures import FAMILIES, FunctionNet, parse_architecture
 from kdops.data.tabular.rows import Encoding
 from kdops.errors import KdopsError
 from kdops.models.classifier import build
@@ -102,7 +102,7 @@ def _read(folder: Path, uri: str, digest: str) -> Loaded:
     votes = (folder / ARTIFACTS / PROGRAM).is_file()
     if votes:
         module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes))
-    elif parse_architecture(described.metadata["architecture"]).family == FUNCTION:
+    elif isinstance(parse_architecture(described.metadata["architecture"]), FunctionNet):
         module = load_program(folder / EXPORTED)
     else:
         module = _network(described.metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))

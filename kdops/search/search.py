@@ -19,7 +19,7 @@ from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search.queue import Trial, TrialQueue
-from kdops.search.trials import METRICS, Trials, settings_of
+from kdops.search.trials import METRICS, Trials, dense_net, settings_of
 from kdops.store.database import store_path
 from kdops.store.locks import FOLDER
 from kdops.study.study import Study
@@ -248,7 +248,8 @@ def _setting(settings: Settings, data: Dataset, split: Split) -> dict[str, objec
         "seed": settings.seed,
         "epochs": recipe.epochs,
         "weight_decay": recipe.weight_decay,
-        "dropout": str(recipe.architecture["dropout"]),
+        # With brackets and comma, as the searches of earlier versions have it.
+        "dropout": f"({dense_net(settings).dropout},)",
     }
 
 

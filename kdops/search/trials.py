@@ -6,10 +6,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from kdops.config.architectures import Architecture
+from kdops.config.architectures import MLP
 from kdops.config.search_space import Value
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
@@ -21,7 +21,7 @@ from kdops.tracking.tracker import Trainset
 from kdops.tracking.trial_run import TrialRuns
 from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult
 
-__all__ = ["METRICS", "Trials", "settings_of"]
+__all__ = ["METRICS", "Trials", "dense_net", "settings_of"]
 
 WAIT_SECONDS = 1.0
 PATIENCE_SECONDS = 1800.0
@@ -48,6 +48,18 @@ class _Job:
     plan: TrialPlan
 
 
+def dense_net(settings: Settings) -> MLP:
+    """Return the network that a search varies.
+
+    Raises:
+        UsageError: the architecture of the role that is searched for is not a dense net.
+    """
+    architecture = settings.recipes[settings.search.role].architecture
+    if not isinstance(architecture, MLP):
+        raise UsageError(settings.search.role, architecture, "a search is over dense nets, mlp(...)")
+    return architecture
+
+
 def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, object]:
     """Return the settings that a trial changes, so that they train its values.
 
@@ -56,11 +68,8 @@ def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, ob
     """
     role = settings.search.role
     recipe = settings.recipes[role]
-    if recipe.architecture.family != "mlp":
-        raise UsageError(role, recipe.architecture, "a search is over dense nets, mlp(...)")
-    options = {**dict(recipe.architecture.options), "hidden": values["hidden"], "depth": values["depth"]}
     changed = recipe.replace(
-        architecture=Architecture("mlp", tuple(options.items())),
+        architecture=replace(dense_net(settings), hidden=values["hidden"], depth=values["depth"]),
         batch_size=values["batch_size"],
         learning_rate=values["learning_rate"],
     )

@@ -1,4 +1,4 @@
-"""Functions of the caller's own code, named ``module:function``."""
+"""What is named ``module:name``: parts of kdops in its tables, and functions of the caller's own code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["CODE_FOLDER", "import_function", "importable", "said"]
+__all__ = ["CODE_FOLDER", "import_function", "importable", "load_place", "said"]
 
 CODE_FOLDER = "KDOPS_CODE_FOLDER"
 """Names the folder of the caller, where a module of theirs may lie; the project runs in another."""
+
+
+def load_place(place: str) -> Any:
+    """Import what a table of kdops names as ``module:name``; the tables themselves stay free of heavy imports."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def import_function(place: str, parameter: str) -> Callable[..., object]:

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdops.config.architectures import FAMILIES, parse_architecture
+from kdops.config.architectures import CNN, FAMILIES, parse_architecture
+from kdops.errors import UsageError
+from kdops.utils.imports import load_place
 
 rate = st.one_of(st.integers(0, 99), st.integers(0, 999_999)).map(
     lambda millionths: f"0.{millionths:06d}" if millionths else "0"
@@ -24,8 +26,9 @@ def texts(draw):
             st.one_of(st.lists(rate, min_size=1, max_size=1), st.lists(rate, min_size=layers, max_size=layers))
         )
         options = {"filters": draw(st.integers(1, 10_000)), "layers": layers, "dropout": "/".join(rates)}
-        # The default dropout has a rate for each of three layers, so these two come together.
-        kept = {"layers", "dropout", *draw(st.sets(st.just("filters")))}
+        kept = draw(st.sets(st.sampled_from(sorted(options))))
+        # Several rates are one for each layer, so these two come together.
+        kept |= {"layers"} if "dropout" in kept and len(rates) > 1 else set()
     chosen = draw(st.permutations(sorted(kept)))
     return f"{family}({','.join(f'{name}={options[name]}' for name in chosen)})"
 
@@ -39,9 +42,9 @@ def test_an_architecture_reads_back_from_its_own_text(text):
     for part in text.partition("(")[2].rstrip(")").split(","):
         name, _, value = part.partition("=")
         if name and name != "dropout":
-            assert architecture[name] == int(value), "what is given is kept"
+            assert getattr(architecture, name) == int(value), "what is given is kept"
         elif name:
-            found = architecture["dropout"]
+            found = architecture.dropout if isinstance(architecture, CNN) else (architecture.dropout,)
             given_rates = [float(one) for one in value.split("/")]
             assert list(found) == (given_rates if len(given_rates) == len(found) else given_rates * len(found))
 
@@ -59,8 +62,29 @@ def test_equal_text_means_equal_networks(one, other):
         ("mlp", "mlp()", " mlp ( depth = 1 , hidden=50 ) ", "mlp(hidden=50,depth=1,dropout=0)"),
         ("cnn", "cnn(filters=128)", "cnn(dropout=.1/.2/.30)", "cnn(layers=3)"),
         ("cnn(layers=2,dropout=0.5)", "cnn(dropout=.5/.5,layers=2)"),
+        ("cnn(layers=1)", "cnn(layers=1,dropout=0.1)"),
+        ("cnn(layers=2)", "cnn(layers=2,dropout=0.1/0.2)"),
+        ("cnn(layers=5)", "cnn(layers=5,dropout=0.1/0.2/0.3/0.3/0.3)"),
+        ("mlp(dropout=1e-6)", "mlp(dropout=0.000001)"),
     ],
 )
 def test_the_same_network_written_in_several_ways_is_one(same):
     assert len({str(parse_architecture(text)) for text in same}) == 1
     assert len({parse_architecture(text) for text in same}) == 1
+
+
+@pytest.mark.parametrize("text", ["cnn(layers=2,dropout=0.1/0.2/0.3)", "cnn(dropout=0.1/0.2)", "mlp(dropout=0.1/0.2)"])
+def test_rates_that_are_given_fit_the_layers(text):
+    with pytest.raises(UsageError, match=r"^teacher=.*the option dropout must be"):
+        parse_architecture(text, "teacher")
+
+
+def test_the_text_of_stored_models_stays():
+    assert str(parse_architecture("mlp")) == "mlp(hidden=50,depth=1,dropout=0)"
+    assert str(parse_architecture("cnn(dropout=.1)")) == "cnn(filters=128,layers=3,dropout=0.1/0.1/0.1)"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_names_what_builds_it(family):
+    place = FAMILIES[family].spec.place
+    assert callable(load_place(place)), place

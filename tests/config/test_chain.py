@@ -44,7 +44,7 @@ def test_a_step_is_a_role_with_or_without_an_architecture():
         ("teacher>student:vit", "step 2: unknown architecture"),
         ("teacher>student:dense(hidden=3)", "step 2: unknown architecture"),
         ("teacher:cnn(filters=0)>student", "step 1: the option filters must be a whole number from 1"),
-        ("teacher>student:mlp(width=3)", "step 2: unknown option 'width=3'; mlp has hidden"),
+        ("teacher>student:mlp(width=3)", "step 2: unknown option 'width'; its options are hidden"),
         ("teacher>student:mlp(hidden=3,hidden=3)", "step 2: the option hidden is given twice"),
         (">".join(["student"] * (MOST_STEPS + 1)), f"has {MOST_STEPS + 1} steps; {MOST_STEPS} are allowed"),
     ],

@@ -101,7 +101,7 @@ def test_canonical_text_has_only_what_differs_unless_all_is_asked_for():
         ("rich(on=yes)", "the option on must be true or false"),
         ("rich(word=blue)", "the option word must be one of red, green"),
         ("rich(at=a b)", "the option at must be at most 200 letters"),
-        ("rich(rates=0.1/1)", "the option rates must be a number from 0 and below 1, or several separated by /"),
+        ("rich(rates=0.1/1)", "the option rates must be a number from 0 to below 1, or several separated by /"),
         ("rich(rates=)", "the option rates must be a number"),
     ],
 )
@@ -113,10 +113,7 @@ def test_a_mistake_is_one_line_with_what_is_allowed(text, told):
 
 
 def test_names_with_colons_and_dots_are_split_too():
-    assert split_spec("torchvision:resnet18(weights=default)", "teacher") == (
-        "torchvision:resnet18",
-        {"weights": "default"},
-    )
+    assert split_spec("torchvision:resnet18(weights=default)") == ("torchvision:resnet18", "weights=default")
 
 
 def test_numbers_are_read_alike_everywhere():

@@ -262,7 +262,7 @@ def test_a_trial_that_breaks_its_batch_fails_alone(fork, monkeypatch):
     train = kdops.training.local.train_trials
 
     def breaking(role, plans, *given, **named):
-        if any(plan.recipe.architecture["hidden"] == 7 for plan in plans):
+        if any(plan.recipe.architecture.hidden == 7 for plan in plans):
             raise RuntimeError("can't allocate memory:\n you tried to allocate much")
         yield from train(role, plans, *given, **named)
 

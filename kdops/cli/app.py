@@ -10,7 +10,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import NoReturn
 
 import typer
@@ -21,11 +20,11 @@ from kdops.cli import browse
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import end_with_parent, interruptible, launch, open_ui
+from kdops.cli.process import configure_process
 from kdops.config.parameters import ENTRY_POINTS, MAIN
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError, plain_line
 from kdops.store.own_run import note_error
-from kdops.utils.gc import gc_paused
 from kdops.utils.quiet import ASKED_IN_A_STUDY, server_patience
 from kdops.utils.secrets import redact_secrets
 
@@ -135,11 +134,8 @@ def pipeline_main(
         if "MLFLOW_RUN_ID" in os.environ:
             end_with_parent()
         with interruptible(), server_patience(ASKED_IN_A_STUDY):
-            with gc_paused(freeze=True):
-                # What every pipeline imports first of all, which brings MLflow, and what it then opens its store with.
-                import_module("kdops.study.study")
-                store = import_module("kdops.store.database")
-                store.import_store(store.store_address())
+            # What every pipeline imports first of all, which brings MLflow.
+            configure_process("kdops.study.study")
             body(settings)
 
     application = _application()

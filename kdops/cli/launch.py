@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from kdops import PARENT
+from kdops.cli import PARENT
+from kdops.cli.process import configure_process
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.gc import gc_paused
 from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
-from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience
+from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience, silenced
 
 __all__ = ["LAUNCHER", "absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
 
@@ -256,24 +256,18 @@ def _experiment() -> str:
 
 
 def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
-    import logging
+    configure_process("mlflow")
+    import mlflow
+    from mlflow.exceptions import ExecutionException
 
-    with gc_paused(freeze=True):
-        import mlflow
-        from mlflow.exceptions import ExecutionException
-
-        from kdops.store.database import import_store
-        from kdops.store.faults import explained_faults
-        from kdops.utils.process import ProcessId
-
-        import_store(os.environ["MLFLOW_TRACKING_URI"])
+    from kdops.store.faults import explained_faults
+    from kdops.utils.process import ProcessId
 
     os.environ[LAUNCHER] = str(ProcessId.own())
-    # Its lines repeat the whole command; the pipeline itself tells what matters.
-    logging.getLogger("mlflow.projects").setLevel(logging.CRITICAL)
-    # A wrong address is told within seconds; once models are trained, a server that is away is waited for.
-    with explained_faults(os.environ["MLFLOW_TRACKING_URI"]):
-        with server_patience(ASKED_ONCE_MORE), gc_paused():
+    # MLflow's lines repeat the whole command; the pipeline itself reports what matters.
+    # A wrong address is reported within seconds; once models are trained, a server that is away is waited for.
+    with silenced("mlflow.projects"), explained_faults(os.environ["MLFLOW_TRACKING_URI"]):
+        with server_patience(ASKED_ONCE_MORE):
             experiment = _experiment()
         try:
             with server_patience(ASKED_IN_A_STUDY):

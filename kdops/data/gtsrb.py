@@ -28,7 +28,6 @@ from PIL import Image
 from kdops.data.cache import Decoded, ReadAhead, cached, signature
 from kdops.data.download import socket_timeout
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.gc import gc_paused
 
 __all__ = ["CLASSES", "load"]
 
@@ -115,10 +114,8 @@ def load(root: Path, progress: Callable[[int, int], object] | None = None) -> tu
             raise UsageError("data_root", root, f"give the folder above it: {root.parent}")
         _download(root)
     ahead = ReadAhead("gtsrb")
-    # A hundred thousand small objects that all stay: nothing for the collector to find among them.
-    with gc_paused():
-        listing = _list(folder)
-        key = signature(listing.files())
+    listing = _list(folder)
+    key = signature(listing.files())
     decoded = cached("gtsrb", key, lambda: _decode_all(listing, progress), ahead)
     return decoded, _notes(decoded)
 

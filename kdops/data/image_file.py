@@ -49,10 +49,8 @@ def read_picture(path: Path, shape: tuple[int, int, int]) -> Picture:
         # A pipe would wait for ever.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise PictureError("is no file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as opened:
-                return _converted(opened, shape)
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as opened:
+            return _converted(opened, shape)
     except PictureError:
         raise
     except Image.DecompressionBombError:

@@ -10,7 +10,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +70,8 @@ def decode_all(
     """
     # Here, since threads that load Pillow's formats at once would each do it.
     Image.init()
-    with _without_warnings():
+    # Pillow's warnings about large or odd files: what counts is reported of each file by its name.
+    with warnings.catch_warnings(action="ignore"):
         sizes, color, bad = _survey(len(names), open_one)
         _judge(origin, names, bad)
         kept = np.flatnonzero(sizes[:, 0])
@@ -222,12 +222,3 @@ def _reason(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
         return f"none of {', '.join(FORMATS)}"
     return (" ".join(str(error).split()) or type(error).__name__)[:120]
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep out Pillow's remarks on big or odd files; what counts is told of each file by its name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield

@@ -56,8 +56,7 @@ def build_torchvision(
         raise UsageError("architecture", architecture, told)
     # Without the outputs that only help training, so that a model gives one tensor always.
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         if pretrained and architecture.pretrained:
             options = {**options, "weights": _weights(models, architecture, name)}
             net = models.get_model(name, **options)

@@ -24,6 +24,7 @@ from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import Loaded
 from kdops.packaging.vote import latency
 from kdops.store.faults import first_line
+from kdops.utils.quiet import silenced
 
 __all__ = ["FORMATS", "Exported", "check_format", "export_model"]
 
@@ -241,12 +242,5 @@ FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep out what the exporters say of themselves, such as that TorchScript is no longer developed."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with silenced("", level=logging.ERROR), warnings.catch_warnings(action="ignore"), torch.no_grad():
+        yield

@@ -36,6 +36,7 @@ from kdops.packaging.program_file import ProgramFile
 from kdops.packaging.tabular import take_rows
 from kdops.store.faults import first_line
 from kdops.store.fetching import FILES, damaged_model_error, file_digests
+from kdops.utils.quiet import silenced
 
 __all__ = [
     "CODE",
@@ -196,17 +197,10 @@ def write_mlmodel(folder: Path, description: dict[str, object], *, model_id: str
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep out remarks that say nothing to the user: that pip has no version here, that weights are views."""
-    loggers = [logging.getLogger(f"mlflow.{name}") for name in ("utils.environment", "utils.uv_utils", "pyfunc")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    names = [f"mlflow.{name}" for name in ("utils.environment", "utils.uv_utils", "pyfunc")]
+    with silenced(*names, level=logging.ERROR), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        yield
 
 
 def read_weights(folder: Path, uri: str = "", digest: str = "") -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ two processes asked at the same moment, is withdrawn before anything is trained.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,6 @@ NAMELESS_SECONDS = 300.0
 killed before it could."""
 FEWEST_FOR_IMPORTANCE = 10
 
-SILENT = logging.NullHandler()
 """Without any handler Python would write warnings to the terminal all the same."""
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -134,9 +132,6 @@ class TrialQueue:
             raise UsageError("objective", ",".join(objectives), f"must be one of: {known}")
         if not name.strip():
             raise UsageError("study_name", "(empty)", "must name the study")
-        # Optuna's lines would stand between ours; who wants them can still add a handler of their own.
-        optuna.logging.disable_default_handler()
-        logging.getLogger("optuna").addHandler(SILENT)
         notes = []
         if len(objectives) > 1 and pruner != "none":
             notes.append(f"Nothing is pruned, since there are several objectives ({', '.join(objectives)}).")
@@ -182,7 +177,6 @@ class TrialQueue:
         Raises:
             UsageError: says what is wrong.
         """
-        optuna.logging.disable_default_handler()
         with quiet():
             identity = {"space": str(space), "objectives": ",".join(objectives), **(setting or {})}
             check_search(storage, name, identity)

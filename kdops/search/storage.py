@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from kdops.config.search_space import OBJECTIVES
 from kdops.errors import UsageError
+from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password
 
 __all__ = ["check_search", "open_search", "quiet"]
@@ -185,7 +186,6 @@ def _check_journal(path: Path, lock: JournalFileOpenLock, mend: bool) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna's warnings, which are about Optuna's own versions, from the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Keep Optuna's log, and its warnings, which are about Optuna's own versions, from the user."""
+    with silenced("optuna"), warnings.catch_warnings(action="ignore"):
         yield

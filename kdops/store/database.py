@@ -43,9 +43,6 @@ CHECKPOINTS = "kdops-checkpoints"
 
 _MIGRATION_SECONDS = 600.0
 
-_OPENED: set[str] = set()
-"""The databases that this process opened through :func:`ensure_store`."""
-
 
 def import_store(tracking_uri: str) -> None:
     """Import what MLflow opens a store with, which it puts off until then: of a database several hundred files."""
@@ -80,7 +77,7 @@ def _make(tracking_uri: str, database: Path) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS), _made_whole(database):
             check_tables(database, redact_password(tracking_uri))
-            _commit_quickly(database)
+            _commit_quickly(tracking_uri, database)
             # MLflow keeps the opened store for the whole process, so this is paid once.
             MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except Timeout:
@@ -112,7 +109,7 @@ def _has_runs(database: Path) -> bool:
         return False
 
 
-def _commit_quickly(database: Path) -> None:
+def _commit_quickly(tracking_uri: str, database: Path) -> None:
     """Let a database that is made here append its commits to a log, and sync that log only now and then.
 
     MLflow commits a dozen times for one logged model, and each commit waits for the disk several times: that is
@@ -122,18 +119,28 @@ def _commit_quickly(database: Path) -> None:
     if not database.exists():
         with closing(sqlite3.connect(database, timeout=_MIGRATION_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    _OPENED.add(str(database.resolve()))
-    if not event.contains(Engine, "connect", _sync_now_and_then):
-        event.listen(Engine, "connect", _sync_now_and_then)
+    for engine in _engines(tracking_uri):
+        if not event.contains(engine, "connect", _sync_now_and_then):
+            event.listen(engine, "connect", _sync_now_and_then)
+            engine.dispose()  # MLflow connected when it made the engine; the next connection is set up as it should be
 
 
-def _sync_now_and_then(connection: object, _: object) -> None:
+def _engines(tracking_uri: str) -> list[Engine]:
+    """Return the two engines, of runs and of models, that MLflow uses for an address all through this process.
+
+    ``_get_or_create_engine`` is private to MLflow (seen in 3.17.2). Where it is missing commits are only slower.
+    """
+    from mlflow.store.model_registry import sqlalchemy_store as models
+    from mlflow.store.tracking import sqlalchemy_store as runs
+
+    makers = (getattr(stores.SqlAlchemyStore, "_get_or_create_engine", None) for stores in (runs, models))
+    return [make(tracking_uri) for make in makers if make is not None]
+
+
+def _sync_now_and_then(connection: sqlite3.Connection, _: object) -> None:
     # Only beside the log is NORMAL safe; a database that others made without one keeps its full sync.
-    if isinstance(connection, sqlite3.Connection):
-        files = {row[2] for row in connection.execute("PRAGMA database_list")}
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode == "wal" and files & _OPENED:
-            connection.execute("PRAGMA synchronous=NORMAL")
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def store_address() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.errors import KdopsError
 from kdops.store.schema import other_version
+from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password, redact_secrets
 
 __all__ = ["explained", "explained_faults", "first_line"]
@@ -122,20 +122,16 @@ def explained_faults(store: str) -> Iterator[None]:
     Raises:
         KdopsError: there was one.
     """
-    # MLflow logs each error of the database with its traceback before it raises it.
-    speaking = logging.getLogger("mlflow.store.db.utils")
-    level = speaking.level
-    speaking.setLevel(logging.CRITICAL)
     try:
-        yield
+        # MLflow logs each error of the database with its traceback before it raises it.
+        with silenced("mlflow.store.db.utils"):
+            yield
     except KdopsError:
         raise
     except Exception as error:
         if (told := explained(error, store)) is None:
             raise
         raise told from error
-    finally:
-        speaking.setLevel(level)
 
 
 def first_line(error: BaseException, characters: int = 300) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import mlflow
 import yaml
 
 from kdops.errors import KdopsError
-from kdops.utils.quiet import without_bars
+from kdops.utils.quiet import silenced, without_bars
 
 __all__ = ["FILES", "damaged_model_error", "downloaded_model", "file_digests"]
 
@@ -22,6 +21,9 @@ FILES = "files"
 
 HELD = (".pt2", ".safetensors")
 """The endings of the files that hold weights."""
+
+REMARKS = "mlflow.store.artifact.artifact_repo"
+"""The logger that says that there was nothing to fetch, which is reported as what it is."""
 
 AGAIN = "bring its files back from a backup, or delete this version: the next study that needs it trains it again"
 
@@ -46,7 +48,11 @@ def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path
     Raises:
         KdopsError: its files are gone, or are not those that were stored.
     """
-    with tempfile.TemporaryDirectory(prefix="kdops-") as folder, without_bars(), _without_remarks():
+    with (
+        tempfile.TemporaryDirectory(prefix="kdops-") as folder,
+        without_bars(),
+        silenced(REMARKS),
+    ):
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri))
         if not (path / "MLmodel").is_file():
             raise KdopsError(f"the files of {uri} are gone from the store of artifacts: {AGAIN} (kdops gc shows such)")
@@ -81,15 +87,3 @@ def _check(folder: Path, uri: str) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keep out MLflow's remark that there was nothing to fetch: it is told as what it is."""
-    speaking = logging.getLogger("mlflow.store.artifact.artifact_repo")
-    level = speaking.level
-    speaking.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        speaking.setLevel(level)

@@ -39,7 +39,6 @@ from kdops.tracking.known_models import KnownModels
 from kdops.tracking.stored_study import StoredStudy
 from kdops.tracking.tracker import Outcome, Tracker, Trainset, fitted
 from kdops.training.checkpoint import Checkpoints
-from kdops.utils.gc import gc_paused
 from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
 from kdops.verdicts.answer import Answer
@@ -72,9 +71,7 @@ def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         title, about = _title(entry_point, settings), {"owner": settings.owner, "notes": settings.notes}
-        with gc_paused():
-            # It brings what MLflow needs to open its database.
-            tracker = None if settings.dry_run else Tracker(entry_point, data, split, title, about)
+        tracker = None if settings.dry_run else Tracker(entry_point, data, split, title, about)
         with _ended(tracker) as ended:
             if tracker and (others := tracker.registry.of_other_data()):
                 reporter.say(

@@ -27,7 +27,7 @@ from kdops.training.checkpoint import Checkpoint, Checkpoints
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.trainer import Group, Images, Trained, train_passes
 from kdops.training.trials import TrialPlan, TrialResult, train_trials
-from kdops.utils.hardware import process_threads
+from kdops.utils.hardware import num_threads, process_threads, with_threads
 from kdops.utils.memory import malloc_keeps_pages
 
 __all__ = ["LocalEngine", "Measured"]
@@ -71,13 +71,12 @@ class LocalEngine:
     ):
         self.context, self.load_weights, self.load_program = context, load_weights, load_program
         self.checkpoints = checkpoints
-        # The number that the fingerprints tell, whatever PyTorch itself makes of the machine.
-        torch.set_num_threads(process_threads())
         settings, split = context.settings, context.split
         self.loss = DistillationLoss(settings.alpha, settings.t_squared)
         # Test and validation images have no part in the normalization.
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
-        self.statistics = pixel_statistics(self._pixels(seen))
+        with num_threads(process_threads()):
+            self.statistics = pixel_statistics(self._pixels(seen))
         self.foreign: dict[str, Module] = {}
         """The networks that kdops did not build, by URI."""
         self._weights: dict[str, dict[str, Tensor]] = {}
@@ -119,6 +118,12 @@ class LocalEngine:
             rows: the images they are trained on.
             progress: see :func:`kdops.training.trainer.train_passes`.
         """
+        # The number that the fingerprints report, whatever PyTorch itself makes of the machine.
+        return with_threads(process_threads(), self._train(units, rows, progress))
+
+    def _train(
+        self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
+    ) -> Iterator[list[Measured]]:
         context, role = self.context, units[0].task.role
         by_place = {unit.place: unit for unit in units}
 
@@ -165,7 +170,7 @@ class LocalEngine:
             what: the name of these images.
             **options: ``after_epoch`` and ``progress``, see :func:`kdops.training.trials.train_trials`.
         """
-        yield from train_trials(
+        results = train_trials(
             STREAMS.get(role, role),
             plans,
             seed,
@@ -177,6 +182,7 @@ class LocalEngine:
             device=self.context.device,
             **options,
         )
+        return with_threads(process_threads(), results)
 
     def keep(self, record: Model, weights: dict[str, Tensor]) -> None:
         """Keep the weights of a model that was just stored, since it may be a source next."""
@@ -250,7 +256,8 @@ class LocalEngine:
 
     def logits(self, records: Sequence[Model], rows: np.ndarray) -> Tensor:
         """Return the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
-        return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
+        with num_threads(process_threads()):
+            return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
 
     def metrics_of(self, net: Module) -> dict[str, float]:
         """Measure a network that kdops did not build, on the validation and the test images."""
@@ -262,7 +269,7 @@ class LocalEngine:
 
     @torch.no_grad()
     def _foreign_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
-        with malloc_keeps_pages():
+        with num_threads(process_threads()), malloc_keeps_pages():
             return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
 
     def _logits_of(self, record: Model, rows: np.ndarray, part: str) -> Tensor:

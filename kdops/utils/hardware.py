@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
 from kdops.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "allow_tf32",
@@ -23,7 +27,10 @@ __all__ = [
     "process_threads",
     "resolve_device",
     "threads_for",
+    "with_threads",
 ]
+
+Result = TypeVar("Result")
 
 DRIVERS = ("nvidiactl", "nvidia0", "nvhost-ctrl-gpu", "nvmap", "dxg", "kfd")
 """What drivers of graphics processors put into ``/dev``: Nvidia's of a card and of a board, Windows', AMD's."""
@@ -52,7 +59,7 @@ def _has_driver(folder: Path = Path("/dev")) -> bool:
 
 
 @contextmanager
-def allow_tf32(device: object) -> Iterator[None]:
+def allow_tf32(device: torch.device | str) -> Iterator[None]:
     """Let a graphics processor's tensor cores take the matrix products of a training too.
 
     They round the factors to TF32 (8 bits of exponent, 10 of mantissa) and add up in single precision. Convolutions
@@ -74,7 +81,7 @@ def allow_tf32(device: object) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def numeric_mode(device: object) -> str:
+def numeric_mode(device: torch.device | str) -> str:
     """Return the coarsest arithmetic of a training there: ``fp32``, ``tf32`` or, on newer cards, ``bf16``."""
     import torch
 
@@ -83,7 +90,7 @@ def numeric_mode(device: object) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
 
 
-def autocast_bf16(device: object) -> AbstractContextManager[object]:
+def autocast_bf16(device: torch.device | str) -> AbstractContextManager[object]:
     """Let a graphics processor compute convolutions and products, and keep what is between them, in half precision.
 
     That is bf16 (8 bits of exponent, 7 of mantissa), which needs no scaling of the loss: "Mixed Precision Training"
@@ -148,6 +155,17 @@ def num_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def with_threads(count: int, results: Iterator[Result]) -> Iterator[Result]:
+    """Yield results, each computed with so many threads; between them the caller's number holds."""
+    while True:
+        with num_threads(count):
+            try:
+                result = next(results)
+            except StopIteration:
+                return
+        yield result
 
 
 def matrix_speed(device: str) -> float:

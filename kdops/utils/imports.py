@@ -59,6 +59,9 @@ def import_function(place: str, parameter: str) -> Callable[..., object]:
 def importable() -> Iterator[None]:
     """Let modules of the caller's folder be found, after all others: none of them can hide a library."""
     folder = _folder()
+    if folder in sys.path:
+        yield
+        return
     sys.path.append(folder)
     try:
         yield

@@ -1,12 +1,13 @@
-"""Environment variables, set for a while."""
+"""Environment variables and loggers, set for a while."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["ASKED_IN_A_STUDY", "ASKED_ONCE_MORE", "env_var", "server_patience", "without_bars"]
+__all__ = ["ASKED_IN_A_STUDY", "ASKED_ONCE_MORE", "env_var", "server_patience", "silenced", "without_bars"]
 
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -17,6 +18,25 @@ ASKED_ONCE_MORE = 2
 ASKED_IN_A_STUDY = 10
 """And within one, at most for MLflow: after 0, 4, 8, ... and from then on every 120 seconds, for ten minutes in all. So
 long a server may be restarted or moved while a study goes on."""
+
+
+@contextmanager
+def silenced(*loggers: str, level: int = logging.CRITICAL) -> Iterator[None]:
+    """Log nothing below a level for a while, by these loggers and those below them that have no level of their own.
+
+    Args:
+        loggers: their names; an empty name is the root.
+        level: what is still logged.
+    """
+    found = [logging.getLogger(name) for name in loggers]
+    before = [logger.level for logger in found]
+    for logger in found:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, own in zip(found, before, strict=True):
+            logger.setLevel(own)
 
 
 @contextmanager
@@ -47,6 +67,6 @@ def server_patience(retries: int) -> Iterator[None]:
             yield
 
 
-def without_bars():
+def without_bars() -> AbstractContextManager[None]:
     """Keep MLflow's progress bars off the terminal for a while: one a file drowns what kdops tells of whole steps."""
     return env_var("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

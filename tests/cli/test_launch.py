@@ -150,7 +150,7 @@ def test_no_child_outlives_its_launcher(command, number, project, environment, t
 
 
 CHILD = """
-import kdops, os, sys, time
+import kdops.cli, os, sys, time
 
 with open(sys.argv[1], "w") as file:
     file.write(str(os.getpid()))

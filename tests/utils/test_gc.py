@@ -1,4 +1,4 @@
-"""The collector is still for a while, and what was there by then it never looks at where that is asked for."""
+"""Garbage collection is paused for a while, and then as it was."""
 
 import gc
 
@@ -11,22 +11,13 @@ from kdops.utils.gc import gc_paused
 def on():
     gc.enable()
     yield
-    gc.unfreeze()
     gc.enable()
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_within_nothing_is_collected_and_afterwards_it_is_again(freeze):
-    before = gc.get_freeze_count()
-    with gc_paused(freeze):
+def test_within_nothing_is_collected_and_afterwards_it_is_again():
+    with gc_paused():
         assert not gc.isenabled()
-        kept = [[] for _ in range(5000)]
     assert gc.isenabled()
-    assert (gc.get_freeze_count() >= before + len(kept)) is freeze
-    later = []
-    later.append(later)
-    assert any(one is later for one in gc.get_objects())
-    assert any(one is kept for one in gc.get_objects()) is not freeze
 
 
 def test_it_comes_back_after_a_failure():

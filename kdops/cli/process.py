@@ -1,0 +1,27 @@
+"""What the command line sets for a whole process; nothing else of kdops changes a process that it does not own."""
+
+from __future__ import annotations
+
+import gc
+from importlib import import_module
+
+from kdops.utils.gc import gc_paused
+
+__all__ = ["configure_process"]
+
+
+def configure_process(*modules: str) -> None:
+    """Import what a command needs, and exempt all that is there by then from garbage collection.
+
+    An import makes hundreds of thousands of objects that stay until the process ends. The collector visits all of them
+    again and again as their number grows: a fifth of the time that MLflow takes to be imported.
+
+    Args:
+        modules: what is imported, with what MLflow opens the current store with.
+    """
+    with gc_paused():
+        for name in modules:
+            import_module(name)
+        store = import_module("kdops.store.database")
+        store.import_store(store.store_address())
+    gc.freeze()

@@ -167,7 +167,7 @@ def end_with_parent(seconds: float = 1.0) -> None:
     own, launcher = ProcessId.own(), os.environ.get(LAUNCHER, "")
 
     def watch() -> None:
-        while os.getppid() == PARENT and not own.knows_gone(launcher):
+        while os.getppid() == PARENT and not own.is_dead(launcher):
             gone.wait(seconds)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -468,6 +468,6 @@ def _gone(trials: Sequence[FrozenTrial]) -> set[int]:
     """Return the numbers of the running trials whose processes are surely gone."""
     running = [(t, t.user_attrs.get(PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
     own = ProcessId.own()
-    dead = {name for name in {name for _, name in running} if name != str(own) and own.knows_gone(name)}
+    dead = {name for name in {name for _, name in running} if name != str(own) and own.is_dead(name)}
     latest = datetime.now() - timedelta(seconds=NAMELESS_SECONDS)
     return {t.number for t, name in running if name in dead or (not name and t.datetime_start < latest)}

@@ -76,7 +76,7 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
         return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
     own = ProcessId.own()
     if own.shares_host(name):
-        return own.knows_gone(name)
+        return own.is_dead(name)
     return ProcessId.parse(name) is not None and _is_silent(client, run, known)
 
 

@@ -1,4 +1,4 @@
-"""Names for processes that outlive them: by host, boot, process id and start, so that no id is mistaken."""
+"""Ids of processes that stay unique after they end: by host, boot, process id and start time."""
 
 from __future__ import annotations
 
@@ -38,15 +38,13 @@ class ProcessId:
     start: int
 
     @classmethod
-    @cache
     def own(cls) -> ProcessId:
-        """Name this process."""
-        pid = os.getpid()
-        return cls(_host(), _boot(), pid, _start(psutil.Process(pid)))
+        """Return the id of this process; a forked process has one of its own."""
+        return _of_pid(os.getpid())
 
     @classmethod
     def parse(cls, text: str) -> ProcessId | None:
-        """Read a name; None where it is none."""
+        """Read an id as text; None where it is none."""
         host, *numbers = text.rsplit("/", 3)
         try:
             return cls(host, *(int(number) for number in numbers))
@@ -57,12 +55,12 @@ class ProcessId:
         return f"{self.host}/{self.boot}/{self.pid}/{self.start}"
 
     def shares_host(self, text: str) -> bool:
-        """Return whether the named process is one of this host, of which can be told whether it is gone."""
+        """Return whether a process is one of this host, where it is known whether it still runs."""
         other = ProcessId.parse(text)
         return other is not None and other.host == self.host
 
-    def knows_gone(self, text: str) -> bool:
-        """Return whether the named process is surely gone; of another host's nothing is known."""
+    def is_dead(self, text: str) -> bool:
+        """Return whether a process has surely ended; of those of other hosts nothing is known."""
         other = ProcessId.parse(text)
         if other is None or other.host != self.host:
             return False
@@ -80,6 +78,11 @@ class ProcessId:
         except psutil.AccessDenied:
             return False
         return abs(start - other.start) > 100
+
+
+@cache
+def _of_pid(pid: int) -> ProcessId:
+    return ProcessId(_host(), _boot(), pid, _start(psutil.Process(pid)))
 
 
 def _host() -> str:

@@ -132,13 +132,13 @@ def test_a_study_that_ends_while_its_runs_are_looked_at_keeps_what_it_made(store
     gone = str(replace(ProcessId.own(), start=1))
     client.set_tag(champion.run_id, "kdops.process", gone)
     client.update_run(champion.run_id, status="RUNNING")
-    real = ProcessId.knows_gone
+    real = ProcessId.is_dead
 
     def ends_now(self, text):
         client.set_terminated(champion.run_id, "FINISHED")
         return real(self, text)
 
-    monkeypatch.setattr(ProcessId, "knows_gone", ends_now)
+    monkeypatch.setattr(ProcessId, "is_dead", ends_now)
     _end_stale_runs(client)
     assert client.get_run(champion.run_id).info.status == "FINISHED"
     assert client.get_model_version_by_alias("kdops-digits-teacher", "champion").version == champion.version

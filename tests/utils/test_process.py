@@ -27,13 +27,29 @@ def test_own_name_reads_back():
     own = ProcessId.own()
     assert own.pid == os.getpid()
     assert ProcessId.parse(str(own)) == own
-    assert not own.knows_gone(str(own))
+    assert not own.is_dead(str(own))
+
+
+def test_a_forked_process_has_an_id_of_its_own():
+    parent = ProcessId.own()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, str(ProcessId.own()).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as told:
+        own = ProcessId.parse(told.read())
+    os.waitpid(child, 0)
+    assert (own.pid, own.host, own.boot) == (child, parent.host, parent.boot)
+    assert ProcessId.own() == parent
+    assert parent.is_dead(str(own))
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "host/1/2", "host/1/2/x", "host/1//3", "1.5/2/3/4.5"])
 def test_what_is_no_name_is_not_gone(text):
     assert ProcessId.parse(text) is None
-    assert not ProcessId.own().knows_gone(text)
+    assert not ProcessId.own().is_dead(text)
 
 
 def test_a_host_may_have_slashes():
@@ -44,31 +60,31 @@ def test_a_host_may_have_slashes():
 def test_a_live_process_is_not_gone(other):
     process, name = other
     assert ProcessId.parse(name).pid == process.pid
-    assert not ProcessId.own().knows_gone(name)
+    assert not ProcessId.own().is_dead(name)
 
 
 def test_a_process_that_ended_is_gone(other):
     process, name = other
     process.communicate("")
-    assert ProcessId.own().knows_gone(name)
+    assert ProcessId.own().is_dead(name)
 
 
 def test_a_killed_process_that_nobody_waited_for_is_gone(other):
     process, name = other
     process.kill()
     _wait_for_zombie(process.pid)
-    assert ProcessId.own().knows_gone(name)
+    assert ProcessId.own().is_dead(name)
 
 
 def test_another_process_with_the_same_id_does_not_count(other):
     named = ProcessId.parse(other[1])
     earlier = replace(named, start=named.start - 1000)
-    assert ProcessId.own().knows_gone(str(earlier))
+    assert ProcessId.own().is_dead(str(earlier))
 
 
 def test_processes_of_an_earlier_boot_are_gone(other):
     named = ProcessId.parse(other[1])
-    assert ProcessId.own().knows_gone(str(replace(named, boot=named.boot - 3600)))
+    assert ProcessId.own().is_dead(str(replace(named, boot=named.boot - 3600)))
 
 
 @pytest.mark.parametrize("seconds", [-30, 30, 36_000])
@@ -77,7 +93,7 @@ def test_a_clock_that_was_set_kills_nobody(other, seconds, monkeypatch):
     boot, created = psutil.boot_time, psutil.Process.create_time
     monkeypatch.setattr(psutil, "boot_time", lambda: boot() + seconds)
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + seconds)
-    assert not ProcessId.own().knows_gone(other[1])
+    assert not ProcessId.own().is_dead(other[1])
 
 
 def test_a_process_that_is_hidden_from_us_is_not_gone(other, monkeypatch):
@@ -87,10 +103,10 @@ def test_a_process_that_is_hidden_from_us_is_not_gone(other, monkeypatch):
 
     monkeypatch.setattr(psutil, "Process", hidden)
     process, name = other
-    assert not ProcessId.own().knows_gone(name)
+    assert not ProcessId.own().is_dead(name)
     process.communicate("")
     process.wait()
-    assert ProcessId.own().knows_gone(name)
+    assert ProcessId.own().is_dead(name)
 
 
 def test_a_process_that_may_not_be_looked_at_is_not_gone(other, monkeypatch):
@@ -98,13 +114,13 @@ def test_a_process_that_may_not_be_looked_at_is_not_gone(other, monkeypatch):
         raise psutil.AccessDenied(process.pid)
 
     monkeypatch.setattr(psutil.Process, "status", refused)
-    assert not ProcessId.own().knows_gone(other[1])
+    assert not ProcessId.own().is_dead(other[1])
 
 
 def test_of_another_host_nothing_is_known(other):
     process, name = other
     process.communicate("")
-    assert not ProcessId.own().knows_gone(str(replace(ProcessId.parse(name), host="another-host")))
+    assert not ProcessId.own().is_dead(str(replace(ProcessId.parse(name), host="another-host")))
 
 
 def test_processes_of_one_host_know_each_other(other):
@@ -125,8 +141,8 @@ def test_a_container_with_process_ids_of_its_own_is_another_host(other):
     inside = done.stdout.strip()
     assert ProcessId.parse(inside).host.startswith(os.uname().nodename)
     assert not ProcessId.own().shares_host(inside)
-    assert not ProcessId.own().knows_gone(inside)
-    assert ProcessId.own().knows_gone(str(replace(ProcessId.parse(inside), host=ProcessId.own().host)))
+    assert not ProcessId.own().is_dead(inside)
+    assert ProcessId.own().is_dead(str(replace(ProcessId.parse(inside), host=ProcessId.own().host)))
 
 
 def _wait_for_zombie(pid):

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.pairs import Figure, Options
 from benchmarks.work import CLASSES, SHAPE, TEMPERATURES, Work, everything
-from kdops.config.recipes import RECIPES
+from kdops.config.dataset import DATASETS
 from kdops.distillation.logits import DistillationLoss
 from kdops.models.classifier import build
 from kdops.training.evaluation import compute_logits
@@ -71,7 +71,7 @@ def single_precision() -> Iterator[None]:
 
 def _tested(role: str, groups: list[Group], work: Work, test: Images) -> tuple[list, list[float]]:
     """Train with the recipe's epochs, and give the networks and their accuracies on the test images."""
-    recipe = RECIPES["gtsrb"][role]
+    recipe = DATASETS["gtsrb"].recipes[role]
     given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
     nets = []
     for one in train(role, recipe, groups, *given, device=work.device):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdops.config.recipes import RECIPES, Recipe
+from kdops.config.dataset import DATASETS
+from kdops.config.recipes import Recipe
 from kdops.distillation.logits import DistillationLoss
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.training.trainer import Group, Images, Trained, train
@@ -60,7 +61,7 @@ class Work:
 
     def recipe(self, role: str = "student", **changes: object) -> Recipe:
         """Return the recipe of a role on GTSRB, for one epoch."""
-        return RECIPES["gtsrb"][role].replace(epochs=1, **changes)
+        return DATASETS["gtsrb"].recipes[role].replace(epochs=1, **changes)
 
     def cut(self, count: int) -> Work:
         """Return the same with the first images only."""
@@ -99,7 +100,9 @@ def everything(transfer: str, device: str = "cpu") -> tuple[Work, Images]:
 
 def _work(images: Images, validation: Images, what: str, device: str = "cpu", logits: bool = False) -> Work:
     statistics, count = pixel_statistics(images.pixels.cpu()), len(images.labels)
-    source = build(RECIPES["gtsrb"]["teacher"].architecture, SHAPE, CLASSES, *statistics, named_generator("benchmark"))
+    source = build(
+        DATASETS["gtsrb"].recipes["teacher"].architecture, SHAPE, CLASSES, *statistics, named_generator("benchmark")
+    )
     source = source.to(device).eval()
     if logits:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kdops.config.architectures import FAMILIES, parse_architecture
 from kdops.config.chain import MOST_STEPS, parse_steps
-from kdops.config.dataset import KINDS, LARGEST_SIDE, NAME_CHARACTERS, parse_dataset
+from kdops.config.dataset import DATASETS, LARGEST_SIDE, NAME_CHARACTERS, parse_dataset
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.parsing import boolean, real, whole
 from kdops.config.recipes import LIKE, ROLES
@@ -194,7 +194,7 @@ def test_the_shares_of_sources_sum_to_one(text):
 
 origins = st.builds(
     "{}{}".format,
-    st.sampled_from([*(f"{kind}:" for kind in KINDS), ""]),
+    st.sampled_from([*(f"{kind}:" for kind in DATASETS), ""]),
     st.one_of(texts, st.text(st.sampled_from("/.\\ ~-_aé\0\n:%"), max_size=60)),
 )
 

@@ -181,13 +181,15 @@ def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np
     """Return images of a data set that are not test images; None where it is not here, since none is downloaded."""
     import numpy as np
 
+    from kdops.config.dataset import DATASETS
     from kdops.data import dataset as datasets
     from kdops.data.cache import user_cache_folder
 
     root = Path(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()).expanduser()
     if data_root and not root.is_dir():
         raise UsageError("data_root", data_root, "there is no such folder")
-    if dataset not in datasets.DATASETS or not (dataset == "digits" or (root / dataset).is_dir()):
+    kind = DATASETS.get(dataset)
+    if kind is None or kind.text or not (dataset == "digits" or (root / dataset).is_dir()):
         return None
     data = datasets.load(dataset, data_root)
     rows = np.flatnonzero(~data.test)

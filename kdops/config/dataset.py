@@ -9,29 +9,69 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kdops.config.parsing import boolean
-from kdops.config.recipes import RECIPES
+from kdops.config.recipes import IMAGES, TABLE, Recipe, recipe
 from kdops.errors import UsageError
 
-__all__ = ["KINDS", "DatasetSpec", "parse_dataset"]
+__all__ = ["DATASETS", "READING", "DatasetKind", "DatasetSpec", "parse_dataset"]
 
-KINDS: Mapping[str, str] = {
-    "imagefolder": "imagefolder:FOLDER",
-    "csv": "csv:FILE",
-    "torchvision": "torchvision:NAME",
-    "function": "module:function",
-}
-"""The kinds of data that a caller brings, and how each is written."""
 
-APPLIES: Mapping[str, tuple[str, ...]] = {
-    "name": tuple(KINDS),
-    "image_size": ("imagefolder", "torchvision"),
-    "channels": ("imagefolder", "torchvision"),
-    "skip_bad": ("imagefolder",),
-    "label": ("csv",),
-    "group": ("csv",),
-    "split": ("csv",),
+@dataclass(frozen=True)
+class DatasetKind:
+    """A data set that kdops knows, or a kind of data that a caller brings.
+
+    Attributes:
+        loader: ``module:function`` of what loads it, called as ``function(spec, root, progress)`` with the
+            :class:`DatasetSpec`, the data folder, and what is called with (images decoded, images in all); it returns
+            the arrays (:class:`kdops.data.cache.Decoded`) and a sentence about them.
+        recipes: how each role with an architecture of its own is trained on it.
+        text: how a caller writes it, with the place of the data; empty for a data set that kdops knows.
+        options: the parameters about reading that it has.
+    """
+
+    loader: str
+    recipes: Mapping[str, Recipe]
+    text: str = ""
+    options: tuple[str, ...] = ()
+
+    @property
+    def is_path(self) -> bool:
+        """Whether its place is a folder or a file."""
+        return self.text.endswith((":FOLDER", ":FILE"))
+
+
+DATASETS: Mapping[str, DatasetKind] = {
+    "digits": DatasetKind(
+        "kdops.data.digits:load",
+        {
+            "teacher": recipe("cnn(filters=32,layers=3,dropout=0.1/0.1/0.1)", 30, 64, 4e-3),
+            "student": recipe("mlp(hidden=8,depth=1)", 40, 64, 1e-2),
+            "middle": recipe("mlp(hidden=16,depth=2)", 40, 64, 1e-2),
+        },
+    ),
+    "gtsrb": DatasetKind(
+        "kdops.data.gtsrb:load",
+        {
+            "teacher": recipe("cnn(filters=128,layers=3,dropout=0.1/0.2/0.3)", 6, 128, 2e-3),
+            "student": recipe("mlp(hidden=50,depth=1)", 10, 256, 2e-3),
+            "middle": recipe("mlp(hidden=50,depth=2)", 10, 256, 2e-3),
+        },
+    ),
+    "imagefolder": DatasetKind(
+        "kdops.data.image_folder:load",
+        IMAGES,
+        "imagefolder:FOLDER",
+        ("name", "image_size", "channels", "skip_bad"),
+    ),
+    "csv": DatasetKind("kdops.data.tabular.dataset:load", TABLE, "csv:FILE", ("name", "label", "group", "split")),
+    "torchvision": DatasetKind(
+        "kdops.data.torchvision:load", IMAGES, "torchvision:NAME", ("name", "image_size", "channels")
+    ),
+    "function": DatasetKind("kdops.data.python_function:load", IMAGES, "module:function", ("name",)),
 }
-"""What each parameter about reading is for; elsewhere it would be given in vain, and is refused."""
+"""Every data set: a new one is one file in ``kdops/data/`` with its loader, and one entry here."""
+
+READING = ("name", "image_size", "channels", "skip_bad", "label", "group", "split")
+"""The parameters about reading; one that the data do not have would be given in vain, and is refused."""
 
 LARGEST_SIDE = 4096
 NAME_CHARACTERS = 40
@@ -48,7 +88,7 @@ class DatasetSpec:
     Make it with :func:`parse_dataset`.
 
     Attributes:
-        kind: one of ``KINDS``, or the name of a data set that kdops knows by itself.
+        kind: a key of ``DATASETS``.
         place: the folder, the file, the name or the function; empty for a data set known by itself.
         name: what the data are called in runs and registered models, safe in all of them.
         image_size: (height, width) that every image is resized to; None for the size that all of them have.
@@ -71,21 +111,21 @@ class DatasetSpec:
 
     def __str__(self) -> str:
         """Return the text of the parameter ``dataset``."""
-        if self.kind not in KINDS:
+        if not DATASETS[self.kind].text:
             return self.kind
         return self.place if self.kind == "function" else f"{self.kind}:{self.place}"
 
     def absolute(self) -> DatasetSpec:
         """Return the same with a relative folder or file made absolute, for a process in another folder."""
-        if self.kind not in ("imagefolder", "csv"):
+        if not DATASETS[self.kind].is_path:
             return self
         return replace(self, place=os.path.abspath(os.path.expanduser(self.place)))
 
     def as_dict(self) -> dict[str, object]:
         """Return plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
-        if self.kind not in KINDS:
+        if not DATASETS[self.kind].text:
             return {}
-        given = {name: value for name in APPLIES if name != "name" and (value := getattr(self, name))}
+        given = {name: value for name in READING if name != "name" and (value := getattr(self, name))}
         if self.image_size:
             given["image_size"] = "x".join(map(str, self.image_size))
         return {"dataset": str(self), **given}
@@ -95,7 +135,7 @@ def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
     """Check what is said about the data.
 
     Args:
-        text: the parameters ``dataset`` and those of ``APPLIES`` as text; what is missing has its default.
+        text: the parameters ``dataset`` and those of ``READING`` as text; what is missing has its default.
 
     Raises:
         UsageError: names the parameter, its value and what is allowed.
@@ -111,54 +151,60 @@ def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
         **{name: text.get(name, "") for name in ("label", "group", "split")},
     )
     name = text.get("name", "")
-    for option, kinds in APPLIES.items():
-        if kind not in kinds and (name if option == "name" else getattr(origin, option)):
-            written = " or ".join(KINDS[one] for one in kinds)
+    for option in READING:
+        if option not in DATASETS[kind].options and (name if option == "name" else getattr(origin, option)):
+            written = " or ".join(other.text for other in DATASETS.values() if option in other.options)
             raise UsageError(option, text[option], f"is for dataset={written} only, and dataset is {dataset}")
     return replace(origin, name=_checked(name) if name else _named(kind, place))
 
 
+def _is_known(name: str) -> bool:
+    """Return whether kdops knows a data set by its name alone."""
+    return name in DATASETS and not DATASETS[name].text
+
+
 def _place(dataset: str) -> tuple[str, str]:
     """Return the kind of data and where they are."""
-    if dataset in RECIPES:
+    if _is_known(dataset):
         return dataset, ""
-    prefix, colon, rest = dataset.partition(":")
-    if colon and prefix in ("imagefolder", "csv"):
-        if not rest.strip() or not rest.isprintable():
-            raise UsageError("dataset", dataset, f"must name a {'folder' if prefix == 'imagefolder' else 'file'}")
-        return prefix, rest
-    if colon and prefix == "torchvision":
-        if not re.fullmatch(r"[A-Za-z]\w{0,60}", rest, re.ASCII):
+    kind, colon, place = dataset.partition(":")
+    if colon and kind in DATASETS and DATASETS[kind].is_path:
+        if not place.strip() or not place.isprintable():
+            raise UsageError("dataset", dataset, f"must name a {DATASETS[kind].text.partition(':')[2].lower()}")
+        return kind, place
+    if colon and kind == "torchvision":
+        if not re.fullmatch(r"[A-Za-z]\w{0,60}", place, re.ASCII):
             raise UsageError(
                 "dataset", dataset, "must name one of torchvision's data sets, such as torchvision:CIFAR10"
             )
-        return prefix, rest
+        return kind, place
     if _FUNCTION.fullmatch(dataset):
         return "function", dataset
-    raise UsageError("dataset", dataset or "(empty)", f"must be one of {', '.join([*RECIPES, *KINDS.values()])}")
+    known = ", ".join(kind.text or name for name, kind in DATASETS.items())
+    raise UsageError("dataset", dataset or "(empty)", f"must be one of {known}")
 
 
 def _named(kind: str, place: str) -> str:
     """Name data by the last part of where they are: names stand on pages that others read, a whole path need not."""
-    if kind not in KINDS:
+    if not DATASETS[kind].text:
         return kind
     last = place
-    if kind in ("imagefolder", "csv"):
+    if DATASETS[kind].is_path:
         last = os.path.basename(os.path.abspath(os.path.expanduser(place)))
-        last = os.path.splitext(last)[0] if kind == "csv" else last
+        last = os.path.splitext(last)[0] if DATASETS[kind].text.endswith(":FILE") else last
     elif kind == "torchvision":
         last = place.lower()
     plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-._")[:NAME_CHARACTERS].rstrip("-._")
     if not name:
         return "table" if kind == "csv" else "images"
-    return f"{name}-{kind}" if name in RECIPES else name
+    return f"{name}-{kind}" if _is_known(name) else name
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError("name", name, f"must be 1 to {NAME_CHARACTERS} letters, digits, '.', '_' or '-' of ASCII")
-    if name in RECIPES:
+    if _is_known(name):
         raise UsageError("name", name, "is the name of a data set that kdops knows; give another")
     return name
 

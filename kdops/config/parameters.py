@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kdops.config.dataset import KINDS
-from kdops.config.recipes import LIKE, RECIPES, ROLES
+from kdops.config.dataset import DATASETS
+from kdops.config.recipes import LIKE, ROLES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
 
@@ -32,7 +32,7 @@ class Parameter:
 
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("dataset", "digits", f"data: {', '.join([*RECIPES, *KINDS.values()])}"),
+    Parameter("dataset", "digits", f"data: {', '.join(kind.text or name for name, kind in DATASETS.items())}"),
     Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
     Parameter(
         "temperatures",

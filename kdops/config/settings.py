@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.chain import ChainSettings
-from kdops.config.dataset import DatasetSpec, parse_dataset
+from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
 from kdops.config.parameters import ALL, ENTRY_POINTS, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, whole
-from kdops.config.recipes import LIKE, ROLES, Recipe, recipes_of
+from kdops.config.recipes import LIKE, ROLES, Recipe
 from kdops.config.search import SEARCHED, SearchSettings
 from kdops.config.sources import parse_sources
 from kdops.errors import UsageError
@@ -269,7 +269,7 @@ def _recipes(kind: str, text: Mapping[str, str]) -> dict[str, Recipe]:
     }
     recipes = {}
     for role in ROLES:
-        recipe = recipes_of(kind)[role]
+        recipe = DATASETS[kind].recipes[role]
         chosen: dict[str, object] = {name: values[role] for name, values in given.items() if role in values}
         if text[role] != "auto":
             chosen["architecture"] = _architecture(role, text[role])

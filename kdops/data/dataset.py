@@ -1,6 +1,6 @@
 """Data sets by name: uint8 images with labels, tracks, a test set and a digest.
 
-A new data set is one function and one line in ``DATASETS``.
+A new data set is a file here with its loader, and one entry in :mod:`kdops.config.dataset`.
 """
 
 from __future__ import annotations
@@ -12,32 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import DatasetSpec, parse_dataset
-from kdops.data import digits, gtsrb
-from kdops.data import image_folder as folders
-from kdops.data import python_function as functions
-from kdops.data import torchvision as torchvision_sets
+from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
 from kdops.data.cache import Decoded, user_cache_folder
-from kdops.data.tabular import dataset as tables
 from kdops.errors import UsageError
+from kdops.utils.imports import load_place
 
-__all__ = ["DATASETS", "READERS", "Dataset", "load"]
+__all__ = ["Dataset", "load"]
 
 Progress = Callable[[int, int], object]
-
-DATASETS: dict[str, Callable[[Path, Progress | None], tuple[Decoded, str]]] = {
-    "digits": digits.load,
-    "gtsrb": gtsrb.load,
-}
-"""Every known data set's loader: from the data folder to the arrays and a sentence about them."""
-
-READERS: dict[str, Callable[[DatasetSpec, Path, Progress | None], tuple[Decoded, str]]] = {
-    "imagefolder": folders.load,
-    "function": functions.load,
-    "torchvision": torchvision_sets.load,
-    "csv": tables.load,
-}
-"""The same for each kind of data that a caller brings; it is told where they are and how to read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,10 +109,8 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
     if isinstance(origin, str):
         origin = parse_dataset({"dataset": origin})
     root = _data_folder(data_root)
-    if origin.kind in DATASETS:
-        decoded, notes = DATASETS[origin.kind](root, progress)
-    else:
-        decoded, notes = READERS[origin.kind](origin, root, progress)
+    loader = load_place(DATASETS[origin.kind].loader)
+    decoded, notes = loader(origin, root, progress)
     arrays = {field: getattr(decoded, field) for field in Decoded.__dataclass_fields__}
     return Dataset(name=origin.name, notes=notes, asked=str(origin), **arrays)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded
 from kdops.data.holdout import hold_out
 
@@ -19,8 +21,8 @@ NOTES = (
 BRIGHTEST = 16
 
 
-def load(root: Path, progress=None) -> tuple[Decoded, str]:
-    """Load the digits; both arguments are there because every loader has them.
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+    """Load the digits; the arguments are those that every loader has.
 
     Returns:
         The data set, images uint8 [1797, 1, 8, 8], and what is to be known about it.

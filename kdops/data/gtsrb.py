@@ -25,6 +25,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import Decoded, ReadAhead, cached, signature
 from kdops.data.download import socket_timeout
 from kdops.errors import KdopsError, UsageError
@@ -94,10 +95,11 @@ _PPM = re.compile(rb"P6" + _GAP + rb"(\d{1,6})" + _GAP + rb"(\d{1,6})" + _GAP + 
 _TRACK = re.compile(r"(\d+)_\d+\.ppm", re.IGNORECASE)
 
 
-def load(root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
     """Load the benchmark, from the cache where it is already decoded; download it where it is missing.
 
     Args:
+        origin: says nothing more; every loader has it.
         root: folder that holds ``gtsrb``, or into which it is downloaded.
         progress: called with (images decoded, images in all) while decoding.
 

@@ -1,17 +1,24 @@
 """What is said about the data: read as it is meant, or refused in one line; and names that are safe."""
 
+import inspect
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdops.config.dataset import APPLIES, KINDS, DatasetSpec, parse_dataset
-from kdops.config.recipes import GENERAL, RECIPES, ROLES
+from kdops.config.dataset import DATASETS, READING, DatasetKind, DatasetSpec, parse_dataset
+from kdops.config.recipes import IMAGES, ROLES, TABLE
 from kdops.config.settings import Settings
+from kdops.data import dataset as datasets
+from kdops.data.cache import Decoded
 from kdops.errors import UsageError
 from kdops.registry.versions import registered_name
+from kdops.utils.imports import load_place
 
 
 def parse(dataset, **options):
@@ -81,7 +88,9 @@ def test_what_is_no_data_set_says_what_there_is(dataset):
 def test_an_unknown_name_lists_all_kinds():
     with pytest.raises(UsageError) as caught:
         parse("mnist")
-    assert all(written in str(caught.value) for written in (*RECIPES, *KINDS.values()))
+    assert all(
+        written in str(caught.value) for written in ("digits", "gtsrb", *(kind.text for kind in DATASETS.values()))
+    )
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "-a", "a b", "a" * 41, "é", "a\x1b", "digits", "gtsrb"])
@@ -106,11 +115,11 @@ EXAMPLES = {"digits": "digits", "imagefolder": "imagefolder:x", "csv": "csv:x", 
             "function": "m:f"}  # fmt: skip
 
 
-@pytest.mark.parametrize("option", APPLIES)
+@pytest.mark.parametrize("option", READING)
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_what_would_be_given_in_vain_is_refused(option, kind):
     given = {option: GIVEN[option]}
-    if kind in APPLIES[option]:
+    if option in DATASETS[kind].options:
         assert parse(EXAMPLES[kind], **given) != parse(EXAMPLES[kind])
         return
     told = rf"^{option}={GIVEN[option]}: is for dataset=.* and dataset is {re.escape(EXAMPLES[kind])}$"
@@ -128,5 +137,31 @@ def test_settings_know_the_origin_and_carry_the_name():
         "channels": 1,
     }
     assert Settings.parse("students").as_dict()["origin"] == {}
-    assert {role: settings.recipes[role] for role in ROLES} == GENERAL["images"]
-    assert {role: Settings.parse(dataset="csv:x").recipes[role] for role in ROLES} == GENERAL["table"]
+    assert {role: settings.recipes[role] for role in ROLES} == IMAGES
+    assert {role: Settings.parse(dataset="csv:x").recipes[role] for role in ROLES} == TABLE
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_is_one_entry(name):
+    kind = DATASETS[name]
+    loader = load_place(kind.loader)
+    assert list(inspect.signature(loader).parameters) == ["origin", "root", "progress"]
+    assert tuple(kind.recipes) == ROLES
+    assert set(kind.options) <= set(READING)
+
+
+def test_an_entry_and_a_file_are_all_that_a_new_data_set_needs(monkeypatch, tmp_path):
+    module = ModuleType("kdops.data.squares")
+
+    def load(origin, root, progress=None):
+        images = np.zeros((4, 1, 2, 2), dtype=np.uint8)
+        arrays = (np.array([0, 1, 0, 1]), np.full(4, -1), np.array([0, 0, 1, 1], dtype=bool), ("a", "b"))
+        return Decoded.of(images, *arrays), f"squares in {root}"
+
+    module.load = load
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(DATASETS, "squares", DatasetKind("kdops.data.squares:load", IMAGES))
+    settings = Settings.parse("students", dataset="squares", data_root=str(tmp_path))
+    data = datasets.load(settings.origin, settings.data_root)
+    assert (data.name, data.shape, data.notes) == ("squares", (1, 2, 2), f"squares in {tmp_path}")
+    assert {role: settings.recipes[role] for role in ROLES} == IMAGES

@@ -4,19 +4,22 @@ import json
 
 import pytest
 
+from kdops.config.dataset import DATASETS
 from kdops.config.parameters import ENTRY_POINTS, PARAMETERS, EntryPoint
-from kdops.config.recipes import LIKE, RECIPES, ROLES
+from kdops.config.recipes import LIKE, ROLES
 from kdops.config.settings import Settings, parse_temperatures
 from kdops.errors import UsageError
 
 BY_ROLE = [("epochs", "7", 7), ("batch_size", "32", 32), ("learning_rate", "0.25", 0.25)]
 
 
-@pytest.mark.parametrize("dataset", RECIPES)
+@pytest.mark.parametrize("dataset", ["digits", "gtsrb"])
 def test_without_a_word_the_data_sets_recipes_hold(dataset):
     recipes = Settings.parse(dataset=dataset).recipes
-    assert {role: recipes[role] for role in ROLES} == RECIPES[dataset]
-    assert {role: recipes[role] for role in LIKE} == {role: RECIPES[dataset][other] for role, other in LIKE.items()}
+    assert {role: recipes[role] for role in ROLES} == DATASETS[dataset].recipes
+    assert {role: recipes[role] for role in LIKE} == {
+        role: DATASETS[dataset].recipes[other] for role, other in LIKE.items()
+    }
     assert set(recipes) == {*ROLES, *LIKE}
 
 
@@ -32,7 +35,7 @@ def test_a_reversed_net_is_an_untrained_teacher_unless_it_is_told_apart():
 def test_a_value_for_one_role_changes_that_role_alone(name, text, value, role):
     recipes = Settings.parse(**{name: f"{role}={text}"}).recipes
     for other in ROLES:
-        default = RECIPES["digits"][other]
+        default = DATASETS["digits"].recipes[other]
         assert recipes[other] == (default.replace(**{name: value}) if other == role else default)
 
 
@@ -41,7 +44,7 @@ def test_a_bare_value_holds_for_all_roles_and_auto_for_none(name, text, value):
     assert {getattr(r, name) for r in Settings.parse(**{name: text}).recipes.values()} == {value}
     assert Settings.parse(**{name: "auto"}) == Settings.parse()
     mixed = Settings.parse(**{name: f" teacher = auto , student = {text} "}).recipes
-    assert getattr(mixed["teacher"], name) == getattr(RECIPES["digits"]["teacher"], name)
+    assert getattr(mixed["teacher"], name) == getattr(DATASETS["digits"].recipes["teacher"], name)
     assert getattr(mixed["student"], name) == value
 
 
@@ -49,7 +52,7 @@ def test_a_bare_value_holds_for_all_roles_and_auto_for_none(name, text, value):
 def test_an_architecture_is_given_by_its_role(role):
     recipes = Settings.parse(**{role: "mlp(hidden=3,depth=5)"}).recipes
     assert str(recipes[role].architecture) == "mlp(hidden=3,depth=5,dropout=0)"
-    assert all(recipes[other] == RECIPES["digits"][other] for other in ROLES if other != role)
+    assert all(recipes[other] == DATASETS["digits"].recipes[other] for other in ROLES if other != role)
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
@@ -150,7 +153,7 @@ def test_settings_are_plain_json_that_reads_back():
     assert plain["temperatures"] == [0.5, 3.0]
     assert plain["fresh"] is True
     assert plain["recipes"]["teacher"]["architecture"] == "cnn(filters=128,layers=1,dropout=0)"
-    assert plain["recipes"]["student"] == RECIPES["gtsrb"]["student"].as_dict()
+    assert plain["recipes"]["student"] == DATASETS["gtsrb"].recipes["student"].as_dict()
 
 
 def test_settings_differ_in_their_json_when_a_value_differs():

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdops.cli.app import main
 from kdops.config.architectures import parse_architecture
-from kdops.config.recipes import recipes_of
+from kdops.config.dataset import DATASETS
 from kdops.distillation.logits import DistillationLoss
 from kdops.errors import UsageError
 from kdops.models.classifier import build, digest_of
@@ -149,7 +149,7 @@ def make(text, stream=0, shape=SHAPE, classes=CLASSES):
 
 
 def recipes(text, role="teacher", **changes):
-    found = dict(recipes_of("digits"))
+    found = dict(DATASETS["digits"].recipes)
     found[role] = found[role].replace(architecture=parse_architecture(text), **changes)
     return found
 

@@ -2,9 +2,9 @@
 
     uv run python -m benchmarks
     uv run python -m benchmarks --only sweep,scaling --json
-    uv run python -m benchmarks --record docs/performance.md
+    uv run python -m benchmarks --record docs/explanation/performance.md
 
-Everything is measured in turn with what it is compared with; docs/performance.md says how.
+Everything is measured in turn with what it is compared with; docs/explanation/performance.md says how.
 """
 
 from __future__ import annotations

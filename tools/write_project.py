@@ -46,8 +46,9 @@ INTRODUCTION = f"""<!-- {WRITTEN} -->
 Every parameter of an entry point is an option of its command, with the same name and default:
 `kdops NAME --learning-rate 0.01` and `mlflow run . -e NAME -P learning_rate=0.01 --env-manager local` mean the same.
 Values are text; truth values are `true` and `false`. A value that is not allowed ends the command with exit code 2 and
-one line that says what is allowed. More about the values: [data](data.md), [architectures](models.md),
-[steps of a chain](chains.md), [search space](search.md), [loss and temperatures](method.md). Below the shared
+one line that says what is allowed. More about the values: [data](how-to/data.md), [architectures](how-to/models.md),
+[steps of a chain](how-to/chains.md), [search space](how-to/search.md),
+[loss and temperatures](explanation/method.md). Below the shared
 parameters stands for each entry point what it has of its own, and which shared parameters have another default or
 meaning there.
 

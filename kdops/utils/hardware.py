@@ -95,7 +95,7 @@ def autocast_bf16(device: torch.device | str) -> AbstractContextManager[object]:
 
     That is bf16 (8 bits of exponent, 7 of mantissa), which needs no scaling of the loss: "Mixed Precision Training"
     (Micikevicius et al., 2018) in its later form. Weights, loss and optimizer stay in single precision; outputs and
-    gradients of weights are rounded before they get there. docs/performance-gpu.md says what it changes.
+    gradients of weights are rounded before they get there. docs/explanation/performance-gpu.md says what it changes.
 
     Args:
         device: where is trained; on any other than a graphics processor that has bf16 nothing changes.
@@ -111,7 +111,7 @@ def autocast_bf16(device: torch.device | str) -> AbstractContextManager[object]:
 SHARED_FROM = 100e6
 """Floating point operations from which a step is shared among threads.
 
-Measured in docs/performance.md: on two quiet cores shorter steps gain little by a second thread, on busy ones they lose
+Measured in docs/explanation/performance.md: on two quiet cores shorter steps gain little by a second thread, on busy ones they lose
 several times over, since the threads wait for each other many times in a step.
 """
 

@@ -10,17 +10,22 @@ Cost on two cores: a chain of n steps trains 2 n - 3 sweeps, some ten seconds ea
 """
 
 from kdops.cli.app import pipeline_main
-from kdops.config.chain import describe_path
+from kdops.config.chain import ChainSettings, describe_path
 from kdops.config.settings import HARD, Settings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
+check = check_study
+"""Refuse what cannot be studied, before there is a run."""
 
-def main(settings: Settings) -> None:
+
+def main(settings: ChainSettings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("chain", settings) as study:
+    with open_study("chain", settings, data) as study:
         run(study)
 
 

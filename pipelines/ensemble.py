@@ -11,19 +11,31 @@ Cost on two cores: half a minute on digits; some ten minutes on GTSRB, for the c
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import Settings
+from kdops.config.studies import EnsembleSettings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_networks
 from kdops.study.summary import summary_of
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct
 
 
-def main(settings: Settings) -> None:
+def check(settings: EnsembleSettings, data: Dataset) -> None:
+    """Refuse members that cannot be drawn, before there is a run."""
+    from kdops.ensembles.drawing import draw
+
+    check_networks(settings, data)
+    draw(settings, data)
+
+
+def main(settings: EnsembleSettings, data: Dataset | None = None) -> None:
     """Run the study with members from the registry."""
     from kdops.ensembles.controls import drawn_voters
     from kdops.ensembles.drawing import draw
-    from kdops.study.study import open_study
+    from kdops.study.study import load_data, open_study
 
-    settings, drawn = draw(settings)
-    with open_study("ensemble", settings) as study:
+    data = data or load_data(settings)
+    settings, drawn = draw(settings, data)
+    with open_study("ensemble", settings, data) as study:
         run(study, drawn_voters(study, drawn), drawn.left_out)
 
 

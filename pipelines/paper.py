@@ -12,7 +12,9 @@ figure 2, of which ``reversed_seeds`` and ``reversed_temperatures`` ask for fewe
 from pathlib import Path
 
 from kdops.cli.app import pipeline_main
-from kdops.config.settings import Settings
+from kdops.config.studies import PaperSettings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.verdicts import Verdict
 from kdops.verdicts.answer import Answer
 from pipelines import ensemble, students, symmetry, teacher, transitivity
@@ -26,11 +28,15 @@ PARTS = {
 }
 
 
-def main(settings: Settings) -> None:
+check = check_study
+"""Refuse what cannot be studied, before there is a run."""
+
+
+def main(settings: PaperSettings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("paper", settings) as study:
+    with open_study("paper", settings, data) as study:
         answers = []
         for name, experiment in PARTS.items():
             with study.part(name) as part:

@@ -12,16 +12,29 @@ Cost on two cores: half a minute on digits; on GTSRB about as much as four plain
 from pathlib import Path
 
 from kdops.cli.app import pipeline_main
-from kdops.config.settings import Settings
+from kdops.config.search import SearchSettings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
 
-def main(settings: Settings) -> None:
+def check(settings: SearchSettings, data: Dataset) -> None:
+    """Refuse what cannot be searched, before there is a run."""
+    from kdops.search.search import check as check_search
+    from kdops.study.sources import check_source
+
+    check_study(settings, data)
+    if settings.source:
+        check_source(settings.source, data, settings.trust)
+    check_search(settings, data)
+
+
+def main(settings: SearchSettings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("search", settings) as study:
+    with open_study("search", settings, data) as study:
         run(study)
 
 

@@ -8,24 +8,34 @@ Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD, Settings
+from kdops.config.studies import SourceSettings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
 
-def main(settings: Settings) -> None:
+def check(settings: SourceSettings, data: Dataset) -> None:
+    """Refuse what cannot be studied, before there is a run."""
+    from kdops.study.sources import check_source
+
+    check_study(settings, data)
+    if settings.source:
+        check_source(settings.source, data, settings.trust)
+
+
+def main(settings: SourceSettings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("students", settings) as study:
-        run(study)
+    with open_study("students", settings, data) as study:
+        run_from(study) if settings.source else run(study)
 
 
 def run(study) -> None:
     """Distill the students and conclude."""
     from kdops.papers.szijarto_2020 import student_findings
 
-    if study.settings.source:
-        return run_from(study)
     teachers, students = direct(study)
     students = students.at([HARD, *study.settings.sweeps["student"]])
     hard, soft = students.hard(), students.soft()

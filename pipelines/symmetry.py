@@ -10,16 +10,22 @@ Cost on two cores: a minute on digits; about ten minutes a net on GTSRB, and twi
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD, Settings
+from kdops.config.studies import SymmetrySettings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct
 
+check = check_study
+"""Refuse what cannot be studied, before there is a run."""
 
-def main(settings: Settings) -> None:
+
+def main(settings: SymmetrySettings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("symmetry", settings) as study:
+    with open_study("symmetry", settings, data) as study:
         run(study)
 
 

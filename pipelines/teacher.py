@@ -7,15 +7,20 @@ Cost on two cores: a few seconds a replicate on digits; a quarter of an hour a r
 
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import Settings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 
+check = check_study
+"""Refuse what cannot be studied, before there is a run."""
 
-def main(settings: Settings) -> None:
+
+def main(settings: Settings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("teacher", settings) as study:
+    with open_study("teacher", settings, data) as study:
         run(study)
 
 

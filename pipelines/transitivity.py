@@ -10,20 +10,26 @@ Cost on two cores: under a minute on digits; about an hour for three replicates 
 """
 
 from kdops.cli.app import pipeline_main
-from kdops.config.chain import ChainSettings, parse_steps
+from kdops.config.chain import Chain, parse_steps
 from kdops.config.settings import HARD, Settings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct as direct_students
 
-CHAIN = ChainSettings(parse_steps("teacher>middle>student"))
+CHAIN = Chain(parse_steps("teacher>middle>student"))
 
 
-def main(settings: Settings) -> None:
+check = check_study
+"""Refuse what cannot be studied, before there is a run."""
+
+
+def main(settings: Settings, data: Dataset | None = None) -> None:
     """Run the study."""
     from kdops.study.study import open_study
 
-    with open_study("transitivity", settings) as study:
+    with open_study("transitivity", settings, data) as study:
         run(study)
 
 

@@ -14,11 +14,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from kdops.cli import PARENT
 from kdops.cli.process import configure_process
+from kdops.config.search import SearchSettings
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.hardware import resolve_device
@@ -53,25 +55,23 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         KdopsError: the run failed, or was interrupted.
     """
     settings = Settings.parse(entry_point, **given)
+    # Only now, so that a mistake in a parameter is answered at once.
+    from kdops.data.dataset import load
+
     with interruptible():
         if settings.device == "cuda":
             resolve_device(settings.device)
         _make_environment_absolute(Path.cwd())
-        if settings.dry_run:
-            with server_patience(ASKED_ONCE_MORE):
-                if settings.search:
-                    _check_data(entry_point, settings)
-                importlib.import_module(f"pipelines.{entry_point}").main(settings)
-            return 0
-        parameters = dict(given)
-        if settings.data_root:
-            parameters["data_root"] = os.path.abspath(os.path.expanduser(settings.data_root))
-        if settings.search and settings.search.storage:
-            parameters["storage"] = _absolute_storage(settings.search.storage)
-        parameters["dataset"] = str(settings.origin.absolute())
+        pipeline = importlib.import_module(f"pipelines.{entry_point}")
+        settings = _absolute(settings)
         with server_patience(ASKED_ONCE_MORE):
-            _check_data(entry_point, Settings.parse(entry_point, **parameters))
-        _run_project(entry_point, parameters)
+            # What is downloaded or decoded now is kept for the child.
+            data = load(settings.origin, settings.data_root, progress=_tell_decoding)
+            pipeline.check(settings, data)
+            if settings.dry_run:
+                pipeline.main(settings, data)
+                return 0
+        _run_project(entry_point, {**given, **_paths(settings)})
     return 0
 
 
@@ -175,34 +175,28 @@ def end_with_parent(seconds: float = 1.0) -> None:
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
-def _check_data(entry_point: str, settings: Settings) -> None:
-    """Load and split the data once: what is wrong with it is told now, and a download or decoding is kept.
-
-    Networks of others are tried on images of its size. An ensemble's members are drawn once too, and the source and the
-    storage of a search are tried: what is wrong with them is told now.
-    """
-    from kdops.data.dataset import load
-    from kdops.data.splits import make_split
-
-    data = load(settings.origin, settings.data_root, progress=_tell_decoding)
-    if networks := settings.foreign_networks():
-        # Only here: it brings PyTorch.
-        importlib.import_module("kdops.models.inspection").check_networks(networks, data.shape, len(data.classes))
-    if entry_point == "ensemble":
-        importlib.import_module("kdops.ensembles.drawing").draw(settings)
-    else:
-        make_split(data, settings.transfer, settings.split_seed, settings.hops())
-    if settings.source:
-        importlib.import_module("kdops.study.sources").check_source(settings.source, data, settings.trust)
-    if entry_point == "search":
-        importlib.import_module("kdops.search.search").check(settings, data)
-
-
 def _tell_decoding(done: int, total: int) -> None:
     # A log gets one line, and none where all is done at once.
     if sys.stderr.isatty() or done == total >= MANY:
         end = "\n" if done == total else "\r"
         print(f"decoding images: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def _absolute(settings: Settings) -> Settings:
+    """Return settings whose paths are absolute, since the child has another folder."""
+    root = settings.data_root and os.path.abspath(os.path.expanduser(settings.data_root))
+    settings = replace(settings, origin=settings.origin.absolute(), data_root=root)
+    if isinstance(settings, SearchSettings) and settings.storage:
+        return replace(settings, storage=_absolute_storage(settings.storage))
+    return settings
+
+
+def _paths(settings: Settings) -> dict[str, str]:
+    """Return the parameters that hold a path or an address, as text."""
+    paths = {"dataset": str(settings.origin), "data_root": settings.data_root}
+    if isinstance(settings, SearchSettings):
+        paths["storage"] = settings.storage
+    return {name: text for name, text in paths.items() if text}
 
 
 def _absolute_storage(storage: str) -> str:

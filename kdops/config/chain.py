@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
-from kdops.config.recipes import ROLES, STREAMS
+from kdops.config.parameters import EntryPoint
+from kdops.config.recipes import ROLES, STREAMS, Recipe
+from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
-__all__ = ["MOST_STEPS", "ChainSettings", "Step", "describe_path", "parse_steps"]
+__all__ = ["MOST_STEPS", "Chain", "ChainSettings", "Step", "describe_path", "parse_steps"]
 
 MOST_STEPS = 100
 
@@ -41,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class ChainSettings:
+class Chain:
     """The steps of a chain, at least two.
 
     The first one learns from labels, each later one is distilled from the step before. A station is a step between
@@ -49,15 +52,6 @@ class ChainSettings:
     """
 
     steps: tuple[Step, ...]
-
-    @classmethod
-    def parse(cls, text: Mapping[str, str]) -> ChainSettings:
-        """Check the text of the parameter ``steps``.
-
-        Raises:
-            UsageError: see :func:`parse_steps`.
-        """
-        return cls(parse_steps(text["steps"]))
 
     def __str__(self) -> str:
         return ">".join(map(str, self.steps))
@@ -124,9 +118,43 @@ class ChainSettings:
         """Name each step where all have one architecture, so that each is a generation of the same net."""
         return tuple(f"generation {number}" for number in range(len(self.steps)))
 
+
+@dataclass(frozen=True)
+class ChainSettings(Settings):
+    """Settings of a study of a chain of any steps.
+
+    Attributes:
+        chain: its steps.
+    """
+
+    chain: Chain
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field."""
+        return {**super().read(point, text), "chain": Chain(parse_steps(text["steps"]))}
+
+    @property
+    def subject(self) -> str:
+        """What the title of the study says beside its entry point and data."""
+        return self.chain.title
+
+    def hops(self) -> int:
+        """Return for how many distillations in a row images are dealt."""
+        return max(super().hops(), self.chain.hops)
+
+    def external_networks(self) -> list[tuple[str, Recipe]]:
+        """Return the recipe of every external network that may be built, with the parameter that names it."""
+        own = [
+            ("steps", self.recipes[step.role].replace(architecture=step.architecture))
+            for step in self.chain.steps
+            if step.architecture is not None and not step.architecture.is_counted
+        ]
+        return [*super().external_networks(), *own]
+
     def as_dict(self) -> dict[str, object]:
-        """Return the settings as plain JSON values."""
-        return {"steps": str(self)}
+        """Return the settings as plain JSON values, the steps as text."""
+        return {**super().as_dict(), "chain": {"steps": str(self.chain)}}
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:

@@ -7,13 +7,15 @@ is logged. Those of a data set that kdops knows stand in its entry in :mod:`kdop
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as _replace
 
 from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.parsing import real, whole
+from kdops.errors import UsageError
 
-__all__ = ["IMAGES", "LIKE", "ROLES", "STREAMS", "TABLE", "Recipe", "recipe"]
+__all__ = ["IMAGES", "LIKE", "ROLES", "STREAMS", "TABLE", "Recipe", "parse_recipes", "recipe"]
 
 ROLES = ("teacher", "student", "middle")
 """The roles that have an architecture of their own."""
@@ -78,3 +80,55 @@ TABLE: Mapping[str, Recipe] = {
     "middle": recipe("mlp(hidden=50,depth=2)", 60, 32, 1e-2),
 }
 """The same for a table of one's own."""
+
+
+def parse_recipes(usual: Mapping[str, Recipe], text: Mapping[str, str]) -> dict[str, Recipe]:
+    """Lay the caller's values over the data set's recipe for each role.
+
+    Args:
+        usual: the data set's recipe for each of ``ROLES``.
+        text: the parameters ``epochs``, ``batch_size``, ``learning_rate`` and those of ``ROLES``.
+
+    Raises:
+        UsageError: names the parameter, its value and what is allowed.
+    """
+    given = {
+        "epochs": _by_role("epochs", text["epochs"], lambda n, v: whole(n, v, 1, 100_000)),
+        "batch_size": _by_role("batch_size", text["batch_size"], lambda n, v: whole(n, v, 1, 1_000_000)),
+        "learning_rate": _by_role(
+            "learning_rate", text["learning_rate"], lambda n, v: real(n, v, 0.0, 100.0, open_low=True)
+        ),
+    }
+    recipes = {}
+    for role in ROLES:
+        chosen: dict[str, object] = {name: values[role] for name, values in given.items() if role in values}
+        if text[role] != "auto":
+            chosen["architecture"] = parse_architecture(text[role], parameter=role)
+        recipes[role] = usual[role].replace(**chosen)
+    for role, other in LIKE.items():
+        recipes[role] = recipes[other].replace(
+            **{name: values[role] for name, values in given.items() if role in values}
+        )
+    return recipes
+
+
+def _by_role(name: str, text: str, check: Callable[[str, str], object]) -> dict[str, object]:
+    """Parse ``auto``, one value for all roles, or ``role=value,role=value``."""
+    if text == "auto":
+        return {}
+    if "=" not in text:
+        value = check(name, text)
+        return dict.fromkeys((*ROLES, *LIKE), value)
+    values = {}
+    for part in text.split(","):
+        role, _, value = (piece.strip() for piece in part.partition("="))
+        if role not in (*ROLES, *LIKE):
+            raise UsageError(name, text, f"unknown role {role!r}; the roles are {', '.join((*ROLES, *LIKE))}")
+        if role in values:
+            raise UsageError(name, text, f"the role {role} is given twice")
+        if value != "auto":
+            try:
+                values[role] = check(name, value)
+            except UsageError as error:
+                raise UsageError(name, text, f"the value of {role} {error.allowed}") from None
+    return values

@@ -1,12 +1,15 @@
-"""The settings of a search beside those that all studies have: the text of each parameter, checked."""
+"""The settings of a search: the text of each parameter that it has beside those of all studies, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import one_of, whole
 from kdops.config.search_space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
+from kdops.config.studies import SourceSettings
 from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password
 
@@ -22,7 +25,7 @@ STORAGE = "KDOPS_SEARCH_STORAGE"
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(SourceSettings):
     """What to search for, where, and how.
 
     Attributes:
@@ -31,8 +34,8 @@ class SearchSettings:
         objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`.
         trials: so many finished trials.
         batch: so many trials are trained together.
-        sampler: who proposes trials.
-        pruner: who ends a trial early.
+        sampler: what proposes trials.
+        pruner: what ends a trial early.
         storage: where the trials are kept: path of a journal or URL of a database; empty for one beside the store.
         study_name: of the search in its storage; empty for one that says what is searched.
     """
@@ -47,13 +50,13 @@ class SearchSettings:
     storage: str
     study_name: str
 
-    @classmethod
-    def parse(cls, text: Mapping[str, str]) -> SearchSettings:
-        """Check the text of each parameter.
+    # One source for all: what varies is the student alone.
+    interval_over: ClassVar[str] = "students' seeds"
+    alpha_of: ClassVar[str] = "in the sweep "
 
-        Raises:
-            UsageError: names the parameter, its value and what is allowed.
-        """
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field."""
         if text["select_on"] != "validation":
             raise UsageError("select_on", text["select_on"], "must be validation: a search never sees the test set")
         if redact_password(text["storage"]) != text["storage"]:
@@ -67,19 +70,23 @@ class SearchSettings:
         if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:
             advice = f"the space has {space.size(1)} points; give at most so many trials, or a wider space"
             raise UsageError("trials", trials, advice)
-        return cls(
-            role=one_of("role", text["role"], SEARCHED),
-            space=space,
-            objectives=parse_objectives(text["objective"]),
-            trials=trials,
-            batch=whole("batch", text["batch"], 1, 1000),
-            sampler=one_of("sampler", text["sampler"], SAMPLERS),
-            pruner=one_of("pruner", text["pruner"], PRUNERS),
-            storage=text["storage"],
-            study_name=text["study_name"],
-        )
+        return {
+            **super().read(point, text),
+            "role": one_of("role", text["role"], SEARCHED),
+            "space": space,
+            "objectives": parse_objectives(text["objective"]),
+            "trials": trials,
+            "batch": whole("batch", text["batch"], 1, 1000),
+            "sampler": one_of("sampler", text["sampler"], SAMPLERS),
+            "pruner": one_of("pruner", text["pruner"], PRUNERS),
+            "storage": text["storage"],
+            "study_name": text["study_name"],
+        }
+
+    def describe_seeds(self) -> str:
+        """Return which seeds the study's numbers are of: the fresh ones follow that of the trials."""
+        return f"trials with seed {self.seed}, the best again with seeds {self.seed + 1} to {self.seed + self.seeds}"
 
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values, the space as text."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "space": str(self.space), "objectives": list(self.objectives)}
+        return {**super().as_dict(), "space": str(self.space), "objectives": list(self.objectives)}

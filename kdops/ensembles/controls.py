@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from kdops.config.settings import Settings
+from kdops.config.studies import VoteSettings
 from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.ensembles.members import Drawn, Member
 from kdops.models.classifier import digest_of
@@ -75,7 +76,7 @@ def best_temperature(models: Sweep, by: str) -> float:
     return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
 
 
-def _objection(settings: Settings, members: Sweep, teachers: Mapping[int, Sequence[Model | None]]) -> str:
+def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Sequence[Model | None]]) -> str:
     """Return why no controls can be trained for the members; empty where they can."""
     if not settings.controls:
         return "the settings ask for none"

@@ -7,9 +7,7 @@ from shlex import quote
 
 from mlflow import MlflowClient
 
-from kdops.config.parameters import NEWEST
-from kdops.config.settings import Settings
-from kdops.data import dataset as datasets
+from kdops.config.studies import EnsembleSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import make_split
 from kdops.ensembles.members import LAST, STUDIES, Drawn, draw_members, newest_split
@@ -24,12 +22,12 @@ from kdops.store.opened import open_existing
 __all__ = ["draw"]
 
 
-def draw(settings: Settings) -> tuple[Settings, Drawn]:
+def draw(settings: EnsembleSettings, data: Dataset) -> tuple[EnsembleSettings, Drawn]:
     """Draw the members that the settings ask for.
 
     Args:
-        settings: of an ``ensemble`` study; its split and transfer setting may be those of the newest models, and its
-            replicates all there are.
+        settings: its split and transfer setting may be those of the newest models, and its replicates all there are.
+        data: the data.
 
     Returns:
         The members, and the settings that they were trained with; see :func:`.settings_of_members`.
@@ -38,7 +36,6 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
         UsageError: there is nothing to draw, and what to do about it.
         KdopsError: the store cannot be used.
     """
-    data = datasets.load(settings.origin, settings.data_root)
     uri, registry = store_address(), registry_address()
     if not store_exists(uri):
         first = f"run `kdops {STUDIES.get(settings.role, 'ensemble')} --dataset {quote(data.given)}` first"
@@ -65,14 +62,12 @@ def draw(settings: Settings) -> tuple[Settings, Drawn]:
     return settings_of_members(settings, drawn, trainings)
 
 
-def _with_split(client: MlflowClient, data: Dataset, settings: Settings) -> Settings:
+def _with_split(client: MlflowClient, data: Dataset, settings: EnsembleSettings) -> EnsembleSettings:
     """Settle what the settings leave to the newest models: their transfer setting, the split's seed, or both."""
-    known = None if settings.transfer == NEWEST else settings.transfer
-    seed = settings.split_seed
-    if known and seed is not None:
+    if not settings.newest:
         return settings
-    found = newest_split(client, data, role=settings.role, model=settings.model, transfer=known, split_seed=seed) or (
-        known or "disjoint",
-        seed or 0,
-    )
-    return replace(settings, transfer=found[0], split_seed=found[1])
+    known = None if "transfer" in settings.newest else settings.transfer
+    seed = None if "split_seed" in settings.newest else settings.split_seed
+    found = newest_split(client, data, role=settings.role, model=settings.model, transfer=known, split_seed=seed)
+    transfer, split_seed = found or (settings.transfer, settings.split_seed)
+    return replace(settings, transfer=transfer, split_seed=split_seed, newest=frozenset())

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import LIKE, Recipe
-from kdops.config.settings import Settings
+from kdops.config.studies import EnsembleSettings
 from kdops.ensembles.members import Drawn, replicates_told
 
 __all__ = ["settings_of_members"]
@@ -26,8 +26,8 @@ SOFT: Mapping[str, Callable[[str], object]] = {"alpha": float, "t_squared": lamb
 
 
 def settings_of_members(
-    settings: Settings, drawn: Drawn, trainings: Iterable[tuple[str, Mapping[str, str]]]
-) -> tuple[Settings, Drawn]:
+    settings: EnsembleSettings, drawn: Drawn, trainings: Iterable[tuple[str, Mapping[str, str]]]
+) -> tuple[EnsembleSettings, Drawn]:
     """Make settings say how drawn members were trained, where kdops trained them.
 
     Where members differ, as those that were listed may, no setting can say it and ``left_out`` does; the settings
@@ -57,7 +57,7 @@ def settings_of_members(
     sentences = [f"The members were trained with more than one {' and '.join(told)}."] if told else []
     if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):
         sentences.append(f"They are of {replicates_told(seeds)}.")
-    settings = replace(settings, **soft, recipes=recipes, seed=min(seeds), seeds=len(seeds), reversed_seeds=len(seeds))
+    settings = replace(settings, **soft, recipes=recipes, seed=min(seeds), seeds=len(seeds))
     return settings, replace(drawn, left_out=" ".join(filter(None, [drawn.left_out, *sentences])))
 
 

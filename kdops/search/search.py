@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock
 
-from kdops.config.search import STORAGE
-from kdops.config.settings import Settings
+from kdops.config.search import STORAGE, SearchSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
@@ -33,27 +32,26 @@ __all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
 JOURNAL = "kdops-search.journal"
 
 
-def check(settings: Settings, data: Dataset) -> None:
+def check(settings: SearchSettings, data: Dataset) -> None:
     """Refuse a storage that cannot be used, or a name that another search has, before a run exists.
 
     Raises:
         UsageError: says what is wrong.
     """
-    search = settings.search
-    settings_of(settings, search.space.middle())
+    settings_of(settings, settings.space.middle())
     split = make_split(data, settings.transfer, settings.split_seed)
     storage, known = storage_of(settings), _setting(settings, data, split)
     # The folder of our own journal is made once it is needed.
     if _given_storage(settings) or Path(storage).parent.is_dir():
-        TrialQueue.check(storage, search.study_name, search.space, search.objectives, known)
+        TrialQueue.check(storage, settings.study_name, settings.space, settings.objectives, known)
 
 
-def fresh_seeds(settings: Settings) -> tuple[int, ...]:
+def fresh_seeds(settings: SearchSettings) -> tuple[int, ...]:
     """Return the seeds that the best is trained again with: none of them was any trial's."""
     return tuple(seed + 1 for seed in settings.replicates())
 
 
-def storage_of(settings: Settings) -> str:
+def storage_of(settings: SearchSettings) -> str:
     """Return where the trials are kept: as the caller says, else in a journal that belongs to the store."""
     if given := _given_storage(settings):
         return given
@@ -75,7 +73,7 @@ class Search:
     """
 
     def __init__(self, study: Study, sources: Sweep):
-        self.study, self.sources, self.settings = study, sources, study.settings.search
+        self.study, self.sources, self.settings = study, sources, study.settings
         (self.source,) = sources.records
         self.seed = study.settings.seed
         self.trainset = study.transfer_images(sources.hops)
@@ -233,14 +231,14 @@ class Search:
         return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
 
 
-def _given_storage(settings: Settings) -> str:
+def _given_storage(settings: SearchSettings) -> str:
     """Return the storage that the caller names; empty for none."""
-    return settings.search.storage or os.environ.get(STORAGE, "")
+    return settings.storage or os.environ.get(STORAGE, "")
 
 
-def _setting(settings: Settings, data: Dataset, split: Split) -> dict[str, object]:
+def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str, object]:
     """Return what must be the same for trials to be compared, beside space, objectives and source."""
-    role, recipe = settings.search.role, settings.recipes[settings.search.role]
+    role, recipe = settings.role, settings.recipes[settings.role]
     return {
         "data": data.digest[:16],
         "split": split.digest[:16],

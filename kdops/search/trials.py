@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.architectures import MLP
+from kdops.config.search import SearchSettings
 from kdops.config.search_space import Value
-from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import Trial, TrialQueue
 from kdops.study.study import Study
@@ -48,25 +48,25 @@ class _Job:
     plan: TrialPlan
 
 
-def dense_net(settings: Settings) -> MLP:
+def dense_net(settings: SearchSettings) -> MLP:
     """Return the network that a search varies.
 
     Raises:
         UsageError: the architecture of the role that is searched for is not a dense net.
     """
-    architecture = settings.recipes[settings.search.role].architecture
+    architecture = settings.recipes[settings.role].architecture
     if not isinstance(architecture, MLP):
-        raise UsageError(settings.search.role, architecture, "a search is over dense nets, mlp(...)")
+        raise UsageError(settings.role, architecture, "a search is over dense nets, mlp(...)")
     return architecture
 
 
-def settings_of(settings: Settings, values: Mapping[str, Value]) -> dict[str, object]:
+def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> dict[str, object]:
     """Return the settings that a trial changes, so that they train its values.
 
     Raises:
         UsageError: the role's architecture is not a dense net.
     """
-    role = settings.search.role
+    role = settings.role
     recipe = settings.recipes[role]
     changed = recipe.replace(
         architecture=replace(dense_net(settings), hidden=values["hidden"], depth=values["depth"]),
@@ -89,7 +89,7 @@ class Trials:
     """
 
     def __init__(self, study: Study, ledger: TrialQueue, runs: TrialRuns, source: Model, trainset: Trainset):
-        self.study, self.settings = study, study.settings.search
+        self.study, self.settings = study, study.settings
         self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
         self.seed = study.settings.seed
         self._failed = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdops.config.chain import ChainSettings
+from kdops.config.chain import Chain
 from kdops.config.recipes import Recipe
 from kdops.config.settings import HARD
 from kdops.study.study import Study
@@ -85,7 +85,7 @@ class ChainResult:
 
 def distill_along(
     study: Study,
-    chain: ChainSettings,
+    chain: Chain,
     first: Sweep,
     temperatures: Sequence[float],
     choose: Callable[[Sweep], Sweep] | None = None,
@@ -112,23 +112,23 @@ def distill_along(
     return tuple(stations)
 
 
-def train_first(study: Study, chain: ChainSettings) -> Sweep:
+def train_first(study: Study, chain: Chain) -> Sweep:
     """Train the first step on labels, on the teacher's images."""
     stream = chain.streams()[0]
     return _with_recipe(study, chain, 0, chain.role_at(0), stream).train(chain.role_at(0), stream)
 
 
-def direct(study: Study, chain: ChainSettings, first: Sweep, temperatures: Sequence[float]) -> Sweep:
+def direct(study: Study, chain: Chain, first: Sweep, temperatures: Sequence[float]) -> Sweep:
     """Distill the last step straight from the first; 0 is hard labels."""
     return _distill(study, chain, first, chain.last, temperatures, 0)
 
 
-def on_own_images(study: Study, chain: ChainSettings, sources: Sweep) -> Sweep:
+def on_own_images(study: Study, chain: Chain, sources: Sweep) -> Sweep:
     """Train the last step on hard labels, on the images that it has at the end of the whole chain."""
     return _distill(study, chain, sources, chain.last, [HARD])
 
 
-def recipe_at(chain: ChainSettings, place: int, recipes: Mapping[str, Recipe]) -> Recipe:
+def recipe_at(chain: Chain, place: int, recipes: Mapping[str, Recipe]) -> Recipe:
     """Return how a step is trained, its own architecture included.
 
     Args:
@@ -140,14 +140,14 @@ def recipe_at(chain: ChainSettings, place: int, recipes: Mapping[str, Recipe]) -
     return recipe if own is None else recipe.replace(architecture=own)
 
 
-def is_of_generations(chain: ChainSettings, recipes: Mapping[str, Recipe]) -> bool:
+def is_of_generations(chain: Chain, recipes: Mapping[str, Recipe]) -> bool:
     """Return whether all steps have one architecture, so that each is a generation of the same net."""
     return len({recipe_at(chain, place, recipes).architecture for place in range(len(chain.steps))}) == 1
 
 
 def _distill(
     study: Study,
-    chain: ChainSettings,
+    chain: Chain,
     sources: Sweep,
     place: int,
     temperatures: Sequence[float],
@@ -160,7 +160,7 @@ def _distill(
     return _with_recipe(study, chain, place, role, stream).distill(sources, role, temperatures, stream=stream)
 
 
-def _with_recipe(study: Study, chain: ChainSettings, place: int, role: str, stream: str) -> Study:
+def _with_recipe(study: Study, chain: Chain, place: int, role: str, stream: str) -> Study:
     """Return the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
     recipes = study.settings.recipes
     recipe = recipe_at(chain, place, recipes)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from kdops.store.database import CHECKPOINTS, store_address, store_path
 from kdops.store.faults import explained, explained_faults, first_line
 from kdops.store.locks import exclusive
 from kdops.store.own_run import name_process
+from kdops.study.checks import check_networks
 from kdops.study.failure import CurrentSweep, failure_note, told_failure
 from kdops.study.results import write_results
 from kdops.study.summary import about, note, setting, show
@@ -50,24 +50,29 @@ if TYPE_CHECKING:
     from kdops.packaging.folder import Packager
     from kdops.training.local import LocalEngine, Measured
 
-__all__ = ["Study", "open_study"]
+__all__ = ["Study", "load_data", "open_study"]
+
+
+def load_data(settings: Settings, reporter: Reporter | None = None) -> datasets.Dataset:
+    """Load the data of a study; a bar on the terminal shows how far it is."""
+    with (reporter or Reporter()).bar(f"load {settings.dataset}") as bar:
+        return datasets.load(settings.origin, settings.data_root, bar)
 
 
 @contextmanager
-def open_study(entry_point: str, settings: Settings) -> Iterator[Study]:
+def open_study(entry_point: str, settings: Settings, data: datasets.Dataset | None = None) -> Iterator[Study]:
     """Open a study, and end its run whatever happens.
 
     Args:
         entry_point: the study's name.
         settings: its settings; with ``dry_run`` nothing is trained or written.
+        data: its data; loaded if left out.
     """
     with explained_faults(store_address()):
         name_process()
         reporter = Reporter()
-        with reporter.bar(f"load {settings.dataset}") as bar:
-            data = datasets.load(settings.origin, settings.data_root, bar)
-        if networks := settings.foreign_networks():
-            import_module("kdops.models.inspection").check_networks(networks, data.shape, len(data.classes))
+        data = data or load_data(settings, reporter)
+        check_networks(settings, data)
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         title, about = _title(entry_point, settings), {"owner": settings.owner, "notes": settings.notes}
@@ -511,7 +516,7 @@ def _ended(tracker: Tracker | None) -> Iterator[Callable[[Study], Study]]:
 
 def _title(entry_point: str, settings: Settings) -> str:
     seeds = "1 seed" if settings.seeds == 1 else f"{settings.seeds} seeds"
-    entry_point += f" {settings.chain.title}" if settings.chain else ""
+    entry_point += f" {settings.subject}" if settings.subject else ""
     return f"{entry_point} {settings.dataset} {settings.transfer} {seeds}"
 
 

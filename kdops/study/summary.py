@@ -68,22 +68,16 @@ def about(owner: str, notes: str) -> list[str]:
 
 def setting(settings: Settings, data: Dataset, split: Split) -> str:
     """Return on what a study's numbers rest, and what its intervals do not cover."""
-    first, last = settings.seed, settings.seed + settings.seeds - 1
-    seeds, over, whose = f"seeds {first} to {last}", "replicates", ""
-    if settings.search:
-        # One source for all: what varies is the student alone, and the fresh seeds follow that of the trials.
-        seeds = f"trials with seed {first}, the best again with seeds {first + 1} to {last + 1}"
-        over, whose = "students' seeds", "in the sweep "
     tracks = f" Test {data.unit} of one track are near-copies, so single ones say less than their count." * (
         data.has_tracks
     )
     return (
         f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
         f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
-        f"{whose}alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, "
+        f"{settings.alpha_of}alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, "
         f"chosen on {settings.select_on}; "
-        f"{seeds}, split {split.digest[:12]}. "
-        f"Intervals are over {over}, on this one split and test set.{tracks}"
+        f"{settings.describe_seeds()}, split {split.digest[:12]}. "
+        f"Intervals are over {settings.interval_over}, on this one split and test set.{tracks}"
     )
 
 

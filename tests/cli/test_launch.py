@@ -27,7 +27,11 @@ import mlflow
 from kdops.cli.app import pipeline_main
 
 
-def main(settings):
+def check(settings, data):
+    pass
+
+
+def main(settings, data=None):
     if settings.dry_run:
         print("nothing was run")
         return

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.chain import MOST_STEPS, ChainSettings, Step, describe_path, parse_steps
+from kdops.config.chain import MOST_STEPS, Chain, ChainSettings, Step, describe_path, parse_steps
 from kdops.config.recipes import LIKE, ROLES, STREAMS
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
 
 def chain(text):
-    return ChainSettings(parse_steps(text))
+    return Chain(parse_steps(text))
 
 
 def test_a_step_is_a_role_with_or_without_an_architecture():
@@ -73,7 +73,7 @@ def test_any_text_is_a_chain_or_the_callers_mistake(text):
     except UsageError as error:
         mistake = str(error)
     assert mistake is None or len(mistake.splitlines()) == 1
-    assert steps is None or (len(steps) >= 2 and parse_steps(str(ChainSettings(steps))) == steps)
+    assert steps is None or (len(steps) >= 2 and parse_steps(str(Chain(steps))) == steps)
 
 
 ARCHITECTURES = st.one_of(
@@ -82,14 +82,14 @@ ARCHITECTURES = st.one_of(
     st.builds("cnn(filters={})".format, st.integers(1, 99)).map(parse_architecture),
 )
 STEPS = st.lists(st.builds(Step, st.sampled_from(ROLES), ARCHITECTURES), min_size=2, max_size=8).map(tuple)
-CHAINS = STEPS.map(ChainSettings)
+CHAINS = STEPS.map(Chain)
 
 
 @given(CHAINS)
 def test_text_reads_back(made):
     assert chain(str(made)) == made
     assert chain(str(made).replace(">", " >\t")) == made
-    assert made.as_dict() == {"steps": str(made)}
+    assert Settings.parse("chain", steps=str(made)).as_dict()["chain"] == {"steps": str(made)}
     assert made.hops == len(made.steps) - 1
 
 
@@ -161,6 +161,6 @@ def test_images_are_dealt_for_every_hop_and_for_two_at_least():
 
 
 def test_other_studies_have_no_steps():
-    assert Settings.parse("transitivity").chain is None
+    assert not isinstance(Settings.parse("transitivity"), ChainSettings)
     with pytest.raises(UsageError, match="steps=teacher>student: no such parameter"):
         Settings.parse("transitivity", steps="teacher>student")

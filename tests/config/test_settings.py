@@ -1,6 +1,7 @@
 """Settings: what is given, what is left to the data set, and what each entry point prefers."""
 
 import json
+from dataclasses import fields
 
 import pytest
 
@@ -102,16 +103,17 @@ def test_a_mistake_in_a_parameter_of_one_entry_point_names_it(name, text, allowe
 
 
 def test_only_a_study_of_registered_models_takes_the_newest_transfer():
-    assert Settings.parse("ensemble").transfer == "newest"
+    assert "transfer" in Settings.parse("ensemble").newest
     with pytest.raises(UsageError, match="transfer=newest: must be one of disjoint, shared, fresh"):
         Settings.parse("students", transfer="newest")
 
 
 def test_only_a_study_of_registered_models_takes_all_replicates_and_the_newest_split():
     settings = Settings.parse("ensemble")
-    assert (settings.seeds, settings.split_seed) == (0, None)
+    assert (settings.seeds, settings.newest) == (0, {"split_seed", "transfer"})
     given = Settings.parse("ensemble", seeds="2", split_seed="4", seed="1")
     assert (given.seeds, given.split_seed, given.replicates()) == (2, 4, (1, 2))
+    assert given.newest == {"transfer"}
     with pytest.raises(UsageError, match="seeds=0: must be a whole number from 1 to 1000, or all"):
         Settings.parse("ensemble", seeds="0")
     with pytest.raises(UsageError, match=f"split_seed=-1: must be a whole number from 0 to {2**31 - 1}, or newest"):
@@ -149,7 +151,7 @@ def test_settings_are_plain_json_that_reads_back():
     )
     plain = settings.as_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert set(plain) == set(Settings.__dataclass_fields__)
+    assert set(plain) == {field.name for field in fields(settings)}
     assert plain["temperatures"] == [0.5, 3.0]
     assert plain["fresh"] is True
     assert plain["recipes"]["teacher"]["architecture"] == "cnn(filters=128,layers=1,dropout=0)"

@@ -391,7 +391,7 @@ def test_what_is_named_says_which_split_it_is(shelf):
 
 def drawn_for(**given):
     """Draw as a study does; give the settings that come back, and the members."""
-    return draw(Settings.parse("ensemble", **{name: str(value) for name, value in given.items()}))
+    return draw(Settings.parse("ensemble", **{name: str(value) for name, value in given.items()}), DIGITS)
 
 
 def test_the_replicates_are_all_there_are_or_those_asked_for(shelf):

@@ -319,11 +319,11 @@ def test_bad_steps_end_with_one_line_and_no_run(value, capsys, tmp_path, monkeyp
 
 def test_a_chain_can_be_walked_by_another_choice(look):
     """The worst of a station instead of the best, from nothing but what is there."""
-    from kdops.config.chain import ChainSettings, parse_steps
+    from kdops.config.chain import Chain, parse_steps
     from kdops.study.chain import distill_along, train_first
     from kdops.study.study import open_study
 
-    chain = ChainSettings(parse_steps("teacher>middle>student"))
+    chain = Chain(parse_steps("teacher>middle>student"))
     with open_study("chain", look.settings("chain", dry_run="true")) as study:
         first = train_first(study, chain)
         (station,) = distill_along(study, chain, first, study.settings.temperatures, study.worst)

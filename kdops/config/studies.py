@@ -1,0 +1,131 @@
+"""The settings of the entry points that have parameters of their own; those of chains and searches have own files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
+from kdops.config.parsing import boolean, one_of, whole
+from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures, value_or
+from kdops.config.sources import parse_sources
+
+__all__ = ["EnsembleSettings", "PaperSettings", "SourceSettings", "SymmetrySettings", "VoteSettings"]
+
+FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000
+
+PLAIN = {"seeds": "1", "split_seed": "0", "transfer": TRANSFERS[0]}
+"""What stands for the words ``all`` and ``newest`` until the members are drawn."""
+
+
+@dataclass(frozen=True)
+class SourceSettings(Settings):
+    """Settings of a study that may distill from models that are there already.
+
+    Attributes:
+        source: URIs of what is distilled from; empty for the study's own teachers.
+        trust: the Python code of a source that is no exported program may be run.
+    """
+
+    source: str
+    trust: bool
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field."""
+        if text["source"]:
+            parse_sources(text["source"])
+        own = {"source": text["source"], "trust": boolean("trust", text["trust"])}
+        return {**super().read(point, text), **own}
+
+
+@dataclass(frozen=True)
+class SymmetrySettings(Settings):
+    """Settings of a study that distills students back into teachers.
+
+    Attributes:
+        reversed_seeds: how many of the replicates have reversed nets.
+    """
+
+    reversed_seeds: int
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field."""
+        values = super().read(point, text)
+        seeds: int = values["seeds"]
+        some = value_or("auto", seeds, "reversed_seeds", text, lambda name, value: whole(name, value, 1, seeds))
+        return {**values, "reversed_seeds": some}
+
+
+@dataclass(frozen=True)
+class VoteSettings(Settings):
+    """Settings of a study whose models vote.
+
+    Attributes:
+        top: so many members of an ensemble; None for all there are.
+        controls: train the controls of an ensemble.
+    """
+
+    top: int | None
+    controls: bool
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field."""
+        most = cls.most_members(text)
+        top = value_or(ALL, None, "top", text, lambda name, value: whole(name, value, FEWEST_MEMBERS, most))
+        return {**super().read(point, text), "top": top, "controls": boolean("controls", text["controls"])}
+
+    @classmethod
+    def most_members(cls, text: Mapping[str, str]) -> int:
+        """Return the most members an ensemble can have, as far as the settings tell."""
+        return MOST_MEMBERS
+
+
+@dataclass(frozen=True)
+class EnsembleSettings(VoteSettings):
+    """Settings of a study whose members are drawn from the registry.
+
+    Attributes:
+        seeds: how many replicates; 0 for all there are, until the members are drawn.
+        role: the role whose registered models vote.
+        model: the registered models that vote, where they are not those of a role.
+        newest: which of ``split_seed`` and ``transfer`` are those of the newest models; until the members are drawn
+            their values are the usual ones.
+    """
+
+    role: str
+    model: str
+    newest: frozenset[str]
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field; ``all`` and ``newest`` are words of this study alone."""
+        seeds = value_or(ALL, 0, "seeds", text, lambda name, value: whole(name, value, 1, MOST_SEEDS))
+        value_or(NEWEST, 0, "split_seed", text, lambda name, value: whole(name, value, 0, HIGHEST_SEED))
+        one_of("transfer", text["transfer"], (NEWEST, *TRANSFERS))
+        newest = frozenset(name for name in ("split_seed", "transfer") if text[name] == NEWEST)
+        left = newest if seeds else newest | {"seeds"}
+        return {
+            **super().read(point, {**text, **{name: PLAIN[name] for name in left}}),
+            "seeds": seeds,
+            "role": one_of("role", text["role"], ROLES_THAT_VOTE),
+            "model": text["model"],
+            "newest": newest,
+        }
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the settings as plain JSON values."""
+        return {**super().as_dict(), "newest": sorted(self.newest)}
+
+
+@dataclass(frozen=True)
+class PaperSettings(SymmetrySettings, VoteSettings):
+    """Settings of all experiments of a paper in one study, whose members are its own students."""
+
+    @classmethod
+    def most_members(cls, text: Mapping[str, str]) -> int:
+        """Return how many students a replicate has that may vote."""
+        return max(FEWEST_MEMBERS, sum(temperature >= 1 for temperature in parse_temperatures(text["temperatures"])))

@@ -26,7 +26,7 @@ from kdops.utils.random import named_generator
 __all__ = ["Group", "Images", "Trained", "train", "train_passes"]
 
 NETS_A_PASS = 8
-"""Convolutional nets that share a graphics processor; more of them hardly gain (docs/explanation/performance-gpu.md)."""
+"""Convolutional nets that share a GPU; more of them hardly gain (docs/explanation/performance-gpu.md)."""
 
 BYTES_A_VALUE = 40
 """Of the device's memory for each value that a layer gives in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,

@@ -111,8 +111,8 @@ def autocast_bf16(device: torch.device | str) -> AbstractContextManager[object]:
 SHARED_FROM = 100e6
 """Floating point operations from which a step is shared among threads.
 
-Measured in docs/explanation/performance.md: on two quiet cores shorter steps gain little by a second thread, on busy ones they lose
-several times over, since the threads wait for each other many times in a step.
+Measured in docs/explanation/performance.md: on two idle cores shorter steps gain little by a second thread; on busy
+ones they take several times as long, since the threads wait for each other many times in a step.
 """
 
 PASSES = 3

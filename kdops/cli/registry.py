@@ -14,6 +14,7 @@ from kdops.cli.browse import open_store
 from kdops.config.parsing import real
 from kdops.config.uris import check_model, check_name
 from kdops.errors import UsageError
+from kdops.utils.text import file_size
 
 if TYPE_CHECKING:
     from kdops.tracking.garbage import Piece
@@ -118,7 +119,7 @@ def _check_alias(alias: str) -> None:
 
 def _told(piece: Piece) -> str:
     kept = f"; stays: {piece.kept}" if piece.kept else ""
-    return f"{piece.kind:12}  {_bytes(piece.size):>9}  {piece.name}  {piece.why}{kept}"
+    return f"{piece.kind:12}  {file_size(piece.size):>9}  {piece.name}  {piece.why}{kept}"
 
 
 def _count(pieces: list[Piece]) -> str:
@@ -128,15 +129,7 @@ def _count(pieces: list[Piece]) -> str:
 
 
 def _size(pieces: list[Piece]) -> str:
-    return _bytes(sum(piece.size for piece in pieces))
-
-
-def _bytes(size: int) -> str:
-    number, units = float(size), ["B", "kB", "MB", "GB"]
-    while number >= 1000 and len(units) > 1:
-        number /= 1000
-        units.pop(0)
-    return f"{number:.0f} {units[0]}" if units[0] == "B" else f"{number:.1f} {units[0]}"
+    return file_size(sum(piece.size for piece in pieces))
 
 
 COMMANDS = (promote, rollback, gc)

@@ -25,6 +25,7 @@ import psutil
 from filelock import FileLock
 
 from kdops.errors import KdopsError
+from kdops.utils.files import replace_file
 
 __all__ = ["Decoded", "ReadAhead", "allocate", "cached", "signature", "user_cache_folder"]
 
@@ -302,16 +303,8 @@ def _array_path(pointer: Path, digest: str, array: str) -> Path:
 
 def _write(path: Path, write: Callable) -> None:
     """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replace_file(path) as temporary, open(temporary, "wb") as file:
+        write(file)
 
 
 def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...], encoding: str) -> str:

@@ -6,7 +6,6 @@ A new data set is a file here with its loader, and one entry in :mod:`kdops.conf
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
 from kdops.data.cache import Decoded, user_cache_folder
 from kdops.errors import UsageError
 from kdops.utils.imports import load_place
+from kdops.utils.progress import Progress
 
 __all__ = ["Dataset", "load"]
-
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import Loaded
 from kdops.packaging.vote import latency
 from kdops.store.faults import first_line
+from kdops.utils.files import replace_file
 from kdops.utils.quiet import silenced
 
 __all__ = ["FORMATS", "Exported", "check_format", "export_model"]
@@ -105,9 +105,8 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
         KdopsError: it cannot be exported, or gives something else than the model; no file is left.
     """
     write, read = FORMATS[name]
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
-        with _quiet():
+        with replace_file(path, path.suffix) as part, _quiet():
             try:
                 write(loaded, part)
                 if int8:
@@ -121,11 +120,8 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
             _check(name, *found, largest=_largest(loaded, images), int8=int8)
             timed = checked_with != REFERENCE
             seconds = [latency(run, loaded.shape, size) if timed else float("nan") for size in (1, 64)]
-        os.replace(part, path)
     except OSError as error:
         raise KdopsError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return Exported(path, path.stat().st_size, checked_with, len(images), *found, *seconds)
 
 

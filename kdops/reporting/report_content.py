@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 
 from kdops.reporting.document import Block, Details, Figure, Heading, Paragraph, Table
 from kdops.tracking.stored_study import StoredStudy
+from kdops.utils.text import accuracy_interval, capitalized
 from kdops.verdicts.stored_answer import Measured, StoredFinding, StoredRow
 
-__all__ = ["bounds", "flat", "report_blocks", "report_figures", "report_title"]
+__all__ = ["flat", "report_blocks", "report_figures", "report_title"]
 
 INTERVALS = (
     "Intervals beside accuracies are at 95 % by Student's t over the replicates, whole chains trained again with "
@@ -28,7 +29,7 @@ def report_blocks(study: StoredStudy) -> tuple[Block, ...]:
 def report_title(study: StoredStudy) -> str:
     """Return the report's title: what the study is about, and on which data."""
     dataset = str(study.data.get("name", ""))
-    return _capital(study.title if dataset in study.title else f"{study.title}: {dataset}")
+    return capitalized(study.title if dataset in study.title else f"{study.title}: {dataset}")
 
 
 def report_figures(study: StoredStudy) -> tuple[Figure, ...]:
@@ -41,13 +42,6 @@ def report_figures(study: StoredStudy) -> tuple[Figure, ...]:
                 name = f"{source.study}-{name}"
             images[name] = image
     return tuple(Figure(name, _caption(name), images[name]) for name in sorted(images, key=_number_of_figure))
-
-
-def bounds(low: float | None, high: float | None) -> str:
-    """Return an interval as text; an accuracy lies in [0, 1], wherever Student's interval of few replicates ends."""
-    if low is None or high is None:
-        return "needs 2 replicates"
-    return f"{max(low, 0.0):.4f} to {min(high, 1.0):.4f}"
 
 
 def _blocks(study: StoredStudy) -> Iterator[Block]:
@@ -90,16 +84,16 @@ def _answers(study: StoredStudy) -> Iterator[Block]:
         word, sentences = part.answer.word, part.answer.sentences
         # A whole gives the main answer of each part here and the rest beside the part's table.
         shown = sentences[:1] if study.parts else sentences
-        name = f"{_capital(part.study)}: " if study.parts else ""
+        name = f"{capitalized(part.study)}: " if study.parts else ""
         first = _without(word, shown[0]) if shown else ""
-        yield Paragraph(first, lead=_capital(f"{name}{word}.") if word else name.rstrip())
+        yield Paragraph(first, lead=capitalized(f"{name}{word}.") if word else name.rstrip())
         yield from (Paragraph(sentence) for sentence in shown[1:])
 
 
 def _without(word: str | None, sentence: str) -> str:
     """Return a sentence without the verdict that it begins with, where that stands before it already."""
     lead = f"{word}: "
-    return _capital(sentence[len(lead) :]) if word and sentence.lower().startswith(lead.lower()) else sentence
+    return capitalized(sentence[len(lead) :]) if word and sentence.lower().startswith(lead.lower()) else sentence
 
 
 def _findings(study: StoredStudy) -> Iterator[Block]:
@@ -119,7 +113,7 @@ def _findings(study: StoredStudy) -> Iterator[Block]:
         ("statement", "paper", "measured", "replicates?"),
         tuple((finding.what, finding.paper, _measured(finding), finding.answer) for finding in found),
     )
-    told = tuple(Paragraph(f.sentence, lead=f"{_capital(f.what)}: {f.answer}.") for f in found if f.sentence)
+    told = tuple(Paragraph(f.sentence, lead=f"{capitalized(f.what)}: {f.answer}.") for f in found if f.sentence)
     if told:
         yield Details("Each statement in a sentence", told)
 
@@ -131,10 +125,10 @@ def _closing(study: StoredStudy) -> Iterator[Block]:
         if not part.answer.rows:
             continue
         if study.parts:
-            yield Heading(_capital(part.study), level=3)
+            yield Heading(capitalized(part.study), level=3)
             yield from (Paragraph(sentence) for sentence in part.answer.sentences[1:])
         yield Table(
-            f"{_capital(part.study)}: test accuracy, mean over temperatures and replicates",
+            f"{capitalized(part.study)}: test accuracy, mean over temperatures and replicates",
             ("models", "count", "mean", "95 % interval", "replicates"),
             tuple(_cells(row) for row in part.answer.rows),
             numbers=(1, 2, 3, 4),
@@ -146,10 +140,10 @@ def _statistics(study: StoredStudy) -> Iterator[Block]:
         answer, tables = part.answer, []
         if answer.claims:
             cells = tuple((claim.name, claim.word) for claim in answer.claims)
-            tables.append(Table(f"{_capital(part.study)}: claims", ("claim", "answer"), cells))
+            tables.append(Table(f"{capitalized(part.study)}: claims", ("claim", "answer"), cells))
         if answer.statistics:
             cells = tuple((name, f"{value:.6g}") for name, value in answer.statistics.items())
-            caption = f"{_capital(part.study)}: statistics, accuracies and differences as fractions"
+            caption = f"{capitalized(part.study)}: statistics, accuracies and differences as fractions"
             tables.append(Table(caption, ("statistic", "value"), cells, numbers=(1,)))
         if tables:
             yield Details(f"Statistics: {part.study}", tuple(tables))
@@ -202,7 +196,7 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _cells(row: StoredRow) -> tuple[str, ...]:
-    return row.what, str(row.models), f"{row.mean:.4f}", bounds(row.low, row.high), str(row.n)
+    return row.what, str(row.models), f"{row.mean:.4f}", accuracy_interval(row.low, row.high), str(row.n)
 
 
 def _measured(finding: StoredFinding) -> str:
@@ -233,13 +227,9 @@ def _known(value: float | None, form: Callable[[float], str]) -> str:
 def _caption(name: str) -> str:
     """Make a caption of a figure's file name: ``figure-1-students.png`` is figure 1, students."""
     match = re.fullmatch(r"figure-(\d+)-(.+)", stem := PurePosixPath(name).stem)
-    return f"Figure {match[1]}: {match[2].replace('-', ' ')}" if match else _capital(stem.replace("-", " "))
+    return f"Figure {match[1]}: {match[2].replace('-', ' ')}" if match else capitalized(stem.replace("-", " "))
 
 
 def _number_of_figure(name: str) -> tuple[float, str]:
     match = re.search(r"figure-(\d+)", name)
     return (float(match[1]) if match else float("inf")), name
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

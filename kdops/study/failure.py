@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
-from kdops.utils.text import markdown_line
+from kdops.utils.text import markdown_line, number_ranges
 
 __all__ = ["CurrentSweep", "failure_note", "told_failure", "told_models"]
 
@@ -88,21 +88,8 @@ def _places(records: Sequence[Model]) -> str:
         alike.setdefault(tuple(sorted(t for t in temperatures if not math.isnan(t))), []).append(seed)
     told = []
     for temperatures, seeds in alike.items():
-        whose = f"{'seed' if len(seeds) == 1 else 'seeds'} {_ranges(seeds)}"
+        whose = f"{'seed' if len(seeds) == 1 else 'seeds'} {number_ranges(seeds)}"
         # What learned from labels alone has no temperature to speak of.
         is_plain = temperatures in ((), (0.0,)) and all(">" not in record.chain for record in records)
-        told.append(whose if is_plain or not temperatures else f"T = {_ranges(temperatures)} of {whose}")
+        told.append(whose if is_plain or not temperatures else f"T = {number_ranges(temperatures)} of {whose}")
     return "; ".join(told)
-
-
-def _ranges(values: Sequence[float]) -> str:
-    """Return ascending numbers as text, three whole ones or more in a row as a range: ``0-4, 6, 7.5``."""
-    rows: list[list[float]] = []
-    for value in values:
-        if rows and value == rows[-1][-1] + 1 and float(value).is_integer():
-            rows[-1].append(value)
-        else:
-            rows.append([value])
-    return ", ".join(
-        f"{row[0]:g}-{row[-1]:g}" if len(row) > 2 else ", ".join(f"{value:g}" for value in row) for row in rows
-    )

@@ -14,7 +14,7 @@ from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.sweeps.model import Sweep
-from kdops.utils.text import markdown_text
+from kdops.utils.text import accuracy_interval, markdown_text
 from kdops.verdicts.answer import Row
 from kdops.verdicts.statistics import mean_interval
 
@@ -42,7 +42,13 @@ def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Co
     for heading in ("count", "mean", "95 % interval", "replicates"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(Text(row.what), str(row.models), f"{row.accuracy.mean:.4f}", _bounds(row), str(row.accuracy.n))
+        table.add_row(
+            Text(row.what),
+            str(row.models),
+            f"{row.accuracy.mean:.4f}",
+            _interval(row),
+            str(row.accuracy.n),
+        )
     console.print(table)
     for sentence in sentences:
         console.print(sentence, markup=False)
@@ -54,7 +60,7 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
     lines = [f"**{heading}**", "", *(f"{sentence}\n" for sentence in sentences)]
     lines += ["| models | count | test accuracy | 95 % interval | replicates |", "|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_bounds(row)} | {row.accuracy.n} |" for row in rows
+        f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_interval(row)} | {row.accuracy.n} |" for row in rows
     ]
     where = "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others."
     return "\n".join([*lines, "", setting, "", where])
@@ -81,7 +87,5 @@ def setting(settings: Settings, data: Dataset, split: Split) -> str:
     )
 
 
-def _bounds(row: Row) -> str:
-    # An accuracy lies in [0, 1]; of few replicates Student's interval may reach beyond.
-    low, high = np.clip([row.accuracy.low, row.accuracy.high], 0.0, 1.0)
-    return f"{low:.4f} to {high:.4f}" if np.isfinite(low) else "needs 2 replicates"
+def _interval(row: Row) -> str:
+    return accuracy_interval(row.accuracy.low, row.accuracy.high)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kdops.config.recipes import Recipe
 from kdops.models.size import network_size
 from kdops.utils.hardware import matrix_speed
-from kdops.utils.progress import duration
+from kdops.utils.text import duration
 
 __all__ = ["Plan", "PlannedSweep"]
 

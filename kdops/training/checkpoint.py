@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kdops.utils.files import replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,16 +147,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], told: dict[str, str]) -> N
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem[:16]}.", suffix=".tmp")
-    os.close(handle)
-    try:
+    with replace_file(path) as temporary:
         save_file(dict(tensors), temporary, told)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        _unlink(Path(temporary))
-        raise
 
 
 def _unlink(path: Path) -> None:

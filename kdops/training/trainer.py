@@ -19,8 +19,9 @@ from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, bui
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
-from kdops.training.training_pass import Group, Images, Meter, Progress, Trained, TrainingPass
+from kdops.training.training_pass import Group, Images, Meter, Trained, TrainingPass
 from kdops.utils.hardware import threads_for
+from kdops.utils.progress import Progress
 from kdops.utils.random import named_generator
 
 __all__ = ["Group", "Images", "Trained", "train", "train_passes"]

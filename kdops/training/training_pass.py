@@ -24,11 +24,10 @@ from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs
 from kdops.utils.hardware import allow_tf32, num_threads
 from kdops.utils.memory import malloc_keeps_pages
+from kdops.utils.progress import Progress
 from kdops.utils.random import named_generator
 
 __all__ = ["Group", "Images", "Meter", "Trained", "TrainingPass"]
-
-Progress = Callable[[int, int], None]
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each trained tensor."""

@@ -23,12 +23,12 @@ from kdops.training.stacked_uneven import PaddedMLPs
 from kdops.training.trainer import _fresh  # the initial weights and dropout must be those of train
 from kdops.training.training_pass import Images, Meter
 from kdops.utils.hardware import allow_tf32, num_threads, threads_for
+from kdops.utils.progress import Progress
 from kdops.utils.random import named_generator
 
 __all__ = ["TrialEpoch", "TrialPlan", "TrialResult", "train_trials"]
 
 AfterEpoch = Callable[[Mapping[int, "TrialEpoch"], int], Collection[int]]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

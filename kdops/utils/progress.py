@@ -1,32 +1,35 @@
-"""Tells a person how far a study is: live bars on a terminal, plain lines elsewhere."""
+"""How far a study is, shown to a person: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from kdops.utils.text import duration
 
-__all__ = ["Reporter", "duration"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-Progress = Callable[..., None]
-"""Told of the progress: (done, total) or (done, total, note)."""
+__all__ = ["Progress", "Reporter"]
+
+Progress = Callable[..., object]
+"""Called with the progress: (done, total) or, of :meth:`Reporter.bar`, also (done, total, note)."""
 
 LINE_SECONDS = 15.0
 """Plain lines come at most this often, so that a log stays readable."""
 
-
 LEAST = 0.01
-"""The share that must be done before the time left is told."""
+"""The share that must be done before the remaining time is reported."""
 
 
 class Reporter:
     """Writes progress to standard error, so that standard output carries results alone."""
 
     def __init__(self, console: Console | None = None):
+        from rich.console import Console  # not above: the type of progress is needed where nothing is shown
+
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
@@ -35,8 +38,11 @@ class Reporter:
 
     @contextmanager
     def bar(self, label: str) -> Iterator[Progress]:
-        """Show a bar; what it gives is called with (done, total), and with a note where there is something to say."""
+        """Show a bar; it yields a function to be called with (done, total), or (done, total, note)."""
         if self.console.is_terminal:
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -65,17 +71,10 @@ class _Lines:
             return
         self.told = now
         told = f"{_noted(self.label, note)}: {100 * done / total:.0f} %"
-        # From next to nothing no time can be foretold.
+        # Too little is done to estimate the remaining time.
         left = (now - self.started) * (total - done) / done if done >= LEAST * total else None
         self.say(told if left is None else f"{told}, about {duration(left)} left")
 
 
 def _noted(label: str, note: str) -> str:
     return f"{label}, {note}" if note else label
-
-
-def duration(seconds: float) -> str:
-    """Return how long something takes, as a person would."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,14 +1,68 @@
-"""Any text, written into Markdown so that it is shown as it is."""
+"""Numbers and sentences as text, and any text as Markdown that shows it as it is."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 
-__all__ = ["markdown_line", "markdown_text"]
+__all__ = [
+    "accuracy_interval",
+    "capitalized",
+    "duration",
+    "file_size",
+    "markdown_line",
+    "markdown_text",
+    "number_ranges",
+]
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
 ENTITY = re.compile(r"&(?=#?\w+;)")
+
+
+def capitalized(text: str) -> str:
+    """Return a sentence with a capital letter first and the rest (``T``) as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit a person would use: seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def file_size(size: int) -> str:
+    """Return a number of bytes in the unit that fits it, from B to GB (powers of 1000)."""
+    number, units = float(size), ["B", "kB", "MB", "GB"]
+    while number >= 1000 and len(units) > 1:
+        number /= 1000
+        units.pop(0)
+    return f"{number:.0f} {units[0]}" if units[0] == "B" else f"{number:.1f} {units[0]}"
+
+
+def accuracy_interval(low: float | None, high: float | None) -> str:
+    """Return an interval of accuracies in [0, 1]; a single replicate has none (None or nan).
+
+    Student's interval of few replicates may reach beyond 0 or 1, an accuracy does not.
+    """
+    if low is None or high is None or not math.isfinite(low):
+        return "needs 2 replicates"
+    return f"{max(low, 0.0):.4f} to {min(high, 1.0):.4f}"
+
+
+def number_ranges(values: Sequence[float]) -> str:
+    """Return ascending numbers as text, three whole ones or more in a row as a range: ``0-4, 6, 7.5``."""
+    rows: list[list[float]] = []
+    for value in values:
+        if rows and value == rows[-1][-1] + 1 and float(value).is_integer():
+            rows[-1].append(value)
+        else:
+            rows.append([value])
+    return ", ".join(
+        f"{row[0]:g}-{row[-1]:g}" if len(row) > 2 else ", ".join(f"{value:g}" for value in row) for row in rows
+    )
 
 
 def markdown_text(text: str) -> str:

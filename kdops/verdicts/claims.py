@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kdops.utils.text import capitalized
 from kdops.verdicts.statistics import FEWEST_REPLICATES, MOST_REPLICATES, POWER, Equivalence, Interval, OneSided, holm
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "Claim",
     "Verdict",
     "adjust",
-    "capitalized",
     "check_accuracies",
     "check_select_on",
     "equivalence_statistics",
@@ -239,11 +239,6 @@ def outlook(result: Equivalence) -> str:
 def needs_at_least(n: int) -> str:
     """Begin an outlook: with too few replicates, say how many a decision takes at all."""
     return f"A decision takes at least {FEWEST_REPLICATES} replicates; " if n < FEWEST_REPLICATES else ""
-
-
-def capitalized(text: str) -> str:
-    """Return a sentence its capital and leave the rest (``T``) as it is."""
-    return text[:1].upper() + text[1:]
 
 
 def points(fraction: float) -> str:

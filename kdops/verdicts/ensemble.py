@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kdops.utils.text import capitalized
 from kdops.verdicts.claims import (
     DECIMALS,
     LEVEL,
@@ -16,7 +17,6 @@ from kdops.verdicts.claims import (
     Claim,
     Verdict,
     adjust,
-    capitalized,
     check_accuracies,
     check_select_on,
     equivalence_statistics,

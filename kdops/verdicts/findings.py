@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.verdicts.claims import DECIMALS, Claim, capitalized, seen
+from kdops.utils.text import capitalized
+from kdops.verdicts.claims import DECIMALS, Claim, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, Interval, interval_at, mean_interval
 
 __all__ = ["ANSWERS", "UNITS", "Finding", "claim_finding", "difference_finding", "number_finding"]

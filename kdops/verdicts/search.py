@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kdops.utils.text import capitalized
 from kdops.verdicts.claims import (
     DECIMALS,
     LEVEL,
     Claim,
     Verdict,
-    capitalized,
     check_accuracies,
     finite,
     margin_phrase,

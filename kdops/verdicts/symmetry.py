@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kdops.utils.text import capitalized
 from kdops.verdicts.claims import (
     LEVEL,
     ONE_REPLICATE,
     Claim,
     Verdict,
     adjust,
-    capitalized,
     check_accuracies,
     check_select_on,
     equivalence_statistics,

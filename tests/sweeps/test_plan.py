@@ -7,7 +7,7 @@ import pytest
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
 from kdops.sweeps.plan import MODEL_BYTES, Plan, PlannedSweep
-from kdops.utils.progress import duration
+from kdops.utils.text import duration
 
 SHAPE, CLASSES = (1, 8, 8), 10
 SETTINGS = Settings.parse(teacher="cnn(filters=64)", student="mlp(hidden=5000)")

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
+from kdops.utils.text import capitalized
 from kdops.verdicts.claims import (
     adjust,
-    capitalized,
     check_accuracies,
     finite,
     margin_phrase,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kdops.cli.browse import NAME, open_store
+from kdops.config.parsing import boolean
 from kdops.config.uris import check_model
 from kdops.errors import KdopsError, UsageError, plain_line
 
@@ -82,7 +83,7 @@ def export(
     check_model(model)
     if file_format not in FORMATS:
         raise UsageError("format", file_format or "(empty)", f"must be one of {', '.join(FORMATS)}")
-    quantized = _truth("int8", int8)
+    quantized = boolean("int8", int8)
     if quantized and file_format != "onnx":
         raise UsageError("int8", int8, f"is only to be had with format=onnx, not with {file_format}")
     ending = {"torchscript": ".pt"}.get(file_format, f".{file_format}")
@@ -108,7 +109,7 @@ def predict(
 ) -> None:
     """Report the class of image files, or of the rows of CSV files, one line each: file, class, probability."""
     check_model(model)
-    skip = _truth("skip_bad", skip_bad)
+    skip = boolean("skip_bad", skip_bad)
     with open_store() as client:
         from kdops.packaging.loading import load_stored
         from kdops.tracking.catalog import read_catalog
@@ -228,12 +229,6 @@ def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: boo
         return
     for file, place, probability in zip(files, places.tolist(), highest.tolist(), strict=True):
         typer.echo(f"{plain_line(file)}  {plain_line(loaded.classes[place])}  {probability:.4f}")
-
-
-def _truth(parameter: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise UsageError(parameter, text or "(empty)", "must be true or false")
-    return text == "true"
 
 
 def _output(parameter: str, text: str, ending: str) -> Path:

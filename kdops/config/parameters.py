@@ -107,8 +107,16 @@ SEARCH = (
     Parameter(
         "batch", "25", "trials asked for and trained together; more are faster, fewer learn more from each other"
     ),
-    Parameter("sampler", "tpe", "tpe, random or grid"),
-    Parameter("pruner", "median", "median or none: whether trials that do badly end early"),
+    Parameter(
+        "sampler",
+        "tpe",
+        "what chooses trials: tpe, random or grid, with options as in grid(points=5) or tpe(startup=20)",
+    ),
+    Parameter(
+        "pruner",
+        "median",
+        "median or none: whether trials that do badly end early; median(startup=10,warmup=3) is the default",
+    ),
     Parameter("storage", "", "file or database URL that keeps the trials; empty: a journal beside the store"),
     Parameter("study_name", "", "name of the search in its storage; empty: made from what is searched"),
 )

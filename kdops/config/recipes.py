@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as _replace
+from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.parsing import real, whole
@@ -53,7 +54,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float = 0.01
 
-    def replace(self, **changes: object) -> Recipe:
+    def replace(self, **changes: Any) -> Recipe:
         """Return a copy with some values changed."""
         return _replace(self, **changes)
 

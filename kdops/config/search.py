@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kdops.config.parameters import EntryPoint
-from kdops.config.parsing import one_of, whole
+from kdops.config.parsing import Spec, one_of, parse_spec, whole, write_spec
 from kdops.config.search_space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
 from kdops.config.studies import SourceSettings
 from kdops.errors import UsageError
@@ -34,8 +34,8 @@ class SearchSettings(SourceSettings):
         objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`.
         trials: so many finished trials.
         batch: so many trials are trained together.
-        sampler: what proposes trials.
-        pruner: what ends a trial early.
+        sampler: what chooses the values of trials, canonical text with what differs from its defaults.
+        pruner: what ends trials early, likewise.
         storage: where the trials are kept: path of a journal or URL of a database; empty for one beside the store.
         study_name: of the search in its storage; empty for one that says what is searched.
     """
@@ -77,8 +77,8 @@ class SearchSettings(SourceSettings):
             "objectives": parse_objectives(text["objective"]),
             "trials": trials,
             "batch": whole("batch", text["batch"], 1, 1000),
-            "sampler": one_of("sampler", text["sampler"], SAMPLERS),
-            "pruner": one_of("pruner", text["pruner"], PRUNERS),
+            "sampler": _canonical("sampler", text["sampler"], SAMPLERS),
+            "pruner": _canonical("pruner", text["pruner"], PRUNERS),
             "storage": text["storage"],
             "study_name": text["study_name"],
         }
@@ -90,3 +90,8 @@ class SearchSettings(SourceSettings):
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values, the space as text."""
         return {**super().as_dict(), "space": str(self.space), "objectives": list(self.objectives)}
+
+
+def _canonical(parameter: str, text: str, table: Mapping[str, Spec]) -> str:
+    name, options = parse_spec(text, parameter, table)
+    return write_spec(name, options, table)

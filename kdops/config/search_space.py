@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from kdops.config.architectures import MLP
+from kdops.config.parsing import Flag, Integer, Option, Real, Spec
 from kdops.errors import UsageError
 
 __all__ = ["OBJECTIVES", "PRUNERS", "SAMPLERS", "Dimension", "Space", "Value", "parse_objectives", "parse_space"]
@@ -27,8 +30,21 @@ OBJECTIVES: Mapping[tuple[str, ...], tuple[str, ...]] = {
 }
 """What a search may look for, and which way is better. ``accuracy`` and ``val_nll`` are those of validation."""
 
-SAMPLERS = ("tpe", "random", "grid")
-PRUNERS = ("median", "none")
+SAMPLERS: Mapping[str, Spec] = {
+    "tpe": Spec(startup=Integer(0, 100_000, default=10)),
+    "random": Spec(),
+    "grid": Spec(points=Integer(1, 100, default=3)),
+}
+"""What chooses the values of a trial: the tree-structured Parzen estimator, whose first ``startup`` trials are random;
+chance; or a grid with so many ``points`` of each range."""
+
+PRUNERS: Mapping[str, Spec] = {
+    "median": Spec(startup=Integer(0, 100_000, default=10), warmup=Integer(0, 100_000, default=3)),
+    "none": Spec(),
+}
+"""What ends a trial early: being worse than the median of the trials before it, once there are ``startup`` of them and
+``warmup`` epochs are over; or nothing."""
+
 MOST_VALUES = 100
 
 
@@ -51,13 +67,13 @@ class Dimension:
     log: bool = False
 
     def __str__(self) -> str:
-        inner = ",".join(map(_written, self.values)) or f"{_written(self.low)}..{_written(self.high)}"
-        return f"{self.name}={inner}"
+        write = _SETTINGS[self.name].option.write
+        return f"{self.name}={','.join(map(write, self.values)) or f'{write(self.low)}..{write(self.high)}'}"
 
     @property
     def whole(self) -> bool:
         """Whether it takes whole numbers."""
-        return _KINDS[self.name].type is int
+        return isinstance(_SETTINGS[self.name].option, Integer)
 
     @property
     def is_range(self) -> bool:
@@ -66,8 +82,8 @@ class Dimension:
 
     def contains(self, value: object) -> bool:
         """Return whether a value may be tried; 8 is a real number too, but true is no number."""
-        kind = _KINDS[self.name].type
-        if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int)):
+        truth = isinstance(_SETTINGS[self.name].option, Flag)
+        if not isinstance(value, int if self.whole or truth else (int, float)) or isinstance(value, bool) is not truth:
             return False
         return self.low <= value <= self.high if self.is_range else value in self.values
 
@@ -148,15 +164,15 @@ def parse_space(text: str) -> Space:
     joined = re.sub(r"\s*(=|,|\.\.)\s*", r"\1", shown)
     for part in filter(None, re.split(r"[;\s]+", joined)):
         name, equals, inner = part.partition("=")
-        if name not in _KINDS:
-            raise UsageError("space", shown, f"unknown setting {name!r}; there are {', '.join(_KINDS)}")
+        if name not in _SETTINGS:
+            raise UsageError("space", shown, f"unknown setting {name!r}; there are {', '.join(_SETTINGS)}")
         if not equals or not inner:
-            raise UsageError("space", shown, f"{name} needs values, for example {name}={_KINDS[name].default}")
+            raise UsageError("space", shown, f"{name} needs values, for example {name}={_SETTINGS[name].default}")
         if name in given:
             raise UsageError("space", shown, f"the setting {name} is given twice")
         given[name] = inner
     try:
-        return Space(tuple(_dimension(name, given.get(name, kind.default)) for name, kind in _KINDS.items()))
+        return Space(tuple(_dimension(name, given.get(name, setting.default)) for name, setting in _SETTINGS.items()))
     except ValueError as error:
         raise UsageError("space", shown, str(error)) from None
 
@@ -175,13 +191,11 @@ def parse_objectives(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """What a setting is: the type of its values, what is allowed at all, and its default as text."""
+class _Setting:
+    """What may be tried of a setting at all, what is tried by default, and how a range of it is searched."""
 
-    type: type
+    option: Option[Any]
     default: str
-    low: Value = 0
-    high: Value = 0
     log: bool = False
     ranges: bool = True
 
@@ -191,28 +205,22 @@ class _Kind:
         Raises:
             ValueError: it is none, or not allowed.
         """
-        value = _READERS[self.type](text)
-        if value is None or (self.type is not bool and not self.low <= value <= self.high):
-            raise ValueError(f"{text!r} of {name} must be {self.allowed()}")
-        return value
-
-    def allowed(self) -> str:
-        """Return what a value may be."""
-        if self.type is bool:
-            return "true or false"
-        return f"a {'whole ' if self.type is int else ''}number from {_written(self.low)} to {_written(self.high)}"
+        try:
+            return self.option.read(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} of {name} must be {error}") from None
 
 
 # The bounds are those of the parameters of a study and of the options of an architecture. A temperature or learning
 # rate of 0 is no place on a logarithmic axis: hard labels are alpha=0.
-_KINDS: Mapping[str, _Kind] = {
-    "temperature": _Kind(float, "1..30", 0.01, 1000.0, log=True),
-    "alpha": _Kind(float, "0..1", 0.0, 1.0),
-    "t_squared": _Kind(bool, "true,false", ranges=False),
-    "hidden": _Kind(int, "16..128", 1, 100_000, log=True),
-    "depth": _Kind(int, "1..3", 1, 100),
-    "learning_rate": _Kind(float, "0.0005..0.02", 1e-9, 100.0, log=True),
-    "batch_size": _Kind(int, "64,128,256,512", 1, 1_000_000, ranges=False),
+_SETTINGS: Mapping[str, _Setting] = {
+    "temperature": _Setting(Real(0.01, 1000), "1..30", log=True),
+    "alpha": _Setting(Real(0, 1), "0..1"),
+    "t_squared": _Setting(Flag(), "true,false", ranges=False),
+    "hidden": _Setting(MLP.spec.options["hidden"], "16..128", log=True),
+    "depth": _Setting(MLP.spec.options["depth"], "1..3"),
+    "learning_rate": _Setting(Real(1e-9, 100), "0.0005..0.02", log=True),
+    "batch_size": _Setting(Integer(1, 1_000_000), "64,128,256,512", ranges=False),
 }
 
 
@@ -222,46 +230,22 @@ def _dimension(name: str, inner: str) -> Dimension:
     Raises:
         ValueError: says what is wrong.
     """
-    kind = _KINDS[name]
+    setting = _SETTINGS[name]
     low, dots, high = inner.partition("..")
     if dots and "," in inner:
         raise ValueError(f"{name} has a range and a list in one; give one of them")
     if dots:
-        if not kind.ranges:
-            raise ValueError(f"{name} takes a list, for example {name}={kind.default}")
-        first, last = kind.read(name, low), kind.read(name, high)
+        if not setting.ranges:
+            raise ValueError(f"{name} takes a list, for example {name}={setting.default}")
+        first, last = setting.read(name, low), setting.read(name, high)
         if first == last:
             raise ValueError(f"the range {low}..{high} of {name} is empty; write {name}={low}")
         if first > last:
             raise ValueError(f"the range {low}..{high} of {name} runs backwards; write {high}..{low}")
-        return Dimension(name, low=first, high=last, log=kind.log)
-    values = [kind.read(name, part) for part in inner.split(",")]
+        return Dimension(name, low=first, high=last, log=setting.log)
+    values = [setting.read(name, part) for part in inner.split(",")]
     if len(set(values)) < len(values):
         raise ValueError(f"the list of {name} has doubles")
     if len(values) > MOST_VALUES:
         raise ValueError(f"the list of {name} has {len(values)} values; {MOST_VALUES} are allowed")
-    return Dimension(name, tuple(sorted(values, reverse=kind.type is bool)))
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,12}", text) else None
-
-
-def _real(text: str) -> float | None:
-    if len(text) > 40 or not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text):
-        return None
-    # Adding zero makes -0 a plain zero, which is written as one.
-    return float(text) + 0.0
-
-
-def _truth(text: str) -> bool | None:
-    return {"true": True, "false": False}.get(text.lower())
-
-
-_READERS: Mapping[type, Callable[[str], Value | None]] = {int: _whole, float: _real, bool: _truth}
-
-
-def _written(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(value).removesuffix(".0")
+    return Dimension(name, tuple(sorted(values, reverse=isinstance(setting.option, Flag))))

@@ -16,10 +16,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from kdops.config.parsing import one_of
-from kdops.config.search_space import OBJECTIVES, PRUNERS, SAMPLERS, Space, Value
+from kdops.config.parsing import parse_spec
+from kdops.config.search_space import OBJECTIVES, SAMPLERS, Space, Value
 from kdops.errors import KdopsError, UsageError
-from kdops.search.samplers import AGAIN, GRID_POINTS, Grid, choose, place_of, sampler_of
+from kdops.search.samplers import AGAIN, Grid, choose, place_of, pruner_of, sampler_of
 from kdops.search.storage import check_search, open_search, quiet
 from kdops.utils.process import ProcessId
 
@@ -102,7 +102,6 @@ class TrialQueue:
         sampler: str = "tpe",
         pruner: str = "none",
         seed: int = 0,
-        points: int = GRID_POINTS,
         setting: Mapping[str, object] | None = None,
     ) -> TrialQueue:
         """Open a search, a new one or one that was begun.
@@ -113,20 +112,19 @@ class TrialQueue:
             name: of the study.
             space: what to look through.
             objectives: what to look for, see :func:`kdops.config.search_space.parse_objectives`.
-            sampler: ``tpe``, ``random`` or ``grid``. It may change from one opening to the next, but not to or from
-                a grid.
-            pruner: ``median`` or ``none``; several objectives are never pruned.
+            sampler: ``tpe``, ``random`` or ``grid``, with options as in ``grid(points=5)``. It may change from one
+                opening to the next, but not to or from a grid.
+            pruner: ``median``, with options as in ``median(startup=20)``, or ``none``; several objectives are never
+                pruned.
             seed: a trial's values follow from the seed, its number and the trials before it, so that a search that
                 was stopped goes on as it would have.
-            points: so many values of each range make the grid.
             setting: what else must be the same for trials to be compared, plain values by name.
 
         Raises:
             UsageError: the storage cannot be opened, or the name is taken by another search; for an unknown sampler,
                 pruner or objective, and for a grid that is too large.
         """
-        one_of("sampler", sampler, SAMPLERS)
-        one_of("pruner", pruner, PRUNERS)
+        kind, options = parse_spec(sampler, "sampler", SAMPLERS)
         if objectives not in OBJECTIVES:
             known = "; ".join(map(",".join, OBJECTIVES))
             raise UsageError("objective", ",".join(objectives), f"must be one of: {known}")
@@ -136,7 +134,8 @@ class TrialQueue:
         if len(objectives) > 1 and pruner != "none":
             notes.append(f"Nothing is pruned, since there are several objectives ({', '.join(objectives)}).")
             pruner = "none"
-        grid = Grid(space, points, seed) if sampler == "grid" else None
+        ends = pruner_of(pruner)
+        grid = Grid(space, options["points"], seed) if kind == "grid" else None
         identity = {
             "format": FORMAT,
             "space": str(space),
@@ -146,13 +145,8 @@ class TrialQueue:
         }
         with quiet():
             study = open_search(storage, name, objectives, identity)
-            study.sampler = sampler_of(sampler, seed, grid)
-            # A student is not judged by its first epochs, nor by a handful of others.
-            study.pruner = (
-                optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=3)
-                if pruner == "median"
-                else optuna.pruners.NopPruner()
-            )
+            study.sampler = sampler_of(kind, options, seed, grid)
+            study.pruner = ends
         ledger = cls(study, space, objectives, grid)
         ledger.notes = tuple(notes)
         return ledger

@@ -4,29 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from kdops.config.search_space import Dimension, Space, Value
+from kdops.config.parsing import parse_spec
+from kdops.config.search_space import PRUNERS, Dimension, Space, Value
 from kdops.errors import UsageError
 
-__all__ = ["AGAIN", "GRID_POINTS", "Grid", "choose", "place_of", "sampler_of"]
+__all__ = ["AGAIN", "Grid", "choose", "place_of", "pruner_of", "sampler_of"]
 
 AGAIN = "kdops.again"
 """Optuna's attribute of a trial that tries the values of a failed one once more."""
 
-GRID_POINTS = 3
 MOST_GRID = 100_000
 
 
-def sampler_of(name: str, seed: int, grid: Grid | None) -> BaseSampler:
-    """Return the sampler of a search: ``tpe``, ``random``, or ``grid`` with its grid."""
-    makers = {"tpe": _tpe, "random": RandomSampler, "grid": lambda _: _GridSampler(grid)}
-    return _Seeded(makers[name], seed)
+def sampler_of(name: str, options: Mapping[str, Any], seed: int, grid: Grid | None) -> BaseSampler:
+    """Return the sampler of a search.
+
+    Args:
+        name: a key of :data:`kdops.config.search_space.SAMPLERS`.
+        options: its options.
+        seed: of the search.
+        grid: what ``grid`` goes through; no other sampler has one.
+    """
+    if grid is not None:
+        return _Seeded(lambda _: _GridSampler(grid), seed)
+    return _Seeded(partial(_tpe, options["startup"]) if name == "tpe" else RandomSampler, seed)
+
+
+def pruner_of(text: str) -> BasePruner:
+    """Return what ends trials early, from the text of the parameter ``pruner``.
+
+    Raises:
+        UsageError: it is not one of :data:`kdops.config.search_space.PRUNERS`.
+    """
+    name, options = parse_spec(text, "pruner", PRUNERS)
+    if name == "none":
+        return NopPruner()
+    # A student is not judged by its first epochs, nor by a handful of others.
+    return MedianPruner(n_startup_trials=options["startup"], n_warmup_steps=options["warmup"])
 
 
 class Grid:
@@ -113,14 +137,14 @@ class _Seeded(BaseSampler):
         self._of(trial).after_trial(study, trial, state, values)
 
 
-def _tpe(seed: int) -> TPESampler:
+def _tpe(startup: int, seed: int) -> TPESampler:
     """Make a TPE sampler that keeps away from what is being tried, since trials are asked for in batches.
 
     For several objectives too: NSGA-II draws its first generation of 50 at random and is meant for some hundreds of
     trials, which is more than most searches have. TPE looks at the settings jointly where there is one objective, and
     one by one where there are several, which is Optuna's own choice.
     """
-    return TPESampler(seed=seed, constant_liar=True)
+    return TPESampler(n_startup_trials=startup, seed=seed, constant_liar=True)
 
 
 def choose(trial: optuna.Trial, dimension: Dimension) -> None:
@@ -128,7 +152,7 @@ def choose(trial: optuna.Trial, dimension: Dimension) -> None:
     if not dimension.is_range:
         trial.suggest_categorical(dimension.name, dimension.values)
     elif dimension.whole:
-        trial.suggest_int(dimension.name, dimension.low, dimension.high, log=dimension.log)
+        trial.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.log)
     else:
         trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
 

@@ -226,7 +226,9 @@ class Search:
     def _own_name(self, setting: Mapping[str, object]) -> str:
         """Name a search by what it is, so that the same command goes on with it, and a fresh one does not."""
         search = self.settings
-        told = _digest(*setting.items(), str(search.space), search.objectives, search.sampler == "grid")
+        # Only of a grid it matters which one it is: other samplers may go on with each other's trials.
+        grid = search.sampler if search.sampler.startswith("grid(") else search.sampler == "grid"
+        told = _digest(*setting.items(), str(search.space), search.objectives, grid)
         name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{told[:10]}"
         return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
 

@@ -467,7 +467,7 @@ def test_unknown_options_are_refused(opened, option, value):
 
 def test_a_grid_that_is_too_large_is_refused(opened):
     with pytest.raises(UsageError, match="a grid of it has 2151296 points; 100000 are allowed"):
-        opened(space=parse_space("alpha=0..1 depth=1..7"), sampler="grid", points=14)
+        opened(space=parse_space("alpha=0..1 depth=1..7"), sampler="grid(points=14)")
 
 
 def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path):
@@ -569,3 +569,19 @@ def test_a_check_writes_nothing_and_finds_what_opening_would(tmp_path, opened):
     with pytest.raises(UsageError, match="is taken by a search with another space"):
         TrialQueue.check(**{**check, "space": parse_space("hidden=3")})
     assert journal.read_bytes() == before
+
+
+def test_options_of_samplers_and_pruners_are_used(opened):
+    ledger = opened(name="grid", space=parse_space("alpha=0..1 depth=1 hidden=4"), sampler="grid(points=5)")
+    assert ledger.wanted(10_000) == 5 * 5 * 2 * 5 * 4
+    ledger = opened(name="median", sampler="tpe(startup=0)", pruner="median(startup=2,warmup=7)")
+    pruner = ledger.study.pruner
+    assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (2, 7)
+    pruner = opened(name="default", pruner="median").study.pruner
+    assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (10, 3)
+
+
+@pytest.mark.parametrize("sampler", ["tpe(startup=-1)", "random(startup=1)", "grid(points=0)", "grid(points=101)"])
+def test_options_that_are_not_allowed_are_refused(opened, sampler):
+    with pytest.raises(UsageError, match=r"^sampler="):
+        opened(sampler=sampler)

@@ -10,7 +10,7 @@ import pytest
 
 from kdops.cli.app import main
 from kdops.errors import KdopsError
-from kdops.store.own_run import note_error
+from kdops.store.liveness import note_error
 from kdops.utils.secrets import redact_password, redact_secrets
 
 CANARY = "canary4711"

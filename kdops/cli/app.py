@@ -24,7 +24,7 @@ from kdops.cli.process import configure_process
 from kdops.config.parameters import ENTRY_POINTS, MAIN
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError, plain_line
-from kdops.store.own_run import note_error
+from kdops.store.liveness import note_error
 from kdops.utils.quiet import ASKED_IN_A_STUDY, server_patience
 from kdops.utils.secrets import redact_secrets
 

@@ -106,12 +106,12 @@ def compare(
 
 
 def open_store() -> AbstractContextManager:
-    """Open the store of this folder, or of ``MLFLOW_TRACKING_URI``: gives a client, see :mod:`kdops.store.opened`."""
+    """Open the store of this folder, or of ``MLFLOW_TRACKING_URI``: gives a client, see :mod:`kdops.store.database`."""
     uri = absolute_store(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", Path.cwd())
     registry = os.environ.get("MLFLOW_REGISTRY_URI")
     # MLflow asks a server that is not there again and again, for minutes; reading can as well be repeated by hand.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    from kdops.store.opened import open_existing
+    from kdops.store.database import open_existing
 
     return open_existing(uri, absolute_store(registry, Path.cwd()) if registry else None)
 

@@ -16,8 +16,7 @@ from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier
 from kdops.registry.candidates import sources_of
 from kdops.registry.versions import registered_name
-from kdops.store.database import registry_address, store_address, store_exists
-from kdops.store.opened import open_existing
+from kdops.store.database import open_existing, registry_address, store_address, store_exists
 
 __all__ = ["draw"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from kdops.data.dataset import Dataset
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.program import load_program
+from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import first_line
-from kdops.store.fetching import downloaded_model
 from kdops.utils.quiet import env_var
 
 __all__ = ["load_classifier"]

@@ -34,8 +34,8 @@ from torch import Tensor
 from kdops.models.classifier import Classifier, digest_of
 from kdops.packaging.program_file import ProgramFile
 from kdops.packaging.tabular import take_rows
+from kdops.store.artifacts import FILES, damaged_model_error, file_digests
 from kdops.store.faults import first_line
-from kdops.store.fetching import FILES, damaged_model_error, file_digests
 from kdops.utils.quiet import silenced
 
 __all__ = [

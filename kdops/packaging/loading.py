@@ -23,8 +23,8 @@ from kdops.models.classifier import build
 from kdops.packaging.folder import EXPORTED, read_weights
 from kdops.packaging.program import load_program
 from kdops.packaging.vote import Tally, Vote
+from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import explained, first_line
-from kdops.store.fetching import downloaded_model
 
 __all__ = ["Loaded", "load_stored"]
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.errors import UsageError
 from kdops.registry.versions import GROUP, PAGE, known_names, quoted, versions_of
-from kdops.store.paging import paged
+from kdops.store.client import paged
 from kdops.sweeps.model import COPY_SEEDS, Model
 
 __all__ = [

@@ -16,9 +16,8 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.registry.card import card
-from kdops.store.clashes import retry_on_conflict
+from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
-from kdops.store.paging import paged
 from kdops.sweeps.model import Model
 
 __all__ = [

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from kdops.config.search import STORAGE, SearchSettings
 from kdops.data.dataset import Dataset
@@ -20,7 +19,7 @@ from kdops.search.figures import history_figure, importance_figure, pareto_figur
 from kdops.search.queue import Trial, TrialQueue
 from kdops.search.trials import METRICS, Trials, dense_net, settings_of
 from kdops.store.database import store_path
-from kdops.store.locks import FOLDER
+from kdops.store.locks import locked
 from kdops.study.study import Study
 from kdops.sweeps.model import Sweep
 from kdops.tracking.trial_run import TrialRuns
@@ -144,9 +143,7 @@ class Search:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Let the processes of one search, on one machine, take turns: what one has trained the next one finds."""
-        path = store_path(FOLDER) / f"search-{_digest(self.storage, self.name)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path):
+        with locked(f"search-{_digest(self.storage, self.name)}"):
             self.study.look()
             yield
 

@@ -1,31 +1,123 @@
-"""Places of artifacts, local or on a server: what lies there, how large it is, and how it is removed."""
+"""The files of stored models: where they lie, whether they are whole, how they are fetched and removed."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
+import yaml
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-__all__ = ["holds_model", "is_empty", "local_folder", "remove_files", "size_of"]
+from kdops.errors import KdopsError
+from kdops.utils.quiet import silenced, without_bars
+
+__all__ = [
+    "FILES",
+    "damaged_model_error",
+    "downloaded_model",
+    "file_digests",
+    "holds_model",
+    "is_empty",
+    "local_folder",
+    "remove_files",
+    "size_of",
+]
+
+FILES = "files"
+"""What a model's ``metadata`` calls the digests of its files."""
+
+HELD = (".pt2", ".safetensors")
+"""The endings of the files that hold weights."""
+
+REMARKS = "mlflow.store.artifact.artifact_repo"
+"""The logger that says that there was nothing to fetch, which is reported as what it is."""
+
+AGAIN = "bring its files back from a backup, or delete this version: the next study that needs it trains it again"
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a model's folder that holds weights, by its path in there."""
+    held = sorted(path for path in folder.rglob("*") if path.suffix in HELD)
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in held}
+
+
+@contextmanager
+def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
+    """Fetch a model's files into a folder that is there for a while.
+
+    What a model of kdops says of its files is compared with them: an exported program with a flipped bit loads
+    without a word. Models of others, and those from before there were digests, are taken as they are.
+
+    Args:
+        uri: the model's URI.
+        tracking_uri: the store, where it is not the current one.
+
+    Raises:
+        KdopsError: its files are gone, or are not those that were stored.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="kdops-") as folder,
+        without_bars(),
+        silenced(REMARKS),
+    ):
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri))
+        if not (path / "MLmodel").is_file():
+            raise KdopsError(f"the files of {uri} are gone from the store of artifacts: {AGAIN} (kdops gc shows such)")
+        _check(path, uri)
+        yield path
+
+
+def damaged_model_error(uri: str, what: str) -> KdopsError:
+    """Return the error for a model whose files are not those that were stored.
+
+    Args:
+        uri: the model's URI.
+        what: which file, and what is wrong with it.
+    """
+    return KdopsError(f"the files of {uri} are damaged, so it is not used: {what}; {AGAIN}")
+
+
+def _check(folder: Path, uri: str) -> None:
+    try:
+        metadata = (yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")) or {}).get("metadata") or {}
+        digests = dict(metadata.get(FILES) or {})
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise damaged_model_error(uri, f"MLmodel cannot be read ({str(error).splitlines()[0]})") from error
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise damaged_model_error(uri, f"{name} is missing")
+        if (found := _digest(path)) != digest:
+            raise damaged_model_error(uri, f"the SHA-256 of {name} is {found[:12]}..., and was {str(digest)[:12]}...")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_empty(client: MlflowClient, location: str) -> bool:
-    """Return whether there is nothing at all."""
+    """Return whether a place of artifacts holds nothing."""
     return not get_artifact_repository(location, client.tracking_uri).list_artifacts()
 
 
 def holds_model(client: MlflowClient, location: str) -> bool:
-    """Return whether an MLflow model lies there."""
+    """Return whether a place of artifacts holds an MLflow model."""
     repository = get_artifact_repository(location, client.tracking_uri)
     return any(found.path == "MLmodel" for found in repository.list_artifacts())
 
 
 def size_of(client: MlflowClient, location: str) -> int:
     """Return the bytes of all files at a place of artifacts; 0 where there is none."""
-    repository, left, size = get_artifact_repository(location, client.tracking_uri), [None], 0
+    repository, size = get_artifact_repository(location, client.tracking_uri), 0
+    left: list[str | None] = [None]
     while left:
         for found in repository.list_artifacts(left.pop()):
             size += 0 if found.is_dir else found.file_size or 0
@@ -34,10 +126,10 @@ def size_of(client: MlflowClient, location: str) -> int:
 
 
 def remove_files(client: MlflowClient, location: str) -> None:
-    """Remove all that lies there."""
+    """Remove everything at a place of artifacts."""
     get_artifact_repository(location, client.tracking_uri).delete_artifacts()
     folder = local_folder(location)
-    # What is left of a model on disk is the folder that its files' folder lay in.
+    # Remove the now empty parent folder.
     if folder is not None and folder.parent.is_dir() and not any(folder.parent.iterdir()):
         folder.parent.rmdir()
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from filelock import FileLock, Timeout
@@ -18,17 +19,18 @@ from sqlalchemy.engine import Engine, make_url
 
 from kdops.data.cache import user_cache_folder
 from kdops.errors import KdopsError
+from kdops.store.client import client_of
 from kdops.store.faults import explained_faults, first_line
-from kdops.store.schema import check_tables
+from kdops.store.tables import check_tables, has_tables
 from kdops.utils.secrets import redact_password
 
 __all__ = [
     "CHECKPOINTS",
     "EXPERIMENT_TAGS",
-    "client_of",
     "ensure_experiment",
     "ensure_store",
     "import_store",
+    "open_existing",
     "registry_address",
     "store_address",
     "store_exists",
@@ -69,6 +71,44 @@ def ensure_store(tracking_uri: str) -> None:
     except OSError as error:
         shown = redact_password(tracking_uri)
         raise KdopsError(f"the tracking store {shown} cannot be used: {first_line(error)}") from error
+
+
+@contextmanager
+def open_existing(uri: str, registry_uri: str | None = None) -> Iterator[MlflowClient]:
+    """Open a store for reading, and report in one line what goes wrong with it while it is used.
+
+    Yields a client. A store that is not there is not made.
+
+    Args:
+        uri: the tracking store; a sqlite file is named absolutely.
+        registry_uri: the model registry, where it is another one.
+
+    Raises:
+        KdopsError: there is no store, or it cannot be used.
+    """
+    shown = redact_password(uri)
+    if not _is_there(uri):
+        advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
+        raise KdopsError(f"there is no store at {shown}; {advice}")
+    with explained_faults(uri):
+        yield client_of(uri, registry_uri)
+
+
+def _is_there(uri: str) -> bool:
+    """Return whether there is something to read; of a server that is taken for granted.
+
+    MLflow would make a missing database and a missing folder, and build its tables in an empty database.
+    """
+    if uri.startswith("sqlite"):
+        database = make_url(uri).database
+        if not database or not has_tables(Path(database)):
+            return False
+        check_tables(Path(database), redact_password(uri))
+        return True
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file"):
+        return Path(unquote(urlsplit(uri).path) if scheme else uri).is_dir()
+    return True
 
 
 def _make(tracking_uri: str, database: Path) -> None:
@@ -192,19 +232,6 @@ def ensure_experiment(name: str) -> str:
     return found.experiment_id
 
 
-def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClient:
-    """Return a client of a store.
-
-    Raises:
-        KdopsError: the driver of its database is not installed.
-    """
-    try:
-        return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
-    except ImportError as error:
-        shown = redact_password(tracking_uri)
-        raise KdopsError(f"the tracking store {shown} cannot be used: {first_line(error)}") from error
-
-
 def _create(client: MlflowClient, name: str) -> str:
     try:
         return client.create_experiment(name, tags=EXPERIMENT_TAGS)
@@ -212,7 +239,10 @@ def _create(client: MlflowClient, name: str) -> str:
         # Another process may have been quicker between our question and this call.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        return client.get_experiment_by_name(name).experiment_id
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return found.experiment_id
 
 
 def _sqlite_file(tracking_uri: str) -> Path | None:

@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
+from kdops.store.client import paged
 from kdops.store.faults import first_line
-from kdops.store.own_run import ERROR, PROCESS
-from kdops.store.paging import paged
+from kdops.store.liveness import ERROR, PROCESS
 from kdops.utils.process import ProcessId
 
 __all__ = ["drop_double_runs", "drop_double_versions", "drop_unfinished_models"]

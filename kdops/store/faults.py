@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdops.errors import KdopsError
-from kdops.store.schema import other_version
+from kdops.store.tables import other_version
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password, redact_secrets
 

@@ -1,15 +1,36 @@
-"""The heartbeat of a study: the time on its run, renewed while it lives, for those who cannot see its process."""
+"""Whether a study still runs: its process and its heartbeat, on the run that MLflow made for it.
+
+The process decides on the host it runs on; the heartbeat is for those who cannot see it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
 
-from mlflow import MlflowClient
+from kdops.utils.secrets import redact_secrets
 
-__all__ = ["BEAT_SECONDS", "EXPIRED_SECONDS", "HEARTBEAT", "Heartbeat", "beat", "expired"]
+__all__ = [
+    "BEAT_SECONDS",
+    "CHARACTERS",
+    "ERROR",
+    "EXPIRED_SECONDS",
+    "HEARTBEAT",
+    "PROCESS",
+    "Heartbeat",
+    "beat",
+    "expired",
+    "name_process",
+    "note_error",
+]
+
+PROCESS = "kdops.process"
+ERROR = "kdops.error"
+CHARACTERS = 1000
+"""Of an error; MLflow keeps 8,000, and a page shows far fewer."""
 
 HEARTBEAT = "kdops.heartbeat"
 """The tag: seconds since the epoch by the clock of the study's host."""
@@ -23,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Renews the heartbeat of a run in the background, until it is stopped or the process ends.
+    """Renew the heartbeat of a run in the background, until it is stopped or the process ends.
 
     Args:
         run_id: the run.
@@ -33,6 +54,8 @@ class Heartbeat:
     def __init__(self, run_id: str, seconds: float = BEAT_SECONDS):
         self.run_id, self.seconds = run_id, seconds
         self._stopped = threading.Event()
+        from mlflow import MlflowClient  # not above: the command line imports this module
+
         # A client of its own: what the study does with its one is no concern of this thread.
         self._client = MlflowClient()
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
@@ -59,3 +82,25 @@ def expired(tags: Mapping[str, str]) -> bool | None:
     """Return whether the heartbeat among a run's tags is too old; None where there is none that can be read."""
     text = tags.get(HEARTBEAT, "")
     return time.time() - int(text) > EXPIRED_SECONDS if text.isdecimal() else None
+
+
+def name_process() -> None:
+    """Write the id of this process on its run, so that others can find out whether the study still runs."""
+    from kdops.utils.process import ProcessId
+
+    _write(PROCESS, str(ProcessId.own()))
+
+
+def note_error(message: str) -> None:
+    """Write on the run why it failed; where the store cannot be written to, nothing is written."""
+    try:
+        _write(ERROR, redact_secrets(message)[:CHARACTERS])
+    except Exception:
+        return
+
+
+def _write(tag: str, value: str) -> None:
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        from mlflow import MlflowClient
+
+        MlflowClient().set_tag(run_id, tag, value)

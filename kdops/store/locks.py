@@ -1,22 +1,26 @@
-"""Studies that want the same models at the same time take turns: what the first one makes, the others find."""
+"""Locks beside the store: studies that want the same models at the same time take turns.
+
+What the first one makes, the others find.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from kdops.store.database import store_path
 
-__all__ = ["FOLDER", "exclusive"]
+__all__ = ["exclusive", "locked"]
 
 FOLDER = "kdops-turns"
 """The folder beside the store with the locks."""
 
 PLACES = 5
-"""So many digits of a digest name a lock: few enough for a folder, since its file stays, and enough for one's own."""
+"""So many digits of a digest name a lock: its file stays in the folder, so there must not be too many of them."""
 
 SOON_SECONDS = 3.0
 POLL_SECONDS = 0.5
@@ -25,26 +29,42 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def exclusive(claims: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process of this machine holds one of the claims in this store, and hold them all.
+def locked(name: str) -> Iterator[None]:
+    """Wait until no other process of this machine holds a lock of this store, and hold it.
 
-    Who is killed holds nothing any more. Where no lock can be made nobody waits: then two studies may make the same
+    Args:
+        name: of the lock, as a file is named.
+    """
+    with FileLock(_lock_path(name)):
+        yield
+
+
+@contextmanager
+def exclusive(keys: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process of this machine holds one of the keys in this store, and hold them all.
+
+    A killed process releases its locks. Where no lock can be made nobody waits: then two studies may make the same
     models twice, each whole.
 
     Args:
-        claims: digests.
-        say: told once where it takes longer.
+        keys: digests.
+        say: called once with a line where it takes longer.
     """
     with ExitStack() as held:
         # All take them in one order, so that no two wait for each other.
-        for place in sorted({claim[:PLACES] for claim in claims}):
+        for place in sorted({key[:PLACES] for key in keys}):
             try:
-                path = store_path(FOLDER) / f"{place}.lock"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_waited(FileLock(path, poll_interval=POLL_SECONDS), say))
+                lock = FileLock(_lock_path(place), poll_interval=POLL_SECONDS)
+                held.enter_context(_waited(lock, say))
             except (OSError, NotImplementedError) as error:
-                logger.debug("no turn is taken: %s", error)
+                logger.debug("nothing is locked: %s", error)
         yield
+
+
+def _lock_path(name: str) -> Path:
+    path = store_path(FOLDER) / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @contextmanager

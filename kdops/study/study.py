@@ -25,8 +25,8 @@ from kdops.data.splits import make_split
 from kdops.errors import UsageError
 from kdops.store.database import CHECKPOINTS, store_address, store_path
 from kdops.store.faults import explained, explained_faults, first_line
+from kdops.store.liveness import name_process
 from kdops.store.locks import exclusive
-from kdops.store.own_run import name_process
 from kdops.study.checks import check_networks
 from kdops.study.failure import CurrentSweep, failure_note, told_failure
 from kdops.study.results import write_results

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from kdops.config.uris import check_model
 from kdops.errors import UsageError
 from kdops.registry.versions import CHAMPION
-from kdops.store.paging import paged
+from kdops.store.client import paged
 from kdops.sweeps.model import LABELS
 from kdops.tracking.stored_study import experiments
 

@@ -23,8 +23,8 @@ from mlflow.exceptions import MlflowException
 from kdops.errors import KdopsError
 from kdops.registry.versions import CHAMPION, PAGE
 from kdops.store.artifacts import holds_model, is_empty, local_folder, size_of
-from kdops.store.own_run import PROCESS
-from kdops.store.paging import paged
+from kdops.store.client import paged
+from kdops.store.liveness import PROCESS
 from kdops.tracking.stale_runs import is_stale
 from kdops.utils.process import ProcessId
 

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.registry.versions import PAGE, delete_version
 from kdops.store.artifacts import remove_files
-from kdops.store.paging import paged
+from kdops.store.client import paged
 from kdops.tracking.garbage import (
     ENDED,
     Piece,

@@ -11,9 +11,9 @@ from mlflow.entities import Run
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.versions import Registry
+from kdops.store.client import paged
 from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
-from kdops.store.paging import paged
 from kdops.sweeps.model import LABELS, Model
 
 __all__ = ["KnownModels"]

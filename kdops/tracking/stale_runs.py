@@ -12,11 +12,10 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.registry.versions import Registry
+from kdops.store.client import paged
 from kdops.store.experiment import is_project
 from kdops.store.faults import first_line
-from kdops.store.liveness import expired
-from kdops.store.own_run import PROCESS
-from kdops.store.paging import paged
+from kdops.store.liveness import PROCESS, expired
 from kdops.utils.process import ProcessId
 
 __all__ = ["discard_run", "end_stale_runs", "is_stale"]

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import check_study
 from kdops.errors import KdopsError, UsageError
-from kdops.store.paging import paged
+from kdops.store.client import paged
 from kdops.utils.quiet import without_bars
 from kdops.verdicts.stored_answer import StoredAnswer, read_answer, read_note
 

@@ -38,14 +38,13 @@ from mlflow.entities import (
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.versions import Registry
-from kdops.store.clashes import retry_on_conflict
+from kdops.store.artifacts import downloaded_model
+from kdops.store.client import retry_on_conflict
 from kdops.store.database import ensure_experiment, ensure_store
 from kdops.store.duplicates import drop_double_runs, drop_unfinished_models
 from kdops.store.experiment import experiment_name
 from kdops.store.faults import first_line
-from kdops.store.fetching import downloaded_model
-from kdops.store.liveness import HEARTBEAT, Heartbeat, beat
-from kdops.store.own_run import CHARACTERS, ERROR, PROCESS
+from kdops.store.liveness import CHARACTERS, ERROR, HEARTBEAT, PROCESS, Heartbeat, beat
 from kdops.sweeps.model import Model
 from kdops.tracking.stale_runs import discard_run, end_stale_runs
 from kdops.tracking.stored_study import StoredStudy, read_study

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
 
-from kdops.store.clashes import retry_on_conflict
-from kdops.store.own_run import CHARACTERS, ERROR
+from kdops.store.client import retry_on_conflict
+from kdops.store.liveness import CHARACTERS, ERROR
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.tracking.tracker import Tracker, Trainset

@@ -15,8 +15,8 @@ from alembic.script import ScriptDirectory
 
 from kdops.cli.app import main
 from kdops.errors import KdopsError
-from kdops.store import schema
-from kdops.store.schema import other_version
+from kdops.store import tables
+from kdops.store.tables import other_version
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDENT = "kdops-digits-student"
@@ -102,7 +102,7 @@ def test_tables_of_another_version_are_left_as_they_are(apart, capsys, revision,
 def test_the_newest_tables_are_known_by_the_text_of_the_migrations():
     """It spares alembic's run of them all, and must give what that gives."""
     folder = files("mlflow.store.db_migrations")
-    assert schema._newest(folder) == ScriptDirectory(str(folder)).get_current_head()
+    assert tables._newest(folder) == ScriptDirectory(str(folder)).get_current_head()
 
 
 # Files of models

@@ -15,7 +15,7 @@ from alembic.util import CommandError
 
 from kdops.errors import KdopsError
 
-__all__ = ["check_tables", "other_version"]
+__all__ = ["check_tables", "has_tables", "other_version"]
 
 REVISION = re.compile(r"""^revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 BEFORE = re.compile(r"""^down_revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
@@ -41,6 +41,22 @@ def check_tables(database: Path, shown: str) -> None:
     for (revision,) in found:
         if told := other_version(str(revision)):
             raise KdopsError(f"the tracking store {shown} cannot be used: {told}")
+
+
+def has_tables(database: Path) -> bool:
+    """Return whether a file is a database with the tables of an MLflow store.
+
+    Raises:
+        KdopsError: it is no sqlite database.
+    """
+    if not database.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(database, timeout=60)) as connection:
+            query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'experiments'"
+            return connection.execute(query).fetchone() is not None
+    except sqlite3.Error as error:
+        raise KdopsError(f"{database} is no sqlite database: {error}") from error
 
 
 def other_version(revision: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 
-from kdops.store.clashes import retry_on_conflict
+from kdops.store.client import retry_on_conflict
 
 WRITERS, ROUNDS = 6, 8
 

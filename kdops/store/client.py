@@ -1,0 +1,91 @@
+"""A client of an MLflow store, and calls of it that take more than one request."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from kdops.errors import KdopsError
+from kdops.store.faults import first_line
+from kdops.utils.secrets import redact_password
+
+__all__ = ["client_of", "paged", "retry_on_conflict"]
+
+TRIES = 20
+SECONDS = 0.05
+
+CONFLICTS = ("IntegrityError", "UniqueViolation", "Model Version creation error")
+"""Error texts (through MLflow) of a unique-key violation."""
+
+Answer = TypeVar("Answer")
+Found = TypeVar("Found", covariant=True)
+
+
+class Page(Protocol[Found]):
+    """One page of a search: MLflow's ``PagedList``."""
+
+    @property
+    def token(self) -> str | None:
+        """The token of the next page; nothing after the last one."""
+
+    def __iter__(self) -> Iterator[Found]: ...
+
+
+def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClient:
+    """Return a client of a store.
+
+    Raises:
+        KdopsError: the driver of its database is not installed.
+    """
+    try:
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
+    except ImportError as error:
+        shown = redact_password(tracking_uri)
+        raise KdopsError(f"the tracking store {shown} cannot be used: {first_line(error)}") from error
+
+
+def paged(search: Callable[..., Page[Found]], *arguments: Any, **named: Any) -> Iterator[Found]:
+    """Yield every result of a search of MLflow's client, page after page.
+
+    Args:
+        search: a method that takes ``page_token`` and returns a list with a ``token``.
+        *arguments: its arguments.
+        **named: its named arguments.
+    """
+    token = None
+    while True:
+        page = search(*arguments, page_token=token, **named)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def retry_on_conflict(call: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
+    """Call a method of MLflow's client, again where another process made the same row at the same moment.
+
+    MLflow looks whether a data set, or a version of this number, is there, and then makes it; of two processes that do
+    so at the same time one fails, with nothing written. The second time it finds what the other one made.
+
+    Args:
+        call: the method; where it fails it has written nothing.
+        *arguments: its arguments.
+        **named: its named arguments.
+
+    Raises:
+        MlflowException: it failed for another reason, or again and again.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return call(*arguments, **named)
+        except MlflowException as error:
+            if not left or not any(conflict in str(error) for conflict in CONFLICTS):
+                raise
+        # Not all at the same time again.
+        time.sleep(random.uniform(0, SECONDS))
+    raise AssertionError("the last try returns or raises")

@@ -18,7 +18,7 @@ from kdops.config.chain import MOST_STEPS, parse_steps
 from kdops.config.dataset import DATASETS, LARGEST_SIDE, NAME_CHARACTERS, parse_dataset
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.parsing import boolean, real, whole
-from kdops.config.recipes import LIKE, ROLES
+from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.search_space import OBJECTIVES, parse_objectives, parse_space
 from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatures
 from kdops.config.sources import parse_sources
@@ -111,7 +111,7 @@ def test_true_and_false_are_the_only_truths(text):
 
 
 by_role = st.lists(
-    st.builds("{}={}".format, st.sampled_from([*ROLES, *LIKE, "boss", ""]), st.one_of(st.just("auto"), numbers)),
+    st.builds("{}={}".format, st.sampled_from([*ROLES, "boss", ""]), st.one_of(st.just("auto"), numbers)),
     max_size=4,
 ).map(",".join)
 
@@ -123,7 +123,7 @@ def test_what_is_given_by_role_holds_for_that_role_alone(text, name):
         found = Settings.parse("transitivity", **{name: text}).recipes
         plain = Settings.parse("transitivity").recipes
         parts = dict(part.split("=") for part in re.sub(r"\s", "", text).split(",")) if "=" in text else {}
-        for role in ROLES:
+        for role in BASE_ROLES:
             value = getattr(found[role], name)
             assert math.isfinite(value)
             assert value > 0
@@ -154,7 +154,7 @@ def test_the_steps_of_a_chain_read_back_from_their_own_text(text):
         steps = parse_steps(text)
         assert 2 <= len(steps) <= MOST_STEPS
         assert parse_steps(">".join(map(str, steps))) == steps
-        assert all(step.role in ROLES for step in steps)
+        assert all(step.role in BASE_ROLES for step in steps)
 
 
 options = st.lists(

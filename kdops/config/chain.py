@@ -13,7 +13,8 @@ from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.parameters import EntryPoint
-from kdops.config.recipes import ROLES, STREAMS, Recipe
+from kdops.config.recipes import Recipe
+from kdops.config.roles import BASE_ROLES, streams_of
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
@@ -32,7 +33,7 @@ class Step:
     """One step of a chain.
 
     Attributes:
-        role: one of ``ROLES``, whose recipe it is trained by.
+        role: one of ``BASE_ROLES``, whose recipe it is trained by.
         architecture: its own; None for that of its role.
     """
 
@@ -96,18 +97,18 @@ class Chain:
         temperature start alike, as they do in every other study, which pairs their comparison. An earlier step has
         those of its role too, unless another step has them; then it has some of its own.
         """
-        taken = {_stream(self.role_at(self.last))}
+        taken = {streams_of(self.role_at(self.last))}
         names = []
         for place in range(self.last):
             role = self.role_at(place)
-            name = f"{role}, step {place + 1}" if _stream(role) in taken else role
-            taken.add(_stream(name))
+            name = f"{role}, step {place + 1}" if streams_of(role) in taken else role
+            taken.add(streams_of(name))
             names.append(name)
         return (*names, self.role_at(self.last))
 
     def names(self) -> tuple[str, ...]:
         """Name each step for a reader: its role, numbered where the chain has several of them."""
-        counts, seen = Counter(step.role for step in self.steps), Counter()
+        counts, seen = Counter(step.role for step in self.steps), Counter[str]()
         names = []
         for role in (step.role for step in self.steps):
             seen[role] += 1
@@ -182,16 +183,13 @@ def _step(shown: str, number: int, part: str) -> Step:
     role, colon, architecture = (piece.strip() for piece in part.partition(":"))
     if not part:
         raise UsageError("steps", shown, f"step {number} is empty; give roles parted by single >, {EXAMPLE}")
-    if role not in ROLES:
-        raise UsageError("steps", shown, f"unknown role {role!r} in step {number}; the roles are {', '.join(ROLES)}")
+    if role not in BASE_ROLES:
+        raise UsageError(
+            "steps", shown, f"unknown role {role!r} in step {number}; the roles are {', '.join(BASE_ROLES)}"
+        )
     if not colon:
         return Step(role)
     try:
         return Step(role, parse_architecture(architecture, "steps"))
     except UsageError as error:
         raise UsageError("steps", shown, f"step {number}: {error.allowed}") from None
-
-
-def _stream(name: str) -> str:
-    """Return the streams that a name stands for: two roles may share them."""
-    return STREAMS.get(name, name)

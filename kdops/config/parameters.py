@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kdops.config.dataset import DATASETS
-from kdops.config.recipes import LIKE, ROLES
+from kdops.config.roles import ROLES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
 
@@ -82,7 +82,7 @@ BORN_AGAIN_TEMPERATURES = Parameter(
     "born_again_temperatures", "1,4,10", "temperatures of the control distilled from the teacher itself, or none"
 )
 REVERSED_SEEDS = Parameter("reversed_seeds", "auto", "replicates of the reversed nets and their control; auto: all")
-ROLES_THAT_VOTE = tuple(role for role in (*ROLES, *LIKE) if role != "teacher")
+ROLES_THAT_VOTE = tuple(role for role in ROLES if role != "teacher")
 """A replicate has one teacher, and one model is no ensemble."""
 TOP = Parameter("top", "all", "how many of the best members of each replicate vote, by validation, or all")
 CONTROLS = Parameter("controls", "true", "train the controls of the ensemble, which cost more than two sweeps")

@@ -14,26 +14,10 @@ from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.parsing import real, whole
+from kdops.config.roles import ROLES
 from kdops.errors import UsageError
 
-__all__ = ["IMAGES", "LIKE", "ROLES", "STREAMS", "TABLE", "Recipe", "parse_recipes", "recipe"]
-
-ROLES = ("teacher", "student", "middle")
-"""The roles that have an architecture of their own."""
-
-LIKE: Mapping[str, str] = {
-    "reversed": "teacher",
-    "born-again": "teacher",
-    "reseeded": "student",
-    "reordered": "student",
-}
-"""The roles that have another's architecture and recipe, and that other: ``reversed`` nets are untrained teachers
-that learn from a student; ``born-again`` ones (Furlanello et al., 2018) learn from the teacher itself, their control;
-``reseeded`` students differ only in their seed, and ``reordered`` ones have a batch order each: controls of the
-ensemble."""
-
-STREAMS: Mapping[str, str] = {"born-again": "reversed", "reseeded": "student", "reordered": "student"}
-"""The roles that start from another's random streams, which pairs their comparison."""
+__all__ = ["IMAGES", "TABLE", "Recipe", "parse_recipes", "recipe"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +71,8 @@ def parse_recipes(usual: Mapping[str, Recipe], text: Mapping[str, str]) -> dict[
     """Lay the caller's values over the data set's recipe for each role.
 
     Args:
-        usual: the data set's recipe for each of ``ROLES``.
-        text: the parameters ``epochs``, ``batch_size``, ``learning_rate`` and those of ``ROLES``.
+        usual: the data set's recipe for each of ``BASE_ROLES``.
+        text: the parameters ``epochs``, ``batch_size``, ``learning_rate`` and those of ``BASE_ROLES``.
 
     Raises:
         UsageError: names the parameter, its value and what is allowed.
@@ -100,16 +84,12 @@ def parse_recipes(usual: Mapping[str, Recipe], text: Mapping[str, str]) -> dict[
             "learning_rate", text["learning_rate"], lambda n, v: real(n, v, 0.0, 100.0, open_low=True)
         ),
     }
-    recipes = {}
-    for role in ROLES:
-        chosen: dict[str, object] = {name: values[role] for name, values in given.items() if role in values}
-        if text[role] != "auto":
-            chosen["architecture"] = parse_architecture(text[role], parameter=role)
-        recipes[role] = usual[role].replace(**chosen)
-    for role, other in LIKE.items():
-        recipes[role] = recipes[other].replace(
-            **{name: values[role] for name, values in given.items() if role in values}
-        )
+    recipes: dict[str, Recipe] = {}
+    for name, role in ROLES.items():
+        chosen = {option: values[name] for option, values in given.items() if name in values}
+        if role.has_own_recipe and text[name] != "auto":
+            chosen["architecture"] = parse_architecture(text[name], parameter=name)
+        recipes[name] = (usual[name] if role.has_own_recipe else recipes[role.like]).replace(**chosen)
     return recipes
 
 
@@ -119,12 +99,12 @@ def _by_role(name: str, text: str, check: Callable[[str, str], object]) -> dict[
         return {}
     if "=" not in text:
         value = check(name, text)
-        return dict.fromkeys((*ROLES, *LIKE), value)
+        return dict.fromkeys(ROLES, value)
     values = {}
     for part in text.split(","):
         role, _, value = (piece.strip() for piece in part.partition("="))
-        if role not in (*ROLES, *LIKE):
-            raise UsageError(name, text, f"unknown role {role!r}; the roles are {', '.join((*ROLES, *LIKE))}")
+        if role not in ROLES:
+            raise UsageError(name, text, f"unknown role {role!r}; the roles are {', '.join(ROLES)}")
         if role in values:
             raise UsageError(name, text, f"the role {role} is given twice")
         if value != "auto":

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, whole
-from kdops.config.recipes import ROLES, Recipe, parse_recipes
+from kdops.config.recipes import Recipe, parse_recipes
+from kdops.config.roles import BASE_ROLES
 from kdops.errors import UsageError
 
 __all__ = ["HARD", "MOST_SEEDS", "TRANSFERS", "Settings", "parse_temperatures", "value_or"]
@@ -176,7 +177,7 @@ class Settings:
 
     def external_networks(self) -> list[tuple[str, Recipe]]:
         """Return the recipe of every external network that may be built, with the parameter that names it."""
-        return [(role, self.recipes[role]) for role in ROLES if not self.recipes[role].architecture.is_counted]
+        return [(role, self.recipes[role]) for role in BASE_ROLES if not self.recipes[role].architecture.is_counted]
 
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values, architectures as text."""

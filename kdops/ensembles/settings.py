@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.recipes import LIKE, Recipe
+from kdops.config.recipes import Recipe
+from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
 from kdops.ensembles.members import Drawn, replicates_told
 
@@ -46,7 +47,7 @@ def settings_of_members(
     recipes, told = dict(settings.recipes), []
     trained = [*((member.role, member.params) for member in own), *trainings]
     # Roles with a recipe of their own first, so that what follows them can still be told apart.
-    for role in sorted({role for role, _ in trained} & set(recipes), key=lambda role: role in LIKE):
+    for role in sorted({role for role, _ in trained} & set(recipes), key=lambda role: not ROLES[role].has_own_recipe):
         read, several = _common([params for name, params in trained if name == role], RECIPE, recipes[role].__dict__)
         told += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
@@ -81,7 +82,7 @@ def _common(
 def _laid_over(recipes: Mapping[str, Recipe], role: str, recipe: Recipe) -> dict[str, Recipe]:
     """Change a role's recipe, and those like it in all in which they were like it."""
     before, changed = recipes[role].__dict__, {role: recipe}
-    for other in (name for name, model in LIKE.items() if model == role):
+    for other in (name for name, one in ROLES.items() if one.like == role != name):
         apart = {name: value for name, value in recipes[other].__dict__.items() if value != before[name]}
         changed[other] = recipe.replace(**apart)
     return {**recipes, **changed}

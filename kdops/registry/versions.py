@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from kdops.config.recipes import LIKE, ROLES
+from kdops.config.roles import ROLES
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError
@@ -163,7 +163,7 @@ class Registry:
 
     def of_other_data(self) -> int:
         """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
-        names = {registered_name(self.data.name, role) for role in (*ROLES, *LIKE, "ensemble")}
+        names = {registered_name(self.data.name, role) for role in (*ROLES, "ensemble")}
         where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.data_digest != '{self.data.digest}'"
         return sum(v.name in names for v in _search(self.client, where))
 

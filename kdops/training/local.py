@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from kdops.config.architectures import Architecture, parse_architecture
-from kdops.config.recipes import STREAMS
+from kdops.config.roles import streams_of
 from kdops.data.memmap import MappedImages, load_rows
 from kdops.distillation.logits import DistillationLoss
 from kdops.distillation.sources import Mixture, averaged
@@ -131,7 +131,7 @@ class LocalEngine:
             return self.checkpoints and self.checkpoints.of(digest_of_pass([by_place[place] for place in members]))
 
         passes = train_passes(
-            STREAMS.get(role, role),
+            streams_of(role),
             context.settings.recipes[role],
             self._groups(units, rows),
             self._images(rows),
@@ -171,7 +171,7 @@ class LocalEngine:
             **options: ``after_epoch`` and ``progress``, see :func:`kdops.training.trials.train_trials`.
         """
         results = train_trials(
-            STREAMS.get(role, role),
+            streams_of(role),
             plans,
             seed,
             self._logits_for(plans, source, rows, what),

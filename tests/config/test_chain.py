@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.chain import MOST_STEPS, Chain, ChainSettings, Step, describe_path, parse_steps
-from kdops.config.recipes import LIKE, ROLES, STREAMS
+from kdops.config.roles import BASE_ROLES, ROLES, streams_of
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
@@ -81,7 +81,7 @@ ARCHITECTURES = st.one_of(
     st.builds("mlp(hidden={},depth={})".format, st.integers(1, 999), st.integers(1, 9)).map(parse_architecture),
     st.builds("cnn(filters={})".format, st.integers(1, 99)).map(parse_architecture),
 )
-STEPS = st.lists(st.builds(Step, st.sampled_from(ROLES), ARCHITECTURES), min_size=2, max_size=8).map(tuple)
+STEPS = st.lists(st.builds(Step, st.sampled_from(BASE_ROLES), ARCHITECTURES), min_size=2, max_size=8).map(tuple)
 CHAINS = STEPS.map(Chain)
 
 
@@ -95,7 +95,7 @@ def test_text_reads_back(made):
 
 @given(CHAINS)
 def test_no_step_starts_as_another_does_and_the_last_as_everywhere(made):
-    streams = [STREAMS.get(name, name) for name in made.streams()]
+    streams = [streams_of(name) for name in made.streams()]
     assert len(set(streams)) == len(streams)
     assert made.streams()[-1] == made.role_at(made.last)
     # A step goes by its role wherever it can, so that its models are those of other studies.
@@ -104,13 +104,13 @@ def test_no_step_starts_as_another_does_and_the_last_as_everywhere(made):
         assert name in (role, f"{role}, step {place + 1}")
     # Whatever the last step's nets are distilled from, they start alike: that pairs their comparison.
     ways = {made.role_at(made.last, source) for source in range(made.last)}
-    assert len({STREAMS.get(role, role) for role in ways}) == 1
+    assert len({streams_of(role) for role in ways}) == 1
 
 
 @given(CHAINS)
 def test_every_role_is_one_that_has_a_recipe(made):
     roles = [made.role_at(place) for place in range(len(made.steps))]
-    assert set(roles) <= {*ROLES, *LIKE}
+    assert set(roles) <= set(ROLES)
     assert all(role == step.role for role, step in zip(roles, made.steps, strict=True) if step.role != "teacher")
     assert roles[0] == made.steps[0].role
     assert "teacher" not in roles[1:]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.config.dataset import DATASETS, READING, DatasetKind, DatasetSpec, parse_dataset
-from kdops.config.recipes import IMAGES, ROLES, TABLE
+from kdops.config.recipes import IMAGES, TABLE
+from kdops.config.roles import BASE_ROLES
 from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
 from kdops.data.cache import Decoded
@@ -137,8 +138,8 @@ def test_settings_know_the_origin_and_carry_the_name():
         "channels": 1,
     }
     assert Settings.parse("students").as_dict()["origin"] == {}
-    assert {role: settings.recipes[role] for role in ROLES} == IMAGES
-    assert {role: Settings.parse(dataset="csv:x").recipes[role] for role in ROLES} == TABLE
+    assert {role: settings.recipes[role] for role in BASE_ROLES} == IMAGES
+    assert {role: Settings.parse(dataset="csv:x").recipes[role] for role in BASE_ROLES} == TABLE
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -146,7 +147,7 @@ def test_a_data_set_is_one_entry(name):
     kind = DATASETS[name]
     loader = load_place(kind.loader)
     assert list(inspect.signature(loader).parameters) == ["origin", "root", "progress"]
-    assert tuple(kind.recipes) == ROLES
+    assert tuple(kind.recipes) == BASE_ROLES
     assert set(kind.options) <= set(READING)
 
 
@@ -164,4 +165,4 @@ def test_an_entry_and_a_file_are_all_that_a_new_data_set_needs(monkeypatch, tmp_
     settings = Settings.parse("students", dataset="squares", data_root=str(tmp_path))
     data = datasets.load(settings.origin, settings.data_root)
     assert (data.name, data.shape, data.notes) == ("squares", (1, 2, 2), f"squares in {tmp_path}")
-    assert {role: settings.recipes[role] for role in ROLES} == IMAGES
+    assert {role: settings.recipes[role] for role in BASE_ROLES} == IMAGES

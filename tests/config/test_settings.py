@@ -7,7 +7,7 @@ import pytest
 
 from kdops.config.dataset import DATASETS
 from kdops.config.parameters import ENTRY_POINTS, PARAMETERS, EntryPoint
-from kdops.config.recipes import LIKE, ROLES
+from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.settings import Settings, parse_temperatures
 from kdops.errors import UsageError
 
@@ -17,11 +17,9 @@ BY_ROLE = [("epochs", "7", 7), ("batch_size", "32", 32), ("learning_rate", "0.25
 @pytest.mark.parametrize("dataset", ["digits", "gtsrb"])
 def test_without_a_word_the_data_sets_recipes_hold(dataset):
     recipes = Settings.parse(dataset=dataset).recipes
-    assert {role: recipes[role] for role in ROLES} == DATASETS[dataset].recipes
-    assert {role: recipes[role] for role in LIKE} == {
-        role: DATASETS[dataset].recipes[other] for role, other in LIKE.items()
-    }
-    assert set(recipes) == {*ROLES, *LIKE}
+    assert {role: recipes[role] for role in BASE_ROLES} == DATASETS[dataset].recipes
+    assert recipes == {name: DATASETS[dataset].recipes[role.like] for name, role in ROLES.items()}
+    assert set(recipes) == set(ROLES)
 
 
 def test_a_reversed_net_is_an_untrained_teacher_unless_it_is_told_apart():
@@ -32,10 +30,10 @@ def test_a_reversed_net_is_an_untrained_teacher_unless_it_is_told_apart():
 
 
 @pytest.mark.parametrize(("name", "text", "value"), BY_ROLE)
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", BASE_ROLES)
 def test_a_value_for_one_role_changes_that_role_alone(name, text, value, role):
     recipes = Settings.parse(**{name: f"{role}={text}"}).recipes
-    for other in ROLES:
+    for other in BASE_ROLES:
         default = DATASETS["digits"].recipes[other]
         assert recipes[other] == (default.replace(**{name: value}) if other == role else default)
 
@@ -49,11 +47,11 @@ def test_a_bare_value_holds_for_all_roles_and_auto_for_none(name, text, value):
     assert getattr(mixed["student"], name) == value
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", BASE_ROLES)
 def test_an_architecture_is_given_by_its_role(role):
     recipes = Settings.parse(**{role: "mlp(hidden=3,depth=5)"}).recipes
     assert str(recipes[role].architecture) == "mlp(hidden=3,depth=5,dropout=0)"
-    assert all(recipes[other] == DATASETS["digits"].recipes[other] for other in ROLES if other != role)
+    assert all(recipes[other] == DATASETS["digits"].recipes[other] for other in BASE_ROLES if other != role)
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)

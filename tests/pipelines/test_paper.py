@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdops.config.recipes import LIKE
+from kdops.config.roles import ROLES
 from tests.conftest import PAPER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +151,7 @@ def test_every_model_hangs_below_one_part_and_others_name_it_as_reused(whole):
     assert not everything["reused"].any()
     assert "kdops.reused" not in parent.data.tags
     roles = {model.data.tags["kdops.role"] for model in whole.children() if "kdops.role" in model.data.tags}
-    assert roles == {"teacher", "student", "middle", *LIKE, "ensemble"}
+    assert roles == {*ROLES, "ensemble"}
 
 
 def test_the_table_of_the_whole_tells_each_row_as_the_part_that_is_about_it(whole):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdops.config.recipes import LIKE, STREAMS
+from kdops.config.roles import ROLES
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.distillation.logits import DistillationLoss
@@ -98,7 +98,7 @@ def test_the_control_starts_as_the_reversed_nets_do(study, fork):
     teachers, _ = direct(study)
     (back,) = study.distill(teachers, "reversed", [1.0]).records
     (again,) = study.distill(teachers, "born-again", [1.0]).records
-    assert STREAMS["born-again"] == "reversed"
+    assert ROLES["born-again"].streams == ROLES["reversed"].streams
     assert back.weights == again.weights
     assert back.metrics["test_accuracy"] == again.metrics["test_accuracy"]
     assert {back.uri.rpartition("/")[0], again.uri.rpartition("/")[0]} == {
@@ -108,7 +108,7 @@ def test_the_control_starts_as_the_reversed_nets_do(study, fork):
     runs = [fork.client.get_run(record.run_id).data.tags for record in (back, again)]
     assert [tags["kdops.chain"] for tags in runs] == ["teacher>reversed", "teacher>born-again"]
     assert len({tags["kdops.fingerprint"] for tags in runs}) == 2
-    assert all(LIKE[role] == "teacher" for role in ("reversed", "born-again"))
+    assert all(ROLES[role].like == "teacher" for role in ("reversed", "born-again"))
 
 
 def test_copies_have_seeds_of_their_own_and_the_first_is_the_student_of_the_sweep(study):

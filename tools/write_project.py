@@ -10,14 +10,17 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kdops import __version__  # noqa: E402
+from kdops.config.architectures import FAMILIES, TorchvisionNet  # noqa: E402
+from kdops.config.dataset import DATASETS  # noqa: E402
 from kdops.config.parameters import ENTRY_POINTS, MAIN, PARAMETERS, Parameter  # noqa: E402
+from kdops.config.search_space import PRUNERS, SAMPLERS  # noqa: E402
 
 WRITTEN = "written by tools/write_project.py; do not edit"
 
@@ -48,12 +51,34 @@ Every parameter of an entry point is an option of its command, with the same nam
 Values are text; truth values are `true` and `false`. A value that is not allowed ends the command with exit code 2 and
 one line that says what is allowed. More about the values: [data](how-to/data.md), [architectures](how-to/models.md),
 [steps of a chain](how-to/chains.md), [search space](how-to/search.md),
-[loss and temperatures](explanation/method.md). Below the shared
-parameters stands for each entry point what it has of its own, and which shared parameters have another default or
-meaning there.
+[loss and temperatures](explanation/method.md).
+
+Below the shared parameters, each entry point lists those of its own and those with another default or meaning there.
 
 ## Shared by all entry points
 """
+
+OPTIONS = """## Values with options
+
+`name(option=value,...)`, in any order; an option that is not given has its default. `cnn` has one rate of dropout for
+all layers, or one for each; without any, the default rates are those of the first layers.
+"""
+
+RECIPES = """## What `auto` stands for
+
+Architecture, epochs, batch size and learning rate by data and role. `reversed` and `born-again` nets are trained as the
+teacher is, the controls `reseeded` and `reordered` as the student, where `epochs` and the others do not name them.
+"""
+
+SPECS = {
+    "teacher, student, middle": {
+        **{name: family.spec for name, family in FAMILIES.items()},
+        "torchvision:NAME": TorchvisionNet.spec,
+    },
+    "sampler": SAMPLERS,
+    "pruner": PRUNERS,
+}
+"""The values that have options, by parameter."""
 
 
 def project(head: str, program: str) -> str:
@@ -76,25 +101,49 @@ def project(head: str, program: str) -> str:
 
 
 def document() -> str:
-    """Return the text of docs/parameters.md: the shared parameters, then what each entry point has of its own."""
-    lines = [INTRODUCTION, *table(PARAMETERS)]
+    """Return the text of docs/parameters.md: parameters, values with options, and what ``auto`` stands for."""
+    lines = [INTRODUCTION, *table(("parameter", "default", "meaning"), map(row, PARAMETERS))]
     for name, point in ENTRY_POINTS.items():
         special = [p for p in point.parameters() if p not in PARAMETERS]
         lines += ["", f"## `{name}`", "", point.help]
         lines += ["", f"`main` is the same as `{name}`."] if name == MAIN else []
-        lines += ["", *table(special)] if special else ["", "It has the shared parameters."]
+        lines += ["", *table(("parameter", "default", "meaning"), map(row, special))] if special else []
+    lines += ["", OPTIONS, *table(("parameter", "value", "option", "default", "allowed"), options())]
+    lines += ["", RECIPES, *table(("data", "role", "architecture", "epochs", "batch_size", "learning_rate"), recipes())]
     return "\n".join([*lines, ""])
 
 
-def table(parameters: Iterable[Parameter]) -> list[str]:
-    """Return the lines of a table of parameters."""
-    return ["| parameter | default | meaning |", "| --- | --- | --- |", *map(row, parameters)]
+def row(parameter: Parameter) -> tuple[str, str, str]:
+    """Return the cells of a parameter."""
+    return f"`{parameter.name}`", f"`{parameter.default}`" if parameter.default else "empty", escaped(parameter.help)
 
 
-def row(parameter: Parameter) -> str:
-    """Return the line of a parameter, with the signs escaped that Markdown would take for its own."""
-    meaning = re.sub(r"([*|<])", r"\\\1", parameter.help)
-    return f"| `{parameter.name}` | {f'`{parameter.default}`' if parameter.default else 'empty'} | {meaning} |"
+def options() -> Iterator[tuple[str, ...]]:
+    """Return the cells of each option of a value that has some."""
+    for parameter, specs in SPECS.items():
+        for name, spec in specs.items():
+            for option, kind in spec.options.items():
+                default = kind.write(kind.default)
+                yield f"`{parameter}`", f"`{name}`", f"`{option}`", f"`{default}`", escaped(kind.allowed())
+
+
+def recipes() -> Iterator[tuple[str, ...]]:
+    """Return the cells of each recipe."""
+    for name, kind in DATASETS.items():
+        for role, recipe in kind.recipes.items():
+            values = recipe.architecture, recipe.epochs, recipe.batch_size, recipe.learning_rate
+            yield f"`{kind.text or name}`", role, *(f"`{value}`" for value in values)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    names = tuple(head)
+    return [f"| {' | '.join(cells)} |" for cells in (names, ("---",) * len(names), *rows)]
+
+
+def escaped(text: str) -> str:
+    """Escape the signs that Markdown would take for its own."""
+    return re.sub(r"([*|<])", r"\\\1", text)
 
 
 FILES = {

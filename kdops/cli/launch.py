@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from kdops.cli import PARENT
 from kdops.cli.process import configure_process
+from kdops.config.parsing import whole
 from kdops.config.search import SearchSettings
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
@@ -81,8 +82,7 @@ def open_ui(host: str, port: str) -> None:
     Raises:
         UsageError: the port is no port, or the store is a server already.
     """
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise UsageError("port", port or "(empty)", "must be a whole number from 1 to 65535")
+    port = str(whole("port", port, 1, 65535))
     _make_environment_absolute(Path.cwd())
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if re.match(r"https?:", uri):

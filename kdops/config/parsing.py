@@ -18,23 +18,8 @@ from typing import Any, Generic, TypeVar
 from kdops.errors import UsageError
 
 __all__ = [
-    "Choice",
-    "Flag",
-    "Integer",
-    "Option",
-    "Real",
-    "Several",
-    "Spec",
-    "Text",
-    "boolean",
-    "line",
-    "one_of",
-    "parse_spec",
-    "real",
-    "split_options",
-    "split_spec",
-    "whole",
-    "write_spec",
+    *("Choice", "Flag", "Integer", "Option", "Real", "Several", "Spec", "Text"),
+    *("boolean", "line", "one_of", "parse_spec", "real", "split_options", "split_spec", "whole", "write_spec"),
 ]
 
 V = TypeVar("V")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdops.config.architectures import FAMILIES
 from kdops.config.parsing import (
     Choice,
     Flag,
@@ -18,6 +19,7 @@ from kdops.config.parsing import (
     whole,
     write_spec,
 )
+from kdops.config.search_space import PRUNERS, SAMPLERS
 from kdops.errors import UsageError
 
 RATE = Real(0, 1, open_high=True)
@@ -110,6 +112,27 @@ def test_a_mistake_is_one_line_with_what_is_allowed(text, told):
         parse_spec(text, "method", TABLE)
     assert caught.value.parameter == "method"
     assert "\n" not in str(caught.value)
+
+
+TABLES = {
+    "teacher": {name: family.spec for name, family in FAMILIES.items()},
+    "sampler": SAMPLERS,
+    "pruner": PRUNERS,
+    "method": TABLE,
+}
+
+
+@pytest.mark.parametrize(("parameter", "name"), [(p, name) for p, table in TABLES.items() for name in table])
+def test_every_value_with_options_reads_back_its_defaults(parameter, name):
+    table = TABLES[parameter]
+    defaults = table[name].defaults()
+    for text in (name, f"{name}()", write_spec(name, defaults, table), write_spec(name, defaults, table, full=True)):
+        assert parse_spec(text, parameter, table) == (name, defaults)
+    with pytest.raises(UsageError, match=rf"^{parameter}=.*unknown option 'x'"):
+        parse_spec(f"{name}(x=1)", parameter, table)
+    for option in table[name].options:
+        with pytest.raises(UsageError, match=rf"^{parameter}=.*the option {option} must be "):
+            parse_spec(f"{name}({option}=!)", parameter, table)
 
 
 def test_names_with_colons_and_dots_are_split_too():

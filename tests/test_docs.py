@@ -1,0 +1,103 @@
+"""The pages say what the code does: links lead somewhere, examples run, commands, options and tags are named."""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from kdops.cli.app import app
+from kdops.config.parameters import ENTRY_POINTS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOORS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "results" not in path.parts]
+COMMANDS = typer.main.get_command(app).commands
+FENCED = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def anchors(path):
+    headings = re.findall(r"^#+ +(.+)$", FENCED.sub("", text_of(path)), re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*DOORS, *PAGES], ids=name_of)
+def test_links_lead_somewhere(path):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", FENCED.sub("", text_of(path))):
+        assert not target.startswith("/")
+        if not re.match(r"https?:", target):
+            place = path.parent / target if target else path
+            assert place.exists(), target
+            assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("path", [*DOORS, *PAGES], ids=name_of)
+def test_files_that_are_named_exist(path):
+    folders = r"kdops|pipelines|tests|tools|docs|benchmarks|deploy|\.ci|\.github"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", text_of(path))
+    assert not [file for file in named if "NAME" not in file and not (ROOT / file).exists()]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/reference/api.md"])
+def test_python_examples_run(name, tmp_path):
+    (example, *others) = re.findall(r"^```python\n(.*?)^```", text_of(ROOT / name), re.MULTILINE | re.DOTALL)
+    assert not others and example.count('seeds="2"') == 1
+    example = example.replace('seeds="2"', 'seeds="2", epochs="1"')  # as it stands, but in seconds
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", example]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^models:/kdops-digits-student/\d+ \d+ 0\.\d+$", done.stdout, re.MULTILINE)
+
+
+def test_the_two_commands_stay():
+    lines = text_of(ROOT / "README.md").splitlines()
+    assert "    pip install uv && uv run mlflow run . -e transitivity --env-manager local" in lines
+    assert "    pip install uv && uv run pytest" in lines
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_and_their_options_are_listed(name):
+    (row,) = re.findall(rf"^\| `kdops {name}\b.*$", text_of(ROOT / "docs/reference/cli.md"), re.MULTILINE)
+    if name not in {*ENTRY_POINTS, "main"}:
+        options = {opt for p in COMMANDS[name].params if p.param_type_name == "option" for opt in p.opts}
+        assert set(re.findall(r"`(--[\w-]+)`", row)) == options - {"--help"}
+
+
+def test_every_tag_is_described():
+    described = set(re.findall(r"`(kdops\.\w+)", text_of(ROOT / "docs/reference/run-schema.md")))
+    strings = {
+        node.value
+        for path in sorted((ROOT / "kdops").rglob("*.py"))
+        if "search" not in path.parts  # attributes of Optuna's trials, which are no tags
+        for node in ast.walk(ast.parse(text_of(path)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    tags = {text for text in strings if re.fullmatch(r"kdops\.[a-z_]+", text)}
+    rooms = {f"kdops.{path.name}" for path in (ROOT / "kdops").iterdir()}
+    assert described and tags - rooms <= described
+
+
+def test_the_public_names_are_on_their_page():
+    shown = re.findall(r"^::: kdops\.(\w+)$", text_of(ROOT / "docs/reference/api.md"), re.MULTILINE)
+    public = importlib.import_module("kdops").__all__
+    assert sorted(shown) == sorted(set(public) - {"__version__"})
+
+
+@pytest.mark.parametrize("name", [".ci/run", ".github/workflows/ci.yml", ".github/workflows/release.yml", "mkdocs.yml"])
+def test_no_address(name):
+    assert "://" not in text_of(ROOT / name)

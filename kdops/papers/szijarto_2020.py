@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.verdicts.claims import DECIMALS, Claim, Verdict, check_accuracies, percent, points, replicate_means, seen
+from kdops.verdicts.claims import DECIMALS, Claim, Verdict, check_accuracies, replicate_means
 from kdops.verdicts.findings import LEVEL, Finding, claim_finding, difference_finding, number_finding
-from kdops.verdicts.statistics import FEWEST_REPLICATES, Interval, equivalence, mean_interval
+from kdops.verdicts.intervals import Interval, mean_interval
+from kdops.verdicts.statistics import FEWEST_REPLICATES, equivalence
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_claim
 from kdops.verdicts.votes import Disagreement
+from kdops.verdicts.wording import percent, points, seen
 
 __all__ = [
     "Finding",

@@ -7,7 +7,7 @@ from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding
 from kdops.sweeps.model import LABELS, Model
 from kdops.utils.text import markdown_text
-from kdops.verdicts.proportions import wilson_interval
+from kdops.verdicts.intervals import wilson_interval
 
 __all__ = ["card"]
 

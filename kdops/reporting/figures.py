@@ -11,7 +11,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kdops.verdicts.statistics import mean_interval
+from kdops.verdicts.intervals import mean_interval
 
 __all__ = ["Curve", "members_figure", "steps_figure", "temperature_figure"]
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdops.tracking.catalog import StoredModel
-from kdops.verdicts.proportions import wilson_interval
+from kdops.verdicts.intervals import wilson_interval
 
 __all__ = ["Candidate", "Group", "ServingCost", "candidates_csv", "group_candidates", "show_candidates"]
 

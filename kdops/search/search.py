@@ -24,7 +24,7 @@ from kdops.study.study import Study
 from kdops.sweeps.model import Sweep
 from kdops.tracking.trial_run import TrialRuns
 from kdops.utils.secrets import redact_password
-from kdops.verdicts.statistics import mean_interval
+from kdops.verdicts.intervals import mean_interval
 
 __all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
 

@@ -10,8 +10,8 @@ from kdops.config.recipes import Recipe
 from kdops.config.settings import HARD
 from kdops.study.study import Study
 from kdops.sweeps.model import Sweep
-from kdops.verdicts.claims import percent, seen
-from kdops.verdicts.statistics import mean_interval
+from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.wording import percent, seen
 
 __all__ = [
     "ChainResult",

@@ -16,7 +16,7 @@ from kdops.data.splits import Split
 from kdops.sweeps.model import Sweep
 from kdops.utils.text import accuracy_interval, markdown_text
 from kdops.verdicts.answer import Row
-from kdops.verdicts.statistics import mean_interval
+from kdops.verdicts.intervals import mean_interval
 
 __all__ = ["about", "note", "setting", "show", "summarize", "summary_of"]
 

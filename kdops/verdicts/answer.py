@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdops.verdicts.claims import Verdict
 from kdops.verdicts.findings import Finding
-from kdops.verdicts.statistics import Interval
+from kdops.verdicts.intervals import Interval
 
 __all__ = ["ANSWER_FILE", "Answer", "Row"]
 

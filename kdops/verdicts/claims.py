@@ -1,38 +1,48 @@
-"""What verdicts are made of: claims, and the checks, adjustments and phrases that they share."""
+"""Claims and verdicts: a verdict is one primary claim and a table of further ones, tested and adjusted together.
+
+The further claims of a verdict are entries of a table, a :class:`ClaimSpec` each: one number a replicate, tested for
+equivalence within the margin. They are ``equal``, ``different`` or ``inconclusive`` by p-values below 5 % after
+Holm's adjustment over all the claims of the verdict, the primary one among them. "Equal" and "different" are two
+families, each adjusted by itself, so that each kind of false statement is made with at most 5 % in the whole family.
+Fewer than three replicates leave every claim ``inconclusive``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.utils.text import capitalized
-from kdops.verdicts.statistics import FEWEST_REPLICATES, MOST_REPLICATES, POWER, Equivalence, Interval, OneSided, holm
+from kdops.verdicts.statistics import (
+    FEWEST_REPLICATES,
+    Equivalence,
+    OneSided,
+    equivalence,
+    holm,
+    one_sided,
+    superiority,
+)
+from kdops.verdicts.wording import margin_phrase, outlook, seen
 
 __all__ = [
     "DECIMALS",
     "LEVEL",
-    "ONE_REPLICATE",
     "Claim",
+    "ClaimSpec",
+    "Family",
+    "Gain",
     "Verdict",
     "adjust",
     "check_accuracies",
     "check_select_on",
     "equivalence_statistics",
     "finite",
-    "margin_phrase",
-    "needs_at_least",
     "one_sided_statistics",
-    "outlook",
-    "percent",
-    "points",
     "replicate_means",
-    "rounded_up",
-    "secondary_claim",
-    "seen",
+    "tested_family",
 ]
 
 LEVEL = 0.05
@@ -41,8 +51,6 @@ LEVEL = 0.05
 DECIMALS = 12
 """Accuracies are ratios of counts: what is left beyond this many decimals is rounding noise. Without it a
 difference of exactly the margin would be decided by the last bit."""
-
-ONE_REPLICATE = "one does not show the spread among them, and so neither how many would decide."
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,121 @@ class Verdict:
     statistics: dict[str, float]
     claims: tuple[Claim, ...]
 
+    @classmethod
+    def of(cls, primary: Claim, others: Sequence[Claim], statistics: Mapping[str, float]) -> Verdict:
+        """Return the verdict that a primary claim and others make."""
+        return cls(primary.word, primary.sentence, dict(statistics), (primary, *others))
+
+
+@dataclass(frozen=True)
+class ClaimSpec:
+    """One claim of equivalence beside the primary one: an entry of a verdict's table.
+
+    Attributes:
+        name: the prefix of its statistics.
+        subject: what is compared with what.
+        differences: ``[replicates]``, as fractions.
+        words: what "equivalent" and "different" are called.
+        remark: from the claim a further sentence; empty for none.
+    """
+
+    name: str
+    subject: str
+    differences: np.ndarray
+    words: tuple[str, str] = ("equal", "different")
+    remark: Callable[[Claim], str] = lambda claim: ""
+
+    def claim(self, result: Equivalence, adjusted: tuple[float, float], claims: int) -> Claim:
+        """Return the claim in words.
+
+        Args:
+            result: its test.
+            adjusted: its p-values after :func:`adjust`; below 5 % they decide.
+            claims: how many claims were adjusted together.
+        """
+        word = "inconclusive"
+        if result.n >= FEWEST_REPLICATES:
+            word = self.words[0] if adjusted[0] < LEVEL else self.words[1] if adjusted[1] < LEVEL else word
+        compared = f"{self.subject}, {seen(result.difference)}"
+        sentence = f"{word.capitalize()}: {compared}; the margin is {margin_phrase(result.margin)}."
+        if word == "inconclusive":
+            if result.n >= FEWEST_REPLICATES and (result.equivalent or result.different):
+                place = "inside" if result.equivalent else "outside"
+                open_still = f"Holm's adjustment for {claims} claims leaves it open"
+                sentence += f" The interval lies {place} the margin, but {open_still}."
+            else:
+                sentence += " " + outlook(result)
+        claim = Claim(self.name, word, sentence, result)
+        remark = self.remark(claim)
+        return replace(claim, sentence=f"{sentence} {remark}") if remark else claim
+
+
+@dataclass(frozen=True)
+class Family:
+    """The claims of one verdict after their tests.
+
+    Attributes:
+        claims: the further claims, in the order of their table.
+        statistics: of the further claims.
+        adjusted: the p-values of the primary claim after :func:`adjust`.
+    """
+
+    claims: tuple[Claim, ...]
+    statistics: dict[str, float]
+    adjusted: tuple[float, float]
+
+
+def tested_family(name: str, p_values: tuple[float, float], specs: Sequence[ClaimSpec], margin: float) -> Family:
+    """Test the further claims of a verdict, and adjust all of its p-values together.
+
+    Args:
+        name: of the primary claim.
+        p_values: of the primary claim, for "equal" and for "different"; nan where it is not tested.
+        specs: the further claims.
+        margin: accuracy difference that counts as none, a fraction above zero.
+
+    Raises:
+        ValueError: for a margin that is not above zero.
+    """
+    results = {spec.name: equivalence(spec.differences, margin, LEVEL) for spec in specs}
+    adjusted = adjust({name: p_values} | {name: (r.p_equivalent, r.p_different) for name, r in results.items()})
+    count = len(results) + (not math.isnan(p_values[0]))  # what is not tested is no claim to adjust for
+    statistics: dict[str, float] = {}
+    for other, result in results.items():
+        statistics |= equivalence_statistics(other, result, adjusted[other])
+    claims = tuple(spec.claim(results[spec.name], adjusted[spec.name], count) for spec in specs)
+    return Family(claims, statistics, adjusted[name])
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Whether a gain counts: below the margin it counts as none, and it must be above zero.
+
+    Attributes:
+        little: the test against the margin.
+        positive: the test against zero.
+    """
+
+    little: OneSided
+    positive: OneSided
+
+    @classmethod
+    def of(cls, gain: np.ndarray, margin: float) -> Gain:
+        """Return the tests of one gain a replicate, ``[replicates]``.
+
+        Raises:
+            ValueError: for a margin that is not a finite number above zero.
+        """
+        if not 0 < margin < np.inf:
+            raise ValueError(f"margin must be a finite number above 0, not {margin}")
+        return cls(one_sided(gain, margin, LEVEL), superiority(gain, LEVEL))
+
+    def word(self, what: str) -> str:
+        """Return ``WHAT helps``, ``WHAT does not help`` or ``inconclusive``; three replicates decide at the least."""
+        if self.little.n < FEWEST_REPLICATES or not (self.little.below or self.positive.above):
+            return "inconclusive"
+        return f"{what} does not help" if self.little.below else f"{what} helps"
+
 
 def check_accuracies(
     name: str,
@@ -109,62 +232,29 @@ def check_accuracies(
 
 
 def check_select_on(select_on: str) -> None:
-    """Refuse what is not one of the sets that models are chosen on."""
+    """Refuse what is not one of the sets that models are chosen on.
+
+    Raises:
+        ValueError: for another set than ``validation`` or ``test``.
+    """
     if select_on not in ("validation", "test"):
         raise ValueError(f"select_on must be validation or test, not {select_on!r}")
 
 
 def replicate_means(values: np.ndarray) -> np.ndarray:
-    """[replicates, temperatures] -> [replicates]: the replicate is the unit, not the temperature."""
+    """Return the mean over temperatures of each replicate, the unit: ``[replicates, temperatures] -> [replicates]``."""
     return values.mean(axis=1).round(DECIMALS)
 
 
 def adjust(p_values: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """Adjust the p-values of the claims of one verdict by Holm's method.
-
-    "Equal" and "different" are two families, each adjusted by itself, so that each kind of false statement
-    is made with at most 5 % in the whole family.
+    """Return the p-values of the claims of one verdict after Holm's adjustment, each kind by itself.
 
     Args:
-        p_values: by claim, the p-values of the one kind and of the other; nan where untested.
+        p_values: by claim, the p-values of "equal" and of "different"; nan where untested.
     """
     equal = holm([p for p, _ in p_values.values()])
     different = holm([p for _, p in p_values.values()])
     return {name: (float(e), float(d)) for name, e, d in zip(p_values, equal, different, strict=True)}
-
-
-def secondary_claim(
-    name: str,
-    subject: str,
-    result: Equivalence,
-    adjusted: tuple[float, float],
-    claims: int,
-    words: tuple[str, str] = ("equal", "different"),
-) -> Claim:
-    """Word a claim of equivalence that does not decide the verdict.
-
-    Args:
-        name: the claim's name.
-        subject: what was compared with what.
-        result: its test.
-        adjusted: its p-values after :func:`adjust`; below 5 % they decide.
-        claims: how many claims were adjusted together.
-        words: what "equivalent" and "different" are called.
-    """
-    word = "inconclusive"
-    if result.n >= FEWEST_REPLICATES:
-        word = words[0] if adjusted[0] < LEVEL else words[1] if adjusted[1] < LEVEL else word
-    sentence = (
-        f"{word.capitalize()}: {subject}, {seen(result.difference)}; the margin is {margin_phrase(result.margin)}."
-    )
-    if word == "inconclusive":
-        if result.n >= FEWEST_REPLICATES and (result.equivalent or result.different):
-            place = "inside" if result.equivalent else "outside"
-            open_still = f"Holm's adjustment for {claims} claims leaves it open"
-            sentence += f" The interval lies {place} the margin, but {open_still}."
-        else:
-            sentence += " " + outlook(result)
-    return Claim(name, word, sentence, result)
 
 
 def equivalence_statistics(name: str, result: Equivalence, adjusted: tuple[float, float]) -> dict[str, float]:
@@ -201,61 +291,6 @@ def one_sided_statistics(name: str, result: OneSided) -> dict[str, float]:
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Keep what is known, as floats: no None, no nan, nothing infinite."""
+    """Return what is known, as floats: no None, no nan, nothing infinite."""
     known = {name: float(value) for name, value in values.items() if value is not None}
     return {name: value for name, value in known.items() if math.isfinite(value)}
-
-
-def seen(difference: Interval) -> str:
-    """Return a difference with its interval and its number of replicates."""
-    level = f"{100 * difference.level:.0f} % interval"
-    interval = f"{level} {points(difference.low)} to {points(difference.high)}, " if difference.n > 1 else ""
-    replicates = "replicate" if difference.n == 1 else "replicates"
-    return f"a difference of {points(difference.mean)} percentage points ({interval}n = {difference.n} {replicates})"
-
-
-def outlook(result: Equivalence) -> str:
-    """Return what would decide an open claim of equivalence: how many replicates, or which margin."""
-    start = needs_at_least(result.n)
-    if result.n < 2:
-        return f"{start}{ONE_REPLICATE}"
-    away = abs(result.difference.mean)
-    if result.replicates_needed is not None:
-        side = "inside" if away < result.margin else "outside"
-        # On few replicates the interval may hold the margin itself: then even the side is a guess.
-        low, high = result.difference.low, result.difference.high
-        open_side = any(low < edge < high for edge in (-result.margin, result.margin))
-        start += "the interval holds the margin itself, so the side is open; " if open_side else ""
-        start += f"if the mean and the spread stay as seen, {result.replicates_needed} would put the interval "
-        start += f"{side} the margin with {100 * POWER:.0f} % chance. "
-    elif away == result.margin:
-        start += "the difference seen is the margin itself, so no number of replicates can be named. "
-    else:
-        start += f"if the mean and the spread stay as seen, it takes more than {MOST_REPLICATES} replicates. "
-    smallest = rounded_up(result.smallest_margin)
-    return f"{capitalized(start)}The interval seen lies inside any margin above {smallest} points."
-
-
-def needs_at_least(n: int) -> str:
-    """Begin an outlook: with too few replicates, say how many a decision takes at all."""
-    return f"A decision takes at least {FEWEST_REPLICATES} replicates; " if n < FEWEST_REPLICATES else ""
-
-
-def points(fraction: float) -> str:
-    """Write a difference in percentage points, signed."""
-    return f"{round(100 * fraction, 2) + 0.0:+.2f}"  # adding zero turns -0.0 into 0.0
-
-
-def rounded_up(margin: float) -> str:
-    """Write a smallest margin in points, rounded up so that the margin in print does pass."""
-    return f"{math.ceil(margin * 1e4) / 1e2:.2f}"
-
-
-def percent(accuracies: ArrayLike) -> str:
-    """Write the mean of accuracies in percent."""
-    return f"{100 * np.mean(accuracies):.2f} %"
-
-
-def margin_phrase(margin: float) -> str:
-    """Write a margin in percentage points."""
-    return f"{100 * margin:g} percentage points"

@@ -1,4 +1,26 @@
-"""The gain of an ensemble: does a vote of the best N students beat the best of them (figure 3 of the paper)?"""
+"""The gain of an ensemble: does a vote of the best N students beat the best of them (figure 3 of the paper)?
+
+The claims, each about one number a replicate:
+
+- ``ensemble``, primary: the ensemble of the chosen size minus the best single model. Its 90 % interval alone decides:
+  wholly below the margin it is ``ensemble does not help``, since what gain there is counts as none (the sentence says
+  whether it is above zero all the same); else wholly above zero ``ensemble helps``; else, and with fewer than three
+  replicates, ``inconclusive``. At a gain of exactly the margin the first is said falsely at most 5 % of the time, and
+  at a gain of zero so is the second. Its ``parts`` are ``ensemble_gain``: whether the gain is above zero (``above
+  zero`` / ``not above zero``).
+- ``all_members``: the ensemble of all members minus the best single one.
+- ``one_temperature``: the gain of an ensemble of the same size over *its* best single member, where the members have
+  one temperature and differ in their seed alone, minus the gain of the ensemble: what differing in T instead costs.
+- ``own_order``: the same for members that each have a batch order of their own.
+
+The words of the last three, and what they are adjusted for: see :mod:`kdops.verdicts.claims`; the primary one's "does
+not help" stands beside "equal" there, its "above zero" beside "different".
+
+With a size of 1 the ensemble is its member, so its gain and those of the controls are zero whatever the data say.
+Then ``ensemble`` rests on the choice of the size and on no test (``ensemble does not help`` from three replicates on,
+its gain ``not above zero``), has no interval and counts as no claim in Holm's adjustment, and ``one_temperature`` and
+``own_order`` are left out; ``all_members`` stays.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +35,26 @@ from kdops.utils.text import capitalized
 from kdops.verdicts.claims import (
     DECIMALS,
     LEVEL,
-    ONE_REPLICATE,
     Claim,
+    ClaimSpec,
+    Gain,
     Verdict,
-    adjust,
     check_accuracies,
     check_select_on,
-    equivalence_statistics,
     finite,
+    tested_family,
+)
+from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided
+from kdops.verdicts.votes import McNemar
+from kdops.verdicts.wording import (
+    counted,
     margin_phrase,
     needs_at_least,
+    outlook_of_several,
     percent,
     rounded_up,
-    secondary_claim,
     seen,
 )
-from kdops.verdicts.statistics import FEWEST_REPLICATES, MOST_REPLICATES, OneSided, equivalence, one_sided, superiority
-from kdops.verdicts.votes import McNemar
 
 __all__ = ["Control", "ensemble_verdict"]
 
@@ -37,6 +62,17 @@ Control = tuple[ArrayLike, ArrayLike]
 """Test accuracies of a control's ensemble and of its best single member, [replicates] each."""
 
 FLATTERS = " Selection used the test set, which flatters the size chosen and the best single one."
+
+CONTROLS = {
+    "one_temperature": "members of one temperature that differ in their seed alone",
+    "own_order": "members with a batch order of their own",
+}
+
+ENDINGS = {
+    "ensemble does not help": ", below the margin of {margin}, so what gain there is counts as none; {zero}.",
+    "ensemble helps": ", above zero; the gain is {shown} the margin of {margin}.",
+    "inconclusive": "; the margin is {margin}. {outlook}",
+}
 
 
 def ensemble_verdict(
@@ -54,30 +90,6 @@ def ensemble_verdict(
 ) -> Verdict:
     """Return whether an ensemble of the best students is worth more than the best of them.
 
-    The claims, each about one number a replicate:
-
-    - ``ensemble``, primary: the ensemble of the chosen size minus the best single model. Its 90 % interval alone
-      decides: wholly below ``margin`` it is ``ensemble does not help``, since what gain there is counts as none
-      (the sentence says whether it is above zero all the same); else wholly above zero ``ensemble helps``; else,
-      and with fewer than three replicates, ``inconclusive``. At a gain of exactly the margin the first is said
-      falsely at most 5 % of the time, and at a gain of zero so is the second. Its ``parts`` are
-      ``ensemble_gain``: whether the gain is above zero (``above zero`` / ``not above zero``).
-    - ``all_members``: the ensemble of all members minus the best single one.
-    - ``one_temperature``: the gain of an ensemble of the same size over *its* best single member, where the members
-      have one temperature and differ in their seed alone, minus the gain of the ensemble: what differing in T
-      instead costs.
-    - ``own_order``: the same for members that each have a batch order of their own.
-
-    The last three are tests of equivalence within ``margin``: ``equal``, ``different`` or ``inconclusive`` by
-    p-values below 5 % after Holm's adjustment over all the claims given, the primary one among them, in two
-    families as in :func:`~kdops.verdicts.transitivity.transitivity_verdict` (the primary one's "does not help"
-    beside "equal", its "above zero" beside "different").
-
-    With a size of 1 the ensemble is its member, so its gain and those of the controls are zero whatever the data
-    say. Then ``ensemble`` rests on the choice of the size and on no test (``ensemble does not help`` from three
-    replicates on, its gain ``not above zero``), has no interval and counts as no claim in Holm's adjustment, and
-    ``one_temperature`` and ``own_order`` are left out; ``all_members`` stays.
-
     Args:
         ensemble: [replicates], test accuracies of the ensembles of ``size`` members.
         single: [replicates], of the best single member.
@@ -92,13 +104,9 @@ def ensemble_verdict(
         mcnemar: the test of each replicate by images; it decides nothing and is reported as what it is.
 
     Returns:
-        The verdict. Its statistics: ``ensemble_`` ``difference``, ``low``, ``high``, ``p_helps``, ``p_helps_holm``,
-        ``p_no_help``, ``p_no_help_holm``, ``replicates``, ``replicates_needed``, ``smallest_margin`` (the interval
-        seen is no help by any margin above it), ``margin``, ``size``, ``members``, ``accuracy``,
-        ``single_accuracy``, ``mcnemar_lowest_p`` and ``mcnemar_highest_p``; for each other claim those of
-        transitivity; ``all_members_accuracy``, ``one_temperature_gain`` and ``own_order_gain``. What is unknown
-        is left out: with a size of 1 also the bounds, the p-values, ``replicates_needed`` and
-        ``smallest_margin`` of the primary claim and those of McNemar's test.
+        The verdict. Its statistics are ``ensemble_*`` (see :func:`_statistics`), those of each other claim
+        (:func:`kdops.verdicts.claims.equivalence_statistics`), ``all_members_accuracy``, ``one_temperature_gain`` and
+        ``own_order_gain``. What is unknown is left out: with a size of 1 also all that only a test gives.
 
     Raises:
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], a size that is not
@@ -110,136 +118,105 @@ def ensemble_verdict(
         raise ValueError(f"size must be from 1 to the {members} members, not {size}")
     ensemble = check_accuracies("ensemble", ensemble, axes=("replicates",))
     single = check_accuracies("single", single, ensemble.shape)
-    if not 0 < margin < np.inf:
-        raise ValueError(f"margin must be a finite number above 0, not {margin}")
-    gain = (ensemble - single).round(DECIMALS)
-    little, positive = one_sided(gain, margin, LEVEL), superiority(gain, LEVEL)
+    difference = (ensemble - single).round(DECIMALS)
+    gain = Gain.of(difference, margin)
     alone = size == 1
     if alone:
-        if gain.any():
+        if difference.any():
             raise ValueError("an ensemble of size 1 is the best single member, so both must have the same accuracies")
-        little, positive, mcnemar = _untested(little), _untested(positive), ()
-
-    chosen, subjects, accuracies = f"an ensemble of {size}", {}, {}
-    differences: dict[str, np.ndarray] = {}
+        gain, mcnemar = Gain(_untested(gain.little), _untested(gain.positive)), ()
+    specs, further = [], {}
     if all_members is not None:
-        all_members = check_accuracies("all_members", all_members, ensemble.shape)
-        differences["all_members"] = (all_members - single).round(DECIMALS)
-        subjects["all_members"] = f"the ensemble of all {members} members ({percent(all_members)}) against the best one"
-        accuracies["all_members_accuracy"] = float(all_members.mean())
-    for name, control, whose in (
-        ("one_temperature", one_temperature, "members of one temperature that differ in their seed alone"),
-        ("own_order", own_order, "members with a batch order of their own"),
-    ):
+        whole = check_accuracies("all_members", all_members, ensemble.shape)
+        subject = f"the ensemble of all {members} members ({percent(whole)}) against the best one"
+        specs.append(ClaimSpec("all_members", subject, (whole - single).round(DECIMALS)))
+        further["all_members_accuracy"] = float(whole.mean())
+    for name, control in (("one_temperature", one_temperature), ("own_order", own_order)):
         if control is not None:
             theirs, best = (check_accuracies(name, values, ensemble.shape) for values in control)
-            if alone:  # zero against zero, which would only weaken the other claims
-                continue
-            differences[name] = (theirs - best - gain).round(DECIMALS)
-            subjects[name] = f"the gain of {chosen} from {whose} against the gain of the ensemble"
-            accuracies[f"{name}_gain"] = float((theirs - best).mean())
-
-    results = {name: equivalence(values, margin, LEVEL) for name, values in differences.items()}
-    p_values = {name: (result.p_equivalent, result.p_different) for name, result in results.items()}
-    adjusted = adjust({"ensemble": (little.p_below, positive.p_above), **p_values})
-
-    tested = len(results) if alone else len(adjusted)  # Holm's method passes over the nan of what is untested
+            if not alone:  # zero against zero would only weaken the other claims
+                subject = f"the gain of an ensemble of {size} from {CONTROLS[name]} against the gain of the ensemble"
+                specs.append(ClaimSpec(name, subject, (theirs - best - difference).round(DECIMALS)))
+                further[f"{name}_gain"] = float((theirs - best).mean())
+    family = tested_family("ensemble", (gain.little.p_below, gain.positive.p_above), specs, margin)
     if alone:
-        claims = [_by_choice(little, positive, single, members, select_on)]
+        claim = _by_choice(gain, single, members, select_on)
     else:
-        claims = [_primary(little, positive, ensemble, single, size, members, select_on, mcnemar)]
-    claims += [secondary_claim(name, subjects[name], r, adjusted[name], tested) for name, r in results.items()]
+        who = f"the best {size} of {members} members reach {percent(ensemble)}"
+        against = f"{who} against {percent(single)} of the best single one, {seen(gain.little.difference)}"
+        claim = _primary(gain, against, mcnemar, select_on)
+    counts = {"margin": margin, "size": size, "members": members}
+    counts |= {"accuracy": ensemble.mean(), "single_accuracy": single.mean()}
+    statistics = _statistics(gain, family.adjusted, counts, mcnemar)
+    return Verdict.of(claim, family.claims, statistics | family.statistics | further)
 
-    statistics = finite(
-        {
-            "ensemble_difference": little.difference.mean,
-            "ensemble_low": little.difference.low,
-            "ensemble_high": little.difference.high,
-            "ensemble_p_helps": positive.p_above,
-            "ensemble_p_helps_holm": adjusted["ensemble"][1],
-            "ensemble_p_no_help": little.p_below,
-            "ensemble_p_no_help_holm": adjusted["ensemble"][0],
-            "ensemble_replicates": little.n,
-            "ensemble_replicates_needed": _replicates_needed(little, positive),
-            "ensemble_smallest_margin": _smallest_margin(little),
-            "ensemble_margin": margin,
-            "ensemble_size": size,
-            "ensemble_members": members,
-            "ensemble_accuracy": ensemble.mean(),
-            "ensemble_single_accuracy": single.mean(),
-            "ensemble_mcnemar_lowest_p": min((test.p for test in mcnemar), default=None),
-            "ensemble_mcnemar_highest_p": max((test.p for test in mcnemar), default=None),
-        }
-    )
-    for name, result in results.items():
-        statistics |= equivalence_statistics(name, result, adjusted[name])
-    return Verdict(claims[0].word, claims[0].sentence, statistics | accuracies, tuple(claims))
+
+def _statistics(
+    gain: Gain, adjusted: tuple[float, float], counts: dict[str, float], mcnemar: Sequence[McNemar]
+) -> dict[str, float]:
+    """Return the flat statistics of the primary claim.
+
+    ``smallest_margin`` says that the interval seen is no help by any margin above it.
+    """
+    little, positive = gain.little, gain.positive
+    values = {
+        "difference": little.difference.mean,
+        "low": little.difference.low,
+        "high": little.difference.high,
+        "p_helps": positive.p_above,
+        "p_helps_holm": adjusted[1],
+        "p_no_help": little.p_below,
+        "p_no_help_holm": adjusted[0],
+        "replicates": little.n,
+        "replicates_needed": _replicates_needed(gain),
+        "smallest_margin": _smallest_margin(little),
+        **counts,
+        "mcnemar_lowest_p": min((test.p for test in mcnemar), default=None),
+        "mcnemar_highest_p": max((test.p for test in mcnemar), default=None),
+    }
+    return finite({f"ensemble_{name}": value for name, value in values.items()})
 
 
 def _untested(result: OneSided) -> OneSided:
-    """Keep the mean of a difference that is zero by construction, and nothing that reads like a test of it."""
-    difference = replace(result.difference, low=math.nan, high=math.nan)
+    """Return the mean of a difference that is zero by construction, and nothing that reads like a test of it."""
+    unknown = replace(result.difference, low=math.nan, high=math.nan)
+    nan = math.nan
     return replace(
-        result,
-        difference=difference,
-        p_above=math.nan,
-        p_below=math.nan,
-        above=False,
-        below=False,
-        replicates_needed=None,
+        result, difference=unknown, p_above=nan, p_below=nan, above=False, below=False, replicates_needed=None
     )
 
 
-def _by_choice(little: OneSided, positive: OneSided, single: np.ndarray, members: int, select_on: str) -> Claim:
-    """Word the primary claim where the size chosen is 1."""
-    decided = little.n >= FEWEST_REPLICATES
-    word, sign = ("ensemble does not help", "not above zero") if decided else ("inconclusive",) * 2
-    replicates = "replicate" if little.n == 1 else "replicates"
+def _by_choice(gain: Gain, single: np.ndarray, members: int, select_on: str) -> Claim:
+    """Return the primary claim where the size chosen is 1."""
+    n = gain.little.n
+    word, sign = ("ensemble does not help", "not above zero") if n >= FEWEST_REPLICATES else ("inconclusive",) * 2
     chosen = (
         f"the choice on {select_on} was a single member (N = 1 of {members}), which reaches {percent(single)} "
-        f"(n = {little.n} {replicates}), so voting brought no gain by the choice of N. This is by choice, not by test: "
-        "an ensemble of one is its member."
+        f"(n = {counted(n, 'replicate')}), so voting brought no gain by the choice of N. This is by choice, not by "
+        "test: an ensemble of one is its member."
     )
     sentence = f"{capitalized(word)}: {chosen}"
-    if not decided:
-        sentence += f" {needs_at_least(little.n).rstrip('; ')}."
+    if n < FEWEST_REPLICATES:
+        sentence += f" {needs_at_least(n).rstrip('; ')}."
     if select_on == "test":
         sentence += FLATTERS
-    part = Claim("ensemble_gain", sign, f"{capitalized(sign)}: {chosen}", positive)
-    return Claim("ensemble", word, sentence, little, (part,))
+    part = Claim("ensemble_gain", sign, f"{capitalized(sign)}: {chosen}", gain.positive)
+    return Claim("ensemble", word, sentence, gain.little, (part,))
 
 
-def _word(little: OneSided, positive: OneSided) -> str:
-    if little.n < FEWEST_REPLICATES or not (little.below or positive.above):
-        return "inconclusive"
-    return "ensemble does not help" if little.below else "ensemble helps"
-
-
-def _primary(
-    little: OneSided,
-    positive: OneSided,
-    ensemble: np.ndarray,
-    single: np.ndarray,
-    size: int,
-    members: int,
-    select_on: str,
-    mcnemar: Sequence[McNemar],
-) -> Claim:
-    word = _word(little, positive)
-    margin = margin_phrase(little.threshold)
-    who = f"the best {size} of {members} members reach {percent(ensemble)}"
-    against = f"{who} against {percent(single)} of the best single one, {seen(little.difference)}"
-    sentence = f"{capitalized(word)}: {against}"
+def _primary(gain: Gain, against: str, mcnemar: Sequence[McNemar], select_on: str) -> Claim:
+    """Return the primary claim and its part in words; ``against`` says what was compared, with its numbers."""
+    little, positive = gain.little, gain.positive
+    word = gain.word("ensemble")
     zero = "the gain is above zero all the same" if positive.above else "nor is it shown to be above zero"
     if positive.difference.high < 0:
         zero = "the ensemble is even worse than the best single one"
-    if word == "ensemble does not help":
-        sentence += f", below the margin of {margin}, so what gain there is counts as none; {zero}."
-    elif word == "ensemble helps":
-        shown = "above" if little.above else "not shown to be above"
-        sentence += f", above zero; the gain is {shown} the margin of {margin}."
-    else:
-        sentence += f"; the margin is {margin}. {_outlook(little, positive)}"
+    sentence = f"{capitalized(word)}: {against}" + ENDINGS[word].format(
+        margin=margin_phrase(little.threshold),
+        zero=zero,
+        shown="above" if little.above else "not shown to be above",
+        outlook=_outlook(gain),
+    )
     if mcnemar:
         differ = sum(test.p < LEVEL for test in mcnemar)
         sentence += (
@@ -255,29 +232,24 @@ def _primary(
     return Claim("ensemble", word, sentence, little, (part,))
 
 
-def _replicates_needed(little: OneSided, positive: OneSided) -> int | None:
+def _replicates_needed(gain: Gain) -> int | None:
     """Return how many decide, if the mean and the spread are as seen: either test may."""
-    mean, needed = little.difference.mean, []
-    if mean < little.threshold:
-        needed.append(little.replicates_needed)
-    if mean > positive.threshold:
-        needed.append(positive.replicates_needed)
+    little, positive = gain.little, gain.positive
+    needed = [little.replicates_needed] if little.difference.mean < little.threshold else []
+    needed += [positive.replicates_needed] if positive.difference.mean > positive.threshold else []
     return min((count for count in needed if count is not None), default=None)
 
 
-def _outlook(little: OneSided, positive: OneSided) -> str:
-    start = needs_at_least(little.n)
-    if little.n < 2:
-        return f"{start}{ONE_REPLICATE}"
-    needed = _replicates_needed(little, positive)
-    count = f"more than {MOST_REPLICATES}" if needed is None else f"about {needed}"
-    start += f"if the mean and the spread stay as seen, it takes {count} replicates. "
-    return (
-        f"{capitalized(start)}By the interval seen it does not help with any margin above "
-        f"{rounded_up(_smallest_margin(little))} points."
+def _outlook(gain: Gain) -> str:
+    smallest = rounded_up(_smallest_margin(gain.little)) if gain.little.n > 1 else ""
+    return outlook_of_several(
+        gain.little.n,
+        _replicates_needed(gain),
+        "the mean and the spread",
+        f"By the interval seen it does not help with any margin above {smallest} points.",
     )
 
 
 def _smallest_margin(little: OneSided) -> float:
     high = little.difference.high
-    return max(0.0, high) if high == high else np.nan  # nan stays unknown
+    return max(0.0, high) if high == high else math.nan  # nan stays unknown

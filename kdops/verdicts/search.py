@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import (
-    DECIMALS,
-    LEVEL,
-    Claim,
-    Verdict,
-    check_accuracies,
-    finite,
-    margin_phrase,
-    one_sided_statistics,
-    percent,
-    seen,
-)
-from kdops.verdicts.statistics import FEWEST_REPLICATES, one_sided, superiority
+from kdops.verdicts.claims import DECIMALS, Claim, Gain, Verdict, check_accuracies, finite, one_sided_statistics
+from kdops.verdicts.statistics import FEWEST_REPLICATES
+from kdops.verdicts.wording import margin_phrase, percent, seen
 
 __all__ = ["search_verdict"]
 
@@ -44,13 +33,8 @@ def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict
     """
     found = check_accuracies("found", found, axes=("seeds",))
     plain = check_accuracies("plain", plain, found.shape)
-    if not 0 < margin < np.inf:
-        raise ValueError(f"margin must be a finite number above 0, not {margin}")
-    gain = (found - plain).round(DECIMALS)
-    little, positive = one_sided(gain, margin, LEVEL), superiority(gain, LEVEL)
-    word = "inconclusive"
-    if len(gain) >= FEWEST_REPLICATES:
-        word = "search does not help" if little.below else "search helps" if positive.above else word
+    gain = Gain.of((found - plain).round(DECIMALS), margin)
+    word, positive = gain.word("search"), gain.positive
     # The unit is a student's seed, and no whole chain.
     difference = seen(positive.difference).replace("replicate", "seed")
     sentence = (
@@ -60,17 +44,13 @@ def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict
     if word == "search does not help" and positive.above:
         sentence += " What gain there is lies above zero all the same."
     if word == "inconclusive":
-        few = len(gain) < FEWEST_REPLICATES
+        few = positive.n < FEWEST_REPLICATES
         sentence += f" A decision takes at least {FEWEST_REPLICATES} seeds." if few else " More seeds would decide it."
-    statistics = {
-        **one_sided_statistics("search", positive),
-        **finite(
-            {
-                "search_found_accuracy": found.mean(),
-                "search_plain_accuracy": plain.mean(),
-                "search_margin": margin,
-                "search_p_little": little.p_below,
-            }
-        ),
+    further = {
+        "search_found_accuracy": found.mean(),
+        "search_plain_accuracy": plain.mean(),
+        "search_margin": margin,
+        "search_p_little": gain.little.p_below,
     }
-    return Verdict(word, sentence, statistics, (Claim("search", word, sentence, positive),))
+    statistics = one_sided_statistics("search", positive) | finite(further)
+    return Verdict.of(Claim("search", word, sentence, positive), (), statistics)

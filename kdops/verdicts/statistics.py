@@ -1,4 +1,4 @@
-"""Intervals and tests over replicates: equivalence, non-inferiority, superiority and Holm's adjustment.
+"""Tests over replicates: equivalence, non-inferiority, superiority and Holm's adjustment.
 
 The unit is the replicate, a whole chain trained again: each function takes *one number a replicate*. The
 temperatures of one replicate share a teacher, a middle and a split, so they are averaged before they come
@@ -16,17 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kdops.verdicts.intervals import Interval, checked_values, mean_and_error, mean_interval
+
 __all__ = [
     "FEWEST_REPLICATES",
     "MOST_REPLICATES",
     "POWER",
     "Equivalence",
-    "Interval",
     "OneSided",
     "equivalence",
     "holm",
-    "interval_at",
-    "mean_interval",
     "noninferiority",
     "one_sided",
     "superiority",
@@ -40,25 +39,6 @@ MOST_REPLICATES = 1000
 
 POWER = 0.8
 """The chance of a decision that ``replicates_needed`` asks for."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its two-sided Student t interval.
-
-    Attributes:
-        mean: the mean of the values.
-        low: lower bound; nan for one value.
-        high: upper bound; nan for one value.
-        n: how many values.
-        level: the coverage, 0.95 for a 95 % interval.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    level: float
 
 
 @dataclass(frozen=True)
@@ -122,46 +102,6 @@ class OneSided:
     replicates_needed: int | None
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Return the mean and its two-sided Student t interval.
-
-    Args:
-        values: [n], one value a replicate.
-        level: the coverage, strictly between 0 and 1.
-
-    Returns:
-        The interval; its bounds are nan for one value, and equal to the mean when all values are alike.
-
-    Raises:
-        ValueError: for no values, another shape, values that are not finite, or a level out of range.
-    """
-    values = _values(values)
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
-    mean, low, high = (float(bound) for bound in _bounds(values, level))
-    return Interval(mean, low, high, len(values), level)
-
-
-def interval_at(interval: Interval, level: float) -> Interval:
-    """Return the same mean's interval at another level, from the interval alone.
-
-    Args:
-        interval: of one mean, by Student's t.
-        level: the coverage wanted, strictly between 0 and 1.
-
-    Raises:
-        ValueError: for a level out of range.
-    """
-    from scipy.special import stdtrit
-
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
-    freedom = max(interval.n - 1, 1)
-    factor = float(stdtrit(freedom, (1 + level) / 2) / stdtrit(freedom, (1 + interval.level) / 2))
-    half = factor * (interval.high - interval.low) / 2
-    return Interval(interval.mean, interval.mean - half, interval.mean + half, interval.n, level)
-
-
 def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> Equivalence:
     """Test by two one-sided t tests (Schuirmann 1987) whether a mean difference is within a margin.
 
@@ -178,7 +118,7 @@ def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> E
         ValueError: for no differences, another shape, differences that are not finite, or a margin or level
             out of range.
     """
-    differences = _values(differences)
+    differences = checked_values(differences)
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be a finite number above 0, not {margin}")
     interval = mean_interval(differences, _two_sided(level))
@@ -241,7 +181,7 @@ def one_sided(differences: ArrayLike, threshold: float, level: float = 0.05) -> 
     Raises:
         ValueError: as :func:`equivalence`.
     """
-    differences = _values(differences)
+    differences = checked_values(differences)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite number, not {threshold}")
     interval = mean_interval(differences, _two_sided(level))
@@ -274,19 +214,10 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     adjusted = np.array(p_values, dtype=float)
     tested = ~np.isnan(adjusted)
     if adjusted.ndim != 1 or not np.all((adjusted[tested] >= 0) & (adjusted[tested] <= 1)):
-        raise ValueError(f"p-values must be one row of numbers from 0 to 1, not {p_values}")
+        raise ValueError(f"p-values must be one row of numbers from 0 to 1, not {p_values!r}")
     if tested.any():
         adjusted[tested] = multipletests(adjusted[tested], method="holm")[1]
     return adjusted
-
-
-def _values(values: ArrayLike) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"one value a replicate is needed, at least one; the shape given is {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"values must be finite: {values.tolist()}")
-    return values
 
 
 def _two_sided(level: float) -> float:
@@ -295,33 +226,11 @@ def _two_sided(level: float) -> float:
     return 1 - 2 * level
 
 
-def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard error over the last axis: [..., n] -> [...], [...].
-
-    Values that are all alike get exactly their value and zero; summing would leave rounding noise in both.
-    """
-    n = values.shape[-1]
-    alike = np.ptp(values, axis=-1) == 0
-    mean = np.where(alike, values[..., 0], values.mean(axis=-1))
-    if n == 1:
-        return mean, np.full_like(mean, math.nan)
-    return mean, np.where(alike, 0.0, values.std(axis=-1, ddof=1) / math.sqrt(n))
-
-
-def _bounds(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean, low and high over the last axis; the tests simulate with this, many data sets at a time."""
-    from scipy.special import stdtrit
-
-    mean, error = _mean_and_error(values)
-    half = stdtrit(max(values.shape[-1] - 1, 1), (1 + level) / 2) * error
-    return mean, mean - half, mean + half
-
-
 def _p_above(values: np.ndarray, threshold: float) -> float:
     """Return the p-value against "the mean is at most the threshold"; nan for one value."""
     from scipy.special import stdtr
 
-    mean, error = (float(x) for x in _mean_and_error(values))
+    mean, error = (float(x) for x in mean_and_error(values))
     if error == 0:  # no spread: the mean is taken as known, and on the threshold it is not above it
         return 0.0 if mean > threshold else 1.0
     return float(stdtr(max(len(values) - 1, 1), (threshold - mean) / error))
@@ -335,7 +244,7 @@ def _replicates_needed(values: np.ndarray, thresholds: Sequence[float], level: f
     """Find the fewest replicates whose interval is likely to lie between the thresholds around the mean."""
     if len(values) < 2:
         return None
-    mean, error = (float(x) for x in _mean_and_error(values))
+    mean, error = (float(x) for x in mean_and_error(values))
     if mean in thresholds:
         return None
     cuts = (-math.inf, *thresholds, math.inf)

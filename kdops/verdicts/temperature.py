@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.verdicts.claims import DECIMALS, LEVEL, Claim, check_accuracies, percent, secondary_claim
+from kdops.verdicts.claims import DECIMALS, LEVEL, Claim, ClaimSpec, check_accuracies
 from kdops.verdicts.statistics import Equivalence, equivalence
+from kdops.verdicts.wording import percent
 
 __all__ = [
     "FEWEST_TEMPERATURES",
     "check_temperatures",
     "temperature_changes",
     "temperature_claim",
-    "word_temperature_claim",
+    "temperature_spec",
 ]
 
 FEWEST_TEMPERATURES = 3
 """The fewest temperatures that a statement about T may rest on: through two, a line fits whatever happens between."""
+
+MATTERS = ("does not matter", "matters")
 
 
 def check_temperatures(temperatures: Sequence[float], count: int) -> np.ndarray:
@@ -54,24 +56,21 @@ def temperature_changes(accuracies: ArrayLike, temperatures: Sequence[float]) ->
         ValueError: for shapes that do not fit, or fewer than two temperatures.
     """
     accuracies = check_accuracies("accuracies", accuracies)
-    temperatures = check_temperatures(temperatures, accuracies.shape[1])
-    if len(temperatures) < 2:
+    values = check_temperatures(temperatures, accuracies.shape[1])
+    if len(values) < 2:
         raise ValueError("a line needs at least two temperatures")
-    centered = temperatures - temperatures.mean()
+    centered = values - values.mean()
     slopes = accuracies @ centered / (centered @ centered)
-    return (slopes * np.ptp(temperatures)).round(DECIMALS)
+    return (slopes * np.ptp(values)).round(DECIMALS)
 
 
-def temperature_claim(
-    accuracies: ArrayLike, temperatures: Sequence[float], margin: float, *, name: str = "temperature", models: str
-) -> Claim:
+def temperature_claim(accuracies: ArrayLike, temperatures: Sequence[float], margin: float, *, models: str) -> Claim:
     """Return whether the temperature matters: equivalence of the change along the line to zero, within a margin.
 
     Args:
         accuracies: [replicates, temperatures], at least three temperatures.
         temperatures: [temperatures].
         margin: the change that counts as none, above zero.
-        name: the claim's name.
         models: whose accuracies these are, such as ``students``.
 
     Returns:
@@ -80,33 +79,27 @@ def temperature_claim(
     Raises:
         ValueError: as :func:`temperature_changes`, and for fewer than three temperatures.
     """
-    result = equivalence(temperature_changes(accuracies, temperatures), margin, LEVEL)
-    p_values = result.p_equivalent, result.p_different
-    return word_temperature_claim(name, accuracies, temperatures, result, p_values, 1, models)
+    spec = temperature_spec(accuracies, temperatures, models)
+    result = equivalence(spec.differences, margin, LEVEL)
+    return spec.claim(result, (result.p_equivalent, result.p_different), 1)
 
 
-def word_temperature_claim(
-    name: str,
-    accuracies: ArrayLike,
-    temperatures: Sequence[float],
-    result: Equivalence,
-    adjusted: tuple[float, float],
-    claims: int,
-    models: str,
-) -> Claim:
-    """Word the claim from its test, as ``secondary_claim`` does, with the means over T beside it."""
-    temperatures = np.asarray(temperatures, dtype=float)
-    if len(temperatures) < FEWEST_TEMPERATURES:
+def temperature_spec(accuracies: ArrayLike, temperatures: Sequence[float], models: str) -> ClaimSpec:
+    """Return the same as a claim of a verdict, see :func:`temperature_claim`."""
+    changes = temperature_changes(accuracies, temperatures)
+    values = np.asarray(temperatures, dtype=float)
+    if len(values) < FEWEST_TEMPERATURES:
         raise ValueError(f"whether T matters takes at least {FEWEST_TEMPERATURES} temperatures")
-    low, high = temperatures.min(), temperatures.max()
-    subject = f"{models} from T = {low:g} to T = {high:g} along a straight line fitted over T"
-    claim = secondary_claim(name, subject, result, adjusted, claims, ("does not matter", "matters"))
     means = np.asarray(accuracies, dtype=float).mean(axis=0).round(DECIMALS)
     worst, best = means.argmin(), means.argmax()
-    sentence = (
-        f"{claim.sentence} The means at the single T go from {percent(means[worst])} (T = {temperatures[worst]:g})"
-    )
-    sentence += f" to {percent(means[best])} (T = {temperatures[best]:g})."
-    if claim.word == "does not matter" and np.ptp(means) > result.margin:
-        sentence += " They differ by more than the margin, which a straight line does not show."
-    return replace(claim, sentence=sentence)
+
+    def ends(claim: Claim) -> str:
+        """Return the means at the single T, which the line does not show."""
+        sentence = f"The means at the single T go from {percent(means[worst])} (T = {values[worst]:g})"
+        sentence += f" to {percent(means[best])} (T = {values[best]:g})."
+        if isinstance(claim.result, Equivalence) and claim.word == MATTERS[0] and np.ptp(means) > claim.result.margin:
+            sentence += " They differ by more than the margin, which a straight line does not show."
+        return sentence
+
+    subject = f"{models} from T = {values.min():g} to T = {values.max():g} along a straight line fitted over T"
+    return ClaimSpec("temperature", subject, changes, MATTERS, ends)

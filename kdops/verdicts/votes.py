@@ -17,7 +17,6 @@ __all__ = [
     "choose_size",
     "disagreement",
     "mcnemar",
-    "mean_probability",
     "vote_scores",
 ]
 
@@ -84,27 +83,11 @@ def vote_scores(probabilities: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for another shape, an empty one, or rows that are no probabilities.
     """
+    probabilities = np.asarray(probabilities)
     members = len(probabilities)
     for votes, total in _running_votes(probabilities):
         scores = (votes + total / members) / (members + 1)
     return scores
-
-
-def mean_probability(probabilities: ArrayLike) -> np.ndarray:
-    """Return the mean of the members' probabilities.
-
-    Args:
-        probabilities: [members, images, classes], each row summing to 1.
-
-    Returns:
-        [images, classes], float64.
-
-    Raises:
-        ValueError: as :func:`vote_scores`.
-    """
-    for _, total in _running_votes(probabilities):
-        mean = total
-    return mean / len(probabilities)
 
 
 def accuracy_curve(probabilities: ArrayLike, labels: ArrayLike, vote: Vote = "majority") -> np.ndarray:
@@ -113,7 +96,7 @@ def accuracy_curve(probabilities: ArrayLike, labels: ArrayLike, vote: Vote = "ma
     Args:
         probabilities: [members, images, classes], the best member first.
         labels: [images], class numbers.
-        vote: ``majority``, by :func:`vote_scores`, or ``probability``, by :func:`mean_probability`.
+        vote: ``majority``, by :func:`vote_scores`, or ``probability``, by the mean of the members' probabilities.
 
     Returns:
         [members], the accuracy of the first 1, 2, ... members.

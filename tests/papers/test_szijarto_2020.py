@@ -14,7 +14,7 @@ from kdops.papers.szijarto_2020 import (
 )
 from kdops.verdicts import ensemble_verdict, symmetry_verdict, transitivity_verdict
 from kdops.verdicts.findings import ANSWERS, UNITS, claim_finding, difference_finding, number_finding
-from kdops.verdicts.statistics import Interval, mean_interval
+from kdops.verdicts.intervals import Interval, mean_interval
 from kdops.verdicts.votes import Disagreement
 
 MARGIN = 0.02

@@ -11,7 +11,7 @@ from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.registry.card import card
 from kdops.sweeps.model import Model
-from kdops.verdicts.proportions import wilson_interval
+from kdops.verdicts.intervals import wilson_interval
 from tests.shelves import NASTY
 
 DIGITS = datasets.load("digits")

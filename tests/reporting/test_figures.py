@@ -9,7 +9,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
 from kdops.reporting.figures import Curve, members_figure, steps_figure, temperature_figure
-from kdops.verdicts.statistics import mean_interval
+from kdops.verdicts.intervals import mean_interval
 
 TITLE = "Students via the middle net and direct, digits"
 BASELINES = {"teacher": np.array([0.97, 0.98]), "best middle": np.array([0.9]), "hard labels": np.array([0.7, 0.8])}

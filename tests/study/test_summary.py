@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kdops.study.summary import Row, note, show, summarize
 from kdops.sweeps.model import LABELS, Model, Sweep
-from kdops.verdicts.statistics import mean_interval
+from kdops.verdicts.intervals import mean_interval
 
 PIPELINES = (Path(__file__).parents[2] / "pipelines").glob("*.py")
 LABELS_IN_USE = sorted({name for path in PIPELINES for name in re.findall(r'summarize\("(.+?)"', path.read_text())})

@@ -7,18 +7,10 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import (
-    adjust,
-    check_accuracies,
-    finite,
-    margin_phrase,
-    percent,
-    points,
-    rounded_up,
-    secondary_claim,
-    seen,
-)
-from kdops.verdicts.statistics import equivalence, mean_interval
+from kdops.verdicts.claims import ClaimSpec, adjust, check_accuracies, finite
+from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.statistics import equivalence
+from kdops.verdicts.wording import margin_phrase, percent, points, rounded_up, seen
 
 law = settings(max_examples=50, deadline=None)
 
@@ -53,7 +45,8 @@ def test_both_families_are_adjusted_by_themselves(pairs):
 )
 def test_adjusted_p_values_decide_the_word(adjusted, word):
     result = equivalence([0.001, -0.001, 0.0], 0.02)
-    claim = secondary_claim("name", "one against the other", result, adjusted, 4, ("the same", "another"))
+    spec = ClaimSpec("name", "one against the other", np.zeros(3), ("the same", "another"))
+    claim = spec.claim(result, adjusted, 4)
     assert (claim.name, claim.word, claim.result) == ("name", word, result)
     assert claim.sentence.startswith(f"{word.capitalize()}: one against the other, a difference of +0.00")
     assert ("Holm's adjustment for 4 claims leaves it open" in claim.sentence) == (word == "inconclusive")

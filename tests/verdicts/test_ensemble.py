@@ -5,7 +5,8 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from kdops.verdicts.ensemble import ensemble_verdict
-from kdops.verdicts.statistics import _bounds, one_sided, superiority
+from kdops.verdicts.intervals import bounds
+from kdops.verdicts.statistics import one_sided, superiority
 from kdops.verdicts.votes import McNemar
 
 MARGIN = 0.02
@@ -70,7 +71,7 @@ MONTE_CARLO = 4 * math.sqrt(0.05 * 0.95 / STUDIES)
 
 
 def words(gains):
-    _, low, high = _bounds(gains, 0.9)
+    _, low, high = bounds(gains, 0.9)
     return high < MARGIN, (high >= MARGIN) & (low > 0)
 
 

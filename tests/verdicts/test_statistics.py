@@ -9,18 +9,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from kdops.verdicts.statistics import (
-    MOST_REPLICATES,
-    POWER,
-    _bounds,
-    equivalence,
-    holm,
-    interval_at,
-    mean_interval,
-    noninferiority,
-    one_sided,
-    superiority,
-)
+from kdops.verdicts.intervals import bounds, interval_at, mean_interval
+from kdops.verdicts.statistics import MOST_REPLICATES, POWER, equivalence, holm, noninferiority, one_sided, superiority
 
 # Whole ten-thousandths, as accuracies on a test set are: no two values closer than rounding noise.
 values = arrays(np.int64, st.integers(1, 12), elements=st.integers(-2000, 2000)).map(lambda x: x / 10_000)
@@ -213,7 +203,7 @@ def test_holm_refuses_what_is_no_p_value(bad):
         holm(bad)
 
 
-# Simulation, of `_bounds`: the arithmetic under every function here, on many samples at once
+# Simulation, of `bounds`: the arithmetic under every function here, on many samples at once
 
 SAMPLES = 100_000
 MONTE_CARLO = 4 * math.sqrt(0.05 * 0.95 / SAMPLES)
@@ -221,7 +211,7 @@ MONTE_CARLO = 4 * math.sqrt(0.05 * 0.95 / SAMPLES)
 
 def simulate(n, mean, deviation, level=0.9, seed=7):
     samples = np.random.default_rng(seed).normal(mean, deviation, (SAMPLES, n))
-    _, low, high = _bounds(samples, level)
+    _, low, high = bounds(samples, level)
     return low, high
 
 
@@ -229,7 +219,7 @@ def simulate(n, mean, deviation, level=0.9, seed=7):
 @given(st.integers(0, 2**32 - 1), st.integers(2, 10))
 def test_what_is_simulated_is_what_equivalence_says(seed, n):
     samples = np.random.default_rng(seed).normal(0.015, 0.01, (5, n))
-    for sample, _, low, high in zip(samples, *_bounds(samples, 0.9), strict=True):
+    for sample, _, low, high in zip(samples, *bounds(samples, 0.9), strict=True):
         result = equivalence(sample, MARGIN)
         assert (result.difference.low, result.difference.high) == pytest.approx((low, high))
         assert result.equivalent == (low > -MARGIN and high < MARGIN)
@@ -277,7 +267,7 @@ def test_replicates_needed_give_the_promised_power(mean, deviation):
 
     def rate(n):
         samples = np.random.default_rng(n).normal(mean, deviation, (40_000, n))
-        _, low, high = _bounds(samples, 0.9)
+        _, low, high = bounds(samples, 0.9)
         inside, outside = (low > -MARGIN) & (high < MARGIN), (low > MARGIN) | (high < -MARGIN)
         return np.mean(inside if abs(mean) < MARGIN else outside)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from kdops.verdicts.statistics import _bounds, equivalence, noninferiority, superiority
+from kdops.verdicts.intervals import bounds
+from kdops.verdicts.statistics import equivalence, noninferiority, superiority
 from kdops.verdicts.symmetry import symmetry_verdict
 
 MARGIN = 0.02
@@ -96,8 +97,8 @@ def test_what_is_simulated_is_what_the_verdict_says(seed):
 
 def words(over_student, over_teacher):
     """Return where many studies are symmetric and where they are not: [studies, replicates] -> [studies] twice."""
-    _, student_low, student_high = _bounds(over_student, 0.9)
-    _, teacher_low, teacher_high = _bounds(over_teacher, 0.9)
+    _, student_low, student_high = bounds(over_student, 0.9)
+    _, teacher_low, teacher_high = bounds(over_teacher, 0.9)
     return (student_low > 0) & (teacher_low > -MARGIN), (student_high <= 0) | (teacher_high < -MARGIN)
 
 

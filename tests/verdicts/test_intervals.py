@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from kdops.verdicts.proportions import wilson_interval
+from kdops.verdicts.intervals import wilson_interval
 
 law = settings(max_examples=80, deadline=None)
 counts = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -19,9 +21,11 @@ from kdops import __version__
 from kdops.cli import browse
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
-from kdops.cli.launch import end_with_parent, interruptible, launch, open_ui
+from kdops.cli.launch import fix_environment, launch
 from kdops.cli.process import configure_process
+from kdops.cli.signals import end_with_parent, interruptible
 from kdops.config.parameters import ENTRY_POINTS, MAIN
+from kdops.config.parsing import whole
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError, plain_line
 from kdops.store.liveness import note_error
@@ -34,7 +38,7 @@ __all__ = ["add_commands", "app", "main", "pipeline_main"]
 class Command(TyperCommand):
     """A command that refuses an option given twice, of which the last would silently win."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, but look for doubled options first."""
         values, _, given = self.make_parser(ctx).parse_args(args=list(args))
         for option in given:
@@ -60,7 +64,7 @@ def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, s
         return body(given)
 
     command.__doc__ = ENTRY_POINTS[entry_point].help
-    command.__signature__ = inspect.Signature(
+    options = [
         inspect.Parameter(
             p.name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -68,7 +72,8 @@ def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, s
             annotation=str,
         )
         for p in ENTRY_POINTS[entry_point].parameters()
-    )
+    ]
+    vars(command)["__signature__"] = inspect.Signature(options)
     application.command(name or entry_point, cls=Command)(command)
 
 
@@ -88,13 +93,32 @@ for _name in ENTRY_POINTS:
 _add(app, MAIN, _launcher(MAIN), "main")
 
 
-@app.command("ui", cls=Command)
-def _ui(
+@app.command(cls=Command)
+def ui(
     host: str = typer.Option("127.0.0.1", "--host", help="address to listen on"),
     port: str = typer.Option("5000", "--port", help="port to listen on"),
 ) -> None:
     """Show the runs of this folder's store, or of MLFLOW_TRACKING_URI, in the browser."""
-    open_ui(host, port)
+    port = str(whole("port", port, 1, 65535))
+    fix_environment(Path.cwd())
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if re.match(r"https?:", uri):
+        raise UsageError("MLFLOW_TRACKING_URI", uri, "is a server with a page of its own; open it in a browser")
+    from kdops.store.database import ensure_experiment, ensure_store
+    from kdops.store.experiment import experiment_name
+
+    ensure_store(uri)
+    experiment = ensure_experiment(experiment_name())
+    # The page opens on language-model work unless its address says otherwise.
+    print(f"Runs: http://{host}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
+    arguments = ["--backend-store-uri", uri, "--host", host, "--port", port]
+    # For one person's browser one worker is quick to start and enough; MLflow's four, and its job runners
+    # for language-model evaluations, take a small machine a minute.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "ui", *arguments, "--workers", "1"]
+    sys.stdout.flush()
+    # It becomes mlflow ui, so that signals reach that directly.
+    os.execv(sys.executable, command)
 
 
 add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS))
@@ -149,7 +173,7 @@ def _run(
     arguments: Sequence[str] | None,
     told: Callable[[str], object] = lambda message: None,
 ) -> int:
-    """Run an application; tell whatever it raises in one line, which ``told`` gets too."""
+    """Run an application; report whatever it raises in one line, with which ``told`` is called too."""
     command = typer.main.get_command(application)
     try:
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)

@@ -9,18 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from kdops.cli import PARENT
 from kdops.cli.process import configure_process
-from kdops.config.parsing import whole
+from kdops.cli.signals import LAUNCHER, interruptible
 from kdops.config.search import SearchSettings
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
@@ -28,10 +24,7 @@ from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
 from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience, silenced
 
-__all__ = ["LAUNCHER", "absolute_store", "end_with_parent", "interruptible", "launch", "open_ui"]
-
-LAUNCHER = "KDOPS_LAUNCHER"
-"""The variable by which a study knows the process that launched it, whatever shells lie between them."""
+__all__ = ["absolute_store", "fix_environment", "launch"]
 
 MANY = 1000
 """Fewer images are decoded in no time."""
@@ -62,7 +55,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
     with interruptible():
         if settings.device == "cuda":
             resolve_device(settings.device)
-        _make_environment_absolute(Path.cwd())
+        fix_environment(Path.cwd())
         pipeline = importlib.import_module(f"pipelines.{entry_point}")
         settings = _absolute(settings)
         with server_patience(ASKED_ONCE_MORE):
@@ -74,33 +67,6 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
                 return 0
         _run_project(entry_point, {**given, **_paths(settings)})
     return 0
-
-
-def open_ui(host: str, port: str) -> None:
-    """Show the store in the browser: become ``mlflow ui``, so that signals reach it directly.
-
-    Raises:
-        UsageError: the port is no port, or the store is a server already.
-    """
-    port = str(whole("port", port, 1, 65535))
-    _make_environment_absolute(Path.cwd())
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    if re.match(r"https?:", uri):
-        raise UsageError("MLFLOW_TRACKING_URI", uri, "is a server with a page of its own; open it in a browser")
-    from kdops.store.database import ensure_experiment, ensure_store
-    from kdops.store.experiment import experiment_name
-
-    ensure_store(uri)
-    experiment = ensure_experiment(experiment_name())
-    # The page opens on language-model work unless its address says otherwise.
-    print(f"Runs: http://{host}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
-    arguments = ["--backend-store-uri", uri, "--host", host, "--port", port]
-    # For one person's browser one worker is quick to start and enough; MLflow's four, and its job runners
-    # for language-model evaluations, take a small machine a minute.
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    command = [sys.executable, "-m", "mlflow", "ui", *arguments, "--workers", "1"]
-    sys.stdout.flush()
-    os.execv(sys.executable, command)
 
 
 def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI") -> str:
@@ -118,61 +84,6 @@ def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI
     if not path.startswith("/"):
         path = os.path.normpath(f"{quote(str(folder))}/{path}")
     return f"{scheme}:///{path}{query}"
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn SIGTERM into the ``KeyboardInterrupt`` that Ctrl-C is, so that both end a study in order.
-
-    After the first, further SIGTERMs are ignored: Ctrl-C reaches launcher and child at the same time, and
-    the launcher passes it on. Outside the main thread, where Python allows no handlers, nothing changes.
-    """
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    def interrupt_from_keyboard(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        interrupt()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {signal.SIGTERM: interrupt, signal.SIGINT: interrupt_from_keyboard}
-    # What is ignored stays ignored: a shell says so of SIGINT for a job in the background.
-    before = {s: signal.getsignal(s) for s in handlers if signal.getsignal(s) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, handlers[number])
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KdopsError("interrupted") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def end_with_parent(seconds: float = 1.0) -> None:
-    """Interrupt this process soon after the one that started it is gone, or the one that launched its study.
-
-    MLflow does not pass SIGTERM on to the child, and cannot pass SIGKILL on; without this the child would
-    train on with nobody waiting for it.
-
-    Args:
-        seconds: how often to look.
-    """
-    from kdops.utils.process import ProcessId
-
-    own, launcher = ProcessId.own(), os.environ.get(LAUNCHER, "")
-
-    def watch() -> None:
-        while os.getppid() == PARENT and not own.is_dead(launcher):
-            gone.wait(seconds)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    gone = threading.Event()
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _tell_decoding(done: int, total: int) -> None:
@@ -206,7 +117,7 @@ def _absolute_storage(storage: str) -> str:
     return absolute_store(storage, Path.cwd(), "storage")
 
 
-def _make_environment_absolute(folder: Path) -> None:
+def fix_environment(folder: Path) -> None:
     """Fix in the environment what is relative to the caller's folder, since the child has another."""
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///mlflow.db"

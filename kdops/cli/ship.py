@@ -6,7 +6,6 @@ They check their arguments first, and load torch and MLflow only then.
 from __future__ import annotations
 
 import csv as csv_module
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ from kdops.errors import KdopsError, UsageError, plain_line
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from kdops.packaging.export import Exported
     from kdops.packaging.loading import Loaded
@@ -32,9 +30,6 @@ __all__ = ["COMMANDS"]
 MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 FORMATS = ("onnx", "pt2", "torchscript")
 """As in :mod:`kdops.packaging.export`, which is slow to load; a test compares the two."""
-
-COMPARED = 256
-"""Images that an export is compared on."""
 
 
 def candidates(
@@ -90,6 +85,7 @@ def export(
     given = _output("output", output, "") if output else None
     with open_store() as client:
         from kdops.packaging.export import check_format, export_model
+        from kdops.packaging.inputs import images_to_compare
         from kdops.packaging.loading import load_stored
         from kdops.tracking.catalog import read_catalog
 
@@ -97,7 +93,7 @@ def export(
         found = read_catalog(client).find(model)
         path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}{ending}", "")
         loaded = load_stored(client, found.uri)
-        images, what = _images(found, loaded, data_root)
+        images, what = images_to_compare(found.dataset, loaded, data_root)
         _tell_export(found, loaded, export_model(loaded, file_format, path, images, quantized), what)
 
 
@@ -165,39 +161,6 @@ def _measured(client, models: list[StoredModel]) -> dict[str, ServingCost]:
     return found
 
 
-def _images(found: StoredModel, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
-    """Return images to compare an export on: of the data set where it is there, else random ones; and what they are."""
-    import numpy as np
-    import torch
-
-    taken = _own_images(found.dataset, data_root, loaded.shape)
-    if taken is not None:
-        return torch.from_numpy(taken), f"images of {found.dataset}"
-    random = np.random.default_rng(0).integers(0, 256, (COMPARED, *loaded.shape), dtype=np.uint8)
-    what = "encoded rows, drawn at random" if loaded.encoding else f"random images ({found.dataset} is not here)"
-    return torch.from_numpy(random), what
-
-
-def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Return images of a data set that are not test images; None where it is not here, since none is downloaded."""
-    import numpy as np
-
-    from kdops.config.dataset import DATASETS
-    from kdops.data import dataset as datasets
-    from kdops.data.cache import user_cache_folder
-
-    root = Path(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()).expanduser()
-    if data_root and not root.is_dir():
-        raise UsageError("data_root", data_root, "there is no such folder")
-    kind = DATASETS.get(dataset)
-    if kind is None or kind.text or not (dataset == "digits" or (root / dataset).is_dir()):
-        return None
-    data = datasets.load(dataset, data_root)
-    rows = np.flatnonzero(~data.test)
-    rows = rows[np.linspace(0, len(rows) - 1, min(COMPARED, len(rows))).round().astype(int)]
-    return np.array(data.images[rows]) if data.shape == shape else None
-
-
 def _tell_export(found: StoredModel, loaded: Loaded, exported: Exported, what: str) -> None:
     from kdops.packaging.vote import latency
 
@@ -217,10 +180,8 @@ def _tell_export(found: StoredModel, loaded: Loaded, exported: Exported, what: s
 
 
 def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: bool) -> None:
-    import torch
-
-    probabilities = loaded.probabilities(torch.from_numpy(values))
-    highest, places = probabilities.max(dim=1)
+    probabilities = loaded.classify(values)
+    highest, places = probabilities.max(axis=1), probabilities.argmax(axis=1)
     if csv:
         writer = csv_module.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["file", "class", "probability", *loaded.classes])

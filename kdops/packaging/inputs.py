@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from kdops.config.dataset import DATASETS
+from kdops.data.cache import user_cache_folder
+from kdops.data.dataset import load
 from kdops.data.image_file import PictureError, read_picture
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.rows import RowError
+from kdops.errors import UsageError
 from kdops.packaging.loading import Loaded
 
-__all__ = ["Examples", "read_examples"]
+__all__ = ["Examples", "images_to_compare", "read_examples"]
+
+COMPARED = 256
+"""Images that an export is compared on."""
 
 
 @dataclass
@@ -95,3 +105,38 @@ def _encoded(table: Table, columns: list[str], loaded: Loaded) -> tuple[np.ndarr
         except RowError as error:
             bad[place] = str(error)
     return np.concatenate([np.zeros((0, *loaded.shape), np.uint8), *encoded]), bad
+
+
+def images_to_compare(dataset: str, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
+    """Return images to compare an export on, uint8 ``[N, C, H, W]``, and a phrase that says what they are.
+
+    They are images of the data set where it is here, since none is downloaded, else random ones.
+
+    Args:
+        dataset: the name of the data set that the model was trained on.
+        loaded: the model.
+        data_root: the folder with the data; empty for the usual ones.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    taken = _own_images(dataset, data_root, loaded.shape)
+    if taken is not None:
+        return torch.from_numpy(taken), f"images of {dataset}"
+    random = np.random.default_rng(0).integers(0, 256, (COMPARED, *loaded.shape), dtype=np.uint8)
+    what = "encoded rows, drawn at random" if loaded.encoding else f"random images ({dataset} is not here)"
+    return torch.from_numpy(random), what
+
+
+def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """Return images of a data set that are not test images; None where it is not here or of another shape."""
+    root = Path(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()).expanduser()
+    if data_root and not root.is_dir():
+        raise UsageError("data_root", data_root, "there is no such folder")
+    kind = DATASETS.get(dataset)
+    if kind is None or kind.text or not (dataset == "digits" or (root / dataset).is_dir()):
+        return None
+    data = load(dataset, data_root)
+    rows = np.flatnonzero(~data.test)
+    rows = rows[np.linspace(0, len(rows) - 1, min(COMPARED, len(rows))).round().astype(int)]
+    return np.array(data.images[rows]) if data.shape == shape else None

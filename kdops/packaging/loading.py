@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.models import Model
@@ -63,6 +64,10 @@ class Loaded:
         """
         given = [self.module(part) for part in images.split(block)]
         return torch.cat([one[0] if self.votes else one.softmax(dim=1) for one in given])
+
+    def classify(self, values: np.ndarray) -> np.ndarray:
+        """Return :meth:`probabilities` of an array, as an array."""
+        return self.probabilities(torch.from_numpy(values)).numpy()
 
 
 def load_stored(client: MlflowClient, uri: str) -> Loaded:

@@ -159,14 +159,14 @@ import kdops.cli, os, sys, time
 with open(sys.argv[1], "w") as file:
     file.write(str(os.getpid()))
 time.sleep(1)  # here a study imports what it needs
-from kdops.cli.launch import end_with_parent
+from kdops.cli.signals import end_with_parent
 
 end_with_parent(0.1)
 time.sleep(100)
 """
 LAUNCHED_BY = """
 import os, subprocess, sys
-from kdops.cli.launch import LAUNCHER
+from kdops.cli.signals import LAUNCHER
 from kdops.utils.process import ProcessId
 
 shell, *command = sys.argv[1:]

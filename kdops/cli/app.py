@@ -22,6 +22,7 @@ from kdops.cli import browse
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import fix_environment, launch
+from kdops.cli.output import lasting_output
 from kdops.cli.process import configure_process
 from kdops.cli.signals import end_with_parent, interruptible
 from kdops.config.parameters import ENTRY_POINTS, MAIN
@@ -174,6 +175,13 @@ def _run(
     told: Callable[[str], object] = lambda message: None,
 ) -> int:
     """Run an application; report whatever it raises in one line, with which ``told`` is called too."""
+    with lasting_output():
+        return _answered(application, name, arguments, told)
+
+
+def _answered(
+    application: typer.Typer, name: str, arguments: Sequence[str] | None, told: Callable[[str], object]
+) -> int:
     command = typer.main.get_command(application)
     try:
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)

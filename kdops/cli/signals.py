@@ -16,7 +16,7 @@ __all__ = ["LAUNCHER", "end_with_parent", "interruptible"]
 LAUNCHER = "KDOPS_LAUNCHER"
 """The variable by which a study knows the process that launched it, whatever shells lie between them."""
 
-ENDING = (signal.SIGTERM,)
+ENDING = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
 
 
 @contextmanager

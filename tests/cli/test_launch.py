@@ -130,9 +130,10 @@ def test_dry_run_makes_no_store(environment, tmp_path):
     [
         ([*KDOPS, "teacher", "--seed", "2"], signal.SIGTERM),
         ([*KDOPS, "teacher", "--seed", "2"], signal.SIGINT),
+        ([*KDOPS, "teacher", "--seed", "2"], signal.SIGHUP),
         ([*MLFLOW_RUN, "-P", "seed=2"], signal.SIGKILL),
     ],
-    ids=["kdops-term", "kdops-int", "mlflow-kill"],
+    ids=["kdops-term", "kdops-int", "kdops-hup", "mlflow-kill"],
 )
 def test_no_child_outlives_its_launcher(command, number, project, environment, tmp_path):
     # A test run in a shell's background inherits an ignored SIGINT, which is rightly kept ignored.

@@ -1,0 +1,68 @@
+"""Standard output and error of the command line, which never end a command."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["lasting_output"]
+
+
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Let nothing fail for want of a reader, of room or of a character while a command runs.
+
+    Where a pipe's reader or the terminal is gone, or a disk is full, the rest of the output is dropped; characters that
+    the encoding of the output lacks are escaped.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_lasting(stream) for stream in before)
+    try:
+        yield
+    finally:
+        for stream in {sys.stdout, sys.stderr} - set(before):
+            stream.flush()
+            if isinstance(stream, _LastingOutput):
+                stream.detach()
+        sys.stdout, sys.stderr = before
+
+
+def _lasting(stream: object) -> object:
+    # Anything else, such as a notebook's, is left as it is; without standard output there is None.
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, _LastingOutput):
+        return stream
+    stream.flush()
+    return _LastingOutput(
+        stream.buffer,
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        newline="\n" if os.linesep == "\n" else None,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _LastingOutput(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let what is not written yet, and all that follows, go nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, self.fileno())
+        finally:
+            os.close(nowhere)

@@ -1,0 +1,73 @@
+"""Output never ends a command: its reader may leave, and its encoding may lack characters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = ["--temperatures", "1", "--seeds", "1", "--epochs", "teacher=1,student=1"]
+
+
+@pytest.fixture
+def environment(tmp_path):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDOPS_", "PYTHONIO"))}
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return {**clean, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache"), "MLFLOW_TRACKING_URI": uri}
+
+
+def code(text):
+    return [sys.executable, "-c", f"import sys\nfrom kdops.cli.app import main\n{text}"]
+
+
+def test_a_study_whose_output_nobody_reads_is_finished(environment, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pipelines.students", *STUDY]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writer, stderr=writer, timeout=200)
+    os.close(writer)
+    client = MlflowClient(tracking_uri=environment["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("kdops").experiment_id
+    (study,) = [run for run in client.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
+    assert (done.returncode, study.info.status) == (0, "FINISHED")
+
+
+@pytest.mark.parametrize("kept", ["stdout", "stderr"])
+@pytest.mark.parametrize(("arguments", "expected"), [(["--help"], 0), (["teacher", "--seed", "x"], 2)])
+def test_a_reader_that_left_changes_no_exit_code(arguments, expected, kept, environment, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": writer, "stderr": writer, kept: subprocess.PIPE}
+    done = subprocess.run(
+        code(f"sys.exit(main({arguments!r}))"), cwd=tmp_path, env=environment, text=True, timeout=60, **streams
+    )
+    os.close(writer)
+    assert done.returncode == expected
+    assert "Exception ignored" not in (done.stderr or "")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_characters_that_the_output_lacks_are_escaped(encoding, environment, tmp_path):
+    text = "print('T = 2 → ' + chr(0x2265) + chr(0xdcff)); sys.stderr.write(chr(0x2265))"
+    command = code(f"from kdops.cli.output import lasting_output\nwith lasting_output(): {text}")
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**environment, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\udcff" in done.stdout
+
+
+def test_the_streams_come_back(capsys):
+    from kdops.cli.output import lasting_output
+
+    before = sys.stdout, sys.stderr
+    with lasting_output(), lasting_output():
+        print("within")
+    print("after")
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr().out == "within\nafter\n"

@@ -75,7 +75,7 @@ class Architecture(ABC):
         return sum(2 * inputs * outputs * places for inputs, outputs, places in self.layers_for(shape, classes))
 
     def activations(self, shape: Shape, classes: int) -> int:
-        """Count the values that its layers give for one image, before pooling."""
+        """Count the outputs of its layers for one image, before pooling."""
         return sum(outputs * places for _, outputs, places in self.layers_for(shape, classes))
 
 

@@ -71,7 +71,7 @@ DATASETS: Mapping[str, DatasetKind] = {
 """Every data set: a new one is one file in ``kdops/data/`` with its loader, and one entry here."""
 
 READING = ("name", "image_size", "channels", "skip_bad", "label", "group", "split")
-"""The parameters about reading; one that the data do not have would be given in vain, and is refused."""
+"""The parameters about reading; each kind of data accepts its ``options``, and the others are refused."""
 
 LARGEST_SIDE = 4096
 NAME_CHARACTERS = 40
@@ -132,7 +132,7 @@ class DatasetSpec:
 
 
 def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
-    """Check what is said about the data.
+    """Check the parameters about the data.
 
     Args:
         text: the parameters ``dataset`` and those of ``READING`` as text; what is missing has its default.

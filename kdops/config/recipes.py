@@ -1,4 +1,4 @@
-"""What each role is made of and trained with, where the caller says nothing else.
+"""What each role is made of and trained with, where no parameter says otherwise.
 
 The paper gives neither epochs, optimizer, learning rate nor the student's width; these values are ours:
 common ones, set beforehand and not searched for, and none was chosen by test images. Every one is a parameter and

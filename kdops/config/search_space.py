@@ -36,7 +36,7 @@ SAMPLERS: Mapping[str, Spec] = {
     "grid": Spec(points=Integer(1, 100, default=3)),
 }
 """What chooses the values of a trial: the tree-structured Parzen estimator, whose first ``startup`` trials are random;
-chance; or a grid with so many ``points`` of each range."""
+chance; or a grid of ``points`` values of each range."""
 
 PRUNERS: Mapping[str, Spec] = {
     "median": Spec(startup=Integer(0, 100_000, default=10), warmup=Integer(0, 100_000, default=3)),
@@ -88,7 +88,7 @@ class Dimension:
         return self.low <= value <= self.high if self.is_range else value in self.values
 
     def grid(self, points: int) -> tuple[Value, ...]:
-        """Return the values of a grid: the list itself, or so many of a range, evenly spaced from end to end.
+        """Return the values of a grid: the list itself, or ``points`` values of a range, evenly spaced from end to end.
 
         Args:
             points: how many of a range, at least 1 (then the middle); whole numbers are rounded, so of a short range
@@ -123,7 +123,7 @@ class Space:
 
     @property
     def free(self) -> tuple[Dimension, ...]:
-        """What there is to choose."""
+        """The settings that a trial chooses: those with more than one value."""
         return tuple(d for d in self.dimensions if len(d.values) != 1)
 
     def digest(self) -> str:

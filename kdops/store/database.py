@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +30,7 @@ __all__ = [
     "EXPERIMENT_TAGS",
     "ensure_experiment",
     "ensure_store",
+    "folded_log",
     "import_store",
     "open_existing",
     "registry_address",
@@ -44,6 +46,8 @@ CHECKPOINTS = "kdops-checkpoints"
 """The folder beside a local store with the checkpoints of long trainings."""
 
 _MIGRATION_SECONDS = 600.0
+
+logger = logging.getLogger(__name__)
 
 
 def import_store(tracking_uri: str) -> None:
@@ -91,6 +95,8 @@ def open_existing(uri: str, registry_uri: str | None = None) -> Iterator[MlflowC
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise KdopsError(f"there is no store at {shown}; {advice}")
     with explained_faults(uri):
+        if registry_uri is not None:
+            store_exists(registry_uri)
         yield client_of(uri, registry_uri)
 
 
@@ -137,7 +143,31 @@ def _made_whole(database: Path) -> Iterator[None]:
     if not database.exists():
         mark.touch()
     yield
-    mark.unlink(missing_ok=True)
+    if mark.exists():
+        _fold(database)
+        mark.unlink(missing_ok=True)
+
+
+@contextmanager
+def folded_log(tracking_uri: str) -> Iterator[None]:
+    """Fold the log of a local database into its file in the end, so that a copy of the file is a copy of the store.
+
+    Where another process writes at that moment, that one folds it at its own end.
+    """
+    try:
+        yield
+    finally:
+        database = _sqlite_file(tracking_uri)
+        if database is not None and database.exists():
+            _fold(database)
+
+
+def _fold(database: Path) -> None:
+    try:
+        with closing(sqlite3.connect(database, timeout=2)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        logger.debug("the log of %s is not folded in: %s", database, error)
 
 
 def _has_runs(database: Path) -> bool:
@@ -194,8 +224,14 @@ def registry_address() -> str:
 
 
 def store_exists(tracking_uri: str) -> bool:
-    """Return whether a store is there; of a server that is taken for granted."""
+    """Return whether a store is there; of a server that is taken for granted.
+
+    Raises:
+        KdopsError: its tables are of another MLflow, which opening it would change without a word.
+    """
     database = _sqlite_file(tracking_uri)
+    if database is not None and database.exists():
+        check_tables(database, redact_password(tracking_uri))
     return database is None or database.exists()
 
 

@@ -23,7 +23,7 @@ from kdops.config.settings import HARD, Settings
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import UsageError
-from kdops.store.database import CHECKPOINTS, store_address, store_path
+from kdops.store.database import CHECKPOINTS, folded_log, store_address, store_path
 from kdops.store.faults import explained, explained_faults, first_line
 from kdops.store.liveness import name_process
 from kdops.store.locks import exclusive
@@ -68,7 +68,7 @@ def open_study(entry_point: str, settings: Settings, data: datasets.Dataset | No
         settings: its settings; with ``dry_run`` nothing is trained or written.
         data: its data; loaded if left out.
     """
-    with explained_faults(store_address()):
+    with explained_faults(store_address()), folded_log(store_address()):
         name_process()
         reporter = Reporter()
         data = data or load_data(settings, reporter)

@@ -1,9 +1,11 @@
 """The local store: made whole, whoever is killed while it is made."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,36 @@ def test_a_store_that_was_used_is_never_made_anew(runs, empty_database, tmp_path
 
         with _made_whole(place.database):
             assert not place.database.exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_study_the_file_of_the_database_is_the_whole_store(fails, store, monkeypatch):
+    from mlflow import MlflowClient
+
+    from kdops.errors import KdopsError
+
+    if fails:
+        monkeypatch.setattr(
+            "kdops.study.study.Study.conclude", lambda *_, **__: (_ for _ in ()).throw(KdopsError("no"))
+        )
+    with pytest.raises(KdopsError, match="no") if fails else nullcontext():
+        store.run("students", seeds=1, temperatures=1)
+    copied = store.folder / "copy.db"
+    shutil.copyfile(store.database, copied)
+    client = MlflowClient(tracking_uri=f"sqlite:///{copied}")
+    experiment = client.get_experiment_by_name("kdops").experiment_id
+    found, known = (one.search_runs([experiment]) for one in (client, store.client))
+    assert [run.to_dictionary() for run in found] == [run.to_dictionary() for run in known]
+    assert len(found) > 1
+
+
+def test_a_store_that_was_just_made_is_whole_without_its_log(tmp_path):
+    from kdops.store.database import ensure_store
+
+    database = tmp_path / "mlflow.db"
+    ensure_store(f"sqlite:///{database}")
+    copied = tmp_path / "copy.db"
+    shutil.copyfile(database, copied)
+    with sqlite3.connect(copied) as connection:
+        assert connection.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
+    connection.close()

@@ -74,6 +74,14 @@ def revise(place, revision):
     database.close()
 
 
+PLANS = {
+    "teacher": {},
+    "students": {"source": "models:/kdops-digits-teacher/1"},
+    "search": {"trials": 2, "space": "hidden=8"},
+    "ensemble": {},
+}
+
+
 @pytest.mark.parametrize(
     ("revision", "told"),
     [("ffffffffffff", "a newer MLflow than"), ("0584bdc529eb", "an older MLflow than")],
@@ -90,6 +98,12 @@ def test_tables_of_another_version_are_left_as_they_are(apart, capsys, revision,
     assert ("mlflow db upgrade" in line) == (revision != "ffffffffffff")
     with pytest.raises(KdopsError, match=told):
         apart.run("students", seeds=1)
+    # Every way in looks first: nothing opens such a store, not even to plan.
+    for entry_point, given in PLANS.items():
+        with pytest.raises(KdopsError, match=told):
+            apart.plan(entry_point, seeds=1, **given)
+        with pytest.raises(KdopsError, match=told):
+            apart.run(entry_point, seeds=1, **given)
     with sqlite3.connect(apart.database) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
         database.execute("ALTER TABLE put_away RENAME TO jobs")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 __all__ = ["lasting_output"]
 
@@ -19,19 +20,19 @@ def lasting_output() -> Iterator[None]:
     the encoding of the output lacks are escaped.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_lasting(stream) for stream in before)
+    sys.stdout, sys.stderr = during = (_lasting(before[0]), _lasting(before[1]))
     try:
         yield
     finally:
-        for stream in {sys.stdout, sys.stderr} - set(before):
+        sys.stdout, sys.stderr = before
+        for stream in set(during) - set(before):
             stream.flush()
             if isinstance(stream, _LastingOutput):
                 stream.detach()
-        sys.stdout, sys.stderr = before
 
 
-def _lasting(stream: object) -> object:
-    # Anything else, such as a notebook's, is left as it is; without standard output there is None.
+def _lasting(stream: TextIO) -> TextIO:
+    # Anything else, such as a notebook's, is left as it is; so is None, where there is no such output at all.
     if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, _LastingOutput):
         return stream
     stream.flush()
@@ -46,7 +47,7 @@ def _lasting(stream: object) -> object:
 
 
 class _LastingOutput(io.TextIOWrapper):
-    def write(self, text: str) -> int:
+    def write(self, text: str, /) -> int:
         try:
             return super().write(text)
         except OSError:

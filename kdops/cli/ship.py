@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
-FORMATS = ("onnx", "pt2", "torchscript")
+FORMATS = ("onnx", "pt2")
 """As in :mod:`kdops.packaging.export`, which is slow to load; a test compares the two."""
 
 
@@ -81,7 +81,6 @@ def export(
     quantized = boolean("int8", int8)
     if quantized and file_format != "onnx":
         raise UsageError("int8", int8, f"is only to be had with format=onnx, not with {file_format}")
-    ending = {"torchscript": ".pt"}.get(file_format, f".{file_format}")
     given = _output("output", output, "") if output else None
     with open_store() as client:
         from kdops.packaging.export import check_format, export_model
@@ -91,7 +90,7 @@ def export(
 
         check_format(file_format, quantized)
         found = read_catalog(client).find(model)
-        path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}{ending}", "")
+        path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}.{file_format}", "")
         loaded = load_stored(client, found.uri)
         images, what = images_to_compare(found.dataset, loaded, data_root)
         _tell_export(found, loaded, export_model(loaded, file_format, path, images, quantized), what)

@@ -1,7 +1,7 @@
-"""Models as files that run without kdops and MLflow: ONNX, torch.export's pt2, TorchScript. Each is tried at once.
+"""Export models as files that run without kdops and MLflow: ONNX, and the pt2 of torch.export. Each is tried at once.
 
-A format is a function that writes and one that reads back, in ``FORMATS``. int8 is only had with ONNX, by
-onnxruntime's own quantization of weights; for the other two PyTorch has left it to packages that change often.
+A format is a function that writes and one that reads back, in ``FORMATS``. int8 is available for ONNX only, by
+onnxruntime's own quantization of weights; PyTorch leaves it to packages that change often.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kdops.utils.quiet import silenced
 __all__ = ["FORMATS", "Exported", "check_format", "export_model"]
 
 CLASSES = "class_names"
-"""Under this name, with the ending ``.json`` in PyTorch's formats, lie the class names, as a JSON list."""
+"""Under this name, with the ending ``.json`` in a pt2, lie the class names, as a JSON list."""
 
 TABLE = "table"
 """Likewise how the rows of a table are encoded; :class:`kdops.data.tabular.rows.Encoding` reads it."""
@@ -99,7 +99,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
         name: one of ``FORMATS``; see :func:`check_format`.
         path: the file; one that is there is replaced.
         images: uint8 ``[N, C, H, W]`` to compare on, at least one.
-        int8: quantise the weights.
+        int8: quantize the weights.
 
     Raises:
         KdopsError: it cannot be exported, or gives something else than the model; no file is left.
@@ -110,7 +110,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
             try:
                 write(loaded, part)
                 if int8:
-                    _quantise(part)
+                    _quantize(part)
                 checked_with, run = read(part)
                 found = _compare(loaded, run, images)
             except OSError:
@@ -179,16 +179,6 @@ def _read_pt2(path: Path) -> tuple[str, Run]:
     return "torch.export", lambda images: _outputs(module(images))
 
 
-def _write_torchscript(loaded: Loaded, path: Path) -> None:
-    traced = torch.jit.trace(loaded.module, _example(loaded), check_trace=False)
-    torch.jit.save(traced, str(path), _extra_files={f"{name}.json": text for name, text in _told(loaded).items()})
-
-
-def _read_torchscript(path: Path) -> tuple[str, Run]:
-    module = torch.jit.load(str(path))
-    return "torch.jit", lambda images: _outputs(module(images))
-
-
 def _write_onnx(loaded: Loaded, path: Path) -> None:
     program = torch.onnx.export(
         loaded.module,
@@ -220,7 +210,7 @@ def _read_onnx(path: Path) -> tuple[str, Run]:
     return REFERENCE, lambda images: evaluator.run(None, {"images": images.numpy()})
 
 
-def _quantise(path: Path) -> None:
+def _quantize(path: Path) -> None:
     """Turn the weights of an ONNX file into int8; what they are multiplied with is quantized as it comes."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -230,13 +220,12 @@ def _quantise(path: Path) -> None:
 FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[str, Run]]]] = {
     "onnx": (_write_onnx, _read_onnx),
     "pt2": (_write_pt2, _read_pt2),
-    "torchscript": (_write_torchscript, _read_torchscript),
 }
 """Every format: what writes it, and what reads it back and says with what it runs."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep out what the exporters say of themselves, such as that TorchScript is no longer developed."""
+    """Silence the log and the warnings of the exporters."""
     with silenced("", level=logging.ERROR), warnings.catch_warnings(action="ignore"), torch.no_grad():
         yield

@@ -28,7 +28,7 @@ from benchmarks.children import environment
 from benchmarks.convolution import plain_epochs
 from benchmarks.pairs import Figure, Options
 from benchmarks.work import CLASSES, everything, fresh
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
 from kdops.models.classifier import Classifier
 from kdops.training.evaluation import compute_logits
 from kdops.training.evaluation import measure as measured
@@ -80,7 +80,7 @@ def own(epochs: int) -> dict[str, float]:
     """Train a teacher as kdops does, its validation after each epoch included, and measure it on test."""
     work, test = everything("shared")
     recipe = work.recipe("teacher").replace(epochs=epochs)
-    given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
+    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
     started = time.process_time()
     (trained,) = train("teacher", recipe, [Group(0, (0.0,))], *given)
     seconds = time.process_time() - started

@@ -20,7 +20,8 @@ import torch
 from benchmarks.pairs import Figure, Options
 from benchmarks.work import CLASSES, SHAPE, TEMPERATURES, Work, everything
 from kdops.config.dataset import DATASETS
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import build
 from kdops.training.evaluation import compute_logits
 from kdops.training.trainer import Group, Images, train
@@ -45,7 +46,7 @@ def measure(options: Options) -> Iterator[Figure]:
     yield _difference("teacher: test accuracy in bf16 - in single precision", bf16, exact)
     yield _difference("teacher: test accuracy in TF32 - in single precision", tf32, exact)
     source = compute_logits(nets[:1], work.images.pixels, options.device)[0]
-    groups = [Group(seed, TEMPERATURES, source) for seed in range(SWEEPS)]
+    groups = [Group(seed, TEMPERATURES, Kept(source)) for seed in range(SWEEPS)]
     with single_precision():
         exact = _tested("student", groups, work, test)[1]
     tf32 = _tested("student", groups, work, test)[1]
@@ -72,7 +73,7 @@ def single_precision() -> Iterator[None]:
 def _tested(role: str, groups: list[Group], work: Work, test: Images) -> tuple[list, list[float]]:
     """Train with the recipe's epochs, and give the networks and their accuracies on the test images."""
     recipe = DATASETS["gtsrb"].recipes[role]
-    given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
+    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
     nets = []
     for one in train(role, recipe, groups, *given, device=work.device):
         nets.append(build(recipe.architecture, SHAPE, CLASSES, *work.statistics).eval())

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kdops.config.dataset import DATASETS
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.training.trainer import Group, Images, Trained, train
 from kdops.utils.random import named_generator
@@ -122,8 +123,8 @@ def sweep(
     work: Work, temperatures: Sequence[float] = TEMPERATURES, seeds: Sequence[int] = (0,), **changes: object
 ) -> list[Trained]:
     """Train students as kdops does: all temperatures and seeds in one pass, with kept source outputs."""
-    groups = [Group(seed, tuple(temperatures), work.source_logits) for seed in seeds]
-    given = (work.images, work.validation, CLASSES, work.statistics, DistillationLoss())
+    groups = [Group(seed, tuple(temperatures), Kept(work.source_logits)) for seed in seeds]
+    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
     return list(train("student", work.recipe(**changes), groups, *given, device=work.device))
 
 

@@ -19,12 +19,26 @@ from typing import ClassVar, NamedTuple
 from kdops.config.parsing import Choice, Integer, Real, Several, Spec, split_options, split_spec
 from kdops.errors import UsageError
 
-__all__ = ["CNN", "FAMILIES", "MLP", "Architecture", "FunctionNet", "Layer", "TorchvisionNet", "parse_architecture"]
+__all__ = [
+    "CNN",
+    "EMBEDDING",
+    "FAMILIES",
+    "MLP",
+    "Architecture",
+    "FunctionNet",
+    "Layer",
+    "TorchvisionNet",
+    "parse_architecture",
+]
 
 Shape = tuple[int, int, int]
 """(channels, height, width) of an image."""
 
 TORCHVISION = "torchvision:"
+
+EMBEDDING = "embedding"
+"""The tap of the last layer's input, see :mod:`kdops.models.taps`."""
+
 _FUNCTION = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)\s*")
 _RATE = Real(0, 1, open_high=True)
 
@@ -62,6 +76,10 @@ class Architecture(ABC):
             TypeError: it is a network of others; :func:`kdops.models.size.network_size` counts any network.
         """
 
+    def taps(self) -> tuple[str, ...]:
+        """Return its taps, see :mod:`kdops.models.taps`; empty where they are known only once it is built."""
+        return ()
+
     def parameters(self, shape: Shape, classes: int) -> int:
         """Count the trained values."""
         return sum(inputs * outputs + outputs for inputs, outputs, _ in self.layers_for(shape, classes))
@@ -89,7 +107,7 @@ class MLP(Architecture):
 
     is_dense = True
     spec = Spec(
-        "kdops.models.classifier:build_mlp",
+        "kdops.models.mlp:build_mlp",
         hidden=Integer(1, 100_000, default=50),
         depth=Integer(1, 100, default=1),
         dropout=_RATE,
@@ -103,6 +121,10 @@ class MLP(Architecture):
     def __str__(self) -> str:
         """Return the text with all options."""
         return f"mlp{self.spec.write(vars(self), full=True)}"
+
+    def taps(self) -> tuple[str, ...]:
+        """Return the input of the last layer."""
+        return (EMBEDDING,)
 
     def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
         """Return the dense layers."""
@@ -120,7 +142,7 @@ class CNN(Architecture):
     dropout: tuple[float, ...]
 
     spec = Spec(
-        "kdops.models.classifier:build_cnn",
+        "kdops.models.cnn:build_cnn",
         filters=Integer(1, 10_000, default=128),
         layers=Integer(1, 20, default=3),
         dropout=Several(_RATE, default=(0.1, 0.2, 0.3)),
@@ -146,6 +168,10 @@ class CNN(Architecture):
     def __str__(self) -> str:
         """Return the text with all options."""
         return f"cnn{self.spec.write(vars(self), full=True)}"
+
+    def taps(self) -> tuple[str, ...]:
+        """Return each convolution after its activation, and the input of the last layer."""
+        return (*(f"stage{number + 1}" for number in range(self.layers)), EMBEDDING)
 
     def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
         """Return the convolutions and the dense output; each pooling halves a side that is longer than a pixel."""

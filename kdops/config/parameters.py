@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kdops.config.dataset import DATASETS
+from kdops.config.methods import METHODS
 from kdops.config.roles import ROLES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
@@ -49,8 +50,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("batch_size", "auto", "images a step, for all roles or by role"),
     Parameter("learning_rate", "auto", "highest learning rate, for all roles or by role"),
     Parameter("transfer", "disjoint", "images to distill on: disjoint from the teacher's, shared, or fresh"),
-    Parameter("alpha", "1.0", "weight of the soft term of the loss, 0 to 1"),
-    Parameter("t_squared", "true", "multiply the soft term by the squared temperature"),
+    Parameter("method", "logits", f"what a student learns: {', '.join(METHODS)}, with options: dkd(beta=2)"),
+    Parameter("alpha", "1.0", "weight of the soft term of the method logits, 0 to 1"),
+    Parameter("t_squared", "true", "multiply the soft term of logits by the squared temperature"),
     Parameter("order", "shared", "batch order of one replicate's members: shared or own"),
     Parameter(
         "select_on",
@@ -133,6 +135,7 @@ SEARCHING = {
     "learning_rate": "highest learning rate, by role; of the trials the space decides",
     "alpha": "weight of the soft term in the sweep; of the trials the space decides",
     "t_squared": "squared temperature in the sweep; of the trials the space decides",
+    "method": "what a student learns, one of logits alone: logits or dkd, of the sweep and the trials",
     "order": "shared; the trials of a search see the same batches",
     "select_on": "validation; a search never sees the test set",
 }

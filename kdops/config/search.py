@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kdops.config.methods import LOGITS, ChosenMethod
 from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import Spec, one_of, parse_spec, whole, write_spec
 from kdops.config.search_space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
@@ -52,7 +53,7 @@ class SearchSettings(SourceSettings):
 
     # One source for all: what varies is the student alone.
     interval_over: ClassVar[str] = "students' seeds"
-    alpha_of: ClassVar[str] = "in the sweep "
+    method_of: ClassVar[str] = "in the sweep "
 
     @classmethod
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
@@ -66,12 +67,18 @@ class SearchSettings(SourceSettings):
             raise UsageError("study_name", repr(text["study_name"][:40]), "must be one line of at most 200 characters")
         if text["order"] != "shared":
             raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
-        space, trials = parse_space(text["space"]), whole("trials", text["trials"], 1, MOST_TRIALS)
+        values = super().read(point, text)
+        method: ChosenMethod = values["method"]
+        if method.spec.taps:
+            raise UsageError("method", method, "must be one of logits alone in a search, such as logits or dkd")
+        # The weights of logits are searched for; another method has the options it was given.
+        own = frozenset() if method.name == LOGITS.name else frozenset(LOGITS.options)
+        space, trials = parse_space(text["space"], own), whole("trials", text["trials"], 1, MOST_TRIALS)
         if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:
             advice = f"the space has {space.size(1)} points; give at most so many trials, or a wider space"
             raise UsageError("trials", trials, advice)
         return {
-            **super().read(point, text),
+            **values,
             "role": one_of("role", text["role"], SEARCHED),
             "space": space,
             "objectives": parse_objectives(text["objective"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,10 +149,14 @@ class Space:
         )
 
 
-def parse_space(text: str) -> Space:
+def parse_space(text: str, without: Collection[str] = ()) -> Space:
     """Parse ``name=low..high``, ``name=value,value`` and ``name=value``, parted by spaces or semicolons.
 
     What is not named keeps its default.
+
+    Args:
+        text: the space.
+        without: settings that it does not have, since the method has no such option.
 
     Raises:
         UsageError: for an unknown name or one given twice, for a range that is empty or runs backwards, for a value
@@ -162,17 +166,18 @@ def parse_space(text: str) -> Space:
     shown = " ".join(text.split())
     # Spaces around the signs are the caller's layout, not the end of an entry.
     joined = re.sub(r"\s*(=|,|\.\.)\s*", r"\1", shown)
+    kinds = {name: kind for name, kind in _SETTINGS.items() if name not in without}
     for part in filter(None, re.split(r"[;\s]+", joined)):
         name, equals, inner = part.partition("=")
-        if name not in _SETTINGS:
-            raise UsageError("space", shown, f"unknown setting {name!r}; there are {', '.join(_SETTINGS)}")
+        if name not in kinds:
+            raise UsageError("space", shown, f"unknown setting {name!r}; there are {', '.join(kinds)}")
         if not equals or not inner:
             raise UsageError("space", shown, f"{name} needs values, for example {name}={_SETTINGS[name].default}")
         if name in given:
             raise UsageError("space", shown, f"the setting {name} is given twice")
         given[name] = inner
     try:
-        return Space(tuple(_dimension(name, given.get(name, setting.default)) for name, setting in _SETTINGS.items()))
+        return Space(tuple(_dimension(name, given.get(name, kind.default)) for name, kind in kinds.items()))
     except ValueError as error:
         raise UsageError("space", shown, str(error)) from None
 

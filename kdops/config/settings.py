@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
+from kdops.config.methods import ChosenMethod, with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, whole
 from kdops.config.recipes import Recipe, parse_recipes
@@ -65,7 +66,7 @@ class Settings:
         split_seed: the seed of the split.
         sweeps: the temperatures of each role that is distilled, the main sweep among them; what has none is empty.
         recipes: for each role its architecture, epochs, batch size and learning rate.
-        alpha: weight of the soft term, in [0, 1].
+        method: what a student learns from its source; ``alpha`` and ``t_squared`` are in it.
         margin: accuracy difference (a fraction, 0.02 is two points) that counts as equivalence.
         owner: the owner of the study; nothing that is trained depends on it.
         notes: free text about the study; likewise.
@@ -81,8 +82,7 @@ class Settings:
     split_seed: int
     recipes: Mapping[str, Recipe]
     transfer: str
-    alpha: float
-    t_squared: bool
+    method: ChosenMethod
     order: str
     select_on: str
     margin: float
@@ -95,8 +95,8 @@ class Settings:
     interval_over: ClassVar[str] = "replicates"
     """What the intervals of the study's numbers are over."""
 
-    alpha_of: ClassVar[str] = ""
-    """Which of the study's models ``alpha`` and ``t_squared`` hold for, where that is not all."""
+    method_of: ClassVar[str] = ""
+    """Which of the study's models the method holds for, where that is not all."""
 
     @staticmethod
     def parse(entry_point: str = "transitivity", **given: str) -> Settings:
@@ -131,6 +131,7 @@ class Settings:
             UsageError: names the parameter, its value and what is allowed.
         """
         origin = parse_dataset(text)
+        recipes = parse_recipes(DATASETS[origin.kind].recipes, text)
         return {
             "dataset": origin.name,
             "origin": origin,
@@ -140,10 +141,9 @@ class Settings:
             "seeds": whole("seeds", text["seeds"], 1, MOST_SEEDS),
             "seed": whole("seed", text["seed"], 0, HIGHEST_SEED),
             "split_seed": whole("split_seed", text["split_seed"], 0, HIGHEST_SEED),
-            "recipes": parse_recipes(DATASETS[origin.kind].recipes, text),
+            "recipes": recipes,
             "transfer": one_of("transfer", text["transfer"], TRANSFERS),
-            "alpha": real("alpha", text["alpha"], 0.0, 1.0),
-            "t_squared": boolean("t_squared", text["t_squared"]),
+            "method": _method(text, recipes),
             "order": one_of("order", text["order"], ORDERS),
             "select_on": one_of("select_on", text["select_on"], SELECTIONS),
             "margin": real("margin", text["margin"], 0.0, 1.0, open_low=True),
@@ -183,6 +183,7 @@ class Settings:
         """Return the settings as plain JSON values, architectures as text."""
         plain: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["origin"] = self.origin.as_dict()
+        plain["method"] = str(self.method)
         plain["temperatures"] = list(self.temperatures)
         plain["sweeps"] = {role: list(temperatures) for role, temperatures in self.sweeps.items()}
         plain["recipes"] = {role: recipe.as_dict() for role, recipe in self.recipes.items()}
@@ -231,6 +232,15 @@ def value_or(word: str, value: Value, name: str, text: Mapping[str, str], check:
         return check(name, given)
     except UsageError as error:
         raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None
+
+
+def _method(text: Mapping[str, str], recipes: Mapping[str, Recipe]) -> ChosenMethod:
+    """Read the method; a chain's students, which may have architectures of their own, are checked with their units."""
+    alpha, t_squared = real("alpha", text["alpha"], 0.0, 1.0), boolean("t_squared", text["t_squared"])
+    method = with_shorthand(text["method"], alpha, t_squared)
+    if "steps" not in text:
+        method.check_taps(recipes["student"].architecture, "student")
+    return method
 
 
 def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float, ...]]:

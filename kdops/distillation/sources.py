@@ -1,13 +1,80 @@
-"""Several sources as one: their softened probabilities are averaged."""
+"""What a student learns from: a source's outputs for its training images, kept or live, and several sources as one.
+
+*Kept*: computed once for all rows, in ``eval()`` and without gradient, and read by row number. This is exact, since the
+student sees the very images that the source saw. Logits and embeddings are always kept, other features up to
+``KEPT_BYTES``. *Live*: features that would take more are computed for each batch by the source itself, which lasts a
+forward pass of the source for each step, once for all members. Which of the two it is follows from the sizes alone, so
+it is the same wherever a study runs. *Averaged*: :class:`Mixture` gives one set of logits for several sources, at each
+temperature another; it has no features.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FromProbabilities", "Mixture", "averaged"]
+from kdops.distillation.method import Outputs, Shapes
+
+__all__ = ["KEPT_BYTES", "FromProbabilities", "Kept", "Live", "Mixture", "averaged"]
+
+KEPT_BYTES = 2_000_000_000
+"""Features of a source that take more than this are computed for each batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A source's outputs for every training image.
+
+    Attributes:
+        logits: ``[N, classes]``.
+        features: by tap, ``[N, ...]``.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Kept:
+        """Return the same on another device."""
+        return Kept(self.logits.to(device), {name: values.to(device) for name, values in self.features.items()})
+
+    def at(self, rows: Tensor) -> Outputs:
+        """Return the outputs ``[B, ...]`` of some images, given by their rows."""
+        return Outputs(self.logits[rows], {name: values[rows] for name, values in self.features.items()})
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes for one image."""
+        return Shapes(self.logits.shape[-1], {name: tuple(own.shape[1:]) for name, own in self.features.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A source whose logits are kept, and whose features are computed for each batch.
+
+    Attributes:
+        logits: ``[N, classes]``.
+        compute: from the rows of a batch to its features by tap, without gradient, on the device of the training.
+    """
+
+    logits: Tensor
+    compute: Callable[[Tensor], Mapping[str, Tensor]]
+
+    def to(self, device: torch.device | str) -> Live:
+        """Return the same with its logits on another device."""
+        return Live(self.logits.to(device), self.compute)
+
+    def at(self, rows: Tensor) -> Outputs:
+        """Return the outputs ``[B, ...]`` of some images, given by their rows."""
+        return Outputs(self.logits[rows], self.compute(rows))
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes for one image."""
+        found = self.compute(torch.zeros(1, dtype=torch.long))
+        return Shapes(self.logits.shape[-1], {name: tuple(own.shape[1:]) for name, own in found.items()})
 
 
 class FromProbabilities(nn.Module):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from kdops.config.methods import method_apart
 from kdops.config.settings import Settings
 from kdops.config.studies import VoteSettings
 from kdops.ensembles.evaluation import EnsembleEvaluation
@@ -100,8 +101,11 @@ def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
     wanted = {"architecture": recipe["architecture"], "epochs": recipe["epochs"], "batch_size": recipe["batch_size"]}
     wanted |= {name: f"{recipe[name]:g}" for name in ("learning_rate", "weight_decay")}
     if role != "teacher":
-        wanted |= {"alpha": f"{settings.alpha:g}", "t_squared": str(settings.t_squared).lower()}
+        method = settings.method
+        wanted |= {"alpha": f"{method.soft_weight:g}", "t_squared": str(method.t_squared).lower()}
         wanted |= {"order": settings.order}
+        if method_apart(record.params) != method_apart({"method": str(method)}):
+            return False
     return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
 
 

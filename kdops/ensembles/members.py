@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
+from kdops.config.methods import method_apart
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError
@@ -45,7 +46,7 @@ LAST = 2**31 - 1
 """No seed is higher."""
 
 TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay")
-DISTILLED = ("alpha", "t_squared", "order")
+DISTILLED = ("method", "alpha", "t_squared", "order")
 """Parameters of a run that say how its model was trained; the second ones touch none that learned from labels."""
 
 STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity", "reversed": "symmetry"}
@@ -248,7 +249,7 @@ def _newest_training(
         source = sources.get(member.source)
         return {
             "chain": member.chain,
-            **{name: member.params.get(name, "") for name in (*TRAINED, *DISTILLED)},
+            **_told_params(member.params, (*TRAINED, *DISTILLED)),
             **({f"source {name}": value for name, value in _training(source).items()} if source else {}),
         }
 
@@ -302,7 +303,11 @@ def _without_singles(
 def _training(run: Run) -> dict[str, str]:
     """Return what says how a source was trained; what only shapes distillation is no matter for labels."""
     names = TRAINED if run.data.tags.get("kdops.source", LABELS) == LABELS else (*TRAINED, *DISTILLED)
-    return {name: run.data.params.get(name, "") for name in names}
+    return _told_params(run.data.params, names)
+
+
+def _told_params(params: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: method_apart(params) if name == "method" else params.get(name, "") for name in names}
 
 
 def _listed(

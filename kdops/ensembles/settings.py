@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.methods import LOGITS, ChosenMethod, method_apart, parse_method
 from kdops.config.recipes import Recipe
 from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
@@ -22,7 +24,12 @@ RECIPE: Mapping[str, Callable[[str], object]] = {
 }
 """How each value of a recipe is read from a run's parameters."""
 
-SOFT: Mapping[str, Callable[[str], object]] = {"alpha": float, "t_squared": lambda text: text == "true", "order": str}
+SOFT: Mapping[str, Callable[[str], object]] = {
+    "method": str,
+    "alpha": float,
+    "t_squared": lambda text: text == "true",
+    "order": str,
+}
 """The same of the settings of distillation."""
 
 
@@ -40,7 +47,7 @@ def settings_of_members(
         trainings: role and parameters of what the members were distilled from.
 
     Returns:
-        The settings with the members' replicates, recipes, ``alpha``, ``t_squared`` and ``order``, and the members
+        The settings with the members' replicates, recipes, method and ``order``, and the members
         with what the settings cannot say.
     """
     own = [member for member in drawn.members if member.own]
@@ -52,14 +59,37 @@ def settings_of_members(
         told += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
     # Of models that learned from labels these say nothing.
-    soft, several = _common([member.params for member in own if member.temperature != 0], SOFT, settings.__dict__)
+    params = [{**m.params, "method": method_apart(m.params)} for m in own if m.temperature != 0]
+    soft, several = _common(params, SOFT, _soft_settings(settings))
     told += several
+    order, method = soft.pop("order", settings.order), _method_of(settings, soft)
     seeds = drawn.seeds
     sentences = [f"The members were trained with more than one {' and '.join(told)}."] if told else []
     if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):
         sentences.append(f"They are of {replicates_told(seeds)}.")
-    settings = replace(settings, **soft, recipes=recipes, seed=min(seeds), seeds=len(seeds))
+    settings = replace(settings, order=order, method=method, recipes=recipes, seed=min(seeds), seeds=len(seeds))
     return settings, replace(drawn, left_out=" ".join(filter(None, [drawn.left_out, *sentences])))
+
+
+def _soft_settings(settings: EnsembleSettings) -> dict[str, object]:
+    """Return the settings of distillation under the names of a run's parameters."""
+    method = settings.method
+    return {
+        "method": method_apart({"method": str(method)}),
+        "alpha": method.soft_weight,
+        "t_squared": method.t_squared,
+        "order": settings.order,
+    }
+
+
+def _method_of(settings: EnsembleSettings, read: Mapping[str, Any]) -> ChosenMethod:
+    """Return the method that members share, as far as they do."""
+    method = settings.method
+    if "method" in read and read["method"] != method.name:
+        method = parse_method(read["method"])
+    if method.name != LOGITS.name:
+        return method
+    return replace(method, options={**method.options, **{name: read[name] for name in LOGITS.options if name in read}})
 
 
 def _common(

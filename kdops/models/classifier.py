@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kdops.config.architectures import CNN, MLP, Architecture, FunctionNet, TorchvisionNet
+from kdops.config.architectures import Architecture, FunctionNet, TorchvisionNet
 from kdops.models.python_function import build_function
 from kdops.models.torchvision import build_torchvision
 from kdops.utils.imports import load_place
@@ -23,8 +23,6 @@ __all__ = [
     "Dropout",
     "ExternalClassifier",
     "build",
-    "build_cnn",
-    "build_mlp",
     "digest_of",
     "pixel_statistics",
 ]
@@ -200,29 +198,3 @@ def _initialize(net: nn.Module, stream: torch.Generator) -> None:
             with torch.no_grad():
                 layer.weight.uniform_(-bound, bound, generator=stream)
                 layer.bias.uniform_(-bound, bound, generator=stream)
-
-
-def build_mlp(architecture: MLP, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Dense layers of ``hidden`` units with ReLU, and a linear output."""
-    layers: list[nn.Module] = [nn.Flatten()]
-    inputs = math.prod(shape)
-    for _ in range(architecture.depth):
-        layers += [nn.Linear(inputs, architecture.hidden), nn.ReLU(), Dropout(architecture.dropout)]
-        inputs = architecture.hidden
-    return nn.Sequential(*layers, nn.Linear(inputs, classes))
-
-
-def build_cnn(architecture: CNN, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """3x3 convolutions, each with max pooling, ReLU and dropout, and a linear output.
-
-    Pooling comes before ReLU: both orders give the same values, and this one activates a quarter of them.
-    A side of one pixel is no longer pooled.
-    """
-    channels, height, width = shape
-    layers: list[nn.Module] = []
-    for rate in architecture.dropout:
-        layers.append(nn.Conv2d(channels, architecture.filters, 3, padding=1))
-        window = (min(height, 2), min(width, 2))
-        layers += [nn.MaxPool2d(window), nn.ReLU(), Dropout(rate)]
-        channels, height, width = architecture.filters, height // window[0], width // window[1]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kdops.config.methods import LOGITS
 from kdops.config.search import STORAGE, SearchSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
@@ -245,6 +246,8 @@ def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str,
         "seed": settings.seed,
         "epochs": recipe.epochs,
         "weight_decay": recipe.weight_decay,
+        # Searches of earlier versions have none.
+        **({"method": settings.method.full_text} if settings.method.name != LOGITS.name else {}),
         # With brackets and comma, as the searches of earlier versions have it.
         "dropout": f"({dense_net(settings).dropout},)",
     }

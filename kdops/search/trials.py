@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.architectures import MLP
+from kdops.config.methods import LOGITS
 from kdops.config.search import SearchSettings
 from kdops.config.search_space import Value
+from kdops.distillation.method import build_method
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import Trial, TrialQueue
 from kdops.study.study import Study
@@ -74,7 +76,8 @@ def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> dict[s
         learning_rate=values["learning_rate"],
     )
     recipes = {**settings.recipes, role: changed}
-    return {"recipes": recipes, "alpha": float(values["alpha"]), "t_squared": values["t_squared"]}
+    own = {name: values[name] for name in LOGITS.options if name in values}
+    return {"recipes": recipes, "method": replace(settings.method, options={**settings.method.options, **own})}
 
 
 class Trials:
@@ -216,12 +219,11 @@ class Trials:
 
     def _job(self, trial: Trial) -> _Job:
         """Return a trial as the network that a study would train for it alone."""
-        changes = settings_of(self.study.settings, trial.values)
-        context = self.study.varied(**changes).context
+        context = self.study.varied(**settings_of(self.study.settings, trial.values)).context
         role, temperature = self.settings.role, float(trial.values["temperature"])
-        task = Task(role, self.trainset.what, self.study.settings.order)
+        task = Task(role, self.trainset.what, self.study.settings.order, method=context.settings.method)
         (unit,) = units_of(task, {self.seed: self.source}, [temperature], False, context)
-        plan = TrialPlan(changes["recipes"][role], temperature, changes["alpha"], changes["t_squared"])
+        plan = TrialPlan(context.settings.recipes[role], temperature, build_method(context.settings.method))
         return _Job(trial.number, unit, plan)
 
     def _waited(self) -> bool:

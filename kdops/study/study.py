@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from kdops.config.methods import LOGITS, ChosenMethod
 from kdops.config.settings import HARD, Settings
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
@@ -207,7 +208,7 @@ class Study:
             (source,) = sources.records
             by_seed = dict.fromkeys(seeds, source)
         trainset = self.transfer_images(sources.hops if hop is None else hop)
-        task = _task(role, stream, trainset.what, order or self.settings.order, predictions)
+        task = _task(role, stream, trainset.what, order or self.settings.order, predictions, self.settings.method)
         return self._sweep(task, by_seed, tuple(temperatures), trainset.rows, sources.hops + 1)
 
     def transfer_images(self, hop: int) -> Trainset:
@@ -330,7 +331,7 @@ class Study:
     ) -> Sweep:
         """Return the models of a task: those that are there, and those that are trained now."""
         role, trainset = task.known_as, Trainset(rows, task.part)
-        together = self.context.trains_together(task.role)
+        together = self.context.trains_together(task)
         units = units_of(task, sources, temperatures, together, self.context)
         there, missing = self._sorted(units)
         names, absent = ([unit.fingerprint for unit in some] for some in (units, missing))
@@ -423,7 +424,7 @@ class Study:
         task = units[0].task
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
         fleet = ()
-        if self.context.trains_together(task.role):
+        if self.context.trains_together(task):
             fleet = tuple(sorted({unit.record.seed for unit in units}))
         if not self.context.architecture_of(task.role).is_counted:
             self._ready(task.role, len(units))
@@ -450,7 +451,7 @@ class Study:
                     unit.training,
                     (unit.source,) if unit.source else (),
                     trainset,
-                    {"train_loss": trained.train_loss, "val_accuracy": trained.val_accuracy},
+                    trained.history,
                     trained.seconds,
                     measured.finished,
                 )
@@ -520,9 +521,11 @@ def _title(entry_point: str, settings: Settings) -> str:
     return f"{entry_point} {settings.dataset} {settings.transfer} {seeds}"
 
 
-def _task(role: str, stream: str, part: str, order: str, predictions: bool = False) -> Task:
+def _task(
+    role: str, stream: str, part: str, order: str, predictions: bool = False, method: ChosenMethod = LOGITS
+) -> Task:
     own = stream not in ("", role)
-    return Task(stream if own else role, part, order, predictions, role if own else "")
+    return Task(stream if own else role, part, order, predictions, role if own else "", method)
 
 
 def _no_weights(record: Model) -> dict:

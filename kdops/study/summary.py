@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdops.config.methods import LOGITS
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
@@ -80,7 +81,7 @@ def setting(settings: Settings, data: Dataset, split: Split) -> str:
     return (
         f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
         f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
-        f"{settings.alpha_of}alpha={settings.alpha:g}, t_squared={str(settings.t_squared).lower()}, "
+        f"{settings.method_of}{_method(settings)}, "
         f"chosen on {settings.select_on}; "
         f"{settings.describe_seeds()}, split {split.digest[:12]}. "
         f"Intervals are over {settings.interval_over}, on this one split and test set.{tracks}"
@@ -89,3 +90,11 @@ def setting(settings: Settings, data: Dataset, split: Split) -> str:
 
 def _interval(row: Row) -> str:
     return accuracy_interval(row.accuracy.low, row.accuracy.high)
+
+
+def _method(settings: Settings) -> str:
+    """Return what the students learned; of plain distillation its two options, as they are given."""
+    method = settings.method
+    if method.name != LOGITS.name:
+        return f"method={method}"
+    return f"alpha={method.soft_weight:g}, t_squared={str(method.t_squared).lower()}"

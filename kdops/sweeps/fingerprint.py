@@ -1,7 +1,10 @@
 """What decides a model's weights, as one digest: equal fingerprints mean the same training.
 
-It covers the settings that reach the training, the data, the split, the source's weights, the code of the
-training parts, the versions and threads that change the last bits, and the fleet that was trained together.
+It covers the settings that reach the training, the data, the split, the source's weights, the code that decides
+weights and metrics, the versions and threads that change the last bits, and the fleet that was trained together.
+
+The code is a core, which all units share, and plug-ins: the file of the unit's own method, of its own family of
+networks and of its source's. So a new method or family retrains nothing, and a changed one only its own models.
 """
 
 from __future__ import annotations
@@ -13,31 +16,55 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["code_digest", "digest_code", "fingerprint"]
+from kdops.config.architectures import FAMILIES, FunctionNet, TorchvisionNet
+from kdops.config.methods import METHODS
 
-TRAINING_PARTS = (
-    "training/local.py",
-    "training/evaluation.py",
-    "training/stacked.py",
-    "models/python_function.py",
-    "distillation/logits.py",
-    "models/classifier.py",
-    "training/separate.py",
-    "utils/hardware.py",
-    "utils/random.py",
-    "training/cuda_graph.py",
-    "training/schedule.py",
-    "models/torchvision.py",
-    "training/trainer.py",
-    "training/training_pass.py",
-)
-"""The files whose code decides a model's weights and metrics. Changing one makes every model train again."""
+__all__ = ["code_digest", "core_files", "digest_code", "fingerprint", "plugin_files"]
+
+ROOMS = ("training", "models", "distillation")
+"""Rooms whose files all decide weights or metrics."""
+
+OTHERS = ("data/memmap.py", "sweeps/unit.py", "utils/hardware.py", "utils/random.py")
+"""Files of other rooms that do. Values are in the fingerprint themselves, such as recipes and the names of streams."""
 
 
 @cache
-def code_digest() -> str:
-    """Return the digest of the training parts' code, see :func:`digest_code`."""
-    return digest_code((files("kdops") / name).read_text(encoding="utf-8") for name in TRAINING_PARTS)
+def plugin_files() -> frozenset[str]:
+    """Return the files that decide only the models of one method or one family."""
+    families = (*FAMILIES.values(), TorchvisionNet, FunctionNet)
+    specs = (*METHODS.values(), *(family.spec for family in families))
+    return frozenset(_file(spec.place.partition(":")[0]) for spec in specs)
+
+
+@cache
+def core_files() -> tuple[str, ...]:
+    """Return the files that decide the models of all methods and families."""
+    folder = files("kdops")
+    here = [
+        f"{room}/{one.name}" for room in ROOMS for one in folder.joinpath(room).iterdir() if one.name.endswith(".py")
+    ]
+    return tuple(sorted({*here, *OTHERS} - plugin_files()))
+
+
+@cache
+def code_digest(plugins: tuple[str, ...] = ()) -> str:
+    """Return the digest of the core's code and that of some plug-ins, see :func:`digest_code`.
+
+    Args:
+        plugins: modules, ``kdops.distillation.dkd``.
+    """
+    core = _digest_of(core_files()) if not plugins else code_digest()
+    return fingerprint(core=core, plugins=[_digest_of((_file(module),)) for module in plugins]) if plugins else core
+
+
+@cache
+def _digest_of(names: tuple[str, ...]) -> str:
+    return digest_code((files("kdops") / name).read_text(encoding="utf-8") for name in names)
+
+
+def _file(module: str) -> str:
+    """Return the file of a module within kdops."""
+    return module.removeprefix("kdops.").replace(".", "/") + ".py"
 
 
 def digest_code(sources: Iterable[str]) -> str:
@@ -48,7 +75,7 @@ def digest_code(sources: Iterable[str]) -> str:
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):
-                node.body = [part for part in body if not _is_text(part)]
+                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
         digest.update(ast.unparse(tree).encode())
     return digest.hexdigest()
 

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from kdops.config.architectures import Architecture
+from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.methods import LOGITS, ChosenMethod
+from kdops.config.parsing import Spec
+from kdops.config.roles import streams_of
 from kdops.config.settings import HARD, Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
+from kdops.errors import UsageError
 from kdops.models.size import NetworkSize, network_size
 from kdops.sweeps.fingerprint import code_digest, fingerprint
 from kdops.sweeps.model import LABELS, Model
@@ -28,6 +32,7 @@ class Task:
         order: ``shared`` or ``own`` batch order of a replicate's members.
         predictions: at T = 0 they learn what the source predicts instead of the labels.
         registered: the role that they are logged and registered as, where ``role`` names random streams of their own.
+        method: what those learn that have a source and a temperature.
     """
 
     role: str
@@ -35,6 +40,7 @@ class Task:
     order: str
     predictions: bool = False
     registered: str = ""
+    method: ChosenMethod = LOGITS
 
     @property
     def known_as(self) -> str:
@@ -62,11 +68,6 @@ class Unit:
     training: str
 
     @property
-    def place(self) -> tuple[int, float]:
-        """Its seed and temperature, which tell it from the others of its sweep."""
-        return self.record.seed, self.record.temperature
-
-    @property
     def learns_predictions(self) -> bool:
         """Whether its hard labels are its source's predictions."""
         return self.source is not None and self.record.temperature == HARD
@@ -85,12 +86,12 @@ class Context:
         """Return the architecture of a role."""
         return self.settings.recipes[role].architecture
 
-    def trains_together(self, role: str) -> bool:
-        """Return whether a role's networks are trained as one fleet, which then decides their last bits.
+    def trains_together(self, task: Task) -> bool:
+        """Return whether a task's networks are trained as one fleet, which then decides their last bits.
 
         Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
         """
-        return self.architecture_of(role).is_dense
+        return self.architecture_of(task.role).is_dense and task.method.spec.is_stacked
 
 
 def units_of(
@@ -108,7 +109,12 @@ def units_of(
         temperatures: one unit each and seed; 0 for hard labels.
         together: whether a replicate's units are trained as one fleet, which then decides their last bits.
         context: what the study's units share.
+
+    Raises:
+        UsageError: the network lacks a tap that the method needs.
     """
+    if any(source is not None for source in sources.values()) and any(t != HARD for t in temperatures):
+        task.method.check_taps(context.architecture_of(task.role), task.role)
     fleet = list(temperatures) if together else None
     return [
         _unit(task, seed, temperature, source if temperature != HARD or task.predictions else None, fleet, context)
@@ -147,7 +153,7 @@ def lock_keys(units: Sequence[Unit], context: Context) -> set[str]:
             seed=unit.record.seed,
             source=unit.source.weights if unit.source else LABELS,
             recipe=settings.recipes[unit.task.role].as_dict(),
-            loss=[settings.alpha, settings.t_squared] if unit.source else [],
+            method=unit.task.method.full_text if unit.source else "",
             split=context.split.digest,
         )
         for unit in units
@@ -167,7 +173,7 @@ def _unit(
     fleet: list[float] | None,
     context: Context,
 ) -> Unit:
-    settings, recipe = context.settings, context.settings.recipes[task.role]
+    recipe = context.settings.recipes[task.role]
     what = {
         "role": task.role,
         "seed": seed,
@@ -176,8 +182,9 @@ def _unit(
         "split": context.split.digest,
         "part": task.part,
         "order": task.order,
-        "soft": _learned_from(source, temperature, settings),
-        "code": code_digest(),
+        "soft": _learned_from(task, source, temperature),
+        "streams": streams_of(task.role),
+        "code": code_digest(_plugins(task, source, temperature, context)),
         # Neither is asked of PyTorch itself, which takes seconds to import.
         "torch": version("torch"),
         "threads": process_threads(),
@@ -194,13 +201,30 @@ def _facts(task: Task, context: Context) -> NetworkSize:
     return network_size(context.architecture_of(task.role), context.data.shape, len(context.data.classes))
 
 
-def _learned_from(source: Model | None, temperature: float, settings: Settings) -> dict[str, object]:
-    """Return how a source reaches the weights: not at all through hard labels, without the soft term by predictions."""
+def _learned_from(task: Task, source: Model | None, temperature: float) -> dict[str, object]:
+    """Return how a source reaches the weights: not at all through hard labels, without the method by predictions."""
     if source is None:
         return {}
     if temperature == HARD:
         return {"source": source.weights, "predictions": True}
-    return {"source": source.weights, "alpha": settings.alpha, "t_squared": settings.t_squared}
+    return {"source": source.weights, "method": task.method.full_text}
+
+
+def _plugins(task: Task, source: Model | None, temperature: float, context: Context) -> tuple[str, ...]:
+    """Return the modules of the method, of the network and of its source, beside the core that all units share."""
+    specs: list[Spec] = [context.architecture_of(task.role).spec]
+    if source is not None:
+        specs += [task.method.spec] if temperature != HARD else []
+        specs += _families_of(source)
+    return tuple(sorted({spec.place.partition(":")[0] for spec in specs}))
+
+
+def _families_of(source: Model) -> list[Spec]:
+    """Return the family of a source's network; a source that is an exported program is data, not code."""
+    try:
+        return [parse_architecture(source.params.get("architecture", "")).spec]
+    except UsageError:
+        return []
 
 
 def _planned(task: Task, seed: int, temperature: float, source: Model | None, context: Context) -> Model:
@@ -221,9 +245,10 @@ def _planned(task: Task, seed: int, temperature: float, source: Model | None, co
             **({"flops": str(known.flops)} if known.flops is not None else {}),
             **({"code": known.code} if known.code else {}),
             "targets": "softened outputs" if soft else "labels" if source is None else "predictions",
+            **({"method": str(task.method)} if soft else {}),
             # The weight that the soft term really had: none on hard labels.
-            "alpha": f"{settings.alpha if soft else 0:g}",
-            "t_squared": str(settings.t_squared).lower(),
+            "alpha": f"{task.method.soft_weight if soft else 0:g}",
+            "t_squared": str(task.method.t_squared).lower(),
             "epochs": str(recipe.epochs),
             "batch_size": str(recipe.batch_size),
             "learning_rate": f"{recipe.learning_rate:g}",

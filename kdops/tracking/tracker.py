@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -401,7 +402,8 @@ def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:
         Metric(name, value, ended - int(1000 * outcome.seconds * (epochs - epoch) / epochs), epoch)
         for name, values in outcome.history.items()
         for epoch, value in enumerate(values, start=1)
-        if epoch < epochs
+        # A term of the loss that a phase lacks is nan there.
+        if epoch < epochs and not math.isnan(value)
     ]
     final = outcome.record.metrics.items()
     return told + [Metric(name, value, ended, epochs, model_id=model_id) for name, value in final]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from torch.nn import Module
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.roles import streams_of
 from kdops.data.memmap import MappedImages, load_rows
-from kdops.distillation.logits import DistillationLoss
-from kdops.distillation.sources import Mixture, averaged
+from kdops.distillation.method import Method, build_method
+from kdops.distillation.sources import KEPT_BYTES, Kept, Live, Mixture, averaged
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.models.size import network_size
+from kdops.models.taps import EMBEDDING, check_taps, features_of
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoint, Checkpoints
@@ -71,8 +73,7 @@ class LocalEngine:
     ):
         self.context, self.load_weights, self.load_program = context, load_weights, load_program
         self.checkpoints = checkpoints
-        settings, split = context.settings, context.split
-        self.loss = DistillationLoss(settings.alpha, settings.t_squared)
+        split = context.split
         # Test and validation images have no part in the normalization.
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
         with num_threads(process_threads()):
@@ -86,7 +87,6 @@ class LocalEngine:
         """Return a bench for other settings of the same data and split, which shares what was computed."""
         other = copy.copy(self)
         other.context = context
-        other.loss = DistillationLoss(context.settings.alpha, context.settings.t_squared)
         return other
 
     def _logits_for(self, plans: Sequence[TrialPlan], source: Model, rows: np.ndarray, what: str) -> Tensor:
@@ -124,27 +124,29 @@ class LocalEngine:
     def _train(
         self, units: Sequence[Unit], rows: np.ndarray, progress: Callable[[int, int], None]
     ) -> Iterator[list[Measured]]:
-        context, role = self.context, units[0].task.role
-        by_place = {unit.place: unit for unit in units}
+        context, task = self.context, units[0].task
+        method = build_method(task.method)
+        groups, ordered = self._groups(units, rows, method)
 
-        def checkpoint_of(members: Sequence[tuple[int, float]]) -> Checkpoint | None:
-            return self.checkpoints and self.checkpoints.of(digest_of_pass([by_place[place] for place in members]))
+        def checkpoint_of(members: Sequence[int]) -> Checkpoint | None:
+            own = [ordered[number] for number in members]
+            return self.checkpoints.of(digest_of_pass(own)) if self.checkpoints else None
 
         passes = train_passes(
-            streams_of(role),
-            context.settings.recipes[role],
-            self._groups(units, rows),
+            streams_of(task.role),
+            context.settings.recipes[task.role],
+            groups,
             self._images(rows),
             self._images(context.split.validation),
             len(context.data.classes),
             self.statistics,
-            self.loss,
+            method,
             device=context.device,
             progress=progress,
             checkpoint_of=checkpoint_of,
         )
         for batch in passes:
-            own = [by_place[one.seed, one.temperature] for one in batch]
+            own = [ordered[one.number] for one in batch]
             yield self._measured(batch, own)
             if self.checkpoints:
                 self.checkpoints.remove(digest_of_pass(own))
@@ -190,7 +192,7 @@ class LocalEngine:
 
     def _measured(self, batch: Sequence[Trained], units: Sequence[Unit]) -> list[Measured]:
         split, device, finished = self.context.split, self.context.device, time.time()
-        architecture = self.context.architecture_of(units[0].record.role)
+        architecture = self.context.architecture_of(units[0].task.role)
         nets = [self._net(architecture, one.state) for one in batch]
         val = compute_logits(nets, self._pixels(split.validation), device)
         test = compute_logits(nets, self._pixels(split.test), device)
@@ -208,29 +210,71 @@ class LocalEngine:
             **{f"test_{name}": value for name, value in on_test.items()},
             "train_loss": one.train_loss[-1],
             "train_seconds": one.seconds,
+            **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }
         if unit.source is not None:
             metrics["source_agreement"] = agreement(test, self._logits_of(unit.source, split.test, "test images"))
         return metrics
 
-    def _groups(self, units: Sequence[Unit], rows: np.ndarray) -> list[Group]:
-        groups, task = [], units[0].task
-        # Who learns predictions has other labels than the rest of its replicate, and so a group of its own.
+    def _groups(self, units: Sequence[Unit], rows: np.ndarray, method: Method) -> tuple[list[Group], list[Unit]]:
+        """Return the groups that units are trained in, and the units in the order of the groups' members."""
+        groups: list[Group] = []
+        ordered: list[Unit] = []
+        task = units[0].task
+        # Members that learn predictions have other labels than the rest of their replicate, hence a group of their own.
         for seed, predicted in dict.fromkeys((unit.record.seed, unit.learns_predictions) for unit in units):
             own = [unit for unit in units if (unit.record.seed, unit.learns_predictions) == (seed, predicted)]
-            # All that learn from a source learn from the same one; who learns from labels has none.
+            ordered += own
+            # All that learn from a source learn from the same one; what learns from labels has none.
             source = next((unit.source for unit in own if unit.source is not None), None)
             kept = None if source is None else self._logits_of(source, rows, task.part)
-            labels = kept.argmax(dim=1) if predicted else None
+            labels = kept.argmax(dim=1) if predicted and kept is not None else None
             temperatures = tuple(unit.record.temperature for unit in own)
-            if source is None or not isinstance(self.net(source), Mixture):
-                groups.append(Group(seed, temperatures, kept, task.order == "own", labels))
-                continue
-            # What several sources give together is another thing at each temperature.
-            for t in temperatures:
-                soft = self._logits_at(source, rows, task.part, t)
-                groups.append(Group(seed, (t,), soft, task.order == "own", labels))
-        return groups
+            apart = task.order == "own"
+            if source is None or kept is None:
+                groups.append(Group(seed, temperatures, None, apart, labels))
+            elif isinstance(self.net(source), Mixture):
+                # What several sources give together is another thing at each temperature.
+                _refuse_features(source, method, predicted)
+                for t in temperatures:
+                    groups.append(Group(seed, (t,), Kept(self._logits_at(source, rows, task.part, t)), apart, labels))
+            else:
+                taps = () if predicted else method.needs.source
+                groups.append(Group(seed, temperatures, self._source(source, rows, task.part, taps), apart, labels))
+        return groups, ordered
+
+    def _source(self, record: Model, rows: np.ndarray, part: str, taps: Sequence[str]) -> Kept | Live:
+        """Return a source's logits for some images, and its features, which are kept or live by their size.
+
+        Raises:
+            UsageError: the source is no network of kdops, or lacks a tap.
+        """
+        logits, net = self._logits_of(record, rows, part), self.net(record)
+        if not taps:
+            return Kept(logits)
+        if not isinstance(net, Classifier):
+            raise _logits_only(record)
+        check_taps(net, taps, "source")
+        pixels = self._pixels(rows)
+        one = features_of(net, pixels[torch.zeros(1, dtype=torch.long)], taps)
+        if 4 * len(rows) * sum(own.numel() for tap, own in one.items() if tap != EMBEDDING) > KEPT_BYTES:
+            device = self.context.device
+            # A copy: the network itself is asked for on the CPU.
+            moved, seen = copy.deepcopy(net).to(device), pixels.to(device)
+            return Live(logits, lambda chosen: features_of(moved, seen[chosen], taps))
+        return Kept(logits, {tap: self._features_of(record, rows, part, tap) for tap in taps})
+
+    @torch.no_grad()
+    def _features_of(self, record: Model, rows: np.ndarray, part: str, tap: str, block: int = 512) -> Tensor:
+        """Return a source's features on some images, computed once for each model, part and tap."""
+        key = (record.weights, part, tap)
+        if key not in self._outputs:
+            net, pixels = self.net(record), self._pixels(rows)
+            assert isinstance(net, Classifier)
+            with num_threads(process_threads()), malloc_keeps_pages():
+                parts = [features_of(net, pixels[i : i + block], (tap,))[tap] for i in range(0, len(rows), block)]
+            self._outputs[key] = torch.cat(parts)
+        return self._outputs[key]
 
     def net(self, record: Model) -> Module:
         """Return the network of a stored model, in ``eval()``."""
@@ -298,3 +342,14 @@ class LocalEngine:
 
     def _pixels(self, rows: np.ndarray) -> Tensor | MappedImages:
         return load_rows(self.context.data.images, rows, psutil.virtual_memory().available)
+
+
+def _logits_only(record: Model) -> UsageError:
+    return UsageError(
+        "method", record.uri, "this source has logits only, for it is no network of kdops; a method of logits fits it"
+    )
+
+
+def _refuse_features(record: Model, method: Method, predicted: bool) -> None:
+    if method.needs.source and not predicted:
+        raise _logits_only(record)

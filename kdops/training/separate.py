@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, ExternalClassifier
+from kdops.models.taps import captured
 from kdops.training.stacked import MEASURED_AT_ONCE
 from kdops.utils.hardware import autocast_bf16
 
@@ -24,9 +26,13 @@ class SeparateModels:
     Args:
         groups: for each group its networks; they are trained themselves, not copies of them.
         device: where they are computed.
+        taps: whose values :meth:`outputs` adds, see :mod:`kdops.models.taps`.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
+    def __init__(
+        self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu", taps: Sequence[str] = ()
+    ):
+        self.taps = tuple(taps)
         self.sizes = [len(group) for group in groups]
         self.nets = [net.to(device).to(memory_format=net.memory_format) for group in groups for net in group]
         # What others wrote may ask the device, draws from the global state, and was not tried in half precision.
@@ -63,18 +69,11 @@ class SeparateModels:
         Returns:
             Logits ``[M, B, classes]``, the groups' networks one after another.
         """
-        batches = [batch.contiguous(memory_format=self.nets[0].memory_format) for batch in images]
-        given = [batch for batch, size in zip(batches, self.sizes, strict=True) for _ in range(size)]
-        if not self.queues:
-            return torch.stack([self._alone(net, batch) for net, batch in zip(self.nets, given, strict=True)])
-        found, here = [], torch.cuda.current_stream()
-        for net, batch, queue in zip(self.nets, given, self.queues, strict=True):
-            queue.wait_stream(here)
-            with torch.cuda.stream(queue):
-                found.append(self._alone(net, batch))
-        for queue in self.queues:
-            here.wait_stream(queue)
-        return torch.stack(found)
+        return self._computed(images, ()).logits
+
+    def outputs(self, images: Sequence[Tensor]) -> Outputs:
+        """Compute all networks, and what they give at the taps: ``[M, B, ...]`` each."""
+        return self._computed(images, self.taps)
 
     def backward(self, loss: Tensor) -> None:
         """Replace every gradient by that of ``loss``."""
@@ -89,12 +88,31 @@ class SeparateModels:
             for net in self.nets
         ]
 
-    def _alone(self, net: Classifier, batch: Tensor) -> Tensor:
+    def _computed(self, images: Sequence[Tensor], taps: Sequence[str]) -> Outputs:
+        batches = [batch.contiguous(memory_format=self.nets[0].memory_format) for batch in images]
+        given = [batch for batch, size in zip(batches, self.sizes, strict=True) for _ in range(size)]
+        found: list[Outputs] = []
+        if not self.queues:
+            found = [self._alone(net, batch, taps) for net, batch in zip(self.nets, given, strict=True)]
+        else:
+            here = torch.cuda.current_stream()
+            for net, batch, queue in zip(self.nets, given, self.queues, strict=True):
+                queue.wait_stream(here)
+                with torch.cuda.stream(queue):
+                    found.append(self._alone(net, batch, taps))
+            for queue in self.queues:
+                here.wait_stream(queue)
+        features = {tap: torch.stack([one.features[tap] for one in found]) for tap in taps}
+        return Outputs(torch.stack([one.logits for one in found]), features)
+
+    def _alone(self, net: Classifier, batch: Tensor, taps: Sequence[str]) -> Outputs:
         net.train(self.training)
-        if not (self.training and self.is_own and self.on_gpu):
-            return net(batch)
-        with autocast_bf16(self.device):
-            return _with_late_biases(net.net, net.normalized(batch)).float()
+        with captured(net, taps) as found:
+            if not (self.training and self.is_own and self.on_gpu):
+                return Outputs(net(batch), found)
+            with autocast_bf16(self.device):
+                logits = _with_late_biases(net.net, net.normalized(batch)).float()
+            return Outputs(logits, {tap: values.float() for tap, values in found.items()})
 
 
 def _with_late_biases(chain: nn.Sequential, values: Tensor) -> Tensor:

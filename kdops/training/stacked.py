@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier
+from kdops.models.taps import EMBEDDING
 
 __all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "StackedMLPs", "can_stack", "normalized"]
 
@@ -46,12 +48,16 @@ class StackedMLPs:
     Args:
         groups: for each group its networks, all of the same architecture; they are copied, not changed.
         device: where the stacked tensors lie.
+        taps: whose values :meth:`outputs` adds: the embedding, or none.
 
     Raises:
         ValueError: the networks normalize their images differently, so they cannot share a batch.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu"):
+    def __init__(
+        self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu", taps: Sequence[str] = ()
+    ):
+        self.taps = tuple(taps)
         self.sizes = [len(group) for group in groups]
         members = [net for group in groups for net in group]
         linears = [[part for part in net.net if isinstance(part, nn.Linear)] for net in members]
@@ -107,6 +113,15 @@ class StackedMLPs:
         Returns:
             Logits ``[M, B, classes]``, the groups' members one after another.
         """
+        return self._computed(images)[0]
+
+    def outputs(self, images: Sequence[Tensor]) -> Outputs:
+        """Compute all members, and where it is tapped their embedding ``[M, B, hidden]``."""
+        logits, hidden = self._computed(images)
+        return Outputs(logits, {EMBEDDING: hidden.transpose(1, 2)} if self.taps else {})
+
+    def _computed(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits ``[M, B, classes]`` and what the last layer takes, ``[M, hidden, B]``."""
         inputs = [normalized(one, self.mean, self.std) if one.dim() > 2 else one for one in images]
         units = [self._first(g, batch) for g, batch in enumerate(inputs)]
         if torch.is_grad_enabled():
@@ -114,10 +129,11 @@ class StackedMLPs:
         hidden = units[0].relu() if len(units) == 1 else torch.cat([own.relu() for own in units])
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             # Weights times units here too, [K, H, B]: without dropout nothing is transposed in memory.
-            hidden = torch.baddbmm(bias.unsqueeze(2), weight, self._dropped(hidden, depth))
+            given = self._dropped(hidden, depth)
+            hidden = torch.baddbmm(bias.unsqueeze(2), weight, given)
             if depth + 1 < len(self.weights):
                 hidden = hidden.relu()
-        return hidden.transpose(1, 2)
+        return hidden.transpose(1, 2), given
 
     def backward(self, loss: Tensor) -> None:
         """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.method import Method
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
+from kdops.models.taps import check_taps
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
@@ -33,7 +34,7 @@ BYTES_A_VALUE = 40
 """Of the device's memory for each value that a layer gives in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
 smaller batch of an epoch is recorded too, and has as much again."""
 
-CheckpointOf = Callable[[Sequence[tuple[int, float]]], Checkpoint | None]
+CheckpointOf = Callable[[Sequence[int]], Checkpoint | None]
 
 
 def train(*given: object, **options: object) -> Iterator[Trained]:
@@ -49,7 +50,7 @@ def train_passes(
     validation: Images,
     classes: int,
     statistics: tuple[Tensor, Tensor],
-    loss: DistillationLoss,
+    method: Method,
     *,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -70,38 +71,45 @@ def train_passes(
         validation: measured after every epoch, never trained on.
         classes: number of classes.
         statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
-        loss: the loss.
+        method: what the members at T > 0 learn from their source.
         device: where to train.
         progress: called with (images passed, images in all), counted over members.
-        checkpoint_of: gives the checkpoint of a pass by its members, (seed, temperature); None to keep nothing.
+        checkpoint_of: returns the checkpoint of a pass by the numbers of its members, counted over the groups; None to
+            keep nothing.
 
     Yields:
         The members of each pass, as soon as it is done.
 
     Raises:
         DivergenceError: a member's loss stopped being finite; names the member.
+        UsageError: the networks lack what the method needs.
     """
-    groups = [alone for group in groups for alone in (_apart(group) if group.own_order else [group])]
+    groups = [alone for group in _numbered(groups) for alone in (_apart(group) if group.own_order else [group])]
     shape = tuple(images.pixels.shape[1:])
     nets = [
         [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
     ]
     images, validation = images.to(device), validation.to(device)
     flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
-    if can_stack(nets[0][0]):
+    taps = method.needs.student if any(t != 0 for group in groups for t in group.temperatures) else ()
+    check_taps(nets[0][0], taps, "student")
+    passes: list[tuple[list[Group], list[list[Classifier]], type[StackedMLPs] | type[SeparateModels]]]
+    if can_stack(nets[0][0]) and method.is_stacked:
         passes = [(groups, nets, StackedMLPs)]
     else:
-        apart = [one for group in groups for one in _apart(group)]
-        each, most = [[net] for row in nets for net in row], _nets_a_pass(recipe, shape, classes, device)
-        passes = [(apart[i : i + most], each[i : i + most], SeparateModels) for i in range(0, len(apart), most)]
+        most = _nets_a_pass(recipe, shape, classes, device)
+        alone = [
+            (one, [net]) for g, row in zip(groups, nets, strict=True) for one, net in zip(_apart(g), row, strict=True)
+        ]
+        passes = [(*map(list, zip(*part, strict=True)), SeparateModels) for part in _parts(alone, method, most)]
     meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
     for together, own, fleet in passes:
         streams = _streams([net for row in own for net in row])
         # Of one replicate: how many ride along changes nothing about how it is computed.
         threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
-        engine = fleet(own, device)
-        training = TrainingPass(role, recipe, together, engine, streams, images, validation, loss, device, threads)
-        yield list(training.run(meter, checkpoint_of(training.members)))
+        engine = fleet(own, device, taps)
+        training = TrainingPass(role, recipe, together, engine, streams, images, validation, method, device, threads)
+        yield list(training.run(meter, checkpoint_of(training.numbers)))
 
 
 def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: torch.device | str) -> int:
@@ -114,9 +122,26 @@ def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: t
     return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
 
 
+def _parts(alone: Sequence[tuple], method: Method, most: int) -> list[Sequence[tuple]]:
+    """Return members in passes; hard labels have one of their own where a method has other phases or modules."""
+    kinds = [alone]
+    if not method.is_stacked:
+        kinds = [[pair for pair in alone if (pair[0].temperatures[0] == 0) == hard] for hard in (True, False)]
+    return [kind[start : start + most] for kind in kinds for start in range(0, len(kind), most)]
+
+
+def _numbered(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups with their members' numbers, counted over all."""
+    count, found = 0, []
+    for group in groups:
+        found.append(replace(group, numbers=tuple(range(count, count := count + len(group.temperatures)))))
+    return found
+
+
 def _apart(group: Group) -> list[Group]:
     """Return one group for each member."""
-    return [replace(group, temperatures=(temperature,)) for temperature in group.temperatures]
+    members = zip(group.temperatures, group.numbers, strict=True)
+    return [replace(group, temperatures=(temperature,), numbers=(number,)) for temperature, number in members]
 
 
 def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) -> Classifier:

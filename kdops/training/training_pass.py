@@ -6,17 +6,23 @@ with: the result is that of one that was never cut off, to the last bit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import MappedImages
-from kdops.distillation.logits import DistillationLoss
-from kdops.errors import DivergenceError
+from kdops.distillation.method import Method, Outputs, Phase, Shapes
+from kdops.distillation.objective import Objective
+from kdops.distillation.sources import Kept, Live
+from kdops.errors import DivergenceError, UsageError
+from kdops.models.taps import features_of
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.schedule import one_cycle
@@ -25,12 +31,15 @@ from kdops.training.stacked import StackedMLPs
 from kdops.utils.hardware import allow_tf32, num_threads
 from kdops.utils.memory import malloc_keeps_pages
 from kdops.utils.progress import Progress
-from kdops.utils.random import named_generator
+from kdops.utils.random import as_global_rng, named_generator
 
 __all__ = ["Group", "Images", "Meter", "Trained", "TrainingPass"]
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each trained tensor."""
+
+PLAIN = ("losses", "accuracies", "terms", "seconds")
+"""The attributes of a pass that its checkpoint has as plain values."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +61,18 @@ class Group:
     Attributes:
         seed: the replicate.
         temperatures: one a member; 0 means hard labels.
-        source_logits: what the source gives for the training images, ``[N, classes]``, computed once and in
-            ``eval()``; None where all members train on labels.
+        source: what the source gives for the training images; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
         labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
+        numbers: the members' numbers, counted over all groups; the trainer sets them.
     """
 
     seed: int
     temperatures: tuple[float, ...]
-    source_logits: Tensor | None = None
+    source: Kept | Live | None = None
     own_order: bool = False
     labels: Tensor | None = None
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,8 @@ class Trained:
         train_loss: mean loss of each epoch.
         val_accuracy: validation accuracy after each epoch.
         seconds: wall time; of a fleet's member the fleet's, divided by its members.
+        number: among all members of the training, counted over its groups.
+        terms: mean of each term of the loss in each epoch, nan where a phase lacks it; empty where there is one term.
     """
 
     seed: int
@@ -82,6 +94,14 @@ class Trained:
     train_loss: tuple[float, ...]
     val_accuracy: tuple[float, ...]
     seconds: float
+    number: int
+    terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def history(self) -> dict[str, tuple[float, ...]]:
+        """The metrics of each epoch by name; each term of the loss is ``loss_`` and its name."""
+        terms = {f"loss_{name}": values for name, values in self.terms.items()}
+        return {"train_loss": self.train_loss, "val_accuracy": self.val_accuracy, **terms}
 
 
 class Meter:
@@ -97,10 +117,20 @@ class Meter:
             self.progress(self.done, self.total)
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """A phase with the epochs that it has, from ``start`` up to ``stop``."""
+
+    phase: Phase
+    start: int
+    stop: int
+
+
 class TrainingPass:
     """One pass of training.
 
-    AdamW (Loshchilov and Hutter, 2019) with a one-cycle rate (Smith and Topin, 2019), stepped once a batch.
+    AdamW (Loshchilov and Hutter, 2019) with a one-cycle rate (Smith and Topin, 2019), stepped once a batch. Each phase
+    of the method has an optimizer and a schedule of its own, within the recipe's epochs.
 
     Args:
         role: name of the random streams.
@@ -110,7 +140,7 @@ class TrainingPass:
         streams: what the networks draw from while they are trained.
         images: what they are trained on, on the device.
         validation: measured after every epoch, on the device.
-        loss: the loss.
+        method: what the members at T > 0 learn.
         device: where to train.
         threads: how many compute.
     """
@@ -124,38 +154,40 @@ class TrainingPass:
         streams: Sequence[torch.Generator],
         images: Images,
         validation: Images,
-        loss: DistillationLoss,
+        method: Method,
         device: torch.device | str,
         threads: int,
     ):
         self.role, self.recipe, self.groups, self.engine = role, recipe, groups, engine
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
-        self.loss = loss.at(torch.tensor([t for _, t in self.members], device=device))
+        self.numbers = [number for group in groups for number in group.numbers]
         self.images, self.validation, self.device, self.threads = images, validation, device, threads
         self.batches = _batches(len(images.labels), recipe.batch_size, alone=engine.learns_from_one)
         # Hard labels alone need no source, even where a group brings one.
         soft = any(t != 0 for _, t in self.members)
-        self.sources = [group.source_logits.to(device) for group in groups] if soft else None
+        self.sources = [group.source.to(device) for group in groups if group.source is not None] if soft else []
+        temperatures = torch.tensor([t for _, t in self.members], device=device)
+        self.objective = Objective(method, temperatures, self._modules(method) if soft else ())
+        self.method = self.objective.method
+        self.trained = [*engine.parameters(), *(own for m in self.objective.modules for own in m.parameters())]
+        self.stages = _stages(self.method.phases(), recipe.epochs)
+        self.stage = self.stages[0]
+        self.progress = torch.zeros((), device=device)
         self.targets = [images.labels if group.labels is None else group.labels.to(device) for group in groups]
-        self.rates = one_cycle(recipe.epochs * len(self.batches), recipe.learning_rate)
-        self.can_replay = torch.device(device).type == "cuda" and engine.can_replay
+        live = any(isinstance(source, Live) for source in self.sources)
+        self.can_replay = torch.device(device).type == "cuda" and engine.can_replay and not live
         # What is replayed reads its rate on the device, where each step finds it changed.
-        self.rate = torch.tensor(self.rates[0], device=device) if self.can_replay else self.rates[0]
-        self.optimizer = torch.optim.AdamW(
-            engine.parameters(),
-            lr=self.rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-            capturable=self.can_replay,
-        )
+        self.rate: Tensor | float = torch.zeros((), device=device) if self.can_replay else 0.0
         self.orders = [_order(role, group) for group in groups]
         self.drawn_from = list(streams)
         self.streams = [*self.orders, *streams]
         self.total = torch.zeros(len(self.members), device=device)
+        self.parts: dict[str, Tensor] = {}
         self.pixels: Tensor | MappedImages | None = None
         self.step: Callable[..., None] | None = None
         self.losses: list[list[float]] = []
         self.accuracies: list[list[float]] = []
+        self.terms: list[dict[str, list[float]]] = []
         self.seconds = 0.0
 
     def run(self, meter: Meter, checkpoint: Checkpoint | None = None) -> Iterator[Trained]:
@@ -175,11 +207,19 @@ class TrainingPass:
             # A recording holds memory of the device, and this pass: what holds itself lives until the collector comes
             # by. The images would stay as long as the trained networks are measured and stored.
             self.step = self.pixels = None
-        for number, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
+        if isinstance(self.engine, SeparateModels):
+            for place, own in enumerate(self.objective.modules):
+                self.engine.nets[place] = self.method.deploy(self.engine.nets[place], own)
+        for place, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
             train_loss, val_accuracy = (
-                tuple(epoch[number] for epoch in kind) for kind in (self.losses, self.accuracies)
+                tuple(epoch[place] for epoch in kind) for kind in (self.losses, self.accuracies)
             )
-            yield Trained(seed, temperature, state, train_loss, val_accuracy, self.seconds / len(self.members))
+            names = {name: None for epoch in self.terms for name in epoch}
+            terms = {
+                name: tuple(epoch[name][place] if name in epoch else math.nan for epoch in self.terms) for name in names
+            }
+            seconds = self.seconds / len(self.members)
+            yield Trained(seed, temperature, state, train_loss, val_accuracy, seconds, self.numbers[place], terms)
 
     def _train(self, meter: Meter, checkpoint: Checkpoint | None) -> None:
         """Pass over all epochs that are left."""
@@ -187,13 +227,14 @@ class TrainingPass:
         kept = checkpoint.load(self._tensors()) if checkpoint is not None else None
         if kept is not None:
             self._go_on(*kept)
+            if len(self.losses) < self.recipe.epochs:
+                self._enter(len(self.losses), kept[0])
             meter.add(len(self.losses) * len(self.members) * len(self.images.labels))
         self.pixels = self.engine.prepared(self.images.pixels)
-        self.step = self._step
-        if self.can_replay and isinstance(self.pixels, Tensor):
-            self.step = CudaGraphStep(self._step, self.drawn_from)
         validation = replace(self.validation, pixels=self.engine.prepared(self.validation.pixels))
         for epoch in range(len(self.losses), self.recipe.epochs):
+            if epoch == self.stages[self._place(epoch)].start:
+                self._enter(epoch)
             with allow_tf32(self.device):
                 losses = self._train_epoch(meter)
             self._refuse_nonfinite(losses, epoch)
@@ -207,38 +248,94 @@ class TrainingPass:
                 # Once it is done, its weights are all that is asked for.
                 checkpoint.save(self._tensors() if last else self._tensors() | self._moments(), self._plain())
 
+    def _place(self, epoch: int) -> int:
+        """Return which stage an epoch is in."""
+        return next(place for place, stage in enumerate(self.stages) if epoch < stage.stop)
+
+    def _enter(self, epoch: int, kept: Mapping[str, Tensor] | None = None) -> None:
+        """Begin the stage of an epoch with a new optimizer, or go on within it with what the optimizer had."""
+        self.stage = self.stages[self._place(epoch)]
+        self.rates = one_cycle((self.stage.stop - self.stage.start) * len(self.batches), self.recipe.learning_rate)
+        if isinstance(self.rate, Tensor):
+            self.rate.fill_(self.rates[0])
+        else:
+            self.rate = self.rates[0]
+        self.optimizer = torch.optim.AdamW(
+            self.trained,
+            lr=self.rate,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+            capturable=self.can_replay,
+        )
+        self.parts = {}
+        self.step = self._step
+        if self.can_replay and isinstance(self.images.pixels, Tensor):
+            self.step = CudaGraphStep(self._step, self.drawn_from)
+        if kept is not None and epoch > self.stage.start:
+            self._take_up_moments(kept)
+
+    def _modules(self, method: Method) -> list[nn.Module]:
+        """Return what the method trains beside each member, drawn from a stream of its own."""
+        if method.is_stacked or not isinstance(self.engine, SeparateModels):
+            return []
+        found, row = [], torch.zeros(1, dtype=torch.long)
+        for (seed, temperature), net, source in zip(self.members, self.engine.nets, self.sources, strict=True):
+            pixels = self.images.pixels[row].to(self.device)
+            given = features_of(net, pixels, method.needs.student)
+            student = Shapes(source.shapes.classes, {name: tuple(own.shape[1:]) for name, own in given.items()})
+            with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
+                found.append(method.modules(student, source.shapes).to(self.device))
+        return found
+
     def _train_epoch(self, meter: Meter) -> list[float]:
-        """Pass over all images once and give each member's mean loss."""
+        """Pass over all images once and return each member's mean loss."""
         count, begun = len(self.images.labels), len(self.losses) * len(self.batches)
+        steps, first = self.recipe.epochs * len(self.batches), self.stage.start * len(self.batches)
         shuffled = [torch.randperm(count, generator=order).to(self.device) for order in self.orders]
         self.total.zero_()
+        for part in self.parts.values():
+            part.zero_()
         self.engine.training = True
-        for number, batch in enumerate(self.batches):
-            self._set_rate(self.rates[begun + number])
+        for number, batch in enumerate(self.batches, start=begun):
+            self._set_rate(self.rates[number - first])
+            if self.method.needs.progress:
+                self.progress.fill_(number / steps)
             self.step(*(order[batch] for order in shuffled))
             meter.add(len(self.members) * (batch.stop - batch.start))
-        return (self.total / count).tolist()
+        # Asked for at once: each question makes the program wait for the device.
+        total, *parts = (torch.stack([self.total, *self.parts.values()]) / count).tolist()
+        self.terms.append(dict(zip(self.parts, parts, strict=True)))
+        return total
 
     def _set_rate(self, rate: float) -> None:
         if isinstance(self.rate, Tensor):
             self.rate.fill_(rate)
-        else:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _step(self, *chosen: Tensor) -> None:
         """Learn from one batch of each group, given by the rows ``[B]`` of its images."""
         sizes = [len(group.temperatures) for group in self.groups]
-        logits = self.engine.logits([self.pixels[own] for own in chosen])
+        student = self.engine.outputs([self.pixels[own] for own in chosen])
         labels = _for_members([own[rows] for own, rows in zip(self.targets, chosen, strict=True)], sizes)
         source = None
         if self.sources:
-            source = _for_members([own[rows] for own, rows in zip(self.sources, chosen, strict=True)], sizes)
-        each = self.loss(logits, labels, source)
+            source = _joined([own.at(rows) for own, rows in zip(self.sources, chosen, strict=True)], sizes)
+        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase)
+        each = reduce(add, terms.values())
+        for own in self.objective.modules:
+            own.zero_grad(set_to_none=True)
         # Members share no weights, so the gradient of the sum is every member's own.
         self.engine.backward(each.sum())
         self.optimizer.step()
-        self.total += each.detach() * logits.shape[1]
+        count = labels.shape[1]
+        self.total += each.detach() * count
+        if len(terms) > 1 or len(self.stages) > 1:
+            for name, term in terms.items():
+                if name not in self.parts:
+                    self.parts[name] = torch.zeros_like(self.total)
+                self.parts[name] += term.detach() * count
 
     def _refuse_nonfinite(self, losses: Sequence[float], epoch: int) -> None:
         for (seed, temperature), value in zip(self.members, losses, strict=True):
@@ -248,37 +345,70 @@ class TrainingPass:
                     f"{epoch + 1}; lower learning_rate (now {self.recipe.learning_rate:g})"
                 )
 
+    def _own(self) -> dict[str, Tensor]:
+        """Return every value that training may change, by name: the tensors themselves."""
+        found = {f"net.{name}": values for name, values in self.engine.tensors().items()}
+        for place, own in enumerate(self.objective.modules):
+            values = (*own.named_parameters(), *own.named_buffers())
+            found |= {f"method.{place}.{name}": one.detach() for name, one in values}
+        return found
+
     def _tensors(self) -> dict[str, Tensor]:
-        """Return the networks' values themselves, and copies of where the random streams are."""
+        """Return the networks' and the method's values themselves, and copies of where the random streams are."""
         streams = {f"stream.{number}": stream.get_state() for number, stream in enumerate(self.streams)}
-        return {**{f"net.{name}": values for name, values in self.engine.tensors().items()}, **streams}
+        return {**self._own(), **streams}
 
     def _moments(self) -> dict[str, Tensor]:
         """Return what the optimizer keeps; it keeps nothing of what has no gradient."""
-        known = ((number, self.optimizer.state.get(one, {})) for number, one in enumerate(self.engine.parameters()))
+        known = ((number, self.optimizer.state.get(one, {})) for number, one in enumerate(self.trained))
         return {f"{kind}.{number}": state[kind] for number, state in known for kind in MOMENTS if kind in state}
 
     def _plain(self) -> dict[str, object]:
-        return {
-            "losses": self.losses,
-            "accuracies": self.accuracies,
-            "seconds": self.seconds,
-        }
+        return {name: getattr(self, name) for name in PLAIN}
 
     @torch.no_grad()
     def _go_on(self, tensors: Mapping[str, Tensor], plain: Mapping[str, object]) -> None:
         """Take up a pass where it was kept."""
-        for name, values in self.engine.tensors().items():
-            values.copy_(tensors[f"net.{name}"])
+        for name, values in self._own().items():
+            values.copy_(tensors[name])
         for number, stream in enumerate(self.streams):
             stream.set_state(tensors[f"stream.{number}"])
-        for number, one in enumerate(self.engine.parameters()):
+        for name in PLAIN:
+            setattr(self, name, plain[name])
+
+    @torch.no_grad()
+    def _take_up_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        for number, one in enumerate(self.trained):
             if f"step.{number}" in tensors:
                 step, *moments = (tensors[f"{kind}.{number}"] for kind in MOMENTS)
                 # In the memory order that the optimizer itself would choose: its kernel reads them side by side.
                 placed = [torch.empty_like(one, memory_format=torch.preserve_format).copy_(m) for m in moments]
                 self.optimizer.state[one] = dict(zip(MOMENTS, (step.to(one.device), *placed), strict=True))
-        self.losses, self.accuracies, self.seconds = plain["losses"], plain["accuracies"], plain["seconds"]
+
+
+def _stages(phases: Sequence[Phase], epochs: int) -> list[_Stage]:
+    """Share out the epochs; every phase has at least one.
+
+    Raises:
+        UsageError: there are fewer epochs than phases.
+    """
+    if epochs < len(phases):
+        named = " and ".join(phase.name for phase in phases)
+        raise UsageError("epochs", epochs, f"must be at least {len(phases)}: the method has the phases {named}")
+    stages, start, share = [], 0, 0.0
+    for place, phase in enumerate(phases):
+        share += phase.share
+        stop = min(max(round(share * epochs), start + 1), epochs - (len(phases) - 1 - place))
+        stages.append(_Stage(phase, start, stop))
+        start = stop
+    return stages
+
+
+def _joined(by_group: Sequence[Outputs], sizes: Sequence[int]) -> Outputs:
+    """Repeat each group's outputs for its members."""
+    logits = _for_members([one.logits for one in by_group], sizes)
+    taps = by_group[0].features
+    return Outputs(logits, {tap: _for_members([one.features[tap] for one in by_group], sizes) for tap in taps})
 
 
 def _order(role: str, group: Group) -> torch.Generator:

@@ -10,13 +10,16 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss, MemberLosses
+from kdops.distillation.method import Method, Outputs
+from kdops.distillation.objective import Objective
 from kdops.training.optimizer import RatedAdamW
 from kdops.training.schedule import one_cycle
 from kdops.training.stacked_uneven import PaddedMLPs
@@ -38,14 +41,12 @@ class TrialPlan:
     Attributes:
         recipe: architecture (a dense net), epochs (the same for all trials of a batch), batch size and rates.
         temperature: above zero.
-        alpha: weight of the soft term, see :class:`~kdops.distillation.logits.DistillationLoss`.
-        t_squared: multiply the soft term by T².
+        method: what it learns; the same one for all trials of a batch, with options of its own.
     """
 
     recipe: Recipe
     temperature: float
-    alpha: float
-    t_squared: bool
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,15 @@ def train_trials(
         Place in ``plans`` and result, as soon as a trial is complete, pruned, or its loss is no longer finite.
 
     Raises:
-        ValueError: the trials differ in their epochs, or a temperature is not above zero.
+        ValueError: the trials differ in their epochs or method, a temperature is not above zero, or the method needs
+            more than logits.
     """
     if len({plan.recipe.epochs for plan in plans}) > 1:
         raise ValueError("the trials of a batch must have the same number of epochs")
     if not all(plan.temperature > 0 for plan in plans):
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
+    if len({type(plan.method) for plan in plans}) > 1 or any(plan.method.needs.student for plan in plans):
+        raise ValueError("the trials of a batch must have one method, of logits alone")
     shape = tuple(images.pixels.shape[1:])
     images, validation, source_logits = images.to(device), validation.to(device), source_logits.to(device)
     meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
@@ -154,9 +158,9 @@ class _Pass:
         self.numbers, plans, self.fleet = list(together), list(together.values()), fleet
         self.recipe, self.threads = plans[0].recipe, threads
         self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
-        self.alpha = torch.tensor([plan.alpha for plan in plans], dtype=torch.float64, device=device)
-        self.t_squared = torch.tensor([plan.t_squared for plan in plans], device=device)
-        self.loss = self._own_loss()
+        self.methods = [plan.method for plan in plans]
+        self.progress = torch.zeros((), device=device)
+        self.objective = self._own_objective()
         self.optimizer = RatedAdamW(
             fleet.members(),
             [plan.recipe.learning_rate for plan in plans],
@@ -165,15 +169,17 @@ class _Pass:
         self.history: dict[int, list[TrialEpoch]] = {number: [] for number in together}
         self.seconds = dict.fromkeys(together, 0.0)
 
-    def _own_loss(self) -> MemberLosses:
-        """Return the loss of the trials that are left, each with its own temperature and weights."""
-        return DistillationLoss(self.alpha, self.t_squared).at(self.temperatures)
+    def _own_objective(self) -> Objective:
+        """Return the objective of the trials that are left, each with its own temperature and options."""
+        method = type(self.methods[0]).stacked(self.methods, self.temperatures.device)
+        return Objective(method, self.temperatures)
 
     def run(self, images, validation, source_logits, order, after_epoch, meter) -> Iterator[tuple[int, TrialResult]]:
         """Train all, and give each as soon as it is done."""
         count, last = len(images.labels), self.recipe.epochs
         started_with = list(self.numbers)
-        factors = iter(one_cycle(last * -(-count // self.recipe.batch_size)))
+        self.steps = last * -(-count // self.recipe.batch_size)
+        factors = zip(one_cycle(self.steps), range(self.steps), strict=True)
         for epoch in range(1, last + 1):
             started = time.perf_counter()
             rows = torch.randperm(count, generator=order).to(images.labels.device)
@@ -208,13 +214,16 @@ class _Pass:
         total = torch.zeros(members, device=rows.device)
         self.fleet.training = True
         for chosen in rows.split(self.recipe.batch_size):
+            factor, number = next(factors)
+            self.progress.fill_(number / self.steps)
             logits = self.fleet.logits(images.pixels[chosen])
             labels = images.labels[chosen].expand(members, -1)
             source = source_logits[..., chosen, :].expand(members, -1, -1)
-            each = self.loss(logits, labels, source)
+            terms = self.objective.terms(Outputs(logits), labels, Outputs(source), self.progress)
+            each = reduce(add, terms.values())
             # Trials share no weights, so the gradient of the sum is every trial's own.
             self.fleet.backward(each.sum())
-            self.optimizer.step(next(factors))
+            self.optimizer.step(factor)
             total += each.detach() * len(chosen)
             meter.add(members * len(chosen))
         return (total / len(rows)).tolist()
@@ -239,10 +248,9 @@ class _Pass:
             self.fleet.keep(kept)
             self.optimizer.keep(kept, self.fleet.members())
             places = torch.tensor(kept, device=self.temperatures.device)
-            self.temperatures, self.alpha, self.t_squared = (
-                values[places] for values in (self.temperatures, self.alpha, self.t_squared)
-            )
-            self.loss = self._own_loss()
+            self.temperatures = self.temperatures[places]
+            self.methods = [self.methods[place] for place in kept]
+            self.objective = self._own_objective()
         for number in sorted(ended):
             yield number, self._result(number, None, ended[number])
 

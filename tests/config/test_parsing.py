@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdops.config.architectures import FAMILIES
+from kdops.config.methods import METHODS
 from kdops.config.parsing import (
     Choice,
     Flag,
@@ -118,7 +119,7 @@ TABLES = {
     "teacher": {name: family.spec for name, family in FAMILIES.items()},
     "sampler": SAMPLERS,
     "pruner": PRUNERS,
-    "method": TABLE,
+    "method": {**METHODS, **TABLE},
 }
 
 

@@ -13,7 +13,8 @@ import torch
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import MappedImages, load_rows
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.evaluation import compute_logits
 from kdops.training.trainer import Group, train
@@ -55,11 +56,11 @@ def test_they_are_the_same_images(mapped):
 
 @pytest.mark.parametrize("recipe", [MLP, CNN], ids=str)
 def test_what_is_trained_on_them_is_the_same_to_the_bit(mapped, recipe):
-    groups = [Group(seed, (0.0, 4.0), SOURCE[seed]) for seed in (0, 1)]
+    groups = [Group(seed, (0.0, 4.0), Kept(SOURCE[seed])) for seed in (0, 1)]
     statistics = pixel_statistics(IMAGES.pixels)
     in_file = [replace(part, pixels=mapped(part.pixels)) for part in (IMAGES, VALIDATION)]
     one, other = (
-        list(train("student", recipe, groups, *parts, 4, statistics, DistillationLoss()))
+        list(train("student", recipe, groups, *parts, 4, statistics, LogitDistillation()))
         for parts in ((IMAGES, VALIDATION), in_file)
     )
     assert [digest_of(a.state) for a in one] == [digest_of(b.state) for b in other]
@@ -85,7 +86,7 @@ CODE = """
 import resource, sys
 from pathlib import Path
 import numpy as np, psutil, torch
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
 from kdops.data.memmap import load_rows
 from kdops.models.classifier import pixel_statistics
 from kdops.config.recipes import Recipe
@@ -101,7 +102,7 @@ pixels = load_rows(file, np.arange(len(file)), free=1)
 images = Images(pixels, torch.zeros(len(file), dtype=torch.long))
 few = Images(torch.from_numpy(np.array(file[:64])), torch.zeros(64, dtype=torch.long))
 recipe = Recipe(parse_architecture("mlp(hidden=2)"), epochs=1, batch_size=256, learning_rate=1e-3)
-list(train("student", recipe, [Group(0, (0.0,))], images, few, 2, pixel_statistics(pixels), DistillationLoss()))
+list(train("student", recipe, [Group(0, (0.0,))], images, few, 2, pixel_statistics(pixels), LogitDistillation()))
 print(anonymous() - before)
 """
 

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from kdops.distillation.logits import DistillationLoss, soft_cross_entropy
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.method import Outputs
+from kdops.distillation.objective import Objective
+from kdops.distillation.softening import soft_cross_entropy
 
 seeds = st.integers(0, 10_000)
 temperatures = st.floats(0.2, 50)
@@ -17,6 +20,16 @@ few = settings(max_examples=40, deadline=None)
 
 def logits(seed, *shape, spread=4.0, dtype=torch.float64):
     return spread * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+class Loss:
+    """The loss of members as a function of logits, labels, the source's logits and temperatures."""
+
+    def __init__(self, *options):
+        self.method = LogitDistillation(*options)
+
+    def __call__(self, own, labels, source, temperatures):
+        return Objective(self.method, temperatures)(Outputs(own), labels, None if source is None else Outputs(source))
 
 
 def some_labels(seed, *shape, classes):
@@ -40,7 +53,7 @@ def gradient(function, values):
 
 def soft_loss(own, source, t, t_squared):
     """The soft term alone, of one member with one image: [classes] to a number."""
-    loss = DistillationLoss(1.0, t_squared)
+    loss = Loss(1.0, t_squared)
     return loss(own.view(1, 1, -1), torch.zeros(1, 1, dtype=torch.long), source.view(1, 1, -1), torch.tensor([t])).sum()
 
 
@@ -98,7 +111,7 @@ def test_alpha_interpolates_between_labels_and_source(seed, alpha, t, t_squared)
     own, source, labels = logits(seed, 1, 6, 5), logits(seed + 1, 1, 6, 5), some_labels(seed, 1, 6, classes=5)
 
     def loss(weight):
-        return DistillationLoss(weight, t_squared)(own, labels, source, torch.tensor([t]))
+        return Loss(weight, t_squared)(own, labels, source, torch.tensor([t]))
 
     torch.testing.assert_close(loss(0.0), F.cross_entropy(own[0], labels[0]).view(1))
     torch.testing.assert_close(loss(alpha), alpha * loss(1.0) + (1 - alpha) * loss(0.0), rtol=1e-5, atol=1e-6)
@@ -112,7 +125,7 @@ def test_alpha_interpolates_between_labels_and_source(seed, alpha, t, t_squared)
 def test_hard_labels_are_the_plain_cross_entropy_whatever_the_rest(alpha, t_squared, source):
     own, labels = logits(1, 2, 6, 5), some_labels(1, 2, 6, classes=5)
     kept = None if source is None else torch.full_like(own, source)
-    loss = DistillationLoss(alpha, t_squared)
+    loss = Loss(alpha, t_squared)
     found = loss(own, labels, kept, torch.zeros(2))
     torch.testing.assert_close(found, torch.stack([F.cross_entropy(z, y) for z, y in zip(own, labels, strict=True)]))
     torch.testing.assert_close(
@@ -126,7 +139,7 @@ def test_hard_labels_are_the_plain_cross_entropy_whatever_the_rest(alpha, t_squa
 def test_a_fleets_loss_and_gradient_are_each_members_own(seed, ts, alpha, t_squared):
     count = len(ts)
     own, source = logits(seed, count, 6, 5), logits(seed + 1, count, 6, 5)
-    labels, loss = some_labels(seed, count, 6, classes=5), DistillationLoss(alpha, t_squared)
+    labels, loss = some_labels(seed, count, 6, classes=5), Loss(alpha, t_squared)
     together = loss(own, labels, source, torch.tensor(ts))
     alone = [
         loss(own[m : m + 1], labels[m : m + 1], source[m : m + 1], torch.tensor(ts[m : m + 1])) for m in range(count)
@@ -146,7 +159,7 @@ def test_plain_weights_are_rounded_once(seed, alpha, t, t_squared):
     """They are computed as Python computes them, 1 - alpha too, and only then rounded to the values' precision."""
     own, source = (logits(seed + n, 1, 6, 5, dtype=torch.float32) for n in (0, 1))
     labels, at = some_labels(seed, 1, 6, classes=5), torch.tensor([t])
-    found = DistillationLoss(alpha, t_squared)(own, labels, source, at)
+    found = Loss(alpha, t_squared)(own, labels, source, at)
     soft = soft_cross_entropy(source, own, at.view(1, 1, 1)).mean(1)
     on_labels = F.cross_entropy(own[0], labels[0], reduction="none").mean()
     by_hand = alpha * (at.square() if t_squared else torch.ones(1)) * soft + torch.tensor(1 - alpha) * on_labels
@@ -165,8 +178,8 @@ def test_a_tensor_of_equal_weights_gives_the_bits_of_the_plain_one(seed, alpha, 
     own, source, ts = logits(seed, 3, 6, 5, dtype=dtype), logits(seed + 1, 3, 6, 5, dtype=dtype), (0.0, 1.7, 29.0)
     labels = some_labels(seed, 3, 6, classes=5)
     weights = torch.full((3,), alpha, dtype=kept_in)
-    plain = DistillationLoss(weights[0].item(), t_squared)
-    by_tensor = DistillationLoss(weights, torch.full((3,), t_squared))
+    plain = Loss(weights[0].item(), t_squared)
+    by_tensor = Loss(weights, torch.full((3,), t_squared))
     for at in (torch.tensor(ts), torch.tensor(ts[1:2]).expand(3)):
         assert torch.equal(plain(own, labels, source, at), by_tensor(own, labels, source, at))
         assert torch.equal(
@@ -194,11 +207,11 @@ def test_members_of_unequal_weights_have_each_its_own_loss_and_gradient(seed, me
         logits(seed + 1, count, 6, 5),
         some_labels(seed, count, 6, classes=5),
     )
-    mixed = DistillationLoss(torch.tensor(alphas, dtype=torch.float64), torch.tensor(squared))
+    mixed = Loss(torch.tensor(alphas, dtype=torch.float64), torch.tensor(squared))
     together = mixed(own, labels, source, torch.tensor(ts))
     whole = gradient(lambda z: mixed(z, labels, source, torch.tensor(ts)).sum(), own)
     for m, (t, alpha, t_squared) in enumerate(members):
-        loss, one = DistillationLoss(alpha, t_squared), slice(m, m + 1)
+        loss, one = Loss(alpha, t_squared), slice(m, m + 1)
         torch.testing.assert_close(together[one], loss(own[one], labels[one], source[one], torch.tensor([t])))
         by_itself = gradient(
             lambda z, loss=loss, one=one, t=t: loss(z, labels[one], source[one], torch.tensor([t])).sum(), own[one]
@@ -210,7 +223,7 @@ def test_members_of_unequal_weights_have_each_its_own_loss_and_gradient(seed, me
 @given(seeds, st.floats(-100, 100), st.floats(-100, 100), temperatures, st.floats(0, 1))
 def test_a_shift_of_all_logits_of_an_image_changes_nothing(seed, by, source_by, t, alpha):
     own, source, labels = logits(seed, 1, 6, 5), logits(seed + 1, 1, 6, 5), some_labels(seed, 1, 6, classes=5)
-    loss, at = DistillationLoss(alpha), torch.tensor([t])
+    loss, at = Loss(alpha), torch.tensor([t])
     torch.testing.assert_close(loss(own + by, labels, source + source_by, at), loss(own, labels, source, at))
 
 
@@ -219,7 +232,7 @@ def test_a_shift_of_all_logits_of_an_image_changes_nothing(seed, by, source_by, 
 def test_extreme_float32_logits_stay_finite_and_right(t, scale):
     own, source = torch.zeros(1, 3, 5), torch.zeros(1, 3, 5)
     own[0, :, 0], source[0, :, 1] = scale, scale
-    labels, loss, at = torch.tensor([[0, 1, 2]]), DistillationLoss(0.5), torch.tensor([t])
+    labels, loss, at = torch.tensor([[0, 1, 2]]), Loss(0.5), torch.tensor([t])
     found = loss(own, labels, source, at)
     torch.testing.assert_close(
         found.double(), loss(own.double(), labels, source.double(), at).double(), rtol=1e-5, atol=0
@@ -230,6 +243,6 @@ def test_extreme_float32_logits_stay_finite_and_right(t, scale):
 
 def test_the_loss_is_the_mean_over_the_batch():
     own, source, labels = logits(1, 1, 6, 5), logits(2, 1, 6, 5), some_labels(1, 1, 6, classes=5)
-    loss, at = DistillationLoss(0.3), torch.tensor([4.0])
+    loss, at = Loss(0.3), torch.tensor([4.0])
     each = [loss(own[:, [i]], labels[:, [i]], source[:, [i]], at) for i in range(6)]
     torch.testing.assert_close(loss(own, labels, source, at), torch.stack(each).mean(0))

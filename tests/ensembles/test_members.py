@@ -439,7 +439,7 @@ def test_the_settings_that_come_back_are_those_of_the_members(shelf):
         shelf.put(seed=3, temperature=temperature, source=teacher, **told)
     given = {"epochs": "teacher=1,student=1,middle=9,reordered=2", "learning_rate": "student=0.1234567", "alpha": "1"}
     settings, drawn = drawn_for(**given)
-    assert (settings.alpha, settings.t_squared, settings.order) == (0.5, False, "own")
+    assert (settings.method.soft_weight, settings.method.t_squared, settings.order) == (0.5, False, "own")
     assert (settings.seed, settings.seeds, settings.split_seed, settings.transfer) == (3, 1, 0, "disjoint")
     student, teachers = settings.recipes["student"], settings.recipes["teacher"]
     assert {name: str(getattr(student, name)) for name in ("architecture", "epochs", "batch_size", "weight_decay")} == {

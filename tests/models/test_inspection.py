@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdops.cli.app import main
 from kdops.config.architectures import parse_architecture
 from kdops.config.dataset import DATASETS
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.errors import UsageError
 from kdops.models.classifier import build, digest_of
 from kdops.models.inspection import check_networks
@@ -166,9 +167,9 @@ def pictures(count, shape=SHAPE, seed=0):
 def trained(text, count=20, seed=0, temperatures=(0.0,), source=None, **changes):
     recipe = recipes(text, epochs=1, batch_size=8, **changes)["teacher"]
     statistics = (torch.tensor([128.0]), torch.tensor([64.0]))
-    groups = [Group(seed, temperatures, source)]
+    groups = [Group(seed, temperatures, None if source is None else Kept(source))]
     images = pictures(count)
-    return list(train("teacher", recipe, groups, images, images, CLASSES, statistics, DistillationLoss()))
+    return list(train("teacher", recipe, groups, images, images, CLASSES, statistics, LogitDistillation()))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from kdops.config.roles import ROLES
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.study.study import open_study
 from kdops.training.trainer import Group, Images, train
@@ -64,7 +65,7 @@ def test_a_reversed_net_without_temperature_learns_what_the_student_decides(stud
         Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
         len(DIGITS.classes),
         statistics,
-        DistillationLoss(),
+        LogitDistillation(),
     )
     assert hard.weights == digest_of(by_hand.state)
     assert hard.metrics["val_accuracy"] == pytest.approx(by_hand.val_accuracy[-1])
@@ -171,12 +172,12 @@ def test_only_what_learns_decisions_has_other_labels(fork):
     (by_hand,) = train(
         "reversed",
         study.settings.recipes["reversed"],
-        [Group(0, (1.0,), study.bench.logits(best.records, rows)[0])],
+        [Group(0, (1.0,), Kept(study.bench.logits(best.records, rows)[0]))],
         Images(pixels(rows), labels(rows)),
         Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
         len(DIGITS.classes),
         statistics,
-        DistillationLoss(alpha=0.5),
+        LogitDistillation(alpha=0.5),
     )
     assert soft.weights == digest_of(by_hand.state)
 

@@ -16,7 +16,10 @@ from kdops.cli.app import main
 from kdops.config.settings import Settings
 from kdops.config.sources import parse_sources
 from kdops.data import dataset as datasets
-from kdops.distillation.logits import DistillationLoss, soft_cross_entropy
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.method import Outputs
+from kdops.distillation.objective import Objective
+from kdops.distillation.softening import soft_cross_entropy
 from kdops.distillation.sources import FromProbabilities, Mixture, averaged
 from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier
@@ -272,5 +275,6 @@ def test_a_mixture_gives_the_averaged_probabilities_at_temperature_one():
     mixture, images = Mixture([first, second], [0.25, 0.75]), torch.randn(5, 4, generator=named_generator("x"))
     wanted = 0.25 * first(images).softmax(1) + 0.75 * second(images).softmax(1)
     torch.testing.assert_close(mixture(images).softmax(1), wanted)
-    loss = DistillationLoss()(mixture(images)[None], torch.zeros(1, 5).long(), mixture(images)[None], torch.ones(1))
+    given, labels = Outputs(mixture(images)[None]), torch.zeros(1, 5).long()
+    loss = Objective(LogitDistillation(), torch.ones(1))(given, labels, given)
     assert loss.isfinite().all()

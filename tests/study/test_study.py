@@ -12,7 +12,7 @@ import torch
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
-from kdops.sweeps.fingerprint import TRAINING_PARTS, code_digest, digest_code
+from kdops.sweeps.fingerprint import code_digest, core_files, digest_code
 from kdops.utils.process import ProcessId
 from kdops.utils.progress import Reporter
 from kdops.verdicts.answer import Answer
@@ -435,7 +435,7 @@ def test_code_counts_and_words_do_not():
 def test_the_code_of_each_training_part_counts(tmp_path):
     from importlib.resources import files
 
-    texts = [(files("kdops") / name).read_text(encoding="utf-8") for name in TRAINING_PARTS]
+    texts = [(files("kdops") / name).read_text(encoding="utf-8") for name in core_files()]
     assert digest_code(texts) == code_digest()
     for number in range(len(texts)):
         changed = [*texts[:number], texts[number] + "\nCHANGED = True\n", *texts[number + 1 :]]

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import checkpoint as module
 from kdops.training.checkpoint import Checkpoint, Checkpoints
@@ -59,7 +60,7 @@ def some_images(count, seed):
 
 IMAGES, VALIDATION = some_images(70, 0), some_images(30, 1)
 STATISTICS = pixel_statistics(IMAGES.pixels)
-GROUPS = [Group(seed, (0.0, 2.0), torch.randn(70, CLASSES, generator=named_generator(seed))) for seed in (0, 1)]
+GROUPS = [Group(seed, (0.0, 2.0), Kept(torch.randn(70, CLASSES, generator=named_generator(seed)))) for seed in (0, 1)]
 PASSED = len(GROUPS) * 2 * len(IMAGES.labels)
 """Images in one epoch, counted over members."""
 
@@ -102,7 +103,7 @@ def run(architecture, folder=None, cut=None, seen=None):
             VALIDATION,
             CLASSES,
             STATISTICS,
-            DistillationLoss(),
+            LogitDistillation(),
             progress=progress,
             checkpoint_of=lambda members: checkpoints and checkpoints.of("-".join(map(str, members))),
         )

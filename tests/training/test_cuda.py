@@ -7,7 +7,8 @@ import torch
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.checkpoint import Checkpoint
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphi
 IMAGES, VALIDATION, CLASSES = quarters(300, 0, 8), quarters(40, 1, 8), 4
 STATISTICS = pixel_statistics(IMAGES.pixels)
 SOURCE = 3 * torch.randn(300, CLASSES, generator=torch.Generator().manual_seed(0))
-GROUPS = [Group(seed, (0.0, 1.0, 4.0), SOURCE) for seed in (0, 1)]
+GROUPS = [Group(seed, (0.0, 1.0, 4.0), Kept(SOURCE)) for seed in (0, 1)]
 TEXTS = ("mlp(hidden=8)", "mlp(hidden=8,depth=2,dropout=0.2)", "cnn(filters=8,layers=2,dropout=0.2/0.3)")
 PLAIN = ("mlp(hidden=8,depth=2)", "cnn(filters=8,layers=2,dropout=0)")
 """Each device draws its own dropout, so what is compared with the CPU has none."""
@@ -32,7 +33,7 @@ PLAIN = ("mlp(hidden=8,depth=2)", "cnn(filters=8,layers=2,dropout=0)")
 
 def run(text, groups=GROUPS, device="cuda", **options):
     recipe = Recipe(parse_architecture(text), epochs=4, batch_size=64, learning_rate=1e-2)
-    given = (recipe, groups, IMAGES, VALIDATION, CLASSES, STATISTICS, DistillationLoss())
+    given = (recipe, groups, IMAGES, VALIDATION, CLASSES, STATISTICS, LogitDistillation())
     return list(train("student", *given, device=device, **options))
 
 
@@ -84,7 +85,7 @@ def test_a_member_is_what_it_is_alone(text, monkeypatch):
     monkeypatch.setattr("kdops.training.training_pass.allow_tf32", lambda device: nullcontext())
     together = run(text)
     for member, seed, temperature in ((1, 0, 1.0), (5, 1, 4.0)):
-        assert differs([together[member]], run(text, [Group(seed, (temperature,), SOURCE)])) < 1e-4
+        assert differs([together[member]], run(text, [Group(seed, (temperature,), Kept(SOURCE))])) < 1e-4
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -125,7 +126,7 @@ def test_a_loss_that_stops_being_finite_names_the_member(text):
     broken = SOURCE.clone()
     broken[3] = float("nan")
     with pytest.raises(DivergenceError, match="student T=1 seed=1"):
-        run(text, [GROUPS[0], Group(1, (0.0, 1.0), broken)])
+        run(text, [GROUPS[0], Group(1, (0.0, 1.0), Kept(broken))])
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -155,7 +156,7 @@ def test_no_step_waits_for_the_device(text, monkeypatch):
 
 def test_a_search_learns_what_it_learns_on_the_cpu():
     recipe = Recipe(parse_architecture("mlp(hidden=8)"), epochs=3, batch_size=64, learning_rate=1e-2)
-    plans = [TrialPlan(recipe, temperature, 0.5, True) for temperature in (1.0, 4.0)]
+    plans = [TrialPlan(recipe, temperature, LogitDistillation(0.5)) for temperature in (1.0, 4.0)]
     given = ("student", plans, 0, SOURCE, IMAGES, VALIDATION, CLASSES, STATISTICS)
     found = [dict(train_trials(*given, device=device)) for device in ("cuda", "cpu")]
     for number in range(len(plans)):

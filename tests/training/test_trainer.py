@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.evaluation import compute_logits
@@ -27,7 +28,7 @@ SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=named_generator("source",
 
 
 def run(recipe, groups, loss=None, images=IMAGES, role="student"):
-    return list(train(role, recipe, groups, images, VALIDATION, CLASSES, STATISTICS, loss or DistillationLoss()))
+    return list(train(role, recipe, groups, images, VALIDATION, CLASSES, STATISTICS, loss or LogitDistillation()))
 
 
 def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=False):
@@ -65,8 +66,8 @@ def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=Fa
 @pytest.mark.parametrize(("alpha", "t_squared"), [(1.0, True), (0.3, False)])
 @pytest.mark.parametrize("own_order", [False, True])
 def test_a_fleet_equals_single_trainings_schedule_included(recipe, alpha, t_squared, own_order):
-    groups = [Group(seed, (0.0, 1.0, 4.0), SOURCE[seed], own_order) for seed in (0, 1)]
-    fleet = run(recipe, groups, DistillationLoss(alpha, t_squared))
+    groups = [Group(seed, (0.0, 1.0, 4.0), Kept(SOURCE[seed]), own_order) for seed in (0, 1)]
+    fleet = run(recipe, groups, LogitDistillation(alpha, t_squared))
     assert [(one.seed, one.temperature) for one in fleet] == [(s, t) for s in (0, 1) for t in (0.0, 1.0, 4.0)]
     for one in fleet:
         alone = plain_loop(recipe, one.seed, one.temperature, SOURCE[one.seed], alpha, t_squared, own_order)
@@ -76,7 +77,7 @@ def test_a_fleet_equals_single_trainings_schedule_included(recipe, alpha, t_squa
 
 def test_dropout_in_a_dense_fleet_is_each_members_own():
     recipe = MLP.replace(architecture=parse_architecture("mlp(hidden=6,depth=2,dropout=0.4)"))
-    fleet = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])])
+    fleet = run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[0]))])
     for one in fleet:
         alone = plain_loop(recipe, 0, one.temperature, SOURCE[0], 1.0, True)
         for name, value in alone.state_dict().items():
@@ -84,8 +85,8 @@ def test_dropout_in_a_dense_fleet_is_each_members_own():
 
 
 def test_a_group_is_the_same_whichever_groups_ride_along():
-    alone = run(MLP, [Group(1, (1.0, 4.0), SOURCE[1])])
-    together = run(MLP, [Group(seed, (1.0, 4.0), SOURCE[seed]) for seed in (0, 1)])[2:]
+    alone = run(MLP, [Group(1, (1.0, 4.0), Kept(SOURCE[1]))])
+    together = run(MLP, [Group(seed, (1.0, 4.0), Kept(SOURCE[seed])) for seed in (0, 1)])[2:]
     for one, other in zip(alone, together, strict=True):
         for name, value in one.state.items():
             torch.testing.assert_close(other.state[name], value, rtol=2e-4, atol=2e-5)
@@ -95,16 +96,16 @@ def test_a_group_is_the_same_whichever_groups_ride_along():
 def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone(recipe):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = run(recipe, [Group(0, (0.0, 3.0), SOURCE[0])])
+    first = run(recipe, [Group(0, (0.0, 3.0), Kept(SOURCE[0]))])
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
-    second = run(recipe, [Group(0, (0.0, 3.0), SOURCE[0])])
+    second = run(recipe, [Group(0, (0.0, 3.0), Kept(SOURCE[0]))])
     assert [digest_of(one.state) for one in first] == [digest_of(one.state) for one in second]
 
 
 def test_members_differ_in_their_initialization():
     recipe = MLP.replace(epochs=1, learning_rate=1e-12)
-    members = run(recipe, [Group(seed, (0.0, 1.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
+    members = run(recipe, [Group(seed, (0.0, 1.0, 2.0), Kept(SOURCE[seed])) for seed in (0, 1)])
     assert len({digest_of(one.state) for one in members}) == 6
     weights = torch.stack([one.state["net.1.weight"] for one in members]).flatten(1)
     assert (torch.corrcoef(weights) - torch.eye(6)).abs().max() < 0.5
@@ -114,12 +115,12 @@ def test_members_differ_in_their_initialization():
 def test_batches_are_shared_within_a_seed_unless_they_are_own_and_never_across_seeds(own):
     seen = []
 
-    class Recording(DistillationLoss):
-        def at(self, temperatures):
-            loss = super().at(temperatures)
-            return lambda logits, labels, source: seen.append(labels.clone()) or loss(logits, labels, source)
+    class Recording(LogitDistillation):
+        def terms(self, step, modules):
+            seen.append(step.labels.clone())
+            return super().terms(step, modules)
 
-    run(MLP, [Group(seed, (1.0, 4.0), SOURCE[seed], own) for seed in (0, 1)], Recording())
+    run(MLP, [Group(seed, (1.0, 4.0), Kept(SOURCE[seed]), own) for seed in (0, 1)], Recording())
     a, b, c, d = torch.cat(seen, dim=1)  # two members of seed 0, two of seed 1
     assert torch.equal(a, b) is torch.equal(c, d) is (not own)
     assert not torch.equal(a, c)
@@ -132,7 +133,7 @@ def test_batches_are_shared_within_a_seed_unless_they_are_own_and_never_across_s
 
 def test_hard_labels_ignore_the_source_and_alpha():
     without = run(MLP, [Group(0, (0.0,))])
-    with_source = run(MLP, [Group(0, (0.0,), SOURCE[0])], DistillationLoss(alpha=0.5))
+    with_source = run(MLP, [Group(0, (0.0,), Kept(SOURCE[0]))], LogitDistillation(alpha=0.5))
     assert digest_of(without[0].state) == digest_of(with_source[0].state)
 
 
@@ -146,37 +147,37 @@ def weights(trained):
 @pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
 def test_other_labels_of_a_group_are_those_of_other_images(recipe):
     labeled = Images(IMAGES.pixels, OTHER_LABELS[0])
-    given = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])], DistillationLoss(0.6))
-    other = run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6), images=labeled)
+    given = run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[0]), labels=OTHER_LABELS[0])], LogitDistillation(0.6))
+    other = run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[0]))], LogitDistillation(0.6), images=labeled)
     assert weights(given) == weights(other)
     assert [one.train_loss for one in given] == [one.train_loss for one in other]
     # Validation has its own labels all the same.
     assert [one.val_accuracy for one in given] == [one.val_accuracy for one in other]
-    assert weights(given) != weights(run(recipe, [Group(0, (0.0, 2.0), SOURCE[0])], DistillationLoss(0.6)))
+    assert weights(given) != weights(run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[0]))], LogitDistillation(0.6)))
 
 
 def test_other_labels_move_hard_labels_alone_where_nothing_else_learns_labels():
-    plain = weights(run(MLP, [Group(0, (0.0, 2.0), SOURCE[0])]))
-    other = weights(run(MLP, [Group(0, (0.0, 2.0), SOURCE[0], labels=OTHER_LABELS[0])]))
+    plain = weights(run(MLP, [Group(0, (0.0, 2.0), Kept(SOURCE[0]))]))
+    other = weights(run(MLP, [Group(0, (0.0, 2.0), Kept(SOURCE[0]), labels=OTHER_LABELS[0])]))
     assert other[0, 2.0] == plain[0, 2.0]
     assert other[0, 0.0] != plain[0, 0.0]
 
 
 def test_the_images_own_labels_given_as_others_change_nothing():
-    plain = run(MLP, [Group(seed, (0.0, 2.0), SOURCE[seed]) for seed in (0, 1)])
-    given = run(MLP, [Group(seed, (0.0, 2.0), SOURCE[seed], labels=IMAGES.labels) for seed in (0, 1)])
+    plain = run(MLP, [Group(seed, (0.0, 2.0), Kept(SOURCE[seed])) for seed in (0, 1)])
+    given = run(MLP, [Group(seed, (0.0, 2.0), Kept(SOURCE[seed]), labels=IMAGES.labels) for seed in (0, 1)])
     assert weights(given) == weights(plain)
 
 
 @pytest.mark.parametrize("own_order", [False, True])
 @pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
 def test_each_group_learns_its_own_labels(recipe, own_order):
-    groups = [Group(seed, (0.0, 2.0), SOURCE[seed], own_order, OTHER_LABELS[seed]) for seed in (0, 1)]
+    groups = [Group(seed, (0.0, 2.0), Kept(SOURCE[seed]), own_order, OTHER_LABELS[seed]) for seed in (0, 1)]
     together = weights(run(recipe, groups))
-    swapped = [Group(seed, (0.0, 2.0), SOURCE[seed], own_order, OTHER_LABELS[1 - seed]) for seed in (0, 1)]
+    swapped = [Group(seed, (0.0, 2.0), Kept(SOURCE[seed]), own_order, OTHER_LABELS[1 - seed]) for seed in (0, 1)]
     for seed in (0, 1):
         labels = [OTHER_LABELS[0], None] if seed == 0 else [None, OTHER_LABELS[1]]
-        half = weights(run(recipe, [Group(s, (0.0, 2.0), SOURCE[s], own_order, labels[s]) for s in (0, 1)]))
+        half = weights(run(recipe, [Group(s, (0.0, 2.0), Kept(SOURCE[s]), own_order, labels[s]) for s in (0, 1)]))
         assert {key: half[key] for key in half if key[0] == seed} == {k: together[k] for k in together if k[0] == seed}
         assert half[1 - seed, 0.0] != together[1 - seed, 0.0]
     assert weights(run(recipe, swapped))[0, 0.0] != together[0, 0.0]
@@ -198,7 +199,7 @@ def test_the_history_has_every_epoch_and_training_learns():
 def test_a_loss_that_stops_being_finite_names_the_member(recipe):
     broken = SOURCE[1].clone()
     broken[3] = math.nan
-    groups = [Group(0, (1.0, 2.0), SOURCE[0]), Group(1, (0.0, 2.0), broken)]
+    groups = [Group(0, (1.0, 2.0), Kept(SOURCE[0])), Group(1, (0.0, 2.0), Kept(broken))]
     with pytest.raises(DivergenceError, match=r"student T=2 seed=1: .* epoch 1; lower learning_rate"):
         run(recipe, groups)
 
@@ -209,12 +210,12 @@ def test_convolutional_members_come_one_by_one_so_that_each_can_be_kept():
     arriving = train(
         "student",
         CNN,
-        [Group(0, (1.0,), SOURCE[0]), Group(1, (1.0,), broken)],
+        [Group(0, (1.0,), Kept(SOURCE[0])), Group(1, (1.0,), Kept(broken))],
         IMAGES,
         VALIDATION,
         CLASSES,
         STATISTICS,
-        DistillationLoss(),
+        LogitDistillation(),
     )
     assert next(arriving).seed == 0
     with pytest.raises(DivergenceError):
@@ -227,12 +228,12 @@ def test_progress_counts_every_image_of_every_member():
         train(
             "student",
             MLP,
-            [Group(0, (1.0, 2.0), SOURCE[0])],
+            [Group(0, (1.0, 2.0), Kept(SOURCE[0]))],
             IMAGES,
             VALIDATION,
             CLASSES,
             STATISTICS,
-            DistillationLoss(),
+            LogitDistillation(),
             progress=lambda done, total: told.append((done, total)),
         )
     )

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.trainer import Group, train
 from kdops.training.trials import TrialPlan, train_trials
@@ -29,7 +30,9 @@ SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=named_generator("source"))
 def plan(hidden=6, depth=1, batch_size=16, rate=1e-2, temperature=2.0, alpha=0.5, t_squared=True, **others):
     dropout, epochs, decay = others.get("dropout", 0), others.get("epochs", EPOCHS), others.get("decay", 0.01)
     architecture = parse_architecture(f"mlp(hidden={hidden},depth={depth},dropout={dropout})")
-    return TrialPlan(Recipe(architecture, epochs, batch_size, rate, decay), temperature, alpha, t_squared)
+    return TrialPlan(
+        Recipe(architecture, epochs, batch_size, rate, decay), temperature, LogitDistillation(alpha, t_squared)
+    )
 
 
 MIXED = [
@@ -52,12 +55,12 @@ def trained_alone(one, seed=0):
     (alone,) = train(
         "student",
         one.recipe,
-        [Group(seed, (one.temperature,), SOURCE)],
+        [Group(seed, (one.temperature,), Kept(SOURCE))],
         IMAGES,
         VALIDATION,
         CLASSES,
         STATISTICS,
-        DistillationLoss(one.alpha, one.t_squared),
+        one.method,
     )
     return alone
 

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import pixel_statistics
 from kdops.training.trainer import Group, train
 from kdops.training.training_pass import TrainingPass
@@ -85,15 +86,18 @@ def test_a_question_is_seen():
 @pytest.mark.parametrize("alpha", [1.0, 0.5])
 @pytest.mark.parametrize("temperatures", [(0.0,), (1.0, 4.0), (0.0, 4.0)], ids=str)
 def test_an_epoch_of_a_sweep_asks_nothing(epochs, text, alpha, temperatures):
-    groups = [Group(seed, temperatures, SOURCE) for seed in (0, 1)]
-    given = (IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels), DistillationLoss(alpha))
+    groups = [Group(seed, temperatures, Kept(SOURCE)) for seed in (0, 1)]
+    given = (IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels), LogitDistillation(alpha))
     list(train("student", recipe(text), groups, *given))
     assert all(asked.operations > 50 and asked.questions == [] for asked in epochs)
     assert epochs
 
 
 def test_an_epoch_of_a_search_asks_nothing(epochs):
-    plans = [TrialPlan(recipe(f"mlp(hidden={width})"), 4.0, alpha, True) for width, alpha in ((4, 0.5), (9, 1.0))]
+    plans = [
+        TrialPlan(recipe(f"mlp(hidden={width})"), 4.0, LogitDistillation(alpha))
+        for width, alpha in ((4, 0.5), (9, 1.0))
+    ]
     given = (IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
     list(train_trials("student", plans, 0, SOURCE, *given))
     assert [asked.questions for asked in epochs] == [[], []]

@@ -7,7 +7,8 @@ import torch
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.logits import DistillationLoss
+from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.objective import Objective
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import training_pass
 from kdops.training.trainer import Group, train
@@ -25,15 +26,14 @@ def two_threads():
 @pytest.fixture
 def seen(monkeypatch):
     """Collect the threads that every loss was computed with."""
-    found = []
+    found, terms = [], Objective.terms
 
-    class Loss(DistillationLoss):
-        def at(self, temperatures):
-            loss = super().at(temperatures)
-            return lambda *given: found.append(torch.get_num_threads()) or loss(*given)
+    def counted(*given):
+        found.append(torch.get_num_threads())
+        return terms(*given)
 
-    monkeypatch.setattr("kdops.training.trials.DistillationLoss", Loss)
-    return found, Loss()
+    monkeypatch.setattr(Objective, "terms", counted)
+    return found, LogitDistillation()
 
 
 def trained(architecture, side, loss, batch_size=16):
@@ -114,7 +114,7 @@ def test_trials_of_a_search_follow_the_same_rule(seen):
         images = quarters(16, 0, 24)
         recipe = Recipe(parse_architecture(f"mlp(hidden={hidden},depth=1)"), 1, 16, 1e-2)
         given = (images, images, 4, pixel_statistics(images.pixels))
-        list(train_trials("student", [TrialPlan(recipe, 4.0, 0.5, True)], 0, torch.zeros(16, 4), *given))
+        list(train_trials("student", [TrialPlan(recipe, 4.0, LogitDistillation(0.5))], 0, torch.zeros(16, 4), *given))
         assert found == [threads]
         assert torch.get_num_threads() == 2
 

@@ -1,0 +1,183 @@
+"""The distillation methods by name, with their options, and the choice of one as a checked value. No torch here.
+
+A new method is one file in ``kdops/distillation/`` and one entry in ``METHODS``. Its name, options and bounds are then
+known to the command line (``method="dkd(beta=2)"``), the run parameter ``method``, the fingerprint and the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdops.config.architectures import Architecture
+from kdops.config.parsing import Flag, Option, Real, Spec, Text, parse_spec
+from kdops.errors import UsageError
+
+__all__ = ["LOGITS", "METHODS", "ChosenMethod", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
+
+
+class MethodSpec(Spec):
+    """One method.
+
+    Args:
+        place: ``module:class`` of it, see :class:`kdops.distillation.method.Method`.
+        summary: what a student learns, in a few words.
+        reference: the paper.
+        *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
+        is_stacked: whether dense students are trained together in one pass, as
+            :attr:`kdops.distillation.method.Method.is_stacked` says.
+        **options: its options by name.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        summary: str,
+        reference: str,
+        *taps: str,
+        is_stacked: bool = True,
+        **options: Option[Any],
+    ):
+        super().__init__(place, **options)
+        self.summary, self.reference, self.taps, self.is_stacked = summary, reference, taps, is_stacked
+
+
+METHODS: Mapping[str, MethodSpec] = {
+    "logits": MethodSpec(
+        "kdops.distillation.logits:LogitDistillation",
+        "the softened outputs of the source",
+        "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015",
+        alpha=Real(0, 1, default=1.0),
+        t_squared=Flag(True),
+    ),
+    "dkd": MethodSpec(
+        "kdops.distillation.dkd:DecoupledDistillation",
+        "the probability of the label, and the distribution of the other classes, each with a weight",
+        "Zhao et al., Decoupled Knowledge Distillation, 2022",
+        alpha=Real(0, 100, default=1.0),
+        beta=Real(0, 100, default=8.0),
+        warmup=Real(0, 1, default=0.08),
+    ),
+    "rkd": MethodSpec(
+        "kdops.distillation.rkd:RelationalDistillation",
+        "distances and angles between the embeddings of a batch",
+        "Park et al., Relational Knowledge Distillation, 2019",
+        "embedding",
+        distance=Real(0, 10_000, default=25.0),
+        angle=Real(0, 10_000, default=50.0),
+    ),
+    "fitnet": MethodSpec(
+        "kdops.distillation.fitnet:HintDistillation",
+        "a layer of the source first, through a regressor, then its softened outputs",
+        "Romero et al., FitNets: Hints for Thin Deep Nets, 2015",
+        "at",
+        is_stacked=False,
+        at=Text("stage2"),
+        hint=Text(),
+        share=Real(0, 1, default=0.3, open_low=True, open_high=True),
+        alpha=Real(0, 1, default=1.0),
+        t_squared=Flag(True),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ChosenMethod:
+    """A method and the value of each of its options.
+
+    Attributes:
+        name: of the method, in ``METHODS``.
+        options: every option's value.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Return the canonical text: options that differ from their defaults, in the order of the table."""
+        return self.name + self.spec.write(self.options)
+
+    @property
+    def spec(self) -> MethodSpec:
+        """Its entry in the table."""
+        return METHODS[self.name]
+
+    @property
+    def full_text(self) -> str:
+        """The text with all options, which means the same whatever becomes of the defaults."""
+        return self.name + self.spec.write(self.options, full=True)
+
+    @property
+    def soft_weight(self) -> float:
+        """What a run says as ``alpha``: the weight of a soft term, 0 for a method without one of that name."""
+        return self.options.get("alpha", 0.0)
+
+    @property
+    def t_squared(self) -> bool:
+        """What a run says as ``t_squared``; true for a method without that option."""
+        return self.options.get("t_squared", True)
+
+    @property
+    def student_taps(self) -> tuple[str, ...]:
+        """The taps of the student that it needs."""
+        return tuple(self.options.get(name, name) for name in self.spec.taps)
+
+    def check_taps(self, architecture: Architecture, role: str) -> None:
+        """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.
+
+        Raises:
+            UsageError: names the tap, and those that the network has.
+        """
+        there = architecture.taps()
+        for tap in self.student_taps if there else ():
+            if tap not in there:
+                raise UsageError(
+                    "method", self, f"the {role} {architecture} has no tap {tap}; it has {', '.join(there)}"
+                )
+
+
+LOGITS = ChosenMethod("logits", METHODS["logits"].defaults())
+"""The method where none is named."""
+
+
+def parse_method(text: str, parameter: str = "method") -> ChosenMethod:
+    """Parse ``name`` or ``name(option=value,...)``; an option that is not given has its default.
+
+    Raises:
+        UsageError: for an unknown method or option, a doubled option, or a value that is not allowed.
+    """
+    return ChosenMethod(*parse_spec(text, parameter, METHODS))
+
+
+def with_shorthand(text: str, alpha: float, t_squared: bool) -> ChosenMethod:
+    """Parse a method beside the parameters ``alpha`` and ``t_squared``, which stand for those options of ``logits``.
+
+    Args:
+        text: the parameter ``method``.
+        alpha: the parameter of that name; its default counts as not given.
+        t_squared: likewise.
+
+    Raises:
+        UsageError: the method is refused, or a shorthand is given with another method or beside the option itself.
+    """
+    method = parse_method(text)
+    shorthand = {"alpha": alpha, "t_squared": t_squared}
+    given = {name: value for name, value in shorthand.items() if value != METHODS["logits"].options[name].default}
+    for name, value in given.items():
+        written = METHODS["logits"].options[name].write(value)
+        if method.name != "logits":
+            raise UsageError(name, written, f"is an option of logits; leave it out with method={method}")
+        if method.options[name] not in (value, METHODS["logits"].options[name].default):
+            raise UsageError(name, written, f"method={method} has another value; give one of the two")
+    return ChosenMethod(method.name, {**method.options, **given})
+
+
+def method_apart(params: Mapping[str, str]) -> str:
+    """Return what tells a stored model's method from others, beside its ``alpha`` and ``t_squared``.
+
+    Args:
+        params: parameters of its run; models stored before there were methods have none and learned logits.
+    """
+    text = params.get("method", LOGITS.name)
+    return LOGITS.name if text.partition("(")[0] == LOGITS.name else text

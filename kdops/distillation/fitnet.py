@@ -1,0 +1,97 @@
+"""The method ``fitnet``: a student first learns a middle layer of its source, then the source's softened outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from kdops.distillation.method import Method, Needs, Phase, Shapes, Step
+from kdops.distillation.softening import soft_cross_entropy, soft_weight
+from kdops.errors import UsageError
+
+__all__ = ["HintDistillation"]
+
+HINT, TASK = "hint", "task"
+
+
+@dataclass(frozen=True)
+class HintDistillation(Method):
+    r"""Two phases within the recipe's epochs, each with an optimizer and a one-cycle schedule of its own.
+
+    *hint*: :math:`\frac12 \|u_h(x) - r(v_g(x))\|^2` (equation 3): the student's layers up to the guided one, and a
+    regressor r, are to give what the source's hint layer gives. r is a convolution that brings the guided map to the
+    size and channels of the hint, then ReLU, since the hint is what a ReLU gives; for embeddings a dense layer. Layers
+    behind the guided one keep their start.
+    *task*: ``alpha · T² · CE(source softened, student softened) + (1 - alpha) · CE(labels)``, as ``logits`` has it.
+
+    AdamW's moments are forgotten at the change. The regressor is dropped from what is stored.
+
+    The paper adds up the squares over the map; the public code (RepDistiller) takes their mean, and so has this. That
+    code has one phase in which all is learned at once, with batch normalization in r. The paper's second phase lowers
+    the weight of the soft term from 4 to 1; here it is constant.
+
+    Reference: Romero, Ballas, Kahou, Chassang, Gatta and Bengio, "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+
+    Attributes:
+        at: tap of the student, the guided layer.
+        hint: tap of the source; empty for the same name.
+        share: share of the epochs that the first phase has.
+        alpha: weight of the soft term in the second.
+        t_squared: multiply the soft term by T².
+    """
+
+    at: str = "stage2"
+    hint: str = ""
+    share: float = 0.3
+    alpha: float | Tensor = 1.0
+    t_squared: bool | Tensor = True
+
+    vanishes = False
+
+    @property
+    def needs(self) -> Needs:
+        """One layer of each network."""
+        return Needs((self.at,), (self.hint or self.at,))
+
+    def label_weight(self) -> float | Tensor:
+        """Return ``1 - alpha``."""
+        return 1 - self.alpha
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return ``hint`` and ``task``."""
+        return Phase(HINT, self.share, labels=False), Phase(TASK, 1 - self.share)
+
+    def modules(self, student: Shapes, source: Shapes) -> nn.Module:
+        """Return the regressor.
+
+        Raises:
+            UsageError: the guided map is smaller than the hint, or one of them is no map.
+        """
+        guided, hint = student.features[self.at], source.features[self.hint or self.at]
+        if len(guided) == len(hint) == 1:
+            return nn.Sequential(nn.Linear(guided[0], hint[0]), nn.ReLU())
+        sides = zip(guided[1:], hint[1:], strict=False)
+        if len(guided) != 3 or len(hint) != 3 or any(own < given for own, given in sides):
+            raise UsageError(
+                "method",
+                f"fitnet(at={self.at},hint={self.hint or self.at})",
+                f"the student's values are {_told(guided)}, the source's {_told(hint)}; "
+                "both must be maps, the student's at least as large, or both vectors",
+            )
+        kernel = tuple(1 + own - given for own, given in zip(guided[1:], hint[1:], strict=True))
+        return nn.Sequential(nn.Conv2d(guided[0], hint[0], kernel), nn.ReLU())
+
+    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
+        """Return the term ``hint`` in the first phase, ``soft`` in the second."""
+        if step.phase == HINT:
+            found = modules(step.student.features[self.at][0])
+            squares = (found - step.source.features[self.hint or self.at][0]).square()
+            return {"hint": 0.5 * squares.mean().unsqueeze(0)}
+        soft = soft_cross_entropy(step.source.logits, step.student.logits, step.temperature).mean(dim=1)
+        return {"soft": soft_weight(self.alpha, self.t_squared, step.temperature) * soft}
+
+
+def _told(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,180 @@
+"""What a distillation method is. One file here with one class, and one line in ``kdops.config.methods.METHODS``.
+
+A method says which values of both networks it compares and how. All else is the trainer's: hard labels at T = 0, the
+sum of the terms, metrics, the optimizer, random streams, checkpoints, phases, and whether students are stacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from kdops.config.methods import ChosenMethod
+from kdops.utils.imports import load_place
+
+__all__ = ["LabelsOnly", "Method", "Needs", "Outputs", "Phase", "Shapes", "Step", "build_method"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of the trainer beside the logits of both networks.
+
+    Attributes:
+        student: taps of the student, see :mod:`kdops.models.taps`.
+        source: taps of the source.
+        progress: whether :attr:`Step.progress` is read.
+    """
+
+    student: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What networks give for their batches.
+
+    Attributes:
+        logits: ``[M, B, classes]``, or ``[N, classes]`` of one network.
+        features: by tap; ``embedding`` is ``[M, B, D]``, a convolution's stage ``[M, B, C, H, W]``.
+    """
+
+    logits: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def map(self, function) -> Outputs:
+        """Return outputs with a function applied to every tensor."""
+        return Outputs(function(self.logits), {name: function(values) for name, values in self.features.items()})
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of a network's values for one image, by which adapters are built.
+
+    Attributes:
+        classes: number of classes.
+        features: by tap, without the batch.
+    """
+
+    classes: int
+    features: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch of every member; M members share no weights.
+
+    Attributes:
+        student: the students' outputs, with gradient.
+        source: their sources' outputs, without gradient.
+        labels: class numbers ``[M, B]``.
+        temperature: ``[M, 1, 1]``, above zero.
+        progress: share of the training done, in [0, 1): a tensor of one value that changes in place.
+        phase: the name of the phase.
+    """
+
+    student: Outputs
+    source: Outputs
+    labels: Tensor
+    temperature: Tensor
+    progress: Tensor
+    phase: str = "train"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training, with an optimizer and a learning rate schedule of its own.
+
+    Attributes:
+        name: by which :attr:`Step.phase` says which one it is.
+        share: of the recipe's epochs; the shares of a method's phases sum to 1.
+        labels: whether the cross entropy with the labels is learned too, see :meth:`Method.label_weight`.
+    """
+
+    name: str = "train"
+    share: float = 1.0
+    labels: bool = True
+
+
+class Method:
+    """What a student learns from its source. Subclasses are frozen dataclasses, whose fields are the options.
+
+    Attributes:
+        vanishes: whether the gradient is zero where student and source give the same, labels left aside.
+    """
+
+    vanishes: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of the trainer beside logits."""
+        return Needs()
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether dense students can be trained together in one pass: no modules, one phase, only embeddings."""
+        own_modules = type(self).modules is not Method.modules
+        return not own_modules and len(self.phases()) == 1 and set(self.needs.student) <= {"embedding"}
+
+    def label_weight(self) -> float | Tensor:
+        """Return the weight of the cross entropy with the labels; ``[M]`` where members differ."""
+        return 1.0
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the parts of the training, in order."""
+        return (Phase(),)
+
+    def modules(self, student: Shapes, source: Shapes) -> nn.Module:
+        """Return what is trained beside one student, such as a regressor; initialized from PyTorch's global state.
+
+        The trainer replaces that state by the stream ("method", role, seed, T). A method with modules is computed
+        member by member: M is 1 in each :class:`Step`.
+
+        Raises:
+            UsageError: the shapes do not fit the method.
+        """
+        return nn.Module()
+
+    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
+        """Return the weighted terms of the loss by name, each ``[M]``: the mean over a member's batch.
+
+        Nothing is asked of the device (no ``item``, no ``if`` of a value): the step is recorded and replayed on a GPU.
+        """
+        raise NotImplementedError
+
+    def deploy(self, student: nn.Module, modules: nn.Module) -> nn.Module:
+        """Return the network that is stored, of the student's architecture: the student without the modules."""
+        return student
+
+    @classmethod
+    def stacked(cls, methods: Sequence[Self], device: torch.device | str) -> Self:
+        """Return one method for members that each have options of their own.
+
+        Options in which all agree stay; numbers and truth values that differ become tensors ``[M]``, numbers in
+        double, as Python's own.
+        """
+        changes: dict[str, Tensor] = {}
+        for option in fields(methods[0]):  # type: ignore[arg-type]
+            values = [getattr(one, option.name) for one in methods]
+            if any(value != values[0] for value in values):
+                kind = torch.bool if isinstance(values[0], bool) else torch.float64
+                changes[option.name] = torch.tensor(values, dtype=kind, device=device)
+        return replace(methods[0], **changes)  # type: ignore[type-var]
+
+
+def build_method(chosen: ChosenMethod) -> Method:
+    """Return the method that was chosen, with its options."""
+    return load_place(chosen.spec.place)(**chosen.options)
+
+
+@dataclass(frozen=True)
+class LabelsOnly(Method):
+    """No method: the cross entropy with the labels alone."""
+
+    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
+        """Return no terms."""
+        return {}

@@ -1,0 +1,94 @@
+"""Taps: values inside of a network, by name.
+
+kdops's own families have ``embedding``, the input of the last layer ``[B, D]``, and convolutional ones ``stage1``,
+``stage2`` ... as well: what follows the activation of each convolution, ``[B, C, H, W]``. Of networks that others wrote
+any module is one, by its path (``layer3``, ``layer3.0``), and ``embedding`` is the input of their last dense layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdops.config.architectures import EMBEDDING
+from kdops.errors import UsageError
+from kdops.models.classifier import Classifier, ExternalClassifier
+
+__all__ = ["EMBEDDING", "captured", "check_taps", "features_of"]
+
+
+class _Place(NamedTuple):
+    """Where a tap is: what a module takes, or what it gives."""
+
+    module: nn.Module
+    is_input: bool
+
+
+def check_taps(net: Classifier, taps: Sequence[str], who: str) -> None:
+    """Refuse taps that a network lacks.
+
+    Args:
+        net: the network.
+        taps: their names.
+        who: whose network it is, for the message.
+
+    Raises:
+        UsageError: names the first one, and those that there are.
+    """
+    there = _places(net)
+    for tap in taps:
+        if tap not in there:
+            more = " and any module by its path" * isinstance(net, ExternalClassifier)
+            known = [name for name in there if "." not in name]
+            raise UsageError("method", tap, f"the {who} has no such tap; it has {', '.join(known)}{more}")
+
+
+@contextmanager
+def captured(net: Classifier, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the values at some taps while the network is computed within; nothing stays on the network.
+
+    Yields:
+        By tap, filled by each forward pass; a later one replaces what an earlier one gave.
+    """
+    found: dict[str, Tensor] = {}
+    places = _places(net) if taps else {}
+    hooks = [_hook(places[tap], tap, found) for tap in taps]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def features_of(net: Classifier, images: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+    """Return the features ``[N, ...]`` of images at some taps, computed in ``eval()`` and without gradient."""
+    was_training = net.training
+    with captured(net.eval(), taps) as found:
+        net(images)
+    net.train(was_training)
+    return {name: values.float() for name, values in found.items()}
+
+
+def _hook(place: _Place, tap: str, found: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
+    if place.is_input:
+        return place.module.register_forward_pre_hook(lambda _, given: found.__setitem__(tap, given[0]))
+    return place.module.register_forward_hook(lambda _, __, given: found.__setitem__(tap, given))
+
+
+def _places(net: Classifier) -> dict[str, _Place]:
+    dense = [part for part in net.net.modules() if isinstance(part, nn.Linear)]
+    last = {EMBEDDING: _Place(dense[-1], True)} if dense else {}
+    if isinstance(net, ExternalClassifier):
+        return {**last, **{name: _Place(part, False) for name, part in net.net.named_modules() if name}}
+    stages, convolved = {}, False
+    for part in net.net.modules():
+        convolved = convolved or isinstance(part, nn.Conv2d)
+        if convolved and isinstance(part, nn.ReLU):
+            stages[f"stage{len(stages) + 1}"] = _Place(part, False)
+            convolved = False
+    return {**stages, **last}

@@ -1,0 +1,519 @@
+"""Laws of every distillation method: a new line of METHODS inherits them all."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.methods import METHODS, ChosenMethod, parse_method
+from kdops.config.parsing import Choice, Flag, Integer, Real, Text
+from kdops.config.recipes import Recipe
+from kdops.config.settings import Settings
+from kdops.distillation.method import LabelsOnly, Method, Outputs, Shapes, Step, build_method
+from kdops.distillation.objective import Objective
+from kdops.distillation.sources import Kept, Live
+from kdops.errors import UsageError
+from kdops.models.classifier import build, pixel_statistics
+from kdops.models.taps import captured, features_of
+from kdops.training.checkpoint import Checkpoints
+from kdops.training.separate import SeparateModels
+from kdops.training.trainer import Group, train
+from kdops.utils.random import named_generator
+from tests.toys import quarters
+
+CLASSES, COUNT, EPOCHS = 4, 50, 4
+IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
+STATISTICS = pixel_statistics(IMAGES.pixels)
+MAPS, POINTS = {"stage": (5, 4, 4)}, {"embedding": (6,)}
+
+every_method = pytest.mark.parametrize("name", METHODS)
+few = settings(max_examples=12, deadline=None)
+
+
+def method_of(name):
+    return build_method(parse_method(name))
+
+
+def values(seed, *shape, spread=2.0, dtype=torch.float64):
+    return spread * torch.randn(*shape, generator=named_generator("values", seed), dtype=dtype)
+
+
+def shape_of(tap):
+    """The shape of a tap's values for one image."""
+    return (6,) if tap == "embedding" else (5, 4, 4)
+
+
+def outputs(method, seed, members=2, batch=6, classes=5, side="student", **options):
+    taps = getattr(method.needs, side)
+    features = {tap: values((seed, tap), members, batch, *shape_of(tap), **options) for tap in taps}
+    return Outputs(values(seed, members, batch, classes, **options), features)
+
+
+def modules_of(method, members, classes=5):
+    """What is trained beside each member; empty for a method without modules."""
+    if method.is_stacked:
+        return []
+    shapes = [
+        Shapes(classes, {tap: shape_of(tap) for tap in taps}) for taps in (method.needs.student, method.needs.source)
+    ]
+    return [method.modules(*shapes).double() for _ in range(members)]
+
+
+def some_labels(members=2, batch=6, classes=5):
+    return torch.randint(0, classes, (members, batch), generator=named_generator("labels"))
+
+
+def terms_of(method, own, source, labels, temperatures=(1.5, 4.0), phase=0, modules=None):
+    modules = modules_of(method, len(temperatures)) if modules is None else modules
+    objective = Objective(method, torch.tensor(temperatures), modules)
+    progress = torch.tensor(0.5)
+    return objective.terms(own, labels, source, progress, method.phases()[phase])
+
+
+def leaves(own):
+    return own.map(lambda one: one.clone().requires_grad_())
+
+
+def tensors(own):
+    return [own.logits, *own.features.values()]
+
+
+# The table and the classes
+
+
+@every_method
+def test_the_table_says_what_the_class_is(name):
+    spec, method = METHODS[name], method_of(name)
+    assert isinstance(method, Method)
+    assert method.is_stacked is spec.is_stacked
+    assert parse_method(name).student_taps == method.needs.student
+    assert set(method.needs.student) <= {"embedding"} or not spec.is_stacked
+    assert spec.defaults() == {option: getattr(method, option) for option in spec.options}
+    assert sum(phase.share for phase in method.phases()) == pytest.approx(1)
+    surnames = [word.strip(",") for word in spec.reference.split() if word.strip(",").istitle()]
+    assert surnames[0] in type(method).__doc__, "the docstring cites the paper"
+
+
+def option_values(option):
+    if isinstance(option, Real):
+        inside = st.floats(option.low, option.high, exclude_min=option.open_low, exclude_max=option.open_high)
+        return inside.map(lambda value: value + 0.0)
+    if isinstance(option, Integer):
+        return st.integers(option.low, option.high)
+    if isinstance(option, Choice):
+        return st.sampled_from(sorted(option.words))
+    return st.booleans() if isinstance(option, Flag) else st.sampled_from(["", "stage1", "layer3.0"])
+
+
+@every_method
+@few
+@given(st.data())
+def test_the_canonical_text_reads_back(name, data):
+    spec = METHODS[name]
+    chosen = ChosenMethod(name, {option: data.draw(option_values(kind)) for option, kind in spec.options.items()})
+    assert parse_method(str(chosen)) == parse_method(chosen.full_text) == chosen
+    assert str(parse_method(str(chosen))) == str(chosen)
+    assert str(ChosenMethod(name, spec.defaults())) == name
+
+
+@pytest.mark.parametrize(("name", "option"), [(n, o) for n, spec in METHODS.items() for o in spec.options])
+def test_the_bounds_of_an_option_refuse(name, option):
+    kind = METHODS[name].options[option]
+    wrong = "a b" if isinstance(kind, Text) else "yes" if isinstance(kind, Flag) else str(getattr(kind, "high", 0) + 1)
+    with pytest.raises(UsageError, match=rf"^method=.*option {option} must be"):
+        parse_method(f"{name}({option}={wrong})")
+
+
+# The loss
+
+
+@every_method
+def test_equal_outputs_give_no_gradient(name):
+    method = method_of(name)
+    if not method.vanishes:
+        pytest.skip("the method does not promise it")
+    own = leaves(outputs(method, 1))
+    source = own.map(lambda one: one.detach().clone())
+    source = replace(source, features={tap: source.features[tap] for tap in method.needs.source})
+    terms = terms_of(method, own, source, some_labels())
+    total = sum(term.sum() for term_name, term in terms.items() if term_name != "labels")
+    for gradient in torch.autograd.grad(total, tensors(own), allow_unused=True):
+        assert gradient is None or gradient.abs().max() < 1e-6
+
+
+def phases_of(name):
+    return range(len(method_of(name).phases()))
+
+
+@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in METHODS for phase in phases_of(name)])
+def test_the_source_gets_no_gradient_and_the_student_does(name, phase):
+    method = method_of(name)
+    own, source = leaves(outputs(method, 1)), outputs(method, 2, side="source")
+    given = leaves(source)
+    terms = terms_of(method, own, given.map(torch.Tensor.detach), some_labels(), phase=phase)
+    sum(term.sum() for term in terms.values()).backward()
+    assert all(one.grad is None for one in tensors(given))
+    assert any(one.grad is not None and one.grad.abs().max() > 0 for one in tensors(own))
+    assert all(term.shape == (2,) for term in terms.values())
+
+
+@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in METHODS for phase in phases_of(name)])
+def test_members_together_are_each_alone(name, phase):
+    method, labels = method_of(name), some_labels(3)
+    own, source = leaves(outputs(method, 1, 3)), outputs(method, 2, 3, side="source")
+    modules, ts = modules_of(method, 3), (0.7, 4.0, 20.0)
+    together = terms_of(method, own, source, labels, ts, phase, modules)
+    whole = torch.autograd.grad(sum(t.sum() for t in together.values()), tensors(own), allow_unused=True)
+    for m in range(3):
+        one = slice(m, m + 1)
+        part = own.map(lambda values, one=one: values[one].detach().clone().requires_grad_())
+        beside = source.map(lambda values, one=one: values[one])
+        alone = terms_of(method, part, beside, labels[one], ts[one], phase, modules[one])
+        assert list(alone) == list(together)
+        for term in alone:
+            torch.testing.assert_close(alone[term], together[term][one])
+        gradients = torch.autograd.grad(sum(t.sum() for t in alone.values()), tensors(part), allow_unused=True)
+        for mine, all_ in zip(gradients, whole, strict=True):
+            assert (mine is None) is (all_ is None)
+            if mine is not None:
+                torch.testing.assert_close(mine, all_[one])
+
+
+@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in METHODS for phase in phases_of(name)])
+def test_the_order_of_a_batch_changes_nothing(name, phase):
+    method, labels = method_of(name), some_labels()
+    own, source = outputs(method, 1), outputs(method, 2, side="source")
+    order, modules = torch.randperm(6, generator=named_generator("order")), modules_of(method, 2)
+    first = terms_of(method, own, source, labels, phase=phase, modules=modules)
+    moved = [one.map(lambda values: values[:, order]) for one in (own, source)]
+    second = terms_of(method, *moved, labels[:, order], phase=phase, modules=modules)
+    for term in first:
+        torch.testing.assert_close(first[term], second[term])
+
+
+@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in METHODS for phase in phases_of(name)])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("spread", "of_source"), list(itertools.product([0.0, 1e4], [0.0, 1e4])))
+def test_losses_and_gradients_are_finite(name, phase, classes, spread, of_source):
+    method, single = method_of(name), torch.float32
+    own = leaves(outputs(method, 1, classes=classes, spread=spread, dtype=single))
+    source = outputs(method, 2, classes=classes, spread=of_source, side="source", dtype=single)
+    modules = [one.float() for one in modules_of(method, 2, classes)]
+    terms = terms_of(method, own, source, some_labels(classes=classes), phase=phase, modules=modules)
+    assert all(term.isfinite().all() for term in terms.values())
+    total = sum(term.sum() for term in terms.values())
+    for gradient in torch.autograd.grad(total, tensors(own), allow_unused=True):
+        assert gradient is None or gradient.isfinite().all()
+
+
+@every_method
+@pytest.mark.parametrize("broken", [0.0, 3.0, float("nan")])
+def test_hard_members_learn_labels_alone_to_the_bit(name, broken):
+    method = method_of(name)
+    if not method.is_stacked:
+        pytest.skip("its hard members are trained in a pass of their own")
+    labels, ts = some_labels(), torch.tensor([0.0, 4.0])
+    own = leaves(outputs(method, 1, dtype=torch.float32))
+    source = outputs(method, 2, side="source", dtype=torch.float32)
+    # Whatever the source of a hard member gives, also nothing that is a number.
+    source = source.map(lambda one: torch.cat([torch.full_like(one[:1], broken), one[1:]]))
+    found = Objective(method, ts)(own, labels, source)
+    plain = leaves(own.map(torch.Tensor.detach))
+    expected = Objective(LabelsOnly(), torch.zeros(2))(plain, labels, None)
+    assert torch.equal(found[0], expected[0])
+    found.sum().backward()
+    expected.sum().backward()
+    assert torch.equal(own.logits.grad[0], plain.logits.grad[0])
+    assert all(one.grad is None or not one.grad[0].any() for one in own.features.values())
+
+
+@every_method
+def test_options_that_differ_by_member_are_each_ones_own(name):
+    spec = METHODS[name]
+    numbers = {option: kind for option, kind in spec.options.items() if isinstance(kind, Real)}
+    first = method_of(name)
+    if not first.is_stacked or not numbers:
+        pytest.skip("its members are computed one by one")
+    second = replace(first, **{o: (k.low + k.default) / 2 for o, k in numbers.items()})
+    own, source, labels = outputs(first, 1), outputs(first, 2, side="source"), some_labels()
+    stacked = type(first).stacked([first, second], "cpu")
+    together = terms_of(stacked, own, source, labels)
+    for m, one in enumerate((first, second)):
+        alone = terms_of(one, own, source, labels)
+        for term in together:
+            expected = alone[term][m] if term in alone else torch.zeros(())
+            torch.testing.assert_close(together[term][m], expected, check_dtype=False, rtol=1e-5, atol=1e-7)
+
+
+# Training
+
+
+def recipe(text="mlp(hidden=6)", epochs=EPOCHS):
+    return Recipe(parse_architecture(text), epochs, 16, 1e-2)
+
+
+def network(text="cnn(filters=5,layers=2,dropout=0)", *words):
+    return build(parse_architecture(text), (1, 4, 4), CLASSES, *STATISTICS, named_generator("source", *words))
+
+
+def source_of(method, live=False):
+    net = network()
+    with torch.no_grad():
+        logits = 3 * net.eval()(IMAGES.pixels)
+    taps = method.needs.source
+    if live:
+        return Live(logits, lambda rows: features_of(net, IMAGES.pixels[rows], taps))
+    return Kept(logits, features_of(net, IMAGES.pixels, taps))
+
+
+def student_for(name):
+    return "cnn(filters=4,layers=2,dropout=0.1)" if not METHODS[name].is_stacked else "mlp(hidden=6,dropout=0.1)"
+
+
+def run(method, text, temperatures=(0.0, 4.0), live=False, **options):
+    groups = [Group(seed, temperatures, source_of(method, live)) for seed in (0, 1)]
+    given = (IMAGES, VALIDATION, CLASSES, STATISTICS, method)
+    return list(train("student", recipe(text), groups, *given, **options))
+
+
+@every_method
+@pytest.mark.parametrize("text", ["mlp(hidden=6,dropout=0.1)", "cnn(filters=4,layers=2,dropout=0.1)"])
+def test_hard_members_of_a_training_are_the_same_whatever_the_method(name, text):
+    method = method_of(name)
+    if not text.startswith(student_for(name)[:3]) and not METHODS[name].is_stacked:
+        pytest.skip("the student lacks the tap")
+    plain = [one for one in run(method_of("logits"), text) if one.temperature == 0]
+    found = [one for one in run(method, text) if one.temperature == 0]
+    for mine, other in zip(found, plain, strict=True):
+        assert all(torch.equal(mine.state[key], other.state[key]) for key in other.state)
+        assert mine.train_loss == other.train_loss
+
+
+class CutError(Exception):
+    """The training is cut off here."""
+
+
+@every_method
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_training_that_was_cut_off_gives_what_one_that_never_was_gives(name, epoch, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdops.training.checkpoint.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("kdops.training.checkpoint.SHARE", 1e9)
+    method, text, ts = method_of(name), student_for(name), (4.0,)
+    whole, checkpoints, members = run(method, text, ts), Checkpoints(tmp_path), 2
+
+    def progress(done, total):
+        if done > epoch * COUNT * (members if METHODS[name].is_stacked else 1):
+            raise CutError
+
+    def of(numbers):
+        return checkpoints.of("-".join(map(str, numbers)))
+
+    with pytest.raises(CutError):
+        run(method, text, ts, progress=progress, checkpoint_of=of)
+    assert list(tmp_path.iterdir())
+    again = run(method, text, ts, checkpoint_of=of)
+    for mine, other in zip(again, whole, strict=True):
+        assert all(torch.equal(mine.state[key], other.state[key]) for key in other.state)
+        assert mine.train_loss == other.train_loss
+        assert repr(mine.terms) == repr(other.terms)
+
+
+@every_method
+def test_each_term_is_a_metric_of_every_epoch_and_they_sum_to_the_loss(name):
+    for one in run(method_of(name), student_for(name), (4.0,)):
+        assert all(len(values) == EPOCHS for values in one.terms.values())
+        assert one.history["train_loss"] == one.train_loss
+        for epoch in range(EPOCHS) if one.terms else ():
+            here = [values[epoch] for values in one.terms.values() if values[epoch] == values[epoch]]
+            assert sum(here) == pytest.approx(one.train_loss[epoch], rel=1e-4)
+        assert set(one.history) - {"train_loss", "val_accuracy"} == {f"loss_{term}" for term in one.terms}
+
+
+@every_method
+def test_what_is_stored_is_the_students_own(name):
+    for one in run(method_of(name), student_for(name), (4.0,)):
+        net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *STATISTICS)
+        net.load_state_dict(one.state)
+
+
+@every_method
+def test_a_live_source_teaches_what_a_kept_one_teaches(name):
+    method, text = method_of(name), student_for(name)
+    for mine, other in zip(run(method, text, (4.0,), live=True), run(method, text, (4.0,)), strict=True):
+        assert mine.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+
+
+@every_method
+def test_a_network_without_the_tap_is_refused_with_those_it_has(name):
+    method = method_of(name)
+    if not method.needs.student:
+        pytest.skip("it needs logits alone")
+    if METHODS[name].taps == ("embedding",):
+        pytest.skip("every network of kdops has an embedding")
+    with pytest.raises(UsageError, match=r"has no such tap; it has embedding$"):
+        run(method, "mlp(hidden=6)", (4.0,))
+    with pytest.raises(UsageError, match=r"^method=fitnet: the student mlp\(.*\) has no tap stage2; it has embedding$"):
+        Settings.parse("students", method=name)
+
+
+@every_method
+def test_a_measuring_pass_leaves_no_features_behind(name):
+    method = method_of(name)
+    net = network(student_for(name))
+    engine = SeparateModels([[net]], taps=method.needs.student)
+    before = engine.outputs([IMAGES.pixels])
+    assert set(before.features) == set(method.needs.student)
+    engine.training = False
+    engine.logits([IMAGES.pixels])
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
+    with captured(net, ()) as found:
+        net(IMAGES.pixels)
+    assert found == {}
+
+
+# Values, against direct transcriptions of the papers' equations
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.5, 10))
+def test_dkd_is_its_equations(seed, t):
+    method = build_method(parse_method("dkd(alpha=1.5,beta=4,warmup=0)"))
+    own, source = outputs(method, seed), outputs(method, seed + 1)
+    labels = some_labels()
+    found = terms_of(method, own, source, labels, (t, t))
+    p, q = ((one.logits / torch.tensor(t)).softmax(-1) for one in (source, own))
+    label = F.one_hot(labels, 5).bool()
+    pt, qt = (one[label].view(2, 6) for one in (p, q))
+    tckd = pt * (pt / qt).log() + (1 - pt) * ((1 - pt) / (1 - qt)).log()
+    others = [one[~label].view(2, 6, 4) / (1 - one[label].view(2, 6, 1)) for one in (p, q)]
+    nckd = (others[0] * (others[0] / others[1]).log()).sum(-1)
+    squared = torch.tensor(t).square().double()
+    torch.testing.assert_close(found["tckd"], 1.5 * squared * tckd.mean(1), rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(found["nckd"], 4 * squared * nckd.mean(1), rtol=1e-4, atol=1e-9)
+    # Equation (6): plain distillation is their sum, with NCKD weighted by what the source leaves to the others.
+    divergence = (p * (p / q).log()).sum(-1)
+    torch.testing.assert_close(tckd + (1 - pt) * nckd, divergence)
+
+
+def test_dkd_warms_up():
+    method = build_method(parse_method("dkd(warmup=0.2)"))
+    own, source, labels = outputs(method, 1), outputs(method, 2), some_labels()
+    objective = Objective(method, torch.tensor([1.0, 4.0]))
+    at = [objective.terms(own, labels, source, torch.tensor(share))["nckd"] for share in (0.0, 0.1, 0.2, 0.9)]
+    torch.testing.assert_close(at[0], torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(at[1], at[2] / 2, rtol=1e-6, atol=0)
+    assert torch.equal(at[2], at[3])
+
+
+def huber(a, b):
+    return F.smooth_l1_loss(a, b, reduction="mean")
+
+
+def relations(points):
+    """Distances by their mean, and cosines of all angles, as Park et al. define them, one at a time."""
+    count = len(points)
+    gaps = torch.stack([torch.stack([(a - b).norm() for b in points]) for a in points])
+    angles = torch.zeros(count, count, count, dtype=points.dtype)
+    for i, j, k in itertools.product(range(count), repeat=3):
+        if j not in (i, k):
+            e, f = points[i] - points[j], points[k] - points[j]
+            angles[j, i, k] = (e / e.norm()) @ (f / f.norm())
+    return gaps / (gaps.sum() / (count * (count - 1))), angles
+
+
+@few
+@given(st.integers(0, 1000), st.integers(1, 5))
+def test_rkd_is_its_equations(seed, dimensions):
+    method = build_method(parse_method("rkd(distance=3,angle=7)"))
+    own = outputs(method, seed, members=1)
+    points = values(seed, 1, 6, dimensions)
+    own, source = Outputs(own.logits, {"embedding": points}), outputs(method, seed + 1, members=1, side="source")
+    found = terms_of(method, own, source, some_labels(1), (2.0,))
+    mine, theirs = relations(points[0]), relations(source.features["embedding"][0])
+    torch.testing.assert_close(found["distance"], 3 * huber(mine[0], theirs[0]).view(1))
+    torch.testing.assert_close(found["angle"], 7 * huber(mine[1], theirs[1]).view(1))
+
+
+def test_the_gradient_of_rkds_angles_is_that_of_their_values():
+    from kdops.distillation.rkd import _AngleLoss, _gaps
+
+    points, source = values(1, 2, 5, 3).requires_grad_(), values(2, 2, 5, 4)
+    assert torch.autograd.gradcheck(lambda p: _AngleLoss.apply(_gaps(p), _gaps(source)), (points,), atol=1e-5)
+
+
+def test_fitnet_learns_the_layer_first_and_drops_the_regressor():
+    method = method_of("fitnet")
+    shapes = Shapes(5, {"stage2": (5, 4, 4)}), Shapes(5, {"stage2": (7, 2, 2)})
+    regressor = method.modules(*shapes)
+    assert regressor(torch.zeros(3, 5, 4, 4)).shape == (3, 7, 2, 2)
+    step = Step(
+        Outputs(values(1, 1, 3, 5).float(), {"stage2": values(2, 1, 3, 5, 4, 4).float()}),
+        Outputs(values(3, 1, 3, 5).float(), {"stage2": values(4, 1, 3, 7, 2, 2).float()}),
+        some_labels(1, 3),
+        torch.ones(1, 1, 1),
+        torch.zeros(()),
+        "hint",
+    )
+    expected = 0.5 * F.mse_loss(regressor(step.student.features["stage2"][0]), step.source.features["stage2"][0])
+    torch.testing.assert_close(method.terms(step, regressor), {"hint": expected.view(1)})
+    student = nn.Linear(2, 2)
+    assert method.deploy(student, regressor) is student
+    with pytest.raises(UsageError, match=r"the student's values are 7x2x2, the source's 5x4x4"):
+        method.modules(Shapes(5, {"stage2": (7, 2, 2)}), Shapes(5, {"stage2": (5, 4, 4)}))
+    one = run(method, student_for("fitnet"), (4.0,))[0]
+    hint, soft = one.terms["hint"], one.terms["soft"]
+    assert [value == value for value in hint] == [True, False, False, False]
+    assert [value == value for value in soft] == [False, True, True, True]
+
+
+def test_a_method_with_more_phases_than_epochs_is_refused():
+    method = method_of("fitnet")
+    groups, given = [Group(0, (4.0,), source_of(method))], (IMAGES, VALIDATION, CLASSES, STATISTICS, method)
+    with pytest.raises(UsageError, match=r"^epochs=1: must be at least 2: the method has the phases hint and task$"):
+        list(train("student", recipe(student_for("fitnet"), 1), groups, *given))
+
+
+# The parameters
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"method": "logits"}, "logits"),
+        ({"alpha": "0.5"}, "logits(alpha=0.5)"),
+        ({"method": "logits(alpha=0.5)", "t_squared": "false"}, "logits(alpha=0.5,t_squared=false)"),
+        ({"method": "logits(alpha=0.5)", "alpha": "0.5"}, "logits(alpha=0.5)"),
+        ({"method": "dkd( beta = 2 )"}, "dkd(beta=2)"),
+    ],
+)
+def test_alpha_and_t_squared_are_shorthand_of_logits(given, told):
+    assert str(Settings.parse("students", **given).method) == told
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"method": "dkd", "alpha": "0.5"}, r"^alpha=0.5: is an option of logits; leave it out with method=dkd$"),
+        ({"method": "rkd", "t_squared": "false"}, r"^t_squared=false: is an option of logits; .*method=rkd$"),
+        ({"method": "logits(alpha=0.2)", "alpha": "0.5"}, r"^alpha=0.5: method=logits\(alpha=0.2\) has another value"),
+        ({"method": "kd"}, r"^method=kd: must be one of logits\(.*dkd\(.*rkd\(.*fitnet\("),
+    ],
+)
+def test_a_shorthand_with_another_method_is_a_mistake(given, told):
+    with pytest.raises(UsageError, match=told):
+        Settings.parse("students", **given)
+
+
+def test_a_search_takes_methods_of_logits_and_then_no_alpha():
+    assert "alpha" in str(Settings.parse("search").space)
+    assert "alpha" not in str(Settings.parse("search", method="dkd(beta=2)").space)
+    with pytest.raises(UsageError, match=r"^method=rkd: must be one of logits alone in a search"):
+        Settings.parse("search", method="rkd")
+    with pytest.raises(UsageError, match=r"^space=alpha=1: unknown setting 'alpha'"):
+        Settings.parse("search", method="dkd", space="alpha=1")

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -21,7 +20,7 @@ from kdops import __version__
 from kdops.cli import browse
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
-from kdops.cli.launch import fix_environment, launch
+from kdops.cli.launch import fix_environment, launch, working_folder
 from kdops.cli.output import lasting_output
 from kdops.cli.process import configure_process
 from kdops.cli.signals import end_with_parent, interruptible
@@ -101,7 +100,7 @@ def ui(
 ) -> None:
     """Show the runs of this folder's store, or of MLFLOW_TRACKING_URI, in the browser."""
     port = str(whole("port", port, 1, 65535))
-    fix_environment(Path.cwd())
+    fix_environment(working_folder())
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if re.match(r"https?:", uri):
         raise UsageError("MLFLOW_TRACKING_URI", uri, "is a server with a page of its own; open it in a browser")
@@ -112,7 +111,9 @@ def ui(
     experiment = ensure_experiment(experiment_name())
     # The page opens on language-model work unless its address says otherwise.
     print(f"Runs: http://{host}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
-    arguments = ["--backend-store-uri", uri, "--host", host, "--port", port]
+    # By the environment, not by an argument: everybody may read arguments, and an address may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
+    arguments = ["--host", host, "--port", port]
     # For one person's browser one worker is quick to start and enough; MLflow's four, and its job runners
     # for language-model evaluations, take a small machine a minute.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

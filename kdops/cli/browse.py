@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kdops.cli.launch import absolute_store
+from kdops.cli.launch import absolute_store, working_folder
 from kdops.config.uris import check_model, check_study
 from kdops.errors import UsageError
 
@@ -75,7 +75,7 @@ def report(
 ) -> None:
     """Write the report of a study: Markdown with its figures, and one HTML page with everything in it."""
     check_study(study)
-    folder = Path(output).expanduser() if output else None
+    folder = Path(os.path.expanduser(output)) if output else None
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError("output", output, "must be a folder, or nothing yet; this is a file")
     with open_store() as client:
@@ -107,13 +107,13 @@ def compare(
 
 def open_store() -> AbstractContextManager:
     """Open the store of this folder, or of ``MLFLOW_TRACKING_URI``: gives a client, see :mod:`kdops.store.database`."""
-    uri = absolute_store(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", Path.cwd())
+    uri = absolute_store(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", working_folder())
     registry = os.environ.get("MLFLOW_REGISTRY_URI")
     # MLflow asks a server that is not there again and again, for minutes; reading can as well be repeated by hand.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from kdops.store.database import open_existing
 
-    return open_existing(uri, absolute_store(registry, Path.cwd()) if registry else None)
+    return open_existing(uri, absolute_store(registry, working_folder()) if registry else None)
 
 
 def _none(catalog: Catalog, asked: dict[str, str]) -> str:

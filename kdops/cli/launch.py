@@ -24,7 +24,7 @@ from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
 from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience, silenced
 
-__all__ = ["absolute_store", "fix_environment", "launch"]
+__all__ = ["absolute_store", "fix_environment", "launch", "working_folder"]
 
 MANY = 1000
 """Fewer images are decoded in no time."""
@@ -55,7 +55,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
     with interruptible():
         if settings.device == "cuda":
             resolve_device(settings.device)
-        fix_environment(Path.cwd())
+        fix_environment(working_folder())
         pipeline = importlib.import_module(f"pipelines.{entry_point}")
         settings = _absolute(settings)
         with server_patience(ASKED_ONCE_MORE):
@@ -67,6 +67,18 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
                 return 0
         _run_project(entry_point, {**given, **_paths(settings)})
     return 0
+
+
+def working_folder() -> Path:
+    """Return the caller's folder.
+
+    Raises:
+        KdopsError: it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise KdopsError("the working folder was deleted; change to another one and start the command again") from None
 
 
 def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI") -> str:
@@ -114,7 +126,7 @@ def _absolute_storage(storage: str) -> str:
     """Return the path of a journal, or the address of a database, as it is meant in the caller's folder."""
     if "://" not in storage:
         return os.path.abspath(os.path.expanduser(storage))
-    return absolute_store(storage, Path.cwd(), "storage")
+    return absolute_store(storage, working_folder(), "storage")
 
 
 def fix_environment(folder: Path) -> None:

@@ -6,6 +6,7 @@ They check their arguments first, and load torch and MLflow only then.
 from __future__ import annotations
 
 import csv as csv_module
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -197,7 +198,7 @@ def _output(parameter: str, text: str, ending: str) -> Path:
     Raises:
         UsageError: its folder is not there, it is a folder itself, or its name ends otherwise.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.is_dir():
         raise UsageError(parameter, text, "must be a file, and this is a folder")
     if not path.parent.is_dir():

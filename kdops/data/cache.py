@@ -87,7 +87,12 @@ def user_cache_folder() -> Path:
     """Return the folder for what can be made again: ``$XDG_CACHE_HOME/kdops``, else ``~/.cache/kdops``."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification says that a relative path is to be ignored.
-    return (given if given.is_absolute() else Path.home() / ".cache") / "kdops"
+    if given.is_absolute():
+        return given / "kdops"
+    try:
+        return Path.home() / ".cache" / "kdops"
+    except RuntimeError:
+        raise KdopsError("there is no home folder to keep data in; name a folder with XDG_CACHE_HOME") from None
 
 
 def signature(files: Iterable[tuple[str, int, int]]) -> str:

@@ -130,7 +130,7 @@ def images_to_compare(dataset: str, loaded: Loaded, data_root: str) -> tuple[Ten
 
 def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
     """Return images of a data set that are not test images; None where it is not here or of another shape."""
-    root = Path(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()).expanduser()
+    root = Path(os.path.expanduser(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()))
     if data_root and not root.is_dir():
         raise UsageError("data_root", data_root, "there is no such folder")
     kind = DATASETS.get(dataset)

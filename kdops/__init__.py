@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Claim",
+    "Method",
     "Model",
     "Settings",
     "Study",
@@ -22,6 +23,7 @@ __all__ = [
 # __init__.pyi says the same to type checkers; tests/test_face.py compares the two.
 _PLACES = {
     "Claim": "kdops.verdicts.claims",
+    "Method": "kdops.distillation.method",
     "Model": "kdops.sweeps.model",
     "Settings": "kdops.config.settings",
     "Study": "kdops.study.study",

@@ -1,6 +1,7 @@
 """The public names of kdops, as type checkers read them."""
 
 from kdops.config.settings import Settings as Settings
+from kdops.distillation.method import Method as Method
 from kdops.study.study import Study as Study
 from kdops.study.study import open_study as open_study
 from kdops.sweeps.model import Model as Model

@@ -11,56 +11,60 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from optuna.trial import FrozenTrial
 from optuna.visualization import matplotlib as plots
 
+from kdops.search.importance import evaluator_of, importance_of
 from kdops.search.queue import TrialQueue
 from kdops.search.storage import quiet
 
 __all__ = ["history_figure", "importance_figure", "pareto_figure", "slice_figure"]
 
 
-def history_figure(ledger: TrialQueue) -> Figure | None:
+def history_figure(queue: TrialQueue) -> Figure | None:
     """Draw the main objective over the trials and the best so far; None without complete trials."""
-    return _figure(ledger, plots.plot_optimization_history, **_target(ledger))
+    return _figure(queue, plots.plot_optimization_history, **_target(queue))
 
 
-def slice_figure(ledger: TrialQueue) -> Figure | None:
+def slice_figure(queue: TrialQueue) -> Figure | None:
     """Draw the main objective over each free setting; None without complete trials or free settings."""
-    if not ledger.space.free:
+    if not queue.space.free:
         return None
-    return _figure(ledger, plots.plot_slice, **_target(ledger))
+    return _figure(queue, plots.plot_slice, **_target(queue))
 
 
-def importance_figure(ledger: TrialQueue) -> Figure | None:
-    """Draw :meth:`kdops.search.queue.TrialQueue.importance`; None where it gives none."""
-    if ledger.importance() is None:
+def importance_figure(queue: TrialQueue) -> Figure | None:
+    """Draw :func:`kdops.search.importance.importance_of`; None where it is empty."""
+    if not importance_of(queue):
         return None
-    complete = sum(trial.state == "complete" for trial in ledger.trials())
     return _figure(
-        ledger, plots.plot_param_importances, target_name=ledger.objectives[0], **ledger.importance_options(complete)
+        queue,
+        plots.plot_param_importances,
+        target_name=queue.objectives[0],
+        evaluator=evaluator_of(queue),
+        target=queue.badness,
     )
 
 
-def pareto_figure(ledger: TrialQueue) -> Figure | None:
+def pareto_figure(queue: TrialQueue) -> Figure | None:
     """Draw the objectives against each other, the front marked; None for one objective or no complete trials."""
-    if len(ledger.objectives) == 1:
+    if len(queue.objectives) == 1:
         return None
-    return _figure(ledger, plots.plot_pareto_front, target_names=list(ledger.objectives))
+    return _figure(queue, plots.plot_pareto_front, target_names=list(queue.objectives))
 
 
-def _target(ledger: TrialQueue) -> dict[str, object]:
+def _target(queue: TrialQueue) -> dict[str, object]:
     """Return Optuna's options for drawing the main objective; of a single one it also draws the best so far."""
-    target = {} if len(ledger.objectives) == 1 else {"target": _main}
-    return {**target, "target_name": ledger.objectives[0]}
+    target = {} if len(queue.objectives) == 1 else {"target": _main}
+    return {**target, "target_name": queue.objectives[0]}
 
 
-def _figure(ledger: TrialQueue, draw: Callable, **options: object) -> Figure | None:
+def _figure(queue: TrialQueue, draw: Callable, **options: object) -> Figure | None:
     """Let Optuna draw by Agg and leave pyplot as it was."""
-    if ledger.best() is None:
+    if queue.best() is None:
         return None
     before = get_backend()
     with quiet(), rc_context({"figure.constrained_layout.use": True}):
         pyplot.switch_backend("agg")
         try:
-            axes = draw(ledger.study, **options)
+            axes = draw(queue.study, **options)
             figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
             pyplot.close(figure)
         finally:

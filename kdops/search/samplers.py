@@ -70,11 +70,13 @@ class Grid:
     def __str__(self) -> str:
         return self._text
 
-    def at(self, place: int) -> dict[str, Value] | None:
-        """Return the free values at a place of the order; None beyond its end."""
-        if place >= self.size:
-            return None
-        rest, values = self._order[place], {}
+    def at(self, place: int) -> dict[str, Value]:
+        """Return the free values at a place of the order, which begins again at its end.
+
+        Processes that ask at the same moment may go beyond the end, as beyond any other number of trials.
+        """
+        rest = self._order[place % self.size]
+        values: dict[str, Value] = {}
         for name, axis in self._axes.items():
             rest, index = divmod(rest, len(axis))
             values[name] = axis[index]
@@ -82,7 +84,7 @@ class Grid:
 
 
 class _GridSampler(RandomSampler):
-    """Gives the n-th new trial the n-th crossing of a grid.
+    """A sampler that takes the n-th crossing of a grid for the n-th new trial.
 
     Optuna's own grid forgets failed points, and fails itself after its last one where trials are asked and told.
     """
@@ -94,9 +96,7 @@ class _GridSampler(RandomSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Value:
-        values = self._grid.at(place_of(trial.number, study.get_trials(deepcopy=False)))
-        assert values is not None, "a trial beyond the end of the grid is withdrawn before it chooses"
-        return values[param_name]
+        return self._grid.at(place_of(trial.number, study.get_trials(deepcopy=False)))[param_name]
 
 
 class _Seeded(BaseSampler):

@@ -17,6 +17,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
+from kdops.search.importance import importance_of
 from kdops.search.queue import Trial, TrialQueue
 from kdops.search.trials import METRICS, Trials, dense_net, settings_of
 from kdops.store.database import store_path
@@ -182,8 +183,8 @@ class Search:
     def sentences(self) -> list[str]:
         """Return how many trials there were, what became of them, what mattered, and where they are kept."""
         counts = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)
-        importance = self.ledger.importance()
-        matter = ", ".join(f"{name} {100 * share:.0f} %" for name, share in (importance or {}).items())
+        importance = importance_of(self.ledger)
+        matter = ", ".join(f"{name} {100 * share:.0f} %" for name, share in importance.items())
         return [
             f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {redact_password(self.storage)}.",
             *([f"What mattered for {self.settings.objectives[0]}: {matter}."] if matter else []),
@@ -194,7 +195,7 @@ class Search:
     def measured(self) -> dict[str, float]:
         """Return the trials' counts, the best value of the main objective, and what mattered, by name."""
         counts = {f"trials_{state}": float(count) for state, count in self.counts().items()}
-        importance = {f"importance_{name}": share for name, share in (self.ledger.importance() or {}).items()}
+        importance = {f"importance_{name}": share for name, share in importance_of(self.ledger).items()}
         return {**counts, f"best_{self.settings.objectives[0]}": self.ledger.best().results[0], **importance}
 
     def figures(self) -> dict[str, object]:

@@ -66,8 +66,9 @@ def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identit
     Raises:
         UsageError: it is another one, and how it differs.
     """
+    directions = [optuna.study.StudyDirection[direction.upper()] for direction in OBJECTIVES[objectives]]
     try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=OBJECTIVES[objectives])
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
         study.set_user_attr(SEARCH, identity)
         study.set_metric_names(list(objectives))
         return study

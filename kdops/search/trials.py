@@ -135,7 +135,7 @@ class Trials:
             raise
 
     def _train_together(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
-        """Train trials together; where that breaks, one by one, so that only who broke it fails."""
+        """Train trials together; where that breaks, one by one, so that only the one that breaks fails."""
         try:
             for index, result in self.study.bench.try_out(
                 [job.plan for job in jobs],
@@ -150,11 +150,13 @@ class Trials:
                 self._end(jobs[index], result)
         except (RuntimeError, MemoryError) as error:
             left = [job for job in jobs if job.number in self._running]
-            if len(jobs) == 1:
-                self._fail(*left, " ".join(str(error).split()) or type(error).__name__)
-                return
+            if not left:
+                raise
             for job in left:
-                self._train_together([job], lambda share: None)
+                if len(jobs) > 1:
+                    self._train_together([job], lambda share: None)
+                else:
+                    self._fail(job, " ".join(str(error).split()) or type(error).__name__)
 
     def _give_up(self) -> None:
         """Report the trials of this process as failed, so that whoever goes on with the search tries them again."""

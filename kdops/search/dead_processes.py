@@ -1,0 +1,31 @@
+"""Which running trials of a search belong to processes that are gone: Optuna's journals have no heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from optuna.trial import FrozenTrial, TrialState
+
+from kdops.utils.process import ProcessId
+
+__all__ = ["PROCESS", "of_dead_processes"]
+
+PROCESS = "kdops.process"
+"""Optuna's attribute of a trial that names the process that asked for it."""
+
+NAMELESS_SECONDS = 300.0
+"""A trial names its process within a moment. One that has no name after this long was asked by a process that was
+killed before it could."""
+
+
+def of_dead_processes(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the running trials whose processes are surely gone.
+
+    Of a process on another host nothing is known, so its trials count as running.
+    """
+    running = [(t, t.user_attrs.get(PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
+    own = ProcessId.own()
+    dead = {name for name in {name for _, name in running} if name != str(own) and own.is_dead(name)}
+    latest = datetime.now() - timedelta(seconds=NAMELESS_SECONDS)
+    return {t.number for t, name in running if name in dead or (not name and (t.datetime_start or latest) < latest)}

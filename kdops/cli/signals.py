@@ -24,8 +24,8 @@ def interruptible() -> Iterator[None]:
     """Turn SIGTERM, and SIGHUP of a closed terminal, into the ``KeyboardInterrupt`` that Ctrl-C is.
 
     So all of them end a study in order. After the first, further ones are ignored: Ctrl-C reaches launcher and child at
-    the same time, and the launcher passes it on. Outside the main thread, where Python allows no handlers, nothing
-    changes.
+    the same time, and the launcher passes it on. A second Ctrl-C is ignored too, so that the run still gets its end; a
+    third one stops at once. Outside the main thread, where Python allows no handlers, nothing changes.
     """
 
     def interrupt(*_: object) -> None:
@@ -34,8 +34,11 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def interrupt_from_keyboard(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, wait_once)
         interrupt()
+
+    def wait_once(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from kdops.reporting.report_content import flat
+from kdops.reporting.report import flat
+from kdops.reporting.terminal import plain_console, plain_table
 from kdops.tracking.stored_study import StoredStudy
 from kdops.verdicts.stored_answer import StoredRow
 
@@ -46,7 +45,7 @@ class ResultPair:
     def equal(self) -> bool:
         """Both are there with the same mean over as many replicates."""
         first, second = self.first, self.second
-        return None not in (first, second) and (first.mean, first.n) == (second.mean, second.n)
+        return first is not None and second is not None and (first.mean, first.n) == (second.mean, second.n)
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,11 @@ def compare_studies(first: StoredStudy, second: StoredStudy) -> Comparison:
             for topic in ("data", "split", "versions", "machine")
         },
     }
-    verdicts = [{part.study: part.answer.word for part in study.whole() if part.answer.word} for study in studies]
+    one, other = ({part.study: part.answer.word for part in study.whole() if part.answer.word} for study in studies)
     rows = [dict(_rows(study)) for study in studies]
     return Comparison(
         differences=differences,
-        verdicts={
-            part: tuple(given.get(part, ABSENT) for given in verdicts) for part in {**verdicts[0], **verdicts[1]}
-        },
+        verdicts={part: (one.get(part, ABSENT), other.get(part, ABSENT)) for part in {**one, **other}},
         results=tuple(ResultPair(key[0], key[1], rows[0].get(key), rows[1].get(key)) for key in {**rows[0], **rows[1]}),
     )
 
@@ -90,7 +87,7 @@ def show_comparison(
     first: StoredStudy, second: StoredStudy, comparison: Comparison, console: Console | None = None
 ) -> None:
     """Print a comparison: what is equal in a word, what differs in tables."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or plain_console()
     for mark, study in (("A", first), ("B", second)):
         console.print(f"{mark}  {study.run_id[:8]}  {study.name}  {study.started:%Y-%m-%d %H:%M} UTC", markup=False)
     console.print()
@@ -111,10 +108,7 @@ def _show_results(pairs: tuple[ResultPair, ...], console: Console) -> None:
         console.print("results: equal" if pairs else "results: neither study has a closing table")
         return
     console.print("results: test accuracy (replicates); the difference is B minus A, in percentage points, untested")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("models")
-    for heading in ("A", "B", "points"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = plain_table([("models", "left"), ("A", "right"), ("B", "right"), ("points", "right")], wraps="models")
     several = len({pair.part for pair in pairs}) > 1
     for pair in different:
         what = f"{pair.part}: {pair.what}" if several else pair.what

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["Curve", "members_figure", "steps_figure", "temperature_figure"]
+__all__ = ["COLORS", "Curve", "members_figure", "new_figure", "steps_figure", "temperature_figure"]
 
 COLORS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -35,6 +35,17 @@ class Curve:
     label: str
     x: Sequence[float]
     accuracies: np.ndarray
+
+
+def new_figure(height: float) -> Figure:
+    """Return an empty figure, drawn by Agg: no display is needed.
+
+    Args:
+        height: in inches; the width is that of every figure.
+    """
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def temperature_figure(
@@ -106,8 +117,7 @@ def _figure(
     baselines: Mapping[str, np.ndarray],
     apart: Sequence[float] = (0.0,),
 ) -> Figure:
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.8)
     axes = figure.add_subplot()
     replicates = max((len(curve.accuracies) for curve in curves), default=0)
     shifts = _shifts(curves) if replicates > 1 else [0.0] * len(curves)

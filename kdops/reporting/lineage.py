@@ -72,7 +72,8 @@ def lineage_lines(up: Node, down: Node) -> Iterator[str]:
 def lineage_dot(up: Node, down: Node) -> str:
     """Return a lineage as a Graphviz graph; arrows go from the source to what was made from it."""
     numbers: dict[tuple[str, ...], int] = {}
-    boxes, arrows = {}, {}
+    boxes: dict[str, str] = {}
+    arrows: dict[tuple[str, str], None] = {}
 
     def visit(node: Node, downwards: bool) -> str:
         name = f"n{numbers.setdefault(node.key, len(numbers))}"

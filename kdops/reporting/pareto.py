@@ -8,11 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from kdops.reporting.terminal import plain_console, plain_table, print_whole_lines
 from kdops.tracking.catalog import StoredModel
 from kdops.verdicts.intervals import wilson_interval
 
@@ -46,6 +45,11 @@ class Candidate:
     model: StoredModel
     measured: ServingCost | None
     front: bool
+
+    @property
+    def milliseconds(self) -> float:
+        """The latency for one image; nan where it could not be measured."""
+        return 1000 * self.measured.latency if self.measured else math.nan
 
     def interval(self, part: str) -> tuple[float, float] | None:
         """Return Wilson's interval over the images of ``val`` or ``test``; None where their number is unknown."""
@@ -119,18 +123,14 @@ COLUMNS = (
 
 def show_candidates(groups: Sequence[Group], console: Console | None = None) -> None:
     """Print the candidates, each on one line, a table for each group."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    unbounded = console.options.update(max_width=10_000)
+    console = console or plain_console()
     for group in groups:
         heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
         console.print(heading, markup=False)
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        for name in COLUMNS:
-            table.add_column(name, justify="left" if name in ("model", "chain") else "right", no_wrap=True)
+        table = plain_table([(name, "left" if name in ("model", "chain") else "right") for name in COLUMNS])
         for candidate in group.candidates:
             table.add_row(*map(Text, _cells(candidate)))
-        for line in console.render_lines(table, unbounded, pad=False):
-            console.print(Text("".join(segment.text for segment in line).rstrip()))
+        print_whole_lines(console, table)
         console.print()
     console.print(
         "+ Pareto front: none of its group is at least as good in val, ms and parameters, and better in one.\n"

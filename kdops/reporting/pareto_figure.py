@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdops.reporting.figures import COLORS, new_figure
 from kdops.reporting.pareto import Candidate, Group
 
 __all__ = ["pareto_figure"]
 
 MOST = 3
 """Groups that are drawn, the largest."""
-
-COLORS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 
 
 def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
@@ -28,8 +28,7 @@ def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
         A figure, drawn by Agg; no display is needed.
     """
     shown = groups[:MOST]
-    figure = Figure(figsize=(7.2, 4.4 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.4 * len(shown))
     figure.suptitle(title)
     roles = sorted({candidate.model.role for group in shown for candidate in group.candidates})
     color = {role: COLORS[place % len(COLORS)] for place, role in enumerate(roles)}
@@ -39,11 +38,11 @@ def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
             own = [candidate for candidate in known if candidate.model.role == role]
             if own:
                 _points(axes, own, label=role, color=color[role], alpha=0.45, linewidths=0)
-        front = sorted((c for c in known if c.front), key=lambda c: (c.measured.latency, c.model.val_accuracy))
+        front = sorted((c for c in known if c.front), key=lambda c: (c.milliseconds, c.model.val_accuracy))
         _points(axes, front, facecolors="none", edgecolors="#222222", linewidths=1.2)
         named: set[tuple[float, float]] = set()
         for candidate in front:
-            place = (1000 * candidate.measured.latency, candidate.model.val_accuracy)
+            place = (candidate.milliseconds, candidate.model.val_accuracy)
             if place not in named:  # of equals the first
                 axes.annotate(candidate.model.name, place, xytext=(5, -9), textcoords="offset points", fontsize=7)
             named.add(place)
@@ -58,9 +57,9 @@ def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def _points(axes, candidates: Sequence[Candidate], **style: object) -> None:
+def _points(axes: Axes, candidates: Sequence[Candidate], **style: Any) -> None:
     axes.scatter(
-        [1000 * candidate.measured.latency for candidate in candidates],
+        [candidate.milliseconds for candidate in candidates],
         [candidate.model.val_accuracy for candidate in candidates],
         s=[12 + 0.2 * (candidate.model.parameters or 0) ** 0.5 for candidate in candidates],
         **style,

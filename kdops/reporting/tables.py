@@ -7,21 +7,18 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from kdops.reporting.terminal import Side, plain_console, plain_table, print_whole_lines, unbounded
 from kdops.sweeps.model import LABELS
 from kdops.tracking.catalog import Catalog, StoredModel
 
 __all__ = ["choose", "csv_text", "show_models"]
 
-ENDLESS = 10_000
-"""A width that no line reaches."""
-
-COLUMNS: dict[str, tuple[str, Callable[[StoredModel], str]]] = {
+COLUMNS: dict[str, tuple[Side, Callable[[StoredModel], str]]] = {
     "model": ("left", lambda m: m.name + " *" * m.champion),
     "role": ("left", lambda m: m.role),
     "chain": ("left", lambda m: m.chain),
@@ -81,16 +78,13 @@ def show_models(models: Sequence[StoredModel], console: Console | None = None) -
 
     A terminal shows the columns that fit; what goes elsewhere (a file, ``grep``) has all of them.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or plain_console()
     columns = list(COLUMNS)
-    unbounded = console.options.update(max_width=ENDLESS)
     for name in DISPENSABLE if console.is_terminal else ():
-        if Measurement.get(console, unbounded, _table(models, columns)).maximum <= console.width:
+        if Measurement.get(console, unbounded(console), _table(models, columns)).maximum <= console.width:
             break
         columns.remove(name)
-    # A line that is too long wraps in the terminal; cut short it would lose letters.
-    for line in console.render_lines(_table(models, columns), unbounded, pad=False):
-        console.print(Text("".join(segment.text for segment in line).rstrip()))
+    print_whole_lines(console, _table(models, columns))
     left_out = [name for name in COLUMNS if name not in columns]
     champion = "* champion of its name. " if any(model.champion for model in models) else ""
     more = f"\nA wider window or --csv also shows {', '.join(left_out)}." if left_out else ""
@@ -100,9 +94,7 @@ def show_models(models: Sequence[StoredModel], console: Console | None = None) -
 
 
 def _table(models: Sequence[StoredModel], columns: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in columns:
-        table.add_column(name, justify=COLUMNS[name][0], no_wrap=True)
+    table = plain_table([(name, COLUMNS[name][0]) for name in columns])
     for model in models:
         table.add_row(*(Text(COLUMNS[name][1](model)) for name in columns))
     return table

@@ -190,7 +190,7 @@ class TrialQueue:
         self.end_stale()
         with quiet():
             for number, attempt, values in self._to_try_again(self._trials()):
-                self.study.enqueue_trial(values, {AGAIN: {"of": number, "attempt": attempt, "values": values}})
+                self.study.enqueue_trial(dict(values), {AGAIN: {"of": number, "attempt": attempt, "values": values}})
             return [self._begin() for _ in range(min(count, self.wanted(total)))]
 
     def end_stale(self) -> list[int]:

@@ -45,7 +45,10 @@ def open_search(storage: str, name: str, objectives: tuple[str, ...], identity: 
     Raises:
         UsageError: the storage cannot be opened, or the study is another one, and how it differs.
     """
-    return _study(_storage(storage), name, objectives, identity)
+    opened = _storage(storage)
+    if opened is None:
+        raise UsageError("storage", redact_password(storage), "cannot be made")
+    return _study(opened, name, objectives, identity)
 
 
 def check_search(storage: str, name: str, identity: Mapping[str, object]) -> None:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from kdops.errors import KdopsError, UsageError
 from kdops.reporting.compare import compare_studies, show_comparison
 from kdops.reporting.latex import latex_text
-from kdops.reporting.report import report_html, report_latex, report_markdown, write_report
-from kdops.reporting.report_content import report_figures
+from kdops.reporting.report import report_figures, report_html, report_latex, report_markdown, write_report
 from kdops.tracking.stored_study import StoredStudy
 from kdops.utils.text import markdown_line
 from kdops.verdicts.stored_answer import read_answer

@@ -222,10 +222,12 @@ class _DamagedError(Exception):
 def _keep(name: str, pointer: Path, built: Decoded) -> Decoded:
     """Write the data set and give it back memory-mapped; under the lock."""
     try:
-        content = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
+        content: dict[str, object] = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
+        arrays = list(ARRAYS)
         if built.validation is not None:
-            content["arrays"] = [*ARRAYS, VALIDATION]
-        for array in content.get("arrays", ARRAYS):
+            arrays.append(VALIDATION)
+            content["arrays"] = arrays
+        for array in arrays:
             path, values = _array_path(pointer, built.digest, array), getattr(built, array)
             if _is_allocated(values, pointer.parent):
                 _move(values, path)
@@ -251,7 +253,14 @@ def _read(pointer: Path) -> Decoded | None:
         arrays = {array: _map(_array_path(pointer, content["digest"], array)) for array in names}
         # Mapping the small arrays would only cost file handles.
         arrays = {name: array if name == "images" else np.array(array) for name, array in arrays.items()}
-        found = Decoded.of(**arrays, classes=content["classes"])
+        found = Decoded.of(
+            arrays["images"],
+            arrays["labels"],
+            arrays["tracks"],
+            arrays["test"],
+            content["classes"],
+            arrays.get(VALIDATION),
+        )
     except FileNotFoundError as error:
         if error.filename == str(pointer):
             return None
@@ -297,9 +306,10 @@ def _is_allocated(array: np.ndarray, folder: Path) -> bool:
 def _move(array: np.memmap, path: Path) -> None:
     """Return an allocated array its name, once all of it is on disk."""
     array.flush()
-    with open(array.filename, "rb") as file:
+    written = Path(str(array.filename))
+    with open(written, "rb") as file:
         os.fsync(file.fileno())
-    os.replace(array.filename, path)
+    os.replace(written, path)
 
 
 def _array_path(pointer: Path, digest: str, array: str) -> Path:
@@ -322,7 +332,7 @@ def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...], encoding: s
         digest.update(f"{name} {np.dtype(dtype).name} {array.shape}\n".encode())
         # "<" makes the digest the same on a big-endian machine; on the others it copies nothing.
         plain = np.ascontiguousarray(array).astype(np.dtype(dtype).newbyteorder("<"), copy=False)
-        digest.update(plain.reshape(-1).view(np.uint8))
+        digest.update(plain.reshape(-1).view(np.uint8).data)
     digest.update(json.dumps(list(classes)).encode())
     digest.update(encoding.encode())
     return digest.hexdigest()

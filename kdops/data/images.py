@@ -165,7 +165,7 @@ def _shape(origin: DatasetSpec, sizes: np.ndarray, color: np.ndarray) -> _Shape:
     channels = origin.channels or (3 if color.any() else 1)
     if origin.image_size:
         return _Shape(*origin.image_size, channels)
-    found = Counter(map(tuple, sizes.tolist())).most_common()
+    found = Counter((int(height), int(width)) for height, width in sizes).most_common()
     if len(found) > 1:
         told = ", ".join(f"{height}x{width} ({count})" for (height, width), count in found[:NAMED])
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""

@@ -89,7 +89,7 @@ def _parts(origin: DatasetSpec, found: type, root: Path) -> dict[str, Sequence]:
         lacking = f" (it needs {', '.join(needed)})" if needed else ""
         raise UsageError("dataset", origin, f"is not a data set that torchvision downloads by itself{lacking}")
     if "train" in options or extra:
-        wanted = {"train": {"train": True}, "test": {"train": False}}
+        wanted: dict[str, dict[str, object]] = {"train": {"train": True}, "test": {"train": False}}
     elif "split" in options:
         wanted = {"train": {"split": TRAINING}, "val": {"split": VALIDATION}, "test": {"split": ("test",)}}
     else:
@@ -157,7 +157,7 @@ def _labels(origin: DatasetSpec, part: Sequence) -> np.ndarray:
 def _classes(origin: DatasetSpec, labels: np.ndarray, train: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return class numbers from 0 on without gaps, and the class names."""
     there, numbers = np.unique(labels, return_inverse=True)
-    names = getattr(train, "classes", None)
+    names = getattr(train, "classes", ())
     known = isinstance(names, list | tuple) and there[0] >= 0 and there[-1] < len(names)
     classes = tuple(str(names[label]) if known else str(label) for label in there.tolist())
     check_classes(origin, classes)
@@ -168,8 +168,8 @@ def _images(
     origin: DatasetSpec, parts: Sequence[Sequence], progress: Callable[[int, int], object] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the images of all parts, and which of them were kept."""
-    held = [_held(part) for part in parts]
-    if not (origin.image_size or origin.channels) and all(images is not None for images in held):
+    held = [images for part in parts if (images := _held(part)) is not None]
+    if not (origin.image_size or origin.channels) and len(held) == len(parts):
         images = np.ascontiguousarray(np.concatenate(held))
         return images, np.arange(len(images))
     starts = np.cumsum([0, *map(len, parts)])

@@ -104,6 +104,8 @@ class Mixture(nn.Module):
         shares: of each member, above zero; they sum to 1.
     """
 
+    shares: Tensor
+
     def __init__(self, members: Sequence[nn.Module], shares: Sequence[float]):
         super().__init__()
         self.members = nn.ModuleList(members)

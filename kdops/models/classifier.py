@@ -37,6 +37,9 @@ class Classifier(nn.Module):
         std: standard deviation of each channel in pixel units, ``[C]``.
     """
 
+    mean: Tensor
+    std: Tensor
+
     memory_format = torch.channels_last
     """How images lie in memory while it is trained: oneDNN and cuDNN convolve these up to 1.5 times faster."""
 
@@ -197,4 +200,5 @@ def _initialize(net: nn.Module, stream: torch.Generator) -> None:
             bound = 1.0 / math.sqrt(layer.weight[0].numel())
             with torch.no_grad():
                 layer.weight.uniform_(-bound, bound, generator=stream)
-                layer.bias.uniform_(-bound, bound, generator=stream)
+                if layer.bias is not None:
+                    layer.bias.uniform_(-bound, bound, generator=stream)

@@ -111,6 +111,7 @@ def _built(
     mean = torch.full((shape[0],), 128.0)
     # Without its own weights: they change neither sizes nor kinds, and may have to be downloaded first.
     net = build(architecture, shape, classes, mean, mean / 2, None if stream == "counted" else named_generator(stream))
+    assert isinstance(net, ExternalClassifier)
     net.stream = named_generator("tried", stream)
     return net
 

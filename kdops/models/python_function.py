@@ -50,7 +50,8 @@ def source_of(architecture: FunctionNet) -> str:
     """Return the text of the module in which the caller's function is written; empty where there is none to read."""
     function = inspect.unwrap(import_function(architecture.place, "architecture"))
     try:
-        return inspect.getsource(inspect.getmodule(function))
+        module = inspect.getmodule(function)
+        return inspect.getsource(module) if module else ""
     except (OSError, TypeError):
         return ""
 

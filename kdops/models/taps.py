@@ -85,7 +85,8 @@ def _places(net: Classifier) -> dict[str, _Place]:
     last = {EMBEDDING: _Place(dense[-1], True)} if dense else {}
     if isinstance(net, ExternalClassifier):
         return {**last, **{name: _Place(part, False) for name, part in net.net.named_modules() if name}}
-    stages, convolved = {}, False
+    stages: dict[str, _Place] = {}
+    convolved = False
     for part in net.net.modules():
         convolved = convolved or isinstance(part, nn.Conv2d)
         if convolved and isinstance(part, nn.ReLU):

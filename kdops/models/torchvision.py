@@ -108,21 +108,20 @@ def _weights(models, architecture: TorchvisionNet, name: str):
 
 def _fit(net: nn.Module, channels: int, classes: int) -> None:
     """Replace the first convolution where the images have other channels, and the last layer."""
-    first = next(name for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
+    first, convolution = next((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
     if channels != 3:
-        _replace(net, first, _convolution(net.get_submodule(first), channels))
-    outputs = {nn.Linear: "out_features", nn.Conv2d: "out_channels"}
-    (*_, last) = (
-        name
+        _replace(net, first, _convolution(convolution, channels))
+    (*_, (last, old)) = (
+        (name, part)
         for name, part in net.named_modules()
-        if type(part) in outputs and getattr(part, outputs[type(part)]) == TRAINED_ON
+        if (isinstance(part, nn.Linear) and part.out_features == TRAINED_ON)
+        or (isinstance(part, nn.Conv2d) and part.out_channels == TRAINED_ON)
     )
-    old = net.get_submodule(last)
     if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+        _replace(net, last, nn.Linear(old.in_features, classes, bias=old.bias is not None))
     else:
-        new = nn.Conv2d(old.in_channels, classes, old.kernel_size, old.stride, old.padding)
-    _replace(net, last, new)
+        options = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding")}
+        _replace(net, last, nn.Conv2d(old.in_channels, classes, **options))
 
 
 def _convolution(old: nn.Conv2d, channels: int, **changes: object) -> nn.Conv2d:

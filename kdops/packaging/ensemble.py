@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
@@ -30,7 +31,7 @@ def write_ensemble(
     folder: Path,
     nets: Sequence[nn.Module],
     image_shape: tuple[int, int, int],
-    metadata: Mapping[str, object],
+    metadata: Mapping[str, Any],
     members: Sequence[Member],
     *,
     model_id: str,

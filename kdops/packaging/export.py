@@ -189,6 +189,7 @@ def _write_onnx(loaded: Loaded, path: Path) -> None:
         output_names=["scores", "probabilities"] if loaded.votes else ["logits"],
         verbose=False,
     )
+    assert program is not None, "the dynamo exporter returns a program"
     program.model.metadata_props.update(_told(loaded))
     program.save(str(path), external_data=False)
 
@@ -203,11 +204,11 @@ def _read_onnx(path: Path) -> tuple[str, Run]:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return "onnxruntime", lambda images: session.run(None, {"images": images.numpy()})
+        return "onnxruntime", lambda images: list(map(np.asarray, session.run(None, {"images": images.numpy()})))
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(str(path))
-    return REFERENCE, lambda images: evaluator.run(None, {"images": images.numpy()})
+    return REFERENCE, lambda images: list(map(np.asarray, evaluator.run(None, {"images": images.numpy()})))
 
 
 def _quantize(path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mlflow.models import get_model_info
 from mlflow.models.model import ModelInfo
+from mlflow.pyfunc import PyFuncModel
 from torch import Tensor, nn
 
 from kdops.data.dataset import Dataset
@@ -30,13 +31,13 @@ class PythonFunction(nn.Module):
         model: what ``mlflow.pyfunc`` loaded.
     """
 
-    def __init__(self, model: mlflow.pyfunc.PyFuncModel):
+    def __init__(self, model: PyFuncModel):
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
         """Return what the code gives as float32; arrays, data frames and lists of numbers are understood."""
-        given = np.asarray(self.model.predict(images.cpu().numpy()))
+        given: np.ndarray = np.asarray(self.model.predict(images.cpu().numpy()))
         return torch.from_numpy(given.astype(np.float32)).to(images.device)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow.pytorch
 import numpy as np
@@ -72,7 +73,7 @@ class Packager:
         metadata: stored in ``MLmodel``; its ``class_names`` give the number of classes.
     """
 
-    def __init__(self, net: Classifier, image_shape: tuple[int, int, int], metadata: dict[str, object]):
+    def __init__(self, net: Classifier, image_shape: tuple[int, int, int], metadata: dict[str, Any]):
         self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
         self._template = Path(self._keep.name) / "model"
         classes = len(metadata["class_names"])
@@ -155,7 +156,7 @@ def requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "torch")]
 
 
-def _served(description: dict[str, object]) -> dict[str, object]:
+def _served(description: dict[str, Any]) -> dict[str, Any]:
     """Let ``mlflow.pyfunc`` run ``CODE`` where it would have called the program."""
     flavor = description["flavors"]["python_function"]
     program = EXPORTED.as_posix()
@@ -169,7 +170,7 @@ def _served(description: dict[str, object]) -> dict[str, object]:
     return {**description, "flavors": {**description["flavors"], "python_function": served}}
 
 
-def write_mlmodel(folder: Path, description: dict[str, object], *, model_id: str, run_id: str, location: str) -> None:
+def write_mlmodel(folder: Path, description: dict[str, Any], *, model_id: str, run_id: str, location: str) -> None:
     """Write ``MLmodel`` into a folder that is otherwise whole, with the model's own identity.
 
     Args:

@@ -16,7 +16,7 @@ from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
 from kdops.data.image_file import PictureError, read_picture
 from kdops.data.tabular.csv_file import Table, TableError, read_table
-from kdops.data.tabular.rows import RowError
+from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
 from kdops.packaging.loading import Loaded
 
@@ -50,7 +50,7 @@ def read_examples(files: Sequence[str], loaded: Loaded) -> Examples:
         files: image files, or CSV files of which other columns than the model's are left alone.
         loaded: the model.
     """
-    return _rows(files, loaded) if loaded.encoding else _pictures(files, loaded)
+    return _rows(files, loaded, loaded.encoding) if loaded.encoding else _pictures(files, loaded)
 
 
 def _pictures(files: Sequence[str], loaded: Loaded) -> Examples:
@@ -71,9 +71,9 @@ def _pictures(files: Sequence[str], loaded: Loaded) -> Examples:
     return found
 
 
-def _rows(files: Sequence[str], loaded: Loaded) -> Examples:
+def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
     found, encoded = Examples(np.zeros((0, *loaded.shape), np.uint8)), []
-    columns = [column.name for column in loaded.encoding.columns]
+    columns = [column.name for column in encoding.columns]
     for file in files:
         try:
             table = read_table(Path(file))
@@ -82,7 +82,7 @@ def _rows(files: Sequence[str], loaded: Loaded) -> Examples:
         except TableError as error:
             found.refused.append((file, str(error)))
             continue
-        values, bad = _encoded(table, columns, loaded)
+        values, bad = _encoded(table, columns, encoding)
         encoded.append(values)
         found.refused += [(file, reason) for reason in bad.values()]
         lines = [line.removeprefix("line ") for row, line in enumerate(table.lines) if row not in bad]
@@ -91,20 +91,20 @@ def _rows(files: Sequence[str], loaded: Loaded) -> Examples:
     return found
 
 
-def _encoded(table: Table, columns: list[str], loaded: Loaded) -> tuple[np.ndarray, dict[int, str]]:
+def _encoded(table: Table, columns: list[str], encoding: Encoding) -> tuple[np.ndarray, dict[int, str]]:
     """Encode the rows of a table; give those that can be, and of the others why not, by their place."""
     rows = table.rows(columns)
     try:
-        return loaded.encoding.encode(rows, table.lines), {}
+        return encoding.encode(rows, table.lines), {}
     except RowError:
         encoded, bad = [], {}
     # One of them is wrong: only now is each encoded for itself, which is slow.
     for place, (row, line) in enumerate(zip(rows, table.lines, strict=True)):
         try:
-            encoded.append(loaded.encoding.encode([row], [line]))
+            encoded.append(encoding.encode([row], [line]))
         except RowError as error:
             bad[place] = str(error)
-    return np.concatenate([np.zeros((0, *loaded.shape), np.uint8), *encoded]), bad
+    return np.concatenate([np.zeros((0, encoding.width, 1, 1), np.uint8), *encoded]), bad
 
 
 def images_to_compare(dataset: str, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:

@@ -84,7 +84,7 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
     found = client.get_model_version(name, version)
     try:
         # By its logged model: the registry may be another store than the one that has the files.
-        with downloaded_model(found.source, client.tracking_uri) as folder:
+        with downloaded_model(found.source or uri, client.tracking_uri) as folder:
             return _read(folder, uri, _digest(client, found.run_id))
     except KdopsError:
         raise
@@ -101,16 +101,17 @@ def _digest(client: MlflowClient, run_id: str | None) -> str:
 
 def _read(folder: Path, uri: str, digest: str) -> Loaded:
     described = Model.load(str(folder))
-    classes = tuple(map(str, described.metadata["class_names"]))
-    encoding = Encoding.from_json(described.metadata["table"]) if "table" in described.metadata else None
+    metadata = described.metadata or {}
+    classes = tuple(map(str, metadata["class_names"]))
+    encoding = Encoding.from_json(metadata["table"]) if "table" in metadata else None
     shape = (encoding.width, 1, 1) if encoding else tuple(described.signature.inputs.inputs[0].shape[1:])
     votes = (folder / ARTIFACTS / PROGRAM).is_file()
     if votes:
         module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes))
-    elif isinstance(parse_architecture(described.metadata["architecture"]), FunctionNet):
+    elif isinstance(parse_architecture(metadata["architecture"]), FunctionNet):
         module = load_program(folder / EXPORTED)
     else:
-        module = _network(described.metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))
+        module = _network(metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Loaded(module, votes, classes, shape, size, encoding)
 

@@ -21,6 +21,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
 from mlflow.pytorch import _validate_pt2_archive_is_pickle_free
 
 __all__ = ["ServedModel"]
@@ -51,7 +52,7 @@ class Refused(MlflowException):
         pass
 
 
-class ServedModel(mlflow.pyfunc.PythonModel):
+class ServedModel(PythonModel):
     """A network, or members that vote."""
 
     def load_context(self, context):
@@ -63,14 +64,15 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         ((kind, program),) = ((k, path) for k, path in context.artifacts.items() if k in ("network", "ensemble"))
         folder = Path(program).parents[1]
         described = Model.load(str(folder))
-        _check(folder, described.metadata.get("files", {}))
+        metadata = described.metadata or {}
+        _check(folder, metadata.get("files", {}))
         # Loading unpickles what is in the archive; this looks at every record before.
         _validate_pt2_archive_is_pickle_free(program)
         self.program = torch.export.load(program).module()
-        self.classes = list(described.metadata["class_names"])
-        table = described.metadata.get("table")
+        self.classes = list(metadata["class_names"])
+        table = metadata.get("table")
         self.encoding = _code(folder / "rows.py").Encoding.from_json(table) if table else None
-        self.shape = (self.encoding.width, 1, 1) if table else tuple(described.signature.inputs.inputs[0].shape[1:])
+        self.shape = (self.encoding.width, 1, 1) if self.encoding else _image_shape(described)
         self.votes = kind == "ensemble"
         self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
 
@@ -129,9 +131,16 @@ def _chosen(params: dict | None, name: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def _image_shape(described: Model) -> tuple[int, ...]:
+    """Return (channels, height, width) of the images that a signature names."""
+    return tuple(described.signature.inputs.inputs[0].shape[1:])
+
+
 def _code(path: Path):
     """Run a file of code that lies beside the model."""
     found = importlib.util.spec_from_file_location(f"kdops_{path.stem}", path)
+    if found is None or found.loader is None:
+        raise ImportError(f"{path.name} is no file of Python code")
     module = importlib.util.module_from_spec(found)
     # Its dataclasses look their module up there.
     sys.modules[found.name] = module

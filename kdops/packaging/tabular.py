@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, Schema, TensorSpec
 
 from kdops.data.tabular import rows
 from kdops.data.tabular.rows import Encoding, Number
@@ -16,7 +17,7 @@ __all__ = ["take_rows"]
 EXAMPLE, SERVED = "input_example.json", "serving_input_example.json"
 
 
-def take_rows(folder: Path, description: dict[str, object]) -> dict[str, object]:
+def take_rows(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     """Let a model's folder take rows: its code, its signature and its example.
 
     Args:
@@ -34,7 +35,9 @@ def take_rows(folder: Path, description: dict[str, object]) -> dict[str, object]
     example = [{column.name: _typical(column) for column in encoding.columns}]
     (folder / EXAMPLE).write_text(json.dumps(example), encoding="utf-8")
     (folder / SERVED).write_text(json.dumps({"inputs": example}), encoding="utf-8")
-    kinds = [ColSpec("double" if isinstance(one, Number) else "string", one.name) for one in encoding.columns]
+    kinds: list[ColSpec | TensorSpec] = [
+        ColSpec("double" if isinstance(one, Number) else "string", one.name) for one in encoding.columns
+    ]
     return {
         **description,
         "signature": {**description["signature"], "inputs": json.dumps(Schema(kinds).to_dict())},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import torch
@@ -44,6 +44,8 @@ class Vote(nn.Module):
     Raises:
         ValueError: there are no members.
     """
+
+    order: Tensor
 
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
@@ -97,13 +99,15 @@ def export_vote(vote: Vote, image_shape: tuple[int, int, int]) -> torch.export.E
 
 
 @torch.no_grad()
-def latency(module: nn.Module, image_shape: tuple[int, int, int], batch: int, threads: int = 1) -> float:
+def latency(
+    module: Callable[[Tensor], object], image_shape: tuple[int, int, int], batch: int, threads: int = 1
+) -> float:
     """Measure how long a network takes for one batch, in seconds: the median of 20 to 200 calls after a warm-up.
 
     It takes about half a second, or twenty calls where these take longer.
 
     Args:
-        module: a network that takes uint8 images ``[batch, C, H, W]``.
+        module: a network, or any function, that takes uint8 images ``[batch, C, H, W]``.
         image_shape: (channels, height, width).
         batch: images a call.
         threads: threads that PyTorch may use meanwhile.
@@ -123,6 +127,11 @@ def latency(module: nn.Module, image_shape: tuple[int, int, int], batch: int, th
 
 class _Stacked(nn.Module):
     """Dense networks of one shape, computed as :class:`kdops.training.stacked.StackedMLPs` does it."""
+
+    mean: Tensor
+    std: Tensor
+    wide_weight: Tensor
+    wide_bias: Tensor
 
     def __init__(self, members: Sequence[Classifier]):
         super().__init__()
@@ -178,14 +187,16 @@ def _shape(member: nn.Module) -> tuple | None:
     """Return what dense networks must share to be stacked; None for any other network."""
     if not isinstance(member, Classifier) or not can_stack(member):
         return None
-    linears = [tuple(part.weight.shape) for part in member.net if isinstance(part, nn.Linear)]
+    linears = [tuple(part.weight.shape) for part in member.net.children() if isinstance(part, nn.Linear)]
     if len(linears) < 2:
         return None
     return (*linears, tuple(member.mean.flatten().tolist()), tuple(member.std.flatten().tolist()))
 
 
 def _part(members: Sequence[nn.Module]) -> nn.Module:
-    return _Stacked(members) if _shape(members[0]) else _Single(members[0])
+    if _shape(members[0]) is None:
+        return _Single(members[0])
+    return _Stacked([member for member in members if isinstance(member, Classifier)])
 
 
 def _vote_scores(probabilities: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class Encoding:
         """How many values a row becomes."""
         return sum(column.width for column in self.columns)
 
-    def encode(self, rows: object, names: Sequence[str] = ()) -> np.ndarray:
+    def encode(self, rows: Any, names: Sequence[str] = ()) -> np.ndarray:
         """Encode rows.
 
         Args:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from kdops.packaging.export import Exported
     from kdops.packaging.loading import Loaded
     from kdops.reporting.pareto import ServingCost
-    from kdops.tracking.catalog import Catalog, StoredModel
+    from kdops.sweeps.model import Model
+    from kdops.tracking.catalog import Catalog
 
 __all__ = ["COMMANDS"]
 
@@ -138,7 +139,7 @@ def _dataset(catalog: Catalog, given: str) -> str:
     return given or there[0]
 
 
-def _measured(client, models: list[StoredModel]) -> dict[str, ServingCost]:
+def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
     """Load one model of each architecture and time it; one whose files are gone is told of, and the next one tried."""
     from kdops.packaging.loading import load_stored
     from kdops.packaging.vote import latency
@@ -161,7 +162,7 @@ def _measured(client, models: list[StoredModel]) -> dict[str, ServingCost]:
     return found
 
 
-def _tell_export(found: StoredModel, loaded: Loaded, exported: Exported, what: str) -> None:
+def _tell_export(found: Model, loaded: Loaded, exported: Exported, what: str) -> None:
     from kdops.packaging.vote import latency
 
     size = f"{exported.size:,} bytes"

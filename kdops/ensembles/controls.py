@@ -11,7 +11,7 @@ from kdops.config.methods import method_apart
 from kdops.config.settings import Settings
 from kdops.config.studies import VoteSettings
 from kdops.ensembles.evaluation import EnsembleEvaluation
-from kdops.ensembles.members import Drawn, Member
+from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.study.study import Study
@@ -73,7 +73,7 @@ def best_temperature(models: Sweep, by: str) -> float:
     metric = {"validation": "val_accuracy", "test": "test_accuracy"}[by]
     found: dict[float, list[float]] = {}
     for record in models.records:
-        found.setdefault(record.temperature, []).append(record.metrics.get(metric, 0.0))
+        found.setdefault(record.temperature, []).append(record.metrics[metric])
     return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
 
 
@@ -109,14 +109,13 @@ def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
     return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
 
 
-def _record(study: Study, member: Member) -> Model:
+def _record(study: Study, member: Model) -> Model:
     """Return the record of a drawn model; one that others registered is loaded and measured first."""
     if member.own:
-        return member.record()
+        return member
     net = study.bench.foreign[member.uri] = load_classifier(member.uri, study.context.data)
     return replace(
-        member.record(),
-        role="foreign",
+        member,
         weights=digest_of(net.state_dict()),
         metrics=study.bench.metrics_of(net),
         params={"architecture": "foreign", "parameters": str(sum(map(Tensor.numel, net.parameters())))},

@@ -14,9 +14,10 @@ from kdops.ensembles.members import LAST, STUDIES, Drawn, draw_members, newest_s
 from kdops.ensembles.settings import settings_of_members
 from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier
-from kdops.registry.candidates import sources_of
+from kdops.registry.lookup import sources_of
 from kdops.registry.versions import registered_name
 from kdops.store.database import open_existing, registry_address, store_address, store_exists
+from kdops.sweeps import schema
 
 __all__ = ["draw"]
 
@@ -57,7 +58,7 @@ def draw(settings: EnsembleSettings, data: Dataset) -> tuple[EnsembleSettings, D
     for member in drawn.members:
         if not member.own:
             load_classifier(member.uri, data)
-    trainings = [(run.data.tags.get("kdops.role", ""), run.data.params) for run in sources if run is not None]
+    trainings = [(run.data.tags.get(schema.ROLE, ""), run.data.params) for run in sources if run is not None]
     return settings_of_members(settings, drawn, trainings)
 
 

@@ -14,7 +14,6 @@ import torch
 from kdops.errors import UsageError
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.vote import Vote, latency
-from kdops.registry.candidates import Member
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep, ranked
 from kdops.tracking.tracker import Outcome, Trainset
@@ -177,7 +176,7 @@ class EnsembleEvaluation:
             nets=[study.net(member) for member in members],
             image_shape=data.shape,
             metadata={**data.metadata, "architecture": record.params["architecture"]},
-            members=[described(member) for member in members],
+            members=members,
         )
         return study.store(outcome, write)
 
@@ -209,24 +208,6 @@ def common(whose: str, shared: Sequence[Disagreement]) -> str:
     told += [f"Q statistic {np.mean(q):.3f}"] if q else []
     told += [f"two that are wrong agree in {100 * np.mean(alike):.1f} %"] if alike else []
     return f"{whose}: {', '.join(told)} (n = {len(shared)})."
-
-
-def described(record: Model) -> Member:
-    """Describe a model as the registry would."""
-    return Member(
-        record.uri,
-        record.run_id,
-        record.model_id,
-        own=record.role != "foreign",
-        role=record.role,
-        seed=record.seed,
-        temperature=record.temperature,
-        val_accuracy=record.metrics["val_accuracy"],
-        weights=record.weights,
-        source=record.source,
-        architecture=record.params["architecture"],
-        chain=record.chain,
-    )
 
 
 _VALIDATION = ("val_accuracy", "val_nll")

@@ -6,7 +6,6 @@ that others registered say none of that; they can be members where they are name
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,22 +21,12 @@ from kdops.config.methods import method_apart
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError
-from kdops.registry.candidates import (
-    Member,
-    find_version,
-    finite,
-    is_own,
-    member_of,
-    names_told,
-    runs_of,
-    sources_of,
-    split_seed_of,
-    uri_of,
-)
+from kdops.registry.lookup import find_version, names_told, runs_of, sources_of, split_seed_of, uri_of
 from kdops.registry.versions import group_of, registered_name, versions_of
-from kdops.sweeps.model import LABELS
+from kdops.sweeps import schema
+from kdops.sweeps.model import LABELS, METRICS, Model, rank_key
 
-__all__ = ["STUDIES", "Drawn", "Member", "draw_members", "newest_split", "replicates_told"]
+__all__ = ["STUDIES", "Drawn", "draw_members", "newest_split", "replicates_told"]
 
 FEWEST = 2
 """One model is no ensemble."""
@@ -54,9 +43,6 @@ STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity"
 
 Kept = TypeVar("Kept")
 
-PARTS = {"validation": "val", "test": "test"}
-"""What the best are chosen on: the start of the metrics' names."""
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -70,17 +56,17 @@ class Drawn:
     """
 
     name: str
-    replicates: tuple[tuple[Member, ...], ...]
+    replicates: tuple[tuple[Model, ...], ...]
     left_out: str = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The replicates' seeds; the number of one whose members are of several replicates or of none."""
-        found = [{member.replicate for member in members} - {None} for members in self.replicates]
+        found = [{member.replicate for member in members if member.own} for members in self.replicates]
         return tuple(own.pop() if len(own) == 1 else number for number, own in enumerate(found))
 
     @property
-    def members(self) -> tuple[Member, ...]:
+    def members(self) -> tuple[Model, ...]:
         """All members, replicate by replicate."""
         return tuple(member for replicate in self.replicates for member in replicate)
 
@@ -159,10 +145,10 @@ def newest_split(
     """
     if model.startswith("models:"):
         versions = [find_version(client, uri.strip()) for uri in model.split(",")]
-        could = [version for version in versions if is_own(version)]
+        could = [version for version in versions if schema.is_own(version)]
     else:
         versions = reversed(versions_of(client, model or registered_name(data.name, role)))
-        could = [version for version in versions if is_own(version) and _is_direct(version, data.name)]
+        could = [version for version in versions if schema.is_own(version) and _is_direct(version, data.name)]
     seeds: dict[str, str | None] = {}
     for version in could:
         mode, digest = version.tags["transfer"], version.tags["split"]
@@ -193,11 +179,11 @@ def _named(
         if name == registered_name(data.name, role):
             raise UsageError("model", name, f"the registry has none yet; {first}")
         raise UsageError("model", name, f"there is no such registered model; {names_told(client)}")
-    if not any(map(is_own, versions)):
-        members = [member_of(version, None) for version in reversed(versions)]
+    if not any(map(schema.is_own, versions)):
+        members = [schema.from_version(version) for version in reversed(versions)]
         return Drawn(name, (_ranked(_enough(members, name, first), select_on),))
     left_out: Counter[str] = Counter()
-    ours = _keep(versions, is_own, "not registered by kdops", left_out)
+    ours = _keep(versions, schema.is_own, "not registered by kdops", left_out)
     wanted = group_of(data, split)
     same = _keep(ours, lambda v: wanted.items() <= v.tags.items(), "of other data, transfer or split", left_out)
     if not same:
@@ -209,7 +195,9 @@ def _named(
     if temperatures is not None:
         # A model that learned from labels has no temperature to be asked for.
         wanted_too = {*temperatures, 0.0, None}
-        direct = _keep(direct, lambda v: finite(v.tags["temperature"]) in wanted_too, "of other temperatures", left_out)
+        direct = _keep(
+            direct, lambda v: schema.finite(v.tags["temperature"]) in wanted_too, "of other temperatures", left_out
+        )
     runs = runs_of(client, direct)
     whole = _keep(direct, lambda v: v.run_id in runs, "without a finished run", left_out)
     if not all(_starts_apart(runs[version.run_id]) for version in whole):
@@ -218,14 +206,14 @@ def _named(
     if whole and all(_votes(runs[version.run_id]) for version in whole):
         raise UsageError("model", name, "its versions are ensembles themselves; name what they are made of")
     # Newest first from here on: the first of equals is the one that counts.
-    members = [member_of(version, runs[version.run_id]) for version in reversed(whole)]
+    members = [schema.from_version(version, runs[version.run_id]) for version in reversed(whole)]
     if wanted_replicates is not None:
         there = {member.replicate for member in members}
         members = _keep(members, lambda m: m.replicate in wanted_replicates, "of other replicates", left_out)
         if there and not members:
             told = f"{name} has models of {replicates_told(there)}, none of {replicates_told(wanted_replicates)}"
             raise UsageError("seed", wanted_replicates.start, told)
-    replicates: dict[int, list[Member]] = {}
+    replicates: dict[int, list[Model]] = {}
     for member in _newest_training(members, sources_of(client, members), left_out):
         replicates.setdefault(member.replicate, []).append(member)
     chosen = []
@@ -241,11 +229,11 @@ def _named(
 
 
 def _newest_training(
-    members: Sequence[Member], sources: Mapping[str, Run | None], left_out: Counter[str]
-) -> list[Member]:
+    members: Sequence[Model], sources: Mapping[str, Run | None], left_out: Counter[str]
+) -> list[Model]:
     """Keep what was trained like the newest, in each replicate from its newest source, each training once."""
 
-    def training(member: Member) -> dict[str, str]:
+    def training(member: Model) -> dict[str, str]:
         source = sources.get(member.source)
         return {
             "chain": member.chain,
@@ -253,9 +241,9 @@ def _newest_training(
             **({f"source {name}": value for name, value in _training(source).items()} if source else {}),
         }
 
-    def weights(member: Member) -> str:
+    def weights(member: Model) -> str:
         source = sources.get(member.source)
-        return source.data.tags.get("kdops.weights", member.source) if source else member.source
+        return source.data.tags.get(schema.WEIGHTS, member.source) if source else member.source
 
     members = _without_singles(members, training, weights, left_out)
     counted = training(members[0]) if members else {}
@@ -276,11 +264,11 @@ def _newest_training(
 
 
 def _without_singles(
-    members: Sequence[Member],
-    training: Callable[[Member], Mapping[str, str]],
-    weights: Callable[[Member], str],
+    members: Sequence[Model],
+    training: Callable[[Model], Mapping[str, str]],
+    weights: Callable[[Model], str],
     left_out: Counter[str],
-) -> list[Member]:
+) -> list[Model]:
     """Leave out single nets beside a sweep, such as a search trains with fresh seeds: they do not say which one counts.
 
     Single is who is alone of its training and source in its replicate, where others of the replicate are not, or
@@ -302,7 +290,7 @@ def _without_singles(
 
 def _training(run: Run) -> dict[str, str]:
     """Return what says how a source was trained; what only shapes distillation is no matter for labels."""
-    names = TRAINED if run.data.tags.get("kdops.source", LABELS) == LABELS else (*TRAINED, *DISTILLED)
+    names = TRAINED if run.data.tags.get(schema.SOURCE, LABELS) == LABELS else (*TRAINED, *DISTILLED)
     return _told_params(run.data.params, names)
 
 
@@ -316,7 +304,7 @@ def _listed(
     """Draw the versions that were listed, which make one ensemble."""
     given = [part.strip() for part in model.split(",")]
     found = {uri_of(version): version for version in (find_version(client, uri) for uri in given)}
-    own = {uri: version for uri, version in found.items() if is_own(version)}
+    own = {uri: version for uri, version in found.items() if schema.is_own(version)}
     _check_alike(own, data, split)
     runs = runs_of(client, own.values())
     for uri, version in own.items():
@@ -324,7 +312,9 @@ def _listed(
             raise UsageError("model", uri, "its run did not finish or was deleted, so it cannot be a member")
         if _votes(runs[version.run_id]):
             raise UsageError("model", uri, "is an ensemble itself; name its members")
-    members = [member_of(version, runs[version.run_id] if uri in own else None) for uri, version in found.items()]
+    members = [
+        schema.from_version(version, runs[version.run_id] if uri in own else None) for uri, version in found.items()
+    ]
     for member in members:
         if replicates is not None and member.own and member.replicate not in replicates:
             told = f"is of {replicates_told([member.replicate])}, not of {replicates_told(replicates)}"
@@ -379,7 +369,7 @@ def _other_group(
 def _top(drawn: Drawn, top: int, select_on: str) -> Drawn:
     """Keep the best of each replicate."""
     for member in drawn.members:
-        if (missing := f"{PARTS[select_on]}_accuracy") not in member.metrics:
+        if (missing := f"{METRICS[select_on]}_accuracy") not in member.metrics:
             raise UsageError("top", top, f"{member.uri} has no tag {missing} to rank it by; list the members instead")
     if top > drawn.size:
         fewest = min(drawn.replicates, key=len)
@@ -388,21 +378,16 @@ def _top(drawn: Drawn, top: int, select_on: str) -> Drawn:
     return replace(drawn, replicates=tuple(replicate[:top] for replicate in drawn.replicates))
 
 
-def _ranked(members: Sequence[Member], select_on: str) -> tuple[Member, ...]:
+def _ranked(members: Sequence[Model], select_on: str) -> tuple[Model, ...]:
     """Sort models: highest accuracy, then lowest loss, then lowest version; as they are where one is unknown."""
-    part = PARTS[select_on]
+    part = METRICS[select_on]
     if any(f"{part}_accuracy" not in member.metrics for member in members):
         return tuple(members)
 
-    def badness(member: Member) -> tuple[float, float, str, int]:
-        name, version = member.uri.rsplit("/", 1)
-        loss = member.metrics.get(f"{part}_nll", math.inf)
-        return -member.metrics[f"{part}_accuracy"], loss, name, int(version)
-
-    return tuple(sorted(members, key=badness))
+    return tuple(sorted(members, key=lambda member: (*rank_key(member, select_on), *member.place)))
 
 
-def _enough(members: Sequence[Member], name: str, advice: str) -> Sequence[Member]:
+def _enough(members: Sequence[Model], name: str, advice: str) -> Sequence[Model]:
     if len(members) < FEWEST:
         raise UsageError("model", name, f"an ensemble needs at least {FEWEST} members; {advice}")
     return members
@@ -428,7 +413,7 @@ def _told(left_out: Mapping[str, int], name: str, count: int) -> str:
 
 
 def _votes(run: Run) -> bool:
-    return run.data.tags.get("kdops.role") == "ensemble"
+    return run.data.tags.get(schema.ROLE) == "ensemble"
 
 
 def _starts_apart(run: Run) -> bool:
@@ -437,7 +422,7 @@ def _starts_apart(run: Run) -> bool:
 
 def _is_direct(version: ModelVersion, dataset: str) -> bool:
     """Return whether a version may vote: of students those distilled straight from a teacher, of others nearly all."""
-    tags, temperature = version.tags, finite(version.tags["temperature"])
+    tags, temperature = version.tags, schema.finite(version.tags["temperature"])
     if version.name == registered_name(dataset, "student"):
         return tags["chain"] == "teacher>student" and temperature is not None and temperature >= 1
     # At 0 a model learned from labels, or from the hard predictions of another, which is a control of its own.

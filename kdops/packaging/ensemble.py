@@ -18,7 +18,7 @@ from torch import nn
 from kdops.packaging.folder import CODE, WEIGHTS, check_room, quiet, requirements, signature_of, write_mlmodel
 from kdops.packaging.tabular import take_rows
 from kdops.packaging.vote import Vote, export_vote
-from kdops.registry.candidates import Member
+from kdops.sweeps.model import Model
 from kdops.utils.quiet import without_bars
 
 __all__ = ["write_ensemble"]
@@ -32,7 +32,7 @@ def write_ensemble(
     nets: Sequence[nn.Module],
     image_shape: tuple[int, int, int],
     metadata: Mapping[str, Any],
-    members: Sequence[Member],
+    members: Sequence[Model],
     *,
     model_id: str,
     run_id: str,

@@ -26,6 +26,7 @@ from kdops.packaging.program import load_program
 from kdops.packaging.vote import Tally, Vote
 from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import explained, first_line
+from kdops.sweeps import schema
 
 __all__ = ["Loaded", "load_stored"]
 
@@ -96,7 +97,7 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
 
 def _digest(client: MlflowClient, run_id: str | None) -> str:
     """Return the digest of a model's weights as its run has it; empty where there is none."""
-    return client.get_run(run_id).data.tags.get("kdops.weights", "") if run_id else ""
+    return client.get_run(run_id).data.tags.get(schema.WEIGHTS, "") if run_id else ""
 
 
 def _read(folder: Path, uri: str, digest: str) -> Loaded:

@@ -18,8 +18,8 @@ from mlflow.exceptions import MlflowException
 
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
-from kdops.registry.candidates import find_version, finite, is_own, names_told, runs_of, uri_of
-from kdops.registry.versions import GROUP
+from kdops.registry.lookup import find_version, names_told, runs_of, uri_of
+from kdops.sweeps import schema
 
 __all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
 
@@ -112,7 +112,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
         history = [*_up_to(history, holder), *([] if _stands(history, holder) else [_described(holder)])]
     client.set_registered_model_alias(version.name, alias, version.version)
     _write(client, version.name, alias, [*history, _described(version)])
-    client.set_model_version_tag(version.name, version.version, f"kdops.promoted.{alias}", _now())
+    client.set_model_version_tag(version.name, version.version, schema.promoted(alias), _now())
     return told
 
 
@@ -155,7 +155,7 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
         client.delete_registered_model_alias(name, alias)
         uri = ""
     if holder is not None:
-        client.set_model_version_tag(name, holder.version, f"kdops.rolled_back.{alias}", _now())
+        client.set_model_version_tag(name, holder.version, schema.rolled_back(alias), _now())
     return Rollback(uri, before, gone)
 
 
@@ -167,7 +167,7 @@ def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
         KdopsError: the tag that says so was changed by others.
     """
     try:
-        text = client.get_registered_model(name).tags.get(_tag(alias), "[]")
+        text = client.get_registered_model(name).tags.get(schema.promotions(alias), "[]")
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -175,7 +175,9 @@ def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
     try:
         return [Holder(str(one["version"]), str(one["run_id"]), str(one["at"])) for one in json.loads(text)]
     except (ValueError, KeyError, TypeError) as error:
-        raise KdopsError(f"the tag {_tag(alias)} of {name} is not what kdops wrote; delete it to begin anew") from error
+        raise KdopsError(
+            f"the tag {schema.promotions(alias)} of {name} is not what kdops wrote; delete it to begin anew"
+        ) from error
 
 
 def _check_whole(client: MlflowClient, version: ModelVersion) -> None:
@@ -185,7 +187,7 @@ def _check_whole(client: MlflowClient, version: ModelVersion) -> None:
         KdopsError: it is not of kdops, its run did not finish, or its files are gone or damaged.
     """
     uri = uri_of(version)
-    if not is_own(version):
+    if not schema.is_own(version):
         raise KdopsError(f"{uri} was not registered by kdops: nothing says how good it is, so it is not promoted")
     if version.run_id not in runs_of(client, [version]):
         raise KdopsError(f"the run of {uri} did not finish or was deleted, so it is not promoted")
@@ -199,8 +201,8 @@ def _compared(version: ModelVersion, holder: ModelVersion, alias: str, margin: f
         KdopsError: it is, or the two were not measured on the same images.
     """
     new, old = uri_of(version), uri_of(holder)
-    other = [name for name in GROUP if version.tags.get(name) != holder.tags.get(name)]
-    known = finite(holder.tags.get("val_accuracy"))
+    other = [name for name in schema.GROUP if version.tags.get(name) != holder.tags.get(name)]
+    known = schema.finite(holder.tags.get("val_accuracy"))
     if known is None or other:
         why = f"differs in {', '.join(other)}" if other else "does not say its validation accuracy"
         raise KdopsError(
@@ -263,11 +265,7 @@ def _described(version: ModelVersion) -> Holder:
 
 def _write(client: MlflowClient, name: str, alias: str, history: Sequence[Holder]) -> None:
     told: list[Mapping[str, str]] = [asdict(one) for one in history[-MOST:]]
-    client.set_registered_model_tag(name, _tag(alias), json.dumps(told))
-
-
-def _tag(alias: str) -> str:
-    return f"kdops.promotions.{alias}"
+    client.set_registered_model_tag(name, schema.promotions(alias), json.dumps(told))
 
 
 def _now() -> str:

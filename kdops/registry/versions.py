@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -18,11 +17,11 @@ from kdops.errors import UsageError
 from kdops.registry.card import card
 from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
-from kdops.sweeps.model import Model
+from kdops.sweeps import schema
+from kdops.sweeps.model import Model, rank_key
 
 __all__ = [
     "CHAMPION",
-    "GROUP",
     "Registry",
     "delete_version",
     "group_of",
@@ -33,9 +32,6 @@ __all__ = [
 ]
 
 CHAMPION = "champion"
-GROUP = ("data_digest", "transfer", "split")
-"""Tags that versions must share to be compared."""
-
 PAGE = 1000
 
 
@@ -77,7 +73,7 @@ def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
 def delete_version(client: MlflowClient, version: ModelVersion) -> None:
     """Delete a version; where it is the champion, the best other one of its data and split succeeds it."""
     name, number = version.name, version.version
-    before, group = _champion(client, name), {tag: version.tags.get(tag, "") for tag in GROUP}
+    before, group = _champion(client, name), {tag: version.tags.get(tag, "") for tag in schema.GROUP}
     if before == str(number):
         # Before it goes: an alias on nothing would stay if this process were killed in between.
         _crown(client, name, group, number)
@@ -89,7 +85,7 @@ def delete_version(client: MlflowClient, version: ModelVersion) -> None:
 
 def group_of(data: Dataset, split: Split) -> dict[str, str]:
     """Return the tags that versions must share to be compared, of these data and this split."""
-    return dict(zip(GROUP, (data.digest, split.mode, split.digest), strict=True))
+    return dict(zip(schema.GROUP, (data.digest, split.mode, split.digest), strict=True))
 
 
 class Registry:
@@ -118,14 +114,9 @@ class Registry:
             description=card(record, self.data, self.split),
             await_creation_for=None,
             tags={
-                "temperature": f"{record.temperature:g}",
-                "seed": str(record.seed),
-                "source": record.source,
-                "chain": record.chain,
-                "architecture": record.params["architecture"],
+                **schema.to_version(record),
                 "study": study,
                 "fingerprint": fingerprint,
-                **{name: repr(record.metrics[name]) for name in ("val_accuracy", "val_nll", "test_accuracy")},
                 **group_of(self.data, self.split),
             },
         )
@@ -203,21 +194,11 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
     # Somebody's edit may have left anything there.
     if group["split"].isalnum():
         where += f" and tags.split = '{group['split']}'"
-    found = (v for v in _search(client, where) if str(v.version) != str(but))
-    ranks = [(*measured, v) for v in found if group.items() <= v.tags.items() and (measured := _measured(v))]
-    if not ranks:
-        return None
-    return min(ranks, key=lambda rank: (-rank[0], rank[1], int(rank[2].version)))[2].version
+    found = [v for v in _search(client, where) if str(v.version) != str(but) and group.items() <= v.tags.items()]
+    models = [model for model in map(schema.from_version, found) if {"val_accuracy", "val_nll"} <= model.metrics.keys()]
+    best = min(models, key=lambda model: (*rank_key(model), *model.place), default=None)
+    return None if best is None else str(best.place[1])
 
 
 def _search(client: MlflowClient, where: str) -> Iterator[ModelVersion]:
     return paged(client.search_model_versions, where, max_results=PAGE)
-
-
-def _measured(version: ModelVersion) -> tuple[float, float] | None:
-    """Return a version's ``val_accuracy`` and ``val_nll``; None where somebody's edit left no numbers there."""
-    try:
-        found = float(version.tags["val_accuracy"]), float(version.tags["val_nll"])
-    except (KeyError, ValueError):
-        return None
-    return None if any(map(math.isnan, found)) else found

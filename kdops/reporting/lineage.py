@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kdops.tracking.catalog import Catalog, StoredModel
+from kdops.sweeps.model import Model
+from kdops.tracking.catalog import Catalog
 
 __all__ = ["Node", "ancestors", "descendants", "lineage_dot", "lineage_lines"]
 
@@ -24,7 +25,7 @@ class Node:
         nodes: what it came from, or what was made from it.
     """
 
-    models: tuple[StoredModel, ...]
+    models: tuple[Model, ...]
     text: str
     nodes: tuple[Node, ...] = ()
 
@@ -34,7 +35,7 @@ class Node:
         return tuple(model.uri for model in self.models) or (self.text,)
 
 
-def ancestors(catalog: Catalog, model: StoredModel, everything: bool = False) -> Node:
+def ancestors(catalog: Catalog, model: Model, everything: bool = False) -> Node:
     """Return the chain that a model came from, up to the labels and the data set.
 
     Args:
@@ -45,7 +46,7 @@ def ancestors(catalog: Catalog, model: StoredModel, everything: bool = False) ->
     return _grow((model,), lambda models: _sources(catalog, models), everything, "", set())
 
 
-def descendants(catalog: Catalog, model: StoredModel, everything: bool = False) -> Node:
+def descendants(catalog: Catalog, model: Model, everything: bool = False) -> Node:
     """Return all that was made from a model, and from that in turn.
 
     Args:
@@ -54,7 +55,7 @@ def descendants(catalog: Catalog, model: StoredModel, everything: bool = False) 
         everything: show every model by itself.
     """
 
-    def made(models: Sequence[StoredModel]) -> list[StoredModel | str]:
+    def made(models: Sequence[Model]) -> list[Model | str]:
         return list({m.uri: m for source in models for m in catalog.made_from.get(source.uri, ())}.values())
 
     return _grow((model,), made, everything, "", set(), down=True)
@@ -92,8 +93,8 @@ def lineage_dot(up: Node, down: Node) -> str:
 
 
 def _grow(
-    models: tuple[StoredModel, ...],
-    onwards: Callable[[Sequence[StoredModel]], list[StoredModel | str]],
+    models: tuple[Model, ...],
+    onwards: Callable[[Sequence[Model]], list[Model | str]],
     everything: bool,
     suffix: str,
     seen: set[tuple[str, ...]],
@@ -114,9 +115,9 @@ def _grow(
     return Node(models, text, tuple(nodes))
 
 
-def _sources(catalog: Catalog, models: Sequence[StoredModel]) -> list[StoredModel | str]:
+def _sources(catalog: Catalog, models: Sequence[Model]) -> list[Model | str]:
     """Return what models were made from: models, or words for the labels and for what is not in the store."""
-    found: dict[str, StoredModel | str] = {}
+    found: dict[str, Model | str] = {}
     for model in models:
         for uri in model.sources:
             found[uri] = catalog.by_uri.get(uri, f"{uri.removeprefix('models:/')}  (no model of this store)")
@@ -128,14 +129,14 @@ def _sources(catalog: Catalog, models: Sequence[StoredModel]) -> list[StoredMode
     return list(found.values())
 
 
-def _bundles(models: Sequence[StoredModel], everything: bool) -> list[tuple[StoredModel, ...]]:
+def _bundles(models: Sequence[Model], everything: bool) -> list[tuple[Model, ...]]:
     """Bundle models of one role and chain where there are many: by source if those are few, else all in one."""
-    kinds: dict[tuple[str, str], list[StoredModel]] = {}
+    kinds: dict[tuple[str, str], list[Model]] = {}
     for model in models:
         kinds.setdefault((model.role, model.chain), []).append(model)
-    bundles: list[tuple[StoredModel, ...]] = []
+    bundles: list[tuple[Model, ...]] = []
     for members in kinds.values():
-        by_source: dict[tuple[str, ...], list[StoredModel]] = {}
+        by_source: dict[tuple[str, ...], list[Model]] = {}
         for member in members:
             by_source.setdefault(member.sources, []).append(member)
         if everything or len(members) <= ALONE:
@@ -147,23 +148,23 @@ def _bundles(models: Sequence[StoredModel], everything: bool) -> list[tuple[Stor
     return bundles
 
 
-def _origin(parents: Sequence[StoredModel], models: Sequence[StoredModel]) -> str:
+def _origin(parents: Sequence[Model], models: Sequence[Model]) -> str:
     """Return which of a group's models some were made from."""
     used = {source for model in models for source in model.sources}
     from_ = [parent for parent in parents if parent.uri in used]
     return f"  from {from_[0].name}" if len(from_) == 1 else f"  from {len(from_)} of {len(parents)}"
 
 
-def _single(model: StoredModel) -> str:
+def _single(model: Model) -> str:
     champion = " (champion)" if model.champion else ""
     gone = "" if model.registered else "  (its version was deleted)"
     return f"{model.name}{champion}  {model.chain}  {_at(model)}  {_accuracies([model])}{gone}"
 
 
-def _group(models: Sequence[StoredModel]) -> str:
+def _group(models: Sequence[Model]) -> str:
     known = [model for model in models if not math.isnan(model.temperature)]
     at = _range("T=", [model.temperature for model in known], "g")
-    seeds = _range("seed=", [model.seed for model in models if model.seed is not None], "d")
+    seeds = _range("seed=", [model.seed for model in models], "d")
     champion = "  champion among them" if any(model.champion for model in models) else ""
     gone = sum(not model.registered for model in models)
     deleted = f"  ({gone} of their versions were deleted)" if gone else ""
@@ -171,15 +172,15 @@ def _group(models: Sequence[StoredModel]) -> str:
     return "  ".join([*filter(None, parts), _accuracies(models)]) + champion + deleted
 
 
-def _at(model: StoredModel) -> str:
+def _at(model: Model) -> str:
     if len(model.sources) > 1:
         count = f"{len(model.sources)}{' or more' if model.cut else ''} members"
-        return count if model.seed is None else f"{count} seed={model.seed}"
+        return f"{count} seed={model.seed}"
     temperature = "" if math.isnan(model.temperature) else f"T={model.temperature:g} "
-    return f"{temperature}seed={'-' if model.seed is None else model.seed}"
+    return f"{temperature}seed={model.seed}"
 
 
-def _accuracies(models: Sequence[StoredModel]) -> str:
+def _accuracies(models: Sequence[Model]) -> str:
     val, test = ([getattr(model, f"{part}_accuracy") for model in models] for part in ("val", "test"))
     return f"{_range('val ', val, '.4f') or 'val -'}  {_range('test ', test, '.4f') or 'test -'}"
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kdops.reporting.terminal import plain_console, plain_table, print_whole_lines
-from kdops.tracking.catalog import StoredModel
+from kdops.sweeps.model import Model
 from kdops.verdicts.intervals import wilson_interval
 
 __all__ = ["Candidate", "Group", "ServingCost", "candidates_csv", "group_candidates", "show_candidates"]
@@ -42,7 +42,7 @@ class Candidate:
             in one of them.
     """
 
-    model: StoredModel
+    model: Model
     measured: ServingCost | None
     front: bool
 
@@ -53,7 +53,7 @@ class Candidate:
 
     def interval(self, part: str) -> tuple[float, float] | None:
         """Return Wilson's interval over the images of ``val`` or ``test``; None where their number is unknown."""
-        accuracy, images = getattr(self.model, f"{part}_accuracy"), getattr(self.model, f"{part}_images")
+        accuracy, images = getattr(self.model, f"{part}_accuracy"), self.model.images.get(part, 0)
         return wilson_interval(accuracy, images) if images and 0 <= accuracy <= 1 else None
 
 
@@ -72,7 +72,7 @@ class Group:
     candidates: tuple[Candidate, ...]
 
 
-def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, ServingCost]) -> list[Group]:
+def group_candidates(models: Sequence[Model], measured: Mapping[str, ServingCost]) -> list[Group]:
     """Put models into groups that may be compared, and find the front of each.
 
     Args:
@@ -82,7 +82,7 @@ def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, Servi
     Returns:
         The largest group first.
     """
-    groups: dict[tuple[str, str], list[StoredModel]] = {}
+    groups: dict[tuple[str, str], list[Model]] = {}
     for model in models:
         groups.setdefault((model.transfer, model.split), []).append(model)
     found = []
@@ -93,7 +93,7 @@ def group_candidates(models: Sequence[StoredModel], measured: Mapping[str, Servi
     return found
 
 
-def _badness(model: StoredModel, measured: ServingCost | None) -> tuple[float, float, float]:
+def _badness(model: Model, measured: ServingCost | None) -> tuple[float, float, float]:
     """Return what is better when smaller; what is unknown is nan."""
     parameters = math.nan if model.parameters is None else float(model.parameters)
     return -model.val_accuracy, measured.latency if measured else math.nan, parameters
@@ -148,7 +148,7 @@ def _cells(candidate: Candidate) -> list[str]:
         f"{'+' if candidate.front else ' '} {model.name}{' *' if model.champion else ''}",
         model.chain,
         "-" if math.isnan(model.temperature) else f"{model.temperature:g}",
-        "-" if model.seed is None else str(model.seed),
+        str(model.seed),
         f"{model.val_accuracy:.4f}",
         _bounds(candidate.interval("val")),
         f"{model.test_accuracy:.4f}",

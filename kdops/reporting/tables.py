@@ -13,17 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from kdops.reporting.terminal import Side, plain_console, plain_table, print_whole_lines, unbounded
-from kdops.sweeps.model import LABELS
-from kdops.tracking.catalog import Catalog, StoredModel
+from kdops.sweeps.model import LABELS, Model, rank_key
+from kdops.tracking.catalog import Catalog
 
 __all__ = ["choose", "csv_text", "show_models"]
 
-COLUMNS: dict[str, tuple[Side, Callable[[StoredModel], str]]] = {
+COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
     "model": ("left", lambda m: m.name + " *" * m.champion),
     "role": ("left", lambda m: m.role),
     "chain": ("left", lambda m: m.chain),
     "T": ("right", lambda m: "-" if math.isnan(m.temperature) else f"{m.temperature:g}"),
-    "seed": ("right", lambda m: "-" if m.seed is None else str(m.seed)),
+    "seed": ("right", lambda m: str(m.seed)),
     "transfer": ("left", lambda m: m.transfer),
     "parameters": ("right", lambda m: "-" if m.parameters is None else str(m.parameters)),
     "val": ("right", lambda m: f"{m.val_accuracy:.4f}"),
@@ -36,7 +36,7 @@ DISPENSABLE = ("role", "parameters", "transfer", "source", "chain", "seed")
 """What a narrow terminal goes without, in this order. The chain ends with the role."""
 
 
-def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = "") -> list[StoredModel]:
+def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = "") -> list[Model]:
     """Choose registered models, best by validation first.
 
     Args:
@@ -56,10 +56,10 @@ def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = ""
         and (not dataset or model.dataset == dataset)
         and (not wanted or wanted in (model.sources or (LABELS,)))
     ]
-    return sorted(chosen, key=_badness)
+    return sorted(chosen, key=_rank)
 
 
-def csv_text(models: Sequence[StoredModel]) -> str:
+def csv_text(models: Sequence[Model]) -> str:
     """Return the models as CSV, numbers in full."""
     stream = io.StringIO()
     names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
@@ -67,13 +67,17 @@ def csv_text(models: Sequence[StoredModel]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(names)
     for model in models:
-        cells = {name: getattr(model, name) for name in names if name not in ("model", "champion")}
-        cells |= {"model": model.uri, "champion": str(model.champion).lower()}
+        cells = {name: getattr(model, name) for name in names if name not in ("model", "champion", "source")}
+        cells |= {
+            "model": model.uri,
+            "source": " ".join(model.sources) or LABELS,
+            "champion": str(model.champion).lower(),
+        }
         writer.writerow(["" if _unknown(cells[name]) else cells[name] for name in names])
     return stream.getvalue()
 
 
-def show_models(models: Sequence[StoredModel], console: Console | None = None) -> None:
+def show_models(models: Sequence[Model], console: Console | None = None) -> None:
     """Print the models, each on one line.
 
     A terminal shows the columns that fit; what goes elsewhere (a file, ``grep``) has all of them.
@@ -93,25 +97,24 @@ def show_models(models: Sequence[StoredModel], console: Console | None = None) -
     console.print(f"{champion}{count}, {order}{more}", markup=False)
 
 
-def _table(models: Sequence[StoredModel], columns: Sequence[str]) -> Table:
+def _table(models: Sequence[Model], columns: Sequence[str]) -> Table:
     table = plain_table([(name, COLUMNS[name][0]) for name in columns])
     for model in models:
         table.add_row(*(Text(COLUMNS[name][1](model)) for name in columns))
     return table
 
 
-def _source(model: StoredModel) -> str:
+def _source(model: Model) -> str:
     """Return what a model was made from; of an ensemble how many members it has."""
     if len(model.sources) > 1:
         return f"{len(model.sources)}{' or more' if model.cut else ''} members"
-    return model.source.removeprefix("models:/")
+    return (" ".join(model.sources) or LABELS).removeprefix("models:/")
 
 
-def _badness(model: StoredModel) -> tuple[float, float, str, int]:
+def _rank(model: Model) -> tuple[float, float, str, int]:
     """Order as the champion is chosen: accuracy, then loss, then the lower version; what is unknown comes last."""
-    accuracy, loss = (math.inf if math.isnan(x) else x for x in (-model.val_accuracy, model.val_nll))
-    name, _, version = model.name.rpartition("/")
-    return accuracy, loss, name, int(version) if version.isdigit() else 0
+    unknown = math.isnan(model.val_accuracy)
+    return *((math.inf, math.inf) if unknown else rank_key(model)), *model.place
 
 
 def _unknown(value: object) -> bool:

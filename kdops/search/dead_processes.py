@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from optuna.trial import FrozenTrial, TrialState
 
+from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
-__all__ = ["PROCESS", "of_dead_processes"]
+__all__ = ["of_dead_processes"]
 
-PROCESS = "kdops.process"
 """Optuna's attribute of a trial that names the process that asked for it."""
 
 NAMELESS_SECONDS = 300.0
@@ -24,7 +24,7 @@ def of_dead_processes(trials: Sequence[FrozenTrial]) -> set[int]:
 
     Of a process on another host nothing is known, so its trials count as running.
     """
-    running = [(t, t.user_attrs.get(PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
+    running = [(t, t.user_attrs.get(schema.PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
     own = ProcessId.own()
     dead = {name for name in {name for _, name in running} if name != str(own) and own.is_dead(name)}
     latest = datetime.now() - timedelta(seconds=NAMELESS_SECONDS)

@@ -19,9 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 from kdops.config.parsing import parse_spec
 from kdops.config.search_space import OBJECTIVES, SAMPLERS, Space, Value
 from kdops.errors import UsageError
-from kdops.search.dead_processes import PROCESS, of_dead_processes
-from kdops.search.samplers import AGAIN, Grid, choose, place_of, pruner_of, sampler_of
+from kdops.search.dead_processes import of_dead_processes
+from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of
 from kdops.search.storage import check_search, open_search, quiet
+from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
 __all__ = ["Trial", "TrialQueue"]
@@ -29,11 +30,6 @@ __all__ = ["Trial", "TrialQueue"]
 FORMAT = 1
 """Raised when what a queue notes in a study changes its meaning."""
 
-# What is noted in Optuna's user attributes of a trial, beside AGAIN.
-RUN = "kdops.run"
-HOPELESS = "kdops.hopeless"
-WITHDRAWN = "kdops.withdrawn"
-"""Noted by earlier versions at a trial that was asked for too much and never trained."""
 
 ATTEMPTS = 2
 
@@ -173,7 +169,7 @@ class TrialQueue:
         missing = max(total - len(alive) - sum(t.state in FINISHED for t in trials), 0)
         if self._grid:
             waiting = sum(t.state == TrialState.WAITING for t in trials)
-            fresh = sum(AGAIN not in t.user_attrs for t in trials)
+            fresh = sum(schema.TRIAL_AGAIN not in t.user_attrs for t in trials)
             missing = min(missing, max(self._grid.size - fresh, 0) + waiting + len(self._to_try_again(trials)))
         return missing
 
@@ -190,7 +186,9 @@ class TrialQueue:
         self.end_stale()
         with quiet():
             for number, attempt, values in self._to_try_again(self._trials()):
-                self.study.enqueue_trial(dict(values), {AGAIN: {"of": number, "attempt": attempt, "values": values}})
+                self.study.enqueue_trial(
+                    dict(values), {schema.TRIAL_AGAIN: {"of": number, "attempt": attempt, "values": values}}
+                )
             return [self._begin() for _ in range(min(count, self.wanted(total)))]
 
     def end_stale(self) -> list[int]:
@@ -212,7 +210,7 @@ class TrialQueue:
         trials = self._trials()
         gone, own = of_dead_processes(trials), str(ProcessId.own())
         running = [t for t in trials if t.state == TrialState.RUNNING and t.number not in gone]
-        return [t.number for t in running if t.user_attrs.get(PROCESS) != own]
+        return [t.number for t in running if t.user_attrs.get(schema.PROCESS) != own]
 
     def open_trials(self) -> list[int]:
         """Return the numbers of the trials that this process asked for and has not told."""
@@ -220,7 +218,7 @@ class TrialQueue:
 
     def name_run(self, number: int, run: str) -> None:
         """Note the tracked run of a trial that this process runs."""
-        self._asked[number].set_user_attr(RUN, run)
+        self._asked[number].set_user_attr(schema.TRIAL_RUN, run)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Note the main objective of a trial that this process runs, after an epoch.
@@ -251,14 +249,14 @@ class TrialQueue:
             raise ValueError(f"trial {number}: values must be finite, not {list(values)}")
         with quiet():
             if not again and number in self._asked:
-                self._asked[number].set_user_attr(HOPELESS, True)
+                self._asked[number].set_user_attr(schema.TRIAL_HOPELESS, True)
             self.study.tell(number, values, STATES[state], skip_if_finished=True)
         self._asked.pop(number, None)
 
     def trials(self) -> list[Trial]:
         """Return every trial that was begun, by number."""
         begun = [trial for trial in self._trials() if trial.state != TrialState.WAITING]
-        return [self._plain(trial) for trial in begun if WITHDRAWN not in trial.user_attrs]
+        return [self._plain(trial) for trial in begun if schema.TRIAL_WITHDRAWN not in trial.user_attrs]
 
     def best(self) -> Trial | None:
         """Return the complete trial that is best in the main objective (of equals the first); None if there is none."""
@@ -288,7 +286,7 @@ class TrialQueue:
     def _begin(self) -> Trial:
         """Begin one trial: of the values that wait, or of new ones."""
         trial = self.study.ask()
-        trial.set_user_attr(PROCESS, str(ProcessId.own()))
+        trial.set_user_attr(schema.PROCESS, str(ProcessId.own()))
         for dimension in self.space.free:
             choose(trial, dimension)
         self._asked[trial.number] = trial
@@ -296,20 +294,20 @@ class TrialQueue:
 
     def _to_try_again(self, trials: Sequence[FrozenTrial]) -> list[tuple[int, int, Mapping[str, Value]]]:
         """Return the number of each failed trial that is to be tried again, which attempt that will be, its values."""
-        done = {t.user_attrs[AGAIN]["of"] for t in trials if AGAIN in t.user_attrs}
+        done = {t.user_attrs[schema.TRIAL_AGAIN]["of"] for t in trials if schema.TRIAL_AGAIN in t.user_attrs}
         found = []
         for trial in trials:
-            attempt = trial.user_attrs.get(AGAIN, {}).get("attempt", 1) + 1
-            lost = trial.number in done or HOPELESS in trial.user_attrs or attempt > ATTEMPTS
-            lost = lost or trial.user_attrs.get(WITHDRAWN) == "void"
+            attempt = trial.user_attrs.get(schema.TRIAL_AGAIN, {}).get("attempt", 1) + 1
+            lost = trial.number in done or schema.TRIAL_HOPELESS in trial.user_attrs or attempt > ATTEMPTS
+            lost = lost or trial.user_attrs.get(schema.TRIAL_WITHDRAWN) == "void"
             if trial.state == TrialState.FAIL and not lost and (values := self._chosen(trial, trials)) is not None:
                 found.append((trial.number, attempt, values))
         return found
 
     def _chosen(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Mapping[str, Value] | None:
         """Return the free values of a trial; None where it ended before all were chosen."""
-        if AGAIN in trial.user_attrs:
-            return trial.user_attrs[AGAIN]["values"]
+        if schema.TRIAL_AGAIN in trial.user_attrs:
+            return trial.user_attrs[schema.TRIAL_AGAIN]["values"]
         if self._grid:
             return self._grid.at(place_of(trial.number, trials))
         names = [dimension.name for dimension in self.space.free]
@@ -329,8 +327,8 @@ class TrialQueue:
             values={name: chosen[name] for name in names} if set(names) <= set(chosen) else {},
             state=NAMES[state],
             results=tuple(trial.values) if isinstance(trial, FrozenTrial) and state == TrialState.COMPLETE else (),
-            again=trial.user_attrs.get(AGAIN, {}).get("of"),
-            run=trial.user_attrs.get(RUN, ""),
+            again=trial.user_attrs.get(schema.TRIAL_AGAIN, {}).get("of"),
+            run=trial.user_attrs.get(schema.TRIAL_RUN, ""),
         )
 
 

@@ -17,10 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from kdops.config.parsing import parse_spec
 from kdops.config.search_space import PRUNERS, Dimension, Space, Value
 from kdops.errors import UsageError
+from kdops.sweeps import schema
 
-__all__ = ["AGAIN", "Grid", "choose", "place_of", "pruner_of", "sampler_of"]
+__all__ = ["Grid", "choose", "place_of", "pruner_of", "sampler_of"]
 
-AGAIN = "kdops.again"
 """Optuna's attribute of a trial that tries the values of a failed one once more."""
 
 MOST_GRID = 100_000
@@ -159,4 +159,4 @@ def choose(trial: optuna.Trial, dimension: Dimension) -> None:
 
 def place_of(number: int, trials: Sequence[FrozenTrial]) -> int:
     """Count the new trials before one; what is tried again is noted as it is made, so this never changes."""
-    return sum(t.number < number and AGAIN not in t.user_attrs for t in trials)
+    return sum(t.number < number and schema.TRIAL_AGAIN not in t.user_attrs for t in trials)

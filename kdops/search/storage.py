@@ -22,12 +22,12 @@ from sqlalchemy.engine import make_url
 
 from kdops.config.search_space import OBJECTIVES
 from kdops.errors import UsageError
+from kdops.sweeps import schema
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password
 
 __all__ = ["check_search", "open_search", "quiet"]
 
-SEARCH = "kdops.search"
 """Optuna's attribute of a study that says which search it is."""
 
 NOTING_SECONDS = 5.0
@@ -60,7 +60,7 @@ def check_search(storage: str, name: str, identity: Mapping[str, object]) -> Non
     opened = _storage(storage, make=False)
     if opened is None or name not in optuna.get_all_study_names(opened):
         return
-    _same(name, optuna.load_study(storage=opened, study_name=name).user_attrs.get(SEARCH), identity)
+    _same(name, optuna.load_study(storage=opened, study_name=name).user_attrs.get(schema.SEARCH), identity)
 
 
 def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identity: dict[str, object]) -> optuna.Study:
@@ -72,19 +72,19 @@ def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identit
     directions = [optuna.study.StudyDirection[direction.upper()] for direction in OBJECTIVES[objectives]]
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
-        study.set_user_attr(SEARCH, identity)
+        study.set_user_attr(schema.SEARCH, identity)
         study.set_metric_names(list(objectives))
         return study
     except DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name)
     # Who made it a moment ago may not have noted yet what it is.
     deadline = time.monotonic() + NOTING_SECONDS
-    while SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
+    while schema.SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
         time.sleep(0.05)
-    if SEARCH not in study.user_attrs and not study.trials:
+    if schema.SEARCH not in study.user_attrs and not study.trials:
         # Who made it was killed before it could note anything.
-        study.set_user_attr(SEARCH, identity)
-    _same(name, study.user_attrs.get(SEARCH), identity)
+        study.set_user_attr(schema.SEARCH, identity)
+    _same(name, study.user_attrs.get(schema.SEARCH), identity)
     return study
 
 

@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.store.client import paged
 from kdops.store.faults import first_line
-from kdops.store.liveness import ERROR, PROCESS
+from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
 __all__ = ["drop_double_runs", "drop_double_versions", "drop_unfinished_models"]
@@ -44,13 +44,13 @@ def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) 
         return
     info, tags = parent.info, parent.data.tags
     running = "attributes.status = 'RUNNING'"
-    own = f"{running} and tags.`{PROCESS}` = '{ProcessId.own()}'"
+    own = f"{running} and tags.`{schema.PROCESS}` = '{ProcessId.own()}'"
     found = list(paged(client.search_runs, [info.experiment_id], own, max_results=PAGE))
     if PROJECT in tags:
         # The request that MLflow made this run with was repeated to the letter, its time in milliseconds included.
         alike = f"{running} and attributes.start_time = {info.start_time} and tags.`{PROJECT}` = '{tags[PROJECT]}'"
         twins = paged(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
-        found += [run for run in twins if PROCESS not in run.data.tags]
+        found += [run for run in twins if schema.PROCESS not in run.data.tags]
     for run in found:
         if run.info.run_id not in known:
             _drop("run", run.info.run_id, lambda one: _end(client, one))
@@ -97,7 +97,7 @@ def _is_served(uri: str) -> bool:
 
 def _end(client: MlflowClient, run_id: str) -> None:
     # Ended first: who may write to an experiment need not be allowed to delete.
-    client.set_tag(run_id, ERROR, WHY)
+    client.set_tag(run_id, schema.ERROR, WHY)
     client.set_terminated(run_id, "KILLED")
     client.delete_run(run_id)
 

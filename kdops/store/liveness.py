@@ -11,15 +11,13 @@ import threading
 import time
 from collections.abc import Mapping
 
+from kdops.sweeps import schema
 from kdops.utils.secrets import redact_secrets
 
 __all__ = [
     "BEAT_SECONDS",
     "CHARACTERS",
-    "ERROR",
     "EXPIRED_SECONDS",
-    "HEARTBEAT",
-    "PROCESS",
     "Heartbeat",
     "beat",
     "expired",
@@ -27,13 +25,8 @@ __all__ = [
     "note_error",
 ]
 
-PROCESS = "kdops.process"
-ERROR = "kdops.error"
 CHARACTERS = 1000
 """Of an error; MLflow keeps 8,000, and a page shows far fewer."""
-
-HEARTBEAT = "kdops.heartbeat"
-"""The tag: seconds since the epoch by the clock of the study's host."""
 
 BEAT_SECONDS = 60.0
 EXPIRED_SECONDS = 1800.0
@@ -67,20 +60,20 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopped.wait(self.seconds):
             try:
-                self._client.set_tag(self.run_id, HEARTBEAT, beat())
+                self._client.set_tag(self.run_id, schema.HEARTBEAT, beat())
             except Exception as error:
                 # The store may be away for a while. Whether the study can go on is not decided here.
                 logger.debug("no heartbeat of the run %s: %s", self.run_id, error)
 
 
 def beat() -> str:
-    """Return the heartbeat of this moment."""
+    """Return the heartbeat of this moment: seconds since the epoch by the clock of the study's host."""
     return str(int(time.time()))
 
 
 def expired(tags: Mapping[str, str]) -> bool | None:
     """Return whether the heartbeat among a run's tags is too old; None where there is none that can be read."""
-    text = tags.get(HEARTBEAT, "")
+    text = tags.get(schema.HEARTBEAT, "")
     return time.time() - int(text) > EXPIRED_SECONDS if text.isdecimal() else None
 
 
@@ -88,13 +81,13 @@ def name_process() -> None:
     """Write the id of this process on its run, so that others can find out whether the study still runs."""
     from kdops.utils.process import ProcessId
 
-    _write(PROCESS, str(ProcessId.own()))
+    _write(schema.PROCESS, str(ProcessId.own()))
 
 
 def note_error(message: str) -> None:
     """Write on the run why it failed; where the store cannot be written to, nothing is written."""
     try:
-        _write(ERROR, redact_secrets(message)[:CHARACTERS])
+        _write(schema.ERROR, redact_secrets(message)[:CHARACTERS])
     except Exception:
         return
 

@@ -20,15 +20,15 @@ from kdops.errors import UsageError
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.packaging.loading import load_stored
-from kdops.registry.candidates import LISTED, find_version, is_own, uri_of
+from kdops.registry.lookup import LISTED, find_version, uri_of
 from kdops.store.database import store_exists
 from kdops.study.study import Study
+from kdops.sweeps import schema
 from kdops.sweeps.fingerprint import fingerprint
-from kdops.sweeps.model import Model, Sweep, ranked
+from kdops.sweeps.model import FOREIGN, Model, Sweep, ranked
 
 __all__ = ["check_source", "find_source"]
 
-FOREIGN = "foreign"
 SEEN = 256
 """So many images tell one network from another."""
 
@@ -175,6 +175,6 @@ def _digest(study: Study, net: Module, hop: int) -> str:
 
 def _remark(uri: str) -> str:
     """Return what is not known of a source that was not trained on this split."""
-    if LISTED.fullmatch(uri) and is_own(find_version(MlflowClient(), uri, "source")):
+    if LISTED.fullmatch(uri) and schema.is_own(find_version(MlflowClient(), uri, "source")):
         return f"The source {uri} was trained on another split or transfer setting: it may have seen validation images."
     return f"Which images the source {uri} has seen is not known here."

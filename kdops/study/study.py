@@ -33,12 +33,13 @@ from kdops.study.failure import CurrentSweep, failure_note, told_failure
 from kdops.study.results import write_results
 from kdops.study.summary import about, note, setting, show
 from kdops.sweeps import model as records
+from kdops.sweeps import schema
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.plan import Plan
 from kdops.sweeps.unit import Context, Task, Unit, cut_off_with, digest_of_pass, lock_keys, units_of
 from kdops.tracking.known_models import KnownModels
 from kdops.tracking.stored_study import StoredStudy
-from kdops.tracking.tracker import Outcome, Tracker, Trainset, fitted
+from kdops.tracking.tracker import Outcome, Tracker, Trainset
 from kdops.training.checkpoint import Checkpoints
 from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
@@ -262,12 +263,12 @@ class Study:
             reused = [record.uri for record in models if record.reused]
             basis = setting(self.settings, self.context.data, self.split)
             tags = {
-                "mlflow.note.content": "\n\n".join(
+                schema.NOTE: "\n\n".join(
                     [note(given.word or title, given.rows, given.sentences, basis), *self._about()]
                 ),
-                "kdops.select_on": self.settings.select_on,
-                **({"kdops.reused": fitted(reused)} if reused else {}),
-                **({"kdops.verdict": given.word} if given.word else {}),
+                schema.SELECT_ON: self.settings.select_on,
+                **({schema.REUSED: schema.fitted(reused)} if reused else {}),
+                **({schema.VERDICT: given.word} if given.word else {}),
             }
             with TemporaryDirectory(prefix="kdops-") as folder:
                 drawn = figures() if figures else {}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
+from kdops.errors import KdopsError
 
-__all__ = ["COPY_SEEDS", "LABELS", "Model", "Sweep", "best", "ranked", "worst"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["COPY_SEEDS", "FOREIGN", "LABELS", "METRICS", "Model", "Sweep", "best", "rank_key", "ranked", "worst"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
@@ -16,14 +20,25 @@ COPY_SEEDS = 1_000_000
 LABELS = "labels"
 """The source of a model that learned from labels alone."""
 
+FOREIGN = "foreign"
+"""The role of a model that kdops did not train."""
+
+RESEEDED = "reseeded"
+"""The role of copies, which differ in their seed alone."""
+
+METRICS = {"validation": "val", "test": "test"}
+"""What models are chosen on: the start of the metrics' names."""
+
+URI = "models:/"
+
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a study.
+    """One model: of a study, of the store or of the registry.
 
     Attributes:
-        role: what it is: teacher, student, middle, reversed ...
-        seed: its replicate.
+        role: what it is: teacher, student, middle, reversed ...; ``foreign`` where kdops did not train it.
+        seed: its replicate, or that of a copy of it; see ``replicate``.
         temperature: what it was trained at; 0 for hard labels, nan where there is none (an ensemble).
         chain: the roles it came through, ``teacher>middle>student``.
         source: model URI distilled from, or ``labels``; of an ensemble its members' URIs, parted by spaces.
@@ -36,6 +51,11 @@ class Model:
         fleet: the seeds whose fleets were trained in the same pass; empty for a model trained alone.
         fleet_digest: the digest of all that was trained in that pass.
         reused: it was there before this study.
+        dataset: the data set.
+        split: the digest of the split.
+        images: how many images its run saw of ``train``, ``val`` and ``test``, where the run says so.
+        registered: its version is in the registry, as far as the registry was asked.
+        champion: it has the alias ``champion``, likewise.
     """
 
     role: str
@@ -47,15 +67,86 @@ class Model:
     run_id: str = ""
     model_id: str = ""
     weights: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
     fleet: tuple[int, ...] = ()
     fleet_digest: str = ""
     reused: bool = False
+    dataset: str = ""
+    split: str = ""
+    images: Mapping[str, int] = field(default_factory=dict)
+    registered: bool = False
+    champion: bool = False
 
     def __str__(self) -> str:
         at = "" if math.isnan(self.temperature) else f" T={self.temperature:g}"
         return f"{self.role}{at} seed={self.seed}"
+
+    @property
+    def own(self) -> bool:
+        """Whether kdops trained it, so that ``weights.safetensors`` lies beside it."""
+        return self.role != FOREIGN
+
+    @property
+    def replicate(self) -> int:
+        """The seed of the chain it belongs to; copies of a replicate's model have seeds of their own."""
+        return self.seed % COPY_SEEDS if self.role == RESEEDED else self.seed
+
+    @property
+    def name(self) -> str:
+        """Its URI without the scheme, ``kdops-digits-student/7``."""
+        return self.uri.removeprefix(URI)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its registered name and its version, 0 where it has none."""
+        name, _, version = self.name.rpartition("/")
+        return name, int(version) if version.isdigit() else 0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The URIs it was made from; empty for one that learned from labels."""
+        return tuple(word for word in self.source.split() if word.startswith(URI))
+
+    @property
+    def cut(self) -> bool:
+        """Whether its list of sources was too long to be kept whole."""
+        return "..." in self.source.split()
+
+    @property
+    def architecture(self) -> str:
+        """Its network as text; empty where unknown."""
+        return self.params.get("architecture", "")
+
+    @property
+    def transfer(self) -> str:
+        """The transfer setting; empty where unknown."""
+        return self.params.get("transfer", "")
+
+    @property
+    def parameters(self) -> int | None:
+        """How many parameters it has; None where unknown."""
+        return _count(self.params.get("parameters", ""))
+
+    @property
+    def flops(self) -> int | None:
+        """Floating point operations of one image; None where unknown."""
+        return _count(self.params.get("flops", ""))
+
+    @property
+    def val_accuracy(self) -> float:
+        """Accuracy on validation; nan where unknown, as the next two."""
+        return self.metrics.get("val_accuracy", math.nan)
+
+    @property
+    def val_nll(self) -> float:
+        """Loss on validation."""
+        return self.metrics.get("val_nll", math.nan)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Accuracy on test."""
+        return self.metrics.get("test_accuracy", math.nan)
 
 
 @dataclass(frozen=True)
@@ -113,6 +204,8 @@ class Sweep:
         Raises:
             ValueError: a replicate lacks a temperature that another has.
         """
+        import numpy as np  # not above: the command line reads the names of tags, and with them this file
+
         if len(self.records) == len(self.seeds):
             # One model a replicate, chosen perhaps at a temperature of its own.
             by_seed = sorted(self.records, key=lambda record: record.seed)
@@ -130,6 +223,31 @@ class Sweep:
         return column
 
 
+def rank_key(model: Model, by: str = "validation") -> tuple[float, float]:
+    """Return what models are ranked by, lower being better: highest accuracy, then lowest loss.
+
+    An unknown loss comes last. What decides between equal models is up to the caller, who adds it: the temperature
+    within a sweep (see :func:`best`), the registered name and the version in the registry (``Model.place``).
+
+    Args:
+        model: the model.
+        by: ``validation``, or ``test`` to mimic the paper.
+
+    Raises:
+        KdopsError: the model has no such accuracy.
+    """
+    prefix = METRICS[by]
+    accuracy, loss = (model.metrics.get(f"{prefix}_{name}", math.nan) for name in ("accuracy", "nll"))
+    if math.isnan(accuracy):
+        raise KdopsError(f"{model.name or model} has no {prefix}_accuracy, so it cannot be ranked")
+    return -accuracy, math.inf if math.isnan(loss) else loss
+
+
+def ranked(models: Sequence[Model], by: str = "validation") -> list[Model]:
+    """Return models in the order of :func:`best`, the best first."""
+    return sorted(models, key=lambda model: _in_sweep(model, by))
+
+
 def best(models: Sweep, by: str = "validation") -> Sweep:
     """Return the best model of each replicate: highest accuracy, then lowest loss, then lowest temperature.
 
@@ -137,24 +255,25 @@ def best(models: Sweep, by: str = "validation") -> Sweep:
         models: a sweep.
         by: ``validation``, or ``test`` to mimic the paper.
     """
-    return replace(models, records=tuple(min(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
-
-
-def ranked(models: Sequence[Model], by: str = "validation") -> list[Model]:
-    """Return models in the order of :func:`best`, the best first."""
-    return sorted(models, key=_badness(by))
+    return replace(
+        models,
+        records=tuple(min(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
+    )
 
 
 def worst(models: Sweep, by: str = "validation") -> Sweep:
     """Return the worst model of each replicate, by the same order as :func:`best`."""
-    return replace(models, records=tuple(max(models.of_seed(seed), key=_badness(by)) for seed in models.seeds))
+    return replace(
+        models,
+        records=tuple(max(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
+    )
 
 
-def _badness(by: str):
-    prefix = {"validation": "val", "test": "test"}[by]
+def _in_sweep(model: Model, by: str) -> tuple[float, ...]:
+    # A dry run plans with models that have no metrics yet.
+    quality = rank_key(model, by) if model.uri or model.metrics else ()
+    return *quality, model.temperature
 
-    def key(record: Model) -> Sequence[float]:
-        accuracy = record.metrics.get(f"{prefix}_accuracy", 0.0)
-        return (-accuracy, record.metrics.get(f"{prefix}_nll", math.inf), record.temperature)
 
-    return key
+def _count(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None

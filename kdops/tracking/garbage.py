@@ -24,7 +24,7 @@ from kdops.errors import KdopsError
 from kdops.registry.versions import CHAMPION, PAGE
 from kdops.store.artifacts import holds_model, is_empty, local_folder, size_of
 from kdops.store.client import paged
-from kdops.store.liveness import PROCESS
+from kdops.sweeps import schema
 from kdops.tracking.stale_runs import is_stale
 from kdops.utils.process import ProcessId
 
@@ -47,7 +47,6 @@ ENDED = ("FAILED", "KILLED")
 CUT_OFF = ("running", "failed")
 """States of a search's trial that was killed; one that was pruned or diverged is a result of the search."""
 
-PARENT = "mlflow.parentRunId"
 MADE = re.compile(r"(?:m-)?[0-9a-f]{32}")
 """A logged model or a run, as the source of a version names it."""
 
@@ -86,13 +85,13 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
     Raises:
         KdopsError: none of the experiment's artifacts is where it should be.
     """
-    where = "tags.`kdops.study` != ''"
+    where = f"tags.`{schema.STUDY}` != ''"
     runs = {run.info.run_id: run for run in paged(client.search_runs, [experiment_id], where, max_results=RUNS)}
     failed = {run_id: why for run_id, run in list(runs.items()) if (why := why_failed(client, run, runs))}
     models = {
         model.model_id: model
         for model in paged(client.search_logged_models, [experiment_id], max_results=PAGE)
-        if "kdops.chain" in model.tags
+        if schema.CHAIN in model.tags
     }
     root = client.get_experiment(experiment_id).artifact_location
     if models and is_empty(client, root):
@@ -112,11 +111,11 @@ def find_garbage(client: MlflowClient, experiment_id: str, beside: Path | None =
 def why_failed(client: MlflowClient, run: Run, runs: dict[str, Run]) -> str:
     """Return why the run of a model may go; empty where it stays."""
     tags, status = run.data.tags, run.info.status
-    if "kdops.role" not in tags or is_of_live_study(client, run, runs):
+    if schema.ROLE not in tags or is_of_live_study(client, run, runs):
         return ""
     if status == "RUNNING":
         return f"cut off: {run.info.run_name}"
-    is_result = "kdops.trial" in tags and not (status == "KILLED" and tags.get("kdops.trial_state") in CUT_OFF)
+    is_result = schema.TRIAL in tags and not (status == "KILLED" and tags.get(schema.TRIAL_STATE) in CUT_OFF)
     return f"{status}: {run.info.run_name}" if status in ENDED and not is_result else ""
 
 
@@ -127,7 +126,7 @@ def is_of_live_study(client: MlflowClient, run: Run | None, runs: dict[str, Run]
         seen.add(run.info.run_id)
         if run.info.status == "RUNNING" and not is_stale(client, run, runs):
             return True
-        run = runs.get(run.data.tags.get(PARENT, ""))
+        run = runs.get(run.data.tags.get(schema.PARENT, ""))
     return False
 
 
@@ -178,7 +177,7 @@ def _judge(
         return "its logged model was deleted", ""
     if holds_model(client, model.artifact_location):
         return "", ""
-    process = run.data.tags.get(PROCESS, "")
+    process = run.data.tags.get(schema.PROCESS, "")
     elsewhere = process and local_folder(model.artifact_location) and not ProcessId.own().shares_host(process)
     return "its files are gone", "made on another host, which may have its files: kdops gc there" if elsewhere else ""
 
@@ -239,9 +238,9 @@ def _files(
             run_id = str(described["run_id"])
         except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
             continue
-        if model_id in models or (run := _run(client, run_id)) is None or "kdops.role" not in run.data.tags:
+        if model_id in models or (run := _run(client, run_id)) is None or schema.ROLE not in run.data.tags:
             continue
-        live = is_of_live_study(client, run, with_parents(client, run.data.tags.get(PARENT, "")))
+        live = is_of_live_study(client, run, with_parents(client, run.data.tags.get(schema.PARENT, "")))
         if live or run.info.status not in ENDED or _model(client, model_id) is not None:
             continue
         why, kept = f"of a deleted model, {run.info.status}", held.get(model_id, "") or held.get(run_id, "")
@@ -260,7 +259,7 @@ def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
     found: dict[str, Run] = {}
     while run_id not in found and _is_active(run := _run(client, run_id) if run_id else None):
         found[run_id] = run
-        run_id = run.data.tags.get(PARENT, "")
+        run_id = run.data.tags.get(schema.PARENT, "")
     return found
 
 

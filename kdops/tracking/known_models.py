@@ -6,7 +6,6 @@ import time
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
@@ -14,7 +13,8 @@ from kdops.registry.versions import Registry
 from kdops.store.client import paged
 from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
-from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps import schema
+from kdops.sweeps.model import Model
 
 __all__ = ["KnownModels"]
 
@@ -61,26 +61,25 @@ class KnownModels:
         where, order = self._where(chain), ["start_time DESC"]
         runs = list(paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
         found: dict[str, Model] = {}
-        registered = self._registered(client, {run.data.tags["kdops.model"] for run in runs})
-        for run in runs:
-            if run.data.tags["kdops.model"] in registered:
-                # Newest first: the latest of equals wins.
-                record = _record_of(run)
-                found[record.uri] = record
-                for key in ("kdops.fingerprint", "kdops.training"):
-                    if key in run.data.tags:
-                        found.setdefault(run.data.tags[key], record)
+        registered = self._registered(client, {run.data.tags[schema.MODEL] for run in runs})
+        there = (run for run in runs if run.data.tags[schema.MODEL] in registered)
+        # Newest first: the latest of equals wins.
+        for run, model in schema.readable(there):
+            found[model.uri] = model
+            for key in (schema.FINGERPRINT, schema.TRAINING):
+                if key in run.data.tags:
+                    found.setdefault(run.data.tags[key], model)
         self.records |= found
         self._looked[chain] = now
         return found
 
     def _where(self, chain: str) -> str:
         where = (
-            f"tags.`kdops.split` = '{self.split.digest}' and tags.`kdops.dataset` = '{self.data.name}' "
-            "and tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
+            f"tags.`{schema.SPLIT}` = '{self.split.digest}' and tags.`{schema.DATASET}` = '{self.data.name}' "
+            f"and tags.`{schema.MODEL}` != '' and attributes.status = 'FINISHED'"
         )
         if chain:
-            where += f" and tags.`kdops.chain` = '{chain}'"
+            where += f" and tags.`{schema.CHAIN}` = '{chain}'"
         before = max((self._looked[one] for one in ("", chain) if one in self._looked), default=None)
         if before is not None:
             where += f" and attributes.end_time > {int(1000 * (before - STORED_WITHIN))}"
@@ -90,24 +89,3 @@ class KnownModels:
         """Return those of some models that are registered; what was found before is not asked for again."""
         new = uris - self.records.keys()
         return uris - new | (new & Registry(client, self.data, self.split).uris() if new else set())
-
-
-def _record_of(run: Run) -> Model:
-    """Rebuild a record from a finished run."""
-    tags, outputs = run.data.tags, run.outputs.model_outputs if run.outputs else []
-    return Model(
-        role=tags["kdops.role"],
-        seed=int(run.data.params["seed"]),
-        temperature=float(run.data.params["temperature"]),
-        chain=tags["kdops.chain"],
-        source=tags.get("kdops.source", LABELS),
-        uri=tags["kdops.model"],
-        run_id=run.info.run_id,
-        model_id=outputs[0].model_id if outputs else "",
-        weights=tags["kdops.weights"],
-        metrics=dict(run.data.metrics),
-        params={k: v for k, v in run.data.params.items() if k not in ("seed", "temperature")},
-        fleet=tuple(int(seed) for seed in tags.get("kdops.fleet", "").split(",") if seed),
-        fleet_digest=tags.get("kdops.fleet_digest", ""),
-        reused=True,
-    )

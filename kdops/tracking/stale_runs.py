@@ -15,13 +15,13 @@ from kdops.registry.versions import Registry
 from kdops.store.client import paged
 from kdops.store.experiment import is_project
 from kdops.store.faults import first_line
-from kdops.store.liveness import PROCESS, expired
+from kdops.store.liveness import expired
+from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
 __all__ = ["discard_run", "end_stale_runs", "is_stale"]
 
 PAGE = 1000
-PARENT = "mlflow.parentRunId"
 NAMELESS_SECONDS = 3600.0
 """A study names its process within seconds of its start, but before that MLflow may build an environment. A run that it
 made for one and that has no name after this long was killed before it could."""
@@ -70,7 +70,7 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
         run: the run.
         known: runs by id, those above it among them; what is missing is looked up and added.
     """
-    name = run.data.tags.get(PROCESS)
+    name = run.data.tags.get(schema.PROCESS)
     if not name:
         return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
     own = ProcessId.own()
@@ -81,7 +81,7 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
 
 def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     """Return whether the study that a run belongs to has a heartbeat, and that one is expired."""
-    while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(PARENT)):
+    while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(schema.PARENT)):
         if parent not in known:
             try:
                 known[parent] = client.get_run(parent)

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from kdops.config.uris import check_study
 from kdops.errors import KdopsError, UsageError
 from kdops.store.client import paged
+from kdops.sweeps import schema
 from kdops.utils.quiet import without_bars
 from kdops.verdicts.stored_answer import StoredAnswer, read_answer, read_note
 
@@ -102,16 +103,16 @@ def find_study(client: MlflowClient, text: str, parameter: str = "study") -> str
         UsageError: it is no run id, or no study or several begin with it.
     """
     text = check_study(text, parameter)
-    studies = list(_search(client, f"tags.`kdops.study` != '' and attributes.run_id LIKE '{text}%'"))
-    found = [run for run in studies if "kdops.role" not in run.data.tags]
+    studies = list(_search(client, f"tags.`{schema.STUDY}` != '' and attributes.run_id LIKE '{text}%'"))
+    found = [run for run in studies if schema.ROLE not in run.data.tags]
     if len(found) == 1:
         return found[0].info.run_id
     if found:
         raise UsageError(parameter, text, f"is the beginning of {len(found)} studies: {_named(found)}; give more of it")
     if studies:
-        parents = sorted({run.data.tags.get("mlflow.parentRunId", "") for run in studies})
+        parents = sorted({run.data.tags.get(schema.PARENT, "") for run in studies})
         raise UsageError(parameter, text, f"is the run of a model; its study is {' or '.join(parents)}")
-    everything = (run for run in _search(client, "tags.`kdops.study` != ''") if "kdops.role" not in run.data.tags)
+    everything = (run for run in _search(client, f"tags.`{schema.STUDY}` != ''") if schema.ROLE not in run.data.tags)
     latest = list(islice(everything, SHOWN))
     there = f"the latest are {_named(latest)}" if latest else "the store has none; run one first, such as: kdops main"
     raise UsageError(parameter, text, f"no study has this run id; {there}")
@@ -133,7 +134,7 @@ def read_study(client: MlflowClient, run_id: str) -> StoredStudy:
         run = client.get_run(run_id)
     except MlflowException as error:
         raise KdopsError(f"the run {run_id} cannot be read: {error.message}") from error
-    if "kdops.study" not in run.data.tags or "kdops.role" in run.data.tags:
+    if schema.STUDY not in run.data.tags or schema.ROLE in run.data.tags:
         raise KdopsError(f"the run {run_id} is no study of kdops")
     parts, unread = _parts(client, run)
     with TemporaryDirectory(prefix="kdops-") as folder:
@@ -156,7 +157,7 @@ def _study(run: Run, files: Mapping[str, Path], parts: tuple[StoredStudy, ...], 
     return StoredStudy(
         run_id=run.info.run_id,
         name=run.info.run_name or run.info.run_id,
-        study=run.data.tags["kdops.study"],
+        study=run.data.tags[schema.STUDY],
         status=run.info.status,
         started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         tags=dict(run.data.tags),
@@ -171,26 +172,24 @@ def _study(run: Run, files: Mapping[str, Path], parts: tuple[StoredStudy, ...], 
 
 def _answer(run: Run, files: Mapping[str, Path]) -> StoredAnswer:
     tags = run.data.tags
-    noted = read_note(
-        tags["kdops.study"], tags.get("mlflow.note.content", ""), tags.get("kdops.verdict"), run.data.metrics
-    )
+    noted = read_note(tags[schema.STUDY], tags.get(schema.NOTE, ""), tags.get(schema.VERDICT), run.data.metrics)
     told = _read(run, files, "answer.json", lambda path: read_answer(path.read_text("utf-8"), noted.basis))
     return noted if told is None else told
 
 
 def _parts(client: MlflowClient, run: Run) -> tuple[tuple[StoredStudy, ...], tuple[str, ...]]:
     """Read the studies that a study is made of; of those that have nothing yet, give the names."""
-    own = run.data.tags["kdops.study"]
-    where = f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and tags.`kdops.study` != ''"
+    own = run.data.tags[schema.STUDY]
+    where = f"tags.`{schema.PARENT}` = '{run.info.run_id}' and tags.`{schema.STUDY}` != ''"
     # Models of a study name the study itself; in a whole, the runs of models hang from its parts.
-    found = [r for r in _search(client, where) if "kdops.role" not in r.data.tags] if own == WHOLE else []
+    found = [r for r in _search(client, where) if schema.ROLE not in r.data.tags] if own == WHOLE else []
     parts, unread = [], []
     for child in found:
         try:
             parts.append(read_study(client, child.info.run_id))
         except KdopsError:
-            unread.append(f"{child.data.tags['kdops.study']} ({child.info.status})")
-    there = {part.study for part in parts} | {child.data.tags["kdops.study"] for child in found}
+            unread.append(f"{child.data.tags[schema.STUDY]} ({child.info.status})")
+    there = {part.study for part in parts} | {child.data.tags[schema.STUDY] for child in found}
     unread += [f"{name} (not started)" for name in PARTS if found and name not in there]
     order = {name: number for number, name in enumerate(PARTS)}
     parts.sort(key=lambda part: (order.get(part.study, len(order)), part.started))
@@ -246,11 +245,11 @@ def _named(runs: list[Run]) -> str:
 
 
 def _unfinished(run: Run) -> str:
-    study, status = run.data.tags["kdops.study"], run.info.status
+    study, status = run.data.tags[schema.STUDY], run.info.status
     name = f"the study {run.info.run_id[:8]} ({run.info.run_name}) is {status} and has no results"
     if status == "FINISHED":
         return f"{name}: its artifacts are not at {run.info.artifact_uri}"
-    reason = run.data.tags.get("kdops.error")
+    reason = run.data.tags.get(schema.ERROR)
     because = f" ({reason})" if reason else ""
     again = f"kdops {study} with the same settings goes on from the models that are there"
     return f"{name}{because}; {'wait for its end; if it was cut off, ' if status == 'RUNNING' else ''}{again}"

@@ -45,7 +45,8 @@ from kdops.store.database import ensure_experiment, ensure_store
 from kdops.store.duplicates import drop_double_runs, drop_unfinished_models
 from kdops.store.experiment import experiment_name
 from kdops.store.faults import first_line
-from kdops.store.liveness import CHARACTERS, ERROR, HEARTBEAT, PROCESS, Heartbeat, beat
+from kdops.store.liveness import CHARACTERS, Heartbeat, beat
+from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.tracking.stale_runs import discard_run, end_stale_runs
 from kdops.tracking.stored_study import StoredStudy, read_study
@@ -55,12 +56,9 @@ from kdops.utils.secrets import redact_secrets
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Outcome", "Tracker", "Trainset", "Writer", "fitted"]
+__all__ = ["Outcome", "Tracker", "Trainset", "Writer"]
 
 logger = logging.getLogger(__name__)
-
-OWNER = "kdops.owner"
-"""Whoever answers for a study answers for its models; its notes are its own."""
 
 SPEAKING = ("teacher", "foreign")
 """Sources of these roles have no temperature that would tell them apart."""
@@ -126,7 +124,8 @@ class Tracker:
     def __init__(
         self, entry_point: str, data: Dataset, split: Split, title: str, about: Mapping[str, str] | None = None
     ):
-        self.about = {f"kdops.{name}": text for name, text in (about or {}).items() if text}
+        told = {schema.OWNER: (about or {}).get("owner", ""), schema.NOTES: (about or {}).get("notes", "")}
+        self.about = {tag: text for tag, text in told.items() if text}
         ensure_store(mlflow.get_tracking_uri())
         self.client = MlflowClient()
         self.entry_point, self.data, self.split = entry_point, data, split
@@ -149,7 +148,7 @@ class Tracker:
         """Open the runs of a study that is a part of this one: below this one's run, in the same store."""
         part = copy.copy(self)
         part.entry_point, part.title = entry_point, title
-        tags = {"mlflow.parentRunId": self.parent, **part._study_tags(), **self._source}
+        tags = {schema.PARENT: self.parent, **part._study_tags(), **self._source}
         part.parent = self.make_run(title, tags)
         part._log_data()
         return part
@@ -178,12 +177,7 @@ class Tracker:
         """
         record = outcome.record
         ended = int(outcome.finished * 1000)
-        tags = {
-            **self.model_tags(record, outcome.fingerprint, outcome.training),
-            "kdops.weights": record.weights,
-            "kdops.fleet": ",".join(map(str, record.fleet)),
-            "kdops.fleet_digest": record.fleet_digest,
-        }
+        tags = self.model_tags(record, outcome.fingerprint, outcome.training)
         run_id = self.make_run(_run_name(record, outcome.sources), tags, ended - int(outcome.seconds * 1000))
         try:
             return self._commit(outcome, write, run_id, ended)
@@ -194,19 +188,19 @@ class Tracker:
     def model_tags(self, record: Model, fingerprint: str, training: str) -> dict[str, str]:
         """Return the tags that every run of a model below this study has from its start on."""
         return {
-            "mlflow.parentRunId": self.parent,
-            "kdops.role": record.role,
-            "kdops.study": self.entry_point,
-            "kdops.dataset": self.data.name,
-            "kdops.source": fitted(record.source.split()),
-            "kdops.chain": record.chain,
-            "kdops.split": self.split.digest,
-            "kdops.fingerprint": fingerprint,
-            "kdops.training": training,
-            PROCESS: str(ProcessId.own()),
-            **{name: text for name, text in self.about.items() if name == OWNER},
+            schema.PARENT: self.parent,
+            **schema.to_run(self.placed(record))[1],
+            schema.STUDY: self.entry_point,
+            schema.FINGERPRINT: fingerprint,
+            schema.TRAINING: training,
+            schema.PROCESS: str(ProcessId.own()),
+            **{name: text for name, text in self.about.items() if name == schema.OWNER},
             **self._source,
         }
+
+    def placed(self, model: Model) -> Model:
+        """Return a model with the data set and the split of this study."""
+        return replace(model, dataset=self.data.name, split=self.split.digest)
 
     def load_weights(self, record: Model) -> dict[str, Tensor]:
         """Read the weights of a stored model.
@@ -254,7 +248,7 @@ class Tracker:
         """
         self._silence()
         try:
-            self.client.set_tag(self.parent, ERROR, redact_secrets(reason)[:CHARACTERS])
+            self.client.set_tag(self.parent, schema.ERROR, redact_secrets(reason)[:CHARACTERS])
             self.client.set_terminated(self.parent, status)
             self._drop_doubles()
         except Exception as error:
@@ -263,7 +257,7 @@ class Tracker:
     def describe(self, note: str) -> None:
         """Write the note of a study that failed; where it cannot be written, the error on the run must do."""
         with suppress(Exception):
-            self.client.set_tag(self.parent, "mlflow.note.content", redact_secrets(note))
+            self.client.set_tag(self.parent, schema.NOTE, redact_secrets(note))
 
     def _drop_doubles(self) -> None:
         """Drop what repeated requests made twice, once the whole study ends."""
@@ -285,14 +279,14 @@ class Tracker:
 
     def _commit(self, outcome: Outcome, write: Writer, run_id: str, ended: int) -> Model:
         """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
-        record = outcome.record
-        params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
+        record = self.placed(outcome.record)
+        params, _ = schema.to_run(record)
         model = self.client.create_logged_model(
             self.experiment,
             name=str(record).replace(" ", "-").replace("=", "").replace(".", "_"),
             source_run_id=run_id,
             params=params,
-            tags={"kdops.chain": record.chain, "kdops.dataset": self.data.name},
+            tags={schema.CHAIN: record.chain, schema.DATASET: self.data.name},
             model_type=record.role,
         )
         with tempfile.TemporaryDirectory(prefix="kdops-") as folder:
@@ -306,16 +300,16 @@ class Tracker:
         self.client.log_batch(
             run_id,
             metrics=_metrics(outcome, model.model_id, ended),
-            params=[Param(name, str(value)) for name, value in params.items()],
+            params=[Param(name, value) for name, value in params.items()],
         )
         stored = replace(stored, uri=self.registry.register(stored, self.entry_point, outcome.fingerprint))
-        self.client.set_tag(run_id, "kdops.model", stored.uri)
+        self.client.set_tag(run_id, schema.MODEL, stored.uri)
         self.client.set_terminated(run_id, "FINISHED", end_time=ended)
         return stored
 
     def _parent(self) -> Run:
         """Go on in the run that MLflow made for this process, or make one."""
-        tags = {**self._study_tags(), HEARTBEAT: beat()}
+        tags = {**self._study_tags(), schema.HEARTBEAT: beat()}
         given = os.environ.get("MLFLOW_RUN_ID")
         if given:
             run = self.client.get_run(given)
@@ -333,10 +327,10 @@ class Tracker:
 
     def _study_tags(self) -> dict[str, str]:
         return {
-            "kdops.study": self.entry_point,
-            "kdops.dataset": self.data.name,
-            "kdops.split": self.split.digest,
-            PROCESS: str(ProcessId.own()),
+            schema.STUDY: self.entry_point,
+            schema.DATASET: self.data.name,
+            schema.SPLIT: self.split.digest,
+            schema.PROCESS: str(ProcessId.own()),
             **self.about,
         }
 
@@ -359,7 +353,7 @@ class Tracker:
             "test": Trainset(self.split.test, "test images"),
         }
         source = json.dumps({"name": self.data.name, "digest": self.data.digest, "notes": self.data.notes})
-        schema = json.dumps({"image": ["uint8", *self.data.shape], "classes": len(self.data.classes)})
+        form = json.dumps({"image": ["uint8", *self.data.shape], "classes": len(self.data.classes)})
         return [
             DatasetInput(
                 LoggedDataset(
@@ -367,7 +361,7 @@ class Tracker:
                     digest=_digest_of_rows(self.data, seen.rows),
                     source_type="kdops",
                     source=source,
-                    schema=schema,
+                    schema=form,
                     profile=json.dumps({"images": len(seen.rows), "what": seen.what}),
                 ),
                 tags=[InputTag("mlflow.data.context", part)],
@@ -375,12 +369,6 @@ class Tracker:
             for part, seen in everything.items()
             if part in parts
         ]
-
-
-def fitted(uris: Sequence[str], limit: int = 7900) -> str:
-    """Join URIs into a tag; MLflow's tags end at 8,000 characters, and ``results.csv`` has them all."""
-    text = " ".join(uris)
-    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
 
 
 def _run_name(record: Model, sources: Sequence[Model]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
 
 from kdops.store.client import retry_on_conflict
-from kdops.store.liveness import CHARACTERS, ERROR
+from kdops.store.liveness import CHARACTERS
+from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.tracking.tracker import Tracker, Trainset
@@ -18,8 +19,6 @@ __all__ = ["STATUS", "TrialRuns"]
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 """How the run of a trial ends, by the trial's state."""
-
-NUMBER, STATE, SEARCH = "kdops.trial", "kdops.trial_state", "kdops.search"
 
 
 class TrialRuns:
@@ -44,14 +43,14 @@ class TrialRuns:
         record, client = unit.record, self.tracker.client
         tags = {
             **self.tracker.model_tags(record, unit.fingerprint, unit.training),
-            NUMBER: str(number),
-            STATE: "running",
-            SEARCH: self.search,
+            schema.TRIAL: str(number),
+            schema.TRIAL_STATE: "running",
+            schema.SEARCH: self.search,
         }
         name = f"trial {number} {record.role} T={record.temperature:.3g} {record.params['architecture']}"
         run = self.tracker.make_run(name, tags)
-        params = {**record.params, "temperature": f"{record.temperature:g}", "seed": str(record.seed)}
-        client.log_batch(run, params=[Param(name, str(value)) for name, value in params.items()])
+        params, _ = schema.to_run(record)
+        client.log_batch(run, params=[Param(name, value) for name, value in params.items()])
         retry_on_conflict(client.log_inputs, run, datasets=self._data, models=self._models)
         return run
 
@@ -83,8 +82,8 @@ class TrialRuns:
         """
         # For Optuna a trial that was cut off has failed, and is tried again.
         tags = {
-            STATE: "failed" if state == "interrupted" else state,
-            **({ERROR: redact_secrets(error)[:CHARACTERS]} if error else {}),
+            schema.TRIAL_STATE: "failed" if state == "interrupted" else state,
+            **({schema.ERROR: redact_secrets(error)[:CHARACTERS]} if error else {}),
         }
         self.tracker.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         self.tracker.client.set_terminated(run, STATUS[state])

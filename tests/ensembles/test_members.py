@@ -147,7 +147,7 @@ def test_a_study_gives_its_direct_students_replicate_by_replicate(look):
         )
         assert member.val_accuracy == member.metrics["val_accuracy"] == run.data.metrics["val_accuracy"]
         # With its record the weights are found, as those of any other model of a study.
-        record = member.record()
+        record = member
         assert (record.uri, record.params["epochs"], record.temperature) == (member.uri, "3", member.temperature)
         assert "net.1.weight" in read_weights(Path(mlflow.artifacts.download_artifacts(record.uri)))
     others = [uri for uri in runs if f"/{STUDENT}/" in uri and uri not in direct]
@@ -340,7 +340,7 @@ def test_nothing_is_left_out_where_all_are_drawn(shelf):
 
 def test_small_pages_hide_nothing(shelf, monkeypatch):
     wanted = [int(shelf.put(temperature=t, accuracy=1 - t / 10).rsplit("/", 1)[1]) for t in range(1, 8)]
-    for module in ("versions", "candidates"):
+    for module in ("versions", "lookup"):
         monkeypatch.setattr(f"kdops.registry.{module}.PAGE", 2)
     assert versions(shelf.draw()) == [wanted]
     assert newest_split(shelf.client, DIGITS) == ("disjoint", 0)
@@ -634,7 +634,7 @@ def test_models_of_others_are_members_where_they_are_named(foreign):
     listed = draw_members(client, DIGITS, DISJOINT, model=",".join(foreign.good))
     assert uris(listed) == [foreign.good]
     for member in listed.members:
-        assert (member.own, member.seed, member.val_accuracy, member.weights) == (False, None, None, "")
+        assert (member.own, member.weights, dict(member.metrics)) == (False, "", {})
     with pytest.raises(UsageError, match="has no tag val_accuracy to rank it by"):
         draw_members(client, DIGITS, DISJOINT, model="good", top=2)
 

@@ -23,7 +23,7 @@ from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.folder import Packager
 from kdops.packaging.vote import Vote
-from kdops.registry.candidates import Member
+from kdops.sweeps.model import Model
 from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (2, 4, 3), ["stop", "yield", "no entry"]
@@ -76,7 +76,8 @@ def written(tmp_path_factory):
     metadata = {"class_names": CLASSES, "architecture": "any"}
     Packager(members[0], SHAPE, metadata).write(folder / "network", members[0].state_dict(), **IDENTITY)
     told = [
-        Member(f"models:/m/{n}", "r", "m", own=True, weights=digest_of(m.state_dict())) for n, m in enumerate(nets())
+        Model("student", 0, 1.0, "student", "labels", f"models:/m/{n}", "r", "m", digest_of(m.state_dict()))
+        for n, m in enumerate(nets())
     ]
     write_ensemble(folder / "ensemble", members, SHAPE, metadata, told, **IDENTITY)
     of_table = {**metadata, "table": ENCODING.to_json()}

@@ -20,7 +20,7 @@ from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.vote import Vote, export_vote, latency
-from kdops.registry.candidates import Member
+from kdops.sweeps.model import Model
 from kdops.utils.random import named_generator
 from kdops.verdicts.votes import vote_scores
 
@@ -70,7 +70,7 @@ def written(mixed, tmp_path_factory):
     (folder / "uv.lock").write_text("version = 1\n")
     (folder / "pyproject.toml").write_text("[project]\nname = 'other'\nversion = '1'\n")
     members = [
-        Member(f"models:/m/{place}", "r", f"m-{place}", own=True, weights=digest_of(net.state_dict()), seed=0)
+        Model("s", 0, 1.0, "s", "labels", f"models:/m/{place}", "r", f"m-{place}", digest_of(net.state_dict()))
         for place, net in enumerate(mixed)
     ]
     metadata = {"class_names": [f"class {place}" for place in range(CLASSES)], "architecture": "5 members"}

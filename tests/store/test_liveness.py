@@ -13,7 +13,8 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.registry.versions import Registry
-from kdops.store.liveness import EXPIRED_SECONDS, HEARTBEAT, Heartbeat, beat, expired
+from kdops.store.liveness import EXPIRED_SECONDS, Heartbeat, beat, expired
+from kdops.sweeps import schema
 from kdops.tracking.stale_runs import end_stale_runs
 from kdops.utils.process import ProcessId
 
@@ -36,24 +37,24 @@ def ago(seconds):
     ],
 )
 def test_a_heartbeat_expires(age, answer):
-    assert expired({HEARTBEAT: ago(age)}) is answer
+    assert expired({schema.HEARTBEAT: ago(age)}) is answer
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1.5"])
 def test_what_is_no_heartbeat_says_nothing(text):
-    assert expired({HEARTBEAT: text}) is None
+    assert expired({schema.HEARTBEAT: text}) is None
     assert expired({}) is None
 
 
 def test_a_heartbeat_is_renewed_until_it_is_stopped(store):
-    run = store.client.create_run("0", tags={HEARTBEAT: "1"}).info.run_id
+    run = store.client.create_run("0", tags={schema.HEARTBEAT: "1"}).info.run_id
     heart = Heartbeat(run, seconds=0.05)
     _wait_for(lambda: expired(store.client.get_run(run).data.tags) is False)
     heart.stop()
     _wait_for(lambda: "heartbeat" not in {thread.name for thread in threading.enumerate()})
-    store.client.set_tag(run, HEARTBEAT, "1")
+    store.client.set_tag(run, schema.HEARTBEAT, "1")
     time.sleep(0.2)
-    assert store.client.get_run(run).data.tags[HEARTBEAT] == "1"
+    assert store.client.get_run(run).data.tags[schema.HEARTBEAT] == "1"
 
 
 def test_a_store_that_is_away_stops_no_heart(store, caplog):
@@ -63,7 +64,7 @@ def test_a_store_that_is_away_stops_no_heart(store, caplog):
         heart = Heartbeat(run, seconds=0.05)
         time.sleep(0.3)
         store.client.restore_run(run)
-        _wait_for(lambda: HEARTBEAT in store.client.get_run(run).data.tags)
+        _wait_for(lambda: schema.HEARTBEAT in store.client.get_run(run).data.tags)
     heart.stop()
     assert not caplog.records
 
@@ -83,7 +84,7 @@ def test_a_study_of_another_host_is_ended_once_its_heart_stopped(store, age, sta
     client = store.client
     store.run("teacher", seeds=1)
     experiment = client.get_experiment_by_name("kdops").experiment_id
-    tags = {"kdops.process": ELSEWHERE, **({HEARTBEAT: ago(age)} if age else {})}
+    tags = {"kdops.process": ELSEWHERE, **({schema.HEARTBEAT: ago(age)} if age else {})}
     study = client.create_run(experiment, tags={**tags, "kdops.study": "paper"}).info.run_id
     below = {"kdops.process": ELSEWHERE, "mlflow.parentRunId": study}
     part = client.create_run(experiment, tags=below).info.run_id
@@ -99,9 +100,9 @@ def test_on_this_host_the_process_decides_and_not_its_heartbeat(store):
     experiment = client.get_experiment_by_name("kdops").experiment_id
     own = ProcessId.own()
     # This one was stopped for an hour, or its laptop slept; the other one was killed a second ago.
-    asleep = client.create_run(experiment, tags={"kdops.process": str(own), HEARTBEAT: ago(3600)}).info.run_id
+    asleep = client.create_run(experiment, tags={"kdops.process": str(own), schema.HEARTBEAT: ago(3600)}).info.run_id
     gone = str(replace(own, start=own.start - 10**6))
-    killed = client.create_run(experiment, tags={"kdops.process": gone, HEARTBEAT: beat()}).info.run_id
+    killed = client.create_run(experiment, tags={"kdops.process": gone, schema.HEARTBEAT: beat()}).info.run_id
     store.run("teacher", seeds=1)
     assert [client.get_run(run).info.status for run in (asleep, killed)] == ["RUNNING", "KILLED"]
 

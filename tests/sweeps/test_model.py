@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from kdops.sweeps.model import LABELS, Model, Sweep, best, worst
+from kdops.errors import KdopsError
+from kdops.sweeps.model import LABELS, Model, Sweep, best, rank_key, worst
 
 
 def record(seed=0, temperature=1.0, role="student", **metrics):
@@ -37,6 +38,14 @@ def test_best_and_worst_by_accuracy_then_loss_then_temperature(shuffle):
         assert best(sweep).records == (left[0],)
         assert worst(sweep).records == (left[-1],)
         records.remove(left[0])
+
+
+@pytest.mark.parametrize("metrics", [{}, {"val_nll": 0.1}, {"val_accuracy": math.nan}])
+def test_a_trained_model_without_an_accuracy_is_refused_rather_than_ranked(metrics):
+    lost = Model("student", 0, 1.0, "teacher>student", LABELS, "models:/kdops-a-student/3", metrics=metrics)
+    for rank in (rank_key, lambda model: best(Sweep((model, ORDERED[0])))):
+        with pytest.raises(KdopsError, match="kdops-a-student/3 has no val_accuracy"):
+            rank(lost)
 
 
 def test_selection_on_test_looks_at_test_alone():

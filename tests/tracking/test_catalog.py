@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -54,13 +53,16 @@ def test_finished_models_of_every_experiment_are_listed_while_registered(catalog
 def test_the_best_by_validation_comes_first_and_what_is_unknown_last(catalog):
     accuracies = [model.val_accuracy for model in choose(catalog)]
     assert accuracies == sorted(accuracies, reverse=True)
-    unknown = replace(catalog.models[0], uri="models:/kdops-digits-x/1", val_accuracy=math.nan)
+    unknown = replace(catalog.models[0], uri="models:/kdops-digits-x/1", metrics={})
     assert choose(Catalog((unknown, *catalog.models), {}))[-1] == unknown
 
 
 def test_equal_accuracies_are_ordered_as_the_champion_is_chosen(catalog):
     model = catalog.models[0]
-    tied = [replace(model, uri=f"models:/kdops-a-b/{n}", val_nll=loss) for n, loss in ((10, 0.2), (9, 0.2), (11, 0.1))]
+    tied = [
+        replace(model, uri=f"models:/kdops-a-b/{n}", metrics={"val_accuracy": 0.5, "val_nll": loss})
+        for n, loss in ((10, 0.2), (9, 0.2), (11, 0.1))
+    ]
     chosen = choose(Catalog(tuple(tied), {}))
     assert [one.name for one in chosen] == ["kdops-a-b/11", "kdops-a-b/9", "kdops-a-b/10"]
 
@@ -224,7 +226,7 @@ def test_an_ensemble_came_from_its_members(catalog, uris):
 
 
 def test_a_source_that_is_no_model_of_the_store_is_named(catalog):
-    alien = replace(catalog.models[0], uri="models:/kdops-a-b/1", sources=("models:/resnet/3",), cut=True)
+    alien = replace(catalog.models[0], uri="models:/kdops-a-b/1", source="models:/resnet/3 ...")
     up = ancestors(Catalog((alien,), {}), alien)
     assert [node.text for node in up.nodes] == [
         "resnet/3  (no model of this store)",
@@ -251,5 +253,5 @@ def test_the_graph_has_each_model_once_and_arrows_from_source_to_what_was_made(c
 
 
 def test_the_graph_quotes_its_labels(catalog):
-    odd = replace(catalog.models[0], chain='a"b\\c', sources=())
+    odd = replace(catalog.models[0], chain='a"b\\c', source="labels")
     assert 'a\\"b\\\\c' in lineage_dot(ancestors(Catalog((odd,), {}), odd), descendants(Catalog((odd,), {}), odd))

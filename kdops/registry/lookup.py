@@ -1,0 +1,114 @@
+"""Finds versions in the registry, and the runs that trained them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kdops.errors import UsageError
+from kdops.registry.versions import PAGE, known_names, quoted, versions_of
+from kdops.store.client import paged
+from kdops.sweeps import schema
+from kdops.sweeps.model import Model
+
+__all__ = [
+    "LISTED",
+    "find_version",
+    "names_told",
+    "runs_of",
+    "sources_of",
+    "split_seed_of",
+    "uri_of",
+]
+
+NAMES_TOLD = 20
+
+LISTED = re.compile(r"models:/(?P<name>[^/:@]+)(?:/(?P<version>\d{1,9})|@(?P<alias>[\w.-]+))")
+
+
+def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> ModelVersion:
+    """Find the version that a URI names, ``models:/name/3`` or ``models:/name@champion``.
+
+    Args:
+        client: an MLflow client.
+        uri: the URI.
+        parameter: what the caller calls the model.
+
+    Raises:
+        UsageError: the text is no such URI, or there is no such version that is ready.
+    """
+    match = LISTED.fullmatch(uri)
+    if not match:
+        raise UsageError(parameter, uri or "(empty)", "must be models:/name/version or models:/name@alias")
+    name = match["name"]
+    quoted(name, parameter)
+    try:
+        if match["alias"]:
+            version = client.get_model_version_by_alias(name, match["alias"])
+        else:
+            version = client.get_model_version(name, match["version"])
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        numbers = [version.version for version in versions_of(client, name)]
+        there = f"{name} has versions {numbers[0]} to {numbers[-1]}" if numbers else names_told(client)
+        raise UsageError(
+            parameter, uri, f"there is no such {'alias' if match['alias'] else 'version'}; {there}"
+        ) from None
+    if version.status != "READY":
+        raise UsageError(parameter, uri, f"is not ready ({version.status})")
+    return version
+
+
+def runs_of(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str, Run]:
+    """Return the finished runs of kdops that trained versions, by id, in few requests."""
+    wanted = sorted({version.run_id for version in versions if version.run_id})
+    experiments = [found.experiment_id for found in paged(client.search_experiments, max_results=PAGE)]
+    found = {}
+    for start in range(0, len(wanted), PAGE):
+        ids = ", ".join(quoted(run_id) for run_id in wanted[start : start + PAGE])
+        where = f"attributes.run_id IN ({ids})"
+        for run in paged(client.search_runs, experiments, where, max_results=PAGE):
+            if run.info.status == "FINISHED" and schema.WEIGHTS in run.data.tags:
+                found[run.info.run_id] = run
+    return found
+
+
+def sources_of(client: MlflowClient, members: Iterable[Model]) -> dict[str, Run | None]:
+    """Return the runs that trained what models were distilled from, by the source's URI; those that are there."""
+    sources = {}
+    for uri in dict.fromkeys(member.source for member in members):
+        match = LISTED.fullmatch(uri)
+        if match and match["version"]:
+            try:
+                sources[uri] = client.get_model_version(match["name"], match["version"])
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+    runs = runs_of(client, sources.values())
+    return {uri: runs.get(version.run_id) for uri, version in sources.items()}
+
+
+def split_seed_of(client: MlflowClient, version: ModelVersion) -> str | None:
+    """Return the seed of the split that a version was trained on, as its run tells it."""
+    run = runs_of(client, [version]).get(version.run_id)
+    return run.data.params.get("split_seed") if run else None
+
+
+def names_told(client: MlflowClient) -> str:
+    """Return which registered models there are."""
+    names = known_names(client)
+    if not names:
+        return "the registry has no models yet"
+    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
+    return f"there are {', '.join(names[:NAMES_TOLD])}{more}"
+
+
+def uri_of(version: ModelVersion) -> str:
+    """Return the model URI of a version."""
+    return f"models:/{version.name}/{version.version}"

@@ -1,0 +1,248 @@
+"""What a run and a registered version say of a model: the only file that names tags, parameters and metrics.
+
+It stands below the rooms that know MLflow, since the store, the packages, the registry and the search use its names
+too; runs and versions are taken as they are, and MLflow is not loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from kdops.sweeps.model import FOREIGN, LABELS, Model
+
+__all__ = [
+    "finite",
+    "fitted",
+    "from_run",
+    "from_version",
+    "is_own",
+    "promoted",
+    "promotions",
+    "readable",
+    "rolled_back",
+    "to_run",
+    "to_version",
+]
+
+logger = logging.getLogger(__name__)
+
+# Tags of the run of a model.
+ROLE = "kdops.role"
+SOURCE = "kdops.source"
+CHAIN = "kdops.chain"
+WEIGHTS = "kdops.weights"
+FLEET = "kdops.fleet"
+FLEET_DIGEST = "kdops.fleet_digest"
+FINGERPRINT = "kdops.fingerprint"
+TRAINING = "kdops.training"
+MODEL = "kdops.model"
+"""The model URI; set last, so that a run that has it is whole."""
+
+# Tags of the run of a model and of a study.
+STUDY = "kdops.study"
+DATASET = "kdops.dataset"
+SPLIT = "kdops.split"
+PROCESS = "kdops.process"
+OWNER = "kdops.owner"
+
+# Tags of the run of a study.
+NOTES = "kdops.notes"
+HEARTBEAT = "kdops.heartbeat"
+ERROR = "kdops.error"
+SELECT_ON = "kdops.select_on"
+REUSED = "kdops.reused"
+VERDICT = "kdops.verdict"
+
+# Tags of the run of a search's trial.
+TRIAL = "kdops.trial"
+TRIAL_STATE = "kdops.trial_state"
+SEARCH = "kdops.search"
+"""Also an attribute of the search in Optuna's storage."""
+
+# Attributes of a trial in Optuna's storage, beside PROCESS.
+TRIAL_AGAIN = "kdops.again"
+TRIAL_WITHDRAWN = "kdops.withdrawn"
+"""Of earlier versions: the trial was asked for too much and never trained."""
+TRIAL_RUN = "kdops.run"
+TRIAL_HOPELESS = "kdops.hopeless"
+
+# Tags that MLflow itself reads.
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+GROUP = ("data_digest", "transfer", "split")
+"""Tags that versions must share to be compared."""
+
+RANKED = ("val_accuracy", "val_nll", "test_accuracy")
+"""Metrics that a version has as tags."""
+
+OWN_PARAMS = ("seed", "temperature")
+"""Parameters of a run that are fields of a model."""
+
+LONGEST = 7900
+"""MLflow's tags end at 8,000 characters."""
+
+Item = TypeVar("Item")
+
+
+def promotions(alias: str) -> str:
+    """Return the tag of a registered model that lists which versions held an alias."""
+    return f"kdops.promotions.{alias}"
+
+
+def promoted(alias: str) -> str:
+    """Return the tag of a version that says when it was promoted to an alias."""
+    return f"kdops.promoted.{alias}"
+
+
+def rolled_back(alias: str) -> str:
+    """Return the tag of a version that says when its promotion to an alias was taken back."""
+    return f"kdops.rolled_back.{alias}"
+
+
+def fitted(uris: Sequence[str], limit: int = LONGEST) -> str:
+    """Join URIs into a tag, cut where it would be too long; ``results.csv`` has them all."""
+    text = " ".join(uris)
+    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
+
+
+def finite(text: str | None) -> float | None:
+    """Read a finite number from a tag, which anybody may have written; None where there is none."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the parameters and the tags of the run of a model.
+
+    A model that is not trained yet has no tags of weights; one that is not registered yet has none of its URI.
+    """
+    params = {**model.params, "temperature": f"{model.temperature:g}", "seed": str(model.seed)}
+    tags = {
+        ROLE: model.role,
+        SOURCE: fitted(model.source.split()),
+        CHAIN: model.chain,
+        DATASET: model.dataset,
+        SPLIT: model.split,
+    }
+    if model.weights:
+        fleet = ",".join(map(str, model.fleet))
+        tags |= {WEIGHTS: model.weights, FLEET: fleet, FLEET_DIGEST: model.fleet_digest}
+    if model.uri:
+        tags[MODEL] = model.uri
+    return {name: str(value) for name, value in params.items()}, tags
+
+
+def from_run(run: Any) -> Model:
+    """Return the model of an MLflow run.
+
+    Raises:
+        ValueError: a tag or parameter cannot be read.
+    """
+    tags, params = run.data.tags, run.data.params
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return Model(
+        role=tags.get(ROLE, ""),
+        seed=_read(run, "seed", params.get("seed", "0"), int),
+        temperature=_read(run, "temperature", params.get("temperature", "nan"), float),
+        chain=tags.get(CHAIN, ""),
+        source=tags.get(SOURCE, LABELS),
+        uri=tags.get(MODEL, ""),
+        run_id=run.info.run_id,
+        model_id=outputs[0].model_id if outputs else "",
+        weights=tags.get(WEIGHTS, ""),
+        metrics=dict(run.data.metrics),
+        params={name: value for name, value in params.items() if name not in OWN_PARAMS},
+        fleet=_read(run, FLEET, tags.get(FLEET, ""), _seeds),
+        fleet_digest=tags.get(FLEET_DIGEST, ""),
+        dataset=tags.get(DATASET, ""),
+        split=tags.get(SPLIT, ""),
+        images=_images(run),
+        reused=True,
+    )
+
+
+def readable(items: Iterable[Item], read: Any = from_run) -> Iterator[tuple[Item, Model]]:
+    """Yield runs with their models; a run that cannot be read is left out, with one line in the log."""
+    for item in items:
+        try:
+            yield item, read(item)
+        except ValueError as error:
+            logger.warning("a model is left out: %s", error)
+
+
+def to_version(model: Model) -> dict[str, str]:
+    """Return the tags of the version of a model."""
+    return {
+        "temperature": f"{model.temperature:g}",
+        "seed": str(model.seed),
+        "source": model.source,
+        "chain": model.chain,
+        "architecture": model.architecture,
+        **{name: repr(model.metrics[name]) for name in RANKED},
+    }
+
+
+def is_own(version: Any) -> bool:
+    """Return whether a registered version has the tags of a kdops model."""
+    tags = version.tags
+    numbers = all(finite(tags.get(name)) is not None for name in RANKED)
+    texts = all(name in tags for name in (*GROUP, "source", "chain", "architecture", "temperature"))
+    return numbers and texts and tags.get("seed", "").isdigit()
+
+
+def from_version(version: Any, run: Any = None) -> Model:
+    """Return the model of a registered version.
+
+    Args:
+        version: the version.
+        run: the run that trained it, of one that kdops registered; None for any other, of which hardly more than its
+            name is known.
+
+    Raises:
+        ValueError: a tag or parameter of the run cannot be read.
+    """
+    tags = version.tags
+    told = {name: finite(tags.get(name)) for name in (*RANKED, "test_nll")}
+    metrics = {name: value for name, value in told.items() if value is not None}
+    uri = f"models:/{version.name}/{version.version}"
+    # From a database a version has the id of its logged model only in what it was made from.
+    source = (version.source or "").removeprefix("models:/")
+    place = {"uri": uri, "run_id": version.run_id or "", "model_id": source if source.startswith("m-") else ""}
+    if run is None:
+        return Model(FOREIGN, 0, math.nan, chain=tags.get("chain", ""), source="", metrics=metrics, **place)
+    trained = from_run(run)
+    fields = {**trained.__dict__, **place, "source": tags["source"], "chain": tags["chain"]}
+    fields |= {"seed": int(tags["seed"]), "temperature": float(tags["temperature"])}
+    params = {**trained.params, "architecture": tags["architecture"]}
+    return Model(**{**fields, "params": params, "metrics": {**trained.metrics, **metrics}})
+
+
+def _read(run: Any, name: str, text: str, read: Any) -> Any:
+    try:
+        return read(text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name}={text} of the run {run.info.run_id} cannot be read; correct or delete it") from None
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in text.split(",") if seed)
+
+
+def _images(run: Any) -> Mapping[str, int]:
+    """Return how many images a run saw of each part of its data, as far as that was logged with the data."""
+    found = {}
+    for seen in run.inputs.dataset_inputs if run.inputs else ():
+        part = next((tag.value for tag in seen.tags if tag.key == "mlflow.data.context"), "")
+        try:
+            found[part] = int(json.loads(seen.dataset.profile or "{}")["images"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found

@@ -1,0 +1,134 @@
+"""A run and a version say of a model what is read back from them, and one file has the names."""
+
+import ast
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdops.sweeps import schema
+from kdops.sweeps.model import FOREIGN, LABELS, Model
+
+ROOT = Path(__file__).resolve().parents[2]
+words = st.text("abcdefgh-=(),.0123456789", min_size=1, max_size=12)
+numbers = st.floats(0, 1)
+uris = st.builds("models:/kdops-{}/{}".format, st.text("abc-", min_size=1, max_size=5), st.integers(1, 99))
+models = st.builds(
+    Model,
+    role=st.sampled_from(["teacher", "student", "middle", "reseeded", "ensemble"]),
+    seed=st.integers(0, 10**9),
+    temperature=st.one_of(st.just(math.nan), st.integers(0, 10_000).map(lambda n: n / 100)),
+    chain=words,
+    source=st.one_of(st.just(LABELS), st.lists(uris, min_size=1, max_size=20).map(" ".join)),
+    uri=uris,
+    run_id=words,
+    model_id=st.text("0123456789abcdef", min_size=32, max_size=32).map("m-{}".format),
+    weights=words,
+    metrics=st.fixed_dictionaries(dict.fromkeys((*schema.RANKED, "test_nll"), numbers)),
+    params=st.fixed_dictionaries({"architecture": words, "transfer": words, "epochs": words}),
+    fleet=st.lists(st.integers(0, 99), max_size=5).map(tuple),
+    fleet_digest=words,
+    reused=st.just(True),
+    dataset=words,
+    split=words,
+    images=st.fixed_dictionaries({"train": st.integers(0, 9), "val": st.integers(0, 9)}),
+)
+
+
+def run_of(model, **changed):
+    """Return a run as MLflow gives it back."""
+    params, tags = schema.to_run(model)
+    inputs = [
+        SimpleNamespace(
+            tags=[SimpleNamespace(key="mlflow.data.context", value=part)],
+            dataset=SimpleNamespace(profile=f'{{"images": {count}}}'),
+        )
+        for part, count in model.images.items()
+    ]
+    outputs = [SimpleNamespace(model_id=model.model_id)]
+    return SimpleNamespace(
+        data=SimpleNamespace(params=params, tags={**tags, **changed}, metrics=model.metrics),
+        info=SimpleNamespace(run_id=model.run_id),
+        inputs=SimpleNamespace(dataset_inputs=inputs),
+        outputs=SimpleNamespace(model_outputs=outputs),
+    )
+
+
+def version_of(model):
+    name, number = model.place
+    tags = schema.to_version(model)
+    return SimpleNamespace(
+        name=name, version=number, tags=tags, run_id=model.run_id, source=f"models:/{model.model_id}", status="READY"
+    )
+
+
+def plain(model):
+    """Return a model as a value that equals itself where its temperature is nan."""
+    return {**model.__dict__, "temperature": repr(model.temperature)}
+
+
+@given(models)
+def test_a_run_gives_back_its_model(model):
+    assert plain(schema.from_run(run_of(model))) == plain(model)
+
+
+@given(models)
+def test_a_version_and_its_run_give_back_the_model(model):
+    assert plain(schema.from_version(version_of(model), run_of(model))) == plain(model)
+
+
+@given(models)
+def test_a_version_without_a_run_says_how_good_it_is_and_no_more(model):
+    found = schema.from_version(version_of(model))
+    assert (found.role, found.own, found.uri, found.weights) == (FOREIGN, False, model.uri, "")
+    assert found.metrics == {name: model.metrics[name] for name in schema.RANKED}
+
+
+def test_a_list_of_sources_that_is_too_long_is_cut_and_says_so():
+    sources = " ".join(f"models:/kdops-digits-student/{number}" for number in range(1000))
+    found = schema.from_run(run_of(Model("ensemble", 0, math.nan, "e", sources, "models:/e/1")))
+    assert found.cut
+    assert set(found.sources) < set(sources.split())
+    assert len(schema.to_run(found)[1][schema.SOURCE]) < 8000
+
+
+@pytest.mark.parametrize("changed", [{schema.FLEET: "0,a"}, {schema.FLEET: "1;2"}])
+def test_a_run_that_cannot_be_read_is_left_out_with_one_line(caplog, changed):
+    good = Model("student", 0, 1.0, "teacher>student", LABELS, "models:/s/1", "r1", weights="w")
+    bad = run_of(good, **changed)
+    assert [model for _, model in schema.readable([bad, run_of(good)])] == [schema.from_run(run_of(good))]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert all(text in line for text in ("r1", *changed.values()))
+    assert "\n" not in line
+
+
+def literals(path):
+    """Return the texts of a file that are no docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented
+    ]
+
+
+def is_module(name):
+    *folders, file = name.split(".")
+    place = ROOT.joinpath(*folders)
+    return (place / f"{file}.py").is_file() or (place / file).is_dir()
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("kdops/**/*.py"), *ROOT.glob("pipelines/*.py")]), ids=str)
+def test_no_other_file_names_a_tag(path):
+    if path.name == "schema.py":
+        return
+    tags = {value for value in vars(schema).values() if isinstance(value, str) and value.startswith("kdops.")}
+    for text in literals(path):
+        for name in re.findall(r"(?<![\w/`])kdops\.[\w.]+(?![\w.]*`)|`kdops\.[\w.]+(?=` ?[!=])", text):
+            assert name.strip("`") not in tags, f"take {name} from kdops/sweeps/schema.py"
+            assert is_module(name.rstrip(".")) or name.startswith("kdops.yaml"), f"{name} belongs into the schema"

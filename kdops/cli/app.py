@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from kdops import __version__
-from kdops.cli import browse
+from kdops.cli import browse, check_data
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import fix_environment, launch, working_folder
@@ -84,7 +84,7 @@ def _launcher(entry_point: str) -> Callable[[dict[str, str]], int]:
 def add_commands(application: typer.Typer, bodies: Sequence[Callable[..., None]]) -> None:
     """Add commands that launch nothing to an application; each is called as its function is."""
     for body in bodies:
-        application.command(body.__name__, cls=Command)(body)
+        application.command(body.__name__.replace("_", "-"), cls=Command)(body)
 
 
 app = _application()
@@ -123,7 +123,7 @@ def ui(
     os.execv(sys.executable, command)
 
 
-add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS))
+add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS, *check_data.COMMANDS))
 
 
 @app.callback(invoke_without_command=True)

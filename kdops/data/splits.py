@@ -1,7 +1,8 @@
 """Which images a teacher, each distillation and the choice among models may see.
 
 Whole tracks are dealt out, class by class: the frames of one track are near-copies, so a split by frames
-would test a model on what it was trained on. :func:`near_duplicates` looks for what slipped through.
+would test a model on what it was trained on. :mod:`kdops.data.near_duplicates` finds
+copies across the parts.
 
 scikit-learn's ``StratifiedGroupKFold`` is not used: in GTSRB the rarest classes have seven tracks, and a
 tenth that it takes from them for validation is often empty. Here every class is in every part, or an error
@@ -19,27 +20,12 @@ import numpy as np
 from kdops.data.dataset import Dataset
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["MODES", "NEAR", "Split", "check_split", "make_split", "near_duplicates"]
+__all__ = ["MODES", "Split", "check_split", "make_split", "parts_apart"]
 
 MODES = ("disjoint", "shared", "fresh")
 
 VALIDATION = 0.1
 """Share of the images outside the test set that serve the choice among models."""
-
-NEAR = 0.985
-"""Correlation of two thumbnails from which two images count as near-copies.
-
-Measured on the GTSRB training images with three seeds: 0.1 to 0.2 % of the 17,600 transfer images have a
-near-copy among the teacher's where the split is by track (0.0 to 0.9 % of the 3,990 validation images), and
-8 % where it is by frames. Of planted copies, brightness changed by a tenth and noise of two gray levels
-added, 99 % are found.
-"""
-
-THUMBNAIL = 16
-"""Most rows and columns of a thumbnail."""
-
-BLOCK = 2048
-"""Images compared at a time: bounds the memory, 4 * BLOCK * len(left) bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +103,7 @@ def check_split(data: Dataset, split: Split) -> None:
     """
     if not np.array_equal(split.test, np.flatnonzero(data.test)):
         raise KdopsError("the split's test part is not the data set's test set")
-    parts = _separate(split)
+    parts = parts_apart(split)
     for name, part in parts.items():
         missing = np.setdiff1d(data.labels, data.labels[part])
         # The test set is given: what it holds is not the split's doing.
@@ -129,41 +115,6 @@ def check_split(data: Dataset, split: Split) -> None:
         tracks = np.intersect1d(data.tracks[left], data.tracks[right])
         if (tracks := tracks[tracks >= 0]).size:
             raise KdopsError(f"{left_name} and {right_name} share {tracks.size} tracks, one is {tracks[0]}")
-
-
-def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float = NEAR) -> np.ndarray:
-    r"""Find images of one part that are near-copies of an image of another part.
-
-    Each image becomes a gray thumbnail of at most 16 x 16, less its mean and of length one, so that the
-    product of two is their correlation and neither brightness nor contrast counts:
-
-    .. math:: \rho(a, b) = \frac{\langle a - \bar a, b - \bar b \rangle}{|a - \bar a| \, |b - \bar b|}
-
-    An image of one single gray has no correlation and is never found. 17,600 images against as many take
-    two seconds on two cores.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        left: indices of one part.
-        right: indices of the other part.
-        threshold: the least correlation that counts, in (0, 1]; see ``NEAR``.
-
-    Returns:
-        int64 [pairs, 2]: for each image of ``right`` that has a near-copy its closest one of ``left``,
-        as (index of ``left``'s image, index of ``right``'s image).
-    """
-    left, right = np.asarray(left, dtype=np.int64), np.asarray(right, dtype=np.int64)
-    if not left.size or not right.size:
-        return np.empty((0, 2), dtype=np.int64)
-    candidates = _thumbnails(images, left).T
-    pairs = []
-    for start in range(0, len(right), BLOCK):
-        block = right[start : start + BLOCK]
-        correlation = _thumbnails(images, block) @ candidates
-        nearest = correlation.argmax(axis=1)
-        near = correlation[np.arange(len(block)), nearest] >= threshold
-        pairs.append(np.column_stack([left[nearest[near]], block[near]]))
-    return np.concatenate(pairs)
 
 
 def _deal(data: Dataset, names: list[str], seed: int) -> list[np.ndarray]:
@@ -251,7 +202,7 @@ def _split(
     return Split(teacher, transfers, validation, test, mode, seed, digest.hexdigest())
 
 
-def _separate(split: Split) -> dict[str, np.ndarray]:
+def parts_apart(split: Split) -> dict[str, np.ndarray]:
     """Return the parts that must have nothing in common; an image set that serves twice comes once."""
     parts = {"validation": split.validation, "test": split.test, "teacher": split.teacher}
     if split.mode == "fresh":
@@ -261,26 +212,3 @@ def _separate(split: Split) -> dict[str, np.ndarray]:
     else:
         parts["teacher"] = np.unique(np.concatenate([split.teacher, *split.transfers]))
     return parts
-
-
-def _thumbnails(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Make normalized gray thumbnails: float32 [len(chosen), rows * columns]."""
-    rows, columns = (_averaging(size) for size in images.shape[2:])
-    thumbnails = np.empty((len(chosen), len(rows) * len(columns)), dtype=np.float32)
-    for start in range(0, len(chosen), BLOCK):
-        gray = images[chosen[start : start + BLOCK]].mean(axis=1, dtype=np.float32)
-        small = (rows @ gray @ columns.T).reshape(len(gray), -1)
-        small -= small.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(small, axis=1, keepdims=True)
-        # What is left of one single gray is rounding, and would correlate with anything.
-        thumbnails[start : start + BLOCK] = np.where(length > 1e-2, small / np.maximum(length, 1e-2), 0)
-    return thumbnails
-
-
-def _averaging(size: int) -> np.ndarray:
-    """Return the matrix that averages ``size`` pixels into at most ``THUMBNAIL`` cells of equal width."""
-    cells = min(size, THUMBNAIL)
-    edges = np.arange(cells + 1) * size / cells
-    pixels = np.arange(size)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.clip(overlap, 0, None) * cells / size).astype(np.float32)

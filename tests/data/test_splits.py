@@ -1,4 +1,4 @@
-"""The laws of a split, and the leak detector."""
+"""The laws of a split."""
 
 import os
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdops.data import dataset as data
 from kdops.data.dataset import Dataset
-from kdops.data.splits import MODES, Split, check_split, make_split, near_duplicates
+from kdops.data.splits import MODES, Split, check_split, make_split
 from kdops.errors import KdopsError, UsageError
 
 REAL = Path(os.environ.get("KDOPS_DATA_ROOT") or "/nonexistent").expanduser()
@@ -208,76 +208,3 @@ def test_a_leak_of_the_test_set_and_a_lost_class_are_noticed():
     without = split.validation[MADE.labels[split.validation] != 1]
     with pytest.raises(KdopsError, match="validation part has no image of class 'b'"):
         check_split(MADE, replace(split, validation=without))
-
-
-def plant(images, original, place, random):
-    """Overwrite an image by another one's copy, a tenth brighter or darker and with noise."""
-    images = np.array(images)
-    gain, offset = random.uniform(0.9, 1.1), random.uniform(-5, 5)
-    copy = images[original] * gain + offset + random.normal(0, 2, images[original].shape)
-    images[place] = np.clip(np.round(copy), 0, 255).astype(np.uint8)
-    return images
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_near_duplicate_planted_across_tracks_is_caught(seed):
-    random = np.random.default_rng(seed)
-    split = make_split(MADE, "disjoint", seed)
-    check_split(MADE, split)
-    for left, right in ((split.teacher, split.hop(0)), (split.teacher, split.validation)):
-        assert not near_duplicates(MADE.images, left, right).size
-        original, place = random.choice(left), random.choice(right)
-        leaky = replace(MADE, images=plant(MADE.images, original, place, random))
-        # The copy keeps its own track: the laws alone cannot see it, the pixels give it away.
-        check_split(leaky, split)
-        pairs = near_duplicates(leaky.images, left, right)
-        assert len(pairs) == 1
-        assert pairs[0, 1] == place
-        assert MADE.tracks[pairs[0, 0]] == MADE.tracks[original]
-
-
-def test_a_split_by_frames_is_full_of_near_duplicates():
-    usable = np.random.default_rng(0).permutation(np.flatnonzero(~MADE.test))
-    half = len(usable) // 2
-    assert len(near_duplicates(MADE.images, usable[:half], usable[half:])) > 0.5 * half
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 5, 37), (3, 50, 20), (1, 1, 2)])
-def test_near_duplicates_of_any_shape(shape):
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (30, *shape), dtype=np.uint8)
-    images[25] = images[3]
-    pairs = near_duplicates(images, np.arange(20), np.arange(20, 30)).tolist()
-    assert [3, 25] in pairs or shape == (1, 1, 2)
-    for flat in (0, 77, 255):
-        images[[3, 25]] = flat
-        assert 25 not in near_duplicates(images, np.arange(20), np.arange(20, 30))[:, 1]
-
-
-def test_near_duplicates_in_blocks_and_of_nothing(monkeypatch):
-    images = MADE.images
-    left, right = np.arange(0, 60), np.arange(60, 120)
-    whole = near_duplicates(images, left, right)
-    assert whole.size
-    monkeypatch.setattr("kdops.data.splits.BLOCK", 7)
-    assert np.array_equal(near_duplicates(images, left, right), whole)
-    for empty in (near_duplicates(images, [], right), near_duplicates(images, left, [])):
-        assert empty.shape == (0, 2)
-
-
-@real_gtsrb
-def test_near_duplicates_on_the_real_gtsrb(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = data.load("gtsrb", str(REAL))
-    random = np.random.default_rng(0)
-    split = make_split(found, "disjoint", 0)
-    teacher, transfer = split.teacher, split.hop(0)
-    assert len(near_duplicates(found.images, teacher, transfer)) < 0.005 * len(transfer)
-    mixed = random.permutation(np.concatenate([teacher, transfer]))
-    by_frames = near_duplicates(found.images, mixed[: len(teacher)], mixed[len(teacher) :])
-    assert len(by_frames) > 0.05 * len(transfer)
-    originals = random.choice(teacher, 200, replace=False)
-    noise = random.normal(0, 2, (200, *found.shape))
-    copies = np.clip(np.round(found.images[originals] * 1.1 + 5 + noise), 0, 255).astype(np.uint8)
-    both = np.concatenate([found.images[teacher], copies])
-    assert len(near_duplicates(both, np.arange(len(teacher)), np.arange(len(teacher), len(both)))) >= 190

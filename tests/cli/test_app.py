@@ -50,6 +50,8 @@ BAD = [
     ("learning_rate", "inf"),
     ("transfer", "stolen"),
     ("alpha", "1.1"),
+    ("method", "dkd(beta=-1)"),
+    ("method", "magic"),
     ("alpha", "nan"),
     ("t_squared", "yes"),
     ("order", "random"),

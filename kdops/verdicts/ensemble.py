@@ -135,20 +135,20 @@ def ensemble_verdict(
         if control is not None:
             theirs, best = (check_accuracies(name, values, ensemble.shape) for values in control)
             if not alone:  # zero against zero would only weaken the other claims
-                subject = f"the gain of an ensemble of {size} from {CONTROLS[name]} against the gain of the ensemble"
-                specs.append(ClaimSpec(name, subject, (theirs - best - difference).round(DECIMALS)))
+                specs.append(_control(name, size, theirs - best - difference))
                 further[f"{name}_gain"] = float((theirs - best).mean())
     family = tested_family("ensemble", (gain.little.p_below, gain.positive.p_above), specs, margin)
-    if alone:
-        claim = _by_choice(gain, single, members, select_on)
-    else:
-        who = f"the best {size} of {members} members reach {percent(ensemble)}"
-        against = f"{who} against {percent(single)} of the best single one, {seen(gain.little.difference)}"
-        claim = _primary(gain, against, mcnemar, select_on)
+    who = f"the best {size} of {members} members reach {percent(ensemble)} against {percent(single)}"
+    chosen = _by_choice(gain, single, members, select_on) if alone else _primary(gain, who, mcnemar, select_on)
     counts = {"margin": margin, "size": size, "members": members}
     counts |= {"accuracy": ensemble.mean(), "single_accuracy": single.mean()}
     statistics = _statistics(gain, family.adjusted, counts, mcnemar)
-    return Verdict.of(claim, family.claims, statistics | family.statistics | further)
+    return Verdict.of(chosen, family.claims, statistics | family.statistics | further)
+
+
+def _control(name: str, size: int, differences: np.ndarray) -> ClaimSpec:
+    subject = f"the gain of an ensemble of {size} from {CONTROLS[name]} against the gain of the ensemble"
+    return ClaimSpec(name, subject, differences.round(DECIMALS))
 
 
 def _statistics(
@@ -204,9 +204,10 @@ def _by_choice(gain: Gain, single: np.ndarray, members: int, select_on: str) -> 
     return Claim("ensemble", word, sentence, gain.little, (part,))
 
 
-def _primary(gain: Gain, against: str, mcnemar: Sequence[McNemar], select_on: str) -> Claim:
-    """Return the primary claim and its part in words; ``against`` says what was compared, with its numbers."""
+def _primary(gain: Gain, reached: str, mcnemar: Sequence[McNemar], select_on: str) -> Claim:
+    """Return the primary claim and its part in words; ``reached`` says what both reach."""
     little, positive = gain.little, gain.positive
+    against = f"{reached} of the best single one, {seen(little.difference)}"
     word = gain.word("ensemble")
     zero = "the gain is above zero all the same" if positive.above else "nor is it shown to be above zero"
     if positive.difference.high < 0:

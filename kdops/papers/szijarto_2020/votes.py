@@ -85,12 +85,9 @@ def ensemble_findings(
         ),
         _gain(primary),
     ]
-    if costs is not None:
-        found.append(_cost(primary, *costs))
-    if disagreements:
-        found.append(_same_mistakes(disagreements))
-    if disagreements and one_temperature:
-        found.append(_behavior(disagreements, one_temperature, margin))
+    found += [_cost(primary, *costs)] if costs is not None else []
+    found += [_same_mistakes(disagreements)] if disagreements else []
+    found += [_behavior(disagreements, one_temperature, margin)] if disagreements and one_temperature else []
     return tuple(found)
 
 

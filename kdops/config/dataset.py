@@ -22,7 +22,7 @@ class DatasetKind:
     Attributes:
         loader: ``module:function`` of what loads it, called as ``function(spec, root, progress)`` with the
             :class:`DatasetSpec`, the data folder, and what is called with (images decoded, images in all); it returns
-            the arrays (:class:`kdops.data.cache.Decoded`) and a sentence about them.
+            the arrays (:class:`kdops.data.arrays.Arrays`) and a sentence about them.
         recipes: how each role with an architecture of its own is trained on it.
         text: how a caller writes it, with the place of the data; empty for a data set that kdops knows.
         options: the parameters about reading that it has.

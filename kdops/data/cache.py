@@ -1,4 +1,4 @@
-"""Decoded data sets, kept on disk as memory-mapped arrays so that images are decoded once.
+"""Arrays data sets, kept on disk as memory-mapped arrays so that images are decoded once.
 
 A *signature* of the source files (path, size, modification time) points, through a small JSON file, to
 arrays that are named by the digest of their content. Reading checks that digest over every byte, so a
@@ -17,70 +17,22 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 from filelock import FileLock
 
+from kdops.data.arrays import ARRAYS, VALIDATION, Arrays
 from kdops.errors import KdopsError
 from kdops.utils.files import replace_file
 
-__all__ = ["Decoded", "ReadAhead", "allocate", "cached", "signature", "user_cache_folder"]
+__all__ = ["ReadAhead", "allocate", "cached", "signature", "user_cache_folder"]
 
 FORMAT = 1
 """Goes up when the layout of the cache, or the way that images are decoded, changes."""
 
-ARRAYS = {"images": np.uint8, "labels": np.int64, "tracks": np.int64, "test": np.bool_}
-
-VALIDATION = "validation"
-"""The array that few data sets have; it counts for the digest only where it is there."""
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """A data set as arrays, with the digest of its content.
-
-    Attributes:
-        images: uint8 [N, C, H, W], possibly a read-only memory map.
-        labels: int64 [N], indices into ``classes``.
-        tracks: int64 [N], unique over the whole set, -1 where unknown.
-        test: bool [N].
-        classes: the class names.
-        digest: SHA-256 over all others, as 64 hexadecimal digits.
-        validation: bool [N], the images that come with the data for the choice among models; None without such.
-        encoding: how rows of a table became these arrays, as JSON; empty for images.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    tracks: np.ndarray
-    test: np.ndarray
-    classes: tuple[str, ...]
-    digest: str
-    validation: np.ndarray | None = None
-    encoding: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        images: np.ndarray,
-        labels: np.ndarray,
-        tracks: np.ndarray,
-        test: np.ndarray,
-        classes: Iterable[str],
-        validation: np.ndarray | None = None,
-        encoding: str = "",
-    ) -> Decoded:
-        """Put arrays together and compute their digest."""
-        arrays = {"images": images, "labels": labels, "tracks": tracks, "test": test}
-        if validation is not None:
-            arrays[VALIDATION] = validation
-        classes = tuple(classes)
-        return cls(**arrays, classes=classes, digest=_digest(arrays, classes, encoding), encoding=encoding)
 
 
 def user_cache_folder() -> Path:
@@ -149,7 +101,7 @@ class ReadAhead:
 
     def __init__(self, name: str):
         self._guess = _newest(name)
-        self._found: Decoded | _DamagedError | None = None
+        self._found: Arrays | _DamagedError | None = None
         # Nobody waits for one that guessed wrong.
         self._thread = threading.Thread(target=self._look, name="read-ahead", daemon=True)
         self._thread.start()
@@ -162,7 +114,7 @@ class ReadAhead:
         except _DamagedError as error:
             self._found = error
 
-    def read(self, pointer: Path) -> Decoded | None:
+    def read(self, pointer: Path) -> Arrays | None:
         """Return what :func:`_read` gives, and wait for it."""
         if pointer != self._guess:
             return _read(pointer)
@@ -172,7 +124,7 @@ class ReadAhead:
         return self._found
 
 
-def cached(name: str, key: str, build: Callable[[], Decoded], ahead: ReadAhead | None = None) -> Decoded:
+def cached(name: str, key: str, build: Callable[[], Arrays], ahead: ReadAhead | None = None) -> Arrays:
     """Return the data set from the cache, or build it and keep it.
 
     Two processes that need the same data set at once build it once: the second waits for the first.
@@ -219,7 +171,7 @@ class _DamagedError(Exception):
     """A cache that is there and cannot be trusted."""
 
 
-def _keep(name: str, pointer: Path, built: Decoded) -> Decoded:
+def _keep(name: str, pointer: Path, built: Arrays) -> Arrays:
     """Write the data set and give it back memory-mapped; under the lock."""
     try:
         content: dict[str, object] = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
@@ -241,7 +193,7 @@ def _keep(name: str, pointer: Path, built: Decoded) -> Decoded:
         return built
 
 
-def _read(pointer: Path) -> Decoded | None:
+def _read(pointer: Path) -> Arrays | None:
     """Read and verify the data set that ``pointer`` names; ``None`` where there is none.
 
     Raises:
@@ -253,7 +205,7 @@ def _read(pointer: Path) -> Decoded | None:
         arrays = {array: _map(_array_path(pointer, content["digest"], array)) for array in names}
         # Mapping the small arrays would only cost file handles.
         arrays = {name: array if name == "images" else np.array(array) for name, array in arrays.items()}
-        found = Decoded.of(
+        found = Arrays.of(
             arrays["images"],
             arrays["labels"],
             arrays["tracks"],
@@ -320,19 +272,3 @@ def _write(path: Path, write: Callable) -> None:
     """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
     with replace_file(path) as temporary, open(temporary, "wb") as file:
         write(file)
-
-
-def _digest(arrays: dict[str, np.ndarray], classes: tuple[str, ...], encoding: str) -> str:
-    """Hash every array with its name, type and shape, the class names and the encoding if there is one."""
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        dtype = ARRAYS.get(name, np.bool_)
-        if array.dtype != dtype:
-            raise ValueError(f"{name} must be {np.dtype(dtype)}, not {array.dtype}")
-        digest.update(f"{name} {np.dtype(dtype).name} {array.shape}\n".encode())
-        # "<" makes the digest the same on a big-endian machine; on the others it copies nothing.
-        plain = np.ascontiguousarray(array).astype(np.dtype(dtype).newbyteorder("<"), copy=False)
-        digest.update(plain.reshape(-1).view(np.uint8).data)
-    digest.update(json.dumps(list(classes)).encode())
-    digest.update(encoding.encode())
-    return digest.hexdigest()

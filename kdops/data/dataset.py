@@ -9,10 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
-from kdops.data.cache import Decoded, user_cache_folder
+from kdops.data.arrays import Arrays
+from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
@@ -20,51 +19,19 @@ from kdops.utils.progress import Progress
 __all__ = ["Dataset", "load"]
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(Arrays):
+    """A data set: its arrays, and what it is called.
 
     Attributes:
         name: what it is called in runs and registered models.
-        images: uint8 [N, C, H, W], possibly a read-only memory map.
-        labels: int64 [N], indices into ``classes``.
-        tracks: int64 [N], unique over the whole set, -1 where unknown.
-        test: bool [N], the official test set or a fixed hold-out.
-        classes: the class names.
-        digest: SHA-256 over images, labels, tracks, test and class names, as 64 hexadecimal digits.
         notes: one sentence that says which set this is.
-        validation: bool [N], images that come with the data for the choice among models; None where the split
-            chooses them.
-        encoding: how rows of a table became these arrays, as JSON; empty for images. See
-            :mod:`kdops.data.tabular.rows`.
         asked: the text of the parameter ``dataset``, where that is not its name.
-
-    Raises:
-        ValueError: the arrays do not fit together.
     """
 
     name: str
-    images: np.ndarray
-    labels: np.ndarray
-    tracks: np.ndarray
-    test: np.ndarray
-    classes: tuple[str, ...]
-    digest: str
     notes: str
-    validation: np.ndarray | None = None
-    encoding: str = ""
     asked: str = ""
-
-    def __post_init__(self):
-        """Refuse arrays that do not fit together."""
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            found = f"{self.images.dtype} {self.images.shape}"
-            raise ValueError(f"images must be uint8 [N, C, H, W], not {found}")
-        for name in ("labels", "tracks", "test", *(() if self.validation is None else ("validation",))):
-            if getattr(self, name).shape != (len(self.images),):
-                raise ValueError(f"{name} must have one value for each of the {len(self.images)} images")
-        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise ValueError(f"labels must lie in 0 to {len(self.classes) - 1}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,7 +50,7 @@ class Dataset:
 
     @property
     def unit(self) -> str:
-        """What it has many of."""
+        """The plural noun for its examples: images or rows."""
         return "rows" if self.encoding else "images"
 
     @property
@@ -108,9 +75,8 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
         origin = parse_dataset({"dataset": origin})
     root = _data_folder(data_root)
     loader = load_place(DATASETS[origin.kind].loader)
-    decoded, notes = loader(origin, root, progress)
-    arrays = {field: getattr(decoded, field) for field in Decoded.__dataclass_fields__}
-    return Dataset(name=origin.name, notes=notes, asked=str(origin), **arrays)
+    arrays, notes = loader(origin, root, progress)
+    return Dataset(name=origin.name, notes=notes, asked=str(origin), **vars(arrays))
 
 
 def _data_folder(data_root: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded
+from kdops.data.arrays import Arrays
 from kdops.data.holdout import hold_out
 
 __all__ = ["load"]
@@ -21,7 +21,7 @@ NOTES = (
 BRIGHTEST = 16
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
     """Load the digits; the arguments are those that every loader has.
 
     Returns:
@@ -31,7 +31,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     images = np.round(gray.reshape(-1, 1, 8, 8) * 255 / BRIGHTEST).astype(np.uint8)
     tracks = np.full(len(labels), -1, dtype=np.int64)
     classes = tuple(str(digit) for digit in range(10))
-    return Decoded.of(images, labels, tracks, hold_out(labels), classes), NOTES
+    return Arrays.of(images, labels, tracks, hold_out(labels), classes), NOTES
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,8 @@ from filelock import FileLock
 from PIL import Image
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded, ReadAhead, cached, signature
+from kdops.data.arrays import Arrays
+from kdops.data.cache import ReadAhead, cached, signature
 from kdops.data.download import socket_timeout
 from kdops.errors import KdopsError, UsageError
 
@@ -95,7 +96,7 @@ _PPM = re.compile(rb"P6" + _GAP + rb"(\d{1,6})" + _GAP + rb"(\d{1,6})" + _GAP + 
 _TRACK = re.compile(r"(\d+)_\d+\.ppm", re.IGNORECASE)
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
     """Load the benchmark, from the cache where it is already decoded; download it where it is missing.
 
     Args:
@@ -186,7 +187,7 @@ def _opened(folder: Path) -> Iterator[Path | int]:
         os.close(handle)
 
 
-def _decode_all(listing: _Listing, progress: Callable[[int, int], object] | None) -> Decoded:
+def _decode_all(listing: _Listing, progress: Callable[[int, int], object] | None) -> Arrays:
     """Decode every image; one thread does it in seconds, and threads or processes were not faster."""
     labels = [label for label, images in enumerate(listing.training) for _ in images]
     paths = [path for images in listing.training for path, _, _ in images]
@@ -200,7 +201,7 @@ def _decode_all(listing: _Listing, progress: Callable[[int, int], object] | None
         images[index] = _decode(listing.folder / path)
     if progress is not None:
         progress(total, total)
-    return Decoded.of(
+    return Arrays.of(
         images,
         np.array(labels + test_labels, dtype=np.int64),
         np.concatenate([tracks, np.full(len(test_paths), -1, dtype=np.int64)]),
@@ -284,7 +285,7 @@ def _resized(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
-def _notes(decoded: Decoded) -> str:
+def _notes(decoded: Arrays) -> str:
     count, tests = int((~decoded.test).sum()), int(decoded.test.sum())
     kind = {
         FINAL_TRAINING: "the official Final Training set",

@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded, cached, signature
+from kdops.data.arrays import Arrays
+from kdops.data.cache import cached, signature
 from kdops.data.images import FORMATS, decode_all
 from kdops.data.tabular.csv_lines import bounded_lines
 from kdops.data.validation import PARTS, check_classes, check_parts, describe_split, hold_out_rest
@@ -34,7 +35,7 @@ LEFT_ALONE = {"thumbs.db", "desktop.ini"}
 """Files that file managers leave behind."""
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
     """Load a folder of images, from the cache where it is already decoded.
 
     Args:
@@ -187,7 +188,7 @@ def _stamp(entry: os.DirEntry) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _decode(origin: DatasetSpec, listing: _Listing, progress: Callable[[int, int], object] | None) -> Decoded:
+def _decode(origin: DatasetSpec, listing: _Listing, progress: Callable[[int, int], object] | None) -> Arrays:
     names = [file.path for file in listing.files]
     tracks = _tracks(origin, listing)
 
@@ -208,7 +209,7 @@ def _decode(origin: DatasetSpec, listing: _Listing, progress: Callable[[int, int
         test = parts == "test"
     else:
         test = hold_out_rest(origin, listing.classes, labels, tracks, validation)
-    decoded = Decoded.of(images, labels, tracks, test, listing.classes, validation)
+    decoded = Arrays.of(images, labels, tracks, test, listing.classes, validation)
     check_parts(origin, decoded, [file.path for file in files])
     return decoded
 
@@ -246,7 +247,7 @@ def _rows(origin: DatasetSpec, table: Path) -> Iterator[tuple[int, str, str]]:
         raise UsageError("dataset", origin, f"{GROUPS} must be a table with the columns file and group") from error
 
 
-def _notes(listing: _Listing, decoded: Decoded) -> str:
+def _notes(listing: _Listing, decoded: Arrays) -> str:
     channels, height, width = decoded.images.shape[1:]
     kind = "gray" if channels == 1 else "color"
     skipped = len(listing.files) - len(decoded.labels)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded
+from kdops.data.arrays import Arrays
 from kdops.data.validation import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.imports import import_function, importable, said
@@ -30,7 +30,7 @@ FIELDS = ("images", "labels", "tracks", "groups", "test", "validation", "classes
 NEEDED = ("images", "labels")
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
     """Call the caller's function and check what it returns.
 
     Args:
@@ -51,7 +51,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     validation = _mask(origin, "validation", given.get("validation"), len(images))
     official = _mask(origin, "test", given.get("test"), len(images))
     test = hold_out_rest(origin, classes, labels, tracks, validation) if official is None else official
-    decoded = Decoded.of(images, labels, tracks, test, classes, validation)
+    decoded = Arrays.of(images, labels, tracks, test, classes, validation)
     check_parts(origin, decoded)
     kind = {1: "gray", 3: "color"}.get(images.shape[1], f"{images.shape[1]}-channel")
     found = f"{len(images):,} {kind} images of {len(classes)} classes, {images.shape[2]} x {images.shape[3]}"

@@ -16,7 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded
+from kdops.data.arrays import Arrays
 from kdops.data.download import socket_timeout
 from kdops.data.images import decode_all
 from kdops.data.validation import check_classes, check_parts, describe_split, hold_out_rest
@@ -32,7 +32,7 @@ VALIDATION = ("val", "valid")
 COMMON = "MNIST, FashionMNIST, KMNIST, EMNIST, CIFAR10, CIFAR100, SVHN, STL10"
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
     """Load one of torchvision's data sets.
 
     Args:
@@ -55,7 +55,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     numbers, tracks = numbers[kept], np.full(len(kept), -1, dtype=np.int64)
     validation = part_of == "val" if "val" in parts else None
     test = part_of == "test" if "test" in parts else hold_out_rest(origin, classes, numbers, tracks, validation)
-    decoded = Decoded.of(images, numbers, tracks, test, classes, validation)
+    decoded = Arrays.of(images, numbers, tracks, test, classes, validation)
     check_parts(origin, decoded)
     kind, (height, width) = "gray" if images.shape[1] == 1 else "color", images.shape[2:]
     variant = "".join(f", {name} {value}" for name, value in ARGUMENTS.get(origin.place, {}).items())

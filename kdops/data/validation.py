@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded
+from kdops.data.arrays import Arrays
 from kdops.data.holdout import hold_out
 from kdops.errors import UsageError
 
@@ -61,7 +61,7 @@ def hold_out_rest(
     return test
 
 
-def check_parts(origin: DatasetSpec, decoded: Decoded, names: Sequence[str] = ()) -> None:
+def check_parts(origin: DatasetSpec, decoded: Arrays, names: Sequence[str] = ()) -> None:
     """Check what comes with the data: parts that share no group, and classes that can be learned.
 
     Args:
@@ -105,7 +105,7 @@ def check_parts(origin: DatasetSpec, decoded: Decoded, names: Sequence[str] = ()
             seen[track] = name
 
 
-def describe_split(official: bool, decoded: Decoded) -> str:
+def describe_split(official: bool, decoded: Arrays) -> str:
     """Return where the test and validation images come from."""
     count = int(decoded.test.sum())
     by = "by group and class" if (decoded.tracks >= 0).any() else "by class"

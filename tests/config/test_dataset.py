@@ -16,7 +16,7 @@ from kdops.config.recipes import IMAGES, TABLE
 from kdops.config.roles import BASE_ROLES
 from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
-from kdops.data.cache import Decoded
+from kdops.data.arrays import Arrays
 from kdops.errors import UsageError
 from kdops.registry.versions import registered_name
 from kdops.utils.imports import load_place
@@ -157,7 +157,7 @@ def test_an_entry_and_a_file_are_all_that_a_new_data_set_needs(monkeypatch, tmp_
     def load(origin, root, progress=None):
         images = np.zeros((4, 1, 2, 2), dtype=np.uint8)
         arrays = (np.array([0, 1, 0, 1]), np.full(4, -1), np.array([0, 0, 1, 1], dtype=bool), ("a", "b"))
-        return Decoded.of(images, *arrays), f"squares in {root}"
+        return Arrays.of(images, *arrays), f"squares in {root}"
 
     module.load = load
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.data import cache
-from kdops.data.cache import Decoded, cached, signature
+from kdops.data.arrays import Arrays
+from kdops.data.cache import cached, signature
 
 
 def example(seed=0, n=20):
     random = np.random.default_rng(seed)
-    return Decoded.of(
+    return Arrays.of(
         random.integers(0, 256, (n, 3, 4, 4), dtype=np.uint8),
         random.integers(0, 2, n),
         np.arange(n),
@@ -166,7 +167,7 @@ def test_pickled_arrays_are_refused(folder):
 
 def run(folder, script):
     """Start a process that uses the same cache."""
-    prelude = "import os, sys, time, numpy as np\nfrom kdops.data import cache\nfrom kdops.data.cache import Decoded\n"
+    prelude = "import os, sys, time, numpy as np\nfrom kdops.data import cache\nfrom kdops.data.arrays import Arrays\n"
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder.parent.parent)}
     return subprocess.Popen([sys.executable, "-c", prelude + textwrap.dedent(script)], env=environment)
 
@@ -178,7 +179,7 @@ def test_two_processes_at_once_build_once(folder, tmp_path):
             open({str(log)!r}, "a").write("built ")
             time.sleep(0.5)
             n = np.arange(9)
-            return Decoded.of(np.full((9, 1, 2, 2), 7, np.uint8), n % 2, n, n > 4, ("a", "b"))
+            return Arrays.of(np.full((9, 1, 2, 2), 7, np.uint8), n % 2, n, n > 4, ("a", "b"))
         assert cache.cached("x", "k", build).images.sum() == 7 * 36
     """
     processes = [run(folder, script) for _ in range(3)]
@@ -194,7 +195,7 @@ def test_a_process_killed_while_it_writes_leaves_nothing_half_written(folder):
             os._exit(9)
         n = np.arange(9)
         np.save = half
-        cache.cached("x", "k", lambda: Decoded.of(np.zeros((9, 1, 2, 2), np.uint8), n, n, n > 4, "abcdefghi"))
+        cache.cached("x", "k", lambda: Arrays.of(np.zeros((9, 1, 2, 2), np.uint8), n, n, n > 4, "abcdefghi"))
     """
     assert run(folder, script).wait(60) == 9
     assert len(list(folder.glob("*.tmp"))) == 1
@@ -232,20 +233,20 @@ def test_the_digest_sees_every_change(data):
     flat = arrays[name].reshape(-1)
     position = data.draw(st.integers(0, len(flat) - 1))
     flat[position] = not flat[position] if name == "test" else flat[position] ^ 1
-    assert Decoded.of(**arrays, classes=one.classes).digest != one.digest
+    assert Arrays.of(**arrays, classes=one.classes).digest != one.digest
 
 
 def test_the_digest_sees_shape_classes_and_order_but_not_the_memory_layout():
     one = example()
     arrays = {name: getattr(one, name) for name in cache.ARRAYS}
-    assert Decoded.of(**arrays, classes=("a", "c")).digest != one.digest
-    assert Decoded.of(**{**arrays, "images": one.images[::-1]}, classes=one.classes).digest != one.digest
+    assert Arrays.of(**arrays, classes=("a", "c")).digest != one.digest
+    assert Arrays.of(**{**arrays, "images": one.images[::-1]}, classes=one.classes).digest != one.digest
     other = one.images.reshape(20, 1, 12, 4)
-    assert Decoded.of(**{**arrays, "images": other}, classes=one.classes).digest != one.digest
+    assert Arrays.of(**{**arrays, "images": other}, classes=one.classes).digest != one.digest
     turned = np.asfortranarray(one.images)
-    assert Decoded.of(**{**arrays, "images": turned}, classes=one.classes).digest == one.digest
+    assert Arrays.of(**{**arrays, "images": turned}, classes=one.classes).digest == one.digest
     with pytest.raises(ValueError, match="labels"):
-        Decoded.of(**{**arrays, "labels": one.labels.astype(np.int32)}, classes=one.classes)
+        Arrays.of(**{**arrays, "labels": one.labels.astype(np.int32)}, classes=one.classes)
 
 
 @pytest.mark.parametrize("other", [("b", 1, 2), ("a", 2, 2), ("a", 1, 3)])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kdops.config.dataset import DatasetSpec
-from kdops.data.cache import Decoded
+from kdops.data.arrays import Arrays
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.encoding import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
@@ -25,7 +25,7 @@ LABEL = "label"
 MOST_CLASSES = 1000
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Decoded, str]:
+def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
     """Load a table.
 
     Args:
@@ -67,7 +67,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
         values = encoding.encode(table.rows(list(features)), table.lines)
     except RowError as error:
         raise UsageError("dataset", origin, str(error)) from error
-    decoded = Decoded.of(values, labels, tracks, test, classes, validation, encoding.to_json())
+    decoded = Arrays.of(values, labels, tracks, test, classes, validation, encoding.to_json())
     check_parts(origin, decoded, table.lines)
     numbers = sum(isinstance(column, Number) for column in encoding.columns)
     found = (

@@ -37,14 +37,13 @@ def promote(
     margin: str = typer.Option("0.02", "--margin", help="so much worse than the present one it may be", metavar="TEXT"),
 ) -> None:
     """Return an alias to a model that is whole and, by validation, not worse than the one that has it."""
-    name, version, given = check_model(model)
+    given = check_model(model)
     _check_alias(alias)
     most = real("margin", margin, 0.0, 1.0)
     with open_store() as client:
         from kdops.registry.promotion import promote as promote_version
 
-        uri = f"models:/{name}/{version}" if version else f"models:/{name}@{given}"
-        told = promote_version(client, uri, alias, most)
+        told = promote_version(client, str(given), alias, most)
     shown = f"{told.uri.removeprefix('models:/')} (validation accuracy {told.accuracy:.4f})"
     if told.was_there:
         typer.echo(f"{shown} is {alias} already")
@@ -52,7 +51,9 @@ def promote(
         typer.echo(f"{shown} is now {alias}; nobody was before")
     else:
         before = f"{told.before.removeprefix('models:/')} ({told.before_accuracy:.4f})"
-        typer.echo(f"{shown} is now {alias}, in place of {before}; kdops rollback {name} --alias {alias} takes it back")
+        typer.echo(
+            f"{shown} is now {alias}, in place of {before}; kdops rollback {given.name} --alias {alias} takes it back"
+        )
 
 
 def rollback(

@@ -3,19 +3,67 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import ClassVar
 
 from kdops.errors import UsageError
 
-__all__ = ["check_model", "check_name", "check_study"]
+__all__ = ["ModelUri", "check_model", "check_name", "check_study"]
 
-MODEL = re.compile(
-    r"(?:models:/)?(?P<name>[A-Za-z0-9_.-]+)(?:/(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[A-Za-z0-9_.-]+))"
-)
+SCHEME = "models:/"
 STUDY = re.compile("[0-9a-f]{6,32}")
 
 
-def check_model(text: str, parameter: str = "model") -> tuple[str, str | None, str | None]:
-    """Read how a caller names a model: its name, and its version or its alias.
+@dataclass(frozen=True)
+class ModelUri:
+    """A version of a registered model: by its number or by an alias.
+
+    Attributes:
+        name: the registered model.
+        version: its number; empty where an alias says it.
+        alias: the alias; empty where the number is known.
+    """
+
+    name: str
+    version: str = ""
+    alias: str = ""
+
+    FORM: ClassVar = re.compile(r"models:/(?P<name>[^/:@]+)(?:/(?P<version>\d{1,9})|@(?P<alias>[\w.-]+))")
+    """What MLflow reads as one; the name of a model of others may have blanks."""
+
+    TYPED: ClassVar = re.compile(
+        r"(?:models:/)?(?P<name>[A-Za-z0-9_.-]+)(?:/(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[A-Za-z0-9_.-]+))"
+    )
+    """What a caller types, with the scheme or without."""
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.short}"
+
+    @property
+    def short(self) -> str:
+        """The URI without the scheme: ``NAME/3`` or ``NAME@alias``."""
+        return f"{self.name}/{self.version}" if self.version else f"{self.name}@{self.alias}"
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Return whether a text is the URI of a registered version, and not of a run or a logged model."""
+        return cls.FORM.fullmatch(text) is not None
+
+    @classmethod
+    def parse(cls, text: str, parameter: str = "model") -> ModelUri:
+        """Read a whole URI, ``models:/name/3`` or ``models:/name@champion``.
+
+        Raises:
+            UsageError: it is spelled otherwise.
+        """
+        match = cls.FORM.fullmatch(text)
+        if not match:
+            raise UsageError(parameter, text or "(empty)", "must be models:/name/version or models:/name@alias")
+        return cls(match["name"], match["version"] or "", match["alias"] or "")
+
+
+def check_model(text: str, parameter: str = "model") -> ModelUri:
+    """Read how a caller names a model.
 
     Args:
         text: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, or one of these without ``models:/``.
@@ -24,12 +72,12 @@ def check_model(text: str, parameter: str = "model") -> tuple[str, str | None, s
     Raises:
         UsageError: it is spelled otherwise.
     """
-    match = MODEL.fullmatch(text.strip())
+    match = ModelUri.TYPED.fullmatch(text.strip())
     if not match:
         raise UsageError(
             parameter, text or "(empty)", "must be models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
         )
-    return match["name"], match["version"], match["alias"]
+    return ModelUri(match["name"], match["version"] or "", match["alias"] or "")
 
 
 def check_name(text: str, parameter: str = "name") -> str:
@@ -38,7 +86,7 @@ def check_name(text: str, parameter: str = "name") -> str:
     Raises:
         UsageError: it is no name, or says a version too.
     """
-    name = text.strip().removeprefix("models:/")
+    name = text.strip().removeprefix(SCHEME)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise UsageError(parameter, text or "(empty)", "must be the name of a registered model, without a version")
     return name

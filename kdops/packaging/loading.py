@@ -18,6 +18,7 @@ from mlflow.models import Model
 from torch import Tensor, nn
 
 from kdops.config.architectures import FAMILIES, FunctionNet, parse_architecture
+from kdops.config.uris import ModelUri
 from kdops.data.tabular.rows import Encoding
 from kdops.errors import KdopsError
 from kdops.models.classifier import build
@@ -81,8 +82,8 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
     Raises:
         KdopsError: its files are not there, or cannot be read.
     """
-    name, _, version = uri.removeprefix("models:/").rpartition("/")
-    found = client.get_model_version(name, version)
+    given = ModelUri.parse(uri)
+    found = client.get_model_version(given.name, given.version)
     try:
         # By its logged model: the registry may be another store than the one that has the files.
         with downloaded_model(found.source or uri, client.tracking_uri) as folder:

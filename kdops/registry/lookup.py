@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from mlflow import MlflowClient
@@ -10,6 +9,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from kdops.config.uris import ModelUri
 from kdops.errors import UsageError
 from kdops.registry.versions import PAGE, known_names, quoted, versions_of
 from kdops.store.client import paged
@@ -17,7 +17,6 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
 __all__ = [
-    "LISTED",
     "find_version",
     "names_told",
     "runs_of",
@@ -27,8 +26,6 @@ __all__ = [
 ]
 
 NAMES_TOLD = 20
-
-LISTED = re.compile(r"models:/(?P<name>[^/:@]+)(?:/(?P<version>\d{1,9})|@(?P<alias>[\w.-]+))")
 
 
 def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> ModelVersion:
@@ -42,24 +39,20 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
     Raises:
         UsageError: the text is no such URI, or there is no such version that is ready.
     """
-    match = LISTED.fullmatch(uri)
-    if not match:
-        raise UsageError(parameter, uri or "(empty)", "must be models:/name/version or models:/name@alias")
-    name = match["name"]
+    given = ModelUri.parse(uri, parameter)
+    name = given.name
     quoted(name, parameter)
     try:
-        if match["alias"]:
-            version = client.get_model_version_by_alias(name, match["alias"])
+        if given.alias:
+            version = client.get_model_version_by_alias(name, given.alias)
         else:
-            version = client.get_model_version(name, match["version"])
+            version = client.get_model_version(name, given.version)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         numbers = [version.version for version in versions_of(client, name)]
         there = f"{name} has versions {numbers[0]} to {numbers[-1]}" if numbers else names_told(client)
-        raise UsageError(
-            parameter, uri, f"there is no such {'alias' if match['alias'] else 'version'}; {there}"
-        ) from None
+        raise UsageError(parameter, uri, f"there is no such {'alias' if given.alias else 'version'}; {there}") from None
     if version.status != "READY":
         raise UsageError(parameter, uri, f"is not ready ({version.status})")
     return version
@@ -83,10 +76,9 @@ def sources_of(client: MlflowClient, members: Iterable[Model]) -> dict[str, Run 
     """Return the runs that trained what models were distilled from, by the source's URI; those that are there."""
     sources = {}
     for uri in dict.fromkeys(member.source for member in members):
-        match = LISTED.fullmatch(uri)
-        if match and match["version"]:
+        if ModelUri.fits(uri) and (source := ModelUri.parse(uri)).version:
             try:
-                sources[uri] = client.get_model_version(match["name"], match["version"])
+                sources[uri] = client.get_model_version(source.name, source.version)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
@@ -111,4 +103,4 @@ def names_told(client: MlflowClient) -> str:
 
 def uri_of(version: ModelVersion) -> str:
     """Return the model URI of a version."""
-    return f"models:/{version.name}/{version.version}"
+    return str(ModelUri(version.name, str(version.version)))

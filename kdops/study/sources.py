@@ -14,13 +14,14 @@ from mlflow.models import get_model_info
 from torch.nn import Module
 
 from kdops.config.sources import parse_sources
+from kdops.config.uris import ModelUri
 from kdops.data.dataset import Dataset
 from kdops.distillation.sources import FromProbabilities, Mixture
 from kdops.errors import UsageError
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.packaging.loading import load_stored
-from kdops.registry.lookup import LISTED, find_version, uri_of
+from kdops.registry.lookup import find_version, uri_of
 from kdops.store.database import store_exists
 from kdops.study.study import Study
 from kdops.sweeps import schema
@@ -99,7 +100,7 @@ def _hops(record: Model) -> int:
 
 def _pinned(uri: str) -> str:
     """Turn an alias into the version it stands for now."""
-    return uri_of(find_version(MlflowClient(), uri, "source")) if LISTED.fullmatch(uri) else uri
+    return uri_of(find_version(MlflowClient(), uri, "source")) if ModelUri.fits(uri) else uri
 
 
 def _mixed(study: Study, parts: list[tuple[float, str]]) -> tuple[Sweep, str]:
@@ -134,9 +135,7 @@ def _load(uri: str, data: Dataset, trust: bool = False) -> Module:
     Raises:
         UsageError: it cannot be loaded, or does not fit the data.
     """
-    if LISTED.fullmatch(uri) and find_version(MlflowClient(), uri, "source").tags.get("chain", "").endswith(
-        ">ensemble"
-    ):
+    if ModelUri.fits(uri) and find_version(MlflowClient(), uri, "source").tags.get("chain", "").endswith(">ensemble"):
         loaded = load_stored(MlflowClient(), uri)
         if loaded.classes != tuple(data.classes) or loaded.shape != tuple(data.shape):
             raise UsageError("source", uri, f"has other classes or images than {data.name}")
@@ -152,7 +151,7 @@ def _load(uri: str, data: Dataset, trust: bool = False) -> Module:
 def _foreign(study: Study, uri: str) -> Model:
     """Load a model that this study's data and split do not know, and describe it."""
     net = study.bench.foreign[uri] = _load(uri, study.context.data, study.settings.trust)
-    tags = find_version(MlflowClient(), uri, "source").tags if LISTED.fullmatch(uri) else {}
+    tags = find_version(MlflowClient(), uri, "source").tags if ModelUri.fits(uri) else {}
     return Model(
         role=FOREIGN,
         seed=0,
@@ -175,6 +174,6 @@ def _digest(study: Study, net: Module, hop: int) -> str:
 
 def _remark(uri: str) -> str:
     """Return what is not known of a source that was not trained on this split."""
-    if LISTED.fullmatch(uri) and schema.is_own(find_version(MlflowClient(), uri, "source")):
+    if ModelUri.fits(uri) and schema.is_own(find_version(MlflowClient(), uri, "source")):
         return f"The source {uri} was trained on another split or transfer setting: it may have seen validation images."
     return f"Which images the source {uri} has seen is not known here."

@@ -63,10 +63,10 @@ class Catalog:
         Raises:
             UsageError: it is not spelled as a model is, or the alias is not set.
         """
-        name, version, alias = check_model(text, parameter)
-        if version:
-            return f"models:/{name}/{version}"
-        uri = self.aliases.get(f"models:/{name}@{alias}")
+        given = check_model(text, parameter)
+        if given.version:
+            return str(given)
+        uri = self.aliases.get(str(given))
         if uri is None:
             known = sorted(known.removeprefix("models:/") for known in self.aliases)
             raise UsageError(parameter, text, f"no model has this alias; there are {', '.join(known) or 'none'}")

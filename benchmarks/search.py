@@ -43,9 +43,9 @@ def main() -> None:
 def search(folder: Path, name: str, trials: int, batch: int) -> float:
     """Run a search on digits and give the seconds that its trials took."""
     from kdops.config.settings import Settings
-    from kdops.search.search import Search
+    from kdops.search.open import open_search
+    from kdops.study.open import open_study
     from kdops.study.sources import find_source
-    from kdops.study.study import open_study
     from kdops.verdicts.answer import Answer
 
     settings = Settings.parse(
@@ -58,11 +58,11 @@ def search(folder: Path, name: str, trials: int, batch: int) -> float:
         study_name=name,
     )
     with open_study("search", settings) as study:
-        found = Search(study, find_source(study)[0])
+        found = open_search(study, find_source(study)[0])
         started = time.perf_counter()
         found.run()
         seconds = time.perf_counter() - started
-        study.conclude("search", lambda: Answer([]))
+        study.conclude("search", Answer([]))
     return seconds
 
 

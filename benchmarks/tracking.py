@@ -69,7 +69,7 @@ def sweeps_of_gtsrb(rounds: int) -> dict[str, list[float]]:
     The teacher is trained for an epoch only, once; its time does not count.
     """
     from kdops.config.settings import HARD, Settings
-    from kdops.study.study import open_study
+    from kdops.study.open import open_study
     from kdops.tracking.tracker import Tracker
 
     spent: Counter[str] = Counter()

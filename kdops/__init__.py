@@ -29,7 +29,7 @@ _PLACES = {
     "Study": "kdops.study.study",
     "Sweep": "kdops.sweeps.model",
     "Verdict": "kdops.verdicts.claims",
-    "open_study": "kdops.study.study",
+    "open_study": "kdops.study.open",
 }
 
 

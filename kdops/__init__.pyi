@@ -2,8 +2,8 @@
 
 from kdops.config.settings import Settings as Settings
 from kdops.distillation.method import Method as Method
+from kdops.study.open import open_study as open_study
 from kdops.study.study import Study as Study
-from kdops.study.study import open_study as open_study
 from kdops.sweeps.model import Model as Model
 from kdops.sweeps.model import Sweep as Sweep
 from kdops.verdicts.claims import Claim as Claim

@@ -9,13 +9,26 @@ first step directly, with the same seeds and temperatures, and start alike. A ch
 Cost on two cores: a chain of n steps trains 2 n - 3 sweeps, some ten seconds each on digits where the nets are dense.
 """
 
+from __future__ import annotations
+
 from kdops.cli.app import pipeline_main
 from kdops.config.chain import ChainSettings, describe_path
-from kdops.config.settings import HARD, Settings
+from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
+from kdops.study.chain import (
+    ChainResult,
+    distill_along,
+    distill_directly,
+    is_of_generations,
+    on_own_images,
+    train_first,
+)
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.verdicts.answer import Answer
+from kdops.study.verbs import StudyVerbs
+from kdops.sweeps.model import Sweep
+from kdops.verdicts import Verdict, chain_verdict
+from kdops.verdicts.answer import Answer, Row
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -23,128 +36,91 @@ check = check_study
 
 def main(settings: ChainSettings, data: Dataset | None = None) -> None:
     """Run the study."""
-    from kdops.study.study import open_study
+    from kdops.study.open import open_study
 
     with open_study("chain", settings, data) as study:
         run(study)
 
 
-def run(study) -> None:
-    """Walk along the chain and conclude."""
-    from kdops.study.chain import ChainResult, direct, distill_along, is_of_generations, on_own_images, train_first
+def run(study: StudyVerbs[ChainSettings]) -> Answer:
+    """Distill along the chain and conclude."""
+    from kdops.study.figures import chain_steps_figure, chain_temperatures_figure
 
     settings, chain = study.settings, study.settings.chain
     temperatures = settings.temperatures
     first = train_first(study, chain)
-    straight = direct(study, chain, first, [HARD, *temperatures])
+    direct = distill_directly(study, chain, first, [HARD, *temperatures])
     stations = distill_along(study, chain, first, temperatures)
-    distilled = ()
-    if any(station.on_labels for station in stations):
-        # Nothing passes through a net that learned from labels alone: once more by the best distilled ones.
-        distilled = distill_along(study, chain, first, temperatures, lambda models: study.best(models.soft()))
+    # Nothing passes through a net that learned from labels alone: once more by the best distilled ones.
+    apart = any(station.on_labels for station in stations)
+    distilled = distill_along(study, chain, first, temperatures, only_distilled=True) if apart else ()
     # Where each hop has images of its own, the last step's baseline is not the one of the direct way.
-    own = on_own_images(study, chain, stations[-1].best) if settings.transfer == "fresh" and stations else None
-    best = study.best(stations[-1].onwards if stations else straight.soft())
+    has_own = settings.transfer == "fresh" and bool(stations)
+    own = on_own_images(study, chain, stations[-1].best) if has_own else Sweep(())
+    best = study.best(stations[-1].onwards if stations else direct.soft())
+    study.stop_if_planned()
     names = chain.generations() if is_of_generations(chain, settings.recipes) else chain.names()
-    walked = ChainResult(names, first, straight, stations, distilled, best)
-    study.conclude(
+    result = ChainResult(names, first, direct, stations, distilled, best)
+    return study.conclude(
         f"chain {chain.title}",
-        lambda: answer(study, walked, own),
-        figures=lambda: {
-            "chain-steps.png": figure_of_steps(settings, walked),
-            "chain-temperatures.png": figure_over_temperature(settings, walked),
+        answer(settings, result, own),
+        figures={
+            "chain-steps.png": chain_steps_figure(settings, result),
+            "chain-temperatures.png": chain_temperatures_figure(settings, result),
         },
     )
 
 
-def answer(study, walked, own) -> Answer:
-    """Put the table, the verdict and the change over generations together."""
-    settings = study.settings
-    start, *_, end = walked.names
+def answer(settings: ChainSettings, result: ChainResult, own: Sweep) -> Answer:
+    """Put the table, the verdict and the change over generations together.
+
+    Args:
+        settings: of the study.
+        result: the chain.
+        own: the last step on hard labels, on the images that it has at the end of the chain; may be empty.
+    """
+    start, *_, end = result.names
     rows = [
-        summarize(start, walked.first),
-        summarize(f"{end}, hard labels", walked.direct.hard()),
-        *([summarize(f"{end}, hard labels on its own images", own)] if own else []),
-        summarize(f"{end}, direct", walked.direct.soft()),
-        *rows_of_stations(walked, settings.select_on),
-        summarize(f"{end}, best by {settings.select_on}", walked.best),
+        summarize(start, result.first),
+        summarize(f"{end}, hard labels", result.direct.hard()),
+        *([summarize(f"{end}, hard labels on its own images", own)] if own.records else []),
+        summarize(f"{end}, direct", result.direct.soft()),
+        *rows_of_stations(result, settings.select_on),
+        summarize(f"{end}, best by {settings.select_on}", result.best),
     ]
-    remarks = [walked.change_told()] if walked.names == settings.chain.generations() else []
-    if not walked.stations:
+    remarks = [result.change_told()] if result.names == settings.chain.generations() else []
+    if not result.stations:
         return Answer(rows, remarks=["A chain of two steps is the direct way itself.", *remarks])
-    return Answer(rows, verdict(settings, walked), remarks=remarks)
+    return Answer(rows, verdict(settings, result), remarks=remarks)
 
 
-def rows_of_stations(walked, by: str):
+def rows_of_stations(result: ChainResult, by: str) -> list[Row]:
     """Return the rows of each station and of the way through it, then those by distilled nets where they differ."""
-    between, end = walked.names[1:-1], walked.names[-1]
+    between, end = result.names[1:-1], result.names[-1]
     rows = []
-    for number, (name, station) in enumerate(zip(between, walked.stations, strict=True), start=1):
+    for number, (name, station) in enumerate(zip(between, result.stations, strict=True), start=1):
         rows.append(summarize(f"{name}, best by {by}", station.best))
         rows.append(summarize(f"{end} via {describe_path(between[:number])}", station.onwards))
-    if walked.distilled:
+    if result.distilled:
         rows += [
             summarize(f"{name}, best distilled", station.best)
-            for name, station in zip(between, walked.distilled, strict=True)
+            for name, station in zip(between, result.distilled, strict=True)
         ]
-        rows.append(summarize(f"{end} via the best distilled", walked.distilled[-1].onwards))
+        rows.append(summarize(f"{end} via the best distilled", result.distilled[-1].onwards))
     return rows
 
 
-def verdict(settings: Settings, walked):
+def verdict(settings: ChainSettings, result: ChainResult) -> Verdict:
     """Compare the way through each station with the direct one, the replicate as the unit."""
-    from kdops.verdicts import chain_verdict
-
-    direct, *ways = walked.ends
+    direct, *ways = result.ends
     return chain_verdict(
         [way.table() for way in ways],
         direct.table(),
         settings.margin,
-        names=walked.names[1:-1],
-        via_distilled=walked.distilled[-1].onwards.table() if walked.distilled else None,
-        on_labels=[station.on_labels for station in walked.stations],
+        names=result.names[1:-1],
+        via_distilled=result.distilled[-1].onwards.table() if result.distilled else None,
+        on_labels=[station.on_labels for station in result.stations],
         select_on=settings.select_on,
-    )
-
-
-def figure_of_steps(settings: Settings, walked):
-    """Draw the accuracy along the chain: the best of each step, and the last step distilled from each."""
-    from kdops.reporting.figures import Curve, steps_figure
-
-    return steps_figure(
-        f"Accuracy along the chain, {settings.dataset}",
-        walked.names,
-        [
-            Curve(f"best by {settings.select_on}", range(len(walked.bests)), columns(walked.bests)),
-            Curve(
-                f"{walked.names[-1]} distilled from this step, mean over T",
-                range(len(walked.ends)),
-                columns(walked.ends),
-            ),
-        ],
-        {walked.names[0]: walked.first.accuracies()},
-    )
-
-
-def columns(sweeps) -> list[list[float]]:
-    """Return the test accuracy of sweeps, mean over the temperatures, as ``[replicates, sweeps]``."""
-    return [list(row) for row in zip(*(sweep.table().mean(axis=1) for sweep in sweeps), strict=True)]
-
-
-def figure_over_temperature(settings: Settings, walked):
-    """Draw the last step over temperature, direct and via each station."""
-    from kdops.reporting.figures import Curve, temperature_figure
-
-    start, *between, end = walked.names
-    ways = ["direct", *(f"via {describe_path(between[:number])}" for number in range(1, len(walked.ends)))]
-    curves = [Curve(way, sweep.temperatures, sweep.table()) for way, sweep in zip(ways, walked.ends, strict=True)]
-    if walked.distilled:
-        last = walked.distilled[-1].onwards
-        curves.append(Curve("via the best distilled", last.temperatures, last.table()))
-    return temperature_figure(
-        f"{end.capitalize()}, direct and via each station, {settings.dataset}",
-        curves,
-        {start: walked.first.accuracies(), f"{end} on hard labels": walked.direct.hard().accuracies()},
     )
 
 

@@ -6,91 +6,84 @@ The same net on hard labels (T = 0), with the same images, epochs and schedule, 
 Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 """
 
+from __future__ import annotations
+
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD, Settings
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
+from kdops.papers import DEFAULT, PAPERS
+from kdops.papers.szijarto_2020 import student_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.verdicts.answer import Answer
+from kdops.study.verbs import StudyVerbs
+from kdops.sweeps.model import Sweep
+from kdops.verdicts.answer import Answer, Row
 
 
 def check(settings: SourceSettings, data: Dataset) -> None:
     """Refuse what cannot be studied, before there is a run."""
-    from kdops.study.sources import check_source
-
     check_study(settings, data)
     if settings.source:
+        from kdops.study.sources import check_source
+
         check_source(settings.source, data, settings.trust)
 
 
 def main(settings: SourceSettings, data: Dataset | None = None) -> None:
     """Run the study."""
-    from kdops.study.study import open_study
+    from kdops.study.open import open_study
 
     with open_study("students", settings, data) as study:
-        run_from(study) if settings.source else run(study)
+        run_from_source(study) if settings.source else run(study)
 
 
-def run(study) -> None:
-    """Distill the students and conclude."""
-    from kdops.papers.szijarto_2020 import student_findings
+def run(study: StudyVerbs[Settings]) -> Answer:
+    """Distill the students from the study's own teachers, and conclude."""
+    from kdops.study.figures import students_figure
 
+    settings = study.settings
     teachers, students = direct(study)
-    students = students.at([HARD, *study.settings.sweeps["student"]])
-    hard, soft = students.hard(), students.soft()
-    study.conclude(
+    students = students.at([HARD, *settings.sweeps["student"]])
+    study.stop_if_planned()
+    hard, soft = students.hard().accuracies(), students.soft().table()
+    same = settings.dataset in PAPERS[DEFAULT].data
+    return study.conclude(
         "students",
-        lambda: Answer(
-            [
-                summarize("teacher", teachers),
-                summarize("student, hard labels", hard),
-                summarize("students, distilled", soft),
-                summarize(f"student, best by {study.settings.select_on}", study.best(soft)),
-            ],
-            findings=student_findings(hard.accuracies(), soft.table(), soft.temperatures, **study.measure()),
+        Answer(
+            [summarize("teacher", teachers), *rows_of(study, students)],
+            findings=student_findings(hard, soft, students.temperatures, margin=settings.margin, same_data=same),
         ),
-        figures=lambda: {"figure-1-students.png": figure_1(study.settings, teachers, students)},
+        figures={"figure-1-students.png": students_figure(settings, teachers, students)},
     )
 
 
-def run_from(study) -> None:
+def run_from_source(study: StudyVerbs[SourceSettings]) -> Answer:
     """Distill the students from what the caller names, and conclude."""
     from kdops.study.sources import find_source
 
     settings = study.settings
     source, remark = find_source(study, settings.source)
     students = study.distill(source, "student", [HARD, *settings.sweeps["student"]], seeds=settings.replicates())
-    hard, soft = students.hard(), students.soft()
-    study.conclude(
-        "students",
-        lambda: Answer(
-            [
-                *([summarize("source", source)] if source.records[0].metrics else []),
-                summarize("student, hard labels", hard),
-                summarize("students, distilled", soft),
-                summarize(f"student, best by {settings.select_on}", study.best(soft)),
-            ],
-            remarks=[remark] if remark else [],
-        ),
-    )
+    study.stop_if_planned()
+    measured = [summarize("source", source)] if source.records[0].metrics else []
+    rows = [*measured, *rows_of(study, students)]
+    return study.conclude("students", Answer(rows, remarks=[remark] if remark else []))
 
 
-def direct(study):
+def direct(study: StudyVerbs[Settings]) -> tuple[Sweep, Sweep]:
     """Return the teachers and their direct students, at every temperature that any experiment of the study asks for."""
     teachers = study.train("teacher")
     return teachers, study.distill(teachers, "student", [HARD, *study.settings.direct_temperatures()])
 
 
-def figure_1(settings: Settings, teachers, students):
-    """Draw the accuracy of the students over temperature."""
-    from kdops.reporting.figures import Curve, temperature_figure
-
-    return temperature_figure(
-        f"Students distilled from the teacher, {settings.dataset}",
-        [Curve("student", students.soft().temperatures, students.soft().table())],
-        {"teacher": teachers.accuracies(), "student on hard labels": students.hard().accuracies()},
-    )
+def rows_of(study: StudyVerbs[Settings], students: Sweep) -> list[Row]:
+    """Return the rows of the students."""
+    return [
+        summarize("student, hard labels", students.hard()),
+        summarize("students, distilled", students.soft()),
+        summarize(f"student, best by {study.settings.select_on}", study.best(students.soft())),
+    ]
 
 
 if __name__ == "__main__":

@@ -8,12 +8,19 @@ start. The reversed nets are also held against one that learns the student's bar
 Cost on two cores: a minute on digits; about ten minutes a net on GTSRB, and twice that with ``transfer=shared``.
 """
 
+from __future__ import annotations
+
 from kdops.cli.app import pipeline_main
-from kdops.config.settings import HARD, Settings
+from kdops.config.settings import HARD
 from kdops.config.studies import SymmetrySettings
 from kdops.data.dataset import Dataset
+from kdops.papers import DEFAULT, PAPERS
+from kdops.papers.szijarto_2020 import symmetry_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
+from kdops.study.verbs import StudyVerbs
+from kdops.sweeps.model import Sweep
+from kdops.verdicts import symmetry_verdict
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct
 
@@ -23,71 +30,54 @@ check = check_study
 
 def main(settings: SymmetrySettings, data: Dataset | None = None) -> None:
     """Run the study."""
-    from kdops.study.study import open_study
+    from kdops.study.open import open_study
 
     with open_study("symmetry", settings, data) as study:
         run(study)
 
 
-def run(study) -> None:
+def run(study: StudyVerbs[SymmetrySettings]) -> Answer:
     """Reverse the best students and conclude."""
+    from kdops.study.figures import symmetry_figure
+
     settings = study.settings
     everyone, students = direct(study)
-    sources = study.best(students.at(settings.sweeps["student"])).first(settings.reversed_seeds)
     teachers = everyone.first(settings.reversed_seeds)
+    sources = study.best(students.at(settings.sweeps["student"])).first(settings.reversed_seeds)
     back = study.distill(sources, "reversed", [HARD, *settings.sweeps["reversed"]], predictions=True)
-    again = settings.sweeps["born-again"]
     # On the very images that the reversed nets see, whatever the transfer setting.
-    born_again = study.distill(teachers, "born-again", again, hop=sources.hops) if again else None
-    study.conclude(
+    born_again = study.distill(teachers, "born-again", settings.sweeps["born-again"], hop=sources.hops)
+    study.stop_if_planned()
+    return study.conclude(
         "symmetry",
-        lambda: answer(study, teachers, sources, back, born_again),
-        figures=lambda: {"figure-2-symmetry.png": figure_2(settings, teachers, sources, back, born_again)},
+        answer(settings, teachers, sources, back, born_again),
+        figures={"figure-2-symmetry.png": symmetry_figure(settings, teachers, sources, back, born_again)},
     )
 
 
-def answer(study, teachers, sources, back, born_again) -> Answer:
+def answer(settings: SymmetrySettings, teachers: Sweep, sources: Sweep, back: Sweep, born_again: Sweep) -> Answer:
     """Hold the reversed nets against the student, the teacher and the control."""
-    from kdops.papers.szijarto_2020 import symmetry_findings
-    from kdops.verdicts import symmetry_verdict
-
     verdict = symmetry_verdict(
         back.soft().table(),
         sources.accuracies(),
         teachers.accuracies(),
-        study.settings.margin,
+        settings.margin,
         temperatures=back.temperatures,
-        born_again=born_again.table() if born_again else None,
-        born_again_temperatures=born_again.temperatures if born_again else (),
+        born_again=born_again.table() if born_again.records else None,
+        born_again_temperatures=born_again.temperatures,
         predictions=back.hard().accuracies(),
-        select_on=study.settings.select_on,
+        select_on=settings.select_on,
     )
+    same = settings.dataset in PAPERS[DEFAULT].data
+    findings = symmetry_findings(verdict, back.soft().table(), margin=settings.margin, same_data=same)
     rows = [
         summarize("teacher", teachers),
-        summarize(f"student, best by {study.settings.select_on}", sources),
+        summarize(f"student, best by {settings.select_on}", sources),
         summarize("reversed", back.soft()),
         summarize("reversed, the student's decisions", back.hard()),
-        *([summarize("born again from the teacher", born_again)] if born_again else []),
+        *([summarize("born again from the teacher", born_again)] if born_again.records else []),
     ]
-    return Answer(rows, verdict, symmetry_findings(verdict, back.soft().table(), **study.measure()))
-
-
-def figure_2(settings: Settings, teachers, sources, back, born_again):
-    """Draw the reversed nets over temperature, and those of the control; student and teacher as level lines."""
-    from kdops.reporting.figures import Curve, temperature_figure
-
-    return temperature_figure(
-        f"Student distilled back into the teacher's architecture, {settings.dataset}",
-        [
-            Curve("reversed, from the student", back.temperatures, back.soft().table()),
-            *([Curve("control, from the teacher", born_again.temperatures, born_again.table())] if born_again else []),
-        ],
-        {
-            "teacher": teachers.accuracies(),
-            "student": sources.accuracies(),
-            "reversed, from the student's decisions": back.hard().accuracies(),
-        },
-    )
+    return Answer(rows, verdict, findings)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,16 @@
 Cost on two cores: a few seconds a replicate on digits; a quarter of an hour a replicate on GTSRB.
 """
 
+from __future__ import annotations
+
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
+from kdops.papers import DEFAULT, PAPERS
+from kdops.papers.szijarto_2020 import teacher_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
+from kdops.study.verbs import StudyVerbs
 from kdops.verdicts.answer import Answer
 
 check = check_study
@@ -18,24 +23,20 @@ check = check_study
 
 def main(settings: Settings, data: Dataset | None = None) -> None:
     """Run the study."""
-    from kdops.study.study import open_study
+    from kdops.study.open import open_study
 
     with open_study("teacher", settings, data) as study:
         run(study)
 
 
-def run(study) -> None:
+def run(study: StudyVerbs[Settings]) -> Answer:
     """Train the teachers and conclude."""
-    from kdops.papers.szijarto_2020 import teacher_findings
-
+    settings = study.settings
     teachers = study.train("teacher")
-    study.conclude(
-        "teacher",
-        lambda: Answer(
-            [summarize("teacher", teachers)],
-            findings=teacher_findings(teachers.accuracies(), **study.measure()),
-        ),
-    )
+    study.stop_if_planned()
+    same = settings.dataset in PAPERS[DEFAULT].data
+    findings = teacher_findings(teachers.accuracies(), margin=settings.margin, same_data=same)
+    return study.conclude("teacher", Answer([summarize("teacher", teachers)], findings=findings))
 
 
 if __name__ == "__main__":

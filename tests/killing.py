@@ -50,7 +50,7 @@ MOMENTS = {
 """What a process may be killed at, and the function that is called for it."""
 
 HEAVY = (
-    "kdops.study.study",
+    "kdops.study.open",
     "kdops.ensembles.evaluation",
     "kdops.reporting.report",
     "kdops.reporting.figures",

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "mlflow": {"store", "packaging", "registry", "tracking", "ensembles", "cli"},
     "optuna": {"search"},
     "typer": {"cli"},
-    "matplotlib": {"reporting", "search"},
+    "matplotlib": {"reporting", "study", "ensembles", "search"},
     "onnx": {"packaging"},
     "onnxruntime": {"packaging"},
 }

@@ -87,7 +87,7 @@ def test_an_error_that_quotes_a_secret_is_noted_without_it(store, secret, monkey
     from pipelines import teacher
 
     def quoting(settings):
-        from kdops.study.study import open_study
+        from kdops.study.open import open_study
 
         with open_study("teacher", settings):
             raise KdopsError(f"cannot log in with {SECRETS['MLFLOW_TRACKING_PASSWORD']}")

@@ -161,7 +161,7 @@ def pipeline_main(
             end_with_parent()
         with interruptible(), server_patience(ASKED_IN_A_STUDY):
             # What every pipeline imports first of all, which brings MLflow.
-            configure_process("kdops.study.study")
+            configure_process("kdops.study.open")
             body(settings)
 
     application = _application()

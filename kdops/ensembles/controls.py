@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from kdops.config.methods import method_apart
 from kdops.config.settings import Settings
 from kdops.config.studies import VoteSettings
@@ -14,7 +12,7 @@ from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
-from kdops.study.study import Study
+from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Model, Sweep
 
 __all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
@@ -25,7 +23,7 @@ Replicates = Mapping[int, Sequence[Model]]
 """The members of each replicate by its seed."""
 
 
-def drawn_voters(study: Study, drawn: Drawn) -> dict[int, tuple[Model, ...]]:
+def drawn_voters(study: StudyVerbs[VoteSettings], drawn: Drawn) -> dict[int, tuple[Model, ...]]:
     """Return the records of drawn members: those of each replicate by its seed."""
     found = {
         seed: tuple(_record(study, member) for member in members)
@@ -35,7 +33,7 @@ def drawn_voters(study: Study, drawn: Drawn) -> dict[int, tuple[Model, ...]]:
     return found
 
 
-def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, EnsembleEvaluation], str]:
+def controls_of(study: StudyVerbs[VoteSettings], replicates: Replicates) -> tuple[dict[str, EnsembleEvaluation], str]:
     """Train the controls of an ensemble of direct students, as many of each as there are members.
 
     - ``ONE_TEMPERATURE``: students of the temperature that is best on average, which differ in their seed only;
@@ -71,8 +69,12 @@ def controls_of(study: Study, replicates: Replicates) -> tuple[dict[str, Ensembl
 def best_temperature(models: Sweep, by: str) -> float:
     """Choose the temperature whose models are best on average over the replicates, the lowest of equals."""
     metric = {"validation": "val_accuracy", "test": "test_accuracy"}[by]
+    measured = [record for record in models.records if record.metrics]
+    if not measured:
+        # A dry run plans with models that have no metrics yet.
+        return min(record.temperature for record in models.records)
     found: dict[float, list[float]] = {}
-    for record in models.records:
+    for record in measured:
         found.setdefault(record.temperature, []).append(record.metrics[metric])
     return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
 
@@ -109,14 +111,16 @@ def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
     return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
 
 
-def _record(study: Study, member: Model) -> Model:
+def _record(study: StudyVerbs[VoteSettings], member: Model) -> Model:
     """Return the record of a drawn model; one that others registered is loaded and measured first."""
     if member.own:
         return member
-    net = study.bench.foreign[member.uri] = load_classifier(member.uri, study.context.data)
-    return replace(
+    network = load_classifier(member.uri, study.data)
+    model = replace(
         member,
-        weights=digest_of(net.state_dict()),
-        metrics=study.bench.metrics_of(net),
-        params={"architecture": "foreign", "parameters": str(sum(map(Tensor.numel, net.parameters())))},
+        weights=digest_of(network.state_dict()),
+        metrics=study.measure(network),
+        params={"architecture": "foreign", "parameters": str(sum(one.numel() for one in network.parameters()))},
     )
+    study.adopt(model, network)
+    return model

@@ -11,16 +11,18 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 
+from kdops.config.studies import VoteSettings
 from kdops.errors import UsageError
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.vote import Vote, latency
+from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep, ranked
 from kdops.tracking.tracker import Outcome, Trainset
 from kdops.training.evaluation import measure
 from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
 
-__all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common"]
+__all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common", "describe_costs"]
 
 BLOCK = 512
 """Images at a time, which bounds the memory."""
@@ -65,13 +67,20 @@ class EnsembleEvaluation:
         top: so many of the best of each replicate; None for all.
     """
 
-    def __init__(self, study, replicates: Mapping[int, Sequence[Model]], top: int | None = None):
+    def __init__(
+        self, study: StudyVerbs[VoteSettings], replicates: Mapping[int, Sequence[Model]], top: int | None = None
+    ):
         self.study, self.by = study, study.settings.select_on
-        self.replicates = {seed: ranked(members, self.by)[:top] for seed, members in replicates.items()}
-        self.most = min(map(len, self.replicates.values()))
+        self._members, self._top = replicates, top
+        self.most = min(len(members[:top]) for members in replicates.values())
         """The number of members that every replicate has."""
         if top is not None and top > self.most:
             raise UsageError("top", top, f"there are {self.most} members; give at most {self.most}")
+
+    @cached_property
+    def replicates(self) -> dict[int, list[Model]]:
+        """The members of each replicate, the best first."""
+        return {seed: ranked(members, self.by)[: self._top] for seed, members in self._members.items()}
 
     @cached_property
     def ballots(self) -> tuple[VoteCurves, ...]:
@@ -136,7 +145,7 @@ class EnsembleEvaluation:
         )
 
     def _register(self, seed: int, members: Sequence[Model]) -> Model:
-        study, data, split = self.study, self.study.context.data, self.study.split
+        study, data, split = self.study, self.study.data, self.study.split
         metrics: dict[str, float] = {}
         for prefix, rows in (("val", split.validation), ("test", split.test)):
             # The scores sum to 1, so their logarithms are logits that give them back.
@@ -173,7 +182,7 @@ class EnsembleEvaluation:
         outcome = Outcome(record, digest, digest, tuple(members), trainset, {}, 0.0, time.time())
         write = partial(
             write_ensemble,
-            nets=[study.net(member) for member in members],
+            nets=[study.network(member) for member in members],
             image_shape=data.shape,
             metadata={**data.metadata, "architecture": record.params["architecture"]},
             members=members,
@@ -181,20 +190,20 @@ class EnsembleEvaluation:
         return study.store(outcome, write)
 
     def _cost(self, members: Sequence[Model]) -> Cost:
-        nets = [self.study.net(member) for member in members]
+        nets = [self.study.network(member) for member in members]
         module = nets[0] if len(nets) == 1 else Vote(nets)
-        shape = self.study.context.data.shape
+        shape = self.study.data.shape
         parameters = sum(int(member.params["parameters"]) for member in members)
         return Cost(parameters, latency(module, shape, 1), latency(module, shape, 64))
 
     def _labels(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.study.context.data.labels[rows])
+        return np.asarray(self.study.data.labels[rows])
 
     @torch.no_grad()
     def _probabilities(self, members: Sequence[Model], rows: np.ndarray) -> np.ndarray:
         """Return the members' probabilities ``[members, images, classes]``."""
-        vote = Vote([self.study.net(member) for member in members])
-        images = self.study.context.data.images
+        vote = Vote([self.study.network(member) for member in members])
+        images = self.study.data.images
         parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
         given = [vote.probabilities(torch.from_numpy(np.array(images[part]))) for part in parts]
         return torch.cat(given, dim=1).numpy()
@@ -208,6 +217,15 @@ def common(whose: str, shared: Sequence[Disagreement]) -> str:
     told += [f"Q statistic {np.mean(q):.3f}"] if q else []
     told += [f"two that are wrong agree in {100 * np.mean(alike):.1f} %"] if alike else []
     return f"{whose}: {', '.join(told)} (n = {len(shared)})."
+
+
+def describe_costs(one: Cost, many: Cost) -> str:
+    """Return in a sentence what an ensemble costs against one member."""
+    return (
+        f"The ensemble has {many.parameters:,} parameters against {one.parameters:,} of one member, and takes "
+        f"{1e3 * many.latency_1:.2f} against {1e3 * one.latency_1:.2f} ms for one image, "
+        f"{1e3 * many.latency_64:.2f} against {1e3 * one.latency_64:.2f} ms for 64, on one thread here."
+    )
 
 
 _VALIDATION = ("val_accuracy", "val_nll")

@@ -1,4 +1,4 @@
-"""The models of a store as a table: the best by validation first."""
+"""Tables on the terminal: the models of a store, the best by validation first, and the closing table of a study."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from rich.text import Text
 from kdops.reporting.terminal import Side, plain_console, plain_table, print_whole_lines, unbounded
 from kdops.sweeps.model import LABELS, Model, rank_key
 from kdops.tracking.catalog import Catalog
+from kdops.utils.text import accuracy_interval
+from kdops.verdicts.answer import Row
 
-__all__ = ["choose", "csv_text", "show_models"]
+__all__ = ["choose", "csv_text", "show_answer", "show_models"]
 
 COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
     "model": ("left", lambda m: m.name + " *" * m.champion),
@@ -34,6 +36,10 @@ COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
 
 DISPENSABLE = ("role", "parameters", "transfer", "source", "chain", "seed")
 """What a narrow terminal goes without, in this order. The chain ends with the role."""
+
+
+NUMBERS = ("count", "mean", "95 % interval", "replicates")
+"""The columns of a study's closing table, beside what they are of."""
 
 
 def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = "") -> list[Model]:
@@ -95,6 +101,27 @@ def show_models(models: Sequence[Model], console: Console | None = None) -> None
     count = f"{len(models)} model{'s' if len(models) != 1 else ''}"
     order = "best validation accuracy first; val and test are accuracies."
     console.print(f"{champion}{count}, {order}{more}", markup=False)
+
+
+def show_answer(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Console | None = None) -> None:
+    """Print the closing table of a study, its verdict, and where to look next.
+
+    Args:
+        rows: of the table.
+        sentences: the verdict's and others.
+        parent: the study's run.
+        console: where it is printed; the terminal if left out.
+    """
+    console = console or plain_console()
+    console.print("Test accuracy, mean over temperatures and replicates")
+    table = plain_table([("models", "left"), *((name, "right") for name in NUMBERS)], wraps="models")
+    for row in rows:
+        mean, interval = f"{row.accuracy.mean:.4f}", accuracy_interval(row.accuracy.low, row.accuracy.high)
+        table.add_row(Text(row.what), str(row.models), mean, interval, str(row.accuracy.n))
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, markup=False)
+    console.print(f"Run {parent}; look at it with: kdops ui", markup=False)
 
 
 def _table(models: Sequence[Model], columns: Sequence[str]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from kdops.config.methods import LOGITS
 from kdops.config.search import STORAGE, SearchSettings
+from kdops.config.search_space import Value
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
@@ -23,12 +24,13 @@ from kdops.search.trials import METRICS, Trials, dense_net, settings_of
 from kdops.store.database import store_path
 from kdops.store.locks import locked
 from kdops.study.study import Study
-from kdops.sweeps.model import Sweep
+from kdops.study.training import TrainingExecutor
+from kdops.sweeps.model import Model, Sweep
 from kdops.tracking.trial_run import TrialRuns
 from kdops.utils.secrets import redact_password
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "storage_of"]
+__all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "plain_sweep", "retrained", "storage_of"]
 
 JOURNAL = "kdops-search.journal"
 
@@ -59,33 +61,46 @@ def storage_of(settings: SearchSettings) -> str:
     return str(store_path(JOURNAL))
 
 
+def retrained(study: Study[SearchSettings], sources: Sweep, values: Mapping[str, Value]) -> Sweep:
+    """Train the values of a trial with every fresh seed."""
+    varied = study.with_settings(settings_of(study.settings, values))
+    return varied.distill(sources, varied.settings.role, [values["temperature"]], seeds=fresh_seeds(study.settings))
+
+
+def plain_sweep(study: Study[SearchSettings], sources: Sweep, best_of: Callable[[Sweep], Model]) -> Sweep:
+    """Train a plain sweep over T with the seed of the trials, and its best again with every fresh seed."""
+    settings, role = study.settings, study.settings.role
+    best = best_of(study.distill(sources, role, settings.sweeps[role], seeds=[settings.seed]))
+    return study.distill(sources, role, [best.temperature], seeds=fresh_seeds(settings))
+
+
 class Search:
     """One search of a study.
 
     Args:
-        study: whose data, runs and models are used.
+        study: whose data and models are used.
+        executor: trains the trials, and has the runs.
         sources: the one model to distill from.
 
     Attributes:
-        ledger: its trials; None in a dry run.
         name: its name in the storage.
         storage: where the trials are kept.
         remarks: what is to be said of what was found.
     """
 
-    def __init__(self, study: Study, sources: Sweep):
-        self.study, self.sources, self.settings = study, sources, study.settings
+    def __init__(self, study: Study[SearchSettings], executor: TrainingExecutor, sources: Sweep):
+        self.study, self.executor, self.sources, self.settings = study, executor, sources, study.settings
         (self.source,) = sources.records
         self.seed = study.settings.seed
         self.trainset = study.transfer_images(sources.hops)
         self.remarks: list[str] = []
-        setting = _setting(study.settings, study.context.data, study.split)
+        setting = _setting(study.settings, study.data, study.split)
         setting["source"] = self.source.weights[:16]
         self.storage = storage_of(study.settings)
         self.name = self.settings.study_name or self._own_name(setting)
-        self.ledger = None if study.settings.dry_run else self._open(setting)
-        if self.ledger is not None and self.ledger.finished():
-            study.reporter.say(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
+        self.ledger = self._open(setting)
+        if self.ledger.finished():
+            executor.reporter.say(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
 
     def run(self) -> None:
         """Train trials until there are as many as asked for, those of other processes and earlier starts included.
@@ -93,13 +108,8 @@ class Search:
         Raises:
             KdopsError: as many trials failed as were asked for, or none was completed.
         """
-        if self.ledger is None:
-            changes = settings_of(self.study.settings, self.settings.space.middle())
-            recipe = changes["recipes"][self.settings.role]
-            self.study.plan.add_trials(self.settings.role, recipe, len(self.trainset.rows), self.settings.trials)
-            return
-        runs = TrialRuns(self.study.tracker, self.name, self.trainset, self.source)
-        Trials(self.study, self.ledger, runs, self.source, self.trainset).run()
+        runs = TrialRuns(self.executor.tracker, self.name, self.trainset, self.source)
+        Trials(self.study, self.executor, self.ledger, runs, self.source, self.trainset).run()
         if self.ledger.best() is None:
             raise KdopsError(f"none of the trials of {self.name} was completed; widen the space or ask for more trials")
 
@@ -112,14 +122,11 @@ class Search:
         Raises:
             KdopsError: none is left.
         """
-        if self.ledger is None:
-            middle = Trial(0, self.settings.space.middle())
-            return [(middle, self._retrained(middle))]
         single = len(self.settings.objectives) == 1
         found = []
         for trial in self.ledger.ranked() if single else self.ledger.front():
             try:
-                found.append((trial, self._retrained(trial)))
+                found.append((trial, retrained(self.study, self.sources, trial.values)))
             except DivergenceError as error:
                 self.remarks.append(f"Trial {trial.number} is passed over: {error}.")
             if found and single:
@@ -128,25 +135,22 @@ class Search:
             raise KdopsError(f"no trial of {self.name} could be trained again: {' '.join(self.remarks)}")
         return found
 
-    def _retrained(self, trial: Trial) -> Sweep:
-        varied = self.study.varied(**settings_of(self.study.settings, trial.values))
-        seeds = fresh_seeds(self.study.settings)
-        return varied.distill(self.sources, self.settings.role, [trial.values["temperature"]], seeds=seeds)
-
     def plain(self) -> Sweep:
         """Return the best of a plain sweep over T, chosen like the trials and trained with the fresh seeds."""
-        role = self.settings.role
-        sweep = self.study.distill(self.sources, role, self.study.settings.sweeps[role], seeds=[self.seed])
-        (best,) = self.study.best(sweep).records
-        if self.settings.objectives[0] == "val_nll" and self.ledger is not None:
-            best = min(sweep.records, key=lambda record: (record.metrics["val_nll"], record.temperature))
-        return self.study.distill(self.sources, role, [best.temperature], seeds=fresh_seeds(self.study.settings))
+
+        def best_of(sweep: Sweep) -> Model:
+            if self.settings.objectives[0] == "val_nll":
+                return min(sweep.records, key=lambda model: (model.metrics["val_nll"], model.temperature))
+            (best,) = self.study.best(sweep).records
+            return best
+
+        return plain_sweep(self.study, self.sources, best_of)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Let the processes of one search, on one machine, take turns: what one has trained the next one finds."""
         with locked(f"search-{_digest(self.storage, self.name)}"):
-            self.study.look()
+            self.executor.index.look()
             yield
 
     def table(self) -> pd.DataFrame:
@@ -174,6 +178,14 @@ class Search:
         gap = mean_interval(found.table(metric).mean(axis=1) - plain.table(metric).mean(axis=1))
         interval = f" (95 % interval {gap.low:+.4f} to {gap.high:+.4f})" if gap.n > 1 else ""
         return f"{metric}, the best found less the best of the sweep: {gap.mean:+.4f}{interval}, n = {gap.n} seeds."
+
+    def describe_again(self, trial: Trial, models: Sweep) -> str:
+        """Return what a trial had on validation, and what the same settings have with fresh seeds."""
+        values = ", ".join(f"{name}={_written(value)}" for name, value in trial.values.items())
+        told = zip(self.settings.objectives, trial.results or (), strict=True)
+        results = ", ".join(f"{name} {value:.6g}" for name, value in told)
+        again = models.table(self.metric()).mean()
+        return f"Trial {trial.number} ({values}) had {results}; with fresh seeds its {self.metric()} is {again:.4f}."
 
     def counts(self) -> dict[str, int]:
         """Count the trials by their state."""
@@ -256,3 +268,8 @@ def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str,
 
 def _digest(*words: object) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()[:32]
+
+
+def _written(value: Value) -> str:
+    """Write a value as the space does, reals in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

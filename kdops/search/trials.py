@@ -17,6 +17,7 @@ from kdops.distillation.method import build_method
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import Trial, TrialQueue
 from kdops.study.study import Study
+from kdops.study.training import TrainingExecutor
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.tracker import Trainset
@@ -62,8 +63,8 @@ def dense_net(settings: SearchSettings) -> MLP:
     return architecture
 
 
-def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> dict[str, object]:
-    """Return the settings that a trial changes, so that they train its values.
+def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> SearchSettings:
+    """Return the settings that train the values of a trial.
 
     Raises:
         UsageError: the role's architecture is not a dense net.
@@ -77,22 +78,33 @@ def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> dict[s
     )
     recipes = {**settings.recipes, role: changed}
     own = {name: values[name] for name in LOGITS.options if name in values}
-    return {"recipes": recipes, "method": replace(settings.method, options={**settings.method.options, **own})}
+    method = replace(settings.method, options={**settings.method.options, **own})
+    return replace(settings, recipes=recipes, method=method)
 
 
 class Trials:
     """The trials of one search, as this process trains them.
 
     Args:
-        study: whose data, bench and reporter are used.
+        study: whose settings, data and split are used.
+        executor: its engine trains.
         ledger: who says which trials are wanted, and is told what they came to.
         runs: where they are tracked.
         source: what they are distilled from.
         trainset: what they are trained on.
     """
 
-    def __init__(self, study: Study, ledger: TrialQueue, runs: TrialRuns, source: Model, trainset: Trainset):
+    def __init__(
+        self,
+        study: Study[SearchSettings],
+        executor: TrainingExecutor,
+        ledger: TrialQueue,
+        runs: TrialRuns,
+        source: Model,
+        trainset: Trainset,
+    ):
         self.study, self.settings = study, study.settings
+        self.engine, self.reporter = executor.engine, executor.reporter
         self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
         self.seed = study.settings.seed
         self._failed = 0
@@ -109,7 +121,7 @@ class Trials:
         """
         total = self.settings.trials
         wanted = self.ledger.wanted(total)
-        with self.study.reporter.bar(f"search {wanted} trials") as bar:
+        with self.reporter.bar(f"search {wanted} trials") as bar:
             while (asked := self.ledger.ask(self.settings.batch, total)) or self._waited():
                 self._end_orphans()
                 if not asked:
@@ -137,7 +149,7 @@ class Trials:
     def _train_together(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
         """Train trials together; where that breaks, one by one, so that only the one that breaks fails."""
         try:
-            for index, result in self.study.bench.try_out(
+            for index, result in self.engine.try_out(
                 [job.plan for job in jobs],
                 self.settings.role,
                 self.seed,
@@ -221,7 +233,7 @@ class Trials:
 
     def _job(self, trial: Trial) -> _Job:
         """Return a trial as the network that a study would train for it alone."""
-        context = self.study.varied(**settings_of(self.study.settings, trial.values)).context
+        context = replace(self.study.context, settings=settings_of(self.settings, trial.values))
         role, temperature = self.settings.role, float(trial.values["temperature"])
         task = Task(role, self.trainset.what, self.study.settings.order, method=context.settings.method)
         (unit,) = units_of(task, {self.seed: self.source}, [temperature], False, context)
@@ -235,9 +247,9 @@ class Trials:
             return False
         if others != self._others:
             self._others, self._since = others, time.monotonic()
-            self.study.reporter.say(f"waiting for the trials {', '.join(map(str, others))} of other processes")
+            self.reporter.say(f"waiting for the trials {', '.join(map(str, others))} of other processes")
         if time.monotonic() - self._since > PATIENCE_SECONDS:
-            self.study.reporter.say("nothing was heard of them for long; going on without them")
+            self.reporter.say("nothing was heard of them for long; going on without them")
             return False
         time.sleep(WAIT_SECONDS)
         return True

@@ -1,14 +1,14 @@
-"""A walk along a chain of distillations: each step learns from the best of the step before."""
+"""Distillation along a chain: each step learns from the best of the step before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from kdops.config.chain import Chain
 from kdops.config.recipes import Recipe
-from kdops.config.settings import HARD
-from kdops.study.study import Study
+from kdops.config.settings import HARD, Settings
+from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.wording import percent, seen
@@ -16,8 +16,8 @@ from kdops.verdicts.wording import percent, seen
 __all__ = [
     "ChainResult",
     "Stage",
-    "direct",
     "distill_along",
+    "distill_directly",
     "is_of_generations",
     "on_own_images",
     "recipe_at",
@@ -84,46 +84,47 @@ class ChainResult:
 
 
 def distill_along(
-    study: Study,
+    study: StudyVerbs[Settings],
     chain: Chain,
     first: Sweep,
     temperatures: Sequence[float],
-    choose: Callable[[Sweep], Sweep] | None = None,
+    only_distilled: bool = False,
 ) -> tuple[Stage, ...]:
-    """Walk along a chain, and from each station distill the last step too.
+    """Distill along a chain, and from each station distill the last step too.
 
     Args:
         study: trains what is missing.
         chain: the steps.
         first: the models of the first one, one a replicate.
         temperatures: of every distillation; at a station hard labels are trained beside.
-        choose: gives one model a replicate of a station's, for the way to go on from; the study's best if left out.
+        only_distilled: go on from the best distilled model of a station; else from the best of all.
 
     Returns:
         The stations in order; the last one's ``onwards`` is the whole chain's end. None for a chain of two, which is
         the direct way itself.
     """
-    stations, sources = [], first
+    stations: list[Stage] = []
+    sources = first
     for place in range(1, chain.last):
         models = _distill(study, chain, sources, place, [HARD, *temperatures])
-        sources = (choose or study.best)(models)
+        sources = study.best(models.soft() if only_distilled else models)
         onwards = _distill(study, chain, sources, chain.last, temperatures, place)
         stations.append(Stage(models, sources, onwards))
     return tuple(stations)
 
 
-def train_first(study: Study, chain: Chain) -> Sweep:
+def train_first(study: StudyVerbs[Settings], chain: Chain) -> Sweep:
     """Train the first step on labels, on the teacher's images."""
     stream = chain.streams()[0]
     return _with_recipe(study, chain, 0, chain.role_at(0), stream).train(chain.role_at(0), stream)
 
 
-def direct(study: Study, chain: Chain, first: Sweep, temperatures: Sequence[float]) -> Sweep:
+def distill_directly(study: StudyVerbs[Settings], chain: Chain, first: Sweep, temperatures: Sequence[float]) -> Sweep:
     """Distill the last step straight from the first; 0 is hard labels."""
     return _distill(study, chain, first, chain.last, temperatures, 0)
 
 
-def on_own_images(study: Study, chain: Chain, sources: Sweep) -> Sweep:
+def on_own_images(study: StudyVerbs[Settings], chain: Chain, sources: Sweep) -> Sweep:
     """Train the last step on hard labels, on the images that it has at the end of the whole chain."""
     return _distill(study, chain, sources, chain.last, [HARD])
 
@@ -146,7 +147,7 @@ def is_of_generations(chain: Chain, recipes: Mapping[str, Recipe]) -> bool:
 
 
 def _distill(
-    study: Study,
+    study: StudyVerbs[Settings],
     chain: Chain,
     sources: Sweep,
     place: int,
@@ -160,8 +161,8 @@ def _distill(
     return _with_recipe(study, chain, place, role, stream).distill(sources, role, temperatures, stream=stream)
 
 
-def _with_recipe(study: Study, chain: Chain, place: int, role: str, stream: str) -> Study:
+def _with_recipe(study: StudyVerbs[Settings], chain: Chain, place: int, role: str, stream: str) -> StudyVerbs[Settings]:
     """Return the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
     recipes = study.settings.recipes
     recipe = recipe_at(chain, place, recipes)
-    return study.varied(recipes={**recipes, role: recipe, stream: recipe})
+    return study.with_settings(replace(study.settings, recipes={**recipes, role: recipe, stream: recipe}))

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,6 +16,9 @@ from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.sweeps.model import Model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["results_table", "write_results"]
 
@@ -48,7 +52,7 @@ def write_results(
     settings: Settings,
     data: Dataset,
     split: Split,
-    figures: Mapping[str, object],
+    figures: Mapping[str, Figure],
 ) -> None:
     """Write ``results.csv``, ``settings.json`` and ``figures/*.png`` into a folder."""
     results_table(models).to_csv(folder / "results.csv", index=False)

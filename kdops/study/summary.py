@@ -1,25 +1,22 @@
-"""What a study says at its end: a table and a sentence for the terminal, a note for the run's page."""
+"""What a study says at its end: rows of its table, sentences for the terminal, a note for the run's page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kdops.config.methods import LOGITS
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
-from kdops.sweeps.model import Sweep
+from kdops.sweeps.model import Model, Sweep
 from kdops.utils.text import accuracy_interval, markdown_text
 from kdops.verdicts.answer import Row
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["about", "note", "setting", "show", "summarize", "summary_of"]
+__all__ = ["about", "describe_sweep", "note", "setting", "summarize", "summary_of"]
 
 
 def summarize(what: str, sweep: Sweep) -> Row:
@@ -31,29 +28,6 @@ def summarize(what: str, sweep: Sweep) -> Row:
 def summary_of(what: str, models: int, accuracies: np.ndarray) -> Row:
     """Summarize one test accuracy a replicate, ``[replicates]``, of so many models in all."""
     return Row(what, models, mean_interval(accuracies))
-
-
-def show(rows: Sequence[Row], sentences: Sequence[str], parent: str, console: Console | None = None) -> None:
-    """Print the closing table, the verdict, and where to look next."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    console.print("Test accuracy, mean over temperatures and replicates")
-    # Without a frame it fits into 80 columns; a line that wraps reads as two.
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("models")
-    for heading in ("count", "mean", "95 % interval", "replicates"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            Text(row.what),
-            str(row.models),
-            f"{row.accuracy.mean:.4f}",
-            _interval(row),
-            str(row.accuracy.n),
-        )
-    console.print(table)
-    for sentence in sentences:
-        console.print(sentence, markup=False)
-    console.print(f"Run {parent}; look at it with: kdops ui", markup=False)
 
 
 def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str) -> str:
@@ -98,3 +72,17 @@ def _method(settings: Settings) -> str:
     if method.name != LOGITS.name:
         return f"method={method}"
     return f"alpha={method.soft_weight:g}, t_squared={str(method.t_squared).lower()}"
+
+
+def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model | None]) -> str:
+    """Return in a line what a sweep resulted in, and what it was distilled from."""
+    told = f"{len(models)} {role} model{'s' if len(models) != 1 else ''}"
+    given = list({source.seed: source for source in sources if source is not None}.values())
+    if given:
+        levels = ", ".join(f"{source.temperature:g}" for source in given)
+        plain = given[0].role == "teacher" or math.isnan(given[0].temperature)
+        told += f" from the {given[0].role}" + ("" if plain else f" (T = {levels})")
+    reused = sum(model.reused for model in models)
+    again = f", {reused} of them reused" if reused else ""
+    accuracies = {f"{model.metrics['test_accuracy']:.4f}" for model in models}
+    return f"{told}{again}, test accuracy {' to '.join(sorted({min(accuracies), max(accuracies)}))}"

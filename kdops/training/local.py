@@ -186,6 +186,10 @@ class LocalEngine:
         )
         return with_threads(process_threads(), results)
 
+    def adopt(self, record: Model, net: Module) -> None:
+        """Use a network that kdops did not build as that of a model."""
+        self.foreign[record.uri] = net
+
     def keep(self, record: Model, weights: dict[str, Tensor]) -> None:
         """Keep the weights of a model that was just stored, since it may be a source next."""
         self._weights[record.uri] = weights

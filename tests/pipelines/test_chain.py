@@ -317,15 +317,15 @@ def test_bad_steps_end_with_one_line_and_no_run(value, capsys, tmp_path, monkeyp
     assert not list(tmp_path.iterdir()), "no store is made for a mistake"
 
 
-def test_a_chain_can_be_walked_by_another_choice(look):
-    """The worst of a station instead of the best, from nothing but what is there."""
+def test_a_chain_may_go_on_from_distilled_models_alone(look):
+    """The best distilled model of a station instead of the best, from nothing but what is there."""
     from kdops.config.chain import Chain, parse_steps
     from kdops.study.chain import distill_along, train_first
-    from kdops.study.study import open_study
+    from kdops.study.open import open_study
 
     chain = Chain(parse_steps("teacher>middle>student"))
     with open_study("chain", look.settings("chain", dry_run="true")) as study:
         first = train_first(study, chain)
-        (station,) = distill_along(study, chain, first, study.settings.temperatures, study.worst)
-    assert station.best == study.worst(station.models)
+        (station,) = distill_along(study, chain, first, study.settings.temperatures, only_distilled=True)
+    assert station.best == study.best(station.models.soft())
     assert {record.source for record in station.onwards.records} == {record.uri for record in station.best.records}

@@ -19,8 +19,8 @@ from kdops.config.search_space import parse_space
 from kdops.errors import KdopsError, UsageError
 from kdops.search.search import JOURNAL, fresh_seeds
 from kdops.search.trials import settings_of
+from kdops.study.open import open_study
 from kdops.study.sources import find_source
-from kdops.study.study import open_study
 from kdops.tracking.trial_run import STATUS
 from kdops.verdicts.answer import Answer
 from tests.conftest import Place, copy_database
@@ -156,7 +156,7 @@ def test_a_trial_is_what_a_study_would_train_alone(searched, fork_of_searched):
             values = {name: int(value) for name, value in values.items()} | {
                 name: row[name] for name in ("learning_rate", "alpha")
             }
-            varied = study.varied(**settings_of(settings, {**values, "t_squared": bool(row["t_squared"])}))
+            varied = study.with_settings(settings_of(settings, {**values, "t_squared": bool(row["t_squared"])}))
             (alone,) = varied.distill(sources, "student", [row["temperature"]], seeds=[0]).records
             trial = mlflow.get_run(row["run_id"])
             assert alone.metrics["val_nll"] == pytest.approx(trial.data.metrics["val_nll"], rel=1e-3)
@@ -166,7 +166,7 @@ def test_a_trial_is_what_a_study_would_train_alone(searched, fork_of_searched):
             # It is one network to anyone who asks for it: the study finds it by the trial's own tag.
             stored = mlflow.get_run(alone.run_id).data.tags
             assert stored["kdops.training"] == trial.data.tags["kdops.training"]
-        study.conclude("search", lambda: Answer([]))
+        study.conclude("search", Answer([]))
 
 
 def test_the_same_search_again_trains_nothing(fork_of_searched):

@@ -12,7 +12,7 @@ from kdops.data.splits import make_split
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
-from kdops.study.study import open_study
+from kdops.study.open import open_study
 from kdops.training.trainer import Group, Images, train
 from kdops.verdicts.answer import Answer
 
@@ -27,7 +27,7 @@ def study(fork):
     """An open study of one replicate, beside the models of a finished one."""
     with open_study("symmetry", fork.settings("symmetry", **SMALL)) as opened:
         yield opened
-        opened.conclude("chain", lambda: Answer([]))
+        opened.conclude("chain", Answer([]))
 
 
 def pixels(rows):
@@ -124,8 +124,8 @@ def test_copies_have_seeds_of_their_own_and_the_first_is_the_student_of_the_swee
     assert len({record.weights for record in copies.records}) == 3
     assert all(record.uri.startswith("models:/kdops-digits-reseeded/") for record in copies.records)
     (same,) = students.at([4.0]).records
-    first, second = (study.net(record).state_dict() for record in copies.records[:2])
-    for name, value in study.net(same).state_dict().items():
+    first, second = (study.network(record).state_dict() for record in copies.records[:2])
+    for name, value in study.network(same).state_dict().items():
         # The streams are the same; another fleet moves the last bits only.
         torch.testing.assert_close(first[name], value, rtol=2e-3, atol=2e-4)
         if name.endswith("weight"):
@@ -165,14 +165,14 @@ def test_only_what_learns_decisions_has_other_labels(fork):
         _, students = direct(study)
         best = study.best(students.soft())
         back = study.distill(best, "reversed", [0.0, 1.0], predictions=True)
-        study.conclude("chain", lambda: Answer([]))
+        study.conclude("chain", Answer([]))
     (soft,) = back.soft().records
     rows = SPLIT.hop(1)
     statistics = pixel_statistics(pixels(np.union1d(SPLIT.teacher, np.concatenate(SPLIT.transfers))))
     (by_hand,) = train(
         "reversed",
         study.settings.recipes["reversed"],
-        [Group(0, (1.0,), Kept(study.bench.logits(best.records, rows)[0]))],
+        [Group(0, (1.0,), Kept(study.executor.engine.logits(best.records, rows)[0]))],
         Images(pixels(rows), labels(rows)),
         Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
         len(DIGITS.classes),

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from kdops.models.classifier import Classifier
-from kdops.study import study as studies
+from kdops.study import open as studies
 
 CALLS_A_MODEL = 13
 """Of MLflow's client: run, model, files, state, inputs, outputs, metrics, version, two tags, end."""

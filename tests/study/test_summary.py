@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kdops.study.summary import Row, note, show, summarize
+from kdops.reporting.tables import show_answer
+from kdops.study.summary import Row, note, summarize
 from kdops.sweeps.model import LABELS, Model, Sweep
 from kdops.verdicts.intervals import mean_interval
 
@@ -20,7 +21,7 @@ ROWS += [Row("alone", 1, mean_interval([1.0])), Row("wide", 2, mean_interval([0.
 
 def shown(rows, sentences=(), width=80):
     stream = io.StringIO()
-    show(rows, sentences, "0123abc", Console(file=stream, width=width, highlight=False, soft_wrap=True))
+    show_answer(rows, sentences, "0123abc", Console(file=stream, width=width, highlight=False, soft_wrap=True))
     return stream.getvalue().splitlines()
 
 

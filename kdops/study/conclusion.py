@@ -1,0 +1,81 @@
+"""How a study is concluded: its answer, figures and note on its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from kdops.study.results import write_results
+from kdops.study.summary import about, note, setting
+from kdops.sweeps import schema
+from kdops.sweeps.model import Model
+from kdops.sweeps.unit import Context
+from kdops.tracking.tracker import Tracker
+from kdops.verdicts.answer import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Conclusion", "log_answer", "log_report"]
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a study ends with.
+
+    Attributes:
+        title: the heading of the note where there is no verdict.
+        answer: the closing table, the verdict and the findings.
+        figures: by file name.
+        tables: written beside ``results.csv``, by file name.
+        report: write a report of the whole study.
+    """
+
+    title: str
+    answer: Answer
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    report: bool = False
+
+
+def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conclusion: Conclusion) -> None:
+    """Update the champions, and put results, figures, answer and note on the run.
+
+    Args:
+        tracker: the run.
+        models: the models of the study.
+        context: its settings, data and split.
+        conclusion: what it ends with.
+    """
+    settings, answer = context.settings, conclusion.answer
+    for role in sorted({model.role for model in models}):
+        tracker.registry.crown(role)
+    reused = [model.uri for model in models if model.reused]
+    basis = setting(settings, context.data, context.split)
+    text = note(answer.word or conclusion.title, answer.rows, answer.sentences, basis)
+    tags = {
+        schema.NOTE: "\n\n".join([text, *about(settings.owner, settings.notes)]),
+        schema.SELECT_ON: settings.select_on,
+        **({schema.REUSED: schema.fitted(reused)} if reused else {}),
+        **({schema.VERDICT: answer.word} if answer.word else {}),
+    }
+    with TemporaryDirectory(prefix="kdops-") as place:
+        folder = Path(place)
+        write_results(folder, models, settings, context.data, context.split, conclusion.figures)
+        for name, table in conclusion.tables.items():
+            table.to_csv(folder / name, index=False)
+        answer.write(folder, tracker.entry_point, conclusion.title)
+        tracker.log(tags=tags, metrics=answer.statistics, artifacts=folder)
+
+
+def log_report(tracker: Tracker) -> None:
+    """Write the report of a study whose answer is logged, from its store alone."""
+    from kdops.reporting.report import write_report
+
+    with TemporaryDirectory(prefix="kdops-") as folder:
+        write_report(tracker.stored(), Path(folder))
+        tracker.log(artifacts=Path(folder))

@@ -1,0 +1,113 @@
+"""What carries out the verbs of a study, in one of two ways.
+
+:class:`~kdops.study.training.TrainingExecutor` trains and stores;
+:class:`~kdops.study.planning.PlanningExecutor` counts what would be trained.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from kdops.study.conclusion import Conclusion
+from kdops.study.index import ModelIndex
+from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.unit import Context, Task, Unit, units_of
+from kdops.tracking.tracker import Outcome, Trainset
+from kdops.utils.progress import Reporter
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["Executor"]
+
+
+class Executor(ABC):
+    """Carries out the verbs of one study, or of a part of it.
+
+    Args:
+        index: the models that are there.
+        reporter: where progress is reported.
+
+    Attributes:
+        models: the models of this study, by URI and name.
+    """
+
+    def __init__(self, index: ModelIndex, reporter: Reporter):
+        self.index, self.reporter = index, reporter
+        self.models: dict[tuple[str, str], Model] = {}
+
+    def sweep(
+        self,
+        task: Task,
+        sources: Mapping[int, Model | None],
+        temperatures: Sequence[float],
+        trainset: Trainset,
+        context: Context,
+    ) -> tuple[Model, ...]:
+        """Return the models of a task, seed by seed.
+
+        Args:
+            task: what is trained.
+            sources: each seed's source; None to learn from labels.
+            temperatures: one model each and seed; 0 for hard labels.
+            trainset: what they are trained on.
+            context: settings, data, split and device.
+        """
+        units = units_of(task, sources, temperatures, context.trains_together(task), context)
+        if not units:
+            return ()
+        found = self._models_of(units, trainset, context, sources)
+        models = tuple(found[unit.fingerprint] for unit in units)
+        for unit, model in zip(units, models, strict=True):
+            self.index.add(model, unit.fingerprint, unit.training)
+        self.use(models)
+        return models
+
+    def use(self, models: Sequence[Model]) -> None:
+        """Count models among those of the study."""
+        self.models |= {(model.uri, str(model)): model for model in models}
+
+    @abstractmethod
+    def stop_if_planned(self) -> None:
+        """End the study here if it only plans."""
+
+    @abstractmethod
+    def part(self, entry_point: str, title: str) -> AbstractContextManager[Executor]:
+        """Open what carries out a part of the study."""
+
+    @abstractmethod
+    def best(self, models: Sweep, by: str) -> Sweep:
+        """Choose the best model of each replicate."""
+
+    @abstractmethod
+    def worst(self, models: Sweep, by: str) -> Sweep:
+        """Choose the worst model of each replicate."""
+
+    @abstractmethod
+    def adopt(self, model: Model, network: Module) -> None:
+        """Use a network that was loaded elsewhere as that of a model."""
+
+    @abstractmethod
+    def network(self, model: Model) -> Module:
+        """Return the network of a model, in ``eval()``."""
+
+    @abstractmethod
+    def measure(self, network: Module) -> dict[str, float]:
+        """Measure a network on the validation and the test images."""
+
+    @abstractmethod
+    def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
+        """Store a model that was not trained but made from others."""
+
+    @abstractmethod
+    def conclude(self, conclusion: Conclusion, context: Context) -> None:
+        """End the study with its answer."""
+
+    @abstractmethod
+    def _models_of(
+        self, units: Sequence[Unit], trainset: Trainset, context: Context, sources: Mapping[int, Model | None]
+    ) -> Mapping[str, Model]:
+        """Return the model of each unit by its fingerprint; there is one unit at least."""

@@ -1,0 +1,138 @@
+"""The figures of the studies, drawn from their sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kdops.config.chain import describe_path
+from kdops.config.settings import HARD, Settings
+from kdops.reporting.figures import Curve, steps_figure, temperature_figure
+from kdops.study.chain import ChainResult
+from kdops.sweeps.model import Sweep
+
+__all__ = [
+    "chain_steps_figure",
+    "chain_temperatures_figure",
+    "middles_figure",
+    "students_figure",
+    "symmetry_figure",
+    "transitivity_figure",
+]
+
+
+def students_figure(settings: Settings, teachers: Sweep, students: Sweep) -> Figure:
+    """Draw the accuracy of the students over temperature (figure 1 of the paper)."""
+    return temperature_figure(
+        f"Students distilled from the teacher, {settings.dataset}",
+        [_curve("student", students.soft())],
+        {"teacher": teachers.accuracies(), "student on hard labels": students.hard().accuracies()},
+    )
+
+
+def symmetry_figure(settings: Settings, teachers: Sweep, sources: Sweep, back: Sweep, born_again: Sweep) -> Figure:
+    """Draw the reversed nets over temperature, and those of the control; student and teacher as level lines (figure 2).
+
+    Args:
+        settings: of the study.
+        teachers: one a replicate.
+        sources: the students that were distilled back, one a replicate.
+        back: the reversed nets, those that learned the student's decisions at T = 0.
+        born_again: the nets distilled from the teachers; may be empty.
+    """
+    return temperature_figure(
+        f"Student distilled back into the teacher's architecture, {settings.dataset}",
+        [
+            _curve("reversed, from the student", back.soft()),
+            *([_curve("control, from the teacher", born_again)] if born_again.records else []),
+        ],
+        {
+            "teacher": teachers.accuracies(),
+            "student": sources.accuracies(),
+            "reversed, from the student's decisions": back.hard().accuracies(),
+        },
+    )
+
+
+def middles_figure(settings: Settings, teachers: Sweep, middles: Sweep) -> Figure:
+    """Draw the accuracy of the middle nets over temperature, hard labels at T = 0 (figure 4)."""
+    return temperature_figure(
+        f"Middle nets distilled from the teacher, {settings.dataset}",
+        [Curve("middle", (HARD, *middles.temperatures), middles.table())],
+        {"teacher": teachers.accuracies()},
+    )
+
+
+def transitivity_figure(
+    settings: Settings,
+    teachers: Sweep,
+    direct: Sweep,
+    middle: Sweep,
+    via: Sweep,
+    via_distilled: Sweep,
+    via_worst: Sweep,
+) -> Figure:
+    """Draw via the middle against direct over temperature, the baselines as level lines (figure 5).
+
+    Args:
+        settings: of the study.
+        teachers: one a replicate.
+        direct: the direct students, hard labels among them.
+        middle: the best middle net of each replicate.
+        via: the students distilled from it.
+        via_distilled: those distilled from the best distilled middle net; empty where that is the same net.
+        via_worst: those distilled from the worst middle net.
+    """
+    return temperature_figure(
+        f"Students via the middle net and direct, {settings.dataset}",
+        [
+            _curve("via the best middle", via),
+            _curve("direct", direct.soft()),
+            *([_curve("via the best distilled middle", via_distilled)] if via_distilled.records else []),
+            _curve("via the worst middle", via_worst),
+        ],
+        {
+            "teacher": teachers.accuracies(),
+            "best middle": middle.accuracies(),
+            "student on hard labels": direct.hard().accuracies(),
+        },
+    )
+
+
+def chain_steps_figure(settings: Settings, chain: ChainResult) -> Figure:
+    """Draw the accuracy along a chain: the best of each step, and the last step distilled from each."""
+    end = f"{chain.names[-1]} distilled from this step, mean over T"
+    return steps_figure(
+        f"Accuracy along the chain, {settings.dataset}",
+        chain.names,
+        [
+            Curve(f"best by {settings.select_on}", range(len(chain.bests)), _columns(chain.bests)),
+            Curve(end, range(len(chain.ends)), _columns(chain.ends)),
+        ],
+        {chain.names[0]: chain.first.accuracies()},
+    )
+
+
+def chain_temperatures_figure(settings: Settings, chain: ChainResult) -> Figure:
+    """Draw the last step of a chain over temperature, direct and via each station."""
+    start, *between, end = chain.names
+    ways = ["direct", *(f"via {describe_path(between[:number])}" for number in range(1, len(chain.ends)))]
+    curves = [_curve(way, sweep) for way, sweep in zip(ways, chain.ends, strict=True)]
+    if chain.distilled:
+        curves.append(_curve("via the best distilled", chain.distilled[-1].onwards))
+    return temperature_figure(
+        f"{end.capitalize()}, direct and via each station, {settings.dataset}",
+        curves,
+        {start: chain.first.accuracies(), f"{end} on hard labels": chain.direct.hard().accuracies()},
+    )
+
+
+def _curve(label: str, sweep: Sweep) -> Curve:
+    return Curve(label, sweep.temperatures, sweep.table())
+
+
+def _columns(sweeps: Sequence[Sweep]) -> np.ndarray:
+    """Return the test accuracy of sweeps, mean over the temperatures, as ``[replicates, sweeps]``."""
+    return np.stack([sweep.table().mean(axis=1) for sweep in sweeps], axis=1)

@@ -1,0 +1,65 @@
+"""Which models a study need not train: those of the store, and those of its own earlier sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdops.data.dataset import Dataset
+from kdops.data.splits import Split
+from kdops.sweeps.model import Model
+from kdops.sweeps.unit import Unit
+from kdops.tracking.known_models import KnownModels
+
+__all__ = ["ModelIndex"]
+
+
+class ModelIndex:
+    """The models that are there, by what decides their weights and by URI; one for a study and all its parts.
+
+    Args:
+        data: the data.
+        split: the split.
+        fresh: train again what the store has.
+    """
+
+    def __init__(self, data: Dataset, split: Split, fresh: bool = False):
+        self._stored = KnownModels(data, split)
+        self._fresh = fresh
+        self._models: dict[str, Model] = {}
+
+    def look(self, chain: str = "") -> None:
+        """Look for what is in the store by now: other studies may have made what this one wants next.
+
+        Args:
+            chain: only for models that came this way; empty for all.
+        """
+        found = self._stored.look(chain)
+        if not self._fresh:
+            self._models = {**found, **self._models}
+
+    def of_fingerprint(self, fingerprint: str) -> Model | None:
+        """Return the model of a fingerprint that may be used again."""
+        return self._models.get(fingerprint)
+
+    def of_uri(self, uri: str) -> Model | None:
+        """Return a finished model by its URI."""
+        return self._stored.records.get(uri) or self._models.get(uri)
+
+    def of_role(self, role: str) -> list[Model]:
+        """Return every finished and registered model of a role."""
+        return list({model.uri: model for model in self._stored.records.values() if model.role == role}.values())
+
+    def sort(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:
+        """Return the models of units that are there, by fingerprint, and the units that are missing.
+
+        A model is there if it was trained in the very same pass, or else in another one.
+        """
+        found = {
+            unit.fingerprint: self._models.get(unit.fingerprint) or self._models.get(unit.training) for unit in units
+        }
+        there = {fingerprint: model for fingerprint, model in found.items() if model is not None}
+        return there, [unit for unit in units if unit.fingerprint not in there]
+
+    def add(self, model: Model, *keys: str) -> None:
+        """Add a model by its URI and by other keys: a later sweep may ask for it again, also where it trains afresh."""
+        self._models |= dict.fromkeys((*keys, model.uri), model)

@@ -1,0 +1,97 @@
+"""Opens a study: loads and splits its data, and chooses what carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from kdops.config.settings import Settings
+from kdops.data import dataset as datasets
+from kdops.data.dataset import Dataset
+from kdops.data.splits import make_split
+from kdops.store.database import CHECKPOINTS, folded_log, store_address, store_path
+from kdops.store.faults import explained_faults
+from kdops.store.liveness import name_process
+from kdops.study.checks import check_networks
+from kdops.study.executor import Executor
+from kdops.study.index import ModelIndex
+from kdops.study.packagers import Packagers
+from kdops.study.planning import Planned, PlanningExecutor
+from kdops.study.study import Study, title_of
+from kdops.study.training import Shared, TrainingExecutor, ended
+from kdops.sweeps.plan import Plan
+from kdops.sweeps.unit import Context
+from kdops.tracking.tracker import Tracker
+from kdops.training.checkpoint import Checkpoints
+from kdops.utils.hardware import resolve_device
+from kdops.utils.progress import Reporter
+
+__all__ = ["load_data", "open_study"]
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_data(settings: Settings) -> Dataset:
+    """Load the data of a study; a bar on the terminal shows how far it is."""
+    with Reporter().bar(f"load {settings.dataset}") as bar:
+        return datasets.load(settings.origin, settings.data_root, bar)
+
+
+@contextmanager
+def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = None) -> Iterator[Study[SettingsT]]:
+    """Open a study, and end its run whatever happens.
+
+    Args:
+        entry_point: the study's name.
+        settings: its settings; with ``dry_run`` nothing is trained or written, and the plan is printed.
+        data: its data; loaded if left out.
+    """
+    with explained_faults(store_address()), folded_log(store_address()):
+        name_process()
+        data = data or load_data(settings)
+        check_networks(settings, data)
+        split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
+        context = Context(settings, data, split, resolve_device(settings.device))
+        index, reporter = ModelIndex(data, split, settings.fresh), Reporter()
+        opened = (
+            _planned(context, index, reporter) if settings.dry_run else _tracked(entry_point, context, index, reporter)
+        )
+        with opened as executor:
+            yield Study(settings, context, executor)
+
+
+@contextmanager
+def _planned(context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
+    """Plan a study, and print its plan."""
+    index.look()
+    plan = Plan(context.data.shape, len(context.data.classes), context.device)
+    with suppress(Planned):
+        yield PlanningExecutor(plan, index, reporter)
+    for line in plan.lines():
+        print(line)
+
+
+@contextmanager
+def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
+    """Open the run of a study, and end it if the study fails."""
+    settings, data = context.settings, context.data
+    remembered: Mapping[str, str] = {"owner": settings.owner, "notes": settings.notes}
+    tracker = Tracker(entry_point, data, context.split, title_of(entry_point, settings), remembered)
+    with ended(tracker.fail):
+        if others := tracker.registry.of_other_data():
+            reporter.say(
+                f"the registry has {others} models of other data called {data.name}: none of them is used, and "
+                "champion is now the best on these data; name=... keeps data of your own apart"
+            )
+        index.look()
+        checkpoints = Checkpoints(store_path(CHECKPOINTS), not settings.fresh)
+        executor = TrainingExecutor(tracker, Shared(context, tracker, checkpoints, Packagers(data)), index, reporter)
+
+    def end(reason: str, status: str) -> None:
+        for sentence in executor.fail(reason, status):
+            reporter.say(sentence)
+
+    with ended(end):
+        yield executor
+        executor.finish()

@@ -1,0 +1,54 @@
+"""How the models of a study are written, one packager an architecture: it exports a network once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdops.data.dataset import Dataset
+from kdops.errors import UsageError
+from kdops.store.faults import first_line
+
+if TYPE_CHECKING:
+    from kdops.models.classifier import Classifier
+    from kdops.packaging.folder import Packager
+
+__all__ = ["Packagers"]
+
+
+class Packagers:
+    """The packagers of a study and all its parts, made as they are asked for.
+
+    Args:
+        data: what the models are trained on.
+    """
+
+    def __init__(self, data: Dataset):
+        self._data = data
+        self._packagers: dict[str, Packager] = {}
+
+    def of(self, architecture: str, network: Classifier) -> Packager:
+        """Return what writes the models of an architecture.
+
+        Args:
+            architecture: its text.
+            network: one of its networks, to be exported by.
+        """
+        from kdops.packaging.folder import Packager
+
+        if architecture not in self._packagers:
+            metadata = {**self._data.metadata, "architecture": architecture}
+            self._packagers[architecture] = Packager(network, self._data.shape, metadata)
+        return self._packagers[architecture]
+
+    def check(self, role: str, architecture: str, network: Classifier) -> None:
+        """Refuse a network that cannot be stored, before it is trained.
+
+        Raises:
+            UsageError: it cannot be exported.
+        """
+        try:
+            self.of(architecture, network)
+        except Exception as error:
+            raise UsageError(
+                role, architecture, f"cannot be exported by torch.export: {first_line(error, 200)}"
+            ) from error

@@ -1,0 +1,288 @@
+"""Carries out the verbs of a study by training.
+
+A sweep becomes units. What is there is reused; what is not is trained, all that can be in one pass, and stored as soon
+as it is done. PyTorch, and what needs it, is imported where something must be trained, measured or stored: it takes
+seconds, and a study that finds all its models there needs none of it, unless they vote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from kdops.reporting.tables import show_answer
+from kdops.store.database import store_address
+from kdops.store.faults import explained
+from kdops.store.locks import exclusive
+from kdops.study.conclusion import Conclusion, log_answer, log_report
+from kdops.study.executor import Executor
+from kdops.study.failure import CurrentSweep, failure_note, told_failure
+from kdops.study.index import ModelIndex
+from kdops.study.packagers import Packagers
+from kdops.study.summary import about, describe_sweep
+from kdops.sweeps.model import Model, Sweep, best, worst
+from kdops.sweeps.unit import Context, Unit, cut_off_with, digest_of_pass, lock_keys
+from kdops.tracking.tracker import Outcome, Tracker, Trainset
+from kdops.training.checkpoint import Checkpoints
+from kdops.utils.progress import Reporter
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from kdops.training.local import LocalEngine, Measured
+
+__all__ = ["Shared", "TrainingExecutor", "ended"]
+
+
+@dataclass
+class Shared:
+    """What a study and its parts train with.
+
+    Attributes:
+        context: the study's settings, data, split and device.
+        tracker: its runs.
+        checkpoints: where long trainings are kept.
+        packagers: write models.
+        current: the sweep that is trained now.
+        alone: the architectures of which it was said that they are trained one by one.
+    """
+
+    context: Context
+    tracker: Tracker
+    checkpoints: Checkpoints
+    packagers: Packagers
+    current: CurrentSweep = field(default_factory=CurrentSweep)
+    alone: set[str] = field(default_factory=set)
+
+    @cached_property
+    def engine(self) -> LocalEngine:
+        """Where models are trained and measured; made once it is asked for."""
+        from kdops.training.local import LocalEngine
+
+        return LocalEngine(self.context, self.tracker.load_weights, self._load_program, self.checkpoints)
+
+    def _load_program(self, model: Model) -> Module:
+        from kdops.packaging.external import load_classifier
+
+        return load_classifier(model.uri, self.context.data, "source")
+
+
+class TrainingExecutor(Executor):
+    """Trains, stores and registers the models of one study, or of a part of it.
+
+    Args:
+        tracker: the runs of the study or of the part.
+        shared: what it has in common with the study that it is a part of.
+        index: the models that are there.
+        reporter: where progress is reported.
+        earlier: the models of the study that it is a part of, as far as there are any.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        shared: Shared,
+        index: ModelIndex,
+        reporter: Reporter,
+        earlier: Mapping[tuple[str, str], Model] | None = None,
+    ):
+        super().__init__(index, reporter)
+        self.tracker, self.shared = tracker, shared
+        self._earlier = earlier or {}
+        self._is_concluded = False
+
+    @property
+    def engine(self) -> LocalEngine:
+        """Where models are trained and measured."""
+        return self.shared.engine
+
+    def stop_if_planned(self) -> None:
+        """Go on: this study trains."""
+
+    @contextmanager
+    def part(self, entry_point: str, title: str) -> Iterator[TrainingExecutor]:
+        """Open a run below this one's; a model that an earlier part made counts as reused."""
+        tracker = self.tracker.below(entry_point, title)
+        part = TrainingExecutor(tracker, self.shared, self.index, self.reporter, self.models)
+        with ended(part.fail):
+            try:
+                yield part
+                part.finish()
+            finally:
+                self.models |= part.models
+
+    def best(self, models: Sweep, by: str) -> Sweep:
+        """Choose the best model of each replicate; see :func:`kdops.sweeps.model.best`."""
+        return best(models, by)
+
+    def worst(self, models: Sweep, by: str) -> Sweep:
+        """Choose the worst model of each replicate, in the same order."""
+        return worst(models, by)
+
+    def adopt(self, model: Model, network: Module) -> None:
+        """Use a network that was loaded elsewhere as that of a model."""
+        self.engine.adopt(model, network)
+
+    def network(self, model: Model) -> Module:
+        """Return the network of a model, in ``eval()``."""
+        return self.engine.net(model)
+
+    def measure(self, network: Module) -> dict[str, float]:
+        """Measure a network on the validation and the test images."""
+        return self.engine.metrics_of(network)
+
+    def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
+        """Store a model that was not trained but made from others, unless it is there already."""
+        with exclusive([outcome.fingerprint], self.reporter.say):
+            model = self.index.of_fingerprint(outcome.fingerprint)
+            if model is None:
+                self.index.look(outcome.record.chain)
+                model = self.index.of_fingerprint(outcome.fingerprint)
+            if model is None:
+                model = self.tracker.commit(outcome, write)
+                self.index.add(model, outcome.fingerprint)
+        self.use([model])
+        return model
+
+    def conclude(self, conclusion: Conclusion, context: Context) -> None:
+        """Put the answer on the run, end it, and print the closing table."""
+        models = self._own_models()
+        with self.reporter.bar("register, draw and write"):
+            log_answer(self.tracker, models, context, conclusion)
+            self._is_concluded = True
+            if conclusion.report:
+                log_report(self.tracker)
+            self.tracker.finish()
+        sentences, reused = list(conclusion.answer.sentences), sum(model.reused for model in models)
+        if reused:
+            sentences.append(f"{reused} of {len(models)} models were there already and were reused.")
+        show_answer(conclusion.answer.rows, sentences, self.tracker.parent)
+
+    def finish(self) -> None:
+        """End a study that was not concluded: one without an answer."""
+        if not self._is_concluded:
+            self.tracker.finish()
+
+    def fail(self, reason: str, status: str) -> list[str]:
+        """End the study without a verdict, and return in sentences what it has and what it lacks."""
+        self.tracker.fail(reason, status)
+        sentences = told_failure(self._own_models(), self.shared.current)
+        if not self._is_concluded:
+            settings = self.shared.context.settings
+            paragraphs = [failure_note(reason, sentences), *about(settings.owner, settings.notes)]
+            self.tracker.describe("\n\n".join(paragraphs))
+        return sentences
+
+    def _own_models(self) -> tuple[Model, ...]:
+        """Return the models of this study; those that an earlier part of the whole study has are reused here."""
+        return tuple(replace(model, reused=model.reused or key in self._earlier) for key, model in self.models.items())
+
+    def _models_of(
+        self, units: Sequence[Unit], trainset: Trainset, context: Context, sources: Mapping[int, Model | None]
+    ) -> Mapping[str, Model]:
+        there, missing = self.index.sort(units)
+        if missing:
+            there = self._make(units, missing, trainset, context)
+        else:
+            self._forget(units, there)
+        models = [there[unit.fingerprint] for unit in units]
+        self.reporter.say(describe_sweep(units[0].task.known_as, models, list(sources.values())))
+        return there
+
+    def _forget(self, units: Sequence[Unit], there: Mapping[str, Model]) -> None:
+        """Remove the checkpoints of units that are stored: whoever stored them may have been killed before it could."""
+        for digest in {there[unit.fingerprint].fleet_digest or digest_of_pass([unit]) for unit in units}:
+            self.shared.checkpoints.remove(digest)
+
+    def _make(
+        self, units: Sequence[Unit], missing: Sequence[Unit], trainset: Trainset, context: Context
+    ) -> dict[str, Model]:
+        """Train what is missing of a sweep, unless another study makes it meanwhile; return all of the sweep."""
+        together = context.trains_together(units[0].task)
+        with exclusive(lock_keys(missing, context), self.reporter.say):
+            for chain in {unit.record.chain for unit in missing}:
+                self.index.look(chain)
+            there, missing = self.index.sort(units)
+            if not missing:
+                return there
+            seeds = cut_off_with(missing, list(there.values()), units) if together else set()
+            wanted = {unit.fingerprint for unit in missing}
+            chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
+            self.shared.current.begin(units, there)
+            for fingerprint, model in self._train(chosen, wanted, trainset, context):
+                there[fingerprint] = model
+            self.shared.current.end()
+            return there
+
+    def _train(
+        self, units: Sequence[Unit], missing: set[str], trainset: Trainset, context: Context
+    ) -> Iterator[tuple[str, Model]]:
+        """Train units, and yield those that are missing by fingerprint, each as soon as it is stored."""
+        task, engine = units[0].task, self.engine.varied(context)
+        # What was trained in one pass is told on every run: it decides what is trained again after a cut.
+        fleet: tuple[int, ...] = ()
+        if context.trains_together(task):
+            fleet = tuple(sorted({unit.record.seed for unit in units}))
+        architecture = context.architecture_of(task.role)
+        if not architecture.is_counted:
+            self.shared.packagers.check(task.role, str(architecture), engine.example(task.role))
+            self._say_alone(str(architecture), len(units))
+        with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
+            for batch in engine.train(units, trainset.rows, bar):
+                wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
+                alone = len(batch) == 1 and not fleet
+                digest = "" if alone else digest_of_pass([measured.unit for measured in batch])
+                for measured, model in self._store(task.known_as, wanted, fleet, digest, trainset):
+                    yield measured.unit.fingerprint, model
+
+    def _store(
+        self, role: str, batch: Sequence[Measured], fleet: tuple[int, ...], fleet_digest: str, trainset: Trainset
+    ) -> Iterator[tuple[Measured, Model]]:
+        from kdops.models.classifier import digest_of
+
+        with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
+            for number, measured in enumerate(batch, start=1):
+                unit, trained = measured.unit, measured.trained
+                weights, metrics = digest_of(trained.state), measured.metrics
+                outcome = Outcome(
+                    replace(unit.record, metrics=metrics, weights=weights, fleet=fleet, fleet_digest=fleet_digest),
+                    unit.fingerprint,
+                    unit.training,
+                    (unit.source,) if unit.source else (),
+                    trainset,
+                    trained.history,
+                    trained.seconds,
+                    measured.finished,
+                )
+                packager = self.shared.packagers.of(unit.record.params["architecture"], measured.net)
+                stored = self.tracker.commit(outcome, partial(packager.write, state=trained.state))
+                self.engine.keep(stored, trained.state)
+                bar(number, len(batch))
+                yield measured, stored
+
+    def _say_alone(self, architecture: str, models: int) -> None:
+        """Say once that the networks of an architecture are trained one by one."""
+        if models > 1 and architecture not in self.shared.alone:
+            self.shared.alone.add(architecture)
+            self.reporter.say(
+                f"{architecture} cannot be trained as one fleet: its models are trained one after another"
+            )
+
+
+@contextmanager
+def ended(end: Callable[[str, str], object]) -> Iterator[None]:
+    """End a study's run where what is done within fails or is interrupted.
+
+    Args:
+        end: called with the reason and the status of the run.
+    """
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else str(explained(error, store_address()) or error)
+        end(reason or type(error).__name__, "KILLED" if interrupted else "FAILED")
+        raise

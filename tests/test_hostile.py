@@ -22,7 +22,7 @@ from PIL import Image
 
 from kdops.config.dataset import parse_dataset
 from kdops.data import dataset as data
-from kdops.data.image_file import PictureError, read_picture
+from kdops.data.images import ImageError, read_image
 from kdops.data.tabular import csv_file as table_file
 from kdops.errors import UsageError
 from tests.cli.test_bad_inputs import pictures, png
@@ -86,10 +86,10 @@ def test_a_bomb_is_refused_in_bounded_memory(kind, tmp_path):
     (tmp_path / "bomb.png").write_bytes(BOMBS[kind])
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from kdops.data.image_file import PictureError, read_picture\n"
+        "from kdops.data.images import ImageError, read_image\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))\n"
-        "try: read_picture(Path('bomb.png'), (3, 8, 8))\n"
-        "except PictureError as error: print('refused:', error)\n"
+        "try: read_image(Path('bomb.png'), (3, 8, 8))\n"
+        "except ImageError as error: print('refused:', error)\n"
         # The most that it took since it is what it is; ru_maxrss begins with that of the process which forked it.
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
     )
@@ -117,10 +117,10 @@ def test_an_image_of_any_mode_is_read_or_refused(mode, tmp_path):
         except (OSError, KeyError, ValueError):
             continue  # this format has no such mode
         try:
-            assert read_picture(path, COLOR).pixels.shape == COLOR
-            assert read_picture(path, GRAY).pixels.dtype == np.uint8
+            assert read_image(path, COLOR).pixels.shape == COLOR
+            assert read_image(path, GRAY).pixels.dtype == np.uint8
             read += 1
-        except PictureError:
+        except ImageError:
             continue  # refused in a sentence
     assert read or mode in ("PA", "HSV", "RGBa", "La")
 
@@ -129,21 +129,21 @@ def test_of_an_animation_the_first_image_counts_and_nothing_is_turned(tmp_path):
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (250, 10, 20)]
     for name in ("a.gif", "a.webp", "a.png", "a.tiff"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        assert read_picture(tmp_path / name, COLOR).pixels[0].mean() > 200
+        assert read_image(tmp_path / name, COLOR).pixels[0].mean() > 200
     wide = Image.new("L", (8, 4))
     wide.putpixel((7, 0), 255)
     exif = wide.getexif()
     exif[0x0112] = 6  # a quarter turn
     wide.save(tmp_path / "turned.png", exif=exif)
-    assert read_picture(tmp_path / "turned.png", (1, 4, 8)).pixels[0, 0, 7] == 255
+    assert read_image(tmp_path / "turned.png", (1, 4, 8)).pixels[0, 0, 7] == 255
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     for path in (tmp_path / "pipe", tmp_path / "loop", tmp_path, Path("/dev/zero"), Path("/dev/stdin"), Path("a\0b")):
-        with pytest.raises(PictureError) as caught:
-            read_picture(path, GRAY)
+        with pytest.raises(ImageError) as caught:
+            read_image(path, GRAY)
         assert str(caught.value).isprintable()
 
 

@@ -29,6 +29,7 @@ from kdops.config.dataset import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.cache import ReadAhead, cached, signature
 from kdops.data.download import socket_timeout
+from kdops.data.images import MOST_PIXELS, check_size, pixels_of
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["CLASSES", "load"]
@@ -81,9 +82,7 @@ CLASSES = (
 
 SIZE = 32
 """Height and width that every image is brought to, in pixels."""
-
-MOST_PIXELS = 2**24
-"""An image of more pixels is a mistake or an attack; the benchmark's largest has 62,500."""
+SHAPE = (3, SIZE, SIZE)
 
 MOST_BYTES = 4 * MOST_PIXELS
 
@@ -254,7 +253,7 @@ def _decode(path: Path) -> np.ndarray:
         # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError("data_root", path, f"is cut off or no image ({reason}); replace it") from error
-    return pixels.transpose(2, 0, 1)
+    return pixels
 
 
 def _pixels(content: bytes) -> np.ndarray:
@@ -264,25 +263,14 @@ def _pixels(content: bytes) -> np.ndarray:
     header = _PPM.match(content)
     if header is None:
         with Image.open(io.BytesIO(content)) as opened:
-            _check_size(opened.size)
-            return _resized(opened.convert("RGB"))
+            check_size(opened.size)
+            return pixels_of(opened, SHAPE)
     width, height = int(header[1]), int(header[2])
-    _check_size((width, height))
+    check_size((width, height))
     body = memoryview(content)[header.end() : header.end() + 3 * width * height]
     if (width, height) == (SIZE, SIZE):
-        return np.frombuffer(body, dtype=np.uint8).reshape(SIZE, SIZE, 3)
-    return _resized(Image.frombytes("RGB", (width, height), bytes(body)))
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if not 1 <= size[0] * size[1] <= MOST_PIXELS:
-        raise ValueError(f"{size[0]} x {size[1]} pixels, and 1 to {MOST_PIXELS:,} in all are allowed")
-
-
-def _resized(image: Image.Image) -> np.ndarray:
-    if image.size != (SIZE, SIZE):
-        image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+        return np.frombuffer(body, dtype=np.uint8).reshape(SIZE, SIZE, 3).transpose(2, 0, 1)
+    return pixels_of(Image.frombytes("RGB", (width, height), bytes(body)), SHAPE)
 
 
 def _notes(decoded: Arrays) -> str:

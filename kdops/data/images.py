@@ -1,16 +1,19 @@
-"""Pictures of any size and mode become one uint8 array: looked at first, then decoded with all cores.
+"""Image files of any size and mode as uint8 arrays, read as if they came from a stranger.
 
-All of them are looked at before one is decoded, so that what is wrong with them is told at once and together.
+:func:`decode_all` surveys all images of a data set before it decodes one, so that all faults are reported together;
+:func:`read_image` reads a single file.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -19,7 +22,16 @@ from kdops.config.dataset import DatasetSpec
 from kdops.data.cache import allocate
 from kdops.errors import UsageError
 
-__all__ = ["FORMATS", "MOST_PIXELS", "decode_all", "pixels_of"]
+__all__ = [
+    "FORMATS",
+    "MOST_PIXELS",
+    "DecodedImage",
+    "ImageError",
+    "check_size",
+    "decode_all",
+    "pixels_of",
+    "read_image",
+]
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 """The formats that are read. Some of Pillow's others start programs of the system."""
@@ -51,16 +63,16 @@ def decode_all(
     open_one: Open,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode pictures into one array, in the cache's place on disk where there is room.
+    """Decode images into one array, in the cache's place on disk where there is room.
 
-    Gray and color pictures together become color; transparency is dropped, and of several frames the first counts.
-    Where the origin gives a size, pictures of another one are resized to it (bilinear, area-weighted).
+    Gray and color images together become color; transparency is dropped, and of several frames the first counts.
+    Where the origin gives a size, images of another one are resized to it (bilinear, area-weighted).
 
     Args:
-        origin: the size, the channels, and whether bad pictures are left out.
+        origin: the size, the channels, and whether bad images are left out.
         names: what each picture is called.
         open_one: opens a picture by its number, in any thread; it need not be decoded yet.
-        progress: called with (pictures decoded, pictures in all).
+        progress: called with (images decoded, images in all).
 
     Returns:
         uint8 ``[kept, C, H, W]`` and the numbers of those that were kept, ascending.
@@ -91,7 +103,7 @@ def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[in
     def look(number: int) -> None:
         try:
             with open_one(number) as picture:
-                _check_size(picture.size)
+                check_size(picture.size)
                 if picture.mode == "F":
                     raise ValueError("32-bit floating point")
                 sizes[number] = picture.size[::-1]
@@ -112,14 +124,14 @@ def _decode(
     shape: _Shape,
     progress: Callable[[int, int], object] | None,
 ) -> dict[int, str]:
-    """Decode pictures into their rows; give why some could not be."""
+    """Decode images into their rows; give why some could not be."""
     bad: dict[int, str] = {}
 
     def decode(row: int) -> None:
         try:
             with open_one(int(kept[row])) as picture:
                 # Again: a file may have been changed since it was looked at.
-                _check_size(picture.size)
+                check_size(picture.size)
                 images[row] = pixels_of(picture, (shape.channels, shape.height, shape.width))
         except Exception as error:
             bad[int(kept[row])] = _reason(error)
@@ -155,13 +167,18 @@ def pixels_of(picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse an image without pixels or with more than ``MOST_PIXELS``.
+
+    Raises:
+        ValueError: the size is not allowed.
+    """
     if not 1 <= size[0] * size[1] <= MOST_PIXELS:
         raise ValueError(f"{size[0]} x {size[1]} pixels, and 1 to {MOST_PIXELS:,} in all are allowed")
 
 
 def _shape(origin: DatasetSpec, sizes: np.ndarray, color: np.ndarray) -> _Shape:
-    """Settle the size and the channels that all pictures are brought to."""
+    """Settle the size and the channels that all images are brought to."""
     channels = origin.channels or (3 if color.any() else 1)
     if origin.image_size:
         return _Shape(*origin.image_size, channels)
@@ -180,7 +197,7 @@ def _shape(origin: DatasetSpec, sizes: np.ndarray, color: np.ndarray) -> _Shape:
 
 
 def _judge(origin: DatasetSpec, names: Sequence[str], bad: dict[int, str]) -> None:
-    """Refuse bad pictures, unless they are to be left out and others remain."""
+    """Refuse bad images, unless they are to be left out and others remain."""
     if not bad or (origin.skip_bad and len(bad) < len(names)):
         return
     told = "; ".join(f"{names[number]}: {bad[number]}" for number in sorted(bad)[:NAMED])
@@ -222,3 +239,63 @@ def _reason(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
         return f"none of {', '.join(FORMATS)}"
     return (" ".join(str(error).split()) or type(error).__name__)[:120]
+
+
+class ImageError(Exception):
+    """A file cannot be read as an image, and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """An image as a model takes it.
+
+    Attributes:
+        pixels: uint8 ``[C, H, W]``.
+        was: what it was: mode and size, ``RGBA 640 x 480``.
+        changed: it was of another mode or size than the model takes.
+    """
+
+    pixels: np.ndarray
+    was: str
+    changed: bool
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> DecodedImage:
+    """Read an image file as data of one's own are read: in gray or RGB, resized to a shape, not turned.
+
+    Args:
+        path: the file; of several images in it the first counts.
+        shape: (channels, height, width); one channel or three.
+
+    Raises:
+        ImageError: it is no image, not whole, or too large to be decoded.
+    """
+    try:
+        # A pipe would wait for ever.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError("is no file")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as opened:
+            return _converted(opened, shape)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(f"has more than {MOST_PIXELS:,} pixels") from None
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"is no image of a known kind ({', '.join(FORMATS)})") from None
+    except FileNotFoundError:
+        raise ImageError("there is no such file") from None
+    except Exception as error:
+        # Whatever a decoder raises on bytes that are not what it expects.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"cannot be read as an image: {reason or type(error).__name__}") from error
+
+
+def _converted(opened: Image.Image, shape: tuple[int, int, int]) -> DecodedImage:
+    channels, height, width = shape
+    was, size = f"{opened.mode} {opened.width} x {opened.height}", opened.size
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ImageError(f"has {size[0]:,} x {size[1]:,} pixels, more than {MOST_PIXELS:,}")
+    if opened.mode == "F":
+        raise ImageError("has floating-point pixels, whose range is not known")
+    changed = (opened.mode, size) != ({1: "L", 3: "RGB"}[channels], (width, height))
+    return DecodedImage(np.ascontiguousarray(pixels_of(opened, shape)), was, changed)

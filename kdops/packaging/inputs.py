@@ -14,7 +14,7 @@ from torch import Tensor
 from kdops.config.dataset import DATASETS
 from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
-from kdops.data.image_file import PictureError, read_picture
+from kdops.data.images import ImageError, read_image
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
@@ -58,8 +58,8 @@ def _pictures(files: Sequence[str], loaded: Loaded) -> Examples:
     channels, height, width = loaded.shape
     for file in files:
         try:
-            picture = read_picture(Path(file), loaded.shape)
-        except PictureError as error:
+            picture = read_image(Path(file), loaded.shape)
+        except ImageError as error:
             found.refused.append((file, str(error)))
             continue
         found.names.append(file)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from kdops.config.dataset import parse_dataset
 from kdops.data import dataset as data
-from kdops.data.image_file import PictureError, read_picture
-from kdops.data.images import FORMATS, MOST_PIXELS
+from kdops.data.images import FORMATS, MOST_PIXELS, ImageError, read_image
 
 GRAY, COLOR = (1, 8, 6), (3, 8, 6)
 
@@ -35,12 +34,12 @@ def claiming(path, width, height):
 
 def test_what_fits_is_taken_as_it_is(tmp_path):
     Image.fromarray(gray()).save(tmp_path / "a.png")
-    picture = read_picture(tmp_path / "a.png", GRAY)
+    picture = read_image(tmp_path / "a.png", GRAY)
     np.testing.assert_array_equal(picture.pixels, gray()[None])
     assert (picture.changed, picture.pixels.dtype) == (False, np.uint8)
     color = np.stack([gray(), gray() // 2, 255 - gray()], axis=2)
     Image.fromarray(color).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "b.png", COLOR).pixels, color.transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png", COLOR).pixels, color.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "I", "I;16"])
@@ -50,7 +49,7 @@ def test_any_mode_and_size_becomes_what_the_model_takes(tmp_path, mode, shape):
     image = Image.fromarray(values.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(values).convert(mode)
     path = tmp_path / "a.tiff"
     image.save(path)
-    picture = read_picture(path, shape)
+    picture = read_image(path, shape)
     assert picture.pixels.shape == shape
     assert picture.changed
     # Corners are far from the edges that resizing smooths.
@@ -60,7 +59,7 @@ def test_any_mode_and_size_becomes_what_the_model_takes(tmp_path, mode, shape):
 
 def test_a_dark_image_of_sixteen_bits_stays_dark(tmp_path):
     Image.fromarray(np.full((8, 6), 200, np.uint16)).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png", GRAY).pixels.max() == 1
+    assert read_image(tmp_path / "a.png", GRAY).pixels.max() == 1
 
 
 def test_a_file_is_read_as_it_is_in_training(tmp_path, monkeypatch):
@@ -78,7 +77,7 @@ def test_a_file_is_read_as_it_is_in_training(tmp_path, monkeypatch):
     origin = parse_dataset({"dataset": f"imagefolder:{tmp_path / 'pets'}", "image_size": "16x12"})
     trained_on = {image.tobytes() for image in data.load(origin).images}
     for path in (tmp_path / "pets").rglob("*.*"):
-        assert read_picture(path, (3, 16, 12)).pixels.tobytes() in trained_on
+        assert read_image(path, (3, 16, 12)).pixels.tobytes() in trained_on
 
 
 def test_what_is_no_image_is_told(tmp_path):
@@ -98,14 +97,14 @@ def test_what_is_no_image_is_told(tmp_path):
         ".": "is no file",
         "nowhere.png": "there is no such file",
     }.items():
-        with pytest.raises(PictureError, match=reason):
-            read_picture(tmp_path / name, GRAY)
+        with pytest.raises(ImageError, match=reason):
+            read_image(tmp_path / name, GRAY)
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (8_200, 8_200), (MOST_PIXELS + 1, 1)])
 def test_a_file_that_claims_to_be_huge_is_not_decoded(tmp_path, size):
-    with pytest.raises(PictureError, match="pixels"):
-        read_picture(claiming(tmp_path / "bomb.png", *size), GRAY)
+    with pytest.raises(ImageError, match="pixels"):
+        read_image(claiming(tmp_path / "bomb.png", *size), GRAY)
 
 
 def test_damaged_files_never_do_worse_than_being_refused(tmp_path):
@@ -120,7 +119,7 @@ def test_damaged_files_never_do_worse_than_being_refused(tmp_path):
             damaged[random.integers(0, len(content), 3)] = random.integers(0, 256, 3)
             path.write_bytes(damaged.tobytes()[: random.integers(1, len(content) + 1)])
             try:
-                assert read_picture(path, COLOR).pixels.shape == COLOR
-            except PictureError:
+                assert read_image(path, COLOR).pixels.shape == COLOR
+            except ImageError:
                 refused += 1
     assert refused > 50

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture
-from kdops.config.parsing import Flag, Option, Real, Spec, Text, parse_spec
+from kdops.config.parsing import Flag, Integer, Option, Real, Spec, Text, parse_spec
 from kdops.errors import UsageError
 
 __all__ = ["LOGITS", "METHODS", "ChosenMethod", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
@@ -66,6 +66,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "embedding",
         distance=Real(0, 10_000, default=25.0),
         angle=Real(0, 10_000, default=50.0),
+        vertices=Integer(0, 1_000_000),
     ),
     "fitnet": MethodSpec(
         "kdops.distillation.fitnet:HintDistillation",

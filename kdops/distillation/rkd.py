@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +35,20 @@ class RelationalDistillation(Method):
 
     where :math:`\mu` is the mean distance of the batch's pairs (equations 4, 5 and 8 to 10). The paper adds up the
     losses of all pairs and triplets. The authors' code takes means, also over i = j, whose distance is 0, and the
-    weights 25 and 50 are of these means; so has this. A batch of B images has B³ angles.
+    weights 25 and 50 are of these means; so has this. A batch of B images has B³ angles, which for a small student
+    take most of the time; ``vertices`` takes those at some images only, which are drawn anew with every batch.
 
     Reference: Park, Kim, Lu and Cho, "Relational Knowledge Distillation", CVPR 2019.
 
     Attributes:
         distance: weight of the distances.
         angle: weight of the angles.
+        vertices: how many images of a batch are vertices of angles; 0 for all.
     """
 
     distance: float | Tensor = 25.0
     angle: float | Tensor = 50.0
+    vertices: int = 0
 
     @property
     def needs(self) -> Needs:
@@ -55,7 +59,8 @@ class RelationalDistillation(Method):
         """Return the terms ``distance`` and ``angle``."""
         gaps, source_gaps = _gaps(step.student.features[EMBEDDING]), _gaps(step.source.features[EMBEDDING])
         apart = F.smooth_l1_loss(_scaled(gaps), _scaled(source_gaps), reduction="none").mean(dim=(1, 2))
-        bent = _AngleLoss.apply(gaps, source_gaps)
+        batch = gaps.shape[1]
+        bent = _AngleLoss.apply(gaps, source_gaps, min(self.vertices or batch, batch))
         weights = [w.to(gaps.dtype) if isinstance(w, Tensor) else w for w in (self.distance, self.angle)]
         return {"distance": weights[0] * apart, "angle": weights[1] * bent}
 
@@ -72,51 +77,51 @@ def _scaled(gaps: Tensor) -> Tensor:
 
 
 class _AngleLoss(torch.autograd.Function):
-    """The mean Huber loss between the cosines of all angles of two batches, each given by its distances ``[M, B, B]``.
+    """The mean Huber loss between the cosines of angles of two batches, each given by its distances ``[M, B, B]``.
 
     By the law of cosines no more is needed: ``cos(i, j, k) = (d_ij² + d_jk² - d_ik²) / (2 d_ij d_jk)``, which counts as
-    0 where one of the two sides is 0. There are B³ of them, so they are computed for some vertices j at a time, and
-    the gradient with them.
+    0 where one of the two sides is 0. There are B² of them at each vertex j, so they are computed for some vertices at
+    a time, and the gradient with them, so that none is kept.
     """
 
     @staticmethod
-    def forward(ctx, gaps: Tensor, source_gaps: Tensor) -> Tensor:
-        """Return ``[M]``."""
+    def forward(ctx: Any, gaps: Tensor, source_gaps: Tensor, vertices: int) -> Tensor:
+        """Return ``[M]``, the mean over the angles at the first ``vertices`` images."""
         members, batch, _ = gaps.shape
         loss, gradient = gaps.new_zeros(members), torch.zeros_like(gaps)
-        vertices = max(1, VALUES_AT_ONCE[gaps.device.type] // batch**2)
+        at_once = max(1, VALUES_AT_ONCE[gaps.device.type] // batch**2)
         for own, source, total, slope in zip(gaps, source_gaps, loss, gradient, strict=True):
-            inverse, source_inverse = _inverse(own), _inverse(source)
-            squares, source_squares = own.square(), source.square()
-            for start in range(0, batch, vertices):
-                rows = slice(start, start + vertices)
-                sides, over = own[rows], inverse[rows]
-                product = over.unsqueeze(2) * over.unsqueeze(1)
-                excess = _cosines(sides, over, squares, product)
-                excess -= _cosines(source[rows], source_inverse[rows], source_squares)
-                slopes = excess.clamp(-1.0, 1.0)
-                total += torch.dot(slopes.flatten(), excess.flatten()) - slopes.square().sum() / 2
+            for start in range(0, vertices, at_once):
+                rows = slice(start, min(start + at_once, vertices))
+                excess, product, difference = _twice_cosines(own, rows)
+                excess -= _twice_cosines(source, rows)[0]
+                slopes = excess.clamp(-2.0, 2.0)
+                flat = slopes.flatten()
+                total += (torch.dot(flat, excess.flatten()) - torch.dot(flat, flat) / 2) / 4
                 # The derivative by the two sides at the vertex, and by the side across.
-                direct = torch.bmm(slopes, torch.stack([over, sides], 2))
                 slopes *= product
-                slope[rows] += direct[..., 0] - over.square() * direct[..., 1] + over * (slopes * squares).sum(2)
-                slope -= own * slopes.sum(0)
-        ctx.save_for_backward(gradient / batch**3)
-        return loss / batch**3
+                sides = own[rows]
+                slope -= own * (slopes.sum(0) / 2)
+                slope[rows] += (sides * slopes.sum(2) - _inverse(sides) * (slopes * difference).sum(2)) / 2
+        count = vertices * batch**2
+        ctx.save_for_backward(gradient / count)
+        return loss / count
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient by the first distances."""
         (gradient,) = ctx.saved_tensors
-        return upstream.view(-1, 1, 1) * gradient, None
+        return upstream[0].view(-1, 1, 1) * gradient, None, None
 
 
 def _inverse(gaps: Tensor) -> Tensor:
     return torch.where(gaps > 0, 1 / gaps, 0.0)
 
 
-def _cosines(sides: Tensor, over: Tensor, squares: Tensor, product: Tensor | None = None) -> Tensor:
-    """Return the cosines ``[V, B, B]`` at V vertices: of their distances, these inverted, and all squared distances."""
-    product = over.unsqueeze(2) * over.unsqueeze(1) if product is None else product
-    found = torch.bmm(torch.stack([sides, over], 2), torch.stack([over, sides], 1))
-    return found.addcmul_(product, squares.expand_as(product), value=-1.0).mul_(0.5)
+def _twice_cosines(gaps: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``2 cos(i, j, k)``, ``1 / (d_ij d_jk)`` and ``d_jk² - d_ik²`` at some vertices j, each ``[V, B, B]``."""
+    sides, squares = gaps[rows], gaps.square()
+    over = _inverse(sides)
+    product = over.unsqueeze(2) * over.unsqueeze(1)
+    difference = squares[rows].unsqueeze(1) - squares
+    return (difference + squares[rows].unsqueeze(2)).mul_(product), product, difference

@@ -440,11 +440,17 @@ def test_rkd_is_its_equations(seed, dimensions):
     torch.testing.assert_close(found["angle"], 7 * huber(mine[1], theirs[1]).view(1))
 
 
-def test_the_gradient_of_rkds_angles_is_that_of_their_values():
+@pytest.mark.parametrize("vertices", [2, 5])
+def test_the_gradient_of_rkds_angles_is_that_of_their_values(vertices):
     from kdops.distillation.rkd import _AngleLoss, _gaps
 
     points, source = values(1, 2, 5, 3).requires_grad_(), values(2, 2, 5, 4)
-    assert torch.autograd.gradcheck(lambda p: _AngleLoss.apply(_gaps(p), _gaps(source)), (points,), atol=1e-5)
+    some = _AngleLoss.apply(_gaps(points), _gaps(source), vertices)
+    expected = [
+        huber(relations(a)[1][:vertices], relations(b)[1][:vertices]) for a, b in zip(points, source, strict=True)
+    ]
+    torch.testing.assert_close(some, torch.stack(expected))
+    assert torch.autograd.gradcheck(lambda p: _AngleLoss.apply(_gaps(p), _gaps(source), vertices), (points,), atol=1e-5)
 
 
 def test_fitnet_learns_the_layer_first_and_drops_the_regressor():

@@ -459,6 +459,18 @@ def test_the_settings_that_come_back_are_those_of_the_members(shelf):
     json.dumps(settings.as_dict())
 
 
+def test_models_of_different_methods_are_not_mixed_and_those_of_no_method_learned_logits(shelf):
+    for temperature, method in ((1, {}), (2, {}), (3, {"method": "logits"})):
+        shelf.put(temperature=temperature, **method)
+    settings, drawn = drawn_for()
+    assert (versions(drawn), str(settings.method)) == ([[1, 2, 3]], "logits")
+    for temperature in (1, 2):
+        shelf.put(temperature=temperature, method="dkd(beta=2)")
+    settings, drawn = drawn_for()
+    assert (versions(drawn), str(settings.method)) == ([[4, 5]], "dkd(beta=2)")
+    assert "method=logits" in drawn.left_out
+
+
 def test_settings_of_members_that_differ_stay_and_it_is_said(shelf):
     listed = [shelf.put(temperature=epochs, epochs=str(epochs), batch_size="16") for epochs in (7, 9)]
     settings, drawn = drawn_for(model=",".join(listed), epochs="5")

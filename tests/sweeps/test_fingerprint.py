@@ -1,0 +1,139 @@
+"""The fingerprint's code: a core that all models share, and the files of a model's own method and families."""
+
+from importlib.resources import files
+from types import SimpleNamespace
+
+import pytest
+
+from kdops.config.methods import METHODS, MethodSpec, parse_method
+from kdops.config.settings import Settings
+from kdops.sweeps import fingerprint
+from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, plugin_files
+from kdops.sweeps.model import Model
+from kdops.sweeps.unit import Context, Task, units_of
+
+CODE = {
+    f"{room}/{one.name}": one.read_text(encoding="utf-8")
+    for room in ROOMS
+    for one in files("kdops").joinpath(room).iterdir()
+    if one.name.endswith(".py")
+}
+
+
+@pytest.fixture
+def tree(monkeypatch):
+    """kdops's files as a mapping that a test may change."""
+    code = {**CODE, **{name: (files("kdops") / name).read_text(encoding="utf-8") for name in core_files()}}
+    caches = (fingerprint.plugin_files, fingerprint.core_files, fingerprint.code_digest, fingerprint._digest_of)
+
+    class Folder:
+        def __init__(self, path=""):
+            self.path, self.name = path, path.rpartition("/")[2]
+
+        def joinpath(self, name):
+            return Folder(f"{self.path}/{name}".strip("/"))
+
+        __truediv__ = joinpath
+
+        def iterdir(self):
+            return [Folder(name) for name in code if name.startswith(f"{self.path}/")]
+
+        def read_text(self, encoding):
+            return code[self.path]
+
+    def forget():
+        for one in caches:
+            one.cache_clear()
+
+    monkeypatch.setattr(fingerprint, "files", lambda package: Folder())
+    forget()
+    yield SimpleNamespace(code=code, forget=forget)
+    monkeypatch.undo()
+    forget()
+
+
+def context(**given):
+    settings = Settings.parse("students", **given)
+    data = SimpleNamespace(name="toy", shape=(1, 8, 8), classes=tuple("abcd"))
+    return Context(settings, data, SimpleNamespace(digest="split"), "cpu")
+
+
+def fingerprints(**given):
+    """The fingerprints of a student at T = 0 and T = 4, distilled from a convolutional teacher."""
+    here = context(**given)
+    source = Model("teacher", 0, 0.0, "teacher", "labels", "models:/x/1", weights="w", params={"architecture": "cnn"})
+    task = Task("student", "transfer images", "shared", method=here.settings.method)
+    found = units_of(task, {0: source}, (0.0, 4.0), here.trains_together(task), here)
+    return {one.record.temperature: one.fingerprint for one in found}
+
+
+def test_every_file_of_the_rooms_is_core_or_a_plug_in():
+    assert set(CODE) == {name for name in {*core_files(), *plugin_files()} if name.partition("/")[0] in ROOMS}
+    assert not set(core_files()) & plugin_files()
+    assert plugin_files() <= set(CODE)
+
+
+def test_a_plug_in_uses_no_other():
+    modules = {name.removesuffix(".py").replace("/", "."): name for name in plugin_files()}
+    for name in plugin_files():
+        for module, other in modules.items():
+            assert other == name or f"kdops.{module} " not in CODE[name], f"{name} uses {other}: move what they share"
+
+
+@pytest.mark.parametrize("name", core_files())
+def test_the_code_of_each_core_file_counts(name, tree):
+    before = code_digest(), fingerprints(method="dkd")
+    tree.code[name] += "\nCHANGED = True\n"
+    tree.forget()
+    assert code_digest() != before[0]
+    assert all(after != old for after, old in zip(fingerprints(method="dkd").values(), before[1].values(), strict=True))
+
+
+def test_a_new_file_of_a_method_retrains_nothing(tree, monkeypatch):
+    before = {name: fingerprints(method=name) for name in ("logits", "dkd", "rkd")}
+    tree.code["distillation/new.py"] = "class New: ..."
+    spec = MethodSpec("kdops.distillation.new:New", "nothing", "nobody")
+    monkeypatch.setattr(fingerprint, "METHODS", {**METHODS, "new": spec})
+    tree.forget()
+    assert {name: fingerprints(method=name) for name in ("logits", "dkd", "rkd")} == before
+
+
+def test_a_changed_method_retrains_its_own_models_only(tree):
+    before = {name: fingerprints(method=name) for name in ("logits", "dkd", "rkd")}
+    tree.code["distillation/dkd.py"] += "\nCHANGED = True\n"
+    tree.forget()
+    after = {name: fingerprints(method=name) for name in ("logits", "dkd", "rkd")}
+    assert {(n, t) for n in before for t in (0.0, 4.0) if before[n][t] != after[n][t]} == {("dkd", 4.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "changes"),
+    [
+        ("models/mlp.py", "mlp(hidden=8)", {0.0, 4.0}),
+        ("models/torchvision.py", "mlp(hidden=8)", set()),
+        # Its source is a convolutional network.
+        ("models/cnn.py", "mlp(hidden=8)", {4.0}),
+        ("models/cnn.py", "cnn(filters=4)", {0.0, 4.0}),
+        ("models/mlp.py", "cnn(filters=4)", set()),
+    ],
+)
+def test_a_changed_family_retrains_its_own_models_and_those_that_learn_from_them(name, student, changes, tree):
+    before = fingerprints(student=student)
+    tree.code[name] += "\nCHANGED = True\n"
+    tree.forget()
+    after = fingerprints(student=student)
+    assert {t for t in before if before[t] != after[t]} == changes
+
+
+def test_hard_labels_have_one_fingerprint_whatever_the_method():
+    methods = ("logits", "dkd", "rkd", "dkd(beta=2)")
+    found = [fingerprints(method=name) for name in methods]
+    assert len({one[0.0] for one in found}) == 1
+    assert len({one[4.0] for one in found}) == len(methods)
+
+
+def test_a_method_is_told_apart_by_its_full_text():
+    """A default that changes later does not make stored models those of the new one."""
+    assert parse_method("dkd").full_text == "dkd(alpha=1,beta=8,warmup=0.08)"
+    before = fingerprints(method="dkd")
+    assert fingerprints(method="dkd(beta=8)") == before

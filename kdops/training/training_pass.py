@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import MappedImages
 from kdops.distillation.method import Method, Outputs, Phase, Shapes
-from kdops.distillation.objective import Objective
+from kdops.distillation.objective import LABELS_TERM, Objective
 from kdops.distillation.sources import Kept, Live
 from kdops.errors import DivergenceError, UsageError
 from kdops.models.taps import features_of
@@ -214,12 +214,22 @@ class TrainingPass:
             train_loss, val_accuracy = (
                 tuple(epoch[place] for epoch in kind) for kind in (self.losses, self.accuracies)
             )
-            names = {name: None for epoch in self.terms for name in epoch}
-            terms = {
-                name: tuple(epoch[name][place] if name in epoch else math.nan for epoch in self.terms) for name in names
-            }
+            terms = self._terms_of(place)
             seconds = self.seconds / len(self.members)
             yield Trained(seed, temperature, state, train_loss, val_accuracy, seconds, self.numbers[place], terms)
+
+    def _terms_of(self, place: int) -> dict[str, tuple[float, ...]]:
+        """Return the terms of one member's loss, epoch by epoch; none where it has one, whatever is beside it."""
+        names = list(dict.fromkeys(name for epoch in self.terms for name in epoch))
+        if self.members[place][1] == 0:
+            return {}
+        if self.objective.label_weight[place] == 0:
+            names = [name for name in names if name != LABELS_TERM]
+        if len(names) < 2:
+            return {}
+        return {
+            name: tuple(epoch[name][place] if name in epoch else math.nan for epoch in self.terms) for name in names
+        }
 
     def _train(self, meter: Meter, checkpoint: Checkpoint | None) -> None:
         """Pass over all epochs that are left."""

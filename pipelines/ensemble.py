@@ -104,8 +104,8 @@ def answer(
         members=ensemble.most,
         select_on=settings.select_on,
         all_members=ensemble.of(ensemble.most),
-        one_temperature=same and (same.of(size), same.single()),
-        own_order=own and (own.of(size), own.single()),
+        one_temperature=(same.of(size), same.single()) if same else None,
+        own_order=(own.of(size), own.single()) if own else None,
         mcnemar=ensemble.paired(size),
     )
     findings = ensemble_findings(

@@ -144,14 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(app, "kdops", arguments)
 
 
-def pipeline_main(
-    entry_point: str, body: Callable[[Settings], object], arguments: Sequence[str] | None = None
-) -> NoReturn:
+def pipeline_main(entry_point: str, body: Callable[..., object], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one entry point in this process and exit: what ``python -m pipelines.NAME`` does.
 
     Args:
         entry_point: a key of ``ENTRY_POINTS``.
-        body: what to do with the checked settings.
+        body: called with the checked settings, which are of the entry point's own class.
         arguments: the command line; the process's own if left out.
     """
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kdops.config.methods import LOGITS
 from kdops.config.search import STORAGE, SearchSettings
@@ -208,9 +209,9 @@ class Search:
         """Return the trials' counts, the best value of the main objective, and what mattered, by name."""
         counts = {f"trials_{state}": float(count) for state, count in self.counts().items()}
         importance = {f"importance_{name}": share for name, share in importance_of(self.ledger).items()}
-        return {**counts, f"best_{self.settings.objectives[0]}": self.ledger.best().results[0], **importance}
+        return {**counts, f"best_{self.settings.objectives[0]}": self.ledger.ranked()[0].results[0], **importance}
 
-    def figures(self) -> dict[str, object]:
+    def figures(self) -> dict[str, Figure]:
         """Draw the history, what matters, each setting and the front, as far as there is something to draw."""
         drawn = {
             "search-history.png": history_figure(self.ledger),

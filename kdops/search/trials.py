@@ -23,6 +23,7 @@ from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.tracker import Trainset
 from kdops.tracking.trial_run import TrialRuns
 from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult
+from kdops.utils.progress import Progress
 
 __all__ = ["METRICS", "Trials", "dense_net", "settings_of"]
 
@@ -72,7 +73,7 @@ def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> Search
     role = settings.role
     recipe = settings.recipes[role]
     changed = recipe.replace(
-        architecture=replace(dense_net(settings), hidden=values["hidden"], depth=values["depth"]),
+        architecture=replace(dense_net(settings), hidden=int(values["hidden"]), depth=int(values["depth"])),
         batch_size=values["batch_size"],
         learning_rate=values["learning_rate"],
     )
@@ -254,7 +255,7 @@ class Trials:
         time.sleep(WAIT_SECONDS)
         return True
 
-    def _tell(self, bar: Callable[..., None], before: int, count: int, wanted: int, share: float) -> None:
+    def _tell(self, bar: Progress, before: int, count: int, wanted: int, share: float) -> None:
         """Move the bar: so many trials are done, and a share of so many more."""
         best, what = self._best, self.settings.objectives[0]
         note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"

@@ -87,9 +87,9 @@ def _places(records: Sequence[Model]) -> str:
         # A model without a temperature, such as an ensemble, has nan, which equals nothing.
         alike.setdefault(tuple(sorted(t for t in temperatures if not math.isnan(t))), []).append(seed)
     told = []
-    for temperatures, seeds in alike.items():
+    for common, seeds in alike.items():
         whose = f"{'seed' if len(seeds) == 1 else 'seeds'} {number_ranges(seeds)}"
         # What learned from labels alone has no temperature to speak of.
-        is_plain = temperatures in ((), (0.0,)) and all(">" not in record.chain for record in records)
-        told.append(whose if is_plain or not temperatures else f"T = {number_ranges(temperatures)} of {whose}")
+        is_plain = common in ((), (0.0,)) and all(">" not in record.chain for record in records)
+        told.append(whose if is_plain or not common else f"T = {number_ranges(common)} of {whose}")
     return "; ".join(told)

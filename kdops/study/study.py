@@ -17,6 +17,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor
+from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.unit import Context, Task
 from kdops.tracking.tracker import Outcome, Trainset
@@ -56,7 +57,7 @@ class Study(Generic[SettingsT]):
         """Which images each model may see."""
         return self.context.split
 
-    def with_settings(self, settings: Others) -> Study[Others]:
+    def with_settings(self, settings: Others) -> StudyVerbs[Others]:
         """Return the same study with other settings for what it trains next; its runs and models are this one's.
 
         Args:

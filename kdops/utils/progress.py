@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "Reporter"]
 
-Progress = Callable[..., object]
+Progress = Callable[..., None]
 """Called with the progress: (done, total) or, of :meth:`Reporter.bar`, also (done, total, note)."""
 
 LINE_SECONDS = 15.0

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MappedImages", "load_rows"]
+__all__ = ["MappedImages", "Pixels", "load_rows"]
 
 IN_MEMORY = 0.25
 """So much of the free memory the images of one part may take; what takes more is read as it is needed."""
 
 
-def load_rows(images: np.ndarray, rows: np.ndarray, free: int) -> Tensor | MappedImages:
+def load_rows(images: np.ndarray, rows: np.ndarray, free: int) -> Pixels:
     """Return some images of a data set: a copy in memory, or where that would take too much the file itself.
 
     Args:
@@ -62,3 +63,7 @@ class MappedImages:
     def split(self, size: int) -> Iterator[Tensor]:
         """Read all images, so many at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
+
+
+Pixels: TypeAlias = Tensor | MappedImages
+"""uint8 images ``[N, C, H, W]``, in memory or in their file."""

@@ -74,11 +74,9 @@ def equal_images(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.
     Returns:
         Indices of the images in ``right``, ascending.
     """
-    known = {hashlib.blake2b(np.ascontiguousarray(images[index]), digest_size=16).digest() for index in left}
+    known = {hashlib.blake2b(images[index].tobytes(), digest_size=16).digest() for index in left}
     found = [
-        int(index)
-        for index in right
-        if hashlib.blake2b(np.ascontiguousarray(images[index]), digest_size=16).digest() in known
+        int(index) for index in right if hashlib.blake2b(images[index].tobytes(), digest_size=16).digest() in known
     ]
     return np.array(found, dtype=np.int64)
 

@@ -80,7 +80,7 @@ class HintDistillation(Method):
                 f"the student's values are {_told(guided)}, the source's {_told(hint)}; "
                 "both must be maps, the student's at least as large, or both vectors",
             )
-        kernel = tuple(1 + own - given for own, given in zip(guided[1:], hint[1:], strict=True))
+        kernel = (1 + guided[1] - hint[1], 1 + guided[2] - hint[2])
         return nn.Sequential(nn.Conv2d(guided[0], hint[0], kernel), nn.ReLU())
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:

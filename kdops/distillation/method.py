@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from kdops.config.methods import ChosenMethod
 from kdops.utils.imports import load_place
 
 __all__ = ["LabelsOnly", "Method", "Needs", "Outputs", "Phase", "Shapes", "Step", "build_method"]
+
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Method:
         """
         raise NotImplementedError
 
-    def deploy(self, student: nn.Module, modules: nn.Module) -> nn.Module:
+    def deploy(self, student: Net, modules: nn.Module) -> Net:
         """Return the network that is stored, of the student's architecture: the student without the modules."""
         return student
 

@@ -64,7 +64,7 @@ class Objective:
         if source is not None:
             step = Step(
                 student,
-                source if self.hard is None else source.map(self._without_hard),
+                source.map(self._without_hard),
                 labels,
                 self.temperature,
                 self._still if progress is None else progress,
@@ -91,6 +91,8 @@ class Objective:
         return {name: torch.cat([terms[name] for terms in each]) for name in each[0]}
 
     def _without_hard(self, values: Tensor) -> Tensor:
+        if self.hard is None:
+            return values
         return values.masked_fill(self.hard.view(-1, *[1] * (values.dim() - 1)), 0.0)
 
 

@@ -7,7 +7,8 @@ Networks that others wrote are built by :mod:`kdops.models.torchvision` and :mod
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +167,18 @@ def _build_of_others(
     return found
 
 
-def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+class ImagesByParts(Protocol):
+    """Images ``[N, C, H, W]`` that need not all be in memory."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape ``[N, C, H, W]``."""
+
+    def split(self, size: int, /) -> Iterable[Tensor]:
+        """Return the images in parts of a size."""
+
+
+def pixel_statistics(images: ImagesByParts) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel of uint8 images ``[N, C, H, W]``, in pixel units.
 
     A channel that never changes gets the deviation 1, so that it stays finite.

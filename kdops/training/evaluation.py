@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdops.data.memmap import Pixels
 from kdops.models.classifier import Classifier
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
@@ -19,7 +20,7 @@ __all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure
 
 @torch.no_grad()
 def compute_logits(
-    nets: Sequence[Classifier], images: Tensor, device: torch.device | str = "cpu", block: int = 512
+    nets: Sequence[Classifier], images: Pixels, device: torch.device | str = "cpu", block: int = 512
 ) -> Tensor:
     """Compute the logits of networks of one architecture, in ``eval()`` (no dropout).
 
@@ -32,6 +33,7 @@ def compute_logits(
     Returns:
         ``[M, N, classes]``, on the CPU.
     """
+    engines: Sequence[StackedMLPs | SeparateModels]
     if can_stack(nets[0]):
         engines = [StackedMLPs([nets], device)]
     else:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,7 +17,7 @@ from torch.nn import Module
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.roles import streams_of
-from kdops.data.memmap import MappedImages, load_rows
+from kdops.data.memmap import Pixels, load_rows
 from kdops.distillation.method import Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Kept, Live, Mixture, averaged
 from kdops.errors import UsageError
@@ -98,6 +99,7 @@ class LocalEngine:
     def _logits_at(self, source: Model, rows: np.ndarray, part: str, temperature: float) -> Tensor:
         """Return what several sources give together at a temperature; on hard labels it has no part."""
         key, net = (source.weights, part, "each"), self.net(source)
+        assert isinstance(net, Mixture)
         if key not in self._outputs:
             self._outputs[key] = torch.stack([self._foreign_logits(member, rows).float() for member in net.members])
         return averaged(self._outputs[key], net.shares, temperature or 1.0)
@@ -159,7 +161,7 @@ class LocalEngine:
         source: Model,
         rows: np.ndarray,
         what: str,
-        **options: object,
+        **options: Any,
     ) -> Iterator[tuple[int, TrialResult]]:
         """Train the trials of a search, judged on validation images alone.
 
@@ -304,12 +306,15 @@ class LocalEngine:
 
     def logits(self, records: Sequence[Model], rows: np.ndarray) -> Tensor:
         """Return the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
+        nets = [net for net in map(self.net, records) if isinstance(net, Classifier)]
+        if len(nets) < len(records):
+            raise ValueError("the models must all be networks that kdops built")
         with num_threads(process_threads()):
-            return compute_logits([self.net(record) for record in records], self._pixels(rows), self.context.device)
+            return compute_logits(nets, self._pixels(rows), self.context.device)
 
     def metrics_of(self, net: Module) -> dict[str, float]:
         """Measure a network that kdops did not build, on the validation and the test images."""
-        found = {}
+        found: dict[str, float] = {}
         for prefix, rows in (("val", self.context.split.validation), ("test", self.context.split.test)):
             told = measure(self._foreign_logits(net, rows), self._labels(rows))
             found |= {f"{prefix}_{name}": value for name, value in told.items()}
@@ -344,7 +349,7 @@ class LocalEngine:
     def _labels(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(self.context.data.labels[rows]))
 
-    def _pixels(self, rows: np.ndarray) -> Tensor | MappedImages:
+    def _pixels(self, rows: np.ndarray) -> Pixels:
         return load_rows(self.context.data.images, rows, psutil.virtual_memory().available)
 
 

@@ -8,7 +8,18 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-__all__ = ["RatedAdamW"]
+__all__ = ["RatedAdamW", "gradient_of"]
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    """Return the gradient of a tensor that has one.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if tensor.grad is None:
+        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} has no gradient")
+    return tensor.grad
 
 
 class RatedAdamW:
@@ -46,7 +57,7 @@ class _State:
 
     def __init__(self, tensors: Sequence[Tensor]):
         self.tensors = list(tensors)
-        self.gradients = [tensor.grad for tensor in tensors]
+        self.gradients = [gradient_of(tensor) for tensor in tensors]
         self.means = [torch.zeros_like(tensor) for tensor in tensors]
         self.squares = [torch.zeros_like(tensor) for tensor in tensors]
         self.steps = [torch.zeros((), device=tensor.device) for tensor in tensors]

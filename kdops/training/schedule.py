@@ -25,7 +25,7 @@ def one_cycle(steps: int, highest: float = 1.0) -> tuple[float, ...]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps, cycle_momentum=False)
     rates = []
     for _ in range(steps):
-        rates.append(schedule.get_last_lr()[0])
+        rates.append(float(schedule.get_last_lr()[0]))
         optimizer.step()
         schedule.step()
     return tuple(rates)

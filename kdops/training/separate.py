@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, ExternalClassifier
 from kdops.models.taps import captured
@@ -44,7 +45,7 @@ class SeparateModels:
         self.device, self.on_gpu = device, torch.device(device).type == "cuda"
         self.queues = [torch.cuda.Stream() for _ in self.nets] if self.on_gpu and len(self.nets) > 1 else []
 
-    def prepared(self, images: Tensor) -> Tensor:
+    def prepared(self, images: Pixels) -> Pixels:
         """Return images as they are."""
         return images
 
@@ -115,14 +116,15 @@ class SeparateModels:
             return Outputs(logits, {tap: values.float() for tap, values in found.items()})
 
 
-def _with_late_biases(chain: nn.Sequential, values: Tensor) -> Tensor:
+def _with_late_biases(chain: nn.Module, values: Tensor) -> Tensor:
     """Compute a chain, with the bias of a convolution that is pooled added after pooling.
 
     The largest of some values, each with the bias, is the largest of them with the bias. To add it, and to add up its
     gradient, takes a quarter of the memory then: on a graphics processor both took longer than the convolutions.
     """
-    bias = None
-    for part, following in zip_longest(chain, chain[1:]):
+    bias: Tensor | None = None
+    parts = list(chain.children())
+    for part, following in zip_longest(parts, parts[1:]):
         if isinstance(part, nn.Conv2d) and isinstance(following, nn.MaxPool2d):
             bias = part.bias
             values = functional.conv2d(values, part.weight, None, part.stride, part.padding)

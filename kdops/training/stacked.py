@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier
 from kdops.models.taps import EMBEDDING
+from kdops.training.optimizer import gradient_of
 
 __all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "StackedMLPs", "can_stack", "normalized"]
 
@@ -60,8 +62,8 @@ class StackedMLPs:
         self.taps = tuple(taps)
         self.sizes = [len(group) for group in groups]
         members = [net for group in groups for net in group]
-        linears = [[part for part in net.net if isinstance(part, nn.Linear)] for net in members]
-        self.dropouts = [[part for part in net.net if isinstance(part, Dropout)] for net in members]
+        linears = [[part for part in net.net.children() if isinstance(part, nn.Linear)] for net in members]
+        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in members]
         self.hidden = linears[0][0].out_features
         if not all(torch.equal(net.mean, members[0].mean) and torch.equal(net.std, members[0].std) for net in members):
             raise ValueError("the networks of a fleet must share the mean and deviation of their images")
@@ -86,7 +88,7 @@ class StackedMLPs:
         self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
         self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
 
-    def prepared(self, images: Tensor) -> Tensor:
+    def prepared(self, images: Pixels) -> Pixels:
         """Return images as :meth:`logits` may take them too: normalized floats ``[N, C·H·W]``, once for all epochs.
 
         Where that would take more than ``PREPARED_BYTES``, and where they are in their file, they come back as they
@@ -144,7 +146,7 @@ class StackedMLPs:
         # touching new memory costs a third of the product itself.
         firsts = zip(self._latest, self.wide_weights, self.wide_biases, strict=True)
         for (inputs, units), weight, bias in firsts:
-            gradient = units.grad.flatten(0, 1)
+            gradient = gradient_of(units).flatten(0, 1)
             torch.mm(gradient, inputs, out=weight.grad)
             torch.sum(gradient, 1, out=bias.grad)
 

@@ -15,7 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from kdops.data.memmap import Pixels
 from kdops.models.classifier import Classifier, Dropout
+from kdops.training.optimizer import gradient_of
 from kdops.training.stacked import PREPARED_BYTES, normalized
 
 __all__ = ["PaddedMLPs"]
@@ -41,11 +43,11 @@ class PaddedMLPs:
         if not all(torch.equal(net.mean, nets[0].mean) and torch.equal(net.std, nets[0].std) for net in nets):
             raise ValueError("the networks of a fleet must share the mean and deviation of their images")
         self.mean, self.std = nets[0].mean.to(device), nets[0].std.to(device)
-        self.dropouts = [[part for part in net.net if isinstance(part, Dropout)] for net in nets]
+        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in nets]
         self.training = True
         self._arrange([[value.detach().to(device) for value in net.parameters()] for net in nets])
 
-    def prepared(self, images: Tensor) -> Tensor:
+    def prepared(self, images: Pixels) -> Pixels:
         """Return images as :meth:`logits` may take them too, see :meth:`kdops.training.stacked.StackedMLPs.prepared`.
 
         What is prepared already comes back as it is.
@@ -94,11 +96,11 @@ class PaddedMLPs:
         """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
         for stack in self._stacks:
             for leaf in stack.leaves:
-                leaf.grad.zero_()
+                gradient_of(leaf).zero_()
         loss.backward()
         # The first layer by hand: autograd would allocate its gradient, most of the memory, anew in every step.
         inputs, padded = self._latest
-        gradients = [stack.unpadded(units.grad) for stack, units in zip(self._stacks, padded, strict=True)]
+        gradients = [stack.unpadded(gradient_of(units)) for stack, units in zip(self._stacks, padded, strict=True)]
         weight, bias = self._wide
         torch.mm(torch.cat(gradients), inputs, out=weight.grad)
         torch.cat([gradient.sum(1) for gradient in gradients], out=bias.grad)
@@ -190,7 +192,8 @@ class _Stack:
     def logits(self, units: Tensor, dropped: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Return logits ``[M, B, classes]`` of what the first layers give, ``[M, H, B]``."""
         *later, weight, bias = self.leaves
-        hidden, finished = dropped(units.relu(), 0), []
+        hidden = dropped(units.relu(), 0)
+        finished: list[Tensor] = []
         for layer, (w, b) in enumerate(zip(later[::2], later[1::2], strict=True)):
             if len(w) < len(hidden):
                 hidden, done = hidden.split([len(w), len(hidden) - len(w)])
@@ -232,5 +235,5 @@ def _with_gradient(leaf: Tensor) -> Tensor:
 def _part(leaf: Tensor, index: int | slice) -> Tensor:
     """Return some rows of a leaf; their gradient is those rows of its gradient."""
     part = leaf.detach()[index]
-    part.grad = leaf.grad[index]
+    part.grad = gradient_of(leaf)[index]
     return part

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,8 +37,11 @@ smaller batch of an epoch is recorded too, and has as much again."""
 
 CheckpointOf = Callable[[Sequence[int]], Checkpoint | None]
 
+Alone = tuple[Group, list[Classifier]]
+"""One member as a group, and its network."""
 
-def train(*given: object, **options: object) -> Iterator[Trained]:
+
+def train(*given: Any, **options: Any) -> Iterator[Trained]:
     """Train as :func:`train_passes` does, with the same arguments, and give one member after another."""
     return chain.from_iterable(train_passes(*given, **options))
 
@@ -85,7 +89,8 @@ def train_passes(
         UsageError: the networks lack what the method needs.
     """
     groups = [alone for group in _numbered(groups) for alone in (_apart(group) if group.own_order else [group])]
-    shape = tuple(images.pixels.shape[1:])
+    channels, height, width = images.pixels.shape[1:]
+    shape = (channels, height, width)
     nets = [
         [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
     ]
@@ -101,7 +106,10 @@ def train_passes(
         alone = [
             (one, [net]) for g, row in zip(groups, nets, strict=True) for one, net in zip(_apart(g), row, strict=True)
         ]
-        passes = [(*map(list, zip(*part, strict=True)), SeparateModels) for part in _parts(alone, method, most)]
+        passes = [
+            ([group for group, _ in part], [own for _, own in part], SeparateModels)
+            for part in _parts(alone, method, most)
+        ]
     meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
     for together, own, fleet in passes:
         streams = _streams([net for row in own for net in row])
@@ -112,7 +120,7 @@ def train_passes(
         yield list(training.run(meter, checkpoint_of(training.numbers)))
 
 
-def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: torch.device | str) -> int:
+def _nets_a_pass(recipe: Recipe, shape: tuple[int, int, int], classes: int, device: torch.device | str) -> int:
     """Return how many networks are trained in one pass where they cannot be stacked."""
     if torch.device(device).type != "cuda" or not recipe.architecture.is_counted:
         return 1
@@ -122,9 +130,9 @@ def _nets_a_pass(recipe: Recipe, shape: tuple[int, ...], classes: int, device: t
     return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
 
 
-def _parts(alone: Sequence[tuple], method: Method, most: int) -> list[Sequence[tuple]]:
+def _parts(alone: Sequence[Alone], method: Method, most: int) -> list[Sequence[Alone]]:
     """Return members in passes; hard labels have one of their own where a method has other phases or modules."""
-    kinds = [alone]
+    kinds: list[Sequence[Alone]] = [alone]
     if not method.is_stacked:
         kinds = [[pair for pair in alone if (pair[0].temperatures[0] == 0) == hard] for hard in (True, False)]
     return [kind[start : start + most] for kind in kinds for start in range(0, len(kind), most)]
@@ -144,7 +152,16 @@ def _apart(group: Group) -> list[Group]:
     return [replace(group, temperatures=(temperature,), numbers=(number,)) for temperature, number in members]
 
 
-def _fresh(role, recipe, seed, temperature, shape, classes, statistics, device) -> Classifier:
+def _fresh(
+    role: str,
+    recipe: Recipe,
+    seed: int,
+    temperature: float,
+    shape: tuple[int, int, int],
+    classes: int,
+    statistics: tuple[Tensor, Tensor],
+    device: torch.device | str,
+) -> Classifier:
     """Build one member; its dropout draws from a stream of its own, on the device where its values lie."""
     words = (role, seed, f"{temperature:g}")
     net = build(recipe.architecture, shape, classes, *statistics, named_generator("init", *words))
@@ -161,4 +178,5 @@ def _drawing(net: Classifier) -> list[Dropout | ExternalClassifier]:
 def _streams(nets: Sequence[Classifier]) -> list[torch.Generator]:
     """Return the streams that networks do draw from."""
     parts = [part for net in nets for part in _drawing(net)]
-    return [part.stream for part in parts if not isinstance(part, Dropout) or part.rate > 0]
+    streams = [part.stream for part in parts if not isinstance(part, Dropout) or part.rate > 0]
+    return [stream for stream in streams if stream is not None]

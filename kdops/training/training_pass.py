@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdops.config.recipes import Recipe
-from kdops.data.memmap import MappedImages
+from kdops.data.memmap import Pixels
 from kdops.distillation.method import Method, Outputs, Phase, Shapes
 from kdops.distillation.objective import LABELS_TERM, Objective
 from kdops.distillation.sources import Kept, Live
@@ -46,7 +46,7 @@ PLAIN = ("losses", "accuracies", "terms", "seconds")
 class Images:
     """Labeled images: uint8 ``[N, C, H, W]``, in memory or in their file, and class numbers ``[N]``."""
 
-    pixels: Tensor | MappedImages
+    pixels: Pixels
     labels: Tensor
 
     def to(self, device: torch.device | str) -> Images:
@@ -183,8 +183,9 @@ class TrainingPass:
         self.streams = [*self.orders, *streams]
         self.total = torch.zeros(len(self.members), device=device)
         self.parts: dict[str, Tensor] = {}
-        self.pixels: Tensor | MappedImages | None = None
-        self.step: Callable[..., None] | None = None
+        # There while it runs.
+        self.pixels: Pixels
+        self.step: Callable[..., None]
         self.losses: list[list[float]] = []
         self.accuracies: list[list[float]] = []
         self.terms: list[dict[str, list[float]]] = []
@@ -206,7 +207,8 @@ class TrainingPass:
         finally:
             # A recording holds memory of the device, and this pass: what holds itself lives until the collector comes
             # by. The images would stay as long as the trained networks are measured and stored.
-            self.step = self.pixels = None
+            for name in ("step", "pixels"):
+                vars(self).pop(name, None)
         if isinstance(self.engine, SeparateModels):
             for place, own in enumerate(self.objective.modules):
                 self.engine.nets[place] = self.method.deploy(self.engine.nets[place], own)
@@ -443,9 +445,9 @@ def _for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 @torch.no_grad()
 def _accuracy(engine: StackedMLPs | SeparateModels, groups: int, images: Images) -> Tensor:
     """Return each member's accuracy ``[M]`` on ``images``."""
-    right, block = 0, engine.most_images
+    right, block = [], engine.most_images
     for start in range(0, len(images.labels), block):
         part = images.pixels[start : start + block]
         predicted = engine.logits([part] * groups).argmax(dim=-1)
-        right = right + (predicted == images.labels[start : start + block]).sum(dim=1)
-    return right / len(images.labels)
+        right.append((predicted == images.labels[start : start + block]).sum(dim=1))
+    return torch.stack(right).sum(dim=0) / len(images.labels)

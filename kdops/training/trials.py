@@ -130,7 +130,8 @@ def train_trials(
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
     if len({type(plan.method) for plan in plans}) > 1 or any(plan.method.needs.student for plan in plans):
         raise ValueError("the trials of a batch must have one method, of logits alone")
-    shape = tuple(images.pixels.shape[1:])
+    channels, height, width = images.pixels.shape[1:]
+    shape = (channels, height, width)
     images, validation, source_logits = images.to(device), validation.to(device), source_logits.to(device)
     meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
     for size in sorted({plan.recipe.batch_size for plan in plans}):
@@ -232,13 +233,14 @@ class _Pass:
     def _measure(self, images: Images, block: int = 1024) -> tuple[list[float], list[float]]:
         """Return each trial's accuracy and mean cross entropy on images that it was not trained on."""
         self.fleet.training = False
-        right, nll = 0, 0
+        right, nll = [], []
         for pixels, labels in zip(images.pixels.split(block), images.labels.split(block), strict=True):
             logits = self.fleet.logits(pixels)
-            right = right + (logits.argmax(dim=-1) == labels).sum(dim=1)
+            right.append((logits.argmax(dim=-1) == labels).sum(dim=1))
             each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
-            nll = nll + each.view(len(logits), -1).double().sum(dim=1)
-        return (right / len(images.labels)).tolist(), (nll / len(images.labels)).tolist()
+            nll.append(each.view(len(logits), -1).double().sum(dim=1))
+        count = len(images.labels)
+        return (reduce(add, right) / count).tolist(), (reduce(add, nll) / count).tolist()
 
     def _end(self, ended: Mapping[int, str]) -> Iterator[tuple[int, TrialResult]]:
         """Drop trials, and give what became of them."""

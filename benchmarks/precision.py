@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.pairs import Figure, Options
 from benchmarks.work import CLASSES, SHAPE, TEMPERATURES, Work, everything
-from kdops.config.dataset import DATASETS
+from kdops.config.datasets import DATASETS
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdops.config.dataset import DATASETS
+from kdops.config.datasets import DATASETS
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kdops.config.architectures import FAMILIES, parse_architecture
 from kdops.config.chain import MOST_STEPS, parse_steps
-from kdops.config.dataset import DATASETS, LARGEST_SIDE, NAME_CHARACTERS, parse_dataset
+from kdops.config.datasets import DATASETS, LARGEST_SIDE, NAME_CHARACTERS, parse_dataset
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.parsing import boolean, real, whole
 from kdops.config.roles import BASE_ROLES, ROLES

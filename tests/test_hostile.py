@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kdops.config.dataset import parse_dataset
+from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.images import ImageError, read_image
 from kdops.data.tabular import csv_file as table_file

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from kdops import __version__  # noqa: E402
 from kdops.config.architectures import FAMILIES, TorchvisionNet  # noqa: E402
-from kdops.config.dataset import DATASETS  # noqa: E402
+from kdops.config.datasets import DATASETS  # noqa: E402
 from kdops.config.methods import METHODS  # noqa: E402
 from kdops.config.parameters import ENTRY_POINTS, MAIN, PARAMETERS, Parameter  # noqa: E402
 from kdops.config.search_space import PRUNERS, SAMPLERS  # noqa: E402

@@ -30,8 +30,8 @@ def check_data(
     settings = Settings.parse(
         "teacher", dataset=dataset, data_root=data_root, transfer=transfer, split_seed=split_seed, **given
     )
-    from kdops.data.checking import described
     from kdops.data.dataset import load
+    from kdops.data.description import described
 
     data = load(settings.origin, settings.data_root)
     for line in described(data, settings.transfer, settings.split_seed):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kdops.config.dataset import DATASETS
+from kdops.config.datasets import DATASETS
 from kdops.config.methods import METHODS
 from kdops.config.roles import ROLES
 

@@ -2,7 +2,7 @@
 
 The paper gives neither epochs, optimizer, learning rate nor the student's width; these values are ours:
 common ones, set beforehand and not searched for, and none was chosen by test images. Every one is a parameter and
-is logged. Those of a data set that kdops knows stand in its entry in :mod:`kdops.config.dataset`.
+is logged. Those of a data set that kdops knows stand in its entry in :mod:`kdops.config.datasets`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
-from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
+from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
 from kdops.config.methods import ChosenMethod, with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, whole

@@ -1,6 +1,6 @@
 """Data sets by name: uint8 images with labels, tracks, a test set and a digest.
 
-A new data set is a file here with its loader, and one entry in :mod:`kdops.config.dataset`.
+A new data set is a file here with its loader, and one entry in :mod:`kdops.config.datasets`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdops.config.dataset import DATASETS, DatasetSpec, parse_dataset
+from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
 from kdops.data.arrays import Arrays
 from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.holdout import hold_out
+from kdops.data.test_set import hold_out
 
 __all__ = ["load"]
 

@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.cache import ReadAhead, cached, signature
 from kdops.data.download import socket_timeout

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.cache import cached, signature
 from kdops.data.images import FORMATS, decode_all
+from kdops.data.own_data import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.data.tabular.csv_lines import bounded_lines
-from kdops.data.validation import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import UsageError
 
 __all__ = ["load"]

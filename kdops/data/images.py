@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import allocate
 from kdops.errors import UsageError
 

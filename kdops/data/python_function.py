@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.validation import check_classes, check_parts, describe_split, hold_out_rest
+from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.imports import import_function, importable, said
 

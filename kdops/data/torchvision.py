@@ -15,11 +15,11 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.download import socket_timeout
 from kdops.data.images import decode_all
-from kdops.data.validation import check_classes, check_parts, describe_split, hold_out_rest
+from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
 
 __all__ = ["load"]

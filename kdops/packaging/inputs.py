@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdops.config.dataset import DATASETS
+from kdops.config.datasets import DATASETS
 from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
 from kdops.data.images import ImageError, read_image

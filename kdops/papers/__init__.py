@@ -17,7 +17,7 @@ class Paper:
     Attributes:
         module: the file of its statements, of this folder.
         title: title, authors and year.
-        data: the names of the data sets that the paper used, as :mod:`kdops.config.dataset` has them.
+        data: the names of the data sets that the paper used, as :mod:`kdops.config.datasets` has them.
         cost: what testing it costs.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdops.config.search import SearchSettings
 from kdops.search.search import Search, plain_sweep, retrained
 from kdops.search.trials import settings_of
-from kdops.study.planning import PlanningExecutor
+from kdops.study.dry_run import PlanningExecutor
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.model import Model, Sweep

@@ -11,7 +11,7 @@ from kdops.config.settings import HARD, Settings
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.intervals import mean_interval
-from kdops.verdicts.wording import percent, seen
+from kdops.verdicts.phrases import percent, seen
 
 __all__ = [
     "ChainResult",

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from kdops.study.results import write_results
+from kdops.study.result_files import write_results
 from kdops.study.summary import about, note, setting
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model

@@ -1,7 +1,7 @@
 """What carries out the verbs of a study, in one of two ways.
 
 :class:`~kdops.study.training.TrainingExecutor` trains and stores;
-:class:`~kdops.study.planning.PlanningExecutor` counts what would be trained.
+:class:`~kdops.study.dry_run.PlanningExecutor` counts what would be trained.
 """
 
 from __future__ import annotations

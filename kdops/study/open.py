@@ -14,13 +14,13 @@ from kdops.store.database import CHECKPOINTS, folded_log, store_address, store_p
 from kdops.store.faults import explained_faults
 from kdops.store.liveness import name_process
 from kdops.study.checks import check_networks
+from kdops.study.dry_run import Planned, PlanningExecutor
 from kdops.study.executor import Executor
 from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
-from kdops.study.planning import Planned, PlanningExecutor
 from kdops.study.study import Study, title_of
 from kdops.study.training import Shared, TrainingExecutor, ended
-from kdops.sweeps.plan import Plan
+from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker
 from kdops.training.checkpoint import Checkpoints

@@ -31,9 +31,9 @@ from kdops.verdicts.claims import (
     replicate_means,
     tested_family,
 )
+from kdops.verdicts.phrases import percent
 from kdops.verdicts.statistics import equivalence
 from kdops.verdicts.transitivity import Wording, way_claim
-from kdops.verdicts.wording import percent
 
 __all__ = ["chain_verdict"]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kdops.verdicts.phrases import margin_phrase, outlook, seen
 from kdops.verdicts.statistics import (
     FEWEST_REPLICATES,
     Equivalence,
@@ -25,7 +26,6 @@ from kdops.verdicts.statistics import (
     one_sided,
     superiority,
 )
-from kdops.verdicts.wording import margin_phrase, outlook, seen
 
 __all__ = [
     "DECIMALS",

@@ -44,9 +44,7 @@ from kdops.verdicts.claims import (
     finite,
     tested_family,
 )
-from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided
-from kdops.verdicts.votes import McNemar
-from kdops.verdicts.wording import (
+from kdops.verdicts.phrases import (
     counted,
     margin_phrase,
     needs_at_least,
@@ -55,6 +53,8 @@ from kdops.verdicts.wording import (
     rounded_up,
     seen,
 )
+from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided
+from kdops.verdicts.votes import McNemar
 
 __all__ = ["Control", "ensemble_verdict"]
 

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from kdops.utils.text import capitalized
 from kdops.verdicts.claims import DECIMALS, Claim
 from kdops.verdicts.intervals import Interval, interval_at, mean_interval
+from kdops.verdicts.phrases import seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
-from kdops.verdicts.wording import seen
 
 __all__ = ["ANSWERS", "UNITS", "Finding", "claim_finding", "difference_finding", "number_finding"]
 

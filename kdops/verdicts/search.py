@@ -6,8 +6,8 @@ from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized
 from kdops.verdicts.claims import DECIMALS, Claim, Gain, Verdict, check_accuracies, finite, one_sided_statistics
+from kdops.verdicts.phrases import margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
-from kdops.verdicts.wording import margin_phrase, percent, seen
 
 __all__ = ["search_verdict"]
 

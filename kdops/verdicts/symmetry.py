@@ -43,9 +43,9 @@ from kdops.verdicts.claims import (
     replicate_means,
     tested_family,
 )
+from kdops.verdicts.phrases import counted, margin_phrase, outlook_of_several, percent, rounded_up, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, noninferiority, superiority
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_spec
-from kdops.verdicts.wording import counted, margin_phrase, outlook_of_several, percent, rounded_up, seen
 
 __all__ = ["symmetry_verdict"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.verdicts.claims import DECIMALS, LEVEL, Claim, ClaimSpec, check_accuracies
+from kdops.verdicts.phrases import percent
 from kdops.verdicts.statistics import Equivalence, equivalence
-from kdops.verdicts.wording import percent
 
 __all__ = [
     "FEWEST_TEMPERATURES",

@@ -32,8 +32,8 @@ from kdops.verdicts.claims import (
     replicate_means,
     tested_family,
 )
+from kdops.verdicts.phrases import counted, margin_phrase, outlook, percent, points, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, Equivalence, equivalence
-from kdops.verdicts.wording import counted, margin_phrase, outlook, percent, points, seen
 
 __all__ = ["Wording", "transitivity_verdict", "way_claim"]
 

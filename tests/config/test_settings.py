@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from kdops.config.dataset import DATASETS
+from kdops.config.datasets import DATASETS
 from kdops.config.parameters import ENTRY_POINTS, PARAMETERS, EntryPoint
 from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.settings import Settings, parse_temperatures

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdops.config.dataset import parse_dataset
+from kdops.config.datasets import parse_dataset
 from kdops.data import cache
 from kdops.data import dataset as data
 from kdops.data import images as pictures

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdops.config.dataset import parse_dataset
+from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.images import FORMATS, MOST_PIXELS, ImageError, read_image
 

@@ -10,7 +10,7 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from kdops.config.dataset import parse_dataset
+from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError, UsageError

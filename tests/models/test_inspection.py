@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdops.cli.app import main
 from kdops.config.architectures import parse_architecture
-from kdops.config.dataset import DATASETS
+from kdops.config.datasets import DATASETS
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.errors import UsageError

@@ -9,8 +9,8 @@ from statsmodels.stats.multitest import multipletests
 from kdops.utils.text import capitalized
 from kdops.verdicts.claims import ClaimSpec, adjust, check_accuracies, finite
 from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.phrases import margin_phrase, percent, points, rounded_up, seen
 from kdops.verdicts.statistics import equivalence
-from kdops.verdicts.wording import margin_phrase, percent, points, rounded_up, seen
 
 law = settings(max_examples=50, deadline=None)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
+from kdops.data.own_data import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.encoding import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
-from kdops.data.validation import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import UsageError
 
 __all__ = ["load"]

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from kdops.papers.paper import Statement
 from kdops.verdicts.findings import LEVEL
 from kdops.verdicts.intervals import mean_interval
-from kdops.verdicts.wording import counted, percent
+from kdops.verdicts.phrases import counted, percent
 
 __all__ = ["BELOW_SINGLE_AFTER", "BEST_MIDDLE", "FALLS_AFTER", "LOW_TEMPERATURE", "NO_MATTER", "STATEMENTS", "reached"]
 

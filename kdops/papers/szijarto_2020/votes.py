@@ -16,9 +16,9 @@ from kdops.papers.szijarto_2020.statements import (
 from kdops.verdicts.claims import DECIMALS, Claim, Verdict, check_accuracies
 from kdops.verdicts.findings import LEVEL, Finding
 from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.phrases import counted, percent, points, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, equivalence
 from kdops.verdicts.votes import Disagreement
-from kdops.verdicts.wording import counted, percent, points, seen
 
 __all__ = ["ensemble_findings"]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kdops.cli.app import main
-from kdops.config.dataset import parse_dataset
+from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.splits import make_split
 from kdops.data.tabular.rows import Encoding

@@ -8,7 +8,7 @@ import pytest
 import kdops.data.dataset
 from kdops.cli.launch import launch
 from kdops.config.parameters import ENTRY_POINTS
-from kdops.study.planning import PlanningExecutor
+from kdops.study.dry_run import PlanningExecutor
 from kdops.sweeps.model import Model, Sweep
 from kdops.utils.progress import Reporter
 from tests.conftest import FAST, PAPER

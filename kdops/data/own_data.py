@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdops.config.dataset import DatasetSpec
+from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.holdout import hold_out
+from kdops.data.test_set import hold_out
 from kdops.errors import UsageError
 
 __all__ = ["PARTS", "check_classes", "check_parts", "describe_split", "hold_out_rest"]
@@ -38,7 +38,7 @@ def check_classes(origin: DatasetSpec, classes: Sequence[str]) -> None:
 def hold_out_rest(
     origin: DatasetSpec, classes: Sequence[str], labels: np.ndarray, tracks: np.ndarray, validation: np.ndarray | None
 ) -> np.ndarray:
-    """Hold out a test set of what is not for validation; see :func:`~kdops.data.holdout.hold_out`.
+    """Hold out a test set of what is not for validation; see :func:`~kdops.data.test_set.hold_out`.
 
     Raises:
         UsageError: a class has too few images or groups to be in every part.

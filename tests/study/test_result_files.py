@@ -10,7 +10,7 @@ from kdops.config.settings import Settings
 from kdops.data.dataset import load
 from kdops.data.splits import make_split
 from kdops.reporting.figures import Curve, temperature_figure
-from kdops.study.results import results_table, write_results
+from kdops.study.result_files import results_table, write_results
 from kdops.sweeps.model import LABELS, Model
 
 TEACHER = Model(

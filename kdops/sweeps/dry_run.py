@@ -1,4 +1,4 @@
-"""What a study would do: which models, about how long, how much disk."""
+"""The plan that a dry run prints: which models, about how long, how much disk."""
 
 from __future__ import annotations
 

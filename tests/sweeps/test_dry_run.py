@@ -6,7 +6,7 @@ import pytest
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
-from kdops.sweeps.plan import MODEL_BYTES, Plan, PlannedSweep
+from kdops.sweeps.dry_run import MODEL_BYTES, Plan, PlannedSweep
 from kdops.utils.text import duration
 
 SHAPE, CLASSES = (1, 8, 8), 10

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor
 from kdops.study.index import ModelIndex
+from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.model import Model, Sweep, ranked
-from kdops.sweeps.plan import Plan
 from kdops.sweeps.unit import Context, Unit
 from kdops.tracking.tracker import Outcome, Trainset
 from kdops.utils.progress import Reporter

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdops.config.dataset import DATASETS, READING, DatasetKind, DatasetSpec, parse_dataset
+from kdops.config.datasets import DATASETS, READING, DatasetKind, DatasetSpec, parse_dataset
 from kdops.config.recipes import IMAGES, TABLE
 from kdops.config.roles import BASE_ROLES
 from kdops.config.settings import Settings

@@ -39,7 +39,7 @@ MOMENTS = {
     "a run's end": "mlflow:MlflowClient.set_terminated",
     "the alias": "mlflow:MlflowClient.set_registered_model_alias",
     "an ensemble": "kdops.ensembles.evaluation:EnsembleEvaluation.register",
-    "the results": "kdops.study.study:write_results",
+    "the results": "kdops.study.conclusion:write_results",
     "a figure": "matplotlib.figure:Figure.savefig",
     "the artifacts": "mlflow:MlflowClient.log_artifacts",
     "the report": "kdops.reporting.report:write_report",

@@ -45,19 +45,23 @@ def controls_of(study: StudyVerbs[VoteSettings], replicates: Replicates) -> tupl
     """
     members = Sweep(tuple(record for records in replicates.values() for record in records), hops=1)
     uris = {seed: {record.source for record in records} for seed, records in replicates.items()}
-    teachers = {seed: [study.find(uri) for uri in found] for seed, found in uris.items()}
-    reason = _objection(study.settings, members, teachers)
+    found = {seed: [study.find(uri) for uri in own] for seed, own in uris.items()}
+    # The single source of each replicate, where there is one and it is known.
+    teachers = {seed: own[0] for seed, own in found.items() if len(own) == 1 and own[0] is not None}
+    reason = _objection(study.settings, members, teachers, len(replicates))
     if reason:
         return {}, f"There are no controls: {reason}."
-    sources = Sweep(tuple(teacher for (teacher,) in teachers.values()))
+    sources = Sweep(tuple(teachers.values()))
     own = {seed: {record.temperature for record in records} for seed, records in replicates.items()}
     every = set.union(*own.values())
     # The few best of a replicate may share no temperature with those of another.
     common = set.intersection(*own.values()) or every
-    temperature = best_temperature(members.at(common), study.settings.select_on)
+    temperature = best_temperature(members.at(sorted(common)), study.settings.select_on)
     copies = min(map(len, replicates.values()))
     reseeded = study.distill(sources, "reseeded", [temperature], copies=copies)
-    given = {ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in replicates}}
+    given: dict[str, dict[int, Sequence[Model]]] = {
+        ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in replicates}
+    }
     if study.settings.order == "shared":
         reordered = study.distill(sources, "reordered", sorted(every), order="own")
         given[OWN_ORDER] = {
@@ -79,16 +83,15 @@ def best_temperature(models: Sweep, by: str) -> float:
     return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
 
 
-def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Sequence[Model | None]]) -> str:
+def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Model], replicates: int) -> str:
     """Return why no controls can be trained for the members; empty where they can."""
     if not settings.controls:
         return "the settings ask for none"
-    if any(len(found) != 1 or None in found for found in teachers.values()):
+    if len(teachers) < replicates:
         return "the members of a replicate have no common source that is known here"
-    sources = {seed: teacher for seed, (teacher,) in teachers.items()}
-    if any(teacher.seed != seed or teacher.role != "teacher" for seed, teacher in sources.items()):
+    if any(teacher.seed != seed or teacher.role != "teacher" for seed, teacher in teachers.items()):
         return "the members were not distilled from the teachers of their own replicates"
-    if not all(_is_made_as(settings, "teacher", teacher) for teacher in sources.values()):
+    if not all(_is_made_as(settings, "teacher", teacher) for teacher in teachers.values()):
         return "the members' teachers are not what these settings train"
     if not all(_is_made_as(settings, "student", record) for record in members.records):
         return "the members are not what these settings train as students"

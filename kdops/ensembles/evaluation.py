@@ -171,7 +171,7 @@ class EnsembleEvaluation:
                 "members": str(len(members)),
                 "parameters": str(sum(int(member.params["parameters"]) for member in members)),
                 # Where one cannot be counted, neither can the sum.
-                **({"flops": str(sum(map(int, flops)))} if None not in flops else {}),
+                **({} if None in flops else {"flops": str(sum(int(one) for one in flops if one is not None))}),
                 "vote": "majority",
                 "transfer": split.mode,
                 "split_seed": str(study.settings.split_seed),

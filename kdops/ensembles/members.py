@@ -147,7 +147,7 @@ def newest_split(
         versions = [find_version(client, uri.strip()) for uri in model.split(",")]
         could = [version for version in versions if schema.is_own(version)]
     else:
-        versions = reversed(versions_of(client, model or registered_name(data.name, role)))
+        versions = versions_of(client, model or registered_name(data.name, role))[::-1]
         could = [version for version in versions if schema.is_own(version) and _is_direct(version, data.name)]
     seeds: dict[str, str | None] = {}
     for version in could:
@@ -199,14 +199,14 @@ def _named(
             direct, lambda v: schema.finite(v.tags["temperature"]) in wanted_too, "of other temperatures", left_out
         )
     runs = runs_of(client, direct)
-    whole = _keep(direct, lambda v: v.run_id in runs, "without a finished run", left_out)
-    if not all(_starts_apart(runs[version.run_id]) for version in whole):
+    whole = _keep(direct, lambda v: _run_id(v) in runs, "without a finished run", left_out)
+    if not all(_starts_apart(runs[_run_id(version)]) for version in whole):
         # Of a chain that has a role twice; beside the sweep they would be members of one temperature and seed twice.
-        whole = _keep(whole, lambda v: not _starts_apart(runs[v.run_id]), "of a step inside a chain", left_out)
-    if whole and all(_votes(runs[version.run_id]) for version in whole):
+        whole = _keep(whole, lambda v: not _starts_apart(runs[_run_id(v)]), "of a step inside a chain", left_out)
+    if whole and all(_votes(runs[_run_id(version)]) for version in whole):
         raise UsageError("model", name, "its versions are ensembles themselves; name what they are made of")
     # Newest first from here on: the first of equals is the one that counts.
-    members = [schema.from_version(version, runs[version.run_id]) for version in reversed(whole)]
+    members = [schema.from_version(version, runs[_run_id(version)]) for version in reversed(whole)]
     if wanted_replicates is not None:
         there = {member.replicate for member in members}
         members = _keep(members, lambda m: m.replicate in wanted_replicates, "of other replicates", left_out)
@@ -247,7 +247,8 @@ def _newest_training(
 
     members = _without_singles(members, training, weights, left_out)
     counted = training(members[0]) if members else {}
-    kept, newest, seen = [], {}, set()
+    kept, seen = [], set()
+    newest: dict[int | None, str] = {}
     for member in members:
         other = {name: value for name, value in training(member).items() if counted.get(name, value) != value}
         if other:
@@ -308,12 +309,12 @@ def _listed(
     _check_alike(own, data, split)
     runs = runs_of(client, own.values())
     for uri, version in own.items():
-        if version.run_id not in runs:
+        if _run_id(version) not in runs:
             raise UsageError("model", uri, "its run did not finish or was deleted, so it cannot be a member")
-        if _votes(runs[version.run_id]):
+        if _votes(runs[_run_id(version)]):
             raise UsageError("model", uri, "is an ensemble itself; name its members")
     members = [
-        schema.from_version(version, runs[version.run_id] if uri in own else None) for uri, version in found.items()
+        schema.from_version(version, runs[_run_id(version)] if uri in own else None) for uri, version in found.items()
     ]
     for member in members:
         if replicates is not None and member.own and member.replicate not in replicates:
@@ -445,3 +446,8 @@ def replicates_told(seeds: Collection[int]) -> str:
 def _short(value: str) -> str:
     """Cut a digest to what can be told apart by eye."""
     return value[:12] if re.fullmatch(r"[0-9a-f]{64}", value) else value
+
+
+def _run_id(version: ModelVersion) -> str:
+    """Return the id of the run that made a version; empty where the registry names none."""
+    return version.run_id or ""

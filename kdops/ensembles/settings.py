@@ -59,10 +59,12 @@ def settings_of_members(
         told += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
     # Of models that learned from labels these say nothing.
-    params = [{**m.params, "method": method_apart(m.params)} for m in own if m.temperature != 0]
+    params: list[Mapping[str, str]] = [
+        {**m.params, "method": method_apart(m.params)} for m in own if m.temperature != 0
+    ]
     soft, several = _common(params, SOFT, _soft_settings(settings))
     told += several
-    order, method = soft.pop("order", settings.order), _method_of(settings, soft)
+    order, method = str(soft.pop("order", settings.order)), _method_of(settings, soft)
     seeds = drawn.seeds
     sentences = [f"The members were trained with more than one {' and '.join(told)}."] if told else []
     if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):

@@ -83,12 +83,12 @@ def sources_of(client: MlflowClient, members: Iterable[Model]) -> dict[str, Run 
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
     runs = runs_of(client, sources.values())
-    return {uri: runs.get(version.run_id) for uri, version in sources.items()}
+    return {uri: runs.get(version.run_id or "") for uri, version in sources.items()}
 
 
 def split_seed_of(client: MlflowClient, version: ModelVersion) -> str | None:
     """Return the seed of the split that a version was trained on, as its run tells it."""
-    run = runs_of(client, [version]).get(version.run_id)
+    run = runs_of(client, [version]).get(version.run_id or "")
     return run.data.params.get("split_seed") if run else None
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from kdops.sweeps.model import FOREIGN, LABELS, Model
@@ -215,14 +216,23 @@ def from_version(version: Any, run: Any = None) -> Model:
     uri = f"models:/{version.name}/{version.version}"
     # From a database a version has the id of its logged model only in what it was made from.
     source = (version.source or "").removeprefix("models:/")
-    place = {"uri": uri, "run_id": version.run_id or "", "model_id": source if source.startswith("m-") else ""}
+    run_id, model_id = version.run_id or "", source if source.startswith("m-") else ""
     if run is None:
-        return Model(FOREIGN, 0, math.nan, chain=tags.get("chain", ""), source="", metrics=metrics, **place)
+        chain = tags.get("chain", "")
+        return Model(FOREIGN, 0, math.nan, chain, "", uri, run_id=run_id, model_id=model_id, metrics=metrics)
     trained = from_run(run)
-    fields = {**trained.__dict__, **place, "source": tags["source"], "chain": tags["chain"]}
-    fields |= {"seed": int(tags["seed"]), "temperature": float(tags["temperature"])}
-    params = {**trained.params, "architecture": tags["architecture"]}
-    return Model(**{**fields, "params": params, "metrics": {**trained.metrics, **metrics}})
+    return replace(
+        trained,
+        seed=int(tags["seed"]),
+        temperature=float(tags["temperature"]),
+        chain=tags["chain"],
+        source=tags["source"],
+        uri=uri,
+        run_id=run_id,
+        model_id=model_id,
+        params={**trained.params, "architecture": tags["architecture"]},
+        metrics={**trained.metrics, **metrics},
+    )
 
 
 def _read(run: Any, name: str, text: str, read: Any) -> Any:

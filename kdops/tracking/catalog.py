@@ -96,7 +96,7 @@ def read_catalog(client: MlflowClient) -> Catalog:
     """Read every finished model of the store, of all experiments."""
     # A name that was deleted and made again begins at version 1 again: only URI and run together say which is meant.
     versions = paged(client.search_model_versions, OURS, max_results=VERSIONS)
-    registered = {(f"models:/{v.name}/{v.version}", v.run_id): v.tags for v in versions}
+    registered = {(f"models:/{v.name}/{v.version}", v.run_id or ""): v.tags for v in versions}
     aliases = {
         f"models:/{model.name}@{alias}": f"models:/{model.name}/{version}"
         for model in paged(client.search_registered_models, OURS, max_results=NAMES)

@@ -151,7 +151,7 @@ def versions_without_model(
         if own:
             kept = f"it is {', '.join(own)}: kdops rollback first"
         kept = kept or next((held[one] for one in _needed(version) if one in held), "")
-        found.append(Piece("version", _name(version), why, kept=kept, run_id=version.run_id))
+        found.append(Piece("version", _name(version), why, kept=kept, run_id=version.run_id or ""))
     return found
 
 
@@ -198,8 +198,8 @@ def needed_by_versions(versions: Iterable[ModelVersion], models: Mapping[str, Lo
     for version in versions:
         for one in _needed(version):
             held[one] = f"{_name(version)} needs it"
-            if one in models and models[one].source_run_id:
-                held[models[one].source_run_id] = held[one]
+            if one in models and (run_id := models[one].source_run_id):
+                held[run_id] = held[one]
     return held
 
 
@@ -257,7 +257,10 @@ def _checkpoints(folder: Path) -> Iterator[Piece]:
 def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
     """Read a run and those above it; what was deleted is left out, as a search leaves it out."""
     found: dict[str, Run] = {}
-    while run_id not in found and _is_active(run := _run(client, run_id) if run_id else None):
+    while run_id and run_id not in found:
+        run = _run(client, run_id)
+        if run is None or run.info.lifecycle_stage != "active":
+            break
         found[run_id] = run
         run_id = run.data.tags.get(schema.PARENT, "")
     return found

@@ -199,7 +199,7 @@ def _parts(client: MlflowClient, run: Run) -> tuple[tuple[StoredStudy, ...], tup
 def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
     """Fetch the files of a study that are there, by their path among the run's artifacts."""
     there = {found.path for found in client.list_artifacts(run_id)}
-    wanted = [name for name in ("results.csv", "settings.json", "answer.json") if name in there]
+    wanted: list[str] = [name for name in ("results.csv", "settings.json", "answer.json") if name in there]
     if "figures" in there:
         wanted += [found.path for found in client.list_artifacts(run_id, "figures") if found.path.endswith(".png")]
     with without_bars():

@@ -8,6 +8,8 @@ import torch
 from mlflow.pytorch import _validate_pt2_archive_is_pickle_free
 from torch import nn
 
+from kdops.packaging.archive import check_archive
+
 __all__ = ["load_program"]
 
 
@@ -22,6 +24,8 @@ def load_program(path: Path) -> nn.Module:
 
     Raises:
         MlflowException: it holds a pickle, or is no such archive.
+        ValueError: it holds something that would run code, see :func:`~kdops.packaging.archive.check_archive`.
     """
+    check_archive(path)
     _validate_pt2_archive_is_pickle_free(str(path))
     return torch.export.load(path).module()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The tests share the cores already; threads of torch that wait for each other would make them many times slower.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# Under nohup a hangup is ignored, also by what tests start; here it means what it means in a terminal.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # What tests start compiles every file of kdops anew otherwise, each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import gc, json, logging, os, pkgutil, signal, socket, sys, warnings
 from importlib import import_module
+from importlib.util import find_spec
 
 # What these set themselves when they are imported is theirs.
-for name in ("matplotlib.pyplot", "mlflow", "optuna.visualization.matplotlib", "torchvision", "onnx", "typer",
+for name in ("matplotlib.pyplot", "mlflow", "optuna.visualization.matplotlib", "torchvision", "onnx", "sklearn", "typer",
              "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas", "statsmodels.api"):
-    import_module(name)
+    if find_spec(name.partition(".")[0]):  # onnx is an extra
+        import_module(name)
 import matplotlib, mlflow, numpy, torch
 from sqlalchemy import create_engine
 
@@ -50,12 +52,19 @@ def settings():
     }
 
 
+def _told(one, other):
+    # Of many values those that differ.
+    if isinstance(one, dict) and isinstance(other, dict):
+        one = {name: value for name, value in one.items() if other.get(name) != value}
+    return str(one)[:300]
+
+
 def changed(before):
     now = settings()
     there = before.pop("loggers"), now.pop("loggers")
     before |= {f"logger {name}": there[0][name] for name in there[0].keys() & there[1].keys()}
     now |= {f"logger {name}": there[1][name] for name in there[0].keys() & there[1].keys()}
-    return [[name, str(before[name])[:300], str(now[name])[:300]] for name in before if before[name] != now[name]]
+    return [[name, _told(before[name], now[name]), _told(now[name], before[name])] for name in before if before[name] != now[name]]
 
 
 import kdops

@@ -16,8 +16,8 @@ from importlib import import_module
 from importlib.util import find_spec
 
 # What these set themselves when they are imported is theirs.
-for name in ("matplotlib.pyplot", "mlflow", "optuna.visualization.matplotlib", "torchvision", "onnx", "sklearn", "typer",
-             "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas", "statsmodels.api"):
+for name in ("matplotlib.pyplot", "mlflow", "optuna.visualization.matplotlib", "torchvision", "onnx", "sklearn",
+             "typer", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas", "statsmodels.api"):
     if find_spec(name.partition(".")[0]):  # onnx is an extra
         import_module(name)
 import matplotlib, mlflow, numpy, torch
@@ -64,7 +64,8 @@ def changed(before):
     there = before.pop("loggers"), now.pop("loggers")
     before |= {f"logger {name}": there[0][name] for name in there[0].keys() & there[1].keys()}
     now |= {f"logger {name}": there[1][name] for name in there[0].keys() & there[1].keys()}
-    return [[name, _told(before[name], now[name]), _told(now[name], before[name])] for name in before if before[name] != now[name]]
+    different = [name for name in before if before[name] != now[name]]
+    return [[name, _told(before[name], now[name]), _told(now[name], before[name])] for name in different]
 
 
 import kdops

@@ -17,7 +17,8 @@ from importlib.util import find_spec
 
 # What these set themselves when they are imported is theirs.
 for name in ("matplotlib.pyplot", "mlflow", "optuna.visualization.matplotlib", "torchvision", "onnx", "sklearn",
-             "typer", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas", "statsmodels.api"):
+             "typer", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas",
+             "statsmodels.api"):
     if find_spec(name.partition(".")[0]):  # onnx is an extra
         import_module(name)
 import matplotlib, mlflow, numpy, torch

@@ -1,4 +1,4 @@
-"""Who votes in a study of ensembles: members drawn from the registry, and the controls that they are held against."""
+"""The members that vote in a study of ensembles, drawn from the registry, and the controls beside them."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ class TrainingExecutor(Executor):
                 yield measured, stored
 
     def _say_alone(self, architecture: str, models: int) -> None:
-        """Say once that the networks of an architecture are trained one by one."""
+        """Report once that the networks of an architecture are trained one by one."""
         if models > 1 and architecture not in self.shared.alone:
             self.shared.alone.add(architecture)
             self.reporter.say(

@@ -8,8 +8,10 @@ import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 __all__ = ["ProcessId"]
 
@@ -66,6 +68,8 @@ class ProcessId:
             return False
         if abs(other.boot - self.boot) > SHIFT:
             return True
+        import psutil
+
         try:
             process = psutil.Process(other.pid)
             # One that was killed stays listed as a zombie where nobody waits for it, as in a bare container.
@@ -82,6 +86,9 @@ class ProcessId:
 
 @cache
 def _of_pid(pid: int) -> ProcessId:
+    # Only where it is asked for: it would be a tenth of the time of ``kdops --help``.
+    import psutil
+
     return ProcessId(_host(), _boot(), pid, _start(psutil.Process(pid)))
 
 
@@ -108,8 +115,14 @@ def _read(path: str) -> str:
 def _boot() -> int:
     """Return the boot's own number; where the system has none the time of it, which shifts a little."""
     told = _read("/proc/sys/kernel/random/boot_id").replace("-", "")
-    return int(told[:12], 16) if told else round(psutil.boot_time())
+    return int(told[:12], 16) if told else _boot_time()
 
 
 def _start(process: psutil.Process) -> int:
-    return round(process.create_time() * 100) - 100 * round(psutil.boot_time())
+    return round(process.create_time() * 100) - 100 * _boot_time()
+
+
+def _boot_time() -> int:
+    import psutil
+
+    return round(psutil.boot_time())

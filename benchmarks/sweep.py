@@ -1,4 +1,4 @@
-"""The paper's sweep of 29 temperatures, one epoch: kdops' fleet against loops of plain PyTorch and the matrix peak."""
+"""The paper's sweep of 29 temperatures, one epoch: stacked models against loops of plain PyTorch and the matrix peak."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def measure(options: Options) -> Iterator[Figure]:
         lambda: flops / matrix_flops(device),
     )
     rate = f"{count * len(TEMPERATURES) / sorted(own)[len(own) // 2]:,.0f} student-images a second; {work.what}"
-    yield _over("loop with kept source outputs, batch 256 like the fleet's / fleet", like, own, "3", rate)
-    yield _over(f"the same at its fastest batch size, {tuned} / fleet at {size}", best, own, "", "other losses")
+    yield _over("loop with kept source outputs, batch 256 like the stack's / stack", like, own, "3", rate)
+    yield _over(f"the same at its fastest batch size, {tuned} / stack at {size}", best, own, "", "other losses")
     allowed = "what remains to be had: 1 is the peak"
     yield _over("loop with kept source outputs / the same products at the matrix peak", like, peak, "", allowed)
     part = f"the loop on {len(small.images.labels)} of {count} images and 1 of 29 temperatures, scaled"
-    yield _over("plain loop, the teacher asked in every step / fleet", teacher, own, "300", part)
+    yield _over("plain loop, the teacher asked in every step / stack", teacher, own, "300", part)
     told = (
         f"{flops_of_student():,} operations an image: forward, weights' and hidden layer's gradients; "
         f"{flops_of_forward():,} an image of the evaluation"
     )
-    yield _over("matrix peak / fleet, evaluation and schedule included (share of the peak)", peak, own, "0.75", told)
+    yield _over("matrix peak / stack, evaluation and schedule included (share of the peak)", peak, own, "0.75", told)
     yield Figure("sweep", "largest difference of a training loss, relative", (furthest(options),), "1e-4")
 
 
 def furthest(options: Options, count: int = 300) -> float:
-    """Return the largest relative difference of a loss between the fleet and the two loops, which start alike."""
+    """Return the largest relative difference of a loss between the stack and the two loops, which start alike."""
     work: Work = prepare(count, options.device, logits=True)
     chosen, size = (1.0, 4.0, 29.0), 64
     own = [one.train_loss[0] for one in sweep(work, chosen, batch_size=size)]

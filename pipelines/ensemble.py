@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def check(settings: EnsembleSettings, data: Dataset) -> None:
     """Refuse members that cannot be drawn, before there is a run."""
-    from kdops.ensembles.drawing import draw
+    from kdops.ensembles.members import draw
 
     check_networks(settings, data)
     draw(settings, data)
@@ -42,7 +42,7 @@ def check(settings: EnsembleSettings, data: Dataset) -> None:
 def main(settings: EnsembleSettings, data: Dataset | None = None) -> None:
     """Run the study with members from the registry."""
     from kdops.ensembles.controls import drawn_voters
-    from kdops.ensembles.drawing import draw
+    from kdops.ensembles.members import draw
     from kdops.study.open import load_data, open_study
 
     data = data or load_data(settings)

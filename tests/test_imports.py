@@ -40,7 +40,7 @@ MAY_IMPORT = {
         *("packaging", "tracking", "study", "ensembles"),
     },
     "torchvision": {"data", "models"},
-    "mlflow": {"store", "packaging", "registry", "tracking", "ensembles", "cli"},
+    "mlflow": {"store", "packaging", "registry", "tracking", "cli"},
     "optuna": {"search"},
     "typer": {"cli"},
     "matplotlib": {"reporting", "study", "ensembles", "search"},

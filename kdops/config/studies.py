@@ -116,6 +116,19 @@ class EnsembleSettings(VoteSettings):
             "newest": newest,
         }
 
+    @property
+    def lists_models(self) -> bool:
+        """Whether ``model`` lists versions one by one, and does not name a registered model."""
+        return self.model.startswith("models:")
+
+    def uris(self) -> list[str]:
+        """Return the URIs that ``model`` lists."""
+        return [part.strip() for part in self.model.split(",")]
+
+    def wanted_replicates(self) -> range:
+        """Return the replicates whose models may vote."""
+        return range(self.seed, self.seed + self.seeds if self.seeds else HIGHEST_SEED + 1)
+
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values."""
         return {**super().as_dict(), "newest": sorted(self.newest)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from kdops.config.methods import LOGITS, ChosenMethod, method_apart, parse_metho
 from kdops.config.recipes import Recipe
 from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
-from kdops.ensembles.members import Drawn, replicates_told
+from kdops.ensembles.messages import describe_replicates
+from kdops.sweeps.model import Model
 
 __all__ = ["settings_of_members"]
 
@@ -34,28 +35,32 @@ SOFT: Mapping[str, Callable[[str], object]] = {
 
 
 def settings_of_members(
-    settings: EnsembleSettings, drawn: Drawn, trainings: Iterable[tuple[str, Mapping[str, str]]]
-) -> tuple[EnsembleSettings, Drawn]:
+    settings: EnsembleSettings, members: Iterable[Model], seeds: Sequence[int], sources: Iterable[Model]
+) -> tuple[EnsembleSettings, str]:
     """Make settings say how drawn members were trained, where kdops trained them.
 
-    Where members differ, as those that were listed may, no setting can say it and ``left_out`` does; the settings
-    stay. A role with another's recipe, such as the controls of students, follows it in what was not set apart.
+    Where members differ, as those that were listed may, no setting can say it; the settings stay. A role with
+    another's recipe, such as the controls of students, follows it in what was not set apart.
 
     Args:
         settings: as the caller gave them.
-        drawn: the members.
-        trainings: role and parameters of what the members were distilled from.
+        members: the members.
+        seeds: the replicates that they are of.
+        sources: what the members were distilled from.
 
     Returns:
-        The settings with the members' replicates, recipes, method and ``order``, and the members
-        with what the settings cannot say.
+        The settings with the members' replicates, recipes, method and ``order``, and in sentences what they cannot say.
     """
-    own = [member for member in drawn.members if member.own]
+    own = [member for member in members if member.own]
     recipes, told = dict(settings.recipes), []
-    trained = [*((member.role, member.params) for member in own), *trainings]
+    trained = [*own, *sources]
     # Roles with a recipe of their own first, so that what follows them can still be told apart.
-    for role in sorted({role for role, _ in trained} & set(recipes), key=lambda role: not ROLES[role].has_own_recipe):
-        read, several = _common([params for name, params in trained if name == role], RECIPE, recipes[role].__dict__)
+    for role in sorted(
+        {model.role for model in trained} & set(recipes), key=lambda role: not ROLES[role].has_own_recipe
+    ):
+        read, several = _common(
+            [model.params for model in trained if model.role == role], RECIPE, recipes[role].__dict__
+        )
         told += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
     # Of models that learned from labels these say nothing.
@@ -65,12 +70,11 @@ def settings_of_members(
     soft, several = _common(params, SOFT, _soft_settings(settings))
     told += several
     order, method = str(soft.pop("order", settings.order)), _method_of(settings, soft)
-    seeds = drawn.seeds
     sentences = [f"The members were trained with more than one {' and '.join(told)}."] if told else []
     if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):
-        sentences.append(f"They are of {replicates_told(seeds)}.")
+        sentences.append(f"They are of {describe_replicates(seeds)}.")
     settings = replace(settings, order=order, method=method, recipes=recipes, seed=min(seeds), seeds=len(seeds))
-    return settings, replace(drawn, left_out=" ".join(filter(None, [drawn.left_out, *sentences])))
+    return settings, " ".join(sentences)
 
 
 def _soft_settings(settings: EnsembleSettings) -> dict[str, object]:

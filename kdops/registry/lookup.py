@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -14,18 +15,23 @@ from kdops.errors import UsageError
 from kdops.registry.versions import PAGE, known_names, quoted, versions_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
-from kdops.sweeps.model import Model
 
 __all__ = [
     "find_version",
     "names_told",
     "runs_of",
-    "sources_of",
-    "split_seed_of",
     "uri_of",
 ]
 
 NAMES_TOLD = 20
+
+
+class MadeByRun(Protocol):
+    """A version, as MLflow or :mod:`kdops.registry.registered` has it."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that made it."""
 
 
 def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> ModelVersion:
@@ -58,7 +64,7 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
     return version
 
 
-def runs_of(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str, Run]:
+def runs_of(client: MlflowClient, versions: Iterable[MadeByRun]) -> dict[str, Run]:
     """Return the finished runs of kdops that trained versions, by id, in few requests."""
     wanted = sorted({version.run_id for version in versions if version.run_id})
     experiments = [found.experiment_id for found in paged(client.search_experiments, max_results=PAGE)]
@@ -70,26 +76,6 @@ def runs_of(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str,
             if run.info.status == "FINISHED" and schema.WEIGHTS in run.data.tags:
                 found[run.info.run_id] = run
     return found
-
-
-def sources_of(client: MlflowClient, members: Iterable[Model]) -> dict[str, Run | None]:
-    """Return the runs that trained what models were distilled from, by the source's URI; those that are there."""
-    sources = {}
-    for uri in dict.fromkeys(member.source for member in members):
-        if ModelUri.fits(uri) and (source := ModelUri.parse(uri)).version:
-            try:
-                sources[uri] = client.get_model_version(source.name, source.version)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-    runs = runs_of(client, sources.values())
-    return {uri: runs.get(version.run_id or "") for uri, version in sources.items()}
-
-
-def split_seed_of(client: MlflowClient, version: ModelVersion) -> str | None:
-    """Return the seed of the split that a version was trained on, as its run tells it."""
-    run = runs_of(client, [version]).get(version.run_id or "")
-    return run.data.params.get("split_seed") if run else None
 
 
 def names_told(client: MlflowClient) -> str:

@@ -18,11 +18,11 @@ from torch import nn
 from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.ensembles.drawing import draw
-from kdops.ensembles.members import draw_members, newest_split
+from kdops.ensembles.members import draw, draw_members, with_newest_split
 from kdops.errors import UsageError
 from kdops.packaging.external import PICKLE, load_classifier
 from kdops.packaging.folder import read_weights
+from kdops.registry.registered import RegisteredModels
 from kdops.registry.versions import Registry
 from kdops.sweeps.model import COPY_SEEDS, Model
 from tests.conftest import Place, copy_database
@@ -43,6 +43,18 @@ TRAINED = {
     "t_squared": "true",
     "order": "shared",
 }
+
+
+def settings_for(**given):
+    """Return the settings of a study that draws members; all temperatures are asked for where none is given."""
+    return Settings.parse("ensemble", **{"temperatures": "1-40", **{name: str(value) for name, value in given.items()}})
+
+
+def newest_split(client, **given):
+    """Return the transfer setting and the seed of the newest split."""
+    settings = with_newest_split(RegisteredModels(client), DIGITS, settings_for(**given))
+    assert not settings.newest
+    return settings.transfer, settings.split_seed
 
 
 @dataclass
@@ -100,7 +112,7 @@ class Shelf:
         return self.put(role="teacher", chain="teacher", source="labels", temperature=0, weights=weights, **given)
 
     def draw(self, data=DIGITS, split=DISJOINT, **how):
-        return draw_members(self.client, data, split, **how)
+        return draw_members(RegisteredModels(self.client), data, split, settings_for(**how))
 
     def refusal(self, **how):
         with pytest.raises(UsageError) as caught:
@@ -124,7 +136,7 @@ def versions(drawn):
 
 
 def test_a_study_gives_its_direct_students_replicate_by_replicate(look):
-    drawn = draw_members(look.client, DIGITS, DISJOINT)
+    drawn = Shelf.draw(look)
     runs = {run.data.tags["kdops.model"]: run for run in look.children()}
     direct = {
         uri: run
@@ -189,7 +201,7 @@ def test_more_members_than_there_are(shelf):
             shelf.put(seed=seed, temperature=temperature)
     assert shelf.draw(top=3).size == 3
     assert shelf.refusal(top=4) == "top=4: there are 3 members in replicate 1; give at most 3"
-    assert "at least 2" in shelf.refusal(top=1)
+    assert "a whole number from 2 to" in shelf.refusal(top=1)
 
 
 def test_other_data_splits_and_transfers_are_not_drawn(shelf):
@@ -238,9 +250,9 @@ def test_students_of_other_chains_do_not_vote(shelf):
 def test_other_temperatures_are_left_out_where_some_are_asked_for(shelf):
     for temperature in (1, 2, 3, 4):
         shelf.put(temperature=temperature)
-    assert versions(shelf.draw(temperatures=(1.0, 4.0, 9.0))) == [[1, 4]]
-    assert "2 of other temperatures" in shelf.draw(temperatures=(1.0, 4.0)).left_out
-    assert "no replicate has 2 members" in shelf.refusal(temperatures=(9.0,))
+    assert versions(shelf.draw(temperatures="1,4,9")) == [[1, 4]]
+    assert "2 of other temperatures" in shelf.draw(temperatures="1,4").left_out
+    assert "no replicate has 2 members" in shelf.refusal(temperatures="9")
 
 
 def test_other_roles_vote_too(shelf):
@@ -343,7 +355,7 @@ def test_small_pages_hide_nothing(shelf, monkeypatch):
     for module in ("versions", "lookup"):
         monkeypatch.setattr(f"kdops.registry.{module}.PAGE", 2)
     assert versions(shelf.draw()) == [wanted]
-    assert newest_split(shelf.client, DIGITS) == ("disjoint", 0)
+    assert newest_split(shelf.client) == ("disjoint", 0)
 
 
 def test_more_versions_than_one_page(shelf):
@@ -358,9 +370,9 @@ def test_more_versions_than_one_page(shelf):
 
 def test_the_newest_split_is_that_of_the_newest_fitting_version(shelf):
     def newest(**how):
-        return newest_split(shelf.client, DIGITS, **how)
+        return newest_split(shelf.client, **how)
 
-    assert newest() is None
+    assert newest() == ("disjoint", 0)
     shelf.put(split=SHARED)
     assert newest() == ("shared", 0)
     shelf.put()
@@ -371,17 +383,17 @@ def test_the_newest_split_is_that_of_the_newest_fitting_version(shelf):
     assert newest() == newest(split_seed=7) == ("disjoint", 7)
     assert newest(split_seed=0) == ("disjoint", 0)
     assert newest(transfer="shared") == ("shared", 0)
-    assert newest(split_seed=8) is None
-    assert newest(role="middle") is None
+    assert newest(split_seed=8) == ("disjoint", 8)
+    assert newest(role="middle") == ("disjoint", 0)
 
 
 def test_what_is_named_says_which_split_it_is(shelf):
     listed = [shelf.put(split=SHARED, temperature=temperature) for temperature in (1, 2)]
     shelf.put(role="middle", chain="teacher>middle", split=make_split(DIGITS, "shared", 7))
     shelf.put()
-    assert newest_split(shelf.client, DIGITS, model=",".join(listed)) == ("shared", 0)
-    assert newest_split(shelf.client, DIGITS, model="kdops-digits-middle") == ("shared", 7)
-    assert newest_split(shelf.client, DIGITS, model="nobody") is None
+    assert newest_split(shelf.client, model=",".join(listed)) == ("shared", 0)
+    assert newest_split(shelf.client, model="kdops-digits-middle") == ("shared", 7)
+    assert newest_split(shelf.client, model="nobody") == ("disjoint", 0)
     settings, drawn = drawn_for(model=",".join(listed))
     assert (settings.transfer, settings.split_seed, uris(drawn)) == ("shared", 0, [listed])
     # What is asked for in so many words is not overruled.
@@ -489,7 +501,7 @@ def test_copies_are_of_the_replicate_that_they_are_copies_of(shelf):
     assert (settings.seed, settings.seeds) == (5, 2)
     # A copy that was trained again is the same training.
     shelf.put(**copies, seed=5 + COPY_SEEDS)
-    assert versions(shelf.draw(role="reseeded", replicates=range(5, 6))) == [[1, 3, 7]]
+    assert versions(shelf.draw(role="reseeded", seed=5, seeds=1)) == [[1, 3, 7]]
     # Students of such seeds are of replicates of their own.
     for temperature in (1, 2):
         shelf.put(seed=COPY_SEEDS, temperature=temperature)
@@ -640,15 +652,14 @@ def test_a_model_of_others_that_is_no_classifier_of_the_data_is_refused(foreign,
 
 
 def test_models_of_others_are_members_where_they_are_named(foreign):
-    client = foreign.place.client
-    by_name = draw_members(client, DIGITS, DISJOINT, model="good")
+    by_name = Shelf.draw(foreign.place, model="good")
     assert uris(by_name) == [foreign.good[::-1]]
-    listed = draw_members(client, DIGITS, DISJOINT, model=",".join(foreign.good))
+    listed = Shelf.draw(foreign.place, model=",".join(foreign.good))
     assert uris(listed) == [foreign.good]
     for member in listed.members:
         assert (member.own, member.weights, dict(member.metrics)) == (False, "", {})
     with pytest.raises(UsageError, match="has no tag val_accuracy to rank it by"):
-        draw_members(client, DIGITS, DISJOINT, model="good", top=2)
+        Shelf.draw(foreign.place, model="good", top=2)
 
 
 def test_models_of_others_stand_back_behind_those_of_kdops(shelf):

@@ -1,0 +1,88 @@
+"""Which models were trained alike, as their runs tell it: only these make one ensemble."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from kdops.config.methods import method_apart
+from kdops.sweeps.model import LABELS, Model
+
+__all__ = ["FEWEST", "newest_training"]
+
+FEWEST = 2
+"""The fewest members of an ensemble."""
+
+TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay")
+DISTILLED = ("method", "alpha", "t_squared", "order")
+"""Parameters of a run that say how its model was trained; the second ones do not matter for learning from labels."""
+
+
+def newest_training(
+    members: Sequence[Model], sources: Mapping[str, Model], left_out: Counter[str]
+) -> dict[int, list[Model]]:
+    """Keep what was trained like the newest, in each replicate from its newest source, each training once.
+
+    Args:
+        members: models, the newest first.
+        sources: what they were distilled from, by URI, as far as it is known.
+        left_out: takes how many are left out for which reason.
+
+    Returns:
+        The members of each replicate by its number.
+    """
+    trainings = [_training_of(member, sources.get(member.source)) for member in members]
+    origins = [_origin_of(member, sources) for member in members]
+    single = _are_single(members, trainings, origins)
+    left_out["single nets of their training"] += sum(single)
+    found = [one for one, alone in zip(zip(members, trainings, origins, strict=True), single, strict=True) if not alone]
+    counted = found[0][1] if found else {}
+    kept: dict[int, list[Model]] = {}
+    seen: set[tuple[int, float]] = set()
+    newest: dict[int, str] = {}
+    for member, training, origin in found:
+        other = {name: value for name, value in training.items() if counted.get(name, value) != value}
+        if other:
+            left_out[f"trained with {', '.join(f'{name}={value}' for name, value in other.items())}"] += 1
+        elif newest.setdefault(member.replicate, origin) != origin:
+            left_out["of an older source"] += 1
+        elif (member.seed, member.temperature) in seen:
+            left_out["trained again since"] += 1
+        else:
+            seen.add((member.seed, member.temperature))
+            kept.setdefault(member.replicate, []).append(member)
+    return kept
+
+
+def _are_single(members: Sequence[Model], trainings: Sequence[Mapping[str, str]], origins: Sequence[str]) -> list[bool]:
+    """Return which models are single nets beside a sweep, such as a search trains with fresh seeds.
+
+    They do not decide which training counts. A model is single if it is alone of its training and source in its
+    replicate, where others of the replicate are not, or where no other model has its training.
+    """
+    ways = [tuple(training.items()) for training in trainings]
+    places = [(member.replicate, origin, way) for member, origin, way in zip(members, origins, ways, strict=True)]
+    sweeps = {place for place, count in Counter(places).items() if count >= FEWEST}
+    replicates, swept = {replicate for replicate, _, _ in sweeps}, {way for _, _, way in sweeps}
+    return [
+        bool(sweeps) and place not in sweeps and (place[0] in replicates or place[2] not in swept) for place in places
+    ]
+
+
+def _training_of(member: Model, source: Model | None) -> dict[str, str]:
+    """Return what says how a model was trained, and how its source was, where that is known."""
+    told = {"chain": member.chain, **_params(member, (*TRAINED, *DISTILLED))}
+    if source is None:
+        return told
+    names = TRAINED if source.source == LABELS else (*TRAINED, *DISTILLED)
+    return told | {f"source {name}": value for name, value in _params(source, names).items()}
+
+
+def _origin_of(member: Model, sources: Mapping[str, Model]) -> str:
+    """Return what tells one source from another: the digest of its weights, else its URI."""
+    return sources[member.source].weights if member.source in sources else member.source
+
+
+def _params(model: Model, names: Sequence[str]) -> dict[str, str]:
+    params = model.params
+    return {name: method_apart(params) if name == "method" else params.get(name, "") for name in names}

@@ -1,0 +1,97 @@
+"""Registered versions and their models as plain values, for rooms that do not know MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kdops.config.uris import ModelUri
+from kdops.registry.lookup import find_version, names_told, runs_of
+from kdops.registry.versions import versions_of
+from kdops.sweeps import schema
+from kdops.sweeps.model import Model
+
+__all__ = ["RegisteredModels", "RegisteredVersion"]
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """What the registry says of a version.
+
+    Attributes:
+        name: the registered model.
+        version: its number.
+        run_id: the run that made it; empty where the registry names none.
+        source: where its files are from.
+        tags: its tags.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> RegisteredVersion:
+        """Return the plain value of MLflow's version."""
+        return cls(version.name, str(version.version), version.run_id or "", version.source or "", version.tags)
+
+    @property
+    def uri(self) -> str:
+        """Its model URI."""
+        return str(ModelUri(self.name, self.version))
+
+
+class RegisteredModels:
+    """Reads a model registry.
+
+    Args:
+        client: an MLflow client.
+    """
+
+    def __init__(self, client: MlflowClient):
+        self._client = client
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        """Return every finished version of a registered model, the oldest first; none where there is no such model."""
+        return list(map(RegisteredVersion.of, versions_of(self._client, name)))
+
+    def find(self, uri: str) -> RegisteredVersion:
+        """Return the version that a URI names; see :func:`~kdops.registry.lookup.find_version`."""
+        return RegisteredVersion.of(find_version(self._client, uri))
+
+    def names(self) -> str:
+        """Return in words which registered models there are."""
+        return names_told(self._client)
+
+    def models(self, versions: Iterable[RegisteredVersion]) -> dict[str, Model]:
+        """Return the models of those versions whose run finished, by URI."""
+        versions = list(versions)
+        runs = runs_of(self._client, versions)
+        there = (version for version in versions if version.run_id in runs)
+        read = schema.readable(there, lambda version: schema.from_version(version, runs[version.run_id]))
+        return {version.uri: model for version, model in read}
+
+    def sources(self, models: Iterable[Model]) -> dict[str, Model]:
+        """Return what models were distilled from, by URI; those that are there, as their runs tell of them."""
+        found = {}
+        for uri in dict.fromkeys(model.source for model in models):
+            if ModelUri.fits(uri) and (source := ModelUri.parse(uri)).version:
+                try:
+                    found[uri] = self._client.get_model_version(source.name, source.version)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                        raise
+        runs = runs_of(self._client, found.values())
+        there = ((uri, runs[version.run_id]) for uri, version in found.items() if version.run_id in runs)
+        return {uri: model for (uri, _), model in schema.readable(there, lambda pair: schema.from_run(pair[1]))}
+
+    def split_seed(self, version: RegisteredVersion) -> str:
+        """Return the seed of the split that a version was trained on, as its run tells it; empty where none does."""
+        runs = runs_of(self._client, [version])
+        return runs[version.run_id].data.params.get("split_seed", "") if version.run_id in runs else ""

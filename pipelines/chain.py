@@ -90,8 +90,8 @@ def answer(settings: ChainSettings, result: ChainResult, own: Sweep) -> Answer:
     ]
     remarks = [result.change_told()] if result.names == settings.chain.generations() else []
     if not result.stations:
-        return Answer(rows, remarks=["A chain of two steps is the direct way itself.", *remarks])
-    return Answer(rows, verdict(settings, result), remarks=remarks)
+        return Answer.of(rows, remarks=["A chain of two steps is the direct way itself.", *remarks])
+    return Answer.of(rows, verdict(settings, result), remarks=remarks)
 
 
 def rows_of_stations(result: ChainResult, by: str) -> list[Row]:

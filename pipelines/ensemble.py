@@ -56,7 +56,7 @@ def run_with_students(study: StudyVerbs[VoteSettings]) -> Answer:
     students = direct(study)[1].at([t for t in study.settings.sweeps["student"] if t >= 1])
     if len(students.temperatures) < 2:
         study.stop_if_planned()
-        return study.conclude("ensemble", Answer([], remarks=["An ensemble takes students of two temperatures."]))
+        return study.conclude("ensemble", Answer.of([], remarks=["An ensemble takes students of two temperatures."]))
     return run(study, {seed: students.of_seed(seed) for seed in students.seeds})
 
 
@@ -138,7 +138,7 @@ def answer(
         describe_costs(one, many),
         f"Registered: {', '.join(model.uri for model in registered.records)}.",
     ]
-    return Answer(rows, verdict, findings, told)
+    return Answer.of(rows, verdict, findings, told)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.verbs import StudyVerbs
-from kdops.verdicts import Verdict
 from kdops.verdicts.answer import Answer, Row
 from pipelines import ensemble, students, symmetry, teacher, transitivity
 
@@ -60,10 +59,12 @@ def answer(answers: Mapping[str, Answer]) -> Answer:
             # The first is over all replicates; a later part may have looked at some of them.
             rows.setdefault(row.what, row)
     said = [f"{name}: {part.sentences[0]}" for name, part in answers.items() if part.sentences]
-    verdicts = [part.verdict for part in answers.values() if part.verdict]
-    statistics = {name: value for verdict in verdicts for name, value in verdict.statistics.items()}
-    word = ", ".join(verdict.word for verdict in verdicts)
-    return Answer(list(rows.values()), Verdict(word, " ".join(said), statistics, ()), (), said)
+    return Answer(
+        rows=tuple(rows.values()),
+        word=", ".join(part.word for part in answers.values() if part.word),
+        sentences=tuple(said),
+        statistics={name: value for part in answers.values() for name, value in part.statistics.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from kdops.study.summary import summarize
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import search_verdict
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.claims import NO_VERDICT
 
 if TYPE_CHECKING:
     from kdops.search.queue import Trial
@@ -87,7 +88,7 @@ def answer(
     (_, best), *others = found
     # A search for another thing than accuracy is not judged by accuracy.
     judged = not others and settings.objectives == ("accuracy",)
-    verdict = search_verdict(best.accuracies(), plain.accuracies(), settings.margin) if judged else None
+    verdict = search_verdict(best.accuracies(), plain.accuracies(), settings.margin) if judged else NO_VERDICT
     rows = [
         *([summarize("source", sources)] if sources.records[0].metrics else []),
         *(summarize(f"trial {trial.number}, {describe_trial(trial)}", models) for trial, models in found),
@@ -97,7 +98,7 @@ def answer(
     gain = search.difference("test_nll", best, plain) if settings.objectives == ("val_nll",) else ""
     again = [search.describe_again(trial, models) for trial, models in found]
     remarks = [said for said in (gain, *search.sentences(), *again, remark) if said]
-    return Answer(rows, verdict, remarks=remarks, measured=search.measured())
+    return Answer.of(rows, verdict, remarks=remarks, measured=search.measured())
 
 
 def describe_trial(trial: Trial) -> str:

@@ -50,7 +50,7 @@ def run(study: StudyVerbs[Settings]) -> Answer:
     same = settings.dataset in PAPERS[DEFAULT].data
     return study.conclude(
         "students",
-        Answer(
+        Answer.of(
             [summarize("teacher", teachers), *rows_of(study, students)],
             findings=student_findings(hard, soft, students.temperatures, margin=settings.margin, same_data=same),
         ),
@@ -68,7 +68,7 @@ def run_from_source(study: StudyVerbs[SourceSettings]) -> Answer:
     study.stop_if_planned()
     measured = [summarize("source", source)] if source.records[0].metrics else []
     rows = [*measured, *rows_of(study, students)]
-    return study.conclude("students", Answer(rows, remarks=[remark] if remark else []))
+    return study.conclude("students", Answer.of(rows, remarks=[remark] if remark else []))
 
 
 def direct(study: StudyVerbs[Settings]) -> tuple[Sweep, Sweep]:

@@ -77,7 +77,7 @@ def answer(settings: SymmetrySettings, teachers: Sweep, sources: Sweep, back: Sw
         summarize("reversed, the student's decisions", back.hard()),
         *([summarize("born again from the teacher", born_again)] if born_again.records else []),
     ]
-    return Answer(rows, verdict, findings)
+    return Answer.of(rows, verdict, findings)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run(study: StudyVerbs[Settings]) -> Answer:
     study.stop_if_planned()
     same = settings.dataset in PAPERS[DEFAULT].data
     findings = teacher_findings(teachers.accuracies(), margin=settings.margin, same_data=same)
-    return study.conclude("teacher", Answer([summarize("teacher", teachers)], findings=findings))
+    return study.conclude("teacher", Answer.of([summarize("teacher", teachers)], findings=findings))
 
 
 if __name__ == "__main__":

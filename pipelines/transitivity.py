@@ -92,7 +92,7 @@ def run(study: StudyVerbs[Settings]) -> Answer:
     )
     return study.conclude(
         "transitivity",
-        Answer(rows, verdict, findings),
+        Answer.of(rows, verdict, findings),
         figures={
             "figure-4-middles.png": middles_figure(settings, teachers, middles),
             "figure-5-transitivity.png": transitivity_figure(

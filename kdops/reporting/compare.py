@@ -13,7 +13,7 @@ from rich.text import Text
 from kdops.reporting.report import flat
 from kdops.reporting.terminal import plain_console, plain_table
 from kdops.tracking.stored_study import StoredStudy
-from kdops.verdicts.stored_answer import StoredRow
+from kdops.verdicts.answer import Row
 
 __all__ = ["Comparison", "ResultPair", "compare_studies", "show_comparison"]
 
@@ -33,19 +33,25 @@ class ResultPair:
 
     part: str
     what: str
-    first: StoredRow | None
-    second: StoredRow | None
+    first: Row | None
+    second: Row | None
 
     @property
     def points(self) -> float | None:
         """The second mean minus the first in percentage points; None where one is missing."""
-        return None if self.first is None or self.second is None else 100 * (self.second.mean - self.first.mean)
+        return (
+            None
+            if self.first is None or self.second is None
+            else 100 * (self.second.accuracy.mean - self.first.accuracy.mean)
+        )
 
     @property
     def equal(self) -> bool:
         """Both are there with the same mean over as many replicates."""
-        first, second = self.first, self.second
-        return first is not None and second is not None and (first.mean, first.n) == (second.mean, second.n)
+        if self.first is None or self.second is None:
+            return False
+        first, second = self.first.accuracy, self.second.accuracy
+        return (first.mean, first.n) == (second.mean, second.n)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def _settings(study: StoredStudy) -> dict[str, str]:
     return {"study": study.study, **own, **parts}
 
 
-def _rows(study: StoredStudy) -> Iterator[tuple[tuple[str, str, int], StoredRow]]:
+def _rows(study: StoredStudy) -> Iterator[tuple[tuple[str, str, int], Row]]:
     """Yield the lines of the closing tables by part, what they are, and their number among equals."""
     for part in study.whole():
         seen: Counter[str] = Counter()
@@ -150,5 +156,5 @@ def _short(text: str) -> str:
     return text[:12] if re.fullmatch("[0-9a-f]{40,}", text) else text
 
 
-def _mean(row: StoredRow | None) -> str:
-    return ABSENT if row is None else f"{row.mean:.4f} ({row.n})"
+def _mean(row: Row | None) -> str:
+    return ABSENT if row is None else f"{row.accuracy.mean:.4f} ({row.accuracy.n})"

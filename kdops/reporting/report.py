@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,8 @@ from kdops.reporting.latex import latex
 from kdops.reporting.markdown import FIGURES, markdown
 from kdops.tracking.stored_study import StoredStudy
 from kdops.utils.text import accuracy_interval, capitalized
-from kdops.verdicts.stored_answer import Measured, StoredFinding, StoredRow
+from kdops.verdicts.answer import Row
+from kdops.verdicts.findings import ANSWERS, Finding
 
 __all__ = [
     "flat",
@@ -27,6 +29,13 @@ __all__ = [
     "report_title",
     "write_report",
 ]
+
+FORMS: Mapping[str, tuple[Callable[[float], str], str]] = {
+    "accuracy": (lambda value: f"{min(max(value, 0.0), 1.0):.4f}", ""),
+    "difference": (lambda value: f"{100 * value:+.2f}", " points"),
+    "share": (lambda value: f"{100 * min(max(value, 0.0), 1.0):.1f}", " %"),
+}
+"""By the unit of a finding, how a number of it is written and what follows it."""
 
 INTERVALS = (
     "Intervals beside accuracies are at 95 % by Student's t over the replicates, whole chains trained again with "
@@ -156,7 +165,7 @@ def _answers(study: StoredStudy) -> Iterator[Block]:
         yield from (Paragraph(sentence) for sentence in shown[1:])
 
 
-def _without(word: str | None, sentence: str) -> str:
+def _without(word: str, sentence: str) -> str:
     """Return a sentence without the verdict that it begins with, where that stands before it already."""
     lead = f"{word}: "
     return capitalized(sentence[len(lead) :]) if word and sentence.lower().startswith(lead.lower()) else sentence
@@ -167,9 +176,7 @@ def _findings(study: StoredStudy) -> Iterator[Block]:
     if not found:
         return
     yield Heading("The paper and these measurements")
-    counts = {
-        answer: sum(finding.answer == answer for finding in found) for answer in ("yes", "no", "open", "other data")
-    }
+    counts = {answer: sum(finding.answer == answer for finding in found) for answer in ANSWERS}
     yield Paragraph(
         f"{len(found)} statements: {counts['yes']} replicated, {counts['no']} not, {counts['open']} left open by the "
         f"data, {counts['other data']} with a number that belongs to other data than these."
@@ -218,7 +225,7 @@ def _statistics(study: StoredStudy) -> Iterator[Block]:
 def _basis(study: StoredStudy) -> Iterator[Block]:
     yield Heading("What this rests on")
     yield Paragraph(INTERVALS)
-    basis = study.answer.basis or next((part.answer.basis for part in study.parts if part.answer.basis), "")
+    basis = study.basis or next((part.basis for part in study.parts if part.basis), "")
     if basis:
         yield Paragraph(basis)
     yield from _models(study)
@@ -261,33 +268,20 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", (value or "(empty)") if isinstance(value, str) else json.dumps(value)
 
 
-def _cells(row: StoredRow) -> tuple[str, ...]:
-    return row.what, str(row.models), f"{row.mean:.4f}", accuracy_interval(row.low, row.high), str(row.n)
+def _cells(row: Row) -> tuple[str, ...]:
+    seen = row.accuracy
+    return row.what, str(row.models), f"{seen.mean:.4f}", accuracy_interval(seen.low, seen.high), str(seen.n)
 
 
-def _measured(finding: StoredFinding) -> str:
+def _measured(finding: Finding) -> str:
     """Return what was measured in its unit: accuracies as fractions, differences in points, shares in percent."""
     measured = finding.measured
     if measured is None:
         return "-"
-    if finding.unit == "difference":
-        mean, low, high = (_known(x, lambda x: f"{100 * x:+.2f}") for x in _numbers(measured))
-        mean += " points"
-    elif finding.unit == "share":
-        mean, low, high = (_known(x, lambda x: f"{100 * min(max(x, 0.0), 1.0):.1f}") for x in _numbers(measured))
-        mean += " %"
-    else:
-        mean, low, high = (_known(x, lambda x: f"{min(max(x, 0.0), 1.0):.4f}") for x in _numbers(measured))
-    interval = f"{100 * measured.level:g} %: {low} to {high}, " if low and high else ""
-    return f"{mean} ({interval}n = {measured.n})"
-
-
-def _numbers(measured: Measured) -> tuple[float | None, ...]:
-    return measured.mean, measured.low, measured.high
-
-
-def _known(value: float | None, form: Callable[[float], str]) -> str:
-    return "" if value is None else form(value)
+    form, unit = FORMS[finding.unit]
+    known = math.isfinite(measured.low)
+    interval = f"{100 * measured.level:g} %: {form(measured.low)} to {form(measured.high)}, " if known else ""
+    return f"{form(measured.mean)}{unit} ({interval}n = {measured.n})"
 
 
 def _caption(name: str) -> str:

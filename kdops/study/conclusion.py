@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker
-from kdops.verdicts.answer import Answer
+from kdops.verdicts.answer import ANSWER_FILE, Answer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +29,12 @@ class Conclusion:
     """What a study ends with.
 
     Attributes:
-        title: the heading of the note where there is no verdict.
         answer: the closing table, the verdict and the findings.
         figures: by file name.
         tables: written beside ``results.csv``, by file name.
         report: write a report of the whole study.
     """
 
-    title: str
     answer: Answer
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -56,9 +55,9 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
         tracker.registry.crown(role)
     reused = [model.uri for model in models if model.reused]
     basis = setting(settings, context.data, context.split)
-    text = note(answer.word or conclusion.title, answer.rows, answer.sentences, basis)
+    written = note(answer.word or answer.title, answer.rows, answer.sentences, basis)
     tags = {
-        schema.NOTE: "\n\n".join([text, *about(settings.owner, settings.notes)]),
+        schema.NOTE: "\n\n".join([written, *about(settings.owner, settings.notes)]),
         schema.SELECT_ON: settings.select_on,
         **({schema.REUSED: schema.fitted(reused)} if reused else {}),
         **({schema.VERDICT: answer.word} if answer.word else {}),
@@ -68,7 +67,8 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
         write_results(folder, models, settings, context.data, context.split, conclusion.figures)
         for name, table in conclusion.tables.items():
             table.to_csv(folder / name, index=False)
-        answer.write(folder, tracker.entry_point, conclusion.title)
+        text = json.dumps({"study": tracker.entry_point, **answer.to_json()}, indent=2, allow_nan=False)
+        (folder / ANSWER_FILE).write_text(f"{text}\n", encoding="utf-8")
         tracker.log(tags=tags, metrics=answer.statistics, artifacts=folder)
 
 

@@ -191,7 +191,7 @@ class Study(Generic[SettingsT]):
         """End the study: results, figures, answer and note on its run, a table on the terminal.
 
         Args:
-            title: what the note is headed with where there is no verdict.
+            title: of the answer; the note is headed with it where there is no verdict.
             answer: the closing table, the verdict and the findings.
             figures: Matplotlib figures by file name.
             tables: further tables by file name.
@@ -200,7 +200,8 @@ class Study(Generic[SettingsT]):
         Returns:
             The answer.
         """
-        self.executor.conclude(Conclusion(title, answer, figures or {}, tables or {}, report), self.context)
+        answer = replace(answer, title=title)
+        self.executor.conclude(Conclusion(answer, figures or {}, tables or {}, report), self.context)
         return answer
 
     def _sweep(

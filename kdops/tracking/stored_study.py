@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -21,7 +21,8 @@ from kdops.errors import KdopsError, UsageError
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.utils.quiet import without_bars
-from kdops.verdicts.stored_answer import StoredAnswer, read_answer, read_note
+from kdops.verdicts.answer import ANSWER_FILE, Answer, read_answer
+from kdops.verdicts.claims import finite
 
 __all__ = ["PARTS", "StoredStudy", "experiments", "find_study", "read_study"]
 
@@ -54,6 +55,7 @@ class StoredStudy:
         machine: Python and system.
         results: one row a model.
         answer: what it answered.
+        basis: a paragraph on what the numbers rest on; empty where the run's note has none.
         figures: PNG images by file name.
         parts: the studies it is made of, in the paper's order; empty for a study that stands by itself.
         unread: the parts that have nothing to read, each with its status.
@@ -71,7 +73,8 @@ class StoredStudy:
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     results: pd.DataFrame
-    answer: StoredAnswer
+    answer: Answer
+    basis: str
     figures: Mapping[str, bytes]
     parts: tuple[StoredStudy, ...] = ()
     unread: tuple[str, ...] = ()
@@ -139,7 +142,7 @@ def read_study(client: MlflowClient, run_id: str) -> StoredStudy:
     parts, unread = _parts(client, run)
     with TemporaryDirectory(prefix="kdops-") as folder:
         files = _files(client, run_id, Path(folder))
-        if not parts and not {"results.csv", "answer.json"} & set(files):
+        if not parts and not {"results.csv", ANSWER_FILE} & set(files):
             raise KdopsError(_unfinished(run))
         return _study(run, files, parts, unread)
 
@@ -164,17 +167,23 @@ def _study(run: Run, files: Mapping[str, Path], parts: tuple[StoredStudy, ...], 
         **{part: dict(described.get(part) or {}) for part in ("settings", "data", "split", "versions", "machine")},
         results=results,
         answer=_answer(run, files),
+        basis=_basis(run),
         figures={path.name: path.read_bytes() for name, path in sorted(files.items()) if name.startswith("figures/")},
         parts=parts,
         unread=unread,
     )
 
 
-def _answer(run: Run, files: Mapping[str, Path]) -> StoredAnswer:
-    tags = run.data.tags
-    noted = read_note(tags[schema.STUDY], tags.get(schema.NOTE, ""), tags.get(schema.VERDICT), run.data.metrics)
-    told = _read(run, files, "answer.json", lambda path: read_answer(path.read_text("utf-8"), noted.basis))
-    return noted if told is None else told
+def _answer(run: Run, files: Mapping[str, Path]) -> Answer:
+    """Read the answer; a run without one has at most its verdict and its metrics."""
+    answer = _read(run, files, ANSWER_FILE, lambda path: read_answer(path.read_text("utf-8")))
+    return answer or Answer(word=run.data.tags.get(schema.VERDICT, ""), statistics=finite(run.data.metrics))
+
+
+def _basis(run: Run) -> str:
+    """Return the paragraph of a run's note that follows its table, see :func:`kdops.study.summary.note`."""
+    paragraphs = run.data.tags.get(schema.NOTE, "").split("\n\n")
+    return next((text.strip() for table, text in pairwise(paragraphs) if table.strip().startswith("|")), "")
 
 
 def _parts(client: MlflowClient, run: Run) -> tuple[tuple[StoredStudy, ...], tuple[str, ...]]:
@@ -199,7 +208,7 @@ def _parts(client: MlflowClient, run: Run) -> tuple[tuple[StoredStudy, ...], tup
 def _files(client: MlflowClient, run_id: str, folder: Path) -> dict[str, Path]:
     """Fetch the files of a study that are there, by their path among the run's artifacts."""
     there = {found.path for found in client.list_artifacts(run_id)}
-    wanted: list[str] = [name for name in ("results.csv", "settings.json", "answer.json") if name in there]
+    wanted: list[str] = [name for name in ("results.csv", "settings.json", ANSWER_FILE) if name in there]
     if "figures" in there:
         wanted += [found.path for found in client.list_artifacts(run_id, "figures") if found.path.endswith(".png")]
     with without_bars():

@@ -5,82 +5,123 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from kdops.verdicts.claims import Verdict
+from kdops.verdicts.claims import NO_VERDICT, ClaimAnswer, Verdict, finite
 from kdops.verdicts.findings import Finding
 from kdops.verdicts.intervals import Interval
 
-__all__ = ["ANSWER_FILE", "Answer", "Row"]
+__all__ = ["ANSWER_FILE", "Answer", "Row", "read_answer"]
 
 ANSWER_FILE = "answer.json"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the closing table: what, over how many replicates, and how good on test."""
+    """One line of the closing table: what, how many models, and their test accuracy over replicates (95 %)."""
 
     what: str
     models: int
     accuracy: Interval
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; the level of the interval is always 95 %."""
+        accuracy = self.accuracy.to_json()
+        del accuracy["level"]
+        return {"what": self.what, "models": self.models, **accuracy}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Row:
+        """Return the row that :meth:`to_json` wrote."""
+        return cls(str(values["what"]), int(values["models"]), Interval.from_json(values))
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study answers.
+    """What a study answers; :meth:`from_json` reads back what :meth:`to_json` wrote.
 
     Attributes:
         rows: the closing table.
-        verdict: the answer about a property; None where the study asks none.
-        findings: what the paper says of it, and what was measured.
-        remarks: further sentences, told after the verdict's.
-        measured: further statistics by name, finite.
+        word: the verdict; empty where the study asks for none.
+        sentences: the claims of the verdict with their numbers, then further remarks.
+        claims: the claims tested.
+        statistics: numbers by flat names, finite.
+        findings: what the paper says, and what was measured.
+        title: what the study is about.
     """
 
-    rows: Sequence[Row]
-    verdict: Verdict | None = None
-    findings: Sequence[Finding] = ()
-    remarks: Sequence[str] = ()
-    measured: Mapping[str, float] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    word: str = ""
+    sentences: tuple[str, ...] = ()
+    claims: tuple[ClaimAnswer, ...] = ()
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    title: str = ""
 
-    @property
-    def word(self) -> str | None:
-        """The verdict in a word."""
-        return self.verdict.word if self.verdict else None
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[Row],
+        verdict: Verdict = NO_VERDICT,
+        findings: Sequence[Finding] = (),
+        remarks: Sequence[str] = (),
+        measured: Mapping[str, float] | None = None,
+    ) -> Answer:
+        """Return the answer that a verdict and what stands beside it make.
 
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """The claims of the verdict with their numbers, then the remarks."""
-        claims = (claim.sentence for claim in self.verdict.claims) if self.verdict else ()
-        return (*claims, *self.remarks)
+        Args:
+            rows: the closing table.
+            verdict: the answer about a property.
+            findings: what the paper says, and what was measured.
+            remarks: further sentences, after the verdict's.
+            measured: further statistics by name, finite.
+        """
+        return cls(
+            rows=tuple(rows),
+            word=verdict.word,
+            sentences=(*(claim.sentence for claim in verdict.claims), *remarks),
+            claims=tuple(ClaimAnswer(claim.name, claim.word, claim.sentence) for claim in verdict.claims),
+            statistics={**verdict.statistics, **(measured or {})},
+            findings=tuple(findings),
+        )
 
-    @property
-    def statistics(self) -> dict[str, float]:
-        """The verdict's statistics by name, and what else was measured."""
-        return {**(self.verdict.statistics if self.verdict else {}), **self.measured}
-
-    def write(self, folder: Path, study: str, title: str) -> None:
-        """Write it as ``answer.json`` into a folder: all that a report needs beside the results."""
-        claims = self.verdict.claims if self.verdict else ()
-        told = {
-            "study": study,
-            "title": title,
-            "word": self.word,
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON; what is unknown is None."""
+        return {
+            "title": self.title,
+            "word": self.word or None,
             "sentences": list(self.sentences),
-            "claims": [{"name": c.name, "word": c.word, "sentence": c.sentence} for c in claims],
-            "statistics": self.statistics,
-            "rows": [{"what": r.what, "models": r.models, **_plain(r.accuracy)} for r in self.rows],
-            "findings": [finding.as_dict() for finding in self.findings],
+            "claims": [claim.to_json() for claim in self.claims],
+            "statistics": dict(self.statistics),
+            "rows": [row.to_json() for row in self.rows],
+            "findings": [finding.to_json() for finding in self.findings],
         }
-        (folder / ANSWER_FILE).write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Answer:
+        """Return the answer that :meth:`to_json` wrote, without numbers that are not finite.
+
+        Raises:
+            KeyError, TypeError, ValueError: it lacks what an answer has, or has it otherwise.
+        """
+        return cls(
+            rows=tuple(map(Row.from_json, values.get("rows") or ())),
+            word=str(values["word"] or ""),
+            sentences=tuple(map(str, values.get("sentences") or ())),
+            claims=tuple(map(ClaimAnswer.from_json, values.get("claims") or ())),
+            statistics=finite(values.get("statistics") or {}),
+            findings=tuple(map(Finding.from_json, values.get("findings") or ())),
+            title=str(values.get("title") or ""),
+        )
 
 
-def _plain(interval: Interval) -> dict[str, float | int | None]:
-    """Return an interval as JSON has it; of one replicate the bounds are unknown."""
-    known = interval.n > 1
-    return {
-        "mean": interval.mean,
-        "low": interval.low if known else None,
-        "high": interval.high if known else None,
-        "n": interval.n,
-    }
+def read_answer(text: str) -> Answer:
+    """Read the content of ``answer.json``.
+
+    Raises:
+        ValueError: it is no JSON, or lacks what an answer has.
+    """
+    try:
+        return Answer.from_json(json.loads(text))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"lacks or misplaces {error}") from error

@@ -30,7 +30,9 @@ from kdops.verdicts.statistics import (
 __all__ = [
     "DECIMALS",
     "LEVEL",
+    "NO_VERDICT",
     "Claim",
+    "ClaimAnswer",
     "ClaimSpec",
     "Family",
     "Gain",
@@ -54,20 +56,38 @@ difference of exactly the margin would be decided by the last bit."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One statement that was tested.
+class ClaimAnswer:
+    """The answer to one statement that was tested, without its test: what is stored of a claim.
 
     Attributes:
         name: the prefix of its statistics, such as ``worst_middle``.
         word: the answer.
         sentence: the answer with its numbers, in percentage points.
-        result: the test, in fractions; where the claim rests on several, the one that decides or holds it open.
-        parts: the claims it is made of, each with its own test, where there are several.
     """
 
     name: str
     word: str
     sentence: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain values."""
+        return {"name": self.name, "word": self.word, "sentence": self.sentence}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> ClaimAnswer:
+        """Return the answer that :meth:`to_json` wrote."""
+        return ClaimAnswer(*(str(values[name]) for name in ("name", "word", "sentence")))
+
+
+@dataclass(frozen=True)
+class Claim(ClaimAnswer):
+    """One statement that was tested, with its test.
+
+    Attributes:
+        result: the test, in fractions; where the claim rests on several, the one that decides or holds it open.
+        parts: the claims it is made of, each with its own test, where there are several.
+    """
+
     result: Equivalence | OneSided
     parts: tuple[Claim, ...] = ()
 
@@ -92,6 +112,10 @@ class Verdict:
     def of(cls, primary: Claim, others: Sequence[Claim], statistics: Mapping[str, float]) -> Verdict:
         """Return the verdict that a primary claim and others make."""
         return cls(primary.word, primary.sentence, dict(statistics), (primary, *others))
+
+
+NO_VERDICT = Verdict("", "", {}, ())
+"""Of a study that asks for no property."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,17 @@ class Finding:
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; an unknown bound is None."""
-        values = asdict(self)
-        if self.measured is not None:
-            bounds = {name: _known(getattr(self.measured, name)) for name in ("mean", "low", "high")}
-            values["measured"] |= bounds
-        return values
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON; what is unknown is None."""
+        return vars(self) | {"measured": self.measured and self.measured.to_json()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Finding:
+        """Return the finding that :meth:`to_json` wrote."""
+        measured = values.get("measured")
+        interval = None if measured is None else Interval.from_json(measured)
+        what, paper, unit, answer = (str(values[name]) for name in ("what", "paper", "unit", "answer"))
+        return cls(what, paper, interval, unit, answer, str(values.get("sentence") or ""))
 
 
 def number_finding(
@@ -137,7 +140,3 @@ def difference_finding(
     answer = "yes" if decided and yes(interval) else "no" if decided and no(interval) else "open"
     sentence = f"{capitalized(subject)}: {seen(interval)}."
     return Finding(what, paper, mean_interval(differences, LEVEL), unit, answer, sentence)
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -8,7 +8,9 @@ near-copies it is too narrow.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,6 +43,20 @@ class Interval:
     high: float
     n: int
     level: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; an unknown bound is None."""
+        low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
+        return {"mean": self.mean, "low": low, "high": high, "n": self.n, "level": self.level}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Interval:
+        """Return the interval that :meth:`to_json` wrote; where the level is not given it is 95 %."""
+        low, high = (math.nan if values.get(name) is None else float(values[name]) for name in ("low", "high"))
+        level = float(values.get("level", 0.95))
+        if not math.isfinite(low + high):
+            low = high = math.nan
+        return cls(float(values["mean"]), low, high, int(values["n"]), level)
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:

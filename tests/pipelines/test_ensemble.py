@@ -176,7 +176,7 @@ def test_the_registered_ensemble_is_the_majority_of_its_members(fork_of_voted):
         # Three members, with the one on hard labels: a majority that no single member decides.
         election = EnsembleEvaluation(study, {seed: students.of_seed(seed) for seed in students.seeds})
         found = {record.seed: record for record in election.register(3).records}
-        study.conclude("ensemble", ensemble.Answer([]))
+        study.conclude("ensemble", ensemble.Answer())
     assert sorted(found) == [0, 1]
     record = found[1]
     members = [predictions(uri, SPLIT.test) for uri in record.source.split()]

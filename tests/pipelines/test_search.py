@@ -166,7 +166,7 @@ def test_a_trial_is_what_a_study_would_train_alone(searched, fork_of_searched):
             # It is one network to anyone who asks for it: the study finds it by the trial's own tag.
             stored = mlflow.get_run(alone.run_id).data.tags
             assert stored["kdops.training"] == trial.data.tags["kdops.training"]
-        study.conclude("search", Answer([]))
+        study.conclude("search", Answer())
 
 
 def test_the_same_search_again_trains_nothing(fork_of_searched):

@@ -27,7 +27,7 @@ def study(fork):
     """An open study of one replicate, beside the models of a finished one."""
     with open_study("symmetry", fork.settings("symmetry", **SMALL)) as opened:
         yield opened
-        opened.conclude("chain", Answer([]))
+        opened.conclude("chain", Answer())
 
 
 def pixels(rows):
@@ -165,7 +165,7 @@ def test_only_what_learns_decisions_has_other_labels(fork):
         _, students = direct(study)
         best = study.best(students.soft())
         back = study.distill(best, "reversed", [0.0, 1.0], predictions=True)
-        study.conclude("chain", Answer([]))
+        study.conclude("chain", Answer())
     (soft,) = back.soft().records
     rows = SPLIT.hop(1)
     statistics = pixel_statistics(pixels(np.union1d(SPLIT.teacher, np.concatenate(SPLIT.transfers))))

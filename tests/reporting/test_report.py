@@ -17,7 +17,7 @@ from kdops.reporting.latex import latex_text
 from kdops.reporting.report import report_figures, report_html, report_latex, report_markdown, write_report
 from kdops.tracking.stored_study import StoredStudy
 from kdops.utils.text import markdown_line
-from kdops.verdicts.stored_answer import read_answer
+from kdops.verdicts.answer import read_answer
 from tests.shelves import NASTY, answer, finding, png, row, settings
 
 RESULTS = pd.DataFrame(
@@ -41,7 +41,8 @@ def study(name, *, parts=(), figures=None, results=RESULTS, described=None, run_
         tags={},
         **(described or settings()),
         results=results,
-        answer=read_answer(json.dumps(answer(name, **told)), "What it rests on."),
+        answer=read_answer(json.dumps(answer(name, **told))),
+        basis="What it rests on.",
         figures=figures or {},
         parts=parts,
     )
@@ -340,7 +341,8 @@ def test_only_what_differs_is_listed():
     from tests.shelves import lines_of
 
     one, other = paper(), paper("symmetric")
-    rows = (replace(other.parts[0].answer.rows[0], mean=0.5675, n=5), *other.parts[0].answer.rows[1:])
+    first, *others = other.parts[0].answer.rows
+    rows = (replace(first, accuracy=replace(first.accuracy, mean=0.5675, n=5)), *others)
     changed = replace(
         other.parts[0],
         answer=replace(other.parts[0].answer, rows=rows),

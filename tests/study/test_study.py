@@ -82,7 +82,7 @@ def test_the_chain_tells_whether_the_middle_knew_the_teacher(middle, fork):
         middles = study.distill(study.train("teacher"), "middle", [0.0, *settings.temperatures])
         chosen = study.best(middles.hard() if middle == "hard" else middles.soft())
         students = study.distill(chosen, "student", settings.temperatures)
-        study.conclude("chain", Answer([]))
+        study.conclude("chain", Answer())
     assert {r.chain for r in students.records} == {"middle>student" if middle == "hard" else "teacher>middle>student"}
     assert {r.source for r in students.records} == {chosen.records[0].uri}
 
@@ -323,7 +323,7 @@ def test_fresh_images_for_each_hop(store):
         teachers = study.train("teacher")
         middles = study.distill(teachers, "middle", settings.temperatures)
         students = study.distill(middles, "student", settings.temperatures)
-        study.conclude("chain", Answer([]))
+        study.conclude("chain", Answer())
     split = make_split(DIGITS, "fresh", 0)
     for call, rows in zip(store.calls, (split.teacher, split.hop(0), split.hop(1)), strict=True):
         _assert_trained_on(call, rows)

@@ -33,6 +33,7 @@ PLACES = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
+    ("experiment_tags", "value"),
 )
 """Where a store's database says where files are."""
 
@@ -282,8 +283,10 @@ def nowhere(tmp_path, monkeypatch) -> Place:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a database with what is still in its log."""
+    """Copy a database with what is still in its log; what is written from now on goes beside the copy."""
     with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
         old.backup(new)
+        new.execute("UPDATE experiments SET artifact_location = ? || experiment_id", (f"{target.parent}/mlruns/",))
+        new.execute("UPDATE experiment_tags SET value = ? WHERE key = 'kdops.database'", (str(target),))
     old.close()
     new.close()

@@ -163,12 +163,16 @@ def _experiment() -> str:
 
     It is made here, in the caller's folder: that is where MLflow then puts a local store's artifacts.
     """
+    from kdops.store.client import client_of
+    from kdops.store.copies import check_own_artifacts
     from kdops.store.database import ensure_experiment, ensure_store
     from kdops.store.experiment import experiment_name
 
-    ensure_store(os.environ["MLFLOW_TRACKING_URI"])
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    ensure_store(uri)
     name = experiment_name()
-    ensure_experiment(name)
+    client = client_of(uri)
+    check_own_artifacts(client, client.get_experiment(ensure_experiment(name)))
     return name
 
 

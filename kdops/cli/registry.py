@@ -17,7 +17,7 @@ from kdops.errors import UsageError
 from kdops.utils.text import file_size
 
 if TYPE_CHECKING:
-    from kdops.tracking.garbage import Piece
+    from kdops.tracking.garbage_rules import Piece
 
 __all__ = ["COMMANDS"]
 
@@ -77,16 +77,19 @@ def rollback(
 
 def gc(
     yes: bool = typer.Option(False, "--yes", help="remove it; without this it is only listed"),
+    missing: bool = typer.Option(False, "--missing-files", help="also versions whose files are gone, however many"),
 ) -> None:
     """List what failed studies left, with sizes: runs, models, versions without a model, old checkpoints."""
     with open_store() as client:
         from kdops.store.database import CHECKPOINTS, store_path
         from kdops.store.experiment import experiment_name
-        from kdops.tracking.garbage import find_garbage
-        from kdops.tracking.garbage_removal import remove_garbage
+        from kdops.tracking.garbage import find_garbage, remove_garbage
 
         experiment = client.get_experiment_by_name(experiment_name())
-        pieces = find_garbage(client, experiment.experiment_id, store_path(CHECKPOINTS)) if experiment else []
+        if experiment is None:
+            typer.echo("Failed studies left nothing that can be removed.")
+            return
+        pieces = find_garbage(client, experiment.experiment_id, store_path(CHECKPOINTS), missing)
         for piece in pieces:
             typer.echo(_told(piece))
         going = [piece for piece in pieces if not piece.kept]
@@ -96,7 +99,7 @@ def gc(
             typer.echo(f"{_count(going)}, {_size(going)}. Nothing was removed; kdops gc --yes removes it.")
         else:
             removed = []
-            for piece in remove_garbage(client, going):
+            for piece in remove_garbage(client, experiment.experiment_id, going):
                 if piece.kept:
                     typer.echo(_told(piece))
                 else:

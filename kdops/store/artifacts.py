@@ -24,6 +24,7 @@ __all__ = [
     "downloaded_model",
     "file_digests",
     "holds_model",
+    "is_below",
     "is_empty",
     "local_folder",
     "remove_files",
@@ -140,3 +141,11 @@ def local_folder(location: str) -> Path | None:
     if re.match(r"(?!file:)[A-Za-z][\w+.-]+:", location):
         return None
     return Path(local_file_uri_to_path(location))
+
+
+def is_below(location: str, root: str) -> bool:
+    """Return whether a place of artifacts lies within another one, wherever links lead."""
+    inner, outer = local_folder(location), local_folder(root)
+    if inner is None or outer is None:
+        return location.startswith(f"{root.rstrip('/')}/")
+    return outer.resolve() in inner.resolve().parents

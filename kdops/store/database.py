@@ -23,6 +23,7 @@ from kdops.errors import KdopsError
 from kdops.store.client import client_of
 from kdops.store.faults import explained_faults, first_line
 from kdops.store.tables import check_tables, has_tables
+from kdops.sweeps import schema
 from kdops.utils.secrets import redact_password
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "import_store",
     "open_existing",
     "registry_address",
+    "sqlite_file",
     "store_address",
     "store_exists",
     "store_path",
@@ -66,7 +68,7 @@ def ensure_store(tracking_uri: str) -> None:
     Raises:
         KdopsError: the store cannot be opened.
     """
-    database = _sqlite_file(tracking_uri)
+    database = sqlite_file(tracking_uri)
     if database is None:
         return
     try:
@@ -157,7 +159,7 @@ def folded_log(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     finally:
-        database = _sqlite_file(tracking_uri)
+        database = sqlite_file(tracking_uri)
         if database is not None and database.exists():
             _fold(database)
 
@@ -229,7 +231,7 @@ def store_exists(tracking_uri: str) -> bool:
     Raises:
         KdopsError: its tables are of another MLflow, which opening it would change without a word.
     """
-    database = _sqlite_file(tracking_uri)
+    database = sqlite_file(tracking_uri)
     if database is not None and database.exists():
         check_tables(database, redact_password(tracking_uri))
     return database is None or database.exists()
@@ -241,7 +243,7 @@ def store_path(name: str) -> Path:
     Beside a server's nothing can be kept; its file lies in the user's cache folder, named by the server too.
     """
     uri = mlflow.get_tracking_uri()
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     if database is not None:
         return database.absolute().parent / name
     return user_cache_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{name}"
@@ -269,8 +271,10 @@ def ensure_experiment(name: str) -> str:
 
 
 def _create(client: MlflowClient, name: str) -> str:
+    database = sqlite_file(client.tracking_uri)
+    made_in = {schema.DATABASE: str(database.absolute())} if database else {}
     try:
-        return client.create_experiment(name, tags=EXPERIMENT_TAGS)
+        return client.create_experiment(name, tags=EXPERIMENT_TAGS | made_in)
     except MlflowException as error:
         # Another process may have been quicker between our question and this call.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -281,7 +285,7 @@ def _create(client: MlflowClient, name: str) -> str:
         return found.experiment_id
 
 
-def _sqlite_file(tracking_uri: str) -> Path | None:
+def sqlite_file(tracking_uri: str) -> Path | None:
     """Return the file of a sqlite store, or None for a server and for a database in memory."""
     if not tracking_uri.startswith("sqlite"):
         return None

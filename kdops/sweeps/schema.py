@@ -71,6 +71,10 @@ TRIAL_WITHDRAWN = "kdops.withdrawn"
 TRIAL_RUN = "kdops.run"
 TRIAL_HOPELESS = "kdops.hopeless"
 
+# Tag of an experiment.
+DATABASE = "kdops.database"
+"""The sqlite file that it was made in."""
+
 # Tags that MLflow itself reads.
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"

@@ -41,6 +41,7 @@ from kdops.data.splits import Split
 from kdops.registry.versions import Registry
 from kdops.store.artifacts import downloaded_model
 from kdops.store.client import retry_on_conflict
+from kdops.store.copies import check_own_artifacts
 from kdops.store.database import ensure_experiment, ensure_store
 from kdops.store.duplicates import drop_double_runs, drop_unfinished_models
 from kdops.store.experiment import experiment_name
@@ -313,6 +314,7 @@ class Tracker:
         given = os.environ.get("MLFLOW_RUN_ID")
         if given:
             run = self.client.get_run(given)
+            check_own_artifacts(self.client, self.client.get_experiment(run.info.experiment_id))
             self.client.log_batch(given, tags=[RunTag(name, value) for name, value in tags.items()])
             if _was_drawn(run.info.run_name or ""):
                 self.client.update_run(given, name=self.title)
@@ -321,6 +323,7 @@ class Tracker:
                 self.client.update_run(given, status="RUNNING")
         else:
             experiment = ensure_experiment(experiment_name())
+            check_own_artifacts(self.client, self.client.get_experiment(experiment))
             run = self.client.create_run(experiment, run_name=self.title, tags={**tags, **self._source})
         self._made.add(run.info.run_id)
         return run

@@ -1,6 +1,7 @@
 """What failed studies left is found and removed, and nothing else."""
 
 import os
+import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,23 @@ from kdops.cli.app import main
 from kdops.errors import KdopsError
 from kdops.registry.versions import CHAMPION
 from kdops.store.database import CHECKPOINTS
-from kdops.tracking.garbage import find_garbage
-from kdops.tracking.garbage_removal import remove_garbage
+from kdops.tracking.garbage import find_garbage, remove_garbage
 from kdops.utils.process import ProcessId
 
 TEACHER, STUDENT = "kdops-digits-teacher", "kdops-digits-student"
 NAMES = (TEACHER, STUDENT)
 
 
-def found(place):
-    experiment = place.client.get_experiment_by_name("kdops").experiment_id
-    return find_garbage(place.client, experiment, place.folder / CHECKPOINTS)
+def found(place, missing_files=True):
+    return find_garbage(place.client, experiment(place), place.folder / CHECKPOINTS, missing_files)
+
+
+def experiment(place):
+    return place.client.get_experiment_by_name("kdops").experiment_id
+
+
+def removed(place, pieces):
+    return list(remove_garbage(place.client, experiment(place), pieces))
 
 
 def kinds(place):
@@ -148,7 +155,7 @@ def test_versions_without_files_go_and_are_trained_again(apart, capsys):
         [f"{STUDENT}/2", f"{STUDENT}/3"], "its files are gone"
     )
     assert "production" in versions[f"{STUDENT}/3"].kept
-    assert main(["gc", "--yes"]) == 0
+    assert main(["gc", "--yes", "--missing-files"]) == 0
     assert "stays: it is production" in capsys.readouterr().out
     assert before[0] - whole(apart)[0] == {(STUDENT, "2")}
     again = apart.run("students", seeds=1)
@@ -161,10 +168,57 @@ def test_a_store_of_artifacts_that_is_not_there_loses_nothing(apart, capsys):
     (apart.folder / "mlruns").rename(apart.folder / "unmounted")
     (apart.folder / "mlruns").mkdir()
     with pytest.raises(KdopsError, match="is it mounted"):
-        found(apart)
+        found(apart, missing_files=False)
     assert main(["gc", "--yes"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert whole(apart)[:2] == before
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_missing_files_alone_never_delete_in_bulk(apart, capsys, lost):
+    """One model of four that lacks its files goes; of several the disk may be away, so only an option removes them."""
+    before = whole(apart)[0]
+    gone = {(STUDENT, str(lose_files(apart.client, str(number)).version)) for number in range(1, lost + 1)}
+    fail_run(apart.client, "3") if lost < 3 else None
+    assert main(["gc", "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert ("--missing-files" in told) == (lost > 1)
+    failing = {(STUDENT, "3")} if lost < 3 else set()
+    assert before - whole(apart)[0] == failing | (gone if lost == 1 else set())
+    assert main(["gc", "--yes", "--missing-files"]) == 0
+    assert before - whole(apart)[0] == gone | failing
+
+
+def test_of_an_only_model_missing_files_do_not_delete(apart, capsys):
+    client = apart.client
+    for number in ("1", "2", "3"):
+        client.delete_model_version(STUDENT, number)
+    (version,) = client.search_model_versions(f"name = '{TEACHER}'")
+    for model in client.search_logged_models([experiment(apart)]):
+        if model.model_id != version.source.removeprefix("models:/"):
+            client.delete_logged_model(model.model_id)
+    folder_of(client, version).rename(apart.folder / "elsewhere")
+    assert main(["gc", "--yes"]) == 0
+    assert "--missing-files" in capsys.readouterr().out
+    assert (TEACHER, str(version.version)) in whole(apart)[0]
+
+
+def test_files_outside_of_the_experiments_place_stay(failed, monkeypatch):
+    client = failed.client
+    run = next(run for run in failed.children() if run.info.status == "FAILED")
+    place = Path(run.info.artifact_uri)
+    other = failed.folder / "other" / "mlruns" / "1"
+    other.mkdir(parents=True)
+    with sqlite3.connect(failed.database) as database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (str(other),))
+    database.close()
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "kept.txt").write_text("of somebody")
+    (piece,) = [piece for piece in found(failed) if piece.kind == "run"]
+    assert "outside" in piece.kept
+    removed(failed, [replace(piece, kept="")])
+    assert (place / "kept.txt").is_file()
+    assert client.get_run(run.info.run_id).info.lifecycle_stage == "active"
 
 
 def test_only_old_checkpoints_go(apart):
@@ -242,7 +296,7 @@ def test_what_changed_since_it_was_listed_stays(failed, what):
         client.set_terminated(run.info.run_id, "FINISHED")
     else:
         client.update_run(run.data.tags["mlflow.parentRunId"], status="RUNNING")
-    left = list(remove_garbage(client, pieces))
+    left = removed(failed, pieces)
     assert [piece.name for piece in left if piece.kept] == [piece.name for piece in pieces]
     assert files.is_dir()
     assert client.get_run(run.info.run_id).info.lifecycle_stage == "active"
@@ -256,7 +310,7 @@ def test_versions_that_changed_since_they_were_listed_stay(apart):
     client.set_registered_model_alias(STUDENT, "production", "2")
     place = folder_of(client, back)
     place.with_name("elsewhere").rename(place)
-    told = {(piece.kind, piece.name): piece.kept for piece in remove_garbage(client, pieces)}
+    told = {(piece.kind, piece.name): piece.kept for piece in removed(apart, pieces)}
     assert told.pop(("version", f"{STUDENT}/1")) == ""
     assert told.pop(("version", f"{STUDENT}/2")) == "it is production: kdops rollback first"
     assert told.pop(("version", f"{STUDENT}/3")) != ""
@@ -266,14 +320,14 @@ def test_versions_that_changed_since_they_were_listed_stay(apart):
     }
     assert (folder_of(client, promoted) / "MLmodel").is_file()
     # Who removes the same at the same time is no mistake.
-    (again,) = remove_garbage(client, [piece for piece in pieces if piece.name == f"{STUDENT}/{lost.version}"])
+    (again,) = removed(apart, [piece for piece in pieces if piece.name == f"{STUDENT}/{lost.version}"])
     assert again.kept
 
 
 def test_of_two_who_remove_at_once_neither_fails(failed, capsys):
     pieces = found(failed)
-    assert [piece.kept for piece in remove_garbage(failed.client, pieces)] == ["", ""]
-    list(remove_garbage(failed.client, pieces))
+    assert [piece.kept for piece in removed(failed, pieces)] == ["", ""]
+    removed(failed, pieces)
     assert main(["gc"]) == 0
     assert capsys.readouterr().out == "Failed studies left nothing that can be removed.\n"
 
@@ -324,7 +378,7 @@ def test_files_of_another_host_are_not_said_to_be_gone(apart):
     elsewhere, nameless = lose_files(client, "1"), lose_files(client, "2")
     client.set_tag(elsewhere.run_id, "kdops.process", str(replace(ProcessId.own(), host="another")))
     client.delete_tag(nameless.run_id, "kdops.process")
-    kept = {piece.name: piece.kept for piece in found(apart)}
+    kept = {piece.name: piece.kept for piece in found(apart, missing_files=False)}
     assert kept.keys() == {f"{STUDENT}/1", f"{STUDENT}/2"}
     assert kept[f"{STUDENT}/1"].startswith("made on another host")
     assert kept[f"{STUDENT}/2"] == ""

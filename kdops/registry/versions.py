@@ -76,11 +76,11 @@ def delete_version(client: MlflowClient, version: ModelVersion) -> None:
     before, group = _champion(client, name), {tag: version.tags.get(tag, "") for tag in schema.GROUP}
     if before == str(number):
         # Before it goes: an alias on nothing would stay if this process were killed in between.
-        _crown(client, name, group, number)
+        _update_champion(client, name, group, number)
     client.delete_model_version(name, number)
     if before and not _champion(client, name):
-        # Another process had crowned it meanwhile, and the alias went with it.
-        _crown(client, name, group)
+        # Another process had set the alias on it meanwhile, and the alias went with it.
+        _update_champion(client, name, group)
 
 
 def group_of(data: Dataset, split: Split) -> dict[str, str]:
@@ -126,18 +126,19 @@ class Registry:
         self.client.set_logged_model_tags(record.model_id, {"mlflow.modelVersions": link})
         return f"models:/{name}/{version.version}"
 
-    def crown(self, role: str) -> str | None:
-        """Set the alias ``champion`` on the role's best version of this split; give its URI.
+    def update_champion(self, role: str) -> str | None:
+        """Set the alias ``champion`` on the role's best version of this split; return its URI.
 
-        Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version. It is computed
-        from the versions, and computed again once it is set: a version that another study registered in between
-        is seen by whoever set the alias last, so that racing writers end right.
+        Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version, among the versions
+        whose run is finished and was not deleted. It is computed from the versions, and computed again once it is set:
+        a version that another study registered in between is seen by the study that set the alias last, so that racing
+        writers end right. Where there is no such version, the alias is taken from one whose run was deleted.
         """
         name = registered_name(self.data.name, role)
-        crowned = _crown(self.client, name, group_of(self.data, self.split))
-        return None if crowned is None else f"models:/{name}/{crowned}"
+        best = _update_champion(self.client, name, group_of(self.data, self.split))
+        return None if best is None else f"models:/{name}/{best}"
 
-    def withdraw(self, run_id: str) -> None:
+    def delete_versions_of(self, run_id: str) -> None:
         """Delete the versions of a run that ended before its model was whole; a champion among them has a successor."""
         for version in list(_search(self.client, f"run_id = '{run_id}'")):
             try:
@@ -147,10 +148,13 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
 
-    def uris(self) -> set[str]:
-        """Return the URI of every version of this data set and split."""
+    def made(self) -> set[tuple[str, str]]:
+        """Return the URI of every version of this data set and split, each with the id of the run that made it.
+
+        A name that was deleted and made again counts its versions from 1 again, so a URI alone does not name a model.
+        """
         where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.split = '{self.split.digest}'"
-        return {f"models:/{v.name}/{v.version}" for v in _search(self.client, where)}
+        return {(f"models:/{v.name}/{v.version}", v.run_id or "") for v in _search(self.client, where)}
 
     def of_other_data(self) -> int:
         """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
@@ -174,19 +178,33 @@ def _champion(client: MlflowClient, name: str) -> str:
     return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
 
 
-def _crown(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:
-    """Set the alias on the best version of a group, a version that is to go left out; give the version's number."""
-    crowned = None
-    while (best := _best(client, name, group, but)) is not None and best != crowned:
+def _update_champion(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:
+    """Set the alias on the best version of a group, a version that is to go left out; return the version's number."""
+    champion = None
+    while (best := _best(client, name, group, but)) is not None and best != champion:
         try:
             client.set_registered_model_alias(name, CHAMPION, best)
         except MlflowException as error:
-            # Withdrawn by another process since it was found.
+            # Deleted by another process since it was found.
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             continue
-        crowned = best
-    return crowned
+        champion = best
+    if champion is None and not but:
+        _drop_dead_champion(client, name)
+    return champion
+
+
+def _drop_dead_champion(client: MlflowClient, name: str) -> None:
+    """Take the alias from a version whose run was deleted."""
+    try:
+        holder = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return
+    if not _is_whole(client, holder.run_id or ""):
+        client.delete_registered_model_alias(name, CHAMPION)
 
 
 def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -> str | None:
@@ -196,8 +214,19 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
         where += f" and tags.split = '{group['split']}'"
     found = [v for v in _search(client, where) if str(v.version) != str(but) and group.items() <= v.tags.items()]
     models = [model for model in map(schema.from_version, found) if {"val_accuracy", "val_nll"} <= model.metrics.keys()]
-    best = min(models, key=lambda model: (*rank_key(model), *model.place), default=None)
-    return None if best is None else str(best.place[1])
+    ranked = sorted(models, key=lambda model: (*rank_key(model), *model.place))
+    return next((str(model.place[1]) for model in ranked if _is_whole(client, model.run_id)), None)
+
+
+def _is_whole(client: MlflowClient, run_id: str) -> bool:
+    """Return whether the run of a version is finished and was not deleted."""
+    try:
+        info = client.get_run(run_id).info
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return False
+    return info.status == "FINISHED" and info.lifecycle_stage == "active"
 
 
 def _search(client: MlflowClient, where: str) -> Iterator[ModelVersion]:

@@ -52,7 +52,7 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
     """
     settings, answer = context.settings, conclusion.answer
     for role in sorted({model.role for model in models}):
-        tracker.registry.crown(role)
+        tracker.registry.update_champion(role)
     reused = [model.uri for model in models if model.reused]
     basis = setting(settings, context.data, context.split)
     written = note(answer.word or answer.title, answer.rows, answer.sentences, basis)

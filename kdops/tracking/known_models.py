@@ -6,6 +6,7 @@ import time
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
@@ -61,8 +62,8 @@ class KnownModels:
         where, order = self._where(chain), ["start_time DESC"]
         runs = list(paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
         found: dict[str, Model] = {}
-        registered = self._registered(client, {run.data.tags[schema.MODEL] for run in runs})
-        there = (run for run in runs if run.data.tags[schema.MODEL] in registered)
+        registered = self._registered(client, {_made(run) for run in runs})
+        there = (run for run in runs if _made(run) in registered)
         # Newest first: the latest of equals wins.
         for run, model in schema.readable(there):
             found[model.uri] = model
@@ -85,7 +86,12 @@ class KnownModels:
             where += f" and attributes.end_time > {int(1000 * (before - STORED_WITHIN))}"
         return where
 
-    def _registered(self, client: MlflowClient, uris: set[str]) -> set[str]:
+    def _registered(self, client: MlflowClient, made: set[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return those of some models that are registered; what was found before is not asked for again."""
-        new = uris - self.records.keys()
-        return uris - new | (new & Registry(client, self.data, self.split).uris() if new else set())
+        new = made - {(model.uri, model.run_id) for model in self.records.values()}
+        return made - new | (new & Registry(client, self.data, self.split).made() if new else set())
+
+
+def _made(run: Run) -> tuple[str, str]:
+    """Return the version that a run says it made, and the run: the version must name it too."""
+    return run.data.tags[schema.MODEL], run.info.run_id

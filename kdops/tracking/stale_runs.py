@@ -56,7 +56,7 @@ def discard_run(client: MlflowClient, registry: Registry, run_id: str, status: s
     info = client.get_run(run_id).info
     if info.status != "RUNNING":
         return
-    registry.withdraw(run_id)
+    registry.delete_versions_of(run_id)
     for model in list(paged(client.search_logged_models, [info.experiment_id], f"source_run_id = '{run_id}'")):
         client.delete_logged_model(model.model_id)
     client.set_terminated(run_id, status)

@@ -51,7 +51,7 @@ def test_versions_of_a_study_have_the_tags_of_the_contract(done):
     }
 
 
-def test_a_study_crowns_the_best_of_each_role(done):
+def test_the_best_of_each_role_is_champion(done):
     for role in ("teacher", "student", "middle"):
         runs = [run for run in done.children() if run.data.tags["kdops.role"] == role]
         best = min(
@@ -82,7 +82,7 @@ def test_champion_has_the_best_accuracy_then_loss_then_age(scores, champion, sto
     registry = _registry(store)
     for accuracy, loss in scores:
         _register(store, registry, accuracy, loss)
-    assert registry.crown("student") == f"models:/kdops-digits-student/{champion}"
+    assert registry.update_champion("student") == f"models:/kdops-digits-student/{champion}"
     assert _champion(store) == str(champion)
 
 
@@ -92,7 +92,7 @@ def test_a_version_whose_numbers_somebody_edited_is_passed_over(store):
         _register(store, registry, accuracy, 1.0)
     store.client.set_model_version_tag("kdops-digits-student", "2", "val_accuracy", "very good")
     store.client.set_model_version_tag("kdops-digits-student", "3", "val_nll", "nan")
-    assert registry.crown("student") == "models:/kdops-digits-student/1"
+    assert registry.update_champion("student") == "models:/kdops-digits-student/1"
 
 
 def test_ten_versions_are_ordered_by_number(store):
@@ -100,7 +100,7 @@ def test_ten_versions_are_ordered_by_number(store):
     for number in range(10):
         _register(store, registry, 0.5 if number == 0 else 0.6, 1.0)
     # As text "10" comes before "2".
-    assert registry.crown("student") == "models:/kdops-digits-student/2"
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
 
 
 def test_champion_is_computed_anew(store):
@@ -109,23 +109,40 @@ def test_champion_is_computed_anew(store):
         _register(store, registry, accuracy, 1.0)
     # Somebody set it by hand; another study deleted the best.
     store.client.set_registered_model_alias("kdops-digits-student", CHAMPION, "1")
-    assert registry.crown("student") == "models:/kdops-digits-student/2"
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
     store.client.delete_model_version("kdops-digits-student", "2")
-    assert registry.crown("student") == "models:/kdops-digits-student/3"
+    assert registry.update_champion("student") == "models:/kdops-digits-student/3"
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED", "RUNNING"])
+def test_a_version_whose_run_is_deleted_or_not_finished_is_no_champion(status, store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.6):
+        _register(store, registry, accuracy, 1.0)
+    _register(store, registry, 0.9, 1.0, status)
+    best = store.client.get_model_version("kdops-digits-student", "3")
+    if status == "FINISHED":
+        assert registry.update_champion("student") == "models:/kdops-digits-student/3"
+        store.client.delete_run(best.run_id)
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
+    for number in ("1", "2"):
+        store.client.delete_run(store.client.get_model_version("kdops-digits-student", number).run_id)
+    assert registry.update_champion("student") is None
+    assert not store.client.get_registered_model("kdops-digits-student").aliases
 
 
 @pytest.mark.parametrize("doomed", ["1", "2"])
-@pytest.mark.parametrize("crowned_meanwhile", [False, True])
-def test_there_is_a_champion_whatever_is_deleted_and_whoever_crowns_it_meanwhile(doomed, crowned_meanwhile, store):
+@pytest.mark.parametrize("set_meanwhile", [False, True])
+def test_there_is_a_champion_whatever_is_deleted_and_set_meanwhile(doomed, set_meanwhile, store):
     registry = _registry(store)
     for accuracy in (0.5, 0.9, 0.7):
         _register(store, registry, accuracy, 1.0)
-    registry.crown("student")
+    registry.update_champion("student")
     client = store.client
     real = client.delete_model_version
 
     def deleted(name, version):
-        if crowned_meanwhile:
+        if set_meanwhile:
             store.client.set_registered_model_alias(name, CHAMPION, version)
         real(name, version)
 
@@ -138,11 +155,11 @@ def test_what_was_no_champion_leaves_the_champion_alone(store):
     registry = _registry(store)
     for accuracy in (0.5, 0.9):
         _register(store, registry, accuracy, 1.0)
-    # Nobody is crowned by it that no study has crowned.
+    # Deleting makes no champion where no study has made one.
     delete_version(store.client, store.client.get_model_version("kdops-digits-student", "1"))
     assert not store.client.get_registered_model("kdops-digits-student").aliases
     _register(store, registry, 0.7, 1.0)
-    registry.crown("student")
+    registry.update_champion("student")
     delete_version(store.client, store.client.get_model_version("kdops-digits-student", "3"))
     assert _champion(store) == "2"
 
@@ -157,9 +174,9 @@ def test_other_splits_transfers_and_data_do_not_compete(store):
     ]
     for other in others:
         _register(store, other, 0.9, 0.1)
-    assert registry.crown("student") == "models:/kdops-digits-student/1"
+    assert registry.update_champion("student") == "models:/kdops-digits-student/1"
     for number, other in enumerate(others, start=2):
-        assert other.crown("student") == f"models:/kdops-digits-student/{number}"
+        assert other.update_champion("student") == f"models:/kdops-digits-student/{number}"
         assert _champion(store) == str(number)
 
 
@@ -177,16 +194,16 @@ def test_a_better_version_that_arrives_while_the_alias_is_set_is_not_passed_over
         real(name, alias, version)
 
     monkeypatch.setattr(registry.client, "set_registered_model_alias", set_alias)
-    assert registry.crown("student") == "models:/kdops-digits-student/2"
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
     assert ([str(version) for version in seen], _champion(store)) == (["1", "2"], "2")
 
 
-def test_nobody_is_crowned_where_there_is_nobody(store):
+def test_where_there_is_no_version_there_is_no_champion(store):
     registry = _registry(store)
-    assert registry.crown("student") is None
+    assert registry.update_champion("student") is None
     _register(store, registry, 0.9, 1.0)
-    assert _registry(store, split=make_split(DIGITS, "disjoint", 1)).crown("student") is None
-    assert registry.crown("middle") is None
+    assert _registry(store, split=make_split(DIGITS, "disjoint", 1)).update_champion("student") is None
+    assert registry.update_champion("middle") is None
 
 
 @pytest.mark.parametrize(
@@ -203,26 +220,28 @@ def test_names_are_safe(dataset, name, store):
     registry = _registry(store, data=replace(DIGITS, name=dataset))
     uri = _register(store, registry, 0.5, 1.0)
     assert uri == f"models:/{registered_name(dataset, 'student')}/1"
-    assert registry.crown("student") == uri
-    assert registry.uris() == {uri}
+    assert registry.update_champion("student") == uri
+    assert {made for made, _ in registry.made()} == {uri}
 
 
 def test_more_versions_than_a_page(store, monkeypatch):
     monkeypatch.setattr("kdops.registry.versions.PAGE", 2)
     registry = _registry(store)
     uris = {_register(store, registry, 0.1 * number, 1.0) for number in range(5)}
-    assert registry.uris() == uris
-    assert registry.crown("student") == "models:/kdops-digits-student/5"
+    assert {uri for uri, _ in registry.made()} == uris
+    assert registry.update_champion("student") == "models:/kdops-digits-student/5"
 
 
 def _registry(place, data=DIGITS, split=DISJOINT):
     return Registry(MlflowClient(tracking_uri=place.uri, registry_uri=place.uri), data, split)
 
 
-def _register(place, registry, accuracy, loss):
+def _register(place, registry, accuracy, loss, status="FINISHED"):
     """Register a student with these validation results; its model folder stays empty."""
     model = place.client.create_logged_model("0", name="student")
     place.client.finalize_logged_model(model.model_id, "READY")
+    run_id = place.client.create_run("0").info.run_id
+    place.client.set_terminated(run_id, status)
     record = Model(
         role="student",
         seed=0,
@@ -230,7 +249,7 @@ def _register(place, registry, accuracy, loss):
         chain="teacher>student",
         source="models:/kdops-digits-teacher/1",
         uri="",
-        run_id=place.client.create_run("0").info.run_id,
+        run_id=run_id,
         model_id=model.model_id,
         metrics={"val_accuracy": accuracy, "val_nll": loss, "test_accuracy": 0.5},
         params={"architecture": "mlp(hidden=8,depth=1,dropout=0)"},

@@ -151,14 +151,14 @@ def test_what_cannot_be_ended_keeps_nobody_from_starting(store, monkeypatch, cap
     experiment = client.get_experiment_by_name("kdops").experiment_id
     gone = str(replace(ProcessId.own(), start=1))
     left = [client.create_run(experiment, tags={"kdops.process": gone}).info.run_id for _ in range(2)]
-    real = Registry.withdraw
+    real = Registry.delete_versions_of
 
     def refused(self, run_id):
         if run_id == left[0]:
             raise MlflowException("no permission to delete", error_code=PERMISSION_DENIED)
         real(self, run_id)
 
-    monkeypatch.setattr(Registry, "withdraw", refused)
+    monkeypatch.setattr(Registry, "delete_versions_of", refused)
     with caplog.at_level(logging.WARNING, "kdops"):
         _end_stale_runs(client)
     assert [client.get_run(run).info.status for run in left] == ["RUNNING", "KILLED"]

@@ -64,10 +64,23 @@ def test_what_is_no_longer_registered_is_not_found_and_what_is_known_is_not_aske
     first = known.look()
     assert gone.data.tags["kdops.model"] not in first
     asked = []
-    monkeypatch.setattr("kdops.registry.versions.Registry.uris", lambda registry: asked.append(registry) or set())
+    monkeypatch.setattr("kdops.registry.versions.Registry.made", lambda registry: asked.append(registry) or set())
     assert known.look() == first
     # The one that is gone may have come back.
     assert len(asked) == 1
     age(fork, gone, 2 * STORED_WITHIN)
     known.look()
     assert len(asked) == 1
+
+
+def test_a_version_belongs_to_the_run_that_it_names(apart):
+    """A name that is deleted and made again counts from 1: its version 1 is not the model of before."""
+    client, name = apart.client, "kdops-digits-teacher"
+    client.delete_registered_model(name)
+    apart.run("teacher", seeds=1, seed=5)
+    assert client.get_model_version(name, "1").tags["seed"] == "5"
+    again = apart.run("students", seeds=1)
+    (teacher,) = apart.children(again)
+    assert (teacher.data.tags["kdops.model"], teacher.data.params["seed"]) == (f"models:/{name}/2", "0")
+    apart.run("students", seeds=1, temperatures="9")
+    assert apart.trained()[-1] == ("student", 0, 9)

@@ -1,4 +1,4 @@
-"""The paper's sweep of 29 temperatures, one epoch: stacked models against loops of plain PyTorch and the matrix peak."""
+"""The paper's sweep of 29 temperatures, one epoch: stacked models, plain loops and the matrix peak."""
 
 from __future__ import annotations
 

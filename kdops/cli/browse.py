@@ -38,13 +38,13 @@ def runs(
     if source not in ("", "labels"):
         check_model(source, "source")
     with open_store() as client:
-        from kdops.reporting.tables import choose, csv_text, show_models
+        from kdops.reporting.tables import choose, models_csv, show_models
         from kdops.tracking.catalog import read_catalog
 
         catalog = read_catalog(client)
         models = choose(catalog, role, dataset, source)
         if csv:
-            typer.echo(csv_text(models), nl=False)
+            typer.echo(models_csv(models), nl=False)
         elif models:
             show_models(models)
         else:

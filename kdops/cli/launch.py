@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 from kdops.cli.process import configure_process
 from kdops.cli.signals import LAUNCHER, interruptible
@@ -73,12 +72,15 @@ def working_folder() -> Path:
     """Return the caller's folder.
 
     Raises:
-        KdopsError: it was deleted.
+        KdopsError: it was deleted, or its name is no text that a store could keep.
     """
     try:
-        return Path.cwd()
+        folder = Path.cwd()
     except FileNotFoundError:
         raise KdopsError("the working folder was deleted; change to another one and start the command again") from None
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        raise KdopsError(f"the path of the working folder is not UTF-8 ({folder}); rename it or use another folder")
+    return folder
 
 
 def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI") -> str:
@@ -94,7 +96,9 @@ def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI
     if path in ("", ":memory:"):
         raise UsageError(parameter, uri, "must name a file, such as sqlite:///mlflow.db")
     if not path.startswith("/"):
-        path = os.path.normpath(f"{quote(str(folder))}/{path}")
+        # The address is decoded once; MLflow also makes the folder that it finds there undecoded.
+        place = str(folder).replace("%", "%25").replace("?", "%3F")
+        path = os.path.normpath(f"{place}/{path}")
     return f"{scheme}:///{path}{query}"
 
 

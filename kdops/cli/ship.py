@@ -5,7 +5,6 @@ They check their arguments first, and load torch and MLflow only then.
 
 from __future__ import annotations
 
-import csv as csv_module
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from kdops.cli.browse import NAME, open_store
 from kdops.config.parsing import boolean
 from kdops.config.uris import check_model
 from kdops.errors import KdopsError, UsageError, plain_line
+from kdops.utils.text import csv_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,10 +184,9 @@ def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: boo
     probabilities = loaded.classify(values)
     highest, places = probabilities.max(axis=1), probabilities.argmax(axis=1)
     if csv:
-        writer = csv_module.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["file", "class", "probability", *loaded.classes])
-        for file, place, own in zip(files, places.tolist(), probabilities.tolist(), strict=True):
-            writer.writerow([file, loaded.classes[place], own[place], *own])
+        rows = zip(files, places.tolist(), probabilities.tolist(), strict=True)
+        cells = [[file, loaded.classes[place], own[place], *own] for file, place, own in rows]
+        typer.echo(csv_text(["file", "class", "probability", *loaded.classes], cells), nl=False)
         return
     for file, place, probability in zip(files, places.tolist(), highest.tolist(), strict=True):
         typer.echo(f"{plain_line(file)}  {plain_line(loaded.classes[place])}  {probability:.4f}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +11,17 @@ from rich.text import Text
 
 from kdops.reporting.terminal import plain_console, plain_table, print_whole_lines
 from kdops.sweeps.model import Model
+from kdops.utils.text import csv_text
 from kdops.verdicts.intervals import wilson_interval
 
 __all__ = ["Candidate", "Group", "ServingCost", "candidates_csv", "group_candidates", "show_candidates"]
+
+CSV_COLUMNS = (
+    *("model", "champion", "front", "role", "dataset", "chain", "architecture", "temperature", "seed", "transfer"),
+    *("split", "val_accuracy", "val_low", "val_high", "test_accuracy", "test_low", "test_high"),
+    *("latency_seconds", "size_bytes", "parameters", "flops"),
+)
+"""The columns of the CSV."""
 
 
 @dataclass(frozen=True)
@@ -165,35 +171,15 @@ def _bounds(interval: tuple[float, float] | None) -> str:
 
 def candidates_csv(groups: Sequence[Group]) -> str:
     """Return the candidates as CSV, numbers in full; accuracies' intervals are over images."""
-    stream = io.StringIO()
-    names = [
-        "model",
-        "champion",
-        "front",
-        "role",
-        "dataset",
-        "chain",
-        "architecture",
-        "temperature",
-        "seed",
-        "transfer",
-    ]
-    names += ["split", "val_accuracy", "val_low", "val_high", "test_accuracy", "test_low", "test_high"]
-    names += ["latency_seconds", "size_bytes", "parameters", "flops"]
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for group in groups:
         for candidate in group.candidates:
             model, measured = candidate.model, candidate.measured
-            row = {name: getattr(model, name) for name in names if hasattr(model, name)}
+            row = {name: getattr(model, name) for name in CSV_COLUMNS if hasattr(model, name)}
             row |= {"model": model.uri, "champion": str(model.champion).lower(), "front": str(candidate.front).lower()}
             for part in ("val", "test"):
                 low, high = candidate.interval(part) or (None, None)
                 row |= {f"{part}_low": low, f"{part}_high": high}
             row |= {"latency_seconds": measured.latency, "size_bytes": measured.size} if measured else {}
-            writer.writerow({name: "" if _unknown(value) else value for name, value in row.items()})
-    return stream.getvalue()
-
-
-def _unknown(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+            rows.append([row.get(name) for name in CSV_COLUMNS])
+    return csv_text(CSV_COLUMNS, rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,10 +13,10 @@ from rich.text import Text
 from kdops.reporting.terminal import Side, plain_console, plain_table, print_whole_lines, unbounded
 from kdops.sweeps.model import LABELS, Model, rank_key
 from kdops.tracking.catalog import Catalog
-from kdops.utils.text import accuracy_interval
+from kdops.utils.text import accuracy_interval, csv_text
 from kdops.verdicts.answer import Row
 
-__all__ = ["choose", "csv_text", "show_answer", "show_models"]
+__all__ = ["choose", "models_csv", "show_answer", "show_models"]
 
 COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
     "model": ("left", lambda m: m.name + " *" * m.champion),
@@ -65,13 +63,11 @@ def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = ""
     return sorted(chosen, key=_rank)
 
 
-def csv_text(models: Sequence[Model]) -> str:
+def models_csv(models: Sequence[Model]) -> str:
     """Return the models as CSV, numbers in full."""
-    stream = io.StringIO()
     names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
     names += ["val_accuracy", "val_nll", "test_accuracy", "source", "run_id"]
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
+    rows = []
     for model in models:
         cells = {name: getattr(model, name) for name in names if name not in ("model", "champion", "source")}
         cells |= {
@@ -79,8 +75,8 @@ def csv_text(models: Sequence[Model]) -> str:
             "source": " ".join(model.sources) or LABELS,
             "champion": str(model.champion).lower(),
         }
-        writer.writerow(["" if _unknown(cells[name]) else cells[name] for name in names])
-    return stream.getvalue()
+        rows.append([cells[name] for name in names])
+    return csv_text(names, rows)
 
 
 def show_models(models: Sequence[Model], console: Console | None = None) -> None:
@@ -142,7 +138,3 @@ def _rank(model: Model) -> tuple[float, float, str, int]:
     """Order as the champion is chosen: accuracy, then loss, then the lower version; what is unknown comes last."""
     unknown = math.isnan(model.val_accuracy)
     return *((math.inf, math.inf) if unknown else rank_key(model)), *model.place
-
-
-def _unknown(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -66,11 +67,14 @@ def ensure_store(tracking_uri: str) -> None:
     so they take turns at a lock beside the file. A server sees to its own database.
 
     Raises:
-        KdopsError: the store cannot be opened.
+        KdopsError: the store cannot be opened, or MLflow would write its artifacts to another folder.
     """
     database = sqlite_file(tracking_uri)
     if database is None:
         return
+    if re.search("""[%?]|'.*"|".*'""", str(database.absolute())):
+        why = "MLflow cannot keep artifacts below a path with a %, a ? or both kinds of quotes"
+        raise KdopsError(f"the tracking store {database} cannot be used: {why}; use another folder")
     try:
         with explained_faults(tracking_uri):
             _make(tracking_uri, database)

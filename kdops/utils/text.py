@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "accuracy_interval",
     "capitalized",
+    "csv_text",
     "duration",
     "file_size",
     "markdown_line",
@@ -18,12 +21,33 @@ __all__ = [
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the start of a formula."""
 ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 def capitalized(text: str) -> str:
     """Return a sentence with a capital letter first and the rest (``T``) as it is."""
     return text[:1].upper() + text[1:]
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as CSV, numbers in full; None and nan are empty cells.
+
+    Texts that a spreadsheet would run as a formula, such as a file's name that begins with ``=``, get an apostrophe
+    in front of them, which a spreadsheet does not show.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([_csv_cell(name) for name in header])
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
+    return stream.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def duration(seconds: float) -> str:

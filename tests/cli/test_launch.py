@@ -226,9 +226,9 @@ def test_processes_that_start_together_make_one_store(tmp_path, environment):
 @pytest.mark.parametrize(
     ("given", "absolute"),
     [
-        ("sqlite:///mlflow.db", "sqlite:////home/me%20too/mlflow.db"),
-        ("sqlite:///a/../b.db?timeout=5", "sqlite:////home/me%20too/b.db?timeout=5"),
-        ("sqlite+pysqlite:///b.db", "sqlite+pysqlite:////home/me%20too/b.db"),
+        ("sqlite:///mlflow.db", "sqlite:////home/me too/mlflow.db"),
+        ("sqlite:///a/../b.db?timeout=5", "sqlite:////home/me too/b.db?timeout=5"),
+        ("sqlite+pysqlite:///b.db", "sqlite+pysqlite:////home/me too/b.db"),
         ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
         ("https://user:secret@host:5000/x", "https://user:secret@host:5000/x"),
         ("postgresql://host/db", "postgresql://host/db"),

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from kdops.cli.app import main
+from kdops.cli.launch import absolute_store
+from kdops.store.database import ensure_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from kdops.cli.app import main; sys.exit(main(sys.argv[1:]))"
@@ -32,6 +35,46 @@ def test_a_working_folder_that_was_deleted_is_one_line(arguments, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "the working folder was deleted" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["teacher", "--dry-run", "true"], ["ui"]], ids=lambda one: one[0])
+def test_a_working_folder_whose_name_is_not_utf8_is_one_line(arguments, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/a\xffb"
+    os.mkdir(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments],
+        cwd=folder,
+        env={**CLEAN, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("kdops: the path of the working folder is not UTF-8")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_store_lies_in_its_folder_alone_whatever_that_is_called(monkeypatch, tmp_path):
+    """MLflow makes the folder that an address names, undecoded: an escaped one would be a second folder."""
+    name = "blank quote' $HOME #hash + & ü"
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", absolute_store("sqlite:///mlflow.db", folder))
+    monkeypatch.chdir(folder)
+    experiment = MlflowClient().get_experiment(ensure_experiment("kdops"))
+    assert Path(experiment.artifact_location) == folder / "mlruns" / experiment.experiment_id
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["per%41cent", "q?mark", "both'\"quotes"])
+def test_a_folder_whose_name_mlflow_would_change_is_refused_in_one_line(name, monkeypatch, tmp_path, capsys):
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert main(["teacher"]) == 1
+    assert "use another folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_without_a_home_the_line_says_what_to_name(monkeypatch, tmp_path, capsys):

@@ -11,7 +11,7 @@ import pytest
 import kdops.tracking.catalog
 from kdops.errors import UsageError
 from kdops.reporting.lineage import ALONE, ancestors, descendants, lineage_dot, lineage_lines
-from kdops.reporting.tables import choose, csv_text, show_models
+from kdops.reporting.tables import choose, models_csv, show_models
 from kdops.tracking.catalog import Catalog, read_catalog
 from tests.shelves import Shelf, family, lines_of
 
@@ -98,7 +98,7 @@ def test_pages_end_nowhere(shelf, catalog, monkeypatch):
 
 def test_csv_has_all_models_with_full_numbers(catalog, uris):
     models = choose(catalog)
-    rows = list(csv.DictReader(io.StringIO(csv_text(models))))
+    rows = list(csv.DictReader(io.StringIO(models_csv(models))))
     assert [row["model"] for row in rows] == [model.uri for model in models]
     assert [float(row["val_accuracy"]) for row in rows] == [model.val_accuracy for model in models]
     by_model = {row["model"]: row for row in rows}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kdops.utils.text import accuracy_interval, duration, file_size, number_ranges
+from kdops.utils.text import accuracy_interval, csv_text, duration, file_size, number_ranges
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_sizes_have_the_unit_that_fits(size, text):
 @pytest.mark.parametrize(("seconds", "text"), [(89, "89 s"), (90, "2 min"), (5400, "1.5 h")])
 def test_durations_have_the_unit_that_fits(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_table_as_csv_has_no_formula_and_no_nan():
+    text = csv_text(["file", "x"], [["=1+1", -0.5], ["@a", float("nan")], ["b,c", None], ["-", 2]])
+    assert text == "file,x\n'=1+1,-0.5\n'@a,\n\"b,c\",\n'-,2\n"

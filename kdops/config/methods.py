@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture
-from kdops.config.parsing import Flag, Integer, Option, Real, Spec, Text, parse_spec
+from kdops.config.parsing import Flag, Integer, Option, Real, Several, Spec, Text, parse_spec
 from kdops.errors import UsageError
 
 __all__ = ["LOGITS", "METHODS", "ChosenMethod", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
@@ -58,6 +58,56 @@ METHODS: Mapping[str, MethodSpec] = {
         alpha=Real(0, 100, default=1.0),
         beta=Real(0, 100, default=8.0),
         warmup=Real(0, 1, default=0.08),
+    ),
+    "dist": MethodSpec(
+        "kdops.distillation.dist:CorrelationDistillation",
+        "the correlation of the softened outputs, over the classes and over the batch",
+        "Huang et al., Knowledge Distillation from A Stronger Teacher, 2022",
+        beta=Real(0, 1000, default=1.0),
+        gamma=Real(0, 1000, default=1.0),
+        t_squared=Flag(False),
+    ),
+    "nkd": MethodSpec(
+        "kdops.distillation.nkd:NormalizedDistillation",
+        "the probability of the label, and the distribution of the other classes among themselves",
+        "Yang et al., From Knowledge Distillation to Self-Knowledge Distillation, 2023",
+        gamma=Real(0, 100, default=1.5),
+    ),
+    "wsld": MethodSpec(
+        "kdops.distillation.wsld:WeightedDistillation",
+        "the softened outputs, each image weighted by how much better the source knows its label",
+        "Zhou et al., Rethinking Soft Labels for Knowledge Distillation, 2021",
+        alpha=Real(0, 100, default=2.5),
+        t_squared=Flag(True),
+    ),
+    "mse": MethodSpec(
+        "kdops.distillation.mse:LogitMatching",
+        "the logits themselves",
+        "Ba and Caruana, Do Deep Nets Really Need to be Deep?, 2014",
+        alpha=Real(0, 1, default=1.0),
+    ),
+    "multilevel": MethodSpec(
+        "kdops.distillation.multilevel:MultiLevelDistillation",
+        "softened outputs at several temperatures, and their products over images and over classes",
+        "Jin, Wang and Lin, Multi-Level Logit Distillation, 2023",
+        instance=Real(0, 1000, default=1.0),
+        batch=Real(0, 1000, default=1.0),
+        classes=Real(0, 1000, default=1.0),
+        factors=Several(Real(0, 100, open_low=True), default=(0.5, 0.75, 1.0, 1.25, 1.5)),
+    ),
+    "smoothing": MethodSpec(
+        "kdops.distillation.smoothing:LabelSmoothing",
+        "labels that leave a share to the other classes; a control without a source",
+        "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016",
+        amount=Real(0, 1, default=0.1),
+    ),
+    "virtual": MethodSpec(
+        "kdops.distillation.virtual:VirtualTeacher",
+        "a source that is right and equally unsure of all others; a control without a source",
+        "Yuan et al., Revisiting Knowledge Distillation via Label Smoothing Regularization, 2020",
+        correct=Real(0.5, 1, default=0.99, open_high=True),
+        alpha=Real(0, 1, default=1.0),
+        t_squared=Flag(True),
     ),
     "rkd": MethodSpec(
         "kdops.distillation.rkd:RelationalDistillation",

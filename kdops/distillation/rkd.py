@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdops.distillation.method import Method, Needs, Step
+from kdops.distillation.softening import as_weight
 
 __all__ = ["RelationalDistillation"]
 
@@ -61,8 +62,7 @@ class RelationalDistillation(Method):
         apart = F.smooth_l1_loss(_scaled(gaps), _scaled(source_gaps), reduction="none").mean(dim=(1, 2))
         batch = gaps.shape[1]
         bent = _AngleLoss.apply(gaps, source_gaps, min(self.vertices or batch, batch))
-        weights = [w.to(gaps.dtype) if isinstance(w, Tensor) else w for w in (self.distance, self.angle)]
-        return {"distance": weights[0] * apart, "angle": weights[1] * bent}
+        return {"distance": as_weight(self.distance, gaps) * apart, "angle": as_weight(self.angle, gaps) * bent}
 
 
 def _gaps(points: Tensor) -> Tensor:

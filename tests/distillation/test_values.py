@@ -1,0 +1,191 @@
+"""Values of the methods, against direct transcriptions of the papers' equations."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from kdops.config.methods import parse_method
+from kdops.distillation.method import Outputs, build_method
+from kdops.distillation.objective import Objective
+from tests.distillation.cases import outputs, some_labels, terms_of, values
+
+few = settings(max_examples=12, deadline=None)
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.5, 10))
+def test_dkd_is_its_equations(seed, t):
+    method = build_method(parse_method("dkd(alpha=1.5,beta=4,warmup=0)"))
+    own, source = outputs(method, seed), outputs(method, seed + 1)
+    labels = some_labels()
+    found = terms_of(method, own, source, labels, (t, t))
+    p, q = ((one.logits / torch.tensor(t)).softmax(-1) for one in (source, own))
+    label = F.one_hot(labels, 5).bool()
+    pt, qt = (one[label].view(2, 6) for one in (p, q))
+    tckd = pt * (pt / qt).log() + (1 - pt) * ((1 - pt) / (1 - qt)).log()
+    others = [one[~label].view(2, 6, 4) / (1 - one[label].view(2, 6, 1)) for one in (p, q)]
+    nckd = (others[0] * (others[0] / others[1]).log()).sum(-1)
+    squared = torch.tensor(t).square().double()
+    torch.testing.assert_close(found["tckd"], 1.5 * squared * tckd.mean(1), rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(found["nckd"], 4 * squared * nckd.mean(1), rtol=1e-4, atol=1e-9)
+    # Equation (6): plain distillation is their sum, with NCKD weighted by what the source leaves to the others.
+    divergence = (p * (p / q).log()).sum(-1)
+    torch.testing.assert_close(tckd + (1 - pt) * nckd, divergence)
+
+
+def test_dkd_warms_up():
+    method = build_method(parse_method("dkd(warmup=0.2)"))
+    own, source, labels = outputs(method, 1), outputs(method, 2), some_labels()
+    objective = Objective(method, torch.tensor([1.0, 4.0]))
+    at = [objective.terms(own, labels, source, torch.tensor(share))["nckd"] for share in (0.0, 0.1, 0.2, 0.9)]
+    torch.testing.assert_close(at[0], torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(at[1], at[2] / 2, rtol=1e-6, atol=0)
+    assert torch.equal(at[2], at[3])
+
+
+def huber(a, b):
+    return F.smooth_l1_loss(a, b, reduction="mean")
+
+
+def relations(points):
+    """Distances by their mean, and cosines of all angles, as Park et al. define them, one at a time."""
+    count = len(points)
+    gaps = torch.stack([torch.stack([(a - b).norm() for b in points]) for a in points])
+    angles = torch.zeros(count, count, count, dtype=points.dtype)
+    for i, j, k in itertools.product(range(count), repeat=3):
+        if j not in (i, k):
+            e, f = points[i] - points[j], points[k] - points[j]
+            angles[j, i, k] = (e / e.norm()) @ (f / f.norm())
+    return gaps / (gaps.sum() / (count * (count - 1))), angles
+
+
+@few
+@given(st.integers(0, 1000), st.integers(1, 5))
+def test_rkd_is_its_equations(seed, dimensions):
+    method = build_method(parse_method("rkd(distance=3,angle=7)"))
+    own = outputs(method, seed, members=1)
+    points = values(seed, 1, 6, dimensions)
+    own, source = Outputs(own.logits, {"embedding": points}), outputs(method, seed + 1, members=1, side="source")
+    found = terms_of(method, own, source, some_labels(1), (2.0,))
+    mine, theirs = relations(points[0]), relations(source.features["embedding"][0])
+    torch.testing.assert_close(found["distance"], 3 * huber(mine[0], theirs[0]).view(1))
+    torch.testing.assert_close(found["angle"], 7 * huber(mine[1], theirs[1]).view(1))
+
+
+@pytest.mark.parametrize("vertices", [2, 5])
+def test_the_gradient_of_rkds_angles_is_that_of_their_values(vertices):
+    from kdops.distillation.rkd import _AngleLoss, _gaps
+
+    points, source = values(1, 2, 5, 3).requires_grad_(), values(2, 2, 5, 4)
+    some = _AngleLoss.apply(_gaps(points), _gaps(source), vertices)
+    expected = [
+        huber(relations(a)[1][:vertices], relations(b)[1][:vertices]) for a, b in zip(points, source, strict=True)
+    ]
+    torch.testing.assert_close(some, torch.stack(expected))
+    assert torch.autograd.gradcheck(lambda p: _AngleLoss.apply(_gaps(p), _gaps(source), vertices), (points,), atol=1e-5)
+
+
+def softened(method, seed, t, batch=6, classes=5):
+    """The outputs of student and source of two members, and their softened outputs as arrays."""
+    own, source = outputs(method, seed, batch=batch, classes=classes), outputs(method, seed + 1, batch=batch)
+    t = torch.tensor(t, dtype=torch.float32).double()
+    return own, source, *((one.logits / t).softmax(-1).numpy() for one in (own, source))
+
+
+def checked(found, **expected):
+    """Terms as they were found against those by hand; a temperature has the precision of float32."""
+    assert list(found) == list(expected)
+    for name, values_by_hand in expected.items():
+        np.testing.assert_allclose(found[name].double().numpy(), values_by_hand, rtol=1e-5, atol=1e-9)
+
+
+def label_probabilities(own, labels, t=1.0):
+    return (own.logits / t).softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1).numpy()
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.5, 10))
+def test_dist_is_its_equations(seed, t):
+    method = build_method(parse_method("dist(beta=2,gamma=3)"))
+    own, source, y, z = softened(method, seed, t)
+    inter = [1 - np.mean([np.corrcoef(y[m, i], z[m, i])[0, 1] for i in range(6)]) for m in range(2)]
+    intra = [1 - np.mean([np.corrcoef(y[m, :, j], z[m, :, j])[0, 1] for j in range(5)]) for m in range(2)]
+    found = terms_of(method, own, source, some_labels(), (t, t))
+    checked(found, inter=2 * np.array(inter), intra=3 * np.array(intra), labels=found["labels"])
+    scaled = terms_of(build_method(parse_method("dist(t_squared=true)")), own, source, some_labels(), (t, t))
+    torch.testing.assert_close(scaled["inter"], found["inter"] / 2 * torch.tensor(t).square())
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.5, 10))
+def test_nkd_is_its_equations(seed, t):
+    method, labels = build_method(parse_method("nkd(gamma=2)")), some_labels()
+    own, source, y, z = softened(method, seed, t)
+    target = -label_probabilities(source, labels) * np.log(label_probabilities(own, labels))
+    others = np.zeros((2, 6))
+    for m, i in np.ndindex(2, 6):
+        rest = np.delete(np.arange(5), labels[m, i])
+        p, q = (one[m, i, rest] / one[m, i, rest].sum() for one in (z, y))
+        others[m, i] = -(p * np.log(q)).sum()
+    found = terms_of(method, own, source, labels, (t, t))
+    checked(found, target=target.mean(1), others=2 * t**2 * others.mean(1), labels=found["labels"])
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.5, 10))
+def test_wsld_is_its_equations(seed, t):
+    method, labels = build_method(parse_method("wsld(alpha=2)")), some_labels()
+    own, source, y, z = softened(method, seed, t)
+    losses = [-np.log(label_probabilities(one, labels)) for one in (own, source)]
+    weight = 1 - np.exp(-losses[0] / losses[1])
+    found = terms_of(method, own, source, labels, (t, t))
+    by_hand = 2 * t**2 * (weight * -(z * np.log(y)).sum(-1)).mean(1)
+    np.testing.assert_allclose(found["soft"].double().numpy(), by_hand, rtol=1e-4)
+
+
+@few
+@given(st.integers(0, 1000))
+def test_mse_is_its_equation_and_what_logits_is_at_a_high_temperature(seed):
+    method, logits = build_method(parse_method("mse(alpha=0.5)")), build_method(parse_method("logits"))
+    own, source = (
+        one.map(lambda z: z - z.mean(-1, keepdim=True)) for one in (outputs(method, seed), outputs(method, -1))
+    )
+    found = terms_of(method, own, source, some_labels())
+    by_hand = 0.5 * 0.5 * (own.logits - source.logits).square().mean((1, 2)).numpy()
+    checked(found, match=by_hand, labels=found["labels"])
+    leaf = own.logits.clone().requires_grad_()
+    hot = terms_of(logits, Outputs(leaf), source, some_labels(), (1e4, 1e4))["soft"].sum()
+    (gradient,) = torch.autograd.grad(hot, leaf)
+    torch.testing.assert_close(gradient, (leaf - source.logits).detach() / 5 / 6, rtol=1e-3, atol=1e-4)
+
+
+@few
+@given(st.integers(0, 1000))
+def test_multilevel_is_its_equations(seed):
+    method = build_method(parse_method("multilevel(instance=2,batch=3,classes=4,factors=0.5/2)"))
+    expected = np.zeros((3, 2))
+    for t in (2.0, 8.0):
+        own, source, y, z = softened(method, seed, t)
+        expected[0] += t**2 * -(z * np.log(y)).sum(-1).mean(1)
+        for m in range(2):
+            expected[1, m] += ((y[m] @ y[m].T - z[m] @ z[m].T) ** 2).sum() / 6
+            expected[2, m] += ((y[m].T @ y[m] - z[m].T @ z[m]) ** 2).sum() / 5
+    found = terms_of(method, own, source, some_labels(), (4.0, 4.0))
+    instance, batch, classes = expected / 2 * np.array([[2], [3], [4]])
+    checked(found, instance=instance, batch=batch, classes=classes, labels=found["labels"])
+
+
+def test_the_controls_without_a_source_are_cross_entropies_with_other_labels():
+    own, labels = outputs(build_method(parse_method("smoothing")), 1), some_labels()
+    smooth = terms_of(build_method(parse_method("smoothing(amount=0.3)")), own, own, labels)
+    expected = [F.cross_entropy(z, y, label_smoothing=0.3) for z, y in zip(own.logits, labels, strict=True)]
+    torch.testing.assert_close(smooth["uniform"] + smooth["labels"], torch.stack(expected))
+    virtual = terms_of(build_method(parse_method("virtual(correct=0.9)")), own, own, labels, (1.0, 1.0))
+    targets = torch.full_like(own.logits, 0.1 / 4).scatter(-1, labels.unsqueeze(-1), 0.9)
+    expected = [F.cross_entropy(z, p) for z, p in zip(own.logits, targets, strict=True)]
+    torch.testing.assert_close(virtual["soft"], torch.stack(expected))

@@ -108,7 +108,7 @@ def where_seconds_go(seeds: int) -> dict[str, float]:
         *((MlflowClient, call) for call in CALLS),
     ):
         _timed(owner, name, spent)
-    _timed_steps(LocalEngine, "train", spent)
+    _timed_steps(LocalEngine, "run", spent)
     settings = Settings.parse("transitivity", seeds=str(seeds))
     started = time.perf_counter()
     transitivity.main(settings)

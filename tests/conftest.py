@@ -9,10 +9,14 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from kdops.config.roles import streams_of
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The tests share the cores already; threads of torch that wait for each other would make them many times slower.
@@ -49,14 +53,20 @@ PAPER = {
 """The whole paper as small as that: the sweeps overlap in part."""
 
 
+@cache
+def _orders_of():
+    """Return what makes orders, as it is before any test counts it."""
+    return import_module("kdops.training.orders").Orders.of
+
+
 @dataclass
 class Call:
-    """One call of ``kdops.training.trainer.train_passes``: what was trained on what."""
+    """One sweep that was trained: what on what."""
 
     role: str
     members: list[tuple[int, float]]
-    pixels: object
-    labels: object
+    pixels: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass
@@ -85,7 +95,7 @@ class Place:
         import matplotlib.font_manager  # noqa: F401 - it reads its own cache before the folder moves
         import mlflow
 
-        import kdops.training.local
+        import kdops.training.orders
 
         for name in [name for name in os.environ if name.startswith(("MLFLOW_", "KDOPS_"))]:
             patch.delenv(name)
@@ -94,9 +104,7 @@ class Place:
         patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
         patch.chdir(self.folder)
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == self.uri
-        patch.setattr(
-            kdops.training.local, "train_passes", self._counted(import_module("kdops.training.trainer").train_passes)
-        )
+        patch.setattr(kdops.training.orders.Orders, "of", self._counted(_orders_of()))
         return self
 
     def settings(self, entry_point: str, **given: object):
@@ -166,13 +174,16 @@ class Place:
         """Return the file of an artifact of a run."""
         return Path(run.info.artifact_uri) / path
 
-    def _counted(self, train):
-        """Note what is trained and train it."""
+    def _counted(self, orders_of):
+        """Note what is trained, and make orders of it."""
 
-        def counted(role, recipe, groups, images, *others, **named):
-            members = [(group.seed, temperature) for group in groups for temperature in group.temperatures]
-            self.calls.append(Call(role, members, images.pixels, images.labels))
-            return train(role, recipe, groups, images, *others, **named)
+        def counted(orders, units, rows):
+            members = [(unit.record.seed, unit.record.temperature) for unit in units]
+            pixels, labels = (
+                np.array(values[rows]) for values in (orders.context.data.images, orders.context.data.labels)
+            )
+            self.calls.append(Call(streams_of(units[0].task.role), members, pixels, labels))
+            return orders_of(orders, units, rows)
 
         return counted
 

@@ -23,7 +23,7 @@ MOMENTS = {
     "an epoch": "kdops.training.training_pass:TrainingPass._train_epoch",
     "a checkpoint": "kdops.training.checkpoint:_write",
     "a checkpoint's end": "kdops.training.checkpoint:Checkpoints.remove",
-    "measuring": "kdops.training.local:LocalEngine._measured",
+    "measuring": "kdops.training.engine:_measured",
     "the package": "kdops.packaging.folder:Packager._save_template",
     "a run": "mlflow:MlflowClient.create_run",
     "a logged model": "mlflow:MlflowClient.create_logged_model",

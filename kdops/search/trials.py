@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.architectures import MLP
 from kdops.config.methods import LOGITS
+from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
 from kdops.config.search_space import Value
 from kdops.distillation.method import build_method
@@ -22,7 +23,8 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.tracker import Trainset
 from kdops.tracking.trial_run import TrialRuns
-from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult
+from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult, train_trials
+from kdops.utils.hardware import process_threads, with_threads
 from kdops.utils.progress import Progress
 
 __all__ = ["METRICS", "Trials", "dense_net", "settings_of"]
@@ -88,7 +90,7 @@ class Trials:
 
     Args:
         study: whose settings, data and split are used.
-        executor: its engine trains.
+        executor: has the networks to distill from.
         ledger: who says which trials are wanted, and is told what they came to.
         runs: where they are tracked.
         source: what they are distilled from.
@@ -105,7 +107,7 @@ class Trials:
         trainset: Trainset,
     ):
         self.study, self.settings = study, study.settings
-        self.engine, self.reporter = executor.engine, executor.reporter
+        self.networks, self.reporter = executor.networks, executor.reporter
         self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
         self.seed = study.settings.seed
         self._failed = 0
@@ -150,16 +152,7 @@ class Trials:
     def _train_together(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
         """Train trials together; where that breaks, one by one, so that only the one that breaks fails."""
         try:
-            for index, result in self.engine.try_out(
-                [job.plan for job in jobs],
-                self.settings.role,
-                self.seed,
-                self.source,
-                self.trainset.rows,
-                self.trainset.what,
-                after_epoch=partial(self._after_epoch, jobs),
-                progress=lambda done, total: progress(done / total),
-            ):
+            for index, result in self._results_of(jobs, progress):
                 self._end(jobs[index], result)
         except (RuntimeError, MemoryError) as error:
             left = [job for job in jobs if job.number in self._running]
@@ -170,6 +163,24 @@ class Trials:
                     self._train_together([job], lambda share: None)
                 else:
                     self._fail(job, " ".join(str(error).split()) or type(error).__name__)
+
+    def _results_of(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> Iterator[tuple[int, TrialResult]]:
+        """Train trials, judged on validation images alone; yield place and result of each as it ends."""
+        networks, rows, temperatures = self.networks, self.trainset.rows, [job.plan.temperature for job in jobs]
+        results = train_trials(
+            streams_of(self.settings.role),
+            [job.plan for job in jobs],
+            self.seed,
+            networks.logits_at(self.source, rows, self.trainset.what, temperatures),
+            networks.images(rows),
+            networks.images(networks.split.validation),
+            len(networks.data.classes),
+            networks.statistics,
+            device=networks.device,
+            after_epoch=partial(self._after_epoch, jobs),
+            progress=lambda done, total: progress(done / total),
+        )
+        return with_threads(process_threads(), results)
 
     def _give_up(self) -> None:
         """Report the trials of this process as failed, so that whoever goes on with the search tries them again."""

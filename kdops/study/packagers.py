@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kdops.config.architectures import Architecture
 from kdops.data.dataset import Dataset
 from kdops.errors import UsageError
 from kdops.store.faults import first_line
@@ -26,21 +28,22 @@ class Packagers:
         self._data = data
         self._packagers: dict[str, Packager] = {}
 
-    def of(self, architecture: str, network: Classifier) -> Packager:
+    def of(self, architecture: Architecture, network: Callable[[], Classifier]) -> Packager:
         """Return what writes the models of an architecture.
 
         Args:
-            architecture: its text.
-            network: one of its networks, to be exported by.
+            architecture: the architecture.
+            network: returns one of its networks, to be exported by.
         """
         from kdops.packaging.folder import Packager
 
-        if architecture not in self._packagers:
-            metadata = {**self._data.metadata, "architecture": architecture}
-            self._packagers[architecture] = Packager(network, self._data.shape, metadata)
-        return self._packagers[architecture]
+        text = str(architecture)
+        if text not in self._packagers:
+            metadata = {**self._data.metadata, "architecture": text}
+            self._packagers[text] = Packager(network(), self._data.shape, metadata)
+        return self._packagers[text]
 
-    def check(self, role: str, architecture: str, network: Classifier) -> None:
+    def check(self, role: str, architecture: Architecture, network: Callable[[], Classifier]) -> None:
         """Refuse a network that cannot be stored, before it is trained.
 
         Raises:

@@ -8,11 +8,12 @@ seconds, and a study that finds all its models there needs none of it, unless th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from kdops.config.architectures import parse_architecture
 from kdops.reporting.tables import show_answer
 from kdops.store.database import store_address
 from kdops.store.faults import explained
@@ -27,12 +28,13 @@ from kdops.sweeps.model import Model, Sweep, best, worst
 from kdops.sweeps.unit import Context, Unit, cut_off_with, digest_of_pass, lock_keys
 from kdops.tracking.tracker import Outcome, Tracker, Trainset
 from kdops.training.checkpoint import Checkpoints
-from kdops.utils.progress import Reporter
+from kdops.utils.progress import Progress, Reporter
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from kdops.training.local import LocalEngine, Measured
+    from kdops.training.engine import Engine, Order, TrainedModel
+    from kdops.training.networks import Networks
 
 __all__ = ["Shared", "TrainingExecutor", "ended"]
 
@@ -58,11 +60,19 @@ class Shared:
     alone: set[str] = field(default_factory=set)
 
     @cached_property
-    def engine(self) -> LocalEngine:
-        """Where models are trained and measured; made once it is asked for."""
-        from kdops.training.local import LocalEngine
+    def networks(self) -> Networks:
+        """The networks that models are distilled from, or vote with; loaded as they are asked for."""
+        from kdops.training.networks import Networks
 
-        return LocalEngine(self.context, self.tracker.load_weights, self._load_program, self.checkpoints)
+        context, load = self.context, self.tracker.load_weights
+        return Networks(context.data, context.split, context.device, load, self._load_program)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Where models are trained and measured; made once it is asked for."""
+        from kdops.training.engine import build_engine
+
+        return build_engine("local")
 
     def _load_program(self, model: Model) -> Module:
         from kdops.packaging.external import load_classifier
@@ -95,9 +105,9 @@ class TrainingExecutor(Executor):
         self._is_concluded = False
 
     @property
-    def engine(self) -> LocalEngine:
-        """Where models are trained and measured."""
-        return self.shared.engine
+    def networks(self) -> Networks:
+        """The networks that models are distilled from, or vote with."""
+        return self.shared.networks
 
     def stop_if_planned(self) -> None:
         """Go on: this study trains."""
@@ -124,15 +134,15 @@ class TrainingExecutor(Executor):
 
     def adopt(self, model: Model, network: Module) -> None:
         """Use a network that was loaded elsewhere as that of a model."""
-        self.engine.adopt(model, network)
+        self.networks.adopt(model, network)
 
     def network(self, model: Model) -> Module:
         """Return the network of a model, in ``eval()``."""
-        return self.engine.net(model)
+        return self.networks.of(model)
 
     def measure(self, network: Module) -> dict[str, float]:
         """Measure a network on the validation and the test images."""
-        return self.engine.metrics_of(network)
+        return self.networks.measure(network)
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""
@@ -221,32 +231,51 @@ class TrainingExecutor(Executor):
         self, units: Sequence[Unit], missing: set[str], trainset: Trainset, context: Context
     ) -> Iterator[tuple[str, Model]]:
         """Train units, and yield those that are missing by fingerprint, each as soon as it is stored."""
-        task, engine = units[0].task, self.engine.varied(context)
+        from kdops.training.orders import Orders
+
+        task, shared, made = units[0].task, self.shared, dict[str, tuple[Unit, ...]]()
         # What was trained in one pass is told on every run: it decides what is trained again after a cut.
         fleet: tuple[int, ...] = ()
         if context.trains_together(task):
             fleet = tuple(sorted({unit.record.seed for unit in units}))
-        architecture = context.architecture_of(task.role)
-        if not architecture.is_counted:
-            self.shared.packagers.check(task.role, str(architecture), engine.example(task.role))
-            self._say_alone(str(architecture), len(units))
-        with self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar:
-            for batch in engine.train(units, trainset.rows, bar):
-                wanted = [measured for measured in batch if measured.unit.fingerprint in missing]
-                alone = len(batch) == 1 and not fleet
-                digest = "" if alone else digest_of_pass([measured.unit for measured in batch])
-                for measured, model in self._store(task.known_as, wanted, fleet, digest, trainset):
-                    yield measured.unit.fingerprint, model
+        recipe = context.settings.recipes[task.role]
+        if not recipe.architecture.is_counted:
+            shared.packagers.check(task.role, recipe.architecture, lambda: self.networks.build(recipe.architecture))
+            self._say_alone(str(recipe.architecture), len(units))
+
+        def orders() -> Iterator[Order]:
+            for order, own in Orders(context, self.networks, shared.engine, shared.checkpoints).of(
+                units, trainset.rows
+            ):
+                made[order.digest] = own
+                yield order
+
+        total = len(units) * len(trainset.rows) * recipe.epochs
+        with (
+            self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar,
+            closing(shared.engine.run(orders(), _Passed(bar, total))) as results,
+        ):
+            for done in results:
+                own = made.pop(done.digest)
+                digest = "" if len(own) == 1 and not fleet else done.digest
+                batch = [pair for pair in zip(own, done.models, strict=True) if pair[0].fingerprint in missing]
+                yield from self._store(task.known_as, batch, done.finished, fleet, digest, trainset)
+                shared.checkpoints.remove(done.digest)
 
     def _store(
-        self, role: str, batch: Sequence[Measured], fleet: tuple[int, ...], fleet_digest: str, trainset: Trainset
-    ) -> Iterator[tuple[Measured, Model]]:
+        self,
+        role: str,
+        batch: Sequence[tuple[Unit, TrainedModel]],
+        finished: float,
+        fleet: tuple[int, ...],
+        fleet_digest: str,
+        trainset: Trainset,
+    ) -> Iterator[tuple[str, Model]]:
         from kdops.models.classifier import digest_of
 
         with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
-            for number, measured in enumerate(batch, start=1):
-                unit, trained = measured.unit, measured.trained
-                weights, metrics = digest_of(trained.state), measured.metrics
+            for number, (unit, trained) in enumerate(batch, start=1):
+                weights, metrics = digest_of(trained.state), trained.metrics
                 outcome = Outcome(
                     replace(unit.record, metrics=metrics, weights=weights, fleet=fleet, fleet_digest=fleet_digest),
                     unit.fingerprint,
@@ -255,13 +284,15 @@ class TrainingExecutor(Executor):
                     trainset,
                     trained.history,
                     trained.seconds,
-                    measured.finished,
+                    finished,
                 )
-                packager = self.shared.packagers.of(unit.record.params["architecture"], measured.net)
+                architecture = parse_architecture(unit.record.params["architecture"])
+                network = partial(self.networks.with_weights, architecture, trained.state)
+                packager = self.shared.packagers.of(architecture, network)
                 stored = self.tracker.commit(outcome, partial(packager.write, state=trained.state))
-                self.engine.keep(stored, trained.state)
+                self.networks.keep(stored, trained.state)
                 bar(number, len(batch))
-                yield measured, stored
+                yield unit.fingerprint, stored
 
     def _say_alone(self, architecture: str, models: int) -> None:
         """Report once that the networks of an architecture are trained one by one."""
@@ -270,6 +301,23 @@ class TrainingExecutor(Executor):
             self.reporter.say(
                 f"{architecture} cannot be trained as one fleet: its models are trained one after another"
             )
+
+
+class _Passed:
+    """Adds up the images that orders have passed, for one bar over all.
+
+    Args:
+        bar: called with (images passed, images in all).
+        total: images in all.
+    """
+
+    def __init__(self, bar: Progress, total: int):
+        self.bar, self.total = bar, total
+        self._of: dict[str, int] = {}
+
+    def __call__(self, order: str, done: int, _: int) -> None:
+        self._of[order] = done
+        self.bar(sum(self._of.values()), self.total)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ weights and metrics, the versions and threads that change the last bits, and the
 
 The code is a core, which all units share, and plug-ins: the file of the unit's own method, of its own family of
 networks and of its source's. So a new method or family retrains nothing, and a changed one only its own models.
+Engines decide nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import cache
 from importlib.resources import files
 
 from kdops.config.architectures import FAMILIES, FunctionNet, TorchvisionNet
+from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS
 
 __all__ = ["code_digest", "core_files", "digest_code", "fingerprint", "plugin_files"]
@@ -30,9 +32,9 @@ OTHERS = ("data/memmap.py", "sweeps/unit.py", "utils/hardware.py", "utils/random
 
 @cache
 def plugin_files() -> frozenset[str]:
-    """Return the files that decide only the models of one method or one family."""
+    """Return the files that decide only the models of one method or one family, or, of an engine, of none."""
     families = (*FAMILIES.values(), TorchvisionNet, FunctionNet)
-    specs = (*METHODS.values(), *(family.spec for family in families))
+    specs = (*METHODS.values(), *(family.spec for family in families), *ENGINES.values())
     return frozenset(_file(spec.place.partition(":")[0]) for spec in specs)
 
 

@@ -21,7 +21,7 @@ from kdops.utils.files import replace_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["Checkpoint", "Checkpoints", "checkpoint_path"]
 
 FIRST_SECONDS = 60.0
 """A pass is kept at the end of an epoch once it has lasted so long, and when it is done."""
@@ -51,11 +51,11 @@ class Checkpoints:
 
     def of(self, digest: str) -> Checkpoint:
         """Return the checkpoint of a pass, there or not, by the digest of all that decides its result."""
-        return Checkpoint(self.folder / f"{digest}{SUFFIX}", digest, self.resume)
+        return Checkpoint(checkpoint_path(self.folder, digest), digest, self.resume)
 
     def remove(self, digest: str) -> None:
         """Remove the checkpoint of a pass whose models are stored."""
-        _unlink(self.folder / f"{digest}{SUFFIX}")
+        _unlink(checkpoint_path(self.folder, digest))
 
     def _clear(self) -> None:
         """Remove what is old, and what a killed process had begun to write."""
@@ -135,6 +135,11 @@ class Checkpoint:
             logger.warning("the training goes on without a checkpoint in %s: %s", self.path.parent, error)
         self._saved = time.monotonic()
         self._cost = self._saved - began
+
+
+def checkpoint_path(folder: Path, digest: str) -> Path:
+    """Return the file of a pass."""
+    return folder / f"{digest}{SUFFIX}"
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

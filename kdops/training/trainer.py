@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import chain
-from typing import Any
+from functools import partial
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 from kdops.utils.random import named_generator
 
-__all__ = ["Group", "Images", "Trained", "train", "train_passes"]
+__all__ = ["Group", "Images", "Trained", "cut_passes", "nets_a_pass", "train", "train_pass"]
 
 NETS_A_PASS = 8
 """Convolutional nets that share a GPU; more of them hardly gain (docs/explanation/performance-gpu.md)."""
@@ -35,18 +34,56 @@ BYTES_A_VALUE = 40
 """Of the device's memory for each value that a layer gives in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
 smaller batch of an epoch is recorded too, and has as much again."""
 
-CheckpointOf = Callable[[Sequence[int]], Checkpoint | None]
-
-Alone = tuple[Group, list[Classifier]]
-"""One member as a group, and its network."""
+CheckpointOf = Callable[[int], Checkpoint | None]
 
 
-def train(*given: Any, **options: Any) -> Iterator[Trained]:
-    """Train as :func:`train_passes` does, with the same arguments, and give one member after another."""
-    return chain.from_iterable(train_passes(*given, **options))
+class Members(Protocol):
+    """Who is trained with a batch order and a source in common."""
+
+    @property
+    def seed(self) -> int:
+        """The replicate."""
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """One a member."""
+
+    def apart(self) -> list[Self]:
+        """Return each member by itself."""
 
 
-def train_passes(
+MembersT = TypeVar("MembersT", bound=Members)
+
+
+def cut_passes(groups: Sequence[MembersT], together: bool, one_phase: bool, most: int) -> list[list[MembersT]]:
+    """Return who is trained in one pass.
+
+    Args:
+        groups: all that are to be trained.
+        together: they are dense nets whose method lets them be stacked.
+        one_phase: the method has one phase and no modules; hard labels have passes of their own where it has others.
+        most: so many networks share a pass where they cannot be stacked, see :func:`nets_a_pass`.
+    """
+    if together:
+        return [list(groups)]
+    alone = [one for group in groups for one in group.apart()]
+    kinds = [alone]
+    if not one_phase:
+        kinds = [[one for one in alone if (one.temperatures[0] == 0) == hard] for hard in (True, False)]
+    return [kind[start : start + most] for kind in kinds for start in range(0, len(kind), most)]
+
+
+def nets_a_pass(recipe: Recipe, shape: tuple[int, int, int], classes: int, device: torch.device | str) -> int:
+    """Return how many networks are trained in one pass where they cannot be stacked."""
+    if torch.device(device).type != "cuda" or not recipe.architecture.is_counted:
+        return 1
+    values = recipe.batch_size * recipe.architecture.activations(shape, classes)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    # Half of it: other programs may be there too.
+    return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
+
+
+def train(
     role: str,
     recipe: Recipe,
     groups: Sequence[Group],
@@ -58,11 +95,43 @@ def train_passes(
     *,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-    checkpoint_of: CheckpointOf = lambda members: None,
-) -> Iterator[list[Trained]]:
-    """Train every member of every group for the recipe's epochs and keep the last epoch.
+    checkpoint_of: CheckpointOf = lambda number: None,
+) -> Iterator[Trained]:
+    """Train every member of every group in as many passes as it takes, and yield one after another.
 
     Dense nets are trained together in one pass; others one after another, on a graphics processor a few at a time.
+    The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
+    ``checkpoint_of``, which returns the checkpoint of a pass by its number.
+    """
+    images, validation = images.to(device), validation.to(device)
+    together = recipe.architecture.is_dense and method.is_stacked
+    most = nets_a_pass(recipe, _shape(images), classes, device)
+    total, before = sum(len(group.temperatures) for group in groups) * len(images.labels) * recipe.epochs, 0
+    for number, part in enumerate(cut_passes(groups, together, method.is_stacked, most)):
+        told = None if progress is None else partial(_told_of_all, progress, before, total)
+        given = (images, validation, classes, statistics, method)
+        yield from train_pass(
+            role, recipe, part, *given, device=device, progress=told, checkpoint=checkpoint_of(number)
+        )
+        before += sum(len(group.temperatures) for group in part) * len(images.labels) * recipe.epochs
+
+
+def train_pass(
+    role: str,
+    recipe: Recipe,
+    groups: Sequence[Group],
+    images: Images,
+    validation: Images,
+    classes: int,
+    statistics: tuple[Tensor, Tensor],
+    method: Method,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> list[Trained]:
+    """Train every member of every group in one pass for the recipe's epochs and keep the last epoch.
+
     Every member is initialized by (role, seed, temperature), so a student distilled directly and one distilled
     through a middle net start alike; the batch order is drawn from (role, seed), which pairs their comparison.
     Of networks that others wrote, which may normalize by the batch, a last batch of one image joins the one before it.
@@ -70,7 +139,7 @@ def train_passes(
     Args:
         role: name of the random streams.
         recipe: architecture, epochs, batch size and rates.
-        groups: who is trained.
+        groups: who is trained, see :func:`cut_passes`.
         images: what they are trained on; every group sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.
@@ -78,78 +147,45 @@ def train_passes(
         method: what the members at T > 0 learn from their source.
         device: where to train.
         progress: called with (images passed, images in all), counted over members.
-        checkpoint_of: returns the checkpoint of a pass by the numbers of its members, counted over the groups; None to
-            keep nothing.
+        checkpoint: where the pass is kept from time to time; None to keep nothing.
 
-    Yields:
-        The members of each pass, as soon as it is done.
+    Returns:
+        The members, group by group.
 
     Raises:
         DivergenceError: a member's loss stopped being finite; names the member.
         UsageError: the networks lack what the method needs.
     """
-    groups = [alone for group in _numbered(groups) for alone in (_apart(group) if group.own_order else [group])]
-    channels, height, width = images.pixels.shape[1:]
-    shape = (channels, height, width)
+    groups = [alone for group in groups for alone in (group.apart() if group.own_order else [group])]
+    shape = _shape(images)
     nets = [
         [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
     ]
     images, validation = images.to(device), validation.to(device)
-    flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
     taps = method.needs.student if any(t != 0 for group in groups for t in group.temperatures) else ()
     check_taps(nets[0][0], taps, "student")
-    passes: list[tuple[list[Group], list[list[Classifier]], type[StackedMLPs] | type[SeparateModels]]]
-    if can_stack(nets[0][0]) and method.is_stacked:
-        passes = [(groups, nets, StackedMLPs)]
-    else:
-        most = _nets_a_pass(recipe, shape, classes, device)
-        alone = [
-            (one, [net]) for g, row in zip(groups, nets, strict=True) for one, net in zip(_apart(g), row, strict=True)
-        ]
-        passes = [
-            ([group for group, _ in part], [own for _, own in part], SeparateModels)
-            for part in _parts(alone, method, most)
-        ]
+    stack: type[StackedMLPs] | type[SeparateModels] = StackedMLPs
+    if not (can_stack(nets[0][0]) and method.is_stacked):
+        stack, nets = SeparateModels, [[net] for row in nets for net in row]
+        groups = [alone for group in groups for alone in group.apart()]
+    streams = _streams([net for row in nets for net in row])
+    flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
+    # Of one replicate: how many ride along changes nothing about how it is computed.
+    threads = threads_for(flops * max(len(group.temperatures) for group in groups), recipe.batch_size)
+    models = stack(nets, device, taps)
+    training = TrainingPass(role, recipe, groups, models, streams, images, validation, method, device, threads)
     meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
-    for together, own, fleet in passes:
-        streams = _streams([net for row in own for net in row])
-        # Of one replicate: how many ride along changes nothing about how it is computed.
-        threads = threads_for(flops * max(len(group.temperatures) for group in together), recipe.batch_size)
-        engine = fleet(own, device, taps)
-        training = TrainingPass(role, recipe, together, engine, streams, images, validation, method, device, threads)
-        yield list(training.run(meter, checkpoint_of(training.numbers)))
+    return list(training.run(meter, checkpoint))
 
 
-def _nets_a_pass(recipe: Recipe, shape: tuple[int, int, int], classes: int, device: torch.device | str) -> int:
-    """Return how many networks are trained in one pass where they cannot be stacked."""
-    if torch.device(device).type != "cuda" or not recipe.architecture.is_counted:
-        return 1
-    values = recipe.batch_size * recipe.architecture.activations(shape, classes)
-    memory = torch.cuda.get_device_properties(device).total_memory
-    # Half of it: other programs may be there too.
-    return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
+def _told_of_all(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Report the progress of one pass as that of all."""
+    progress(before + done, total)
 
 
-def _parts(alone: Sequence[Alone], method: Method, most: int) -> list[Sequence[Alone]]:
-    """Return members in passes; hard labels have one of their own where a method has other phases or modules."""
-    kinds: list[Sequence[Alone]] = [alone]
-    if not method.is_stacked:
-        kinds = [[pair for pair in alone if (pair[0].temperatures[0] == 0) == hard] for hard in (True, False)]
-    return [kind[start : start + most] for kind in kinds for start in range(0, len(kind), most)]
-
-
-def _numbered(groups: Sequence[Group]) -> list[Group]:
-    """Return the groups with their members' numbers, counted over all."""
-    count, found = 0, []
-    for group in groups:
-        found.append(replace(group, numbers=tuple(range(count, count := count + len(group.temperatures)))))
-    return found
-
-
-def _apart(group: Group) -> list[Group]:
-    """Return one group for each member."""
-    members = zip(group.temperatures, group.numbers, strict=True)
-    return [replace(group, temperatures=(temperature,), numbers=(number,)) for temperature, number in members]
+def _shape(images: Images) -> tuple[int, int, int]:
+    channels, height, width = images.pixels.shape[1:]
+    return channels, height, width
 
 
 def _fresh(

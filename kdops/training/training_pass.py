@@ -64,7 +64,6 @@ class Group:
         source: what the source gives for the training images; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
         labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
-        numbers: the members' numbers, counted over all groups; the trainer sets them.
     """
 
     seed: int
@@ -72,7 +71,10 @@ class Group:
     source: Kept | Live | None = None
     own_order: bool = False
     labels: Tensor | None = None
-    numbers: tuple[int, ...] = ()
+
+    def apart(self) -> list[Group]:
+        """Return one group for each member."""
+        return [replace(self, temperatures=(temperature,)) for temperature in self.temperatures]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,6 @@ class Trained:
         train_loss: mean loss of each epoch.
         val_accuracy: validation accuracy after each epoch.
         seconds: wall time; of a fleet's member the fleet's, divided by its members.
-        number: among all members of the training, counted over its groups.
         terms: mean of each term of the loss in each epoch, nan where a phase lacks it; empty where there is one term.
     """
 
@@ -94,7 +95,6 @@ class Trained:
     train_loss: tuple[float, ...]
     val_accuracy: tuple[float, ...]
     seconds: float
-    number: int
     terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
@@ -160,7 +160,6 @@ class TrainingPass:
     ):
         self.role, self.recipe, self.groups, self.engine = role, recipe, groups, engine
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
-        self.numbers = [number for group in groups for number in group.numbers]
         self.images, self.validation, self.device, self.threads = images, validation, device, threads
         self.batches = _batches(len(images.labels), recipe.batch_size, alone=engine.learns_from_one)
         # Hard labels alone need no source, even where a group brings one.
@@ -218,7 +217,7 @@ class TrainingPass:
             )
             terms = self._terms_of(place)
             seconds = self.seconds / len(self.members)
-            yield Trained(seed, temperature, state, train_loss, val_accuracy, seconds, self.numbers[place], terms)
+            yield Trained(seed, temperature, state, train_loss, val_accuracy, seconds, terms)
 
     def _terms_of(self, place: int) -> dict[str, tuple[float, ...]]:
         """Return the terms of one member's loss, epoch by epoch; none where it has one, whatever is beside it."""

@@ -288,8 +288,8 @@ def test_a_training_that_was_cut_off_gives_what_one_that_never_was_gives(name, e
         if done > epoch * COUNT * (members if METHODS[name].is_stacked else 1):
             raise CutError
 
-    def of(numbers):
-        return checkpoints.of("-".join(map(str, numbers)))
+    def of(number):
+        return checkpoints.of(str(number))
 
     with pytest.raises(CutError):
         run(method, text, ts, progress=progress, checkpoint_of=of)

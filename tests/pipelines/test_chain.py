@@ -225,7 +225,7 @@ def test_generations_of_one_net_are_told_as_such(fork, capsys):
     # The first generation learns from labels on the teacher's images, its hard baseline on the transfer images.
     split = make_split(DIGITS, "disjoint", 0)
     for call, rows in zip(fork.calls, (split.teacher, split.hop(0), split.hop(0)), strict=False):
-        np.testing.assert_array_equal(call.pixels.numpy(), DIGITS.images[rows])
+        np.testing.assert_array_equal(call.pixels, DIGITS.images[rows])
     first = models[models["streams"] == "student, step 1"]
     assert list(zip(first["temperature"].astype(float), first["source"], strict=True)) == [(0.0, "labels")]
     out = capsys.readouterr().out
@@ -240,7 +240,7 @@ def test_each_hop_has_images_of_its_own_where_they_are_fresh(store):
     split = make_split(DIGITS, "fresh", 0, 3)
     assert parent.data.tags["kdops.split"] == split.digest
     of_rows = {DIGITS.images[rows].tobytes(): n for n, rows in enumerate((split.teacher, *split.transfers))}
-    seen = [(call.role, of_rows[call.pixels.numpy().tobytes()]) for call in store.calls]
+    seen = [(call.role, of_rows[call.pixels.tobytes()]) for call in store.calls]
     assert seen[:6] == [
         ("teacher", 0),
         ("student", 1),  # directly

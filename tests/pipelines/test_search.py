@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import kdops.training.local
+import kdops.search.trials
 from kdops.cli.app import main
 from kdops.config.search_space import parse_space
 from kdops.errors import KdopsError, UsageError
@@ -185,7 +185,7 @@ def test_more_trials_go_on_from_those_that_are_there(fork_of_searched):
 
 
 def test_an_interrupted_search_goes_on_and_each_trial_counts_once(fork, monkeypatch):
-    train = kdops.training.local.train_trials
+    train = kdops.search.trials.train_trials
 
     def interrupted(*given, **named):
         results = train(*given, **named)
@@ -193,12 +193,12 @@ def test_an_interrupted_search_goes_on_and_each_trial_counts_once(fork, monkeypa
         yield next(results)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kdops.training.local, "train_trials", interrupted)
+    monkeypatch.setattr(kdops.search.trials, "train_trials", interrupted)
     with pytest.raises(KeyboardInterrupt):
         searching(fork)
     assert states_of(fork).count("failed") == 3
     assert {run.info.status for run in trials_of(fork)} == {"FINISHED", "KILLED"}
-    monkeypatch.setattr(kdops.training.local, "train_trials", train)
+    monkeypatch.setattr(kdops.search.trials, "train_trials", train)
     parent = searching(fork)
     table = table_of(fork, parent)
     assert (table["state"].isin(DONE)).sum() == 12
@@ -259,14 +259,14 @@ def test_with_two_objectives_the_whole_front_is_trained_again(fork):
 
 
 def test_a_trial_that_breaks_its_batch_fails_alone(fork, monkeypatch):
-    train = kdops.training.local.train_trials
+    train = kdops.search.trials.train_trials
 
     def breaking(role, plans, *given, **named):
         if any(plan.recipe.architecture.hidden == 7 for plan in plans):
             raise RuntimeError("can't allocate memory:\n you tried to allocate much")
         yield from train(role, plans, *given, **named)
 
-    monkeypatch.setattr(kdops.training.local, "train_trials", breaking)
+    monkeypatch.setattr(kdops.search.trials, "train_trials", breaking)
     space = "hidden=5,6,7 depth=1 batch_size=32 learning_rate=0.01 temperature=2 alpha=1 t_squared=true"
     searching(fork, space=space, trials="3", batch="3", sampler="grid", seeds="1", temperatures="1")
     ends = {run.data.params["architecture"]: run for run in trials_of(fork)}
@@ -277,13 +277,13 @@ def test_a_trial_that_breaks_its_batch_fails_alone(fork, monkeypatch):
 
 
 def test_an_error_after_the_last_trial_ended_is_the_one_that_is_told(fork, monkeypatch):
-    train = kdops.training.local.train_trials
+    train = kdops.search.trials.train_trials
 
     def breaking(*given, **named):
         yield from train(*given, **named)
         raise RuntimeError("the graph could not be released")
 
-    monkeypatch.setattr(kdops.training.local, "train_trials", breaking)
+    monkeypatch.setattr(kdops.search.trials, "train_trials", breaking)
     with pytest.raises(RuntimeError, match="the graph could not be released"):
         searching(fork, trials="1", batch="1", seeds="1", temperatures="1")
     assert [run.info.status for run in trials_of(fork)] == ["FINISHED"]

@@ -80,7 +80,7 @@ def test_a_reversed_net_without_temperature_learns_what_the_student_decides(stud
         assert [one.model_id for one in run.inputs.model_inputs] == [best.records[0].model_id]
         assert 0 <= run.data.metrics["source_agreement"] <= 1
     assert fork.calls[-1].members == [(0, 0.0), (0, 1.0)]
-    np.testing.assert_array_equal(fork.calls[-1].pixels.numpy(), DIGITS.images[rows])
+    np.testing.assert_array_equal(fork.calls[-1].pixels, DIGITS.images[rows])
 
 
 def test_hard_labels_and_hard_decisions_are_different_models(study):
@@ -172,7 +172,7 @@ def test_only_what_learns_decisions_has_other_labels(fork):
     (by_hand,) = train(
         "reversed",
         study.settings.recipes["reversed"],
-        [Group(0, (1.0,), Kept(study.executor.engine.logits(best.records, rows)[0]))],
+        [Group(0, (1.0,), Kept(study.executor.networks.logits(best.records, rows)[0]))],
         Images(pixels(rows), labels(rows)),
         Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
         len(DIGITS.classes),
@@ -189,5 +189,5 @@ def test_the_control_sees_the_images_of_the_reversed_nets(store):
     streams = [call for call in store.calls if call.role == "reversed"]
     assert len(streams) == 2
     assert seen.keys() == {"teacher", "reversed"}
-    np.testing.assert_array_equal(streams[0].pixels.numpy(), streams[1].pixels.numpy())
-    np.testing.assert_array_equal(streams[0].pixels.numpy(), DIGITS.images[make_split(DIGITS, "fresh", 0).hop(1)])
+    np.testing.assert_array_equal(streams[0].pixels, streams[1].pixels)
+    np.testing.assert_array_equal(streams[0].pixels, DIGITS.images[make_split(DIGITS, "fresh", 0).hop(1)])

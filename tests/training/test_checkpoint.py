@@ -105,7 +105,7 @@ def run(architecture, folder=None, cut=None, seen=None):
             STATISTICS,
             LogitDistillation(),
             progress=progress,
-            checkpoint_of=lambda members: checkpoints and checkpoints.of("-".join(map(str, members))),
+            checkpoint_of=lambda number: checkpoints and checkpoints.of(f"{NETS.index(architecture)}-{number}"),
         )
     )
 

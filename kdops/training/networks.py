@@ -1,0 +1,191 @@
+"""The networks of stored models, and what they give for the images of a study: logits and features, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from kdops.config.architectures import Architecture, parse_architecture
+from kdops.data.dataset import Dataset
+from kdops.data.memmap import Pixels, load_rows
+from kdops.data.splits import Split
+from kdops.distillation.sources import Mixture, averaged
+from kdops.errors import UsageError
+from kdops.models.classifier import Classifier, build, pixel_statistics
+from kdops.models.size import network_size
+from kdops.models.taps import check_taps, features_of
+from kdops.sweeps.model import Model
+from kdops.training.evaluation import compute_logits, measure
+from kdops.training.training_pass import Images
+from kdops.utils.hardware import num_threads, process_threads
+from kdops.utils.memory import malloc_keeps_pages
+
+__all__ = ["Networks"]
+
+
+class Networks:
+    """The networks that the models of a study are distilled from, or vote with.
+
+    Args:
+        data: the data.
+        split: the split.
+        device: where networks of kdops are computed.
+        load_weights: reads the weights of a stored model.
+        load_program: reads a stored model as a program, which needs none of the code that it was written in.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        split: Split,
+        device: str,
+        load_weights: Callable[[Model], dict[str, Tensor]],
+        load_program: Callable[[Model], Module],
+    ):
+        self.data, self.split, self.device = data, split, device
+        self.load_weights, self.load_program = load_weights, load_program
+        # Test and validation images have no part in the normalization.
+        seen = np.union1d(split.teacher, np.concatenate(split.transfers))
+        with num_threads(process_threads()):
+            self.statistics = pixel_statistics(self._pixels(seen))
+        self._external: dict[str, Module] = {}
+        """The networks that kdops did not build, by URI."""
+        self._weights: dict[str, Mapping[str, Tensor]] = {}
+        self._outputs: dict[tuple[str, ...], Tensor] = {}
+
+    def adopt(self, model: Model, network: Module) -> None:
+        """Use a network that kdops did not build as that of a model."""
+        self._external[model.uri] = network
+
+    def keep(self, model: Model, weights: Mapping[str, Tensor]) -> None:
+        """Keep the weights of a model that was just stored, since it may be a source next."""
+        self._weights[model.uri] = weights
+
+    def build(self, architecture: Architecture) -> Classifier:
+        """Return a network as it is before it is trained; its values mean nothing."""
+        return build(architecture, self.data.shape, len(self.data.classes), *self.statistics)
+
+    def with_weights(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> Classifier:
+        """Return a network with its weights, in ``eval()``."""
+        net = self.build(architecture)
+        net.load_state_dict(dict(weights))
+        return net.eval()
+
+    def of(self, model: Model) -> Module:
+        """Return the network of a stored model, in ``eval()``."""
+        if model.uri in self._external:
+            return self._external[model.uri]
+        architecture = parse_architecture(model.params["architecture"])
+        if model.uri not in self._weights and not self._is_code_of(model, architecture):
+            self._external[model.uri] = self.load_program(model)
+            return self._external[model.uri]
+        return self.with_weights(architecture, self.weights_of(model))
+
+    def weights_of(self, model: Model) -> Mapping[str, Tensor]:
+        """Return the weights of a stored model that kdops built."""
+        if model.uri not in self._weights:
+            self._weights[model.uri] = self.load_weights(model)
+        return self._weights[model.uri]
+
+    def logits(self, models: Sequence[Model], rows: np.ndarray) -> Tensor:
+        """Return the logits ``[models, images, classes]`` of stored models of one architecture on some images."""
+        nets = [net for net in map(self.of, models) if isinstance(net, Classifier)]
+        if len(nets) < len(models):
+            raise ValueError("the models must all be networks that kdops built")
+        with num_threads(process_threads()):
+            return compute_logits(nets, self._pixels(rows), self.device)
+
+    def logits_of(self, model: Model, rows: np.ndarray, part: str) -> Tensor:
+        """Return a model's logits ``[images, classes]``, computed once for each model and part.
+
+        Args:
+            model: the model.
+            rows: the images.
+            part: their name.
+        """
+        key = (model.weights, part)
+        if key not in self._outputs:
+            net = self.of(model)
+            ours = isinstance(net, Classifier)
+            self._outputs[key] = self.logits([model], rows)[0] if ours else self._external_logits(net, rows)
+        return self._outputs[key]
+
+    def averaged_logits(self, model: Model, rows: np.ndarray, part: str, temperature: float) -> Tensor:
+        """Return what several sources give together at a temperature; on hard labels it has no part."""
+        key, net = (model.weights, part, "each"), self.of(model)
+        assert isinstance(net, Mixture)
+        if key not in self._outputs:
+            self._outputs[key] = torch.stack([self._external_logits(one, rows).float() for one in net.members])
+        return averaged(self._outputs[key], net.shares, temperature or 1.0)
+
+    def logits_at(self, model: Model, rows: np.ndarray, part: str, temperatures: Sequence[float]) -> Tensor:
+        """Return a source's logits ``[images, classes]``; of several sources ``[temperatures, images, classes]``."""
+        if not isinstance(self.of(model), Mixture):
+            return self.logits_of(model, rows, part)
+        return torch.stack([self.averaged_logits(model, rows, part, t) for t in temperatures])
+
+    @torch.no_grad()
+    def features_of(self, model: Model, rows: np.ndarray, part: str, tap: str, block: int = 512) -> Tensor:
+        """Return a model's features on some images, computed once for each model, part and tap."""
+        key = (model.weights, part, tap)
+        if key not in self._outputs:
+            net, pixels = self.of(model), self._pixels(rows)
+            assert isinstance(net, Classifier)
+            with num_threads(process_threads()), malloc_keeps_pages():
+                parts = [features_of(net, pixels[i : i + block], (tap,))[tap] for i in range(0, len(rows), block)]
+            self._outputs[key] = torch.cat(parts)
+        return self._outputs[key]
+
+    def feature_sizes(self, model: Model, taps: Sequence[str]) -> dict[str, int]:
+        """Return how many values a model has at each tap for one image.
+
+        Raises:
+            UsageError: the model is no network of kdops, or lacks a tap.
+        """
+        net = self.of(model)
+        if not isinstance(net, Classifier):
+            raise logits_only(model)
+        check_taps(net, taps, "source")
+        return {tap: own.numel() for tap, own in features_of(net, self._pixels(np.arange(1))[:1], taps).items()}
+
+    def measure(self, network: Module) -> dict[str, float]:
+        """Measure a network that kdops did not build, on the validation and the test images."""
+        found: dict[str, float] = {}
+        for prefix, rows in (("val", self.split.validation), ("test", self.split.test)):
+            told = measure(self._external_logits(network, rows), self.images(rows).labels)
+            found |= {f"{prefix}_{name}": value for name, value in told.items()}
+        return found
+
+    def images(self, rows: np.ndarray) -> Images:
+        """Return some images of the data set with their labels."""
+        return Images(self._pixels(rows), torch.from_numpy(np.array(self.data.labels[rows])))
+
+    @torch.no_grad()
+    def _external_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
+        with num_threads(process_threads()), malloc_keeps_pages():
+            return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
+
+    def _is_code_of(self, model: Model, architecture: Architecture) -> bool:
+        """Return whether the code that a stored model was written in is here and is still the same."""
+        if architecture.is_counted:
+            return True
+        try:
+            now = network_size(architecture, self.data.shape, len(self.data.classes)).code
+        except UsageError:
+            return False
+        return now == model.params.get("code")
+
+    def _pixels(self, rows: np.ndarray) -> Pixels:
+        return load_rows(self.data.images, rows, psutil.virtual_memory().available)
+
+
+def logits_only(model: Model) -> UsageError:
+    """Return the refusal of a source that has no features."""
+    return UsageError(
+        "method", model.uri, "this source has logits only, for it is no network of kdops; a method of logits fits it"
+    )

@@ -1,0 +1,162 @@
+"""From the units of a sweep to orders: which are trained in one pass, and which arrays an engine is given for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kdops.config.roles import streams_of
+from kdops.distillation.method import build_method
+from kdops.distillation.sources import KEPT_BYTES, Mixture
+from kdops.models.taps import EMBEDDING
+from kdops.sweeps.fingerprint import fingerprint
+from kdops.sweeps.model import Model
+from kdops.sweeps.unit import Context, Unit, digest_of_pass
+from kdops.training.checkpoint import Checkpoints
+from kdops.training.engine import Engine, Order, OrderGroup, SourceArrays, pack
+from kdops.training.networks import Networks, logits_only
+from kdops.training.trainer import cut_passes, nets_a_pass
+from kdops.utils.hardware import process_threads
+
+__all__ = ["Orders"]
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Units that share a batch order, a source, and what hard labels are."""
+
+    units: tuple[Unit, ...]
+    source: SourceArrays
+
+    @property
+    def seed(self) -> int:
+        return self.units[0].record.seed
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        return tuple(unit.record.temperature for unit in self.units)
+
+    def apart(self) -> list[_Members]:
+        return [replace(self, units=(unit,)) for unit in self.units]
+
+    def group(self) -> OrderGroup:
+        first = self.units[0]
+        return OrderGroup(
+            self.seed, self.temperatures, self.source, first.task.order == "own", first.learns_predictions
+        )
+
+
+class Orders:
+    """The orders of one study's sweeps.
+
+    Args:
+        context: settings, data, split and device.
+        networks: the sources.
+        engine: is given the arrays.
+        checkpoints: where long trainings are kept.
+    """
+
+    def __init__(self, context: Context, networks: Networks, engine: Engine, checkpoints: Checkpoints):
+        self.context, self.networks, self.engine, self.checkpoints = context, networks, engine, checkpoints
+
+    def of(self, units: Sequence[Unit], rows: np.ndarray) -> Iterator[tuple[Order, tuple[Unit, ...]]]:
+        """Return the orders that train the units of a task, each with its units in the sequence of its result.
+
+        Args:
+            units: the units.
+            rows: the images that they are trained on.
+
+        Raises:
+            UsageError: a source has no features, and the method needs some.
+        """
+        context, task = self.context, units[0].task
+        data, recipe = context.data, context.settings.recipes[task.role]
+        members = [one for own in _alike(units) for one in self._with_sources(own, rows)]
+        together, most = (
+            context.trains_together(task),
+            nets_a_pass(recipe, data.shape, len(data.classes), context.device),
+        )
+        parts = {"train": rows, "validation": context.split.validation, "test": context.split.test}
+        common = Order(
+            digest="",
+            role=streams_of(task.role),
+            recipe=recipe,
+            method=task.method.full_text,
+            groups=(),
+            images=self._put(fingerprint(images=data.digest), data.images),
+            labels=self._put(fingerprint(labels=data.digest), data.labels),
+            rows={name: self._put(_digest_of(own), own) for name, own in parts.items()},
+            shape=data.shape,
+            classes=len(data.classes),
+            mean=tuple(self.networks.statistics[0].tolist()),
+            std=tuple(self.networks.statistics[1].tolist()),
+            device=context.device,
+            threads=process_threads(),
+            checkpoints=str(self.checkpoints.folder),
+            resume=self.checkpoints.resume,
+        )
+        for part in cut_passes(members, together, task.method.spec.is_stacked, most):
+            own = tuple(unit for one in part for unit in one.units)
+            yield replace(common, digest=digest_of_pass(own), groups=tuple(one.group() for one in part)), own
+
+    def _with_sources(self, units: tuple[Unit, ...], rows: np.ndarray) -> list[_Members]:
+        """Return units of a replicate with what their source gives them."""
+        task, predicted = units[0].task, units[0].learns_predictions
+        # All that learn from a source learn from the same one; what learns from labels has none.
+        source = next((unit.source for unit in units if unit.source is not None), None)
+        if source is None:
+            return [_Members(units, SourceArrays())]
+        taps = () if predicted else build_method(task.method).needs.source
+        given = SourceArrays(test_logits=self._put_outputs(source, self.context.split.test, "test images"))
+        if not isinstance(self.networks.of(source), Mixture):
+            return [_Members(units, self._with_outputs(given, source, rows, task.part, taps))]
+        if taps:
+            raise logits_only(source)
+        # What several sources give together is another thing at each temperature.
+        return [
+            _Members((unit,), replace(given, logits=self._put_averaged(source, rows, task.part, unit)))
+            for unit in units
+        ]
+
+    def _with_outputs(
+        self, given: SourceArrays, source: Model, rows: np.ndarray, part: str, taps: Sequence[str]
+    ) -> SourceArrays:
+        """Add what a source gives for the training images; features are kept or live by their size."""
+        networks = self.networks
+        given = replace(given, logits=self._put_outputs(source, rows, part))
+        sizes = networks.feature_sizes(source, taps) if taps else {}
+        if 4 * len(rows) * sum(size for tap, size in sizes.items() if tap != EMBEDDING) <= KEPT_BYTES:
+            return replace(given, features={tap: self._put_outputs(source, rows, part, tap) for tap in taps})
+        content = np.frombuffer(pack(networks.weights_of(source)), dtype=np.uint8)
+        weights = self._put(fingerprint(weights=source.weights), content)
+        return replace(given, live=tuple(taps), architecture=source.architecture, weights=weights)
+
+    def _put_outputs(self, source: Model, rows: np.ndarray, part: str, tap: str = "") -> str:
+        """Put a source's logits, or its features at a tap, for some images."""
+        networks = self.networks
+        values = networks.features_of(source, rows, part, tap) if tap else networks.logits_of(source, rows, part)
+        return self._put(fingerprint(source=source.weights, rows=_digest_of(rows), tap=tap), values.numpy())
+
+    def _put_averaged(self, source: Model, rows: np.ndarray, part: str, unit: Unit) -> str:
+        """Put what several sources give together for some images at the temperature of a unit."""
+        temperature = unit.record.temperature
+        values = self.networks.averaged_logits(source, rows, part, temperature)
+        named = fingerprint(source=source.weights, rows=_digest_of(rows), temperature=temperature)
+        return self._put(named, values.numpy())
+
+    def _put(self, digest: str, array: np.ndarray) -> str:
+        self.engine.put(digest, array)
+        return digest
+
+
+def _alike(units: Sequence[Unit]) -> Iterator[tuple[Unit, ...]]:
+    """Return the units of each replicate; those that learn predictions have other labels, and come by themselves."""
+    for seed, predicted in dict.fromkeys((unit.record.seed, unit.learns_predictions) for unit in units):
+        yield tuple(unit for unit in units if (unit.record.seed, unit.learns_predictions) == (seed, predicted))
+
+
+def _digest_of(rows: np.ndarray) -> str:
+    return hashlib.sha256(rows.tobytes()).hexdigest()

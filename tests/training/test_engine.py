@@ -1,0 +1,221 @@
+"""Every engine of the table, and one that shares nothing with the study but files, gives what ``local`` gives."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import kdops.training.engine
+from kdops.config.engines import ENGINES
+from kdops.config.methods import METHODS, parse_method
+from kdops.config.recipes import recipe
+from kdops.errors import DivergenceError, KdopsError
+from kdops.models.classifier import digest_of, pixel_statistics
+from kdops.training.engine import Done, Order, OrderGroup, SourceArrays, TrainedModel, build_engine, perform
+from kdops.utils.hardware import process_threads
+from tests.toys import quarters
+
+COUNT, CLASSES, SIDE = 70, 4, 6
+IMAGES = quarters(COUNT, 0, SIDE)
+MEAN, STD = (tuple(one.tolist()) for one in pixel_statistics(IMAGES.pixels))
+GIVEN = 3 * np.random.default_rng(0).standard_normal((COUNT, CLASSES)).astype(np.float32)
+ARRAYS = {
+    "images": IMAGES.pixels.numpy(),
+    "labels": IMAGES.labels.numpy(),
+    "train": np.arange(COUNT),
+    "validation": np.arange(0, COUNT, 2),
+    "test": np.arange(1, COUNT, 2),
+    "logits": GIVEN,
+    "test logits": GIVEN[1::2],
+    "broken": np.full_like(GIVEN, np.nan),
+}
+SOURCE = SourceArrays("logits", "test logits")
+GROUPS = (OrderGroup(0, (0.0, 1.0, 4.0), SOURCE), OrderGroup(0, (0.0,), SOURCE, own_order=True, predictions=True))
+
+
+def order(architecture="mlp(hidden=5)", groups=GROUPS, digest="d", **changes):
+    parts = {name: name for name in ("train", "validation", "test")}
+    made = Order(
+        digest=digest,
+        role="student",
+        recipe=recipe(architecture, 2, 16, 0.1 + 0.2),
+        method=parse_method("logits").full_text,
+        groups=groups,
+        images="images",
+        labels="labels",
+        rows=parts,
+        shape=(1, SIDE, SIDE),
+        classes=CLASSES,
+        mean=MEAN,
+        std=STD,
+        device="cpu",
+        threads=process_threads(),
+    )
+    return replace(made, **changes)
+
+
+ORDERS = [
+    order(),
+    order("mlp(hidden=5,depth=2,dropout=0.3)", (replace(GROUPS[0], seed=1), GROUPS[0]), "two replicates"),
+    order("cnn(filters=4,layers=2)", (replace(GROUPS[0], temperatures=(4.0,)),), "alone"),
+    order("mlp(hidden=5)", (OrderGroup(3, (0.0,), SourceArrays()),), "labels"),
+]
+
+WORKER = """
+import json, os, sys
+from pathlib import Path
+import numpy as np
+from kdops.training.engine import Order, perform
+
+assert not [name for name in os.environ if name.startswith("MLFLOW_")]
+
+class Files(dict):
+    def __missing__(self, digest):
+        return np.load(FOLDER / f"{digest}.npy", mmap_mode="c")
+
+FOLDER = Path(sys.argv[1])
+for line in sys.stdin:
+    order = Order.from_json(json.loads(line))
+    done = perform(order, Files(), lambda passed, total: None)
+    (FOLDER / f"{order.digest}.done").write_bytes(done.to_bytes())
+    print(order.digest, flush=True)
+assert "mlflow" not in sys.modules
+"""
+
+
+class AnotherProcess:
+    """Gives each order as text to one process, which has only files."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        environment = {"PATH": "", "OMP_NUM_THREADS": str(process_threads()), "PYTHONPATH": ":".join(sys.path)}
+        command = [sys.executable, "-c", WORKER, str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, env=environment, **pipes)
+
+    def put(self, digest, array):
+        np.save(self.folder / f"{digest}.npy", array)
+
+    def run(self, orders, tell):
+        for one in orders:
+            self.process.stdin.write(json.dumps(one.to_json()) + "\n")
+            self.process.stdin.flush()
+            assert self.process.stdout.readline().strip() == one.digest
+            yield Done.from_bytes((self.folder / f"{one.digest}.done").read_bytes())
+
+    def close(self):
+        """Leave the process to the next test."""
+
+
+def through(engine, orders=ORDERS, arrays=ARRAYS):
+    """Return what an engine makes of orders, by order."""
+    for digest, array in arrays.items():
+        engine.put(digest, array)
+    told = []
+    found = {done.digest: done for done in engine.run(iter(orders), lambda *given: told.append(given))}
+    for one in orders:
+        images = len(one.members) * COUNT * one.recipe.epochs
+        assert not told or [given for given in told if given[0] == one.digest][-1] == (one.digest, images, images)
+    engine.close()
+    return found
+
+
+def plain(done):
+    """Return a result with digests for weights, and without its times."""
+    timeless = [{k: v for k, v in one.metrics.items() if k != "train_seconds"} for one in done.models]
+    return [(digest_of(one.state), repr(one.history), own) for one, own in zip(done.models, timeless, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def local():
+    return {digest: plain(done) for digest, done in through(build_engine("local")).items()}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_each_engine_gives_what_local_gives(name, local):
+    assert {digest: plain(done) for digest, done in through(build_engine(name)).items()} == local
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """One process for all tests: it imports PyTorch once."""
+    engine = AnotherProcess(tmp_path_factory.mktemp("arrays"))
+    yield engine
+    engine.process.communicate(timeout=60)
+    assert engine.process.returncode == 0
+
+
+def test_a_process_that_has_only_files_gives_what_local_gives(elsewhere, local):
+    assert {digest: plain(done) for digest, done in through(elsewhere).items()} == local
+
+
+def test_a_study_whose_engine_is_another_process_makes_the_same_models(elsewhere, store, monkeypatch):
+    first = store.run("students", seeds=1)
+    monkeypatch.setattr(kdops.training.engine, "build_engine", lambda name: elsewhere)
+    second = store.run("students", seeds=1, fresh="true")
+    # It refuses two digests of one and the same model.
+    assert len(store.weights()) == len(store.children(second)) == len(store.children(first)) == 4
+    assert measured(store, first) == measured(store, second)
+
+
+def measured(place, study):
+    """Return the metrics of each model of a study, without times."""
+    names = ("val_accuracy", "test_accuracy", "test_nll", "train_loss", "source_agreement")
+    return sorted([run.data.metrics.get(name, -1.0) for name in names] for run in place.children(study))
+
+
+def test_networks_are_measured_beside_their_source(local):
+    for one, (group, temperature) in zip(local["d"], ORDERS[0].members, strict=True):
+        assert ("source_agreement" in one[2]) == (temperature != 0 or group.predictions)
+    assert "source_agreement" not in local["labels"][0][2]
+
+
+@pytest.mark.parametrize("one", ORDERS, ids=lambda one: one.digest)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_order_is_text_and_back(one, method):
+    one = replace(one, method=parse_method(method).full_text)
+    assert Order.from_json(one.to_json()) == one
+    assert parse_method(one.method).full_text == one.method
+
+
+def test_a_result_is_bytes_and_back():
+    weights = {"a.b": torch.arange(6.0).view(2, 3).t(), "count": torch.tensor(3)}
+    model = TrainedModel(weights, {"train_loss": (0.1 + 0.2, 1e-300), "loss_a": (math.nan, 1.0)}, {"x": 1 / 3}, 2.5)
+    done = Done("d", (model, replace(model, seconds=1.0)), 1e9 + 0.1)
+    again = Done.from_bytes(done.to_bytes())
+    assert [digest_of(one.state) for one in again.models] == [digest_of(weights)] * 2
+    assert repr(replace(again, models=tuple(replace(one, state={}) for one in again.models))) == repr(
+        replace(done, models=tuple(replace(one, state={}) for one in done.models))
+    )
+
+
+def test_another_kdops_or_pytorch_is_refused_in_one_line():
+    with pytest.raises(KdopsError, match=r"^this worker has PyTorch .*, the study has 1\.0$"):
+        perform(order(torch="1.0"), ARRAYS, lambda done, total: None)
+    with pytest.raises(KdopsError, match=r"^this worker has another kdops: .*, the study has abc$"):
+        perform(order(code="abc"), ARRAYS, lambda done, total: None)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_fails_on_a_worker_fails_as_itself(name):
+    broken = order(groups=(OrderGroup(5, (4.0,), SourceArrays("broken", "test logits")),))
+    with pytest.raises(DivergenceError, match=r"student T=4 seed=5: .* epoch 1; lower learning_rate"):
+        through(build_engine(name), [broken])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_orders_are_asked_for_as_there_is_room_and_closing_cancels(name):
+    engine, asked = build_engine(name), []
+    for digest, array in ARRAYS.items():
+        engine.put(digest, array)
+    given = (asked.append(number) or order(digest=str(number)) for number in range(50))
+    results = engine.run(given, lambda *told: None)
+    assert next(results).digest in map(str, range(10))
+    results.close()
+    assert len(asked) < 10
+    engine.close()

@@ -1,0 +1,139 @@
+"""From units to orders: passes, members by their place, and sources by what they can give."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.methods import parse_method
+from kdops.config.settings import Settings
+from kdops.distillation.sources import Kept, Live, Mixture
+from kdops.errors import UsageError
+from kdops.models.classifier import build, pixel_statistics
+from kdops.sweeps.model import Model
+from kdops.sweeps.unit import Context, Task, Unit
+from kdops.training import engine, orders
+from kdops.training.checkpoint import Checkpoints
+from kdops.training.networks import Networks
+from kdops.training.orders import Orders
+from kdops.utils.random import named_generator
+from tests.toys import quarters
+
+COUNT, CLASSES = 20, 4
+IMAGES = quarters(COUNT, 0, 4)
+ROWS = np.arange(COUNT)
+CNN = "cnn(filters=5,layers=2)"
+SOURCE = Model(
+    "teacher", 0, 0.0, "teacher", "labels", "models:/kdops-toy-teacher/1", weights="w", params={"architecture": CNN}
+)
+NET = build(
+    parse_architecture(CNN), (1, 4, 4), CLASSES, *pixel_statistics(IMAGES.pixels), named_generator("net")
+).eval()
+DATA = SimpleNamespace(
+    digest="toy",
+    images=IMAGES.pixels.numpy(),
+    labels=IMAGES.labels.numpy(),
+    shape=(1, 4, 4),
+    classes=tuple("abcd"),
+)
+SPLIT = SimpleNamespace(teacher=ROWS, transfers=(ROWS,), validation=ROWS, test=ROWS)
+
+
+class Kept_(dict):
+    """An engine that only keeps its arrays."""
+
+    put = dict.__setitem__
+
+
+def made(net, units, tmp_path, **given):
+    """Return the orders of units whose source is a network, each with its units, and the arrays."""
+    networks = Networks(DATA, SPLIT, "cpu", lambda model: NET.state_dict(), lambda model: None)
+    networks.adopt(SOURCE, net)
+    arrays = Kept_()
+    context = Context(Settings.parse("students", **given), DATA, SPLIT, "cpu")
+    return list(Orders(context, networks, arrays, Checkpoints(tmp_path)).of(units, ROWS)), arrays
+
+
+def units(seeds=(0,), temperatures=(0.0, 1.0, 4.0), method="logits", predictions=False, order="shared"):
+    task = Task("student", "transfer images", order, predictions, method=parse_method(method))
+    return [
+        Unit(task, Model("student", s, t, "", "", ""), SOURCE if t or predictions else None, f"{method} {s} {t}", "")
+        for s in seeds
+        for t in temperatures
+    ]
+
+
+@pytest.mark.parametrize("student", ["mlp(hidden=5)", "cnn(filters=4,layers=1)"])
+@pytest.mark.parametrize("order", ["shared", "own"])
+@pytest.mark.parametrize("predictions", [False, True])
+@pytest.mark.parametrize("net", [NET, Mixture([NET], [1.0])], ids=["one", "several"])
+def test_units_are_in_the_sequence_of_an_orders_members(net, predictions, order, student, tmp_path):
+    given = units((3, 1), predictions=predictions, order=order)
+    found, arrays = made(net, given, tmp_path, student=student)
+    for one, own in found:
+        assert [(group.seed, t) for group, t in one.members] == [(u.record.seed, u.record.temperature) for u in own]
+        assert {group.own_order for group, _ in one.members} == {order == "own"}
+        assert {one.images, one.labels, *one.rows.values()} <= arrays.keys()
+        for group, t in one.members:
+            assert group.predictions == (predictions and t == 0)
+            assert {group.source.logits, group.source.test_logits} <= {*arrays, ""}
+            assert group.source.logits or t == 0
+    every = [unit for _, own in found for unit in own]
+    assert sorted(unit.fingerprint for unit in every) == sorted(unit.fingerprint for unit in given)
+    assert len({one.digest for one, _ in found}) == len(found)
+    if student.startswith("cnn"):
+        assert len(found) == len(given)
+
+
+def test_units_that_differ_in_neither_seed_nor_temperature_are_each_their_own(tmp_path):
+    twice = [*units((0,), (4.0,)), *units((0,), (4.0,), method="logits(alpha=0.5)")]
+    found, _ = made(NET, twice, tmp_path)
+    assert [unit for _, own in found for unit in own] == twice
+
+
+def test_several_sources_give_each_temperature_its_own(tmp_path):
+    ((order, _),), arrays = made(Mixture([NET, NET], [0.5, 0.5]), units(), tmp_path)
+    given = {group.temperatures: arrays[group.source.logits] for group in order.groups}
+    assert list(given) == [(0.0,), (1.0,), (4.0,)]
+    assert len({values.tobytes() for values in given.values()}) > 1
+
+
+@pytest.mark.parametrize("net", [nn.Identity(), Mixture([NET], [1.0])], ids=["a program", "several"])
+def test_a_source_that_is_no_network_of_kdops_has_logits_only(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(Networks, "_external_logits", lambda *given: torch.zeros(COUNT, CLASSES))
+    with pytest.raises(UsageError, match=r"^method=models:/kdops-toy-teacher/1: this source has logits only"):
+        made(net, units(method="rkd"), tmp_path)
+    found, _ = made(net, units(method="dkd"), tmp_path)
+    assert all(not group.source.features for order, _ in found for group in order.groups)
+
+
+def test_features_are_kept_up_to_a_bound_and_the_embedding_always(tmp_path, monkeypatch):
+    def source(method):
+        ((order, _),), arrays = made(NET, units(temperatures=(4.0,), method=method), tmp_path, student=CNN)
+        # What an engine sees of it.
+        order = engine.Order.from_json(order.to_json())
+        return engine._with_arrays(order.groups[0], order, arrays, IMAGES.pixels).source
+
+    kept = source("fitnet(at=stage1)")
+    assert isinstance(kept, Kept)
+    assert kept.shapes.features == {"stage1": (5, 2, 2)}
+    monkeypatch.setattr(orders, "KEPT_BYTES", 10)
+    live = source("fitnet(at=stage1)")
+    assert isinstance(live, Live)
+    chosen = torch.tensor([3, 0, 7])
+    torch.testing.assert_close(live.at(chosen).features["stage1"], kept.at(chosen).features["stage1"])
+    assert live.shapes.features == {"stage1": (5, 2, 2)}
+    assert isinstance(source("rkd"), Kept)
+    with pytest.raises(UsageError, match="the source has no such tap; it has stage1, stage2, embedding"):
+        source("fitnet(at=stage1,hint=stage3)")
+
+
+def test_an_order_has_the_architecture_and_the_streams_of_its_task(tmp_path):
+    """A model may be registered as another role than the one whose recipe it was trained by."""
+    task = Task("reseeded", "transfer images", "shared", registered="student")
+    one = Unit(task, Model("student", 0, 4.0, "", "", ""), None, "", "")
+    ((order, _),), _ = made(NET, [one], tmp_path, student="mlp(hidden=7)")
+    assert (str(order.recipe.architecture), order.role) == ("mlp(hidden=7,depth=1,dropout=0)", "student")

@@ -13,7 +13,7 @@ import torch
 
 from kdops.config.studies import VoteSettings
 from kdops.errors import UsageError
-from kdops.packaging.ensemble import write_ensemble
+from kdops.packaging.ensemble import digest_of_members, write_ensemble
 from kdops.packaging.vote import Vote, latency
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
@@ -152,7 +152,7 @@ class EnsembleEvaluation:
             scores = torch.from_numpy(vote_scores(self._probabilities(members, rows))).log()
             told = measure(scores, torch.from_numpy(self._labels(rows)))
             metrics |= {f"{prefix}_{name}": value for name, value in told.items()}
-        weights = fingerprint(members=[member.weights for member in members])
+        weights = digest_of_members([member.weights for member in members])
         chains = {member.chain or member.role for member in members}
         flops = [member.params.get("flops") for member in members]
         architectures = sorted({member.params["architecture"] for member in members})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,34 @@ import mlflow.pyfunc
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
 from torch import nn
 
-from kdops.packaging.folder import CODE, WEIGHTS, check_room, quiet, requirements, signature_of, write_mlmodel
+from kdops.packaging.folder import (
+    CODE,
+    WEIGHTS,
+    check_room,
+    quiet,
+    requirements,
+    save_weights,
+    signature_of,
+    write_mlmodel,
+)
 from kdops.packaging.tabular import take_rows
 from kdops.packaging.vote import Vote, export_vote
+from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model
+from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import without_bars
 
-__all__ = ["write_ensemble"]
+__all__ = ["digest_of_members", "write_ensemble"]
 
 TOLD = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", "val_accuracy")
 """What is told of each member; the weights by their digest."""
+
+
+def digest_of_members(weights: Sequence[str]) -> str:
+    """Return the digest of an ensemble by the digests of its members' weights, in their order."""
+    return fingerprint(members=list(weights))
 
 
 def write_ensemble(
@@ -59,12 +73,12 @@ def write_ensemble(
     if len(nets) != len(members):
         raise ValueError(f"{len(nets)} networks have {len(members)} descriptions")
     classes = list(metadata["class_names"])
-    with tempfile.TemporaryDirectory(prefix="kdops-") as made, quiet(), without_bars():
+    with temporary_folder() as made, quiet(), without_bars():
         parts = {"ensemble": "ensemble.pt2", "weights": WEIGHTS, "members": "members.json"}
-        artifacts = {name: str(Path(made) / file) for name, file in parts.items()}
-        check_room(Path(made), [net.state_dict() for net in nets])
+        artifacts = {name: str(made / file) for name, file in parts.items()}
+        check_room(made, [net.state_dict() for net in nets])
         torch.export.save(export_vote(Vote(nets), image_shape), artifacts["ensemble"])
-        save_file(_weights(nets), artifacts["weights"])
+        save_weights(_weights(nets), made / WEIGHTS)
         told = {"classes": classes, "members": [{name: getattr(m, name) for name in TOLD} for m in members]}
         Path(artifacts["members"]).write_text(json.dumps(told, indent=1), encoding="utf-8")
         mlflow.pyfunc.save_model(
@@ -76,7 +90,7 @@ def write_ensemble(
             pip_requirements=requirements(),
             metadata=dict(metadata),
             # A folder with none: MLflow would otherwise copy the lock file of any uv project it is started in.
-            uv_project_path=made,
+            uv_project_path=str(made),
         )
     description = yaml.safe_load((folder / "MLmodel").read_text())
     flavor = description["flavors"]["python_function"]

@@ -37,6 +37,7 @@ from kdops.packaging.program_file import ProgramFile
 from kdops.packaging.tabular import take_rows
 from kdops.store.artifacts import FILES, damaged_model_error, file_digests
 from kdops.store.faults import first_line
+from kdops.utils.files import set_usual_mode, temporary_folder
 from kdops.utils.quiet import silenced
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "quiet",
     "read_weights",
     "requirements",
+    "save_weights",
     "signature_of",
     "write_mlmodel",
 ]
@@ -74,24 +76,25 @@ class Packager:
     """
 
     def __init__(self, net: Classifier, image_shape: tuple[int, int, int], metadata: dict[str, Any]):
-        self._keep = tempfile.TemporaryDirectory(prefix="kdops-package-")
-        self._template = Path(self._keep.name) / "model"
-        classes = len(metadata["class_names"])
-        check_room(Path(self._keep.name), [net.state_dict()])
-        with quiet():
-            self._save_template(net, image_shape, classes, metadata)
-        shutil.copy(CODE, self._template)
-        self._program = ProgramFile(self._template / EXPORTED)
-        (self._template / EXPORTED).unlink()
-        described = _served(yaml.safe_load((self._template / "MLmodel").read_text()))
-        self._description = take_rows(self._template, described)
+        with temporary_folder() as made:
+            template = made / "model"
+            check_room(made, [net.state_dict()])
+            with quiet():
+                self._save_template(template, net, image_shape, len(metadata["class_names"]), metadata)
+            shutil.copy(CODE, template)
+            self._program = ProgramFile(template / EXPORTED)
+            (template / EXPORTED).unlink()
+            described = _served(yaml.safe_load((template / "MLmodel").read_text()))
+            self._description = take_rows(template, described)
+            paths = [path for path in template.rglob("*") if path.is_file()]
+            self._files = {path.relative_to(template): path.read_bytes() for path in paths}
 
-    def _save_template(self, net, image_shape, classes, metadata) -> None:
+    def _save_template(self, template, net, image_shape, classes, metadata) -> None:
         # Two images: a batch of one would be built into the exported program as its only size.
         example = np.zeros((2, *image_shape), dtype=np.uint8)
         mlflow.pytorch.save_model(
             net.eval(),
-            self._template,
+            template,
             signature=signature_of(image_shape, classes, [("output", "logits")]),
             input_example=example,
             pip_requirements=requirements(),
@@ -109,10 +112,19 @@ class Packager:
             location: the logged model's artifact location.
         """
         check_room(folder.parent, [state])
-        shutil.copytree(self._template, folder)
+        (folder / EXPORTED).parent.mkdir(parents=True)
+        for name, content in self._files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
         self._program.write(folder / EXPORTED, state)
-        save_file(state, folder / WEIGHTS)
+        save_weights(state, folder / WEIGHTS)
         write_mlmodel(folder, self._description, model_id=model_id, run_id=run_id, location=location)
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write weights as safetensors, in a file that others may read as they may any other."""
+    save_file(state, path)
+    set_usual_mode(path)
 
 
 def check_room(folder: Path, states: Iterable[Mapping[str, Tensor]]) -> None:

@@ -21,11 +21,12 @@ from kdops.config.architectures import FAMILIES, FunctionNet, parse_architecture
 from kdops.config.uris import ModelUri
 from kdops.data.tabular.rows import Encoding
 from kdops.errors import KdopsError
-from kdops.models.classifier import build
+from kdops.models.classifier import build, digest_of
+from kdops.packaging.ensemble import digest_of_members
 from kdops.packaging.folder import EXPORTED, read_weights
 from kdops.packaging.program import load_program
 from kdops.packaging.vote import Tally, Vote
-from kdops.store.artifacts import downloaded_model
+from kdops.store.artifacts import damaged_model_error, downloaded_model
 from kdops.store.faults import explained, first_line
 from kdops.sweeps import schema
 
@@ -109,7 +110,7 @@ def _read(folder: Path, uri: str, digest: str) -> Loaded:
     shape = (encoding.width, 1, 1) if encoding else tuple(described.signature.inputs.inputs[0].shape[1:])
     votes = (folder / ARTIFACTS / PROGRAM).is_file()
     if votes:
-        module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes))
+        module = _ensemble(folder / ARTIFACTS, uri, shape, len(classes), digest)
     elif isinstance(parse_architecture(metadata["architecture"]), FunctionNet):
         module = load_program(folder / EXPORTED)
     else:
@@ -125,13 +126,18 @@ def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int],
     return net.eval()
 
 
-def _ensemble(folder: Path, uri: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def _ensemble(folder: Path, uri: str, shape: tuple[int, int, int], classes: int, digest: str) -> nn.Module:
     told = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
+    if digest and digest_of_members([member["weights"] for member in told]) != digest:
+        raise damaged_model_error(uri, f"{MEMBERS} names other members than those that were stored")
     if any(member["architecture"].partition("(")[0] not in FAMILIES for member in told):
         return load_program(folder / PROGRAM)
     weights: list[dict[str, Tensor]] = [{} for _ in told]
     for name, value in read_weights(folder, uri).items():
         place, _, own = name.partition(".")
         weights[int(place)][own] = value
+    for number, (member, held) in enumerate(zip(told, weights, strict=True)):
+        if digest and digest_of(held) != member["weights"]:
+            raise damaged_model_error(uri, f"the digest of the weights of member {number} is another one")
     nets = [_network(m["architecture"], own, shape, classes) for m, own in zip(told, weights, strict=True)]
     return Tally(Vote(nets)).eval()

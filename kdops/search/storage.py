@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,14 +20,13 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import make_url
 
 from kdops.config.search_space import OBJECTIVES
+from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError
 from kdops.sweeps import schema
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password
 
 __all__ = ["check_search", "open_search", "quiet"]
-
-"""Optuna's attribute of a study that says which search it is."""
 
 NOTING_SECONDS = 5.0
 
@@ -134,7 +132,10 @@ def _database(url: str, make: bool) -> RDBStorage | None:
     if not make and "studies" not in tables:
         return None
     # Processes that make the tables side by side get into each other's way.
-    with FileLock(Path(tempfile.gettempdir()) / f"kdops-{hashlib.sha256(url.encode()).hexdigest()[:16]}.lock"):
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    lock = Path(f"{file}.lock") if file else user_cache_folder() / f"search-{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
         return RDBStorage(url)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from kdops.errors import KdopsError
+from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import silenced, without_bars
 
 __all__ = [
@@ -64,11 +64,12 @@ def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path
         KdopsError: its files are gone, or are not those that were stored.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="kdops-") as folder,
+        temporary_folder() as folder,
         without_bars(),
         silenced(REMARKS),
     ):
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri))
+        fetched = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri)
+        path = Path(fetched)
         if not (path / "MLmodel").is_file():
             raise KdopsError(f"the files of {uri} are gone from the store of artifacts: {AGAIN} (kdops gc shows such)")
         _check(path, uri)

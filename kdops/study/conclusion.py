@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from kdops.study.result_files import write_results
@@ -15,6 +13,7 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker
+from kdops.utils.files import temporary_folder
 from kdops.verdicts.answer import ANSWER_FILE, Answer
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
         **({schema.REUSED: schema.fitted(reused)} if reused else {}),
         **({schema.VERDICT: answer.word} if answer.word else {}),
     }
-    with TemporaryDirectory(prefix="kdops-") as place:
-        folder = Path(place)
+    with temporary_folder() as folder:
         write_results(folder, models, settings, context.data, context.split, conclusion.figures)
         for name, table in conclusion.tables.items():
             table.to_csv(folder / name, index=False)
@@ -76,6 +74,6 @@ def log_report(tracker: Tracker) -> None:
     """Write the report of a study whose answer is logged, from its store alone."""
     from kdops.reporting.report import write_report
 
-    with TemporaryDirectory(prefix="kdops-") as folder:
-        write_report(tracker.stored(), Path(folder))
-        tracker.log(artifacts=Path(folder))
+    with temporary_folder() as folder:
+        write_report(tracker.stored(), folder)
+        tracker.log(artifacts=folder)

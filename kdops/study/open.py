@@ -24,6 +24,7 @@ from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker
 from kdops.training.checkpoint import Checkpoints
+from kdops.utils.files import remove_abandoned_folders
 from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
 
@@ -49,6 +50,7 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
     """
     with explained_faults(store_address()), folded_log(store_address()):
         name_process()
+        remove_abandoned_folders()
         data = data or load_data(settings)
         check_networks(settings, data)
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -20,6 +19,7 @@ from kdops.config.uris import check_study
 from kdops.errors import KdopsError, UsageError
 from kdops.store.client import paged
 from kdops.sweeps import schema
+from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import without_bars
 from kdops.verdicts.answer import ANSWER_FILE, Answer, read_answer
 from kdops.verdicts.claims import finite
@@ -140,8 +140,8 @@ def read_study(client: MlflowClient, run_id: str) -> StoredStudy:
     if schema.STUDY not in run.data.tags or schema.ROLE in run.data.tags:
         raise KdopsError(f"the run {run_id} is no study of kdops")
     parts, unread = _parts(client, run)
-    with TemporaryDirectory(prefix="kdops-") as folder:
-        files = _files(client, run_id, Path(folder))
+    with temporary_folder() as folder:
+        files = _files(client, run_id, folder)
         if not parts and not {"results.csv", ANSWER_FILE} & set(files):
             raise KdopsError(_unfinished(run))
         return _study(run, files, parts, unread)

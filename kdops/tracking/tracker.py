@@ -13,7 +13,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -51,6 +50,7 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.tracking.stale_runs import discard_run, end_stale_runs
 from kdops.tracking.stored_study import StoredStudy, read_study
+from kdops.utils.files import temporary_folder
 from kdops.utils.process import ProcessId
 from kdops.utils.secrets import redact_secrets
 
@@ -290,9 +290,9 @@ class Tracker:
             tags={schema.CHAIN: record.chain, schema.DATASET: self.data.name},
             model_type=record.role,
         )
-        with tempfile.TemporaryDirectory(prefix="kdops-") as folder:
-            write(Path(folder) / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
-            self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        with temporary_folder() as folder:
+            write(folder / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
+            self.client.log_model_artifacts(model.model_id, str(folder / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
         inputs = [LoggedModelInput(one) for source in outcome.sources for one in source.model_id.split()]
         retry_on_conflict(self.client.log_inputs, run_id, datasets=self.dataset_inputs(outcome.trainset), models=inputs)

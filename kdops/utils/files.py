@@ -1,14 +1,22 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that go with their process."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replace_file"]
+from kdops.utils.process import ProcessId
+
+__all__ = ["remove_abandoned_folders", "replace_file", "set_usual_mode", "temporary_folder"]
+
+PREFIX = "kdops-"
+SLASH = "~"
+"""Instead of the slashes of a process's id, in the name of a folder."""
 
 
 @contextmanager
@@ -22,12 +30,43 @@ def replace_file(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         suffix: how the name of the new file ends until then.
     """
     temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}{suffix}")
-    # By open, not by tempfile: the mode is that of any other file, so that others may read it.
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    temporary.touch()
     try:
         yield temporary
+        # A writer of the block's may have put a private file in its place.
+        set_usual_mode(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def set_usual_mode(path: Path) -> None:
+    """Give a file the mode of any new file, so that others may read it: some libraries make theirs private."""
+    probe = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new temporary folder, which is removed at the end.
+
+    Its name has the id of the process, so that :func:`remove_abandoned_folders` knows it where the process is killed.
+    """
+    owner = str(ProcessId.own()).replace("/", SLASH)
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{owner}{SLASH}") as folder:
+        yield Path(folder)
+
+
+def remove_abandoned_folders() -> None:
+    """Remove the temporary folders of processes of this host that were killed."""
+    own = ProcessId.own()
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{SLASH}*"):
+        owner = folder.name.removeprefix(PREFIX).rpartition(SLASH)[0].replace(SLASH, "/")
+        if own.is_dead(owner):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The stored models: they load without pickle, and give what was measured."""
 
 import io
+import stat
 import zipfile
 from pathlib import Path
 
@@ -99,6 +100,14 @@ def test_a_template_keeps_nothing_of_the_network_it_was_made_from(tmp_path):
         with torch.no_grad():
             assert torch.equal(loaded(images), net.eval()(images))
         assert digest_of(read_weights(tmp_path / name)) == digest_of(net.state_dict())
+
+
+def test_every_file_has_the_mode_of_any_file(done, tmp_path):
+    (tmp_path / "other").touch()
+    files = [path for run in done.children() for path in _folder(run).rglob("*") if path.is_file()]
+    assert any(path.name == "weights.safetensors" for path in files)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in [*files, tmp_path / "other"]}
+    assert len(modes) == 1
 
 
 def _assert_archive_is_plain(path):

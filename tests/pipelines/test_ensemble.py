@@ -1,6 +1,8 @@
 """Ensembles as studies: members from the registry, the vote that is registered, and what is refused."""
 
 import json
+import shutil
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdops.cli.app import pipeline_main
+from kdops.cli.app import main, pipeline_main
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.ensembles.evaluation import EnsembleEvaluation
+from kdops.errors import KdopsError
+from kdops.packaging.loading import load_stored
 from kdops.study.open import open_study
 from kdops.sweeps.model import COPY_SEEDS
 from pipelines import ensemble
@@ -77,6 +81,28 @@ def ended(capsys, *options):
     with pytest.raises(SystemExit) as ending:
         pipeline_main("ensemble", ensemble.main, [*FEW, *options])
     return ending.value.code, capsys.readouterr().err.splitlines()
+
+
+def test_the_folder_of_another_ensemble_is_neither_used_nor_promoted(fork_of_voted, capsys):
+    place, client = fork_of_voted, fork_of_voted.client
+    place.run("ensemble", top=2, controls="false")
+    first, second = versions(place, ENSEMBLE)[0], versions(place, ENSEMBLE)[-1]
+    folders = [
+        Path(client.get_logged_model(v.source.removeprefix("models:/")).artifact_location) for v in (first, second)
+    ]
+    swapped = place.folder / "swapped"
+    shutil.copytree(folders[0], swapped)
+    moved = folders[1].with_name("before")
+    folders[1].rename(moved)
+    swapped.rename(folders[1])
+    assert load_stored(client, f"models:/{ENSEMBLE}/{first.version}").votes
+    with pytest.raises(KdopsError, match="other members"):
+        load_stored(client, f"models:/{ENSEMBLE}/{second.version}")
+    assert main(["promote", f"{ENSEMBLE}/{second.version}"]) == 1
+    # Nor are other weights under the names of the right members.
+    shutil.copy(moved / "artifacts" / "members.json", folders[1] / "artifacts")
+    with pytest.raises(KdopsError, match="is another one"):
+        load_stored(client, f"models:/{ENSEMBLE}/{second.version}")
 
 
 def test_members_are_the_direct_soft_students(voted):

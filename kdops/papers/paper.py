@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.verdicts.claims import Claim
-from kdops.verdicts.findings import UNITS, Finding, claim_finding, difference_finding, number_finding
-from kdops.verdicts.intervals import Interval
+from kdops.utils.text import capitalized
+from kdops.verdicts.claims import DECIMALS, Claim
+from kdops.verdicts.findings import ANSWERS, LEVEL, UNITS, Finding
+from kdops.verdicts.intervals import Interval, interval_at, mean_interval
+from kdops.verdicts.phrases import seen
+from kdops.verdicts.statistics import FEWEST_REPLICATES
 
 __all__ = ["Statement"]
 
@@ -25,6 +29,7 @@ class Statement:
         test: when it counts as replicated.
         published: the accuracies that the paper gives, as fractions: a single one, or the lowest and the highest of a
             range; empty for a statement in words alone.
+        answers: of a statement that is a claim of a verdict, by the claim's word ``yes`` or ``no``.
         interpreted: what had to be decided, since the paper does not say; empty for nothing.
         from_memory: the published numbers were not looked up in the paper yet.
         unit: of what is measured, one of :data:`kdops.verdicts.findings.UNITS`.
@@ -35,6 +40,7 @@ class Statement:
     source: str
     test: str
     published: tuple[float, ...] = ()
+    answers: Mapping[str, str] = field(default_factory=dict)
     interpreted: str = ""
     from_memory: bool = False
     unit: str = "difference"
@@ -49,17 +55,36 @@ class Statement:
             raise ValueError(f"a statement needs what, words, source and test: {self}")
         if len(self.published) > 2 or not all(0 <= number <= 1 for number in self.published):
             raise ValueError(f"published must be at most two fractions from 0 to 1, not {self.published}")
+        if not set(self.answers.values()) <= set(ANSWERS):
+            raise ValueError(f"answers must be among {', '.join(ANSWERS)}, not {dict(self.answers)}")
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
     def number(self, values: ArrayLike, sentence: str, *, margin: float, same_data: bool) -> Finding:
-        """Compare accuracies, ``[replicates]``, with the published ones; see :func:`number_finding`."""
-        ends = self.published[0], self.published[-1]
-        return number_finding(self.what, self.words, ends, values, sentence, margin=margin, same_data=same_data)
+        """Compare accuracies with the published ones: a mean no farther from them than the margin is theirs.
 
-    def claim(self, claim: Claim, answers: Mapping[str, str], sentence: str = "") -> Finding:
-        """Answer with a claim that was tested already; see :func:`claim_finding`."""
-        return claim_finding(self.what, self.words, claim, answers, sentence=sentence, unit=self.unit)
+        Args:
+            values: [replicates], test accuracies.
+            sentence: what was measured.
+            margin: a fraction.
+            same_data: whether these are the paper's data; if not, the answer is ``other data``.
+        """
+        measured = mean_interval(values, LEVEL)
+        away = round(max(self.published[0] - measured.mean, measured.mean - self.published[-1]), DECIMALS)
+        answer = ("yes" if away <= margin else "no") if same_data else "other data"
+        return self.answered(answer, sentence, measured)
+
+    def claim(self, claim: Claim, answers: Mapping[str, str] | None = None, sentence: str = "") -> Finding:
+        """Answer with a claim that was tested already; the interval of its test is shown at 95 %.
+
+        Args:
+            claim: the test.
+            answers: by the claim's word ``yes`` or ``no``, where the statement's own do not say all; any other word
+                is ``open``.
+            sentence: what was measured, where the claim's own sentence is not it.
+        """
+        answer = (self.answers if answers is None else answers).get(claim.word, "open")
+        return self.answered(answer, sentence or claim.sentence, interval_at(claim.result.difference, LEVEL))
 
     def difference(
         self,
@@ -69,8 +94,20 @@ class Statement:
         yes: Callable[[Interval], bool],
         no: Callable[[Interval], bool],
     ) -> Finding:
-        """Answer by where the interval of a difference lies; see :func:`difference_finding`."""
-        return difference_finding(self.what, self.words, differences, subject, yes=yes, no=no, unit=self.unit)
+        """Answer by where the 90 % interval of a difference lies, so by one-sided tests at 5 %.
+
+        Args:
+            differences: [replicates], as fractions.
+            subject: what was compared with what; the sentence begins with it.
+            yes: whether an interval shows what the paper says; asked first.
+            no: whether it refutes it. With fewer than three replicates, or neither, the answer is ``open``.
+        """
+        differences = np.asarray(differences, dtype=float).round(DECIMALS)
+        interval = mean_interval(differences, 0.9)
+        decided = interval.n >= FEWEST_REPLICATES
+        answer = "yes" if decided and yes(interval) else "no" if decided and no(interval) else "open"
+        sentence = f"{capitalized(subject)}: {seen(interval)}."
+        return self.answered(answer, sentence, mean_interval(differences, LEVEL))
 
     def answered(self, answer: str, sentence: str, measured: Interval | None = None) -> Finding:
         """Answer with a test of one's own."""

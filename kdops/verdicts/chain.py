@@ -16,28 +16,14 @@ The words of the others, and what they are adjusted for: see :mod:`kdops.verdict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
 from kdops.config.chain import describe_path
-from kdops.verdicts.claims import (
-    LEVEL,
-    ClaimSpec,
-    Verdict,
-    check_accuracies,
-    check_select_on,
-    equivalence_statistics,
-    replicate_means,
-    tested_family,
-)
-from kdops.verdicts.phrases import percent
-from kdops.verdicts.statistics import equivalence
-from kdops.verdicts.transitivity import Wording, way_claim
+from kdops.verdicts.claims import Verdict, check_accuracies
+from kdops.verdicts.transitivity import Wording, in_replicates, way_spec, way_verdict
 
 __all__ = ["chain_verdict"]
-
-WORDING = Wording("the last nets", "the stations", "the chosen nets and what is distilled from them")
 
 
 def chain_verdict(
@@ -71,37 +57,28 @@ def chain_verdict(
         ValueError: for no way at all, shapes that do not fit, accuracies that are not finite or not in [0, 1], a
             margin that is not above zero, or another ``select_on``.
     """
-    check_select_on(select_on)
     if not len(ways) or len(ways) != len(names):
         raise ValueError(f"a chain needs at least one station, each with a name; there are {len(ways)}, {len(names)}")
     direct = check_accuracies("direct", direct)
     *earlier, whole = [check_accuracies("ways", way, direct.shape) for way in ways]
-    table = {f"station_{number}": (describe_path(names[:number]), way) for number, way in enumerate(earlier, start=1)}
-    if via_distilled is not None:
-        distilled = check_accuracies("via_distilled", via_distilled, direct.shape)
-        table["distilled_chain"] = "the best distilled net of every station", distilled
     specs = [
-        ClaimSpec(name, f"the last nets via {path} against direct ones", replicate_means(way - direct))
-        for name, (path, way) in table.items()
+        way_spec(f"station_{number}", f"the last nets via {describe_path(names[:number])}", way, direct)
+        for number, way in enumerate(earlier, start=1)
     ]
-    primary = equivalence(replicate_means(whole - direct), margin, LEVEL)
-    family = tested_family("chain", (primary.p_equivalent, primary.p_different), specs, margin)
-    reached = f"{percent(whole)} on average via {describe_path(names)} against {percent(direct)} directly"
-    claim = way_claim("chain", primary, reached, direct.shape[1], select_on, WORDING)
+    if via_distilled is not None:
+        subject = "the last nets via the best distilled net of every station"
+        specs.append(way_spec("distilled_chain", subject, via_distilled, direct))
     cut = {seed for seeds in on_labels for seed in seeds}
-    if cut:
-        claim = replace(claim, sentence=f"{claim.sentence} {_cut_phrase(len(cut), len(direct), on_labels, names)}")
-    statistics = equivalence_statistics("chain", primary, family.adjusted) | family.statistics
-    statistics["chain_via_accuracy"] = float(whole.mean())
-    statistics |= {f"{name}_via_accuracy": float(way.mean()) for name, (_, way) in table.items()}
-    statistics |= {"chain_margin": primary.margin, "chain_direct_accuracy": float(direct.mean())}
-    return Verdict.of(claim, family.claims, statistics | {"chain_cut": float(len(cut))})
+    chosen = "the chosen nets and what is distilled from them"
+    wording = Wording("the last nets", describe_path(names), "the stations", chosen)
+    remark = _cut_phrase(len(cut), len(direct), on_labels, names) if cut else ""
+    further = {"chain_cut": float(len(cut))}
+    return way_verdict("chain", whole, direct, margin, lambda word: specs, select_on, wording, remark, further)
 
 
 def _cut_phrase(cut: int, replicates: int, on_labels: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    where = "the only replicate" if replicates == 1 else f"{cut} of {replicates} replicates"
     stations = ", ".join(f"{name} ({len(seeds)})" for name, seeds in zip(names, on_labels, strict=True) if seeds)
     return (
-        f"In {where} the best net of a station is the one trained on hard labels, at {stations}: nothing of what came "
-        "before passes through it."
+        f"{in_replicates(cut, replicates)} the best net of a station is the one trained on hard labels, at {stations}: "
+        "nothing of what came before passes through it."
     )

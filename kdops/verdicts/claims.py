@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,17 +34,16 @@ __all__ = [
     "Claim",
     "ClaimAnswer",
     "ClaimSpec",
-    "Family",
     "Gain",
     "Verdict",
     "adjust",
     "check_accuracies",
-    "check_select_on",
     "equivalence_statistics",
     "finite",
     "one_sided_statistics",
+    "prefixed",
     "replicate_means",
-    "tested_family",
+    "verdict_of",
 ]
 
 LEVEL = 0.05
@@ -97,24 +96,25 @@ class Verdict:
     """The answer about a property.
 
     Attributes:
-        word: the answer of the primary claim.
-        sentence: the sentence of the primary claim.
+        claims: the primary claim, then the others; none where a study asks for no property.
         statistics: flat names to finite numbers (accuracies as fractions), ready to be logged as metrics.
-        claims: the primary claim, then the others.
     """
 
-    word: str
-    sentence: str
-    statistics: dict[str, float]
     claims: tuple[Claim, ...]
+    statistics: Mapping[str, float]
 
-    @classmethod
-    def of(cls, primary: Claim, others: Sequence[Claim], statistics: Mapping[str, float]) -> Verdict:
-        """Return the verdict that a primary claim and others make."""
-        return cls(primary.word, primary.sentence, dict(statistics), (primary, *others))
+    @property
+    def word(self) -> str:
+        """The answer of the primary claim; empty without one."""
+        return self.claims[0].word if self.claims else ""
+
+    @property
+    def sentence(self) -> str:
+        """The sentence of the primary claim; empty without one."""
+        return self.claims[0].sentence if self.claims else ""
 
 
-NO_VERDICT = Verdict("", "", {}, ())
+NO_VERDICT = Verdict((), {})
 """Of a study that asks for no property."""
 
 
@@ -128,6 +128,7 @@ class ClaimSpec:
         differences: ``[replicates]``, as fractions.
         words: what "equivalent" and "different" are called.
         remark: from the claim a further sentence; empty for none.
+        further: statistics beside those of its test, by their full names.
     """
 
     name: str
@@ -135,6 +136,7 @@ class ClaimSpec:
     differences: np.ndarray
     words: tuple[str, str] = ("equal", "different")
     remark: Callable[[Claim], str] = lambda claim: ""
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def claim(self, result: Equivalence, adjusted: tuple[float, float], claims: int) -> Claim:
         """Return the claim in words.
@@ -161,27 +163,19 @@ class ClaimSpec:
         return replace(claim, sentence=f"{sentence} {remark}") if remark else claim
 
 
-@dataclass(frozen=True)
-class Family:
-    """The claims of one verdict after their tests.
-
-    Attributes:
-        claims: the further claims, in the order of their table.
-        statistics: of the further claims.
-        adjusted: the p-values of the primary claim after :func:`adjust`.
-    """
-
-    claims: tuple[Claim, ...]
-    statistics: dict[str, float]
-    adjusted: tuple[float, float]
-
-
-def tested_family(name: str, p_values: tuple[float, float], specs: Sequence[ClaimSpec], margin: float) -> Family:
-    """Test the further claims of a verdict, and adjust all of its p-values together.
+def verdict_of(
+    primary: Claim,
+    p_values: tuple[float, float],
+    statistics: Callable[[tuple[float, float]], Mapping[str, float | None]],
+    specs: Sequence[ClaimSpec],
+    margin: float,
+) -> Verdict:
+    """Test the further claims of a verdict, adjust all of its p-values together, and return the verdict.
 
     Args:
-        name: of the primary claim.
-        p_values: of the primary claim, for "equal" and for "different"; nan where it is not tested.
+        primary: the primary claim.
+        p_values: its p-values, for "equal" and for "different"; nan where it is not tested.
+        statistics: from these after :func:`adjust` the statistics of the primary claim; what is unknown is left out.
         specs: the further claims.
         margin: accuracy difference that counts as none, a fraction above zero.
 
@@ -189,13 +183,14 @@ def tested_family(name: str, p_values: tuple[float, float], specs: Sequence[Clai
         ValueError: for a margin that is not above zero.
     """
     results = {spec.name: equivalence(spec.differences, margin, LEVEL) for spec in specs}
-    adjusted = adjust({name: p_values} | {name: (r.p_equivalent, r.p_different) for name, r in results.items()})
+    adjusted = adjust({primary.name: p_values} | {name: (r.p_equivalent, r.p_different) for name, r in results.items()})
     count = len(results) + (not math.isnan(p_values[0]))  # what is not tested is no claim to adjust for
-    statistics: dict[str, float] = {}
-    for other, result in results.items():
-        statistics |= equivalence_statistics(other, result, adjusted[other])
-    claims = tuple(spec.claim(results[spec.name], adjusted[spec.name], count) for spec in specs)
-    return Family(claims, statistics, adjusted[name])
+    flat = finite(statistics(adjusted[primary.name]))
+    for name, result in results.items():
+        flat |= equivalence_statistics(name, result, adjusted[name])
+    for spec in specs:
+        flat |= finite(spec.further)
+    return Verdict((primary, *(spec.claim(results[spec.name], adjusted[spec.name], count) for spec in specs)), flat)
 
 
 @dataclass(frozen=True)
@@ -255,16 +250,6 @@ def check_accuracies(
     return values
 
 
-def check_select_on(select_on: str) -> None:
-    """Refuse what is not one of the sets that models are chosen on.
-
-    Raises:
-        ValueError: for another set than ``validation`` or ``test``.
-    """
-    if select_on not in ("validation", "test"):
-        raise ValueError(f"select_on must be validation or test, not {select_on!r}")
-
-
 def replicate_means(values: np.ndarray) -> np.ndarray:
     """Return the mean over temperatures of each replicate, the unit: ``[replicates, temperatures] -> [replicates]``."""
     return values.mean(axis=1).round(DECIMALS)
@@ -283,35 +268,36 @@ def adjust(p_values: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float
 
 def equivalence_statistics(name: str, result: Equivalence, adjusted: tuple[float, float]) -> dict[str, float]:
     """Return the flat statistics of a test of equivalence, without what is unknown."""
-    return finite(
+    return prefixed(
+        name,
         {
-            f"{name}_difference": result.difference.mean,
-            f"{name}_low": result.difference.low,
-            f"{name}_high": result.difference.high,
-            f"{name}_p_equivalent": result.p_equivalent,
-            f"{name}_p_holm": adjusted[0],
-            f"{name}_p_different": result.p_different,
-            f"{name}_p_different_holm": adjusted[1],
-            f"{name}_replicates": result.n,
-            f"{name}_replicates_needed": result.replicates_needed,
-            f"{name}_smallest_margin": result.smallest_margin,
-        }
+            **_seen(result),
+            "p_equivalent": result.p_equivalent,
+            "p_holm": adjusted[0],
+            "p_different": result.p_different,
+            "p_different_holm": adjusted[1],
+            **_counts(result),
+            "smallest_margin": result.smallest_margin,
+        },
     )
 
 
 def one_sided_statistics(name: str, result: OneSided) -> dict[str, float]:
     """Return the flat statistics of a one-sided test, without what is unknown."""
-    return finite(
-        {
-            f"{name}_difference": result.difference.mean,
-            f"{name}_low": result.difference.low,
-            f"{name}_high": result.difference.high,
-            f"{name}_p_above": result.p_above,
-            f"{name}_p_below": result.p_below,
-            f"{name}_replicates": result.n,
-            f"{name}_replicates_needed": result.replicates_needed,
-        }
-    )
+    return prefixed(name, {**_seen(result), "p_above": result.p_above, "p_below": result.p_below, **_counts(result)})
+
+
+def _seen(result: Equivalence | OneSided) -> dict[str, float | None]:
+    return {"difference": result.difference.mean, "low": result.difference.low, "high": result.difference.high}
+
+
+def _counts(result: Equivalence | OneSided) -> dict[str, float | None]:
+    return {"replicates": result.n, "replicates_needed": result.replicates_needed}
+
+
+def prefixed(name: str, values: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the statistics of a claim by their full names, without what is unknown."""
+    return finite({f"{name}_{key}": value for key, value in values.items()})
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -40,12 +40,12 @@ from kdops.verdicts.claims import (
     Gain,
     Verdict,
     check_accuracies,
-    check_select_on,
-    finite,
-    tested_family,
+    prefixed,
+    verdict_of,
 )
 from kdops.verdicts.phrases import (
     counted,
+    flattered,
     margin_phrase,
     needs_at_least,
     outlook_of_several,
@@ -61,7 +61,7 @@ __all__ = ["Control", "ensemble_verdict"]
 Control = tuple[ArrayLike, ArrayLike]
 """Test accuracies of a control's ensemble and of its best single member, [replicates] each."""
 
-FLATTERS = " Selection used the test set, which flatters the size chosen and the best single one."
+FLATTERED = "the size chosen and the best single one"
 
 CONTROLS = {
     "one_temperature": "members of one temperature that differ in their seed alone",
@@ -113,42 +113,45 @@ def ensemble_verdict(
             within 1 to ``members``, a margin that is not above zero, another ``select_on``, or an ensemble of
             size 1 that is not the best single member.
     """
-    check_select_on(select_on)
     if not 1 <= size <= members:
         raise ValueError(f"size must be from 1 to the {members} members, not {size}")
     ensemble = check_accuracies("ensemble", ensemble, axes=("replicates",))
     single = check_accuracies("single", single, ensemble.shape)
     difference = (ensemble - single).round(DECIMALS)
     gain = Gain.of(difference, margin)
-    alone = size == 1
-    if alone:
-        if difference.any():
-            raise ValueError("an ensemble of size 1 is the best single member, so both must have the same accuracies")
-        gain, mcnemar = Gain(_untested(gain.little), _untested(gain.positive)), ()
-    specs, further = [], {}
-    if all_members is not None:
-        whole = check_accuracies("all_members", all_members, ensemble.shape)
-        subject = f"the ensemble of all {members} members ({percent(whole)}) against the best one"
-        specs.append(ClaimSpec("all_members", subject, (whole - single).round(DECIMALS)))
-        further["all_members_accuracy"] = float(whole.mean())
+    specs = [] if all_members is None else [_all_members(members, all_members, single)]
     for name, control in (("one_temperature", one_temperature), ("own_order", own_order)):
         if control is not None:
             theirs, best = (check_accuracies(name, values, ensemble.shape) for values in control)
-            if not alone:  # zero against zero would only weaken the other claims
-                specs.append(_control(name, size, theirs - best - difference))
-                further[f"{name}_gain"] = float((theirs - best).mean())
-    family = tested_family("ensemble", (gain.little.p_below, gain.positive.p_above), specs, margin)
-    who = f"the best {size} of {members} members reach {percent(ensemble)} against {percent(single)}"
-    chosen = _by_choice(gain, single, members, select_on) if alone else _primary(gain, who, mcnemar, select_on)
+            if size > 1:  # of one member, zero against zero would only weaken the other claims
+                specs.append(_control(name, size, theirs - best, difference))
+    if size == 1:
+        if difference.any():
+            raise ValueError("an ensemble of size 1 is the best single member, so both must have the same accuracies")
+        gain, mcnemar = Gain(_untested(gain.little), _untested(gain.positive)), ()
+        primary = _by_choice(gain, single, members, select_on)
+    else:
+        reached = f"the best {size} of {members} members reach {percent(ensemble)} against {percent(single)}"
+        primary = _primary(gain, reached, mcnemar, select_on)
     counts = {"margin": margin, "size": size, "members": members}
     counts |= {"accuracy": ensemble.mean(), "single_accuracy": single.mean()}
-    statistics = _statistics(gain, family.adjusted, counts, mcnemar)
-    return Verdict.of(chosen, family.claims, statistics | family.statistics | further)
+    p_values = (gain.little.p_below, gain.positive.p_above)
+    return verdict_of(primary, p_values, lambda adjusted: _statistics(gain, adjusted, counts, mcnemar), specs, margin)
 
 
-def _control(name: str, size: int, differences: np.ndarray) -> ClaimSpec:
+def _all_members(members: int, accuracies: ArrayLike, single: np.ndarray) -> ClaimSpec:
+    """Return the claim that the ensemble of all members equals the best single one."""
+    whole = check_accuracies("all_members", accuracies, single.shape)
+    subject = f"the ensemble of all {members} members ({percent(whole)}) against the best one"
+    further = {"all_members_accuracy": float(whole.mean())}
+    return ClaimSpec("all_members", subject, (whole - single).round(DECIMALS), further=further)
+
+
+def _control(name: str, size: int, theirs: np.ndarray, gain: np.ndarray) -> ClaimSpec:
+    """Return the claim that the gain of a control is the ensemble's."""
     subject = f"the gain of an ensemble of {size} from {CONTROLS[name]} against the gain of the ensemble"
-    return ClaimSpec(name, subject, differences.round(DECIMALS))
+    further = {f"{name}_gain": float(theirs.mean())}
+    return ClaimSpec(name, subject, (theirs - gain).round(DECIMALS), further=further)
 
 
 def _statistics(
@@ -174,7 +177,7 @@ def _statistics(
         "mcnemar_lowest_p": min((test.p for test in mcnemar), default=None),
         "mcnemar_highest_p": max((test.p for test in mcnemar), default=None),
     }
-    return finite({f"ensemble_{name}": value for name, value in values.items()})
+    return prefixed("ensemble", values)
 
 
 def _untested(result: OneSided) -> OneSided:
@@ -198,8 +201,7 @@ def _by_choice(gain: Gain, single: np.ndarray, members: int, select_on: str) -> 
     sentence = f"{capitalized(word)}: {chosen}"
     if n < FEWEST_REPLICATES:
         sentence += f" {needs_at_least(n).rstrip('; ')}."
-    if select_on == "test":
-        sentence += FLATTERS
+    sentence += flattered(select_on, FLATTERED)
     part = Claim("ensemble_gain", sign, f"{capitalized(sign)}: {chosen}", gain.positive)
     return Claim("ensemble", word, sentence, gain.little, (part,))
 
@@ -224,8 +226,7 @@ def _primary(gain: Gain, reached: str, mcnemar: Sequence[McNemar], select_on: st
             f" By images alone (McNemar's test, which takes them as independent) the two differ in {differ} of "
             f"{len(mcnemar)} replicates."
         )
-    if select_on == "test":
-        sentence += FLATTERS
+    sentence += flattered(select_on, FLATTERED)
     sign = "inconclusive"
     if positive.n >= FEWEST_REPLICATES:
         sign = "above zero" if positive.above else "not above zero" if positive.difference.high <= 0 else sign

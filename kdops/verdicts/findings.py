@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
+from kdops.verdicts.intervals import Interval
 
-from kdops.utils.text import capitalized
-from kdops.verdicts.claims import DECIMALS, Claim
-from kdops.verdicts.intervals import Interval, interval_at, mean_interval
-from kdops.verdicts.phrases import seen
-from kdops.verdicts.statistics import FEWEST_REPLICATES
-
-__all__ = ["ANSWERS", "UNITS", "Finding", "claim_finding", "difference_finding", "number_finding"]
+__all__ = ["ANSWERS", "LEVEL", "UNITS", "Finding"]
 
 ANSWERS = ("yes", "no", "open", "other data")
 UNITS = ("accuracy", "difference", "share")
@@ -66,77 +59,3 @@ class Finding:
         interval = None if measured is None else Interval.from_json(measured)
         what, paper, unit, answer = (str(values[name]) for name in ("what", "paper", "unit", "answer"))
         return cls(what, paper, interval, unit, answer, str(values.get("sentence") or ""))
-
-
-def number_finding(
-    what: str,
-    paper: str,
-    numbers: tuple[float, float],
-    values: ArrayLike,
-    sentence: str,
-    *,
-    margin: float,
-    same_data: bool,
-) -> Finding:
-    """Compare accuracies with a number of the paper.
-
-    Args:
-        what: what was looked at.
-        paper: what the paper says of it.
-        numbers: the lowest and the highest accuracy that the paper gives, twice the same for a single one.
-        values: [replicates], test accuracies.
-        sentence: what was measured.
-        margin: a mean no farther from the numbers than this is theirs.
-        same_data: whether these are the paper's data; if not, the answer is ``other data``.
-    """
-    measured = mean_interval(values, LEVEL)
-    low, high = numbers
-    away = round(max(low - measured.mean, measured.mean - high), DECIMALS)
-    answer = ("yes" if away <= margin else "no") if same_data else "other data"
-    return Finding(what, paper, measured, "accuracy", answer, sentence)
-
-
-def claim_finding(
-    what: str, paper: str, claim: Claim, answers: Mapping[str, str], *, sentence: str = "", unit: str = "difference"
-) -> Finding:
-    """Answer with a claim that was tested already.
-
-    Args:
-        what: what was looked at.
-        paper: what the paper says of it.
-        claim: the test; its interval is shown at 95 %.
-        answers: by the claim's word ``yes`` or ``no``; any other word is ``open``.
-        sentence: what was measured, where the claim's own sentence is not it.
-        unit: of the difference.
-    """
-    measured = interval_at(claim.result.difference, LEVEL)
-    return Finding(what, paper, measured, unit, answers.get(claim.word, "open"), sentence or claim.sentence)
-
-
-def difference_finding(
-    what: str,
-    paper: str,
-    differences: ArrayLike,
-    subject: str,
-    *,
-    yes: Callable[[Interval], bool],
-    no: Callable[[Interval], bool],
-    unit: str = "difference",
-) -> Finding:
-    """Answer by where the 90 % interval of a difference lies, so by one-sided tests at 5 %.
-
-    Args:
-        what: what was looked at.
-        paper: what the paper says of it.
-        differences: [replicates], as fractions.
-        subject: what was compared with what; the sentence begins with it.
-        yes: whether an interval shows what the paper says; asked first.
-        no: whether it refutes it. With fewer than three replicates, or neither, the answer is ``open``.
-        unit: of the difference.
-    """
-    differences = np.asarray(differences, dtype=float).round(DECIMALS)
-    interval = mean_interval(differences, 0.9)
-    decided = interval.n >= FEWEST_REPLICATES
-    answer = "yes" if decided and yes(interval) else "no" if decided and no(interval) else "open"
-    sentence = f"{capitalized(subject)}: {seen(interval)}."
-    return Finding(what, paper, mean_interval(differences, LEVEL), unit, answer, sentence)

@@ -13,6 +13,7 @@ from kdops.verdicts.statistics import FEWEST_REPLICATES, MOST_REPLICATES, POWER,
 
 __all__ = [
     "counted",
+    "flattered",
     "margin_phrase",
     "needs_at_least",
     "outlook",
@@ -49,6 +50,17 @@ def margin_phrase(margin: float) -> str:
 def rounded_up(margin: float) -> str:
     """Return a smallest margin in points, rounded up so that the margin in print does pass."""
     return f"{math.ceil(margin * 1e4) / 1e2:.2f}"
+
+
+def flattered(select_on: str, what: str) -> str:
+    """Return a sentence, after a blank, that says what a choice on the test set flatters; empty for validation.
+
+    Raises:
+        ValueError: for another set than ``validation`` or ``test``.
+    """
+    if select_on not in ("validation", "test"):
+        raise ValueError(f"select_on must be validation or test, not {select_on!r}")
+    return f" Selection used the test set, which flatters {what}." if select_on == "test" else ""
 
 
 def seen(difference: Interval) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import DECIMALS, Claim, Gain, Verdict, check_accuracies, finite, one_sided_statistics
+from kdops.verdicts.claims import DECIMALS, Claim, Gain, Verdict, check_accuracies, one_sided_statistics, prefixed
 from kdops.verdicts.phrases import margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
 
@@ -46,11 +46,7 @@ def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict
     if word == "inconclusive":
         few = positive.n < FEWEST_REPLICATES
         sentence += f" A decision takes at least {FEWEST_REPLICATES} seeds." if few else " More seeds would decide it."
-    further = {
-        "search_found_accuracy": found.mean(),
-        "search_plain_accuracy": plain.mean(),
-        "search_margin": margin,
-        "search_p_little": gain.little.p_below,
-    }
-    statistics = one_sided_statistics("search", positive) | finite(further)
-    return Verdict.of(Claim("search", word, sentence, positive), (), statistics)
+    further = {"found_accuracy": found.mean(), "plain_accuracy": plain.mean(), "margin": margin}
+    further["p_little"] = gain.little.p_below
+    statistics = one_sided_statistics("search", positive) | prefixed("search", further)
+    return Verdict((Claim("search", word, sentence, positive),), statistics)

@@ -25,7 +25,7 @@ enters with its larger p-value for "symmetric", and with twice its smaller one (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +37,12 @@ from kdops.verdicts.claims import (
     ClaimSpec,
     Verdict,
     check_accuracies,
-    check_select_on,
-    finite,
     one_sided_statistics,
+    prefixed,
     replicate_means,
-    tested_family,
+    verdict_of,
 )
-from kdops.verdicts.phrases import counted, margin_phrase, outlook_of_several, percent, rounded_up, seen
+from kdops.verdicts.phrases import counted, flattered, margin_phrase, outlook_of_several, percent, rounded_up, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, noninferiority, superiority
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_spec
 
@@ -125,6 +124,20 @@ class _Both:
         low = self.teacher.difference.low
         return max(0.0, -low) if low == low else np.nan
 
+    def statistics(self, adjusted: tuple[float, float]) -> dict[str, float]:
+        """Return the statistics of both tests and of the claim, with its p-values after the adjustment."""
+        own = {
+            "p": self.p_values[0],
+            "p_holm": adjusted[0],
+            "p_not": self.p_values[1],
+            "p_not_holm": adjusted[1],
+            "replicates": self.student.n,
+            "replicates_needed": self.replicates_needed,
+            "smallest_margin": self.smallest_margin,
+        }
+        student = one_sided_statistics("symmetry_student", self.student)
+        return student | one_sided_statistics("symmetry_teacher", self.teacher) | prefixed("symmetry", own)
+
     def outlook(self) -> str:
         """Return what would decide: how many replicates, and against the teacher which margin."""
         smallest = rounded_up(self.smallest_margin) if self.student.n > 1 else ""
@@ -172,7 +185,6 @@ def symmetry_verdict(
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], temperatures that
             are not different numbers above zero, a margin that is not above zero, or another ``select_on``.
     """
-    check_select_on(select_on)
     back = check_accuracies("reversed_", reversed_)
     student = check_accuracies("student", student, back.shape[:1])
     teacher = check_accuracies("teacher", teacher, back.shape[:1])
@@ -181,57 +193,40 @@ def symmetry_verdict(
         superiority(replicate_means(back - student[:, None]), LEVEL),
         noninferiority(replicate_means(back - teacher[:, None]), margin, LEVEL),
     )
-    accuracies: dict[str, float] = {}
     specs: list[ClaimSpec] = []
     if born_again is not None:
-        control = check_accuracies("born_again", born_again, (len(back), len(born_again_temperatures)))
-        theirs = check_temperatures(born_again_temperatures, control.shape[1])
-        _, own, common = np.intersect1d(ours, theirs, return_indices=True)
-        if len(common):
-            specs += _control(back[:, own], control[:, common], teacher)
-            accuracies["born_again_accuracy"] = float(control[:, common].mean())
+        specs += _control(back, ours, born_again, born_again_temperatures, teacher)
     if len(ours) >= FEWEST_TEMPERATURES:
         specs.append(temperature_spec(back, temperatures, "reversed nets"))
     if predictions is not None:
         predicted = check_accuracies("predictions", predictions, back.shape[:1])
         subject = "reversed nets against the same nets trained on the student's hard predictions"
-        specs.append(ClaimSpec("predictions", subject, replicate_means(back - predicted[:, None])))
-        accuracies["predictions_accuracy"] = float(predicted.mean())
-    family = tested_family("symmetry", both.p_values, specs, margin)
-    claim = _primary(both, back, student, teacher, margin, select_on)
-    statistics = one_sided_statistics("symmetry_student", both.student)
-    statistics |= one_sided_statistics("symmetry_teacher", both.teacher)
-    statistics |= _statistics(both, family.adjusted, margin, (back, student, teacher)) | family.statistics
-    return Verdict.of(claim, family.claims, statistics | accuracies)
+        further = {"predictions_accuracy": float(predicted.mean())}
+        specs.append(ClaimSpec("predictions", subject, replicate_means(back - predicted[:, None]), further=further))
+    accuracies = {"reversed": back, "student": student, "teacher": teacher}
+
+    def statistics(adjusted: tuple[float, float]) -> dict[str, float]:
+        reached = {f"{name}_accuracy": values.mean() for name, values in accuracies.items()}
+        return both.statistics(adjusted) | prefixed("symmetry", {"margin": margin, **reached})
+
+    return verdict_of(_primary(both, accuracies, margin, select_on), both.p_values, statistics, specs, margin)
 
 
-def _control(back: np.ndarray, control: np.ndarray, teacher: np.ndarray) -> Iterator[ClaimSpec]:
-    """Yield the claims with the control, both ``[replicates, common temperatures]``."""
+def _control(
+    back: np.ndarray, ours: np.ndarray, born_again: ArrayLike, temperatures: Sequence[float], teacher: np.ndarray
+) -> Iterator[ClaimSpec]:
+    """Yield the claims with the control, at the common temperatures; none where there is no such temperature."""
+    control = check_accuracies("born_again", born_again, (len(back), len(temperatures)))
+    theirs = check_temperatures(temperatures, control.shape[1])
+    _, own, common = np.intersect1d(ours, theirs, return_indices=True)
+    if not len(common):
+        return
+    back, control = back[:, own], control[:, common]
     against = "reversed nets against the same nets distilled from the teacher (what is lost to the student's knowledge)"
-    yield ClaimSpec("born_again", against, replicate_means(back - control))
+    further = {"born_again_accuracy": float(control.mean())}
+    yield ClaimSpec("born_again", against, replicate_means(back - control), further=further)
     against = "the same nets distilled from the teacher against the teacher (what is lost to the transfer set)"
     yield ClaimSpec("transfer_set", against, replicate_means(control - teacher[:, None]))
-
-
-def _statistics(
-    both: _Both, adjusted: tuple[float, float], margin: float, accuracies: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> dict[str, float]:
-    back, student, teacher = accuracies
-    return finite(
-        {
-            "symmetry_p": both.p_values[0],
-            "symmetry_p_holm": adjusted[0],
-            "symmetry_p_not": both.p_values[1],
-            "symmetry_p_not_holm": adjusted[1],
-            "symmetry_replicates": both.student.n,
-            "symmetry_replicates_needed": both.replicates_needed,
-            "symmetry_smallest_margin": both.smallest_margin,
-            "symmetry_margin": margin,
-            "symmetry_reversed_accuracy": back.mean(),
-            "symmetry_student_accuracy": student.mean(),
-            "symmetry_teacher_accuracy": teacher.mean(),
-        }
-    )
 
 
 def _answer(result: OneSided, refuted: bool) -> str:
@@ -240,21 +235,19 @@ def _answer(result: OneSided, refuted: bool) -> str:
     return "yes" if result.above else "no" if refuted else "inconclusive"
 
 
-def _primary(
-    both: _Both, back: np.ndarray, student: np.ndarray, teacher: np.ndarray, margin: float, select_on: str
-) -> Claim:
+def _primary(both: _Both, accuracies: Mapping[str, np.ndarray], margin: float, select_on: str) -> Claim:
     """Return the primary claim and its parts in words."""
-    over, reached, allowed = counted(back.shape[1], "temperature"), percent(back), margin_phrase(margin)
-    against_student = f"against the student ({percent(student)}), {seen(both.student.difference)}"
-    against_teacher = f"against the teacher ({percent(teacher)}), {seen(both.teacher.difference)}"
+    reached, student, teacher = map(percent, accuracies.values())
+    over, allowed = counted(accuracies["reversed"].shape[1], "temperature"), margin_phrase(margin)
+    against_student = f"against the student ({student}), {seen(both.student.difference)}"
+    against_teacher = f"against the teacher ({teacher}), {seen(both.teacher.difference)}"
     sentence = (
         f"{both.word.capitalize()}: over {over} the reversed nets reach {reached} on average: "
         f"{against_student}, and {against_teacher}; the margin is {allowed}. {MEANINGS[both.better, both.near]}"
     )
     if both.word == "inconclusive":
         sentence += f" {both.outlook()}"
-    if select_on == "test":
-        sentence += " Selection used the test set, which flatters the chosen student."
+    sentence += flattered(select_on, "the chosen student")
     nets, better, near = f"the reversed nets ({reached})", BETTER[both.better], NEAR[both.near]
     told = f"{better.capitalize()}: {nets} {against_student}."
     told_too = f"{near.capitalize()}: {nets} {against_teacher}; the margin is {allowed}."

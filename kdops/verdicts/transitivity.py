@@ -16,7 +16,8 @@ The words of the last three, and what they are adjusted for: see :mod:`kdops.ver
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,15 +28,15 @@ from kdops.verdicts.claims import (
     ClaimSpec,
     Verdict,
     check_accuracies,
-    check_select_on,
     equivalence_statistics,
+    prefixed,
     replicate_means,
-    tested_family,
+    verdict_of,
 )
-from kdops.verdicts.phrases import counted, margin_phrase, outlook, percent, points, seen
-from kdops.verdicts.statistics import FEWEST_REPLICATES, Equivalence, equivalence
+from kdops.verdicts.phrases import counted, flattered, margin_phrase, outlook, percent, points, seen
+from kdops.verdicts.statistics import FEWEST_REPLICATES, equivalence
 
-__all__ = ["Wording", "transitivity_verdict", "way_claim"]
+__all__ = ["Wording", "in_replicates", "transitivity_verdict", "way_spec", "way_verdict"]
 
 ENDINGS = {
     "transitive": ", inside the margin of {margin}.",
@@ -54,12 +55,18 @@ CONDITIONS = {
 }
 """What the best middle's answer and the worst one's say together of the paper's condition."""
 
+HARD_MIDDLES = (
+    "{where} the best middle is the one trained on hard labels: nothing of the teacher passes through it, so what is "
+    "compared there is distilling from a net that learned from labels."
+)
+
 
 @dataclass(frozen=True)
 class Wording:
     """What the sentence of a verdict calls the models that it compares."""
 
     models: str = "the students"
+    path: str = "the best middle"
     through: str = "the middle"
     chosen: str = "the chosen middle and its students"
 
@@ -100,63 +107,88 @@ def transitivity_verdict(
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], a margin
             that is not above zero, or another ``select_on``.
     """
-    check_select_on(select_on)
     via = check_accuracies("via", via)
     direct = check_accuracies("direct", direct, via.shape)
-    primary = equivalence(replicate_means(via - direct), margin, LEVEL)
-    reached = f"{percent(via)} on average via the best middle against {percent(direct)} directly"
-    claim = way_claim("transitivity", primary, reached, via.shape[1], select_on)
-    specs: list[ClaimSpec] = []
-    accuracies = {"transitivity_via_accuracy": float(via.mean()), "transitivity_direct_accuracy": float(direct.mean())}
-    if via_distilled is not None:
-        distilled = check_accuracies("via_distilled", via_distilled, via.shape)
-        subject = "students via the best distilled middle against direct ones"
-        specs.append(ClaimSpec("distilled_middle", subject, replicate_means(distilled - direct)))
-        accuracies["distilled_middle_via_accuracy"] = float(distilled.mean())
-    if via_worst is not None:
-        worst = check_accuracies("via_worst", via_worst, via.shape)
-        specs.append(_worst_middle(claim.word, worst, via, direct))
-        accuracies["worst_middle_change"] = float((worst - via).mean())
-    if middle is not None:
-        middle = check_accuracies("middle", middle, via.shape[:1])
-        subject = "students via the middle against the middle itself"
-        specs.append(ClaimSpec("middle", subject, replicate_means(via - middle[:, None])))
-        accuracies["middle_accuracy"] = float(middle.mean())
-    family = tested_family("transitivity", (primary.p_equivalent, primary.p_different), specs, margin)
+    remark, further = "", {}
     if middle_temperatures is not None:
         hard = int((np.asarray(middle_temperatures) == 0).sum())
-        accuracies["transitivity_hard_middles"] = float(hard)
-        claim = _with_hard_middles(claim, hard, len(via))
-    statistics = equivalence_statistics("transitivity", primary, family.adjusted) | family.statistics
-    return Verdict.of(claim, family.claims, statistics | {"transitivity_margin": primary.margin} | accuracies)
+        further["transitivity_hard_middles"] = float(hard)
+        remark = HARD_MIDDLES.format(where=in_replicates(hard, len(via))) if hard else ""
+
+    def specs(word: str) -> list[ClaimSpec]:
+        found = []
+        if via_distilled is not None:
+            subject = "students via the best distilled middle"
+            found.append(way_spec("distilled_middle", subject, via_distilled, direct))
+        if via_worst is not None:
+            found.append(_worst_middle(word, check_accuracies("via_worst", via_worst, via.shape), via, direct))
+        if middle is not None:
+            itself = check_accuracies("middle", middle, via.shape[:1])
+            subject, reached = "students via the middle against the middle itself", {"middle_accuracy": itself.mean()}
+            found.append(ClaimSpec("middle", subject, replicate_means(via - itself[:, None]), further=reached))
+        return found
+
+    return way_verdict("transitivity", via, direct, margin, specs, select_on, remark=remark, further=further)
 
 
-def way_claim(
-    name: str, result: Equivalence, accuracies: str, temperatures: int, select_on: str, wording: Wording = STUDENTS
-) -> Claim:
-    """Return the primary claim of a comparison of a way through other nets with the direct way.
+def way_verdict(
+    name: str,
+    via: np.ndarray,
+    direct: np.ndarray,
+    margin: float,
+    specs: Callable[[str], Sequence[ClaimSpec]],
+    select_on: str,
+    wording: Wording = STUDENTS,
+    remark: str = "",
+    further: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Return the verdict on a way through other nets against the direct way.
 
     Args:
-        name: of the claim.
-        result: the test; its interval alone decides.
-        accuracies: those of both ways, in words.
-        temperatures: over how many.
+        name: of the primary claim.
+        via: [replicates, temperatures], test accuracies of the way; its interval alone decides.
+        direct: [replicates, temperatures], of the direct way.
+        margin: accuracy difference that counts as none, a fraction above zero.
+        specs: from the word of the primary claim the further claims.
         select_on: what models were chosen on; ``test`` is named.
         wording: what the models are called.
+        remark: a further sentence of the primary claim.
+        further: further statistics by name.
     """
+    result = equivalence(replicate_means(via - direct), margin, LEVEL)
     word = "inconclusive"
     if result.n >= FEWEST_REPLICATES and (result.equivalent or result.different):
         word = "transitive" if result.equivalent else "not transitive"
-    sentence = f"{word.capitalize()}: over {counted(temperatures, 'temperature')} {wording.models} reach {accuracies}, "
-    sentence += seen(result.difference) + ENDINGS[word].format(
+    sentence = (
+        f"{word.capitalize()}: over {counted(via.shape[1], 'temperature')} {wording.models} reach {percent(via)} "
+        f"on average via {wording.path} against {percent(direct)} directly, {seen(result.difference)}"
+    )
+    sentence += ENDINGS[word].format(
         margin=margin_phrase(result.margin),
         through=wording.through,
         side="better" if result.difference.mean > 0 else "worse",
         outlook=outlook(result),
     )
-    if select_on == "test":
-        sentence += f" Selection used the test set, which flatters {wording.chosen}."
-    return Claim(name, word, sentence, result)
+    sentence += flattered(select_on, wording.chosen) + (f" {remark}" if remark else "")
+    accuracies = {"via_accuracy": via.mean(), "direct_accuracy": direct.mean(), "margin": result.margin}
+
+    def statistics(adjusted: tuple[float, float]) -> dict[str, float]:
+        return equivalence_statistics(name, result, adjusted) | prefixed(name, accuracies) | dict(further or {})
+
+    claim, p_values = Claim(name, word, sentence, result), (result.p_equivalent, result.p_different)
+    return verdict_of(claim, p_values, statistics, specs(word), margin)
+
+
+def way_spec(name: str, subject: str, way: ArrayLike, direct: np.ndarray) -> ClaimSpec:
+    """Return the further claim that a way equals the direct one; its statistics hold the accuracy of the way."""
+    way = check_accuracies(name, way, direct.shape)
+    reached = {f"{name}_via_accuracy": float(way.mean())}
+    return ClaimSpec(name, f"{subject} against direct ones", replicate_means(way - direct), further=reached)
+
+
+def in_replicates(count: int, replicates: int) -> str:
+    """Return in how many replicates something holds, as the beginning of a sentence."""
+    return "In the only replicate" if replicates == 1 else f"In {count} of {replicates} replicates"
 
 
 def _worst_middle(best: str, worst: np.ndarray, via: np.ndarray, direct: np.ndarray) -> ClaimSpec:
@@ -170,16 +202,10 @@ def _worst_middle(best: str, worst: np.ndarray, via: np.ndarray, direct: np.ndar
         meaning = CONDITIONS.get((best, word), "whether the middle must be good enough stays open")
         return f"Going from the best middle to the worst moves the students by {change} percentage points: {meaning}."
 
-    subject = "students via the worst middle against direct ones"
-    return ClaimSpec("worst_middle", subject, replicate_means(worst - direct), remark=condition)
-
-
-def _with_hard_middles(claim: Claim, hard: int, replicates: int) -> Claim:
-    if not hard:
-        return claim
-    where = "the only replicate" if replicates == 1 else f"{hard} of {replicates} replicates"
-    sentence = (
-        f"{claim.sentence} In {where} the best middle is the one trained on hard labels: nothing of the teacher passes "
-        "through it, so what is compared there is distilling from a net that learned from labels."
+    return ClaimSpec(
+        "worst_middle",
+        "students via the worst middle against direct ones",
+        replicate_means(worst - direct),
+        remark=condition,
+        further={"worst_middle_change": float((worst - via).mean())},
     )
-    return replace(claim, sentence=sentence)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kdops.papers import Statement
 from kdops.papers.szijarto_2020 import (
     ensemble_findings,
     student_findings,
@@ -13,11 +14,12 @@ from kdops.papers.szijarto_2020 import (
     transitivity_findings,
 )
 from kdops.verdicts import ensemble_verdict, symmetry_verdict, transitivity_verdict
-from kdops.verdicts.findings import ANSWERS, UNITS, Finding, claim_finding, difference_finding, number_finding
+from kdops.verdicts.findings import ANSWERS, UNITS, Finding
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.votes import Disagreement
 
 MARGIN = 0.02
+SOMETHING = Statement("what", "words", "source", "test")
 PAPERS = {"margin": MARGIN, "same_data": True}
 TEMPERATURES = np.arange(1, 30)
 JITTER = np.array([-0.001, 0.0, 0.001])
@@ -351,16 +353,16 @@ def test_a_finding_survives_json(n):
 def test_a_tested_claim_is_shown_at_95_percent():
     """Widened from the interval of its test, not computed from the data again."""
     verdict = symmetry_verdict(table([0.84] * 3), row(0.78), row(0.95), MARGIN, temperatures=(1, 2, 3))
-    finding = claim_finding("what", "paper", verdict.claims[0].parts[0], {})
+    finding = SOMETHING.claim(verdict.claims[0].parts[0])
     expected = mean_interval((table([0.84] * 3) - row(0.78)[:, None]).mean(axis=1))
     assert (finding.measured.low, finding.measured.high) == pytest.approx((expected.low, expected.high))
     assert finding.answer == "open"
 
 
 def test_helpers_ask_yes_first():
-    always = difference_finding("a", "b", row(0.0), "c", yes=lambda _: True, no=lambda _: True)
+    always = SOMETHING.difference(row(0.0), "c", yes=lambda _: True, no=lambda _: True)
     assert always.answer == "yes"
-    numbers = number_finding("a", "b", (0.2, 0.4), [0.3] * 3, "c.", margin=0.01, same_data=True)
+    numbers = replace(SOMETHING, published=(0.2, 0.4)).number([0.3] * 3, "c.", margin=0.01, same_data=True)
     assert numbers.answer == "yes"
 
 

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from kdops.papers.szijarto_2020.statements import (
     BEST_MIDDLE,
     LOW_TEMPERATURE,
-    NO_MATTER,
     STATEMENTS,
     reached,
 )
@@ -98,10 +97,10 @@ def symmetry_findings(verdict: Verdict, reversed_: ArrayLike, *, margin: float, 
     temperature = [claim for claim in verdict.claims if claim.name == "temperature"]
     return (
         STATEMENTS["reversed"].number(mean, sentence, margin=margin, same_data=same_data),
-        STATEMENTS["reversed, student"].claim(student, {"better": "yes", "not better": "no"}),
-        STATEMENTS["reversed, teacher"].claim(teacher, {"not near": "yes", "near": "no"}),
-        *(STATEMENTS["reversed, temperature"].claim(claim, NO_MATTER) for claim in temperature),
-        STATEMENTS["symmetry"].claim(primary, {"not symmetric": "yes", "symmetric": "no"}),
+        STATEMENTS["reversed, student"].claim(student),
+        STATEMENTS["reversed, teacher"].claim(teacher),
+        *(STATEMENTS["reversed, temperature"].claim(claim) for claim in temperature),
+        STATEMENTS["symmetry"].claim(primary),
     )
 
 
@@ -146,11 +145,11 @@ def transitivity_findings(
     ]
     if best_temperatures is not None:
         found.append(_best_middle(best_temperatures, len(hard)))
-    found.append(STATEMENTS["transitivity"].claim(primary, {"transitive": "yes", "not transitive": "no"}))
+    found.append(STATEMENTS["transitivity"].claim(primary))
     if "worst_middle" in claims:
         found.append(_condition(primary, claims["worst_middle"]))
     if "middle" in claims:
-        found.append(STATEMENTS["definition"].claim(claims["middle"], {"equal": "yes", "different": "no"}))
+        found.append(STATEMENTS["definition"].claim(claims["middle"]))
     return tuple(found)
 
 
@@ -181,7 +180,7 @@ def _above_low_temperatures(soft: np.ndarray, temperatures: np.ndarray, margin: 
             f"it takes {FEWEST_TEMPERATURES} temperatures above {LOW_TEMPERATURE}, of which there {there}"
         )
     claim = temperature_claim(soft[:, above], temperatures[above].tolist(), margin, models="distilled students")
-    return statement.claim(claim, NO_MATTER)
+    return statement.claim(claim)
 
 
 def _condition(primary: Claim, worst: Claim) -> Finding:

@@ -10,7 +10,7 @@ from kdops.verdicts.findings import LEVEL
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.phrases import counted, percent
 
-__all__ = ["BELOW_SINGLE_AFTER", "BEST_MIDDLE", "FALLS_AFTER", "LOW_TEMPERATURE", "NO_MATTER", "STATEMENTS", "reached"]
+__all__ = ["BELOW_SINGLE_AFTER", "BEST_MIDDLE", "FALLS_AFTER", "LOW_TEMPERATURE", "STATEMENTS", "reached"]
 
 LOW_TEMPERATURE = 4
 BEST_MIDDLE = 6
@@ -63,6 +63,7 @@ STATEMENTS = {
         "T hardly matters above 4",
         "figure 1",
         "the line over T > 4 changes by less than the margin (three such T or more)",
+        answers=NO_MATTER,
     ),
     "reversed": Statement(
         "the reversed nets' accuracy", "about 84 %", "section 4.1, figure 2", NUMBER, published=(0.84,), unit="accuracy"
@@ -72,21 +73,28 @@ STATEMENTS = {
         "reversed nets beat the student they come from",
         "section 4.1, figure 2",
         "the difference is above zero",
+        answers={"better": "yes", "not better": "no"},
     ),
     "reversed, teacher": Statement(
         "reversed nets against the teacher",
         "reversed nets do not come near the teacher",
         "section 4.1, figure 2",
         "they lie below the teacher by more than the margin",
+        answers={"not near": "yes", "near": "no"},
     ),
     "reversed, temperature": Statement(
         "the temperature of the reversed nets",
         "T does not matter for reversed nets",
         "section 4.1, figure 2",
         "the line over T changes by less than the margin",
+        answers=NO_MATTER,
     ),
     "symmetry": Statement(
-        "symmetry", "not symmetric", "section 4.1", "the verdict on symmetry, see kdops/verdicts/symmetry.py"
+        "symmetry",
+        "not symmetric",
+        "section 4.1",
+        "the verdict on symmetry, see kdops/verdicts/symmetry.py",
+        answers={"not symmetric": "yes", "symmetric": "no"},
     ),
     "all members": Statement(
         "the vote of all members",
@@ -154,6 +162,7 @@ STATEMENTS = {
         "transitive: students via the middle net do not differ from direct ones (section 4.3)",
         "section 4.3, figure 5",
         "the verdict on transitivity, see kdops/verdicts/transitivity.py",
+        answers={"transitive": "yes", "not transitive": "no"},
     ),
     "condition": Statement(
         "students via the worst middle net against direct ones",
@@ -166,6 +175,7 @@ STATEMENTS = {
         "the student is as good as the middle net it comes from",
         "introduction",
         "equivalence of the two within the margin",
+        answers={"equal": "yes", "different": "no"},
     ),
 }
 

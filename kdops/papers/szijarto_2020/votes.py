@@ -61,9 +61,18 @@ def ensemble_findings(
     for name, given in (("disagreements", disagreements), ("one_temperature", one_temperature)):
         if len(given) not in (0, len(curves)):
             raise ValueError(f"{name} must be one a replicate, so {len(curves)}, not {len(given)}")
-    members, last = curves.shape[1], curves[:, -1]
     primary = verdict.claims[0]
-    found = [
+    found = [*_curves(curves, single, margin, same_data), _gain(primary)]
+    found += [_cost(primary, *costs)] if costs is not None else []
+    found += [_same_mistakes(disagreements)] if disagreements else []
+    found += [_behavior(disagreements, one_temperature, margin)] if disagreements and one_temperature else []
+    return tuple(found)
+
+
+def _curves(curves: np.ndarray, single: np.ndarray, margin: float, same_data: bool) -> list[Finding]:
+    """Answer what the paper says of the vote of all members, and of more than so many."""
+    members, last = curves.shape[1], curves[:, -1]
+    return [
         STATEMENTS["all members"].number(
             last, f"The vote of all {members} members reaches {reached(last)}.", margin=margin, same_data=same_data
         ),
@@ -83,12 +92,7 @@ def ensemble_findings(
             f"votes of {BELOW_SINGLE_AFTER + 1} to {members} members, on average, against the best single model",
             margin,
         ),
-        _gain(primary),
     ]
-    found += [_cost(primary, *costs)] if costs is not None else []
-    found += [_same_mistakes(disagreements)] if disagreements else []
-    found += [_behavior(disagreements, one_temperature, margin)] if disagreements and one_temperature else []
-    return tuple(found)
 
 
 def _beyond(

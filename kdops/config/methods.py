@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture
-from kdops.config.parsing import Flag, Integer, Option, Real, Several, Spec, Text, parse_spec
+from kdops.config.parsing import Choice, Flag, Integer, Option, Real, Several, Spec, Text, parse_spec
 from kdops.errors import UsageError
 
 __all__ = ["LOGITS", "METHODS", "ChosenMethod", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
@@ -41,6 +41,47 @@ class MethodSpec(Spec):
     ):
         super().__init__(place, **options)
         self.summary, self.reference, self.taps, self.is_stacked = summary, reference, taps, is_stacked
+
+
+@dataclass(frozen=True)
+class Inner(Option["ChosenMethod"]):
+    """The method that a modifier changes; ``logits`` where none is given."""
+
+    @property
+    def default(self) -> ChosenMethod:  # type: ignore[override]
+        """``logits`` with its defaults."""
+        return LOGITS
+
+    def read(self, text: str) -> ChosenMethod:
+        """Read the method."""
+        if text.count("(") > MOST_BRACKETS:
+            raise ValueError(self.allowed())
+        try:
+            return parse_method(text)
+        except UsageError as error:
+            raise ValueError(f"{self.allowed()}; {error}") from None
+
+    def allowed(self) -> str:
+        """Return what is allowed."""
+        return f"a method, with at most {MOST_BRACKETS} pairs of brackets"
+
+    def write_full(self, value: ChosenMethod) -> str:
+        """Return the method with all its options."""
+        return value.full_text
+
+
+MOST_BRACKETS = 4
+"""How deep methods stand in each other: no more is of use, and deeper ones would take long to read."""
+
+
+class ModifierSpec(MethodSpec):
+    """A method that changes another one, its first option: ``standardize(dkd(beta=2))``."""
+
+    first = "method"
+
+    def __init__(self, place: str, summary: str, reference: str, **options: Option[Any]):
+        super().__init__(place, summary, reference)
+        self.options = {self.first: Inner(), **options}
 
 
 METHODS: Mapping[str, MethodSpec] = {
@@ -109,6 +150,23 @@ METHODS: Mapping[str, MethodSpec] = {
         alpha=Real(0, 1, default=1.0),
         t_squared=Flag(True),
     ),
+    "tempered": MethodSpec(
+        "kdops.distillation.tempered:TemperedLabels",
+        "the labels, at the temperature; a control without a source",
+        "Guo et al., On Calibration of Modern Neural Networks, 2017",
+        power=Real(0, 2, default=1.0),
+    ),
+    "standardize": ModifierSpec(
+        "kdops.distillation.standardize:Standardized",
+        "a method on logits, with each image's logits brought to mean 0 and deviation 1",
+        "Sun et al., Logit Standardization in Knowledge Distillation, 2024",
+    ),
+    "shuffled": ModifierSpec(
+        "kdops.distillation.shuffled:Shuffled",
+        "a method, with the source's outputs for another image; a control without knowledge of the image",
+        "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015",
+        within=Choice(("class", "all"), "class"),
+    ),
     "rkd": MethodSpec(
         "kdops.distillation.rkd:RelationalDistillation",
         "distances and angles between the embeddings of a batch",
@@ -160,19 +218,30 @@ class ChosenMethod:
         return self.name + self.spec.write(self.options, full=True)
 
     @property
+    def parts(self) -> tuple[ChosenMethod, ...]:
+        """The method itself, and those that it changes, from the outermost."""
+        inner = (value.parts for value in self.options.values() if isinstance(value, ChosenMethod))
+        return (self, *(part for parts in inner for part in parts))
+
+    @property
     def soft_weight(self) -> float:
         """What a run says as ``alpha``: the weight of a soft term, 0 for a method without one of that name."""
-        return self.options.get("alpha", 0.0)
+        return self.parts[-1].options.get("alpha", 0.0)
 
     @property
     def t_squared(self) -> bool:
         """What a run says as ``t_squared``; true for a method without that option."""
-        return self.options.get("t_squared", True)
+        return self.parts[-1].options.get("t_squared", True)
 
     @property
     def student_taps(self) -> tuple[str, ...]:
         """The taps of the student that it needs."""
-        return tuple(self.options.get(name, name) for name in self.spec.taps)
+        return tuple(part.options.get(name, name) for part in self.parts for name in part.spec.taps)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether dense students are trained together in one pass."""
+        return all(part.spec.is_stacked for part in self.parts)
 
     def check_taps(self, architecture: Architecture, role: str) -> None:
         """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.

@@ -13,6 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 from kdops.errors import UsageError
@@ -26,7 +27,8 @@ V = TypeVar("V")
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 _REAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_SPEC = re.compile(r"\s*([a-zA-Z_][\w.:-]*)\s*(?:\(([^()]*)\))?\s*")
+_SPEC = re.compile(r"\s*([a-zA-Z_][\w.:-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_NAMED = re.compile(r"([^=(]*)=(.*)", re.DOTALL)
 MOST_CHARACTERS = 40
 """The most characters of a number; more only make reading slow."""
 
@@ -51,6 +53,10 @@ class Option(ABC, Generic[V]):
     def write(self, value: V) -> str:
         """Return the canonical text of a value; :meth:`read` returns the value for it."""
         return str(value)
+
+    def write_full(self, value: V) -> str:
+        """Return the text that means the same whatever becomes of the defaults within it."""
+        return self.write(value)
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,12 @@ class Spec:
     Args:
         place: ``module:name`` of what builds it; nothing is imported here.
         **options: its options by name.
+
+    Attributes:
+        first: the option whose name is left out, ``name(value,option=value,...)``; empty for none.
     """
+
+    first = ""
 
     def __init__(self, place: str = "", **options: Option[Any]):
         self.place, self.options = place, options
@@ -223,7 +234,7 @@ class Spec:
     def write(self, values: Mapping[str, Any], *, full: bool = False) -> str:
         """Return ``(option=value,...)`` of what differs from the defaults, or of all options; empty for none."""
         written = [
-            f"{name}={option.write(values[name])}"
+            f"{name}=".removeprefix(f"{self.first}=") + (option.write_full if full else option.write)(values[name])
             for name, option in self.options.items()
             if full or values[name] != option.default
         ]
@@ -237,21 +248,45 @@ def split_spec(text: str) -> tuple[str, str]:
         ValueError: it is spelled otherwise.
     """
     match = _SPEC.fullmatch(text)
-    if not match:
+    if not match or not all(_is_balanced(part) for part in _parts(match[2] or "")):
         raise ValueError("must be a name, or name(option=value,...)")
     return match[1], match[2] or ""
 
 
-def split_options(inner: str) -> dict[str, str]:
+def _parts(inner: str) -> list[str]:
+    """Split at the commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for sign in inner:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+def _is_balanced(text: str) -> bool:
+    """Return whether every bracket is closed after it was opened."""
+    depths = list(accumulate((sign == "(") - (sign == ")") for sign in text))
+    return not depths or (min(depths) >= 0 and depths[-1] == 0)
+
+
+def split_options(inner: str, first: str = "") -> dict[str, str]:
     """Return the text of each option of ``option=value,...``.
+
+    Args:
+        inner: what stands in the brackets.
+        first: the option that the first value is of where it has no name.
 
     Raises:
         ValueError: an option has no value, or is given twice.
     """
     given: dict[str, str] = {}
-    for part in inner.split(",") if inner.strip() else ():
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not name:
+    for number, part in enumerate(_parts(inner) if inner.strip() else ()):
+        named = _NAMED.fullmatch(part)
+        name, value = (piece.strip() for piece in named.groups()) if named else ("", part.strip())
+        name = name or first * (not named and number == 0 and bool(value))
+        if not name:
             raise ValueError(f"the option {part.strip() or '(empty)'} needs a value: option=value")
         if name in given:
             raise ValueError(f"the option {name} is given twice")
@@ -278,7 +313,7 @@ def parse_spec(text: str, parameter: str, table: Mapping[str, Spec]) -> tuple[st
     if name not in table:
         raise UsageError(parameter, text, f"must be one of {known}")
     try:
-        return name, table[name].read(split_options(inner))
+        return name, table[name].read(split_options(inner, table[name].first))
     except ValueError as error:
         raise UsageError(parameter, text, f"{error} (of {name})") from None
 

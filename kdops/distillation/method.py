@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdops.config.methods import ChosenMethod
 from kdops.utils.imports import load_place
 
-__all__ = ["LabelsOnly", "Method", "Needs", "Outputs", "Phase", "Shapes", "Step", "build_method"]
+__all__ = ["LabelsOnly", "Method", "Modifier", "Needs", "Outputs", "Phase", "Shapes", "Step", "build_method"]
 
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -149,6 +149,15 @@ class Method:
         """
         raise NotImplementedError
 
+    def rows(self, labels: Tensor, stream: torch.Generator) -> Tensor:
+        """Return for each training image the row of the image whose source outputs it gets: its own.
+
+        Args:
+            labels: class numbers of the training images, ``[N]``, on the CPU.
+            stream: to draw from; the same for all members of a replicate.
+        """
+        return torch.arange(len(labels))
+
     def deploy(self, student: Net, modules: nn.Module) -> Net:
         """Return the network that is stored, of the student's architecture: the student without the modules."""
         return student
@@ -160,18 +169,73 @@ class Method:
         Options in which all agree stay; numbers and truth values that differ become tensors ``[M]``, numbers in
         double, as Python's own.
         """
-        changes: dict[str, Tensor] = {}
+        changes: dict[str, Method | Tensor] = {}
         for option in fields(methods[0]):  # type: ignore[arg-type]
             values = [getattr(one, option.name) for one in methods]
             if any(value != values[0] for value in values):
-                kind = torch.bool if isinstance(values[0], bool) else torch.float64
-                changes[option.name] = torch.tensor(values, dtype=kind, device=device)
+                changes[option.name] = _together(values, device)
         return replace(methods[0], **changes)  # type: ignore[type-var]
+
+
+def _together(values: Sequence[Any], device: torch.device | str) -> Method | Tensor:
+    """Return one value for members that each have their own."""
+    if isinstance(values[0], Method):
+        return type(values[0]).stacked(values, device)
+    kind = torch.bool if isinstance(values[0], bool) else torch.float64
+    return torch.tensor(values, dtype=kind, device=device)
+
+
+@dataclass(frozen=True)
+class Modifier(Method):
+    """A method that changes another one; what it does not define itself is the other's.
+
+    Attributes:
+        method: the other one.
+    """
+
+    method: Method = field(default_factory=Method)
+
+    @property
+    def needs(self) -> Needs:
+        """What the other method asks for."""
+        return self.method.needs
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether the other's students can be trained together in one pass."""
+        return self.method.is_stacked
+
+    def label_weight(self) -> float | Tensor:
+        """Return that of the other method."""
+        return self.method.label_weight()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return those of the other method."""
+        return self.method.phases()
+
+    def modules(self, student: Shapes, source: Shapes) -> nn.Module:
+        """Return what the other method trains beside one student."""
+        return self.method.modules(student, source)
+
+    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
+        """Return the terms of the other method."""
+        return self.method.terms(step, modules)
+
+    def rows(self, labels: Tensor, stream: torch.Generator) -> Tensor:
+        """Return those of the other method."""
+        return self.method.rows(labels, stream)
+
+    def deploy(self, student: Net, modules: nn.Module) -> Net:
+        """Return what the other method stores."""
+        return self.method.deploy(student, modules)
 
 
 def build_method(chosen: ChosenMethod) -> Method:
     """Return the method that was chosen, with its options."""
-    return load_place(chosen.spec.place)(**chosen.options)
+    options = {
+        name: build_method(one) if isinstance(one, ChosenMethod) else one for name, one in chosen.options.items()
+    }
+    return load_place(chosen.spec.place)(**options)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kdops.distillation.method import Outputs, Shapes
 
-__all__ = ["KEPT_BYTES", "FromProbabilities", "Kept", "Live", "Mixture", "averaged"]
+__all__ = ["KEPT_BYTES", "FromProbabilities", "Kept", "Live", "Mixture", "Reordered", "averaged"]
 
 KEPT_BYTES = 2_000_000_000
 """Features of a source that take more than this are computed for each batch."""
@@ -75,6 +75,28 @@ class Live:
         """The shapes for one image."""
         found = self.compute(torch.zeros(1, dtype=torch.long))
         return Shapes(self.logits.shape[-1], {name: tuple(own.shape[1:]) for name, own in found.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Reordered:
+    """A source that gives for each image what another one gives for the image of another row.
+
+    Attributes:
+        source: the other one.
+        rows: ``[N]``, on the device of the training.
+    """
+
+    source: Kept | Live
+    rows: Tensor
+
+    def at(self, rows: Tensor) -> Outputs:
+        """Return the outputs ``[B, ...]`` of some images, given by their rows."""
+        return self.source.at(self.rows[rows])
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes for one image."""
+        return self.source.shapes
 
 
 class FromProbabilities(nn.Module):

@@ -91,7 +91,7 @@ class Context:
 
         Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
         """
-        return self.architecture_of(task.role).is_dense and task.method.spec.is_stacked
+        return self.architecture_of(task.role).is_dense and task.method.is_stacked
 
 
 def units_of(
@@ -214,7 +214,7 @@ def _plugins(task: Task, source: Model | None, temperature: float, context: Cont
     """Return the modules of the method, of the network and of its source, beside the core that all units share."""
     specs: list[Spec] = [context.architecture_of(task.role).spec]
     if source is not None:
-        specs += [task.method.spec] if temperature != HARD else []
+        specs += [part.spec for part in task.method.parts] if temperature != HARD else []
         specs += _families_of(source)
     return tuple(sorted({spec.place.partition(":")[0] for spec in specs}))
 

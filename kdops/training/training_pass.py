@@ -20,7 +20,7 @@ from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
 from kdops.distillation.method import Method, Outputs, Phase, Shapes
 from kdops.distillation.objective import LABELS_TERM, Objective
-from kdops.distillation.sources import Kept, Live
+from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.errors import DivergenceError, UsageError
 from kdops.models.taps import features_of
 from kdops.training.checkpoint import Checkpoint
@@ -164,7 +164,7 @@ class TrainingPass:
         self.batches = _batches(len(images.labels), recipe.batch_size, alone=engine.learns_from_one)
         # Hard labels alone need no source, even where a group brings one.
         soft = any(t != 0 for _, t in self.members)
-        self.sources = [group.source.to(device) for group in groups if group.source is not None] if soft else []
+        self.sources = [self._source(method, group) for group in groups if group.source is not None and soft]
         temperatures = torch.tensor([t for _, t in self.members], device=device)
         self.objective = Objective(method, temperatures, self._modules(method) if soft else ())
         self.method = self.objective.method
@@ -173,7 +173,7 @@ class TrainingPass:
         self.stage = self.stages[0]
         self.progress = torch.zeros((), device=device)
         self.targets = [images.labels if group.labels is None else group.labels.to(device) for group in groups]
-        live = any(isinstance(source, Live) for source in self.sources)
+        live = any(isinstance(group.source, Live) for group in groups)
         self.can_replay = torch.device(device).type == "cuda" and engine.can_replay and not live
         # What is replayed reads its rate on the device, where each step finds it changed.
         self.rate: Tensor | float = torch.zeros((), device=device) if self.can_replay else 0.0
@@ -297,6 +297,15 @@ class TrainingPass:
             with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
                 found.append(method.modules(student, source.shapes).to(self.device))
         return found
+
+    def _source(self, method: Method, group: Group) -> Kept | Live | Reordered:
+        """Return the source of a group on the device, as the method shows it."""
+        assert group.source is not None
+        labels = self.images.labels if group.labels is None else group.labels
+        rows = method.rows(labels.cpu(), named_generator("rows", self.role, group.seed))
+        source = group.source.to(self.device)
+        kept = bool((rows == torch.arange(len(rows))).all())
+        return source if kept else Reordered(source, rows.to(self.device))
 
     def _train_epoch(self, meter: Meter) -> list[float]:
         """Pass over all images once and return each member's mean loss."""

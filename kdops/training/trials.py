@@ -148,6 +148,9 @@ def train_trials(
         order = named_generator("order", role, seed)
         own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
         flops = sum(plan.recipe.architecture.flops(shape, classes) for plan in together.values())
+        # The trials have one method, and its options that are no numbers.
+        shown = plans[0].method.rows(images.labels.cpu(), named_generator("rows", role, seed))
+        own = own[..., shown.to(own.device), :]
         trained = _Pass(together, fleet, device, threads_for(flops, size))
         yield from trained.run(images, validation, own, order, after_epoch, meter)
 

@@ -88,7 +88,7 @@ def test_canonical_text_has_only_what_differs_unless_all_is_asked_for():
     [
         ("", r"^method=\(empty\): must be a name, .*there are plain, rich\(count=3,"),
         ("rich(", "must be a name, or name"),
-        ("rich(a(b))", "must be a name, or name"),
+        ("rich(a(b))", r"the option a\(b\) needs a value"),
         ("poor", r"^method=poor: must be one of plain, rich\("),
         ("plain(x=1)", r"unknown option 'x'; it has no options \(of plain\)"),
         ("rich(x=1)", "unknown option 'x'; its options are count, share, on, word, at, rates"),

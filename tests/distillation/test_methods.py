@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.methods import METHODS, ChosenMethod, parse_method
+from kdops.config.methods import METHODS, ChosenMethod, Inner, parse_method
 from kdops.config.parsing import Choice, Flag, Integer, Real, Several, Text
 from kdops.config.recipes import Recipe
 from kdops.config.settings import Settings
-from kdops.distillation.method import LabelsOnly, Method, Outputs, Shapes, Step
+from kdops.distillation.method import LabelsOnly, Method, Outputs, Shapes, Step, build_method
 from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Kept, Live
 from kdops.errors import UsageError
@@ -48,7 +48,8 @@ def test_the_table_says_what_the_class_is(name):
     assert method.is_stacked is spec.is_stacked
     assert parse_method(name).student_taps == method.needs.student
     assert set(method.needs.student) <= {"embedding"} or not spec.is_stacked
-    assert spec.defaults() == {option: getattr(method, option) for option in spec.options}
+    built = {o: build_method(one) if isinstance(one, ChosenMethod) else one for o, one in spec.defaults().items()}
+    assert built == {option: getattr(method, option) for option in spec.options}
     assert sum(phase.share for phase in method.phases()) == pytest.approx(1)
     surnames = [word.strip(",") for word in spec.reference.split() if word.strip(",").istitle()]
     assert surnames[0] in type(method).__doc__, "the docstring cites the paper"
@@ -67,6 +68,8 @@ def option_values(option):
         return inside.map(lambda value: value + 0.0)
     if isinstance(option, Integer):
         return st.integers(option.low, option.high)
+    if isinstance(option, Inner):
+        return st.sampled_from([parse_method(text) for text in ("logits", "dkd(beta=2)", "rkd", "fitnet(at=stage1)")])
     if isinstance(option, Several):
         return st.lists(option_values(option.one), min_size=1, max_size=3).map(tuple)
     if isinstance(option, Choice):
@@ -386,6 +389,74 @@ def test_a_method_with_more_phases_than_epochs_is_refused():
     groups, given = [Group(0, (4.0,), source_of(method))], (IMAGES, VALIDATION, CLASSES, STATISTICS, method)
     with pytest.raises(UsageError, match=r"^epochs=1: must be at least 2: the method has the phases hint and task$"):
         list(train("student", recipe(student_for("fitnet"), 1), groups, *given))
+
+
+# Modifiers
+
+
+@pytest.mark.parametrize("text", ["standardize(dkd(beta=2))", "shuffled(standardize(logits(alpha=0.5)),within=all)"])
+def test_modifiers_stand_around_a_method(text):
+    chosen = parse_method(text.replace("(", " ( ").replace(",", " , "))
+    assert str(chosen) == text
+    assert parse_method(chosen.full_text) == chosen
+    assert chosen.parts[-1].full_text in chosen.full_text
+    assert str(parse_method(chosen.full_text)) == text
+    named = text.replace("shuffled(", "shuffled(method=").replace("standardize(", "standardize(method=")
+    assert parse_method(named) == chosen
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("standardize(dkd", r"must be a name, or name\(option=value"),
+        ("standardize(dkd))", r"must be a name, or name\(option=value"),
+        ("standardize(kd)", r"option method must be a method, .*method=kd: must be one of logits"),
+        ("standardize(dkd(beta=-1))", r"option method must be a method, .*the option beta must be a number"),
+        ("dkd(logits)", r"the option logits needs a value"),
+        ("standardize(dkd,method=logits)", r"the option method is given twice"),
+        ("standardize(" * 9 + "logits" + ")" * 9, r"at most 4 pairs of brackets"),
+    ],
+)
+def test_a_modifier_of_no_method_is_a_mistake(text, told):
+    with pytest.raises(UsageError, match=told):
+        parse_method(text)
+
+
+def test_a_modifier_has_what_its_method_has():
+    for text in ("shuffled(fitnet(share=0.5))", "standardize(rkd)", "shuffled(logits(alpha=0.25))"):
+        chosen = parse_method(text)
+        outer, inner = build_method(chosen), build_method(chosen.parts[-1])
+        for name in ("needs", "is_stacked"):
+            assert getattr(outer, name) == getattr(inner, name)
+        assert (outer.phases(), outer.label_weight()) == (inner.phases(), inner.label_weight())
+        assert chosen.is_stacked is inner.is_stacked
+        assert chosen.student_taps == inner.needs.student
+        assert chosen.soft_weight == chosen.parts[-1].soft_weight
+
+
+@few
+@given(st.integers(0, 1000), st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_a_shuffled_image_gets_what_another_one_gave(seed, classes):
+    labels = torch.tensor(classes)
+    for within, kinds in (("class", labels), ("all", torch.zeros_like(labels))):
+        method = build_method(parse_method(f"shuffled(within={within})"))
+        rows = method.rows(labels, named_generator("rows", seed))
+        assert torch.equal(rows.sort().values, torch.arange(len(labels)))
+        assert torch.equal(kinds[rows], kinds)
+        is_alone = torch.bincount(kinds)[kinds] == 1
+        assert torch.equal(rows == torch.arange(len(labels)), is_alone)
+        assert torch.equal(rows, method.rows(labels, named_generator("rows", seed)))
+
+
+def test_a_shuffled_source_trains_as_one_that_gave_these_outputs():
+    method, text = method_of("shuffled(within=all)"), student_for("logits")
+    rows, source = method.rows(IMAGES.labels, named_generator("rows", "student", 0)), source_of(method)
+    given = (IMAGES, VALIDATION, CLASSES, STATISTICS)
+    (found,) = train("student", recipe(text), [Group(0, (4.0,), source)], *given, method)
+    (other,) = train(
+        "student", recipe(text), [Group(0, (4.0,), Kept(source.logits[rows]))], *given, method_of("logits")
+    )
+    assert all(torch.equal(found.state[key], other.state[key]) for key in other.state)
 
 
 # The parameters

@@ -189,3 +189,32 @@ def test_the_controls_without_a_source_are_cross_entropies_with_other_labels():
     targets = torch.full_like(own.logits, 0.1 / 4).scatter(-1, labels.unsqueeze(-1), 0.9)
     expected = [F.cross_entropy(z, p) for z, p in zip(own.logits, targets, strict=True)]
     torch.testing.assert_close(virtual["soft"], torch.stack(expected))
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.5, 10))
+def test_standardized_logits_are_z_scores(seed, t):
+    own, source = (outputs(build_method(parse_method("dkd")), one) for one in (seed, seed + 1))
+    scores = []
+    for one in (own, source):
+        z = one.logits.numpy()
+        scores.append(Outputs(torch.tensor((z - z.mean(-1, keepdims=True)) / z.std(-1, keepdims=True))))
+    for text in ("logits", "dkd(beta=2)"):
+        inner, outer = build_method(parse_method(text)), build_method(parse_method(f"standardize({text})"))
+        expected = terms_of(inner, *scores, some_labels(), (t, t))
+        found = terms_of(outer, own, source, some_labels(), (t, t))
+        for name in set(found) - {"labels"}:
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        if "labels" in found:
+            torch.testing.assert_close(found["labels"], terms_of(inner, own, source, some_labels())["labels"])
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_tempered_labels_are_learned_at_the_temperature(power):
+    method, labels = build_method(parse_method(f"tempered(power={power})")), some_labels()
+    own = outputs(method, 1)
+    found = terms_of(method, own, own, labels, (2.0, 4.0))
+    ts = (2.0, 4.0)
+    expected = [t**power * F.cross_entropy(z / t, y) for z, y, t in zip(own.logits, labels, ts, strict=True)]
+    torch.testing.assert_close(found["tempered"], torch.stack(expected))
+    assert list(found) == ["tempered"]

@@ -37,7 +37,7 @@ ROOMS = (
 MAY_IMPORT = {
     "torch": {
         *("utils", "data", "models", "distillation", "training"),
-        *("packaging", "tracking", "study", "ensembles"),
+        *("packaging", "study", "ensembles"),
     },
     "torchvision": {"data", "models"},
     "mlflow": {"store", "packaging", "registry", "tracking", "cli"},

@@ -18,7 +18,8 @@ from kdops.packaging.vote import Vote, latency
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep, ranked
-from kdops.tracking.tracker import Outcome, Trainset
+from kdops.tracking.datasets import Trainset
+from kdops.tracking.model_run import Outcome
 from kdops.training.evaluation import measure
 from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
 

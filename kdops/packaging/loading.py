@@ -30,7 +30,7 @@ from kdops.store.artifacts import damaged_model_error, downloaded_model
 from kdops.store.faults import explained, first_line
 from kdops.sweeps import schema
 
-__all__ = ["Loaded", "load_stored"]
+__all__ = ["Loaded", "load_stored", "load_weights"]
 
 ARTIFACTS, PROGRAM, MEMBERS = "artifacts", "ensemble.pt2", "members.json"
 """Of an ensemble; see :mod:`kdops.packaging.ensemble`."""
@@ -95,6 +95,20 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
         if told := explained(error, client.tracking_uri):
             raise told from error
         raise KdopsError(f"the files of {uri} cannot be read: {first_line(error)}") from error
+
+
+def load_weights(uri: str, digest: str) -> dict[str, Tensor]:
+    """Return the weights of a stored model, on the CPU.
+
+    Args:
+        uri: the model's URI.
+        digest: of its weights, as its run has it.
+
+    Raises:
+        KdopsError: its files are gone, or are not those that were stored.
+    """
+    with downloaded_model(uri) as folder:
+        return read_weights(folder, uri, digest)
 
 
 def _digest(client: MlflowClient, run_id: str | None) -> str:

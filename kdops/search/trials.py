@@ -21,7 +21,7 @@ from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Task, Unit, units_of
-from kdops.tracking.tracker import Trainset
+from kdops.tracking.datasets import Trainset
 from kdops.tracking.trial_run import TrialRuns
 from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult, train_trials
 from kdops.utils.hardware import process_threads, with_threads

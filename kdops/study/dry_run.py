@@ -13,7 +13,8 @@ from kdops.study.index import ModelIndex
 from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.model import Model, Sweep, ranked
 from kdops.sweeps.unit import Context, Unit
-from kdops.tracking.tracker import Outcome, Trainset
+from kdops.tracking.datasets import Trainset
+from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from kdops.study.conclusion import Conclusion
 from kdops.study.index import ModelIndex
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.unit import Context, Task, Unit, units_of
-from kdops.tracking.tracker import Outcome, Trainset
+from kdops.tracking.datasets import Trainset
+from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from kdops.store.database import store_address, store_exists
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import FOREIGN, Model, Sweep, ranked
-from kdops.tracking.named_models import SEEN, NamedModel, digest_of_network, find_model, load_network
+from kdops.tracking.named_models import NamedModel, find_model
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -36,7 +36,7 @@ def check_source(uri: str, data: Dataset, trust: bool = False) -> None:
         UsageError: says what is wrong.
     """
     for _, model in _parts(uri):
-        load_network(model, data, trust)
+        _load(model, data, trust)
 
 
 def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep, str]:
@@ -63,7 +63,7 @@ def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep
     own = study.find(named.uri)
     known = own is not None and own.params.get("transfer") == study.settings.transfer
     if known and own is not None and own.role != "ensemble":
-        load_network(named, study.data, study.settings.trust)
+        _load(named, study.data, study.settings.trust)
         study.use([own])
         return Sweep((own,), hops=own.chain.count(">")), ""
     model, _ = _adopted(study, named)
@@ -122,7 +122,9 @@ def _several(study: StudyVerbs[SourceSettings], parts: Parts) -> tuple[Sweep, st
 
 def _adopted(study: StudyVerbs[SourceSettings], named: NamedModel) -> tuple[Model, Module]:
     """Load a model that this study's data and split do not know, and describe it."""
-    network = load_network(named, study.data, study.settings.trust)
+    from kdops.packaging.named_network import SEEN, digest_of_network
+
+    network = _load(named, study.data, study.settings.trust)
     seen = study.data.images[study.transfer_images(named.hops).rows[:SEEN]]
     model = Model(
         role=FOREIGN,
@@ -136,6 +138,12 @@ def _adopted(study: StudyVerbs[SourceSettings], named: NamedModel) -> tuple[Mode
     )
     study.adopt(model, network)
     return model, network
+
+
+def _load(named: NamedModel, data: Dataset, trust: bool) -> Module:
+    from kdops.packaging.named_network import load_network
+
+    return load_network(named.uri, data, named.votes, trust)
 
 
 def _remark(named: NamedModel) -> str:

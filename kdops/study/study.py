@@ -20,7 +20,8 @@ from kdops.study.executor import Executor
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.unit import Context, Task
-from kdops.tracking.tracker import Outcome, Trainset
+from kdops.tracking.datasets import Trainset
+from kdops.tracking.model_run import Outcome
 from kdops.verdicts.answer import Answer
 
 if TYPE_CHECKING:

@@ -26,11 +26,14 @@ from kdops.study.packagers import Packagers
 from kdops.study.summary import about, describe_sweep
 from kdops.sweeps.model import Model, Sweep, best, worst
 from kdops.sweeps.unit import Context, Unit, cut_off_with, digest_of_pass, lock_keys
-from kdops.tracking.tracker import Outcome, Tracker, Trainset
+from kdops.tracking.datasets import Trainset
+from kdops.tracking.model_run import Outcome
+from kdops.tracking.tracker import Tracker
 from kdops.training.checkpoint import Checkpoints
 from kdops.utils.progress import Progress, Reporter
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from kdops.training.engine import Engine, Order, TrainedModel
@@ -64,8 +67,8 @@ class Shared:
         """The networks that models are distilled from, or vote with; loaded as they are asked for."""
         from kdops.training.networks import Networks
 
-        context, load = self.context, self.tracker.load_weights
-        return Networks(context.data, context.split, context.device, load, self._load_program)
+        context = self.context
+        return Networks(context.data, context.split, context.device, self._load_weights, self._load_program)
 
     @cached_property
     def engine(self) -> Engine:
@@ -73,6 +76,11 @@ class Shared:
         from kdops.training.engine import build_engine
 
         return build_engine("local")
+
+    def _load_weights(self, model: Model) -> dict[str, Tensor]:
+        from kdops.packaging.loading import load_weights
+
+        return load_weights(model.uri, model.weights)
 
     def _load_program(self, model: Model) -> Module:
         from kdops.packaging.external import load_classifier

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kdops.data.dataset import Dataset
     from kdops.data.splits import Split
     from kdops.sweeps.model import Model, Sweep
-    from kdops.tracking.tracker import Outcome, Trainset
+    from kdops.tracking.datasets import Trainset
+    from kdops.tracking.model_run import Outcome
     from kdops.verdicts.answer import Answer
 
 __all__ = ["StudyVerbs"]

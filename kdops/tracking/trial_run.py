@@ -12,7 +12,8 @@ from kdops.store.liveness import CHARACTERS
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
-from kdops.tracking.tracker import Tracker, Trainset
+from kdops.tracking.datasets import Trainset
+from kdops.tracking.study_run import StudyRun
 from kdops.utils.secrets import redact_secrets
 
 __all__ = ["STATUS", "TrialRuns"]
@@ -33,7 +34,7 @@ class TrialRuns:
         source: what every trial is distilled from.
     """
 
-    def __init__(self, tracker: Tracker, search: str, trainset: Trainset, source: Model):
+    def __init__(self, tracker: StudyRun, search: str, trainset: Trainset, source: Model):
         self.tracker, self.search = tracker, search
         self._data = tracker.dataset_inputs(trainset, ("train", "val"))
         self._models = [LoggedModelInput(one) for one in source.model_id.split()]

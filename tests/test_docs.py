@@ -65,21 +65,6 @@ def test_python_examples_run(tmp_path):
     assert len(re.findall(r"^models:/kdops-digits-student/\d+ [\d.]+ 0\.\d+$", done.stdout, re.MULTILINE)) == 4
 
 
-def test_the_method_of_the_recipe_is_one():
-    from torch import ones, tensor, zeros
-
-    from kdops.distillation.method import Outputs, Step
-
-    (code,) = re.findall(r"^```python\n(.*?)^```", text_of(ROOT / "docs/how-to/extend.md"), re.MULTILINE | re.DOTALL)
-    names = {"__name__": "recipe"}
-    exec(code, names)
-    method = names["LogitMatching"](weight=2.0)
-    student, source = Outputs(zeros(3, 4, 5)), Outputs(ones(3, 4, 5))
-    step = Step(student, source, zeros(3, 4, dtype=int), ones(3, 1, 1), tensor(0.0))
-    assert method.is_stacked
-    assert method.terms(step, method.modules(None, None))["match"].tolist() == [2.0, 2.0, 2.0]
-
-
 def test_the_two_commands_stay():
     lines = text_of(ROOT / "README.md").splitlines()
     assert "    pip install uv && uv run mlflow run . -e transitivity --env-manager local" in lines

@@ -127,6 +127,23 @@ STEPS = Parameter(
     "teacher>middle>student",
     "roles parted by >, each with an architecture of its own if need be: teacher>middle:mlp(hidden=100)>student",
 )
+COMPARED = (
+    Parameter(
+        "methods",
+        ALL,
+        "methods to compare, such as dkd,dist,rkd(angle=0), beside logits; all: those that fit the student",
+    ),
+    Parameter("trials", "8", "settings tried of each method, its own weights and the temperature, logits included"),
+)
+COMPARING = {
+    "temperatures": "temperatures that the trials draw from",
+    "seeds": "replicates that trials are judged on, and as many fresh ones that the best is trained again on",
+    "seed": "seed of the first replicate; the fresh ones follow",
+    "method": "logits; methods names what is compared",
+    "alpha": "weight of the soft term of logits where it is not tried, 0 to 1",
+    "margin": "gain over logits that counts as none",
+}
+"""What shared parameters mean where methods are compared."""
 SEARCHING = {
     "temperatures": "temperatures of the sweep that the best found is held against",
     "seeds": "fresh seeds that the best found is trained again with",
@@ -209,6 +226,13 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         SEARCH,
         ("student", "middle"),
         SEARCHING,
+    ),
+    "methods": EntryPoint(
+        "Which methods teach a student more than plain distillation, with the same number of trials for each?",
+        {},
+        COMPARED,
+        ("student",),
+        COMPARING,
     ),
     "paper": EntryPoint(
         "All experiments of the paper in one study, with a report claim by claim.",

@@ -32,6 +32,7 @@ SETTINGS: Mapping[str, str] = {
     "paper": "kdops.config.studies:PaperSettings",
     "chain": "kdops.config.chain:ChainSettings",
     "search": "kdops.config.search:SearchSettings",
+    "methods": "kdops.config.method_trials:MethodsSettings",
 }
 """The class of each entry point that has parameters of its own; the others have those that all have."""
 

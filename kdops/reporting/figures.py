@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["COLORS", "Curve", "members_figure", "new_figure", "steps_figure", "temperature_figure"]
+__all__ = ["COLORS", "Curve", "gains_figure", "members_figure", "new_figure", "steps_figure", "temperature_figure"]
 
 COLORS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -88,6 +88,35 @@ def members_figure(
     axes.annotate(
         f"N = {chosen} chosen", (chosen, 0.02), (4, 0), axes.get_xaxis_transform(), "offset points", fontsize=8
     )
+    return figure
+
+
+def gains_figure(title: str, gains: Mapping[str, np.ndarray], controls: Collection[str], margin: float) -> Figure:
+    """Draw gains in test accuracy with their 90 % intervals over replicates, one below another.
+
+    Args:
+        title: what is shown.
+        gains: differences ``[replicates]`` of each, as fractions, the first one on top.
+        controls: those of ``gains`` that are controls, drawn in gray.
+        margin: gains below it count as none; a band marks it.
+    """
+    figure = new_figure(1.4 + 0.32 * len(gains))
+    axes = figure.add_subplot()
+    axes.axvspan(-100 * margin, 100 * margin, color=GRAYS[2], alpha=0.25, linewidth=0)
+    axes.axvline(0, color=GRAYS[1], linewidth=0.8)
+    for place, (name, values) in enumerate(gains.items()):
+        interval = mean_interval(100 * values, 0.9)
+        spread = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
+        color = GRAYS[1] if name in controls else COLORS[0]
+        axes.errorbar([interval.mean], [place], xerr=spread, color=color, marker="o", markersize=5, capsize=3)
+    axes.set_yticks(range(len(gains)), list(gains))
+    axes.invert_yaxis()
+    axes.set_title(title, loc="left", fontsize=11)
+    replicates = max(len(values) for values in gains.values())
+    over = f"mean of {replicates} replicates, bars: 90 % interval" if replicates > 1 else "one replicate"
+    axes.set_xlabel(f"gain in test accuracy, percentage points\n({over}; shaded: the margin)")
+    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from kdops.config.chain import describe_path
 from kdops.config.settings import HARD, Settings
-from kdops.reporting.figures import Curve, steps_figure, temperature_figure
+from kdops.reporting.figures import Curve, gains_figure, steps_figure, temperature_figure
 from kdops.study.chain import ChainResult
 from kdops.sweeps.model import Sweep
 
 __all__ = [
     "chain_steps_figure",
     "chain_temperatures_figure",
+    "methods_figure",
     "middles_figure",
     "students_figure",
     "symmetry_figure",
@@ -54,6 +55,21 @@ def symmetry_figure(settings: Settings, teachers: Sweep, sources: Sweep, back: S
             "reversed, from the student's decisions": back.hard().accuracies(),
         },
     )
+
+
+def methods_figure(settings: Settings, plain: Sweep, hard: Sweep, methods: Mapping[str, np.ndarray]) -> Figure:
+    """Draw what each method gains over plain distillation, hard labels as a control.
+
+    Args:
+        settings: of the study.
+        plain: the students of plain distillation, one a replicate.
+        hard: those on hard labels.
+        methods: by name, the test accuracies of each method's, ``[replicates]``.
+    """
+    control = "hard labels (control)"
+    gains = {name: values - plain.accuracies() for name, values in methods.items()}
+    gains[control] = hard.accuracies() - plain.accuracies()
+    return gains_figure(f"Methods against logits, {settings.dataset}", gains, {control}, settings.margin)
 
 
 def middles_figure(settings: Settings, teachers: Sweep, middles: Sweep) -> Figure:

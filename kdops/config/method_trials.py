@@ -1,0 +1,137 @@
+"""What the study of methods tries of each method: its own weights and the temperature. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdops.config.architectures import Architecture
+from kdops.config.methods import LOGITS, METHODS, ChosenMethod, parse_method
+from kdops.config.parameters import ALL, EntryPoint
+from kdops.config.parsing import Real, whole
+from kdops.config.settings import HIGHEST_SEED, Settings
+from kdops.errors import UsageError
+
+__all__ = ["MethodsSettings", "fitting_methods", "parse_methods", "trials_of"]
+
+USUAL = 4.0
+"""The temperature of the first trial: what most of the papers publish."""
+
+REACH = 4.0
+"""A weight is drawn between a quarter and four times its default."""
+
+MOST_TRIALS = 1000
+
+OTHERS = tuple(name for name in METHODS if name != LOGITS.name)
+
+
+@dataclass(frozen=True)
+class MethodsSettings(Settings):
+    """Settings of a study that compares methods.
+
+    Attributes:
+        methods: the methods, ``logits`` first; empty for all that fit the student.
+        trials: so many settings of each method are tried.
+    """
+
+    methods: tuple[ChosenMethod, ...]
+    trials: int
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field."""
+        values = super().read(point, text)
+        if values["method"] != LOGITS:
+            raise UsageError("method", values["method"], "is logits here; name what is compared by methods")
+        if values["seed"] + 2 * values["seeds"] > HIGHEST_SEED:
+            raise UsageError("seed", values["seed"], f"must leave room for twice {values['seeds']} seeds")
+        chosen = () if text["methods"] == ALL else parse_methods(text["methods"])
+        for method in chosen:
+            method.check_taps(values["recipes"]["student"].architecture, "student")
+        return {
+            **values,
+            "methods": chosen or fitting_methods(values["recipes"]["student"].architecture),
+            "trials": whole("trials", text["trials"], 1, MOST_TRIALS),
+        }
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the settings as plain JSON values."""
+        return {**super().as_dict(), "methods": [str(method) for method in self.methods]}
+
+
+def parse_methods(text: str) -> tuple[ChosenMethod, ...]:
+    """Parse methods parted by commas, such as ``logits,dkd(beta=2),rkd``; ``logits`` comes first, given or not.
+
+    Raises:
+        UsageError: a method is refused, or is given twice.
+    """
+    parts, depth, start = [], 0, 0
+    for place, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append(text[start:place])
+            start = place + 1
+    chosen = [parse_method(part.strip(), "methods") for part in (*parts, text[start:])]
+    for method in chosen:
+        if chosen.count(method) > 1:
+            raise UsageError("methods", text, f"{method} is given twice")
+    plain = [method for method in chosen if method.name == LOGITS.name] or [LOGITS]
+    if len(plain) > 1:
+        raise UsageError("methods", text, "must have logits once: all others are held against it")
+    others = [method for method in chosen if method.name != LOGITS.name]
+    if not others:
+        raise UsageError("methods", text, f"must name a method beside logits, such as {', '.join(OTHERS)}, or {ALL}")
+    return (*plain, *others)
+
+
+def fitting_methods(architecture: Architecture) -> tuple[ChosenMethod, ...]:
+    """Return every method, with its defaults, that a student has the taps for; ``logits`` comes first."""
+    found = [LOGITS]
+    for name in OTHERS:
+        method = ChosenMethod(name, METHODS[name].defaults())
+        try:
+            method.check_taps(architecture, "student")
+        except UsageError:
+            continue
+        found.append(method)
+    return tuple(found)
+
+
+def trials_of(method: ChosenMethod, count: int, temperatures: Sequence[float]) -> list[tuple[ChosenMethod, float]]:
+    """Return the settings of a method that are tried: its weights and a temperature each.
+
+    The first is the method as it is given at T = 4, or at the temperature nearest to it; the others are drawn at
+    random, always the same ones for a method. An option that differs from its default was given, and stays.
+
+    Args:
+        method: the method.
+        count: how many; fewer come back where there are not so many different ones.
+        temperatures: the temperatures to draw from.
+    """
+    digest = hashlib.sha256(method.full_text.encode()).digest()
+    draw = random.Random(int.from_bytes(digest[:8], "big"))
+    nearest = min(temperatures, key=lambda t: (abs(t - USUAL), t))
+    found = [(method, nearest)]
+    for _ in range(20 * count):
+        if len(found) == count:
+            break
+        options = dict(method.options)
+        for name, option in method.spec.options.items():
+            if isinstance(option, Real) and option.default > 0 and options[name] == option.default:
+                options[name] = _drawn(option, draw)
+        one = ChosenMethod(method.name, options), draw.choice(list(temperatures))
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def _drawn(option: Real, draw: random.Random) -> float:
+    """Draw a value: of a share evenly between its bounds, of a weight evenly in its logarithm around its default."""
+    if option.high <= 1:
+        value = option.low + (option.high - option.low) * draw.uniform(0.05, 0.95)
+    else:
+        value = option.default * REACH ** draw.uniform(-1, 1)
+    return float(f"{min(max(value, option.low), option.high):.3g}")

@@ -1,0 +1,110 @@
+"""Distillation methods against plain distillation at equal budgets: which gains are there, and which count.
+
+Each method is held against the best plain ``logits`` on the same replicates. Its claim is one of four words:
+
+- ``better``: its gain lies above zero;
+- ``worse``: it lies below zero;
+- ``no gain``: it lies below the margin, so what gain there may be counts as none;
+- ``inconclusive``: none of these, or fewer than three replicates.
+
+Each word is decided by one-sided tests at 5 %, adjusted after Holm over all methods of the study, each kind by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from numpy.typing import ArrayLike
+
+from kdops.utils.text import capitalized
+from kdops.verdicts.claims import (
+    DECIMALS,
+    LEVEL,
+    Claim,
+    Gain,
+    Verdict,
+    check_accuracies,
+    finite,
+    one_sided_statistics,
+)
+from kdops.verdicts.phrases import counted, margin_phrase, percent, seen
+from kdops.verdicts.statistics import FEWEST_REPLICATES, holm
+
+__all__ = ["methods_verdict"]
+
+BETTER, WORSE, NO_GAIN, OPEN = "better", "worse", "no gain", "inconclusive"
+
+
+def methods_verdict(plain: ArrayLike, methods: Mapping[str, ArrayLike], margin: float) -> Verdict:
+    """Return which methods are better than plain distillation.
+
+    The word of the verdict is ``some methods are better`` where at least one is, ``no method is better`` where all are
+    worse or without gain, and ``inconclusive`` otherwise.
+
+    Args:
+        plain: [replicates], test accuracies of plain distillation, at the best of its own trials.
+        methods: by name, those of each method on the same replicates, at the best of its trials.
+        margin: gain that counts as none, a fraction above zero.
+
+    Returns:
+        The verdict; its first claim is about all methods, then one each. Its statistics are those of each method's
+        test of a gain above zero, by the method's name, and its p-values after Holm's adjustment.
+
+    Raises:
+        ValueError: for no methods, shapes that do not fit, accuracies outside [0, 1], a margin that is not above zero.
+    """
+    if not methods:
+        raise ValueError("there must be a method to compare")
+    plain = check_accuracies("plain", plain, axes=("replicates",))
+    reached = {name: check_accuracies(name, values, plain.shape) for name, values in methods.items()}
+    gains = {name: Gain.of((values - plain).round(DECIMALS), margin) for name, values in reached.items()}
+    adjusted = {
+        BETTER: holm([gain.positive.p_above for gain in gains.values()]),
+        WORSE: holm([gain.positive.p_below for gain in gains.values()]),
+        NO_GAIN: holm([gain.little.p_below for gain in gains.values()]),
+    }
+    claims, statistics = [], {"methods_plain_accuracy": float(plain.mean()), "methods_margin": margin}
+    for place, (name, gain) in enumerate(gains.items()):
+        p_values = {word: float(values[place]) for word, values in adjusted.items()}
+        word = _word(gain, p_values)
+        key = _key(name)
+        statistics |= one_sided_statistics(key, gain.positive)
+        statistics |= finite(
+            {
+                f"{key}_accuracy": float(reached[name].mean()),
+                f"{key}_p_above_holm": p_values[BETTER],
+                f"{key}_p_below_holm": p_values[WORSE],
+                f"{key}_p_little_holm": p_values[NO_GAIN],
+            }
+        )
+        sentence = (
+            f"{capitalized(word)}: {name} ({percent(reached[name])}) against logits ({percent(plain)}), "
+            f"{seen(gain.positive.difference)}; a gain below {margin_phrase(margin)} counts as none."
+        )
+        if word == OPEN and gain.positive.n < FEWEST_REPLICATES:
+            sentence += f" A decision takes at least {FEWEST_REPLICATES} replicates."
+        elif word == OPEN and gain.positive.above:
+            sentence += f" Its own interval lies above zero, but Holm's adjustment for {len(gains)} methods does not."
+        claims.append(Claim(key, word, sentence, gain.positive))
+    return Verdict((_primary(claims), *claims), statistics)
+
+
+def _word(gain: Gain, p_values: Mapping[str, float]) -> str:
+    if gain.positive.n < FEWEST_REPLICATES:
+        return OPEN
+    return next((word for word in (BETTER, WORSE, NO_GAIN) if p_values[word] < LEVEL), OPEN)
+
+
+def _primary(claims: Sequence[Claim]) -> Claim:
+    """Return the claim about all methods; its test is that of the method with the largest gain."""
+    best = max(claims, key=lambda claim: claim.result.difference.mean)
+    counts = {word: sum(claim.word == word for claim in claims) for word in (BETTER, NO_GAIN, WORSE, OPEN)}
+    listed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    word = "some methods are better" if counts[BETTER] else "inconclusive" if counts[OPEN] else "no method is better"
+    held = f"of {counted(len(claims), 'method')} held against plain distillation at equal budgets"
+    return Claim("methods", word, f"{capitalized(word)}: {held}: {listed}.", best.result)
+
+
+def _key(name: str) -> str:
+    """Return a method's text as the prefix of its statistics: letters, digits and underscores."""
+    return "method_" + "".join(letter if letter.isalnum() else "_" for letter in name).strip("_")

@@ -1,0 +1,45 @@
+"""The study of methods: equal budgets, fresh replicates for what was chosen on validation, and a verdict on each."""
+
+import json
+
+from kdops.config.method_trials import trials_of
+from kdops.config.settings import Settings
+
+SMALL = {"methods": "dkd", "trials": "2", "seeds": "2", "temperatures": "2,4", "epochs": "teacher=2,student=2"}
+
+
+def test_methods_are_compared_on_fresh_replicates_with_as_many_trials(store):
+    parent = store.run("methods", **SMALL)
+    children = store.children(parent)
+    students = [run for run in children if run.data.tags["kdops.role"] == "student"]
+    settings = Settings.parse("methods", **SMALL)
+    by_seed: dict[str, list[str]] = {}
+    for run in students:
+        by_seed.setdefault(run.data.params["seed"], []).append(run.data.params.get("method", "labels"))
+    # Two trials of two methods on the replicates 0 and 1; on 2 and 3 hard labels and the best of each.
+    assert {seed: len(methods) for seed, methods in by_seed.items()} == {"0": 4, "1": 4, "2": 3, "3": 3}
+    tried = {str(method) for one in settings.methods for method, _ in trials_of(one, 2, (2.0, 4.0))}
+    assert set(by_seed["0"]) == tried
+    fresh = [run for run in students if run.data.params["seed"] == "2" and "method" in run.data.params]
+    for run in fresh:
+        name = run.data.params["method"].partition("(")[0]
+        scores: dict[tuple[str, str], float] = {}
+        for other in students:
+            params = other.data.params
+            if params["seed"] in "01" and params["method"].partition("(")[0] == name:
+                key = params["method"], params["temperature"]
+                scores[key] = scores.get(key, 0.0) + other.data.metrics["val_accuracy"]
+        chosen = run.data.params["method"], run.data.params["temperature"]
+        assert scores[chosen] == max(scores.values())
+    answer = json.loads(store.artifact(parent, "answer.json").read_text())
+    assert [claim["name"] for claim in answer["claims"]] == ["methods", "method_dkd"]
+    assert store.artifact(parent, "figures/figure-methods.png").stat().st_size > 5000
+    before = len(store.trained())
+    store.run("methods", **SMALL)
+    assert len(store.trained()) == before
+
+
+def test_a_dry_run_lists_what_is_trained(nowhere, capsys):
+    nowhere.plan("methods", **SMALL)
+    # Four teachers; two methods with two trials on two replicates, and their best and hard labels on two more.
+    assert "18 models, 18 to train" in capsys.readouterr().out

@@ -1,0 +1,66 @@
+"""Methods against plain distillation: each word, Holm over all, and what is refused."""
+
+import numpy as np
+import pytest
+
+from kdops.verdicts import methods_verdict
+
+PLAIN = np.array([0.80, 0.82, 0.79, 0.81, 0.805])
+NOISE = np.array([0.001, -0.001, 0.0005, 0.0, -0.0005])
+
+
+@pytest.mark.parametrize(
+    ("gain", "word"), [(0.03, "better"), (0.003, "better"), (-0.05, "worse"), (0.0, "no gain")], ids=str
+)
+def test_each_word_is_that_of_the_interval(gain, word):
+    claim = methods_verdict(PLAIN, {"dkd": PLAIN + gain + NOISE}, 0.02).claims[1]
+    assert claim.word == word
+    assert claim.sentence.startswith(f"{word.capitalize()}: dkd")
+    assert "n = 5 replicates" in claim.sentence
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_than_three_replicates_decide_nothing(n):
+    verdict = methods_verdict(PLAIN[:n], {"dkd": PLAIN[:n] + 0.1}, 0.02)
+    assert verdict.word == "inconclusive"
+    assert "at least 3 replicates" in verdict.claims[1].sentence
+
+
+def test_the_study_says_what_most_matters():
+    better, equal, wild = PLAIN + 0.03 + NOISE, PLAIN + NOISE, PLAIN + np.array([0.1, -0.1, 0.05, -0.04, 0.0])
+    assert methods_verdict(PLAIN, {"a": better, "b": wild}, 0.02).word == "some methods are better"
+    assert methods_verdict(PLAIN, {"a": equal, "b": wild}, 0.02).word == "inconclusive"
+    assert methods_verdict(PLAIN, {"a": equal, "b": PLAIN - 0.05 + NOISE}, 0.02).word == "no method is better"
+
+
+def test_many_methods_are_adjusted_together():
+    """A gain that decides alone does not among twenty that are nothing."""
+    gain = np.array([0.004, 0.009, 0.002, 0.006, 0.001])
+    assert methods_verdict(PLAIN, {"a": PLAIN + gain}, 0.02).claims[1].word == "better"
+    others = {f"m{number}": PLAIN + np.roll(NOISE, number) * 20 for number in range(20)}
+    claim = methods_verdict(PLAIN, {"a": PLAIN + gain, **others}, 0.02).claims[1]
+    assert claim.word != "better"
+    assert claim.result.above
+
+
+def test_chance_alone_makes_a_method_better_in_at_most_one_study_of_twenty():
+    draw = np.random.default_rng(0)
+    wrong, studies = 0, 60
+    for _ in range(studies):
+        noise = {f"m{number}": np.clip(PLAIN + draw.normal(0, 0.01, 5), 0, 1) for number in range(4)}
+        wrong += methods_verdict(PLAIN, noise, 0.02).word == "some methods are better"
+    assert wrong / studies < 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
+
+
+def test_statistics_are_finite_and_named_by_the_method():
+    statistics = methods_verdict(PLAIN, {"dkd(beta=2)": PLAIN + 0.01 + NOISE}, 0.02).statistics
+    assert statistics["method_dkd_beta_2_difference"] == pytest.approx(0.01)
+    assert np.isfinite(list(statistics.values())).all()
+
+
+@pytest.mark.parametrize(
+    ("methods", "margin"), [({}, 0.02), ({"a": PLAIN[:4]}, 0.02), ({"a": PLAIN * 2}, 0.02), ({"a": PLAIN}, 0.0)]
+)
+def test_what_cannot_be_compared_is_refused(methods, margin):
+    with pytest.raises(ValueError, match=r".+"):
+        methods_verdict(PLAIN, methods, margin)

@@ -4,7 +4,7 @@
 
 Every method, plain distillation among them, gets the same number of trials over its own weights and T, chosen on
 validation over the replicates. What was chosen is trained again on fresh replicates, teacher included, beside hard
-labels. Every student has the same images, epochs and schedule.
+labels and beside itself with a shuffled source. Every student has the same images, epochs and schedule.
 Cost on two cores: some minutes on digits; about an hour on GTSRB.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kdops.cli.app import pipeline_main
-from kdops.config.method_trials import MethodsSettings, trials_of
+from kdops.config.method_trials import MethodsSettings, shuffled, trials_of
 from kdops.config.methods import ChosenMethod
 from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
@@ -23,6 +23,8 @@ from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import methods_verdict
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.phrases import points
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -38,6 +40,7 @@ class Chosen:
         temperature: the temperature that was chosen.
         validation: mean validation accuracy of its trial over the replicates.
         students: trained again on the fresh replicates.
+        control: the same with a shuffled source; empty where that is not asked for, or the method is a control itself.
     """
 
     given: ChosenMethod
@@ -45,6 +48,7 @@ class Chosen:
     temperature: float
     validation: float
     students: Sweep
+    control: Sweep
 
 
 def main(settings: MethodsSettings, data: Dataset | None = None) -> None:
@@ -67,16 +71,20 @@ def run(study: StudyVerbs[MethodsSettings]) -> Answer:
     study.stop_if_planned()
     plain, *others = chosen
     accuracies = {str(one.given): one.students.accuracies() for one in others}
+    unknowing = {"hard labels": hard.accuracies()}
+    unknowing |= {str(one.given): one.students.accuracies() for one in others if one.given.is_control}
+    unknowing |= {f"{one.given}, shuffled": one.control.accuracies() for one in chosen if one.control.records}
     verdict = methods_verdict(plain.students.accuracies(), accuracies, settings.margin)
     rows = [
         summarize("teacher", teachers),
         summarize("student, hard labels", hard),
         *(summarize(f"student, {one.given}", one.students) for one in chosen),
+        *(summarize(f"student, {one.given}, shuffled", one.control) for one in chosen if one.control.records),
     ]
     return study.conclude(
         "methods",
-        Answer.of(rows, verdict, remarks=[describe_trials(settings, chosen), describe_costs(chosen)]),
-        figures={"figure-methods.png": methods_figure(settings, plain.students, hard, accuracies)},
+        Answer.of(rows, verdict, remarks=remarks(settings, chosen)),
+        figures={"figure-methods.png": methods_figure(settings, plain.students, accuracies, unknowing)},
         report=True,
     )
 
@@ -105,7 +113,11 @@ def choose(
         reached = float(students.table("val_accuracy").mean())
         if reached > highest:
             best, highest = (one, temperature), reached
-    return Chosen(method, *best, highest, distill(fresh, teachers, *best))
+    one, temperature = best
+    students = distill(fresh, teachers, one, temperature)
+    wanted = study.settings.controls and not method.is_control
+    control = distill(fresh, teachers, shuffled(one), temperature) if wanted else replace(students, records=())
+    return Chosen(method, one, temperature, highest, students, control)
 
 
 def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:
@@ -113,20 +125,28 @@ def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMe
     return study.with_settings(replace(study.settings, method=method)).distill(sources, "student", [temperature])
 
 
-def describe_trials(settings: MethodsSettings, chosen: list[Chosen]) -> str:
-    """Return in a sentence how the settings of each method were chosen."""
+def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
+    """Return how the settings of each method were chosen, what a shuffled source leaves, and what training takes."""
     listed = "; ".join(f"{one.method} at T = {one.temperature:g} ({100 * one.validation:.2f} %)" for one in chosen)
-    return (
+    said = [
         f"Each method had {settings.trials} trials on {settings.seeds} other replicates, the best mean validation "
         f"accuracy was chosen: {listed}."
-    )
-
-
-def describe_costs(chosen: list[Chosen]) -> str:
-    """Return in a sentence what the training of a student takes by each method, against plain distillation."""
+    ]
+    if any(one.control.records for one in chosen):
+        left = "; ".join(f"{one.given} {with_knowledge(one)}" for one in chosen if one.control.records)
+        said.append(
+            f"What each gains over itself with the source's outputs for another image of the class: {left}. "
+            "A gain over logits that such students have too is not the source's knowledge of the image."
+        )
     plain = chosen[0].students.table("train_seconds").mean()
-    listed = ", ".join(f"{one.given} {one.students.table('train_seconds').mean() / plain:.2f}" for one in chosen[1:])
-    return f"Training takes {plain:.2g} s a student with logits, and so many times as long with {listed}."
+    times = ", ".join(f"{one.given} {one.students.table('train_seconds').mean() / plain:.2f}" for one in chosen[1:])
+    return [*said, f"Training takes {plain:.2g} s a student with logits, and so many times as long with {times}."]
+
+
+def with_knowledge(one: Chosen) -> str:
+    """Return in points what a method gains over its control, with the 90 % interval over replicates."""
+    gain = mean_interval(one.students.accuracies() - one.control.accuracies(), 0.9)
+    return f"{points(gain.mean)} ({points(gain.low)} to {points(gain.high)})" if gain.n > 1 else points(gain.mean)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture
-from kdops.config.methods import LOGITS, METHODS, ChosenMethod, parse_method
+from kdops.config.methods import LOGITS, METHODS, ChosenMethod, ModifierSpec, parse_method
 from kdops.config.parameters import ALL, EntryPoint
-from kdops.config.parsing import Real, whole
+from kdops.config.parsing import Real, boolean, whole
 from kdops.config.settings import HIGHEST_SEED, Settings
 from kdops.errors import UsageError
 
-__all__ = ["MethodsSettings", "fitting_methods", "parse_methods", "trials_of"]
+__all__ = ["MethodsSettings", "fitting_methods", "parse_methods", "shuffled", "trials_of"]
 
 USUAL = 4.0
 """The temperature of the first trial: what most of the papers publish."""
@@ -25,6 +25,7 @@ REACH = 4.0
 
 MOST_TRIALS = 1000
 
+SHUFFLED = "shuffled"
 OTHERS = tuple(name for name in METHODS if name != LOGITS.name)
 
 
@@ -35,10 +36,12 @@ class MethodsSettings(Settings):
     Attributes:
         methods: the methods, ``logits`` first; empty for all that fit the student.
         trials: so many settings of each method are tried.
+        controls: train each method with a shuffled source beside.
     """
 
     methods: tuple[ChosenMethod, ...]
     trials: int
+    controls: bool
 
     @classmethod
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class MethodsSettings(Settings):
             **values,
             "methods": chosen or fitting_methods(values["recipes"]["student"].architecture),
             "trials": whole("trials", text["trials"], 1, MOST_TRIALS),
+            "controls": boolean("controls", text["controls"]),
         }
 
     def as_dict(self) -> dict[str, object]:
@@ -88,16 +92,26 @@ def parse_methods(text: str) -> tuple[ChosenMethod, ...]:
 
 
 def fitting_methods(architecture: Architecture) -> tuple[ChosenMethod, ...]:
-    """Return every method, with its defaults, that a student has the taps for; ``logits`` comes first."""
+    """Return every method, with its defaults, that a student has the taps for; ``logits`` comes first.
+
+    A shuffled source is a control of each of them, and none of them.
+    """
     found = [LOGITS]
     for name in OTHERS:
         method = ChosenMethod(name, METHODS[name].defaults())
+        if method.name == SHUFFLED:
+            continue
         try:
             method.check_taps(architecture, "student")
         except UsageError:
             continue
         found.append(method)
     return tuple(found)
+
+
+def shuffled(method: ChosenMethod) -> ChosenMethod:
+    """Return the control of a method: each image has the source outputs of another image of its class."""
+    return ChosenMethod(SHUFFLED, {**METHODS[SHUFFLED].defaults(), ModifierSpec.first: method})
 
 
 def trials_of(method: ChosenMethod, count: int, temperatures: Sequence[float]) -> list[tuple[ChosenMethod, float]]:
@@ -118,14 +132,22 @@ def trials_of(method: ChosenMethod, count: int, temperatures: Sequence[float]) -
     for _ in range(20 * count):
         if len(found) == count:
             break
-        options = dict(method.options)
-        for name, option in method.spec.options.items():
-            if isinstance(option, Real) and option.default > 0 and options[name] == option.default:
-                options[name] = _drawn(option, draw)
-        one = ChosenMethod(method.name, options), draw.choice(list(temperatures))
+        one = _drawn_method(method, draw), draw.choice(list(temperatures))
         if one not in found:
             found.append(one)
     return found
+
+
+def _drawn_method(method: ChosenMethod, draw: random.Random) -> ChosenMethod:
+    """Return a method with other weights; those of the method that a modifier changes are drawn too."""
+    options = dict(method.options)
+    for name, option in method.spec.options.items():
+        value = options[name]
+        if isinstance(value, ChosenMethod):
+            options[name] = _drawn_method(value, draw)
+        elif isinstance(option, Real) and option.default > 0 and value == option.default:
+            options[name] = _drawn(option, draw)
+    return ChosenMethod(method.name, options)
 
 
 def _drawn(option: Real, draw: random.Random) -> float:

@@ -27,6 +27,7 @@ class MethodSpec(Spec):
         *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
         is_stacked: whether dense students are trained together in one pass, as
             :attr:`kdops.distillation.method.Method.is_stacked` says.
+        is_control: whether a student learns nothing of what the source knows of its images.
         **options: its options by name.
     """
 
@@ -37,10 +38,12 @@ class MethodSpec(Spec):
         reference: str,
         *taps: str,
         is_stacked: bool = True,
+        is_control: bool = False,
         **options: Option[Any],
     ):
         super().__init__(place, **options)
         self.summary, self.reference, self.taps, self.is_stacked = summary, reference, taps, is_stacked
+        self.is_control = is_control
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ class ModifierSpec(MethodSpec):
 
     first = "method"
 
-    def __init__(self, place: str, summary: str, reference: str, **options: Option[Any]):
-        super().__init__(place, summary, reference)
+    def __init__(self, place: str, summary: str, reference: str, *, is_control: bool = False, **options: Option[Any]):
+        super().__init__(place, summary, reference, is_control=is_control)
         self.options = {self.first: Inner(), **options}
 
 
@@ -140,12 +143,14 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.smoothing:LabelSmoothing",
         "labels that leave a share to the other classes; a control without a source",
         "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016",
+        is_control=True,
         amount=Real(0, 1, default=0.1),
     ),
     "virtual": MethodSpec(
         "kdops.distillation.virtual:VirtualTeacher",
         "a source that is right and equally unsure of all others; a control without a source",
         "Yuan et al., Revisiting Knowledge Distillation via Label Smoothing Regularization, 2020",
+        is_control=True,
         correct=Real(0.5, 1, default=0.99, open_high=True),
         alpha=Real(0, 1, default=1.0),
         t_squared=Flag(True),
@@ -154,6 +159,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.tempered:TemperedLabels",
         "the labels, at the temperature; a control without a source",
         "Guo et al., On Calibration of Modern Neural Networks, 2017",
+        is_control=True,
         power=Real(0, 2, default=1.0),
     ),
     "standardize": ModifierSpec(
@@ -165,6 +171,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.shuffled:Shuffled",
         "a method, with the source's outputs for another image; a control without knowledge of the image",
         "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015",
+        is_control=True,
         within=Choice(("class", "all"), "class"),
     ),
     "rkd": MethodSpec(
@@ -237,6 +244,11 @@ class ChosenMethod:
     def student_taps(self) -> tuple[str, ...]:
         """The taps of the student that it needs."""
         return tuple(part.options.get(name, name) for part in self.parts for name in part.spec.taps)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether a student learns nothing of what the source knows of its images."""
+        return any(part.spec.is_control for part in self.parts)
 
     @property
     def is_stacked(self) -> bool:

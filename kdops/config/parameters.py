@@ -134,6 +134,7 @@ COMPARED = (
         "methods to compare, such as dkd,dist,rkd(angle=0), beside logits; all: those that fit the student",
     ),
     Parameter("trials", "8", "settings tried of each method, its own weights and the temperature, logits included"),
+    Parameter("controls", "true", "train each method with the source's outputs for other images of the class beside"),
 )
 COMPARING = {
     "temperatures": "temperatures that the trials draw from",

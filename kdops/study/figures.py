@@ -57,19 +57,19 @@ def symmetry_figure(settings: Settings, teachers: Sweep, sources: Sweep, back: S
     )
 
 
-def methods_figure(settings: Settings, plain: Sweep, hard: Sweep, methods: Mapping[str, np.ndarray]) -> Figure:
-    """Draw what each method gains over plain distillation, hard labels as a control.
+def methods_figure(
+    settings: Settings, plain: Sweep, methods: Mapping[str, np.ndarray], controls: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draw what each method gains over plain distillation, then the controls.
 
     Args:
         settings: of the study.
         plain: the students of plain distillation, one a replicate.
-        hard: those on hard labels.
-        methods: by name, the test accuracies of each method's, ``[replicates]``.
+        methods: by name, the test accuracies of each method's students, ``[replicates]``.
+        controls: likewise of the controls, which may be among the methods.
     """
-    control = "hard labels (control)"
-    gains = {name: values - plain.accuracies() for name, values in methods.items()}
-    gains[control] = hard.accuracies() - plain.accuracies()
-    return gains_figure(f"Methods against logits, {settings.dataset}", gains, {control}, settings.margin)
+    gains = {name: values - plain.accuracies() for name, values in {**methods, **controls}.items()}
+    return gains_figure(f"Methods against logits, {settings.dataset}", gains, set(controls), settings.margin)
 
 
 def middles_figure(settings: Settings, teachers: Sweep, middles: Sweep) -> Figure:

@@ -5,7 +5,6 @@ import pytest
 from kdops.config.architectures import parse_architecture
 from kdops.config.method_trials import fitting_methods, parse_methods, trials_of
 from kdops.config.methods import LOGITS, METHODS, ChosenMethod, parse_method
-from kdops.config.parsing import Real
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
@@ -38,9 +37,7 @@ def test_weights_spread_around_their_default():
 
 
 def test_fewer_settings_than_trials_are_all_there_are():
-    plain = [name for name, spec in METHODS.items() if not any(isinstance(o, Real) for o in spec.options.values())]
-    for name in plain:
-        assert len(trials_of(parse_method(name), 8, (1.0, 2.0))) == 2
+    assert len(trials_of(parse_method("mse(alpha=0.5)"), 8, (1.0, 2.0))) == 2
 
 
 def test_logits_comes_first_given_or_not():
@@ -61,6 +58,7 @@ def test_all_are_those_whose_taps_the_student_has():
     assert dense[0] == LOGITS.name
     assert "rkd" in dense
     assert "fitnet" not in dense
+    assert "shuffled" not in dense
     assert "fitnet" in [one.name for one in fitting_methods(parse_architecture("cnn(filters=8,layers=3)"))]
 
 

@@ -2,7 +2,8 @@
 
 import json
 
-from kdops.config.method_trials import trials_of
+from kdops.config.method_trials import shuffled, trials_of
+from kdops.config.methods import parse_method
 from kdops.config.settings import Settings
 
 SMALL = {"methods": "dkd", "trials": "2", "seeds": "2", "temperatures": "2,4", "epochs": "teacher=2,student=2"}
@@ -16,12 +17,16 @@ def test_methods_are_compared_on_fresh_replicates_with_as_many_trials(store):
     by_seed: dict[str, list[str]] = {}
     for run in students:
         by_seed.setdefault(run.data.params["seed"], []).append(run.data.params.get("method", "labels"))
-    # Two trials of two methods on the replicates 0 and 1; on 2 and 3 hard labels and the best of each.
-    assert {seed: len(methods) for seed, methods in by_seed.items()} == {"0": 4, "1": 4, "2": 3, "3": 3}
+    # Two trials of two methods on the replicates 0 and 1; on 2 and 3 hard labels, the best of each, and both shuffled.
+    assert {seed: len(methods) for seed, methods in by_seed.items()} == {"0": 4, "1": 4, "2": 5, "3": 5}
     tried = {str(method) for one in settings.methods for method, _ in trials_of(one, 2, (2.0, 4.0))}
     assert set(by_seed["0"]) == tried
     fresh = [run for run in students if run.data.params["seed"] == "2" and "method" in run.data.params]
-    for run in fresh:
+    plain = [run for run in fresh if not run.data.params["method"].startswith("shuffled")]
+    assert len(plain) == 2
+    texts = {run.data.params["method"] for run in fresh}
+    assert texts >= {str(shuffled(parse_method(run.data.params["method"]))) for run in plain}
+    for run in plain:
         name = run.data.params["method"].partition("(")[0]
         scores: dict[tuple[str, str], float] = {}
         for other in students:
@@ -41,5 +46,5 @@ def test_methods_are_compared_on_fresh_replicates_with_as_many_trials(store):
 
 def test_a_dry_run_lists_what_is_trained(nowhere, capsys):
     nowhere.plan("methods", **SMALL)
-    # Four teachers; two methods with two trials on two replicates, and their best and hard labels on two more.
-    assert "18 models, 18 to train" in capsys.readouterr().out
+    # Four teachers; two methods with two trials on two replicates; their best, shuffled too, and hard labels on two.
+    assert "22 models, 22 to train" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 from kdops.packaging.folder import (
     CODE,
+    OPENER,
     WEIGHTS,
     check_room,
     quiet,
@@ -92,6 +94,7 @@ def write_ensemble(
             # A folder with none: MLflow would otherwise copy the lock file of any uv project it is started in.
             uv_project_path=str(made),
         )
+    shutil.copy(OPENER, folder)
     description = yaml.safe_load((folder / "MLmodel").read_text())
     flavor = description["flavors"]["python_function"]
     # What MLflow needs lies in the folder; where it once came from is of no use to anyone else.

@@ -43,6 +43,7 @@ from kdops.utils.quiet import silenced
 __all__ = [
     "CODE",
     "EXPORTED",
+    "OPENER",
     "WEIGHTS",
     "Packager",
     "check_room",
@@ -61,6 +62,9 @@ GRAPH_BYTES = 1_000_000
 
 CODE = Path(__file__).with_name("served_model.py")
 """What is run where a model is loaded; only its text is used here."""
+
+OPENER = Path(__file__).with_name("program.py")
+"""What opens the program there."""
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """Both write the same; the one in C is many times faster, but not built everywhere."""
@@ -82,6 +86,7 @@ class Packager:
             with quiet():
                 self._save_template(template, net, image_shape, len(metadata["class_names"]), metadata)
             shutil.copy(CODE, template)
+            shutil.copy(OPENER, template)
             self._program = ProgramFile(template / EXPORTED)
             (template / EXPORTED).unlink()
             described = _served(yaml.safe_load((template / "MLmodel").read_text()))

@@ -1,7 +1,8 @@
 """A model as MLflow serves it. This file travels with each model and is run where the model is loaded.
 
-So it needs nothing of kdops: the network, or the ensemble, is an exported program, and class names and the shape of
-an image are in ``MLmodel``. Beside a table's model lies ``rows.py``, which encodes its rows.
+So it needs nothing of kdops: the network, or the ensemble, is an exported program, which ``program.py`` beside it
+opens, and class names and the shape of an image are in ``MLmodel``. Beside a table's model lies ``rows.py``, which
+encodes its rows.
 
 MLflow leaves the checking of what it is given to this file: its own turns 1.7 into 1 without a word, and answers with
 the whole request in front of the reason.
@@ -9,6 +10,7 @@ the whole request in front of the reason.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -22,7 +24,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
-from mlflow.pytorch import _validate_pt2_archive_is_pickle_free
 
 __all__ = ["ServedModel"]
 
@@ -60,15 +61,15 @@ class ServedModel(PythonModel):
 
         Raises:
             MlflowException: a file is not the one that was stored; a program with a flipped bit loads without a word.
+            ValueError: the program holds something that would run code.
         """
+        _refuse_long_numbers()
         ((kind, program),) = ((k, path) for k, path in context.artifacts.items() if k in ("network", "ensemble"))
         folder = Path(program).parents[1]
         described = Model.load(str(folder))
         metadata = described.metadata or {}
         _check(folder, metadata.get("files", {}))
-        # Loading unpickles what is in the archive; this looks at every record before.
-        _validate_pt2_archive_is_pickle_free(program)
-        self.program = torch.export.load(program).module()
+        self.program = _code(folder / "program.py").load_program(Path(program))
         self.classes = list(metadata["class_names"])
         table = metadata.get("table")
         self.encoding = _code(folder / "rows.py").Encoding.from_json(table) if table else None
@@ -122,6 +123,26 @@ def _check(folder: Path, digests: dict[str, str]) -> None:
             raise MlflowException(
                 f"{name} of this model is damaged, so it is not served: it was {digest}, and is {found}"
             )
+
+
+def _refuse_long_numbers() -> None:
+    """Let MLflow's server answer 400 where a number has more digits than Python reads, or lists lie too deep in lists.
+
+    Its reader (MLflow 3.17.2) takes only what :mod:`json` itself refuses for a mistake of the request.
+    """
+    server = sys.modules.get("mlflow.pyfunc.scoring_server")
+    read = getattr(server, "_decode_json_input", None)
+    if read is None or hasattr(read, "__wrapped__"):
+        return
+
+    @functools.wraps(read)
+    def read_or_refuse(request):
+        try:
+            return read(request)
+        except (ValueError, RecursionError) as error:
+            raise Refused(f"the request cannot be read: {str(error).partition(';')[0]}") from None
+
+    vars(server)["_decode_json_input"] = read_or_refuse
 
 
 def _chosen(params: dict | None, name: str, allowed: tuple[str, ...]) -> str:

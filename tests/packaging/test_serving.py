@@ -1,7 +1,9 @@
 """Models as MLflow serves them, asked over HTTP: right answers, and bad requests that are told why."""
 
+import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from kdops.packaging.folder import Packager
 from kdops.packaging.vote import Vote
 from kdops.sweeps.model import Model
 from kdops.utils.random import named_generator
+from tests.packaging.test_program import planted
 
 SHAPE, CLASSES = (2, 4, 3), ["stop", "yield", "no entry"]
 """No two sides alike, so that none can be taken for another."""
@@ -217,8 +220,11 @@ def test_a_bad_request_is_told_why_in_one_sentence(servers, kind, name):
     assert len(servers[kind].predictions(load_rows(1))) == 1
 
 
+LONG, DEEP = b'{"inputs": [' + b"1" * 5000 + b"]}", b'{"inputs": ' + b"[" * 100_000
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff", b"[1]", b"{}", b'{"instances": [1]}', b'{"inputs": [], "params": 3}']
+    "body", [b"", b"{", b"\xff", b"[1]", b"{}", b'{"instances": [1]}', b'{"inputs": [], "params": 3}', LONG, DEEP]
 )
 def test_what_is_no_request_at_all_is_refused(servers, body):
     status, answer = servers["network"].ask(body)
@@ -341,3 +347,27 @@ def test_python_may_give_any_whole_numbers(network):
 def test_the_network_loads_as_a_pytorch_model_too(written, network):
     program = mlflow.pytorch.load_model(str(written / "network"))
     np.testing.assert_array_equal(scores_of(program, load_rows(4)), network.predict(load_rows(4)))
+
+
+@pytest.mark.parametrize("kind", ["network", "ensemble"])
+def test_a_planted_program_is_refused_where_it_is_served(written, tmp_path, kind):
+    """Also where whoever planted it brought its digest up to date."""
+    shutil.copytree(written / kind, tmp_path / kind)
+    (program,) = (tmp_path / kind).rglob("*.pt2")
+    marker = tmp_path / "marker"
+
+    def change(text):
+        evil = f"__import__('pathlib').Path({str(marker)!r}).touch() or Symbol"
+        return text.replace('"expr_str": "Symbol', f'"expr_str": {json.dumps(evil)[:-1]}')
+
+    os.replace(planted(program, tmp_path, change), program)
+    described = (tmp_path / kind / "MLmodel").read_text()
+    digests = [
+        hashlib.sha256(one.read_bytes()).hexdigest()
+        for one in (written / kind / program.relative_to(tmp_path / kind), program)
+    ]
+    assert digests[0] in described
+    (tmp_path / kind / "MLmodel").write_text(described.replace(*digests))
+    with pytest.raises(ValueError, match="might run code"):
+        mlflow.pyfunc.load_model(str(tmp_path / kind))
+    assert not marker.exists()

@@ -253,6 +253,10 @@ def test_the_stored_ensemble_describes_itself(written, served, mixed):
         assert member["weights"] == digest_of(own) == digest_of(mixed[place].state_dict())
 
 
+SERVED = ("served_model.py", "program.py")
+"""The code that travels with a model."""
+
+
 def test_the_stored_ensemble_is_plain_and_tells_nothing_of_where_it_was_made(written):
     files = {str(path.relative_to(written)): path for path in written.rglob("*") if path.is_file()}
     # What Python compiled where another test loaded it.
@@ -264,12 +268,13 @@ def test_the_stored_ensemble_is_plain_and_tells_nothing_of_where_it_was_made(wri
         "python_env.yaml",
         "requirements.txt",
         "serving_input_example.json",
+        "program.py",
         "served_model.py",
         *(f"artifacts/{name}" for name in ("ensemble.pt2", "members.json", "weights.safetensors")),
     }
     for path in files.values():
         assert path.read_bytes()[:1] != b"\x80"
-    for name in ("MLmodel", "artifacts/members.json", "served_model.py"):
+    for name in ("MLmodel", "artifacts/members.json", *SERVED):
         text = files[name].read_text()
         for place in (str(written.parent), str(Path(__file__).parents[2]), "kdops-", "/tmp"):
             assert place not in text, (name, place)
@@ -284,9 +289,9 @@ def test_the_stored_ensemble_is_plain_and_tells_nothing_of_where_it_was_made(wri
 
 
 def test_the_served_code_needs_little(written):
-    tree = ast.parse((written / "served_model.py").read_text())
-    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    nodes = [node for name in SERVED for node in ast.walk(ast.parse((written / name).read_text()))]
+    names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     libraries = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     needed = (written / "requirements.txt").read_text().split()
     assert libraries == {line.partition("==")[0] for line in needed} == {"mlflow", "numpy", "pandas", "torch"}

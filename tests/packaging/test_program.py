@@ -1,5 +1,7 @@
 """A program that would run code when it is opened is refused before it is."""
 
+import copy
+import io
 import json
 import zipfile
 from contextlib import suppress
@@ -10,8 +12,7 @@ import torch
 
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build
-from kdops.packaging.archive import check_archive
-from kdops.packaging.program import load_program
+from kdops.packaging.program import check_archive, load_program
 from kdops.utils.random import named_generator
 from tests.packaging.test_program_file import IMAGES, SHAPE, STATISTICS, exported
 
@@ -98,3 +99,39 @@ def test_expressions_of_shapes_are_known(program, tmp_path, text):
     check_archive(
         planted(program[1], tmp_path, lambda old: json.dumps({**json.loads(old), "more": {"expr_str": text}}))
     )
+
+
+def test_records_that_lie_on_one_another_are_refused(program, tmp_path):
+    """Each is as large as it says, and all together are thousands of times the file."""
+    path = planted(program[1], tmp_path, lambda text: text)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model/extra", b"0" * 1_000_000)
+        record = archive.getinfo("model/extra")
+        for number in range(3000):
+            again = copy.copy(record)
+            again.filename = f"model/extra{number}"
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+    assert path.stat().st_size < 2_000_000
+    with pytest.raises(ValueError, match=r"more than the .* of the file"):
+        load_program(path)
+
+
+def test_an_archive_within_may_not_unpack_to_more_either(program, tmp_path):
+    path, inner = planted(program[1], tmp_path, lambda text: text), io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", b"0" * 5_000_000)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model/data/constants/x.pt", inner.getvalue())
+    with pytest.raises(ValueError, match=r"'x/data.pkl' is compressed"):
+        check_archive(path)
+
+
+def test_what_python_and_torch_read_differently_is_refused(program, tmp_path):
+    """An archive within another one, at the place where one of the two readers looks."""
+    _, path = program
+    hidden = tmp_path / "hidden.pt2"
+    plain = planted(path, tmp_path, lambda text: text)
+    hidden.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + plain.read_bytes())
+    with pytest.raises((ValueError, RuntimeError)):
+        check_archive(hidden)

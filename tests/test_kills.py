@@ -441,6 +441,8 @@ def test_a_launched_study_that_gets_a_signal(program, how, whom, started, undist
         os.kill(launcher.pid if whom == "launcher" else child, how)
         assert launcher.wait(60) != 0
     _wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    if program is KDOPS and how != signal.SIGKILL:
+        assert [run.info.status for run in study.place.studies()] == ["KILLED"]
     assert study.run() == 0, study.output()
     assert differences(content(study.place), expected) == []
 

@@ -1,4 +1,4 @@
-"""Runs an entry point as the MLflow project it is, from any folder and with an installed wheel too.
+"""Checks what a caller gave for an entry point, and launches it from any folder, with an installed wheel too.
 
 Everything that can be wrong with what the caller gave is found here, before a run exists: MLflow ends every
 failing child alike, and leaves a failed run behind. MLflow itself is imported only once that is done.
@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kdops.cli.process import configure_process
-from kdops.cli.signals import LAUNCHER, interruptible
+from kdops.cli.project import run_project
+from kdops.cli.signals import interruptible
 from kdops.config.search import SearchSettings
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
-from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience, silenced
+from kdops.utils.quiet import ASKED_ONCE_MORE, server_patience
 
 __all__ = ["absolute_store", "fix_environment", "launch", "working_folder"]
 
@@ -64,7 +64,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
             if settings.dry_run:
                 pipeline.main(settings, data)
                 return 0
-        _run_project(entry_point, {**given, **_paths(settings)})
+        run_project(entry_point, {**given, **_paths(settings)})
     return 0
 
 
@@ -149,60 +149,3 @@ def fix_environment(folder: Path) -> None:
     # The project's command says ``python``; it must be this one, even if its folder is not on the path.
     here = os.path.dirname(sys.executable)
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
-
-
-def _project_folder() -> Path:
-    """Return the folder of ``MLproject``: the source checkout, else the copy that the wheel carries."""
-    from kdops.store.experiment import is_project
-
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent, package / "project"):
-        if is_project(folder):
-            return folder
-    raise KdopsError(f"no MLproject of kdops beside {package}; is the installation complete?")
-
-
-def _experiment() -> str:
-    """Name the experiment and make it where it is missing.
-
-    It is made here, in the caller's folder: that is where MLflow then puts a local store's artifacts.
-    """
-    from kdops.store.client import client_of
-    from kdops.store.copies import check_own_artifacts
-    from kdops.store.database import ensure_experiment, ensure_store
-    from kdops.store.experiment import experiment_name
-
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    ensure_store(uri)
-    name = experiment_name()
-    client = client_of(uri)
-    check_own_artifacts(client, client.get_experiment(ensure_experiment(name)))
-    return name
-
-
-def _run_project(entry_point: str, parameters: dict[str, str]) -> None:
-    configure_process("mlflow")
-    import mlflow
-    from mlflow.exceptions import ExecutionException
-
-    from kdops.store.faults import explained_faults
-    from kdops.utils.process import ProcessId
-
-    os.environ[LAUNCHER] = str(ProcessId.own())
-    # MLflow's lines repeat the whole command; the pipeline itself reports what matters.
-    # A wrong address is reported within seconds; once models are trained, a server that is away is waited for.
-    with silenced("mlflow.projects"), explained_faults(os.environ["MLFLOW_TRACKING_URI"]):
-        with server_patience(ASKED_ONCE_MORE):
-            experiment = _experiment()
-        try:
-            with server_patience(ASKED_IN_A_STUDY):
-                mlflow.projects.run(
-                    uri=str(_project_folder()),
-                    entry_point=entry_point,
-                    parameters=parameters,
-                    env_manager="local",
-                    synchronous=True,
-                    experiment_name=experiment,
-                )
-        except ExecutionException as error:
-            raise KdopsError(f"{entry_point}: {error}; what went wrong is told above") from None

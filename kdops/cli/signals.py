@@ -10,11 +10,9 @@ from contextlib import contextmanager
 
 from kdops.cli import PARENT
 from kdops.errors import KdopsError
+from kdops.store.liveness import LAUNCHER
 
-__all__ = ["LAUNCHER", "end_with_parent", "interruptible"]
-
-LAUNCHER = "KDOPS_LAUNCHER"
-"""The variable by which a study knows the process that launched it, whatever shells lie between them."""
+__all__ = ["end_with_parent", "interruptible"]
 
 ENDING = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
 

@@ -11,6 +11,7 @@ A local database is asked once and answers; nothing is looked for there.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection
 
 import mlflow
@@ -20,6 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.store.client import paged
 from kdops.store.faults import first_line
+from kdops.store.liveness import LAUNCHER
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
@@ -47,10 +49,12 @@ def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) 
     own = f"{running} and tags.`{schema.PROCESS}` = '{ProcessId.own()}'"
     found = list(paged(client.search_runs, [info.experiment_id], own, max_results=PAGE))
     if PROJECT in tags:
-        # The request that MLflow made this run with was repeated to the letter, its time in milliseconds included.
+        # The request that made this run was repeated to the letter, its time in milliseconds included.
         alike = f"{running} and attributes.start_time = {info.start_time} and tags.`{PROJECT}` = '{tags[PROJECT]}'"
         twins = paged(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
-        found += [run for run in twins if schema.PROCESS not in run.data.tags]
+        # Nobody has named such a run but the process that launched this one.
+        launched = ("", os.environ.get(LAUNCHER, ""))
+        found += [run for run in twins if run.data.tags.get(schema.PROCESS, "") in launched]
     for run in found:
         if run.info.run_id not in known:
             _drop("run", run.info.run_id, lambda one: _end(client, one))

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from kdops.cli.launch import absolute_store
 from kdops.errors import UsageError
 from kdops.store.experiment import is_project
+from kdops.tracking.stale_runs import is_stale
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,6 +120,27 @@ def test_kdops_reports_a_failing_run_with_exit_code_one(environment, tmp_path):
     assert [found[:2] for found in runs_of(tmp_path / "sub" / "own.db")] == [("mine", "FAILED")]
 
 
+STUCK = """
+import os, signal
+import mlflow
+from kdops.cli.app import main
+mlflow.projects.run = lambda **named: os.kill(os.getpid(), signal.SIGKILL)
+main(["teacher"])
+"""
+
+
+def test_a_run_names_its_launcher_before_there_is_a_study(environment, tmp_path):
+    """It is killed before the study could name itself; the next study knows at once that its run is dead."""
+    killed = run([sys.executable, "-c", STUCK], tmp_path, environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (left,) = client.search_runs([client.get_experiment_by_name("kdops").experiment_id])
+    assert left.info.status == "RUNNING"
+    assert left.data.tags["mlflow.project.entryPoint"] == "teacher"
+    assert left.data.params["dataset"] == "digits"
+    assert is_stale(client, left, {})
+
+
 def test_dry_run_makes_no_store(environment, tmp_path):
     done = run([*KDOPS, "teacher", "--dry-run", "true"], tmp_path, environment)
     assert (done.returncode, done.stdout) == (0, "nothing was run\n"), done.stderr
@@ -151,7 +173,9 @@ def test_no_child_outlives_its_launcher(command, number, project, environment, t
     assert launcher.returncode == (1 if number != signal.SIGKILL else -number)
     assert "interrupted" in err
     _wait_for(lambda: _is_gone(child))
-    assert [found[:2] for found in runs_of(project / "mlflow.db")] == [("kdops", "FAILED")]
+    # MLflow itself calls every end a failure.
+    status = "FAILED" if number == signal.SIGKILL else "KILLED"
+    assert [found[:2] for found in runs_of(project / "mlflow.db")] == [("kdops", status)]
 
 
 CHILD = """
@@ -167,7 +191,7 @@ time.sleep(100)
 """
 LAUNCHED_BY = """
 import os, subprocess, sys
-from kdops.cli.signals import LAUNCHER
+from kdops.store.liveness import LAUNCHER
 from kdops.utils.process import ProcessId
 
 shell, *command = sys.argv[1:]

@@ -198,7 +198,7 @@ def test_nonsense_is_refused_and_nothing_else_happens(value, changes):
 def test_the_launcher_hands_the_callers_folder_and_path_on(mine, monkeypatch):
     code = (
         "import os, sys; from kdops.cli import launch\n"
-        "launch._run_project = lambda point, parameters: print(parameters['dataset'], os.environ['KDOPS_CODE_FOLDER'],"
+        "launch.run_project = lambda point, parameters: print(parameters['dataset'], os.environ['KDOPS_CODE_FOLDER'],"
         " os.environ['PYTHONPATH'])\n"
         "from kdops.cli.app import main; sys.exit(main(['teacher', '--dataset', 'minedata:plain']))"
     )

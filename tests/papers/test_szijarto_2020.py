@@ -225,6 +225,27 @@ def test_votes(curve, single, expected):
         assert (finding.measured is None) == (len(curve) <= count)
 
 
+@pytest.mark.parametrize("members", [11, 19, 20, 29])
+def test_votes_after_ten_and_eighteen_members_begin_with_the_next_one(members):
+    """The fall is from N = 10 to the last; below the single model counts from N = 19, on average."""
+    curve, single = np.random.default_rng(members).uniform(0.4, 0.9, members), 0.6
+    _, fall, below, *_ = voting(curve, single)
+    assert fall.measured.mean == pytest.approx(curve[-1] - curve[9])
+    if members > 18:
+        assert below.measured.mean == pytest.approx(curve[18:].mean() - single)
+        assert f"otes of 19 to {members} members" in below.sentence
+
+
+@pytest.mark.parametrize(
+    ("shift", "answer"), [(2.8, "open"), (3.0, "yes"), (-2.8, "open"), (-3.0, "no"), (4.0, "yes"), (-4.0, "no")]
+)
+def test_same_mistakes_are_decided_by_a_90_percent_interval(shift, answer):
+    """For three replicates it reaches 2.92 standard errors to each side; at 95 % that would be 4.30, at 50 % 0.82."""
+    error = JITTER.std(ddof=1) / math.sqrt(3)
+    kinds = [Disagreement(29, 0.75, 0.1, 0.9, 0.5 + shift * error + j) for j in JITTER]
+    assert voting([0.8] * 29, 0.8, disagreements=kinds)[-1].answer == answer
+
+
 @pytest.mark.parametrize(("share", "answer"), [(0.8, "yes"), (0.2, "no"), (0.5, "open"), (None, "open")])
 def test_same_mistakes_are_more_than_half_of_the_shared_ones(share, answer):
     kinds = [Disagreement(29, 0.75, 0.1, 0.9, None if share is None else share + j) for j in JITTER]

@@ -356,6 +356,20 @@ def test_the_median_decides_what_is_pruned(opened):
     assert ledger.best().results == (0.9,)
 
 
+@pytest.mark.parametrize(("objective", "better"), [("accuracy", 0.46), ("val_nll", 0.44)])
+def test_what_is_pruned_is_just_beyond_the_median(opened, objective, better):
+    """Others are 0, 0.1 ... 0.9, so their median is 0.45: another percentile would prune both, or none."""
+    ledger = opened(sampler="random", pruner="median", objectives=(objective,))
+    for trial in ledger.ask(10, 99):
+        ledger.report(trial.number, 4, trial.number / 10)
+        ledger.tell(trial.number, [trial.number / 10], "complete")
+    pruned = {}
+    for trial, value in zip(ledger.ask(2, 99), (0.44, 0.46), strict=True):
+        ledger.report(trial.number, 4, value)
+        pruned[value] = ledger.should_prune(trial.number)
+    assert pruned == {value: value != better for value in (0.44, 0.46)}
+
+
 def test_several_objectives_are_not_pruned_and_it_is_said(opened):
     ledger = opened(objectives=BOTH, pruner="median")
     assert not ledger.prunes

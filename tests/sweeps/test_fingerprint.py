@@ -1,5 +1,6 @@
 """The fingerprint's code: a core that all models share, and the files of a model's own method and families."""
 
+from dataclasses import replace
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 from kdops.config.methods import METHODS, MethodSpec, parse_method
 from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
+from kdops.sweeps import unit as unit_module
 from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, plugin_files
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, units_of
@@ -52,10 +54,10 @@ def tree(monkeypatch):
     forget()
 
 
-def context(**given):
+def context(split="split", device="cpu", **given):
     settings = Settings.parse("students", **given)
     data = SimpleNamespace(name="toy", shape=(1, 8, 8), classes=tuple("abcd"))
-    return Context(settings, data, SimpleNamespace(digest="split"), "cpu")
+    return Context(settings, data, SimpleNamespace(digest=split), device)
 
 
 def fingerprints(**given):
@@ -137,3 +139,73 @@ def test_a_method_is_told_apart_by_its_full_text():
     assert parse_method("dkd").full_text == "dkd(alpha=1,beta=8,warmup=0.08)"
     before = fingerprints(method="dkd")
     assert fingerprints(method="dkd(beta=8)") == before
+
+
+SOURCE = Model("teacher", 0, 0.0, "teacher", "labels", "models:/x/1", weights="w", params={"architecture": "cnn"})
+TRANSFER = {"role": "student", "part": "transfer images", "order": "shared"}
+
+
+def unit_of(
+    seed=0, temperature=4.0, source=SOURCE, beside=(), task=TRANSFER, predictions=False, registered="", **given
+):
+    """Return one unit of a sweep, distilled at ``temperature`` with those of the temperatures ``beside`` it."""
+    here = context(**given)
+    what = Task(**task, predictions=predictions, registered=registered, method=here.settings.method)
+    found = units_of(what, {seed: source}, (temperature, *beside), here.trains_together(what), here)
+    return next(one for one in found if one.record.temperature == temperature)
+
+
+DECIDES = {
+    "the split": {"split": "another"},
+    "the seed": {"seed": 1},
+    "the temperature": {"temperature": 5.0},
+    "hard labels": {"temperature": 0.0},
+    "hard predictions": {"temperature": 0.0, "predictions": True},
+    "the source": {"source": replace(SOURCE, weights="others")},
+    "no source": {"source": None},
+    "the part": {"task": {**TRANSFER, "part": "teacher images"}},
+    "the order": {"task": {**TRANSFER, "order": "own"}},
+    "the random streams": {"task": {**TRANSFER, "role": "middle"}},
+    "the architecture": {"student": "mlp(hidden=5)"},
+    "the epochs": {"epochs": "student=7"},
+    "the batch size": {"batch_size": "17"},
+    "the learning rate": {"learning_rate": "0.017"},
+    "the method": {"method": "dkd"},
+    "the weight of the soft term": {"alpha": "0.7"},
+    "T squared": {"t_squared": "false"},
+}
+"""What decides a student's weights, beside code, versions and hardware: one change a line."""
+
+
+def test_each_thing_that_decides_the_weights_gives_a_fingerprint_of_its_own():
+    units = {"nothing": unit_of(), **{name: unit_of(**change) for name, change in DECIDES.items()}}
+    for key in ("fingerprint", "training"):
+        found = {name: getattr(unit, key) for name, unit in units.items()}
+        assert len(set(found.values())) == len(found), found
+    assert unit_of() == unit_of()
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("process_threads", 3), ("version", "9.9"), ("streams_of", {"init": "others"})],
+)
+def test_versions_threads_and_the_names_of_streams_count(name, changed, monkeypatch):
+    before = unit_of()
+    monkeypatch.setattr(unit_module, name, lambda *_: changed)
+    after = unit_of()
+    assert (after.fingerprint != before.fingerprint, after.training != before.training) == (True, True)
+
+
+def test_what_is_trained_beside_counts_in_the_fingerprint_alone():
+    alone, accompanied = unit_of(), unit_of(beside=(5.0,))
+    assert alone.fingerprint != accompanied.fingerprint
+    assert alone.training == accompanied.training
+    assert unit_of(beside=(6.0,)).fingerprint != accompanied.fingerprint
+    # Convolutional networks are trained one after another, so nothing beside them counts.
+    assert unit_of(student="cnn(filters=4)").fingerprint == unit_of(student="cnn(filters=4)", beside=(5.0,)).fingerprint
+
+
+def test_names_and_what_was_measured_do_not_count():
+    renamed = replace(SOURCE, uri="models:/y/9", run_id="r", metrics={"val_accuracy": 0.5}, chain="several")
+    assert unit_of(source=renamed).fingerprint == unit_of().fingerprint
+    assert unit_of(margin="0.05", select_on="test").fingerprint == unit_of().fingerprint

@@ -65,6 +65,16 @@ def test_the_parts_are_the_two_tests():
 
 
 @pytest.mark.parametrize(
+    ("over_student", "over_teacher"), [(-0.03, -0.005), (0.08, -0.05), (-0.004, -0.024), (0.1, 0.1)]
+)
+def test_the_p_of_not_symmetric_is_that_of_two_tests(over_student, over_teacher):
+    """Either test alone refutes, so the smaller p-value counts twice (Bonferroni), and is never above 1."""
+    verdict = judge(study(over_student, over_teacher, spread=0.01))
+    smallest = min(part.result.p_below for part in verdict.claims[0].parts)
+    assert verdict.statistics["symmetry_p_not"] == min(1.0, 2 * smallest)
+
+
+@pytest.mark.parametrize(
     ("over_student", "over_teacher", "which"), [(0.01, -0.005, max), (-0.01, -0.04, min), (0.005, -0.03, None)]
 )
 def test_the_replicates_that_decide(over_student, over_teacher, which):

@@ -20,6 +20,7 @@ from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.study.verbs import StudyVerbs
+from kdops.sweeps.metrics import TRAIN_SECONDS, VAL_ACCURACY
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import methods_verdict
 from kdops.verdicts.answer import Answer
@@ -110,7 +111,7 @@ def choose(
     for one, temperature in trials:
         students = distill(study, tried_on, one, temperature)
         # A dry run plans with models that have no metrics yet: there nothing is chosen.
-        reached = float(students.table("val_accuracy").mean())
+        reached = float(students.table(VAL_ACCURACY).mean())
         if reached > highest:
             best, highest = (one, temperature), reached
     one, temperature = best
@@ -138,8 +139,8 @@ def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
             f"What each gains over itself with the source's outputs for another image of the class: {left}. "
             "A gain over logits that such students have too is not the source's knowledge of the image."
         )
-    plain = chosen[0].students.table("train_seconds").mean()
-    times = ", ".join(f"{one.given} {one.students.table('train_seconds').mean() / plain:.2f}" for one in chosen[1:])
+    plain = chosen[0].students.table(TRAIN_SECONDS).mean()
+    times = ", ".join(f"{one.given} {one.students.table(TRAIN_SECONDS).mean() / plain:.2f}" for one in chosen[1:])
     return [*said, f"Training takes {plain:.2g} s a student with logits, and so many times as long with {times}."]
 
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
 from kdops.config.search import SearchSettings
+from kdops.config.search_space import NLL_OBJECTIVE
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
+from kdops.sweeps.metrics import TEST_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import search_verdict
 from kdops.verdicts.answer import Answer
@@ -95,7 +97,7 @@ def answer(
         summarize(f"best of the sweep, T = {plain.records[0].temperature:g}", plain),
     ]
     # A low loss has no verdict of its own.
-    gain = search.difference("test_nll", best, plain) if settings.objectives == ("val_nll",) else ""
+    gain = search.difference(TEST_NLL, best, plain) if settings.objectives == (NLL_OBJECTIVE,) else ""
     again = [search.describe_again(trial, models) for trial, models in found]
     remarks = [said for said in (gain, *search.sentences(), *again, remark) if said]
     return Answer.of(rows, verdict, remarks=remarks, measured=search.measured())

@@ -17,13 +17,26 @@ from kdops.config.architectures import MLP
 from kdops.config.parsing import Flag, Integer, Option, Real, Spec
 from kdops.errors import UsageError
 
-__all__ = ["OBJECTIVES", "PRUNERS", "SAMPLERS", "Dimension", "Space", "Value", "parse_objectives", "parse_space"]
+__all__ = [
+    "NLL_OBJECTIVE",
+    "OBJECTIVES",
+    "PRUNERS",
+    "SAMPLERS",
+    "Dimension",
+    "Space",
+    "Value",
+    "parse_objectives",
+    "parse_space",
+]
 
 Value = float | int | bool
 
+NLL_OBJECTIVE = "val_nll"
+"""The objective of the lowest loss on validation; a metric has the same name."""
+
 OBJECTIVES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("accuracy",): ("maximize",),
-    ("val_nll",): ("minimize",),
+    (NLL_OBJECTIVE,): ("minimize",),
     ("accuracy", "parameters"): ("maximize", "minimize"),
     ("accuracy", "flops"): ("maximize", "minimize"),
     ("accuracy", "parameters", "flops"): ("maximize", "minimize", "minimize"),

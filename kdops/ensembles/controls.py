@@ -13,7 +13,7 @@ from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.study.verbs import StudyVerbs
-from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.model import Model, Sweep, rank_key
 
 __all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
 
@@ -72,15 +72,14 @@ def controls_of(study: StudyVerbs[VoteSettings], replicates: Replicates) -> tupl
 
 def best_temperature(models: Sweep, by: str) -> float:
     """Choose the temperature whose models are best on average over the replicates, the lowest of equals."""
-    metric = {"validation": "val_accuracy", "test": "test_accuracy"}[by]
     measured = [record for record in models.records if record.metrics]
     if not measured:
         # A dry run plans with models that have no metrics yet.
         return min(record.temperature for record in models.records)
     found: dict[float, list[float]] = {}
     for record in measured:
-        found.setdefault(record.temperature, []).append(record.metrics[metric])
-    return min(found, key=lambda temperature: (-sum(found[temperature]) / len(found[temperature]), temperature))
+        found.setdefault(record.temperature, []).append(rank_key(record, by)[0])
+    return min(found, key=lambda temperature: (sum(found[temperature]) / len(found[temperature]), temperature))
 
 
 def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Model], replicates: int) -> str:

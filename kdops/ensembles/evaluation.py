@@ -17,6 +17,7 @@ from kdops.packaging.ensemble import digest_of_members, write_ensemble
 from kdops.packaging.vote import Vote, latency
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
+from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model, Sweep, ranked
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
@@ -156,7 +157,7 @@ class EnsembleEvaluation:
         weights = digest_of_members([member.weights for member in members])
         chains = {member.chain or member.role for member in members}
         flops = [member.params.get("flops") for member in members]
-        architectures = sorted({member.params["architecture"] for member in members})
+        architectures = sorted({member.architecture for member in members})
         record = Model(
             role="ensemble",
             seed=seed,
@@ -185,7 +186,7 @@ class EnsembleEvaluation:
             write_ensemble,
             nets=[study.network(member) for member in members],
             image_shape=data.shape,
-            metadata={**data.metadata, "architecture": record.params["architecture"]},
+            metadata={**data.metadata, "architecture": record.architecture},
             members=members,
         )
         return study.store(outcome, write)
@@ -229,4 +230,4 @@ def describe_costs(one: Cost, many: Cost) -> str:
     )
 
 
-_VALIDATION = ("val_accuracy", "val_nll")
+_VALIDATION = (VAL_ACCURACY, VAL_NLL)

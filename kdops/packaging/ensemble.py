@@ -28,13 +28,14 @@ from kdops.packaging.folder import (
 from kdops.packaging.tabular import take_rows
 from kdops.packaging.vote import Vote, export_vote
 from kdops.sweeps.fingerprint import fingerprint
+from kdops.sweeps.metrics import VAL_ACCURACY
 from kdops.sweeps.model import Model
 from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import without_bars
 
 __all__ = ["digest_of_members", "write_ensemble"]
 
-TOLD = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", "val_accuracy")
+TOLD = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", VAL_ACCURACY)
 """What is told of each member; the weights by their digest."""
 
 

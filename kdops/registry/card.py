@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding
+from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
 from kdops.sweeps.model import LABELS, Model
 from kdops.utils.text import markdown_text
 from kdops.verdicts.intervals import wilson_interval
@@ -55,8 +56,8 @@ def _made(record: Model) -> str:
 def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
     lines = [f"| {data.unit} | accuracy | 95 % interval over {data.unit} | how many |", "|---|---:|---:|---:|"]
     for what, metric, rows in (
-        ("validation (chosen on these)", "val_accuracy", split.validation),
-        ("test", "test_accuracy", split.test),
+        ("validation (chosen on these)", VAL_ACCURACY, split.validation),
+        ("test", TEST_ACCURACY, split.test),
     ):
         low, high = wilson_interval(record.metrics[metric], len(rows))
         lines.append(f"| {what} | {record.metrics[metric]:.4f} | {low:.4f} to {high:.4f} | {len(rows)} |")

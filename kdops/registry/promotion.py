@@ -20,6 +20,7 @@ from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
 from kdops.registry.lookup import find_version, names_told, runs_of, uri_of
 from kdops.sweeps import schema
+from kdops.sweeps.metrics import VAL_ACCURACY
 
 __all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
 
@@ -98,7 +99,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     """
     version = find_version(client, uri)
     _check_whole(client, version)
-    accuracy = float(version.tags["val_accuracy"])
+    accuracy = float(version.tags[VAL_ACCURACY])
     holder = _holder(client, version.name, alias)
     told = Promotion(uri_of(version), accuracy)
     if holder is not None:
@@ -202,14 +203,14 @@ def _compared(version: ModelVersion, holder: ModelVersion, alias: str, margin: f
     """
     new, old = uri_of(version), uri_of(holder)
     other = [name for name in schema.GROUP if version.tags.get(name) != holder.tags.get(name)]
-    known = schema.finite(holder.tags.get("val_accuracy"))
+    known = schema.finite(holder.tags.get(VAL_ACCURACY))
     if known is None or other:
         why = f"differs in {', '.join(other)}" if other else "does not say its validation accuracy"
         raise KdopsError(
             f"{new} is not compared with {old}, which is {alias} and {why}: choose another --alias, or take {alias} "
             f"away first (kdops rollback {version.name} --alias {alias})"
         )
-    accuracy = float(version.tags["val_accuracy"])
+    accuracy = float(version.tags[VAL_ACCURACY])
     if accuracy < known - margin - ROUNDING:
         raise KdopsError(
             f"{new} is not promoted: its validation accuracy {accuracy:.4f} is more than margin={margin:g} below the "

@@ -18,6 +18,7 @@ from kdops.registry.card import card
 from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
 from kdops.sweeps import schema
+from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model, rank_key
 
 __all__ = [
@@ -213,7 +214,7 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
     if group["split"].isalnum():
         where += f" and tags.split = '{group['split']}'"
     found = [v for v in _search(client, where) if str(v.version) != str(but) and group.items() <= v.tags.items()]
-    models = [model for model in map(schema.from_version, found) if {"val_accuracy", "val_nll"} <= model.metrics.keys()]
+    models = [model for model in map(schema.from_version, found) if {VAL_ACCURACY, VAL_NLL} <= model.metrics.keys()]
     ranked = sorted(models, key=lambda model: (*rank_key(model), *model.place))
     return next((str(model.place[1]) for model in ranked if _is_whole(client, model.run_id)), None)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kdops.reporting.terminal import plain_console, plain_table, print_whole_lines
+from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
 from kdops.sweeps.model import Model
 from kdops.utils.text import csv_text
 from kdops.verdicts.intervals import wilson_interval
@@ -18,7 +19,7 @@ __all__ = ["Candidate", "Group", "ServingCost", "candidates_csv", "group_candida
 
 CSV_COLUMNS = (
     *("model", "champion", "front", "role", "dataset", "chain", "architecture", "temperature", "seed", "transfer"),
-    *("split", "val_accuracy", "val_low", "val_high", "test_accuracy", "test_low", "test_high"),
+    *("split", VAL_ACCURACY, "val_low", "val_high", TEST_ACCURACY, "test_low", "test_high"),
     *("latency_seconds", "size_bytes", "parameters", "flops"),
 )
 """The columns of the CSV."""

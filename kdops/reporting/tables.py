@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdops.reporting.terminal import Side, plain_console, plain_table, print_whole_lines, unbounded
+from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import LABELS, Model, rank_key
 from kdops.tracking.catalog import Catalog
 from kdops.utils.text import accuracy_interval, csv_text
@@ -66,7 +67,7 @@ def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = ""
 def models_csv(models: Sequence[Model]) -> str:
     """Return the models as CSV, numbers in full."""
     names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
-    names += ["val_accuracy", "val_nll", "test_accuracy", "source", "run_id"]
+    names += [VAL_ACCURACY, VAL_NLL, TEST_ACCURACY, "source", "run_id"]
     rows = []
     for model in models:
         cells = {name: getattr(model, name) for name in names if name not in ("model", "champion", "source")}

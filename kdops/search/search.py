@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from kdops.config.methods import LOGITS
 from kdops.config.search import STORAGE, SearchSettings
-from kdops.config.search_space import Value
+from kdops.config.search_space import NLL_OBJECTIVE, Value
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
@@ -26,6 +26,7 @@ from kdops.store.database import store_path
 from kdops.store.locks import locked
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
+from kdops.sweeps.metrics import VAL_NLL
 from kdops.sweeps.model import Model, Sweep
 from kdops.tracking.trial_run import TrialRuns
 from kdops.utils.secrets import redact_password
@@ -140,8 +141,8 @@ class Search:
         """Return the best of a plain sweep over T, chosen like the trials and trained with the fresh seeds."""
 
         def best_of(sweep: Sweep) -> Model:
-            if self.settings.objectives[0] == "val_nll":
-                return min(sweep.records, key=lambda model: (model.metrics["val_nll"], model.temperature))
+            if self.settings.objectives[0] == NLL_OBJECTIVE:
+                return min(sweep.records, key=lambda model: (model.metrics[VAL_NLL], model.temperature))
             (best,) = self.study.best(sweep).records
             return best
 

@@ -13,12 +13,13 @@ from kdops.config.architectures import MLP
 from kdops.config.methods import LOGITS
 from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
-from kdops.config.search_space import Value
+from kdops.config.search_space import NLL_OBJECTIVE, Value
 from kdops.distillation.method import build_method
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import Trial, TrialQueue
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
+from kdops.sweeps.metrics import TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
@@ -39,7 +40,7 @@ FEWEST_FAILURES = 10
 LOOKS = 10
 """So often a trial is looked at, evenly over its epochs."""
 
-METRICS = {"accuracy": "val_accuracy", "val_nll": "val_nll"}
+METRICS = {"accuracy": VAL_ACCURACY, NLL_OBJECTIVE: VAL_NLL}
 """The metric of each objective that is measured; the others are counted."""
 
 logger = logging.getLogger(__name__)
@@ -217,10 +218,10 @@ class Trials:
         state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
         finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss + epoch.val_nll)]
         # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
-        names = {"train_loss", "val_accuracy", METRICS[self.settings.objectives[0]]}
+        names = {TRAIN_LOSS, VAL_ACCURACY, METRICS[self.settings.objectives[0]]}
         history = {name: [getattr(epoch, name) for epoch in finite] for name in sorted(names)}
-        last = {"val_nll": finite[-1].val_nll} if finite and "val_nll" not in names else {}
-        self.runs.log(self._running[job.number], history, {**last, "train_seconds": result.seconds}, result.seconds)
+        last = {VAL_NLL: finite[-1].val_nll} if finite and VAL_NLL not in names else {}
+        self.runs.log(self._running[job.number], history, {**last, TRAIN_SECONDS: result.seconds}, result.seconds)
         if state == "failed":
             self._fail(job, f"the loss was no finite number after epoch {len(result.epochs)}")
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdops.study.conclusion import Conclusion
@@ -61,7 +62,11 @@ class Executor(ABC):
         if not units:
             return ()
         found = self._models_of(units, trainset, context, sources)
-        models = tuple(found[unit.fingerprint] for unit in units)
+        # A run's text may have rounded the temperature; that of equal fingerprints is the unit's.
+        models = tuple(
+            replace(found[unit.fingerprint], temperature=unit.record.temperature, seed=unit.record.seed)
+            for unit in units
+        )
         for unit, model in zip(units, models, strict=True):
             self.index.add(model, unit.fingerprint, unit.training)
         self.use(models)

@@ -61,7 +61,7 @@ def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep
         return _several(study, parts)
     ((_, named),) = parts
     own = study.find(named.uri)
-    known = own is not None and own.params.get("transfer") == study.settings.transfer
+    known = own is not None and own.transfer == study.settings.transfer
     if known and own is not None and own.role != "ensemble":
         _load(named, study.data, study.settings.trust)
         study.use([own])
@@ -73,7 +73,7 @@ def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep
 def _best_teacher(study: StudyVerbs[SourceSettings]) -> Sweep:
     """Return the best registered teacher; without one, or where all is trained afresh, train it."""
     settings = study.settings
-    teachers = [model for model in study.known("teacher") if model.params.get("transfer") == settings.transfer]
+    teachers = [model for model in study.known("teacher") if model.transfer == settings.transfer]
     if not teachers or settings.fresh:
         return study.with_settings(replace(settings, seeds=1)).train("teacher")
     best = ranked(teachers)[0]

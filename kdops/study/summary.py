@@ -11,6 +11,7 @@ from kdops.config.methods import LOGITS
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
+from kdops.sweeps.metrics import TEST_ACCURACY
 from kdops.sweeps.model import Model, Sweep
 from kdops.utils.text import accuracy_interval, markdown_text
 from kdops.verdicts.answer import Row
@@ -21,7 +22,7 @@ __all__ = ["about", "describe_sweep", "note", "setting", "summarize", "summary_o
 
 def summarize(what: str, sweep: Sweep) -> Row:
     """Summarize a sweep: the mean over temperatures of each replicate, then over replicates."""
-    accuracies = sweep.table("test_accuracy")
+    accuracies = sweep.table(TEST_ACCURACY)
     return summary_of(what, accuracies.size, accuracies.mean(axis=1))
 
 
@@ -84,5 +85,5 @@ def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model |
         told += f" from the {given[0].role}" + ("" if plain else f" (T = {levels})")
     reused = sum(model.reused for model in models)
     again = f", {reused} of them reused" if reused else ""
-    accuracies = {f"{model.metrics['test_accuracy']:.4f}" for model in models}
+    accuracies = {f"{model.test_accuracy:.4f}" for model in models}
     return f"{told}{again}, test accuracy {' to '.join(sorted({min(accuracies), max(accuracies)}))}"

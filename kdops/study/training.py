@@ -294,7 +294,7 @@ class TrainingExecutor(Executor):
                     trained.seconds,
                     finished,
                 )
-                architecture = parse_architecture(unit.record.params["architecture"])
+                architecture = parse_architecture(unit.record.architecture)
                 network = partial(self.networks.with_weights, architecture, trained.state)
                 packager = self.shared.packagers.of(architecture, network)
                 stored = self.tracker.commit(outcome, partial(packager.write, state=trained.state))

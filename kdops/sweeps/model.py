@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kdops.errors import KdopsError
+from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,17 +137,17 @@ class Model:
     @property
     def val_accuracy(self) -> float:
         """Accuracy on validation; nan where unknown, as the next two."""
-        return self.metrics.get("val_accuracy", math.nan)
+        return self.metrics.get(VAL_ACCURACY, math.nan)
 
     @property
     def val_nll(self) -> float:
         """Loss on validation."""
-        return self.metrics.get("val_nll", math.nan)
+        return self.metrics.get(VAL_NLL, math.nan)
 
     @property
     def test_accuracy(self) -> float:
         """Accuracy on test."""
-        return self.metrics.get("test_accuracy", math.nan)
+        return self.metrics.get(TEST_ACCURACY, math.nan)
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Sweep:
         seeds = self.seeds[:replicates]
         return replace(self, records=tuple(record for record in self.records if record.seed in seeds))
 
-    def table(self, metric: str = "test_accuracy") -> np.ndarray:
+    def table(self, metric: str = TEST_ACCURACY) -> np.ndarray:
         """Return a metric as ``[replicates, temperatures]``, both ascending, hard labels included.
 
         With one model a replicate it is ``[replicates, 1]``, whatever their temperatures.
@@ -219,7 +220,7 @@ class Sweep:
 
     def accuracies(self) -> np.ndarray:
         """Return the test accuracy of a sweep with one model a replicate, as ``[replicates]``."""
-        (column,) = self.table("test_accuracy").T
+        (column,) = self.table(TEST_ACCURACY).T
         return column
 
 
@@ -270,9 +271,7 @@ def worst(models: Sweep, by: str = "validation") -> Sweep:
 
 
 def _in_sweep(model: Model, by: str) -> tuple[float, ...]:
-    # A dry run plans with models that have no metrics yet.
-    quality = rank_key(model, by) if model.uri or model.metrics else ()
-    return *quality, model.temperature
+    return *rank_key(model, by), model.temperature
 
 
 def _count(text: str) -> int | None:

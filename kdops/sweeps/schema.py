@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from kdops.sweeps.metrics import TEST_ACCURACY, TEST_NLL, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import FOREIGN, LABELS, Model
 
 __all__ = [
@@ -82,7 +83,7 @@ NOTE = "mlflow.note.content"
 GROUP = ("data_digest", "transfer", "split")
 """Tags that versions must share to be compared."""
 
-RANKED = ("val_accuracy", "val_nll", "test_accuracy")
+RANKED = (VAL_ACCURACY, VAL_NLL, TEST_ACCURACY)
 """Metrics that a version has as tags."""
 
 OWN_PARAMS = ("seed", "temperature")
@@ -129,7 +130,7 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
 
     A model that is not trained yet has no tags of weights; one that is not registered yet has none of its URI.
     """
-    params = {**model.params, "temperature": f"{model.temperature:g}", "seed": str(model.seed)}
+    params = {**model.params, "temperature": _number(model.temperature), "seed": str(model.seed)}
     tags = {
         ROLE: model.role,
         SOURCE: fitted(model.source.split()),
@@ -186,7 +187,7 @@ def readable(items: Iterable[Item], read: Any = from_run) -> Iterator[tuple[Item
 def to_version(model: Model) -> dict[str, str]:
     """Return the tags of the version of a model."""
     return {
-        "temperature": f"{model.temperature:g}",
+        "temperature": _number(model.temperature),
         "seed": str(model.seed),
         "source": model.source,
         "chain": model.chain,
@@ -215,7 +216,7 @@ def from_version(version: Any, run: Any = None) -> Model:
         ValueError: a tag or parameter of the run cannot be read.
     """
     tags = version.tags
-    told = {name: finite(tags.get(name)) for name in (*RANKED, "test_nll")}
+    told = {name: finite(tags.get(name)) for name in (*RANKED, TEST_NLL)}
     metrics = {name: value for name, value in told.items() if value is not None}
     uri = f"models:/{version.name}/{version.version}"
     # From a database a version has the id of its logged model only in what it was made from.
@@ -244,6 +245,12 @@ def _read(run: Any, name: str, text: str, read: Any) -> Any:
         return read(text)
     except (ValueError, OverflowError):
         raise ValueError(f"{name}={text} of the run {run.info.run_id} cannot be read; correct or delete it") from None
+
+
+def _number(value: float) -> str:
+    """Return a number as a text that reads as the same number: ``4``, ``2.5``, ``4.123456789``."""
+    short = f"{value:g}"
+    return short if math.isnan(value) or float(short) == value else repr(value)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

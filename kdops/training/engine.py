@@ -34,6 +34,7 @@ from kdops.errors import KdopsError
 from kdops.models.classifier import Classifier, build
 from kdops.models.taps import features_of
 from kdops.sweeps.fingerprint import code_digest
+from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.trainer import Group, Images, Trained, train_pass
@@ -310,15 +311,15 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
     for place, (one, (group, t)) in enumerate(zip(trained, order.members, strict=True)):
         on_val, on_test = (measure(each[place], part.labels) for each, part in zip((val, test), parts, strict=True))
         metrics = {
-            "val_accuracy": on_val["accuracy"],
-            "val_nll": on_val["nll"],
+            VAL_ACCURACY: on_val["accuracy"],
+            VAL_NLL: on_val["nll"],
             **{f"test_{name}": value for name, value in on_test.items()},
-            "train_loss": one.train_loss[-1],
-            "train_seconds": one.seconds,
+            TRAIN_LOSS: one.train_loss[-1],
+            TRAIN_SECONDS: one.seconds,
             **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }
         if group.source.test_logits and (t != HARD or group.predictions):
-            metrics["source_agreement"] = agreement(test[place], _tensor(arrays, group.source.test_logits))
+            metrics[SOURCE_AGREEMENT] = agreement(test[place], _tensor(arrays, group.source.test_logits))
         models.append(TrainedModel(one.state, one.history, metrics, one.seconds))
     return Done(order.digest, tuple(models), finished)
 

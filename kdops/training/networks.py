@@ -80,7 +80,7 @@ class Networks:
         """Return the network of a stored model, in ``eval()``."""
         if model.uri in self._external:
             return self._external[model.uri]
-        architecture = parse_architecture(model.params["architecture"])
+        architecture = parse_architecture(model.architecture)
         if model.uri not in self._weights and not self._is_code_of(model, architecture):
             self._external[model.uri] = self.load_program(model)
             return self._external[model.uri]

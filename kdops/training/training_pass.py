@@ -23,6 +23,7 @@ from kdops.distillation.objective import LABELS_TERM, Objective
 from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.errors import DivergenceError, UsageError
 from kdops.models.taps import features_of
+from kdops.sweeps.metrics import TRAIN_LOSS, VAL_ACCURACY
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.schedule import one_cycle
@@ -101,7 +102,7 @@ class Trained:
     def history(self) -> dict[str, tuple[float, ...]]:
         """The metrics of each epoch by name; each term of the loss is ``loss_`` and its name."""
         terms = {f"loss_{name}": values for name, values in self.terms.items()}
-        return {"train_loss": self.train_loss, "val_accuracy": self.val_accuracy, **terms}
+        return {TRAIN_LOSS: self.train_loss, VAL_ACCURACY: self.val_accuracy, **terms}
 
 
 class Meter:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdops.sweeps import schema
+from kdops.sweeps import metrics, schema
 from kdops.sweeps.model import FOREIGN, LABELS, Model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ models = st.builds(
     Model,
     role=st.sampled_from(["teacher", "student", "middle", "reseeded", "ensemble"]),
     seed=st.integers(0, 10**9),
-    temperature=st.one_of(st.just(math.nan), st.integers(0, 10_000).map(lambda n: n / 100)),
+    temperature=st.just(math.nan) | st.integers(0, 10_000).map(lambda n: n / 100) | st.floats(0, 1000),
     chain=words,
     source=st.one_of(st.just(LABELS), st.lists(uris, min_size=1, max_size=20).map(" ".join)),
     uri=uris,
@@ -123,7 +123,10 @@ def is_module(name):
     return (place / f"{file}.py").is_file() or (place / file).is_dir()
 
 
-@pytest.mark.parametrize("path", sorted([*ROOT.glob("kdops/**/*.py"), *ROOT.glob("pipelines/*.py")]), ids=str)
+FILES = sorted([*ROOT.glob("kdops/**/*.py"), *ROOT.glob("pipelines/*.py")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
 def test_no_other_file_names_a_tag(path):
     if path.name == "schema.py":
         return
@@ -132,3 +135,11 @@ def test_no_other_file_names_a_tag(path):
         for name in re.findall(r"(?<![\w/`])kdops\.[\w.]+(?![\w.]*`)|`kdops\.[\w.]+(?=` ?[!=])", text):
             assert name.strip("`") not in tags, f"take {name} from kdops/sweeps/schema.py"
             assert is_module(name.rstrip(".")) or name.startswith("kdops.yaml"), f"{name} belongs into the schema"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_metrics_are_named_in_one_place(path):
+    """The settings stand below them: there an objective of a search has the name of its metric."""
+    if "config" not in path.parts and path.name != "metrics.py":
+        named = {getattr(metrics, name) for name in metrics.__all__}
+        assert not named & set(literals(path)), "take it from kdops/sweeps/metrics.py"

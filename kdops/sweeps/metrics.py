@@ -1,0 +1,21 @@
+"""The names of a model's metrics, as its run, its version and every table have them."""
+
+from __future__ import annotations
+
+__all__ = [
+    "SOURCE_AGREEMENT",
+    "TEST_ACCURACY",
+    "TEST_NLL",
+    "TRAIN_LOSS",
+    "TRAIN_SECONDS",
+    "VAL_ACCURACY",
+    "VAL_NLL",
+]
+
+TRAIN_LOSS = "train_loss"
+TRAIN_SECONDS = "train_seconds"
+VAL_ACCURACY = "val_accuracy"
+VAL_NLL = "val_nll"
+TEST_ACCURACY = "test_accuracy"
+TEST_NLL = "test_nll"
+SOURCE_AGREEMENT = "source_agreement"

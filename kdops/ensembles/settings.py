@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kdops.config.architectures import parse_architecture
+from kdops.config.architectures import FunctionNet, parse_architecture
 from kdops.config.methods import LOGITS, ChosenMethod, method_apart, parse_method
 from kdops.config.recipes import Recipe
 from kdops.config.roles import ROLES
@@ -55,12 +55,13 @@ def settings_of_members(
     recipes, told = dict(settings.recipes), []
     trained = [*own, *sources]
     # Roles with a recipe of their own first, so that what follows them can still be told apart.
-    for role in sorted(
-        {model.role for model in trained} & set(recipes), key=lambda role: not ROLES[role].has_own_recipe
-    ):
-        read, several = _common(
-            [model.params for model in trained if model.role == role], RECIPE, recipes[role].__dict__
-        )
+    roles = {model.role for model in trained} & set(recipes)
+    for role in sorted(roles, key=lambda role: not ROLES[role].has_own_recipe):
+        runs = [model.params for model in trained if model.role == role]
+        read, several = _common(runs, RECIPE, recipes[role].__dict__)
+        # Code that a stored run names is not imported; without it no controls are trained.
+        if isinstance(stored := read.get("architecture"), FunctionNet) and stored != recipes[role].architecture:
+            del read["architecture"]
         told += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
     # Of models that learned from labels these say nothing.

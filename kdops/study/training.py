@@ -68,7 +68,8 @@ class Shared:
         from kdops.training.networks import Networks
 
         context = self.context
-        return Networks(context.data, context.split, context.device, self._load_weights, self._load_program)
+        named = [recipe.architecture for _, recipe in context.settings.external_networks()]
+        return Networks(context.data, context.split, context.device, self._load_weights, self._load_program, named)
 
     @cached_property
     def engine(self) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import psutil
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.architectures import Architecture, FunctionNet, parse_architecture
 from kdops.data.dataset import Dataset
 from kdops.data.memmap import Pixels, load_rows
 from kdops.data.splits import Split
@@ -37,6 +37,8 @@ class Networks:
         device: where networks of kdops are computed.
         load_weights: reads the weights of a stored model.
         load_program: reads a stored model as a program, which needs none of the code that it was written in.
+        named: the architectures that the caller names; the code of any other, which a stored run names, is not
+            imported.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Networks:
         device: str,
         load_weights: Callable[[Model], dict[str, Tensor]],
         load_program: Callable[[Model], Module],
+        named: Collection[Architecture] = (),
     ):
         self.data, self.split, self.device = data, split, device
-        self.load_weights, self.load_program = load_weights, load_program
+        self.load_weights, self.load_program, self.named = load_weights, load_program, named
         # Test and validation images have no part in the normalization.
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
         with num_threads(process_threads()):
@@ -174,6 +177,8 @@ class Networks:
         """Return whether the code that a stored model was written in is here and is still the same."""
         if architecture.is_counted:
             return True
+        if isinstance(architecture, FunctionNet) and architecture not in self.named:
+            return False
         try:
             now = network_size(architecture, self.data.shape, len(self.data.classes)).code
         except UsageError:

@@ -671,3 +671,15 @@ def test_models_of_others_stand_back_behind_those_of_kdops(shelf):
     assert "1 not registered by kdops" in drawn.left_out
     mixed = shelf.draw(model=f"models:/{STUDENT}/1,models:/{STUDENT}/3")
     assert [(member.val_accuracy, member.own) for member in mixed.members] == [(1.0, False), (0.5, True)]
+
+
+def test_a_stored_run_names_no_code_that_is_imported(shelf):
+    """What this command line does not name stays a text: the members vote by their programs, without controls."""
+    for temperature in (1, 2):
+        shelf.put(temperature=temperature, architecture="evil:net")
+    settings, drawn = drawn_for()
+    assert [member.params["architecture"] for member in drawn.members] == ["evil:net"] * 2
+    assert str(settings.recipes["student"].architecture) != "evil:net"
+    assert not settings.external_networks()
+    named, _ = drawn_for(student="evil:net")
+    assert str(named.recipes["student"].architecture) == "evil:net"

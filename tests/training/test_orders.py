@@ -1,5 +1,6 @@
 """From units to orders: passes, members by their place, and sources by what they can give."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,3 +138,18 @@ def test_an_order_has_the_architecture_and_the_streams_of_its_task(tmp_path):
     one = Unit(task, Model("student", 0, 4.0, "", "", ""), None, "", "")
     ((order, _),), _ = made(NET, [one], tmp_path, student="mlp(hidden=7)")
     assert (str(order.recipe.architecture), order.role) == ("mlp(hidden=7,depth=1,dropout=0)", "student")
+
+
+def test_a_stored_run_names_no_code_that_is_imported(tmp_path, monkeypatch):
+    """Code is imported where this command line names it; what a stored run names goes by its program."""
+    marker = tmp_path / "marker"
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\ndef net(*_):\n    raise SystemExit\n")
+    monkeypatch.setenv("KDOPS_CODE_FOLDER", str(tmp_path))
+    stored = replace(SOURCE, params={"architecture": "evil:net", "code": "any"})
+    for named in ([], [parse_architecture("mine:net")]):
+        networks = Networks(DATA, SPLIT, "cpu", lambda model: {}, lambda model: NET, named)
+        assert networks.of(stored) is NET
+    assert not marker.exists()
+    networks = Networks(DATA, SPLIT, "cpu", lambda model: {}, lambda model: NET, [parse_architecture("evil:net")])
+    assert networks.of(stored) is NET
+    assert marker.exists(), "named by the caller it is looked at"

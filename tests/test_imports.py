@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "onnxruntime": {"packaging"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
-BROUGHT_BY_MLFLOW = {"alembic", "sqlalchemy", "yaml"}
+BROUGHT_BY_MLFLOW = {"alembic", "requests", "sqlalchemy", "yaml"}
 
 FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))}
 PIPELINES = {path.stem: path for path in sorted((ROOT / "pipelines").glob("*.py"))}

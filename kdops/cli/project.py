@@ -40,13 +40,15 @@ def run_project(entry_point: str, parameters: Mapping[str, str]) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import ExecutionException
 
+    from kdops.store.database import folded_log
     from kdops.store.faults import explained_faults
     from kdops.utils.process import ProcessId
 
     os.environ[LAUNCHER] = str(ProcessId.own())
     # MLflow's lines repeat the whole command; the pipeline itself reports what matters.
     # A wrong address is reported within seconds; once models are trained, a server that is away is waited for.
-    with silenced("mlflow.projects"), explained_faults(os.environ["MLFLOW_TRACKING_URI"]):
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    with silenced("mlflow.projects"), explained_faults(uri), folded_log(uri):
         with server_patience(ASKED_ONCE_MORE):
             experiment, client = _experiment(), MlflowClient()
             run_id = _make_run(client, experiment.experiment_id, entry_point, parameters)

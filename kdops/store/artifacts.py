@@ -15,6 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from kdops.errors import KdopsError
+from kdops.store.broken_answers import is_cut_off
 from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import silenced, without_bars
 
@@ -36,6 +37,9 @@ FILES = "files"
 
 HELD = (".pt2", ".safetensors")
 """The endings of the files that hold weights."""
+
+DOWNLOADS = 3
+"""So often a model's files are asked for where the answer breaks off."""
 
 REMARKS = "mlflow.store.artifact.artifact_repo"
 """The logger that says that there was nothing to fetch, which is reported as what it is."""
@@ -68,12 +72,22 @@ def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path
         without_bars(),
         silenced(REMARKS),
     ):
-        fetched = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri)
-        path = Path(fetched)
+        path = _download(uri, folder, tracking_uri)
         if not (path / "MLmodel").is_file():
             raise KdopsError(f"the files of {uri} are gone from the store of artifacts: {AGAIN} (kdops gc shows such)")
         _check(path, uri)
         yield path
+
+
+def _download(uri: str, folder: Path, tracking_uri: str | None) -> Path:
+    """Fetch artifacts; again where the answer of a server breaks off."""
+    for left in reversed(range(DOWNLOADS)):
+        try:
+            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri))
+        except Exception as error:
+            if not left or not is_cut_off(error):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def damaged_model_error(uri: str, what: str) -> KdopsError:

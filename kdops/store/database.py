@@ -48,6 +48,9 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 CHECKPOINTS = "kdops-checkpoints"
 """The folder beside a local store with the checkpoints of long trainings."""
 
+LOCK_SECONDS = 120.0
+"""So long another process, such as a backup, may lock a database before a study fails."""
+
 _MIGRATION_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)
@@ -198,6 +201,7 @@ def _commit_quickly(tracking_uri: str, database: Path) -> None:
     for engine in _engines(tracking_uri):
         if not event.contains(engine, "connect", _sync_now_and_then):
             event.listen(engine, "connect", _sync_now_and_then)
+            event.listen(engine, "before_cursor_execute", _wait_longer, retval=True)
             engine.dispose()  # MLflow connected when it made the engine; the next connection is set up as it should be
 
 
@@ -217,6 +221,15 @@ def _sync_now_and_then(connection: sqlite3.Connection, _: object) -> None:
     # Only beside the log is NORMAL safe; a database that others made without one keeps its full sync.
     if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _wait_longer(
+    connection: object, cursor: object, statement: str, parameters: object, context: object, executemany: bool
+) -> tuple[str, object]:
+    """Wait for a lock longer than the 20 seconds that MLflow sets for each of its sessions."""
+    if statement.startswith("PRAGMA busy_timeout ="):
+        statement = f"PRAGMA busy_timeout = {int(1000 * LOCK_SECONDS)}"
+    return statement, parameters
 
 
 def store_address() -> str:

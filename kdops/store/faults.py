@@ -17,7 +17,7 @@ from kdops.store.tables import other_version
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password, redact_secrets
 
-__all__ = ["explained", "explained_faults", "first_line"]
+__all__ = ["explained", "explained_faults", "first_line", "texts_of"]
 
 AGAIN = "then start the same command again: what is finished stays, and it goes on from there"
 
@@ -52,6 +52,16 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     (r"unable to open database file", "its file cannot be opened", "see whether its folder is there and writable"),
     (r"database is locked", "another process holds it", f"wait for that one, {AGAIN}"),
     (
+        r"too many 5\d\d error responses",
+        "its server answers with errors",
+        f"see its log: the disk of its artifacts or of its database may be full or away, {AGAIN}",
+    ),
+    (
+        r"connection broken|incompleteread|ended prematurely",
+        "the answers of its server break off",
+        f"see whether it, and what is between, is well, {AGAIN}",
+    ),
+    (
         r"max retries exceeded|connection (refused|aborted|reset)|failed to establish",
         "its server does not answer",
         f"see whether it runs, {AGAIN}",
@@ -79,7 +89,7 @@ def explained(error: BaseException, store: str) -> KdopsError | None:
         error: what was raised.
         store: the address of the tracking store.
     """
-    text = _whole(error)
+    text = texts_of(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(MEMORY, text, re.IGNORECASE)):
         return KdopsError(
             f"there is not enough memory ({first_line(error)}): end other programs, or take a smaller batch_size or "
@@ -143,7 +153,7 @@ def _without_store(error: BaseException, store: str) -> str:
     return redact_password(first_line(error), store) if "@" in store else first_line(error)
 
 
-def _whole(error: BaseException | None) -> str:
+def texts_of(error: BaseException | None) -> str:
     """Return what an error and those that led to it say."""
     told, depth = [], 0
     while error is not None and depth < 10:

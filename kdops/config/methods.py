@@ -25,6 +25,7 @@ class MethodSpec(Spec):
         summary: what a student learns, in a few words.
         reference: the paper.
         *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
+        has_modules: whether something is trained beside a student.
         is_stacked: whether dense students are trained together in one pass, as
             :attr:`kdops.distillation.method.Method.is_stacked` says.
         is_control: whether a student learns nothing of what the source knows of its images.
@@ -37,13 +38,14 @@ class MethodSpec(Spec):
         summary: str,
         reference: str,
         *taps: str,
+        has_modules: bool = False,
         is_stacked: bool = True,
         is_control: bool = False,
         **options: Option[Any],
     ):
         super().__init__(place, **options)
-        self.summary, self.reference, self.taps, self.is_stacked = summary, reference, taps, is_stacked
-        self.is_control = is_control
+        self.summary, self.reference, self.taps = summary, reference, taps
+        self.has_modules, self.is_stacked, self.is_control = has_modules, is_stacked, is_control
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,53 @@ METHODS: Mapping[str, MethodSpec] = {
         angle=Real(0, 10_000, default=50.0),
         vertices=Integer(0, 1_000_000),
     ),
+    "curriculum": MethodSpec(
+        "kdops.distillation.curriculum:CurriculumTemperature",
+        "the softened outputs, at a temperature that is learned against the student",
+        "Li et al., Curriculum Temperature for Knowledge Distillation, 2023",
+        has_modules=True,
+        low=Real(0, 1000, default=1.0, open_low=True),
+        high=Real(0, 1000, default=21.0, open_low=True),
+        rise=Real(0, 1, default=0.04),
+        alpha=Real(0, 1, default=1.0),
+    ),
+    "hint": MethodSpec(
+        "kdops.distillation.hint:EmbeddingHint",
+        "the embedding, through a dense layer",
+        "Romero et al., FitNets: Hints for Thin Deep Nets, 2015",
+        "embedding",
+        has_modules=True,
+        weight=Real(0, 100_000, default=1.0),
+    ),
+    "pkt": MethodSpec(
+        "kdops.distillation.pkt:ProbabilisticTransfer",
+        "which images of a batch are near to which in the embedding, as probabilities",
+        "Passalis and Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer, 2018",
+        "embedding",
+        weight=Real(0, 1_000_000, default=500.0),
+    ),
+    "sp": MethodSpec(
+        "kdops.distillation.sp:SimilarityPreserving",
+        "how alike the images of a batch are in the embedding, row by row",
+        "Tung and Mori, Similarity-Preserving Knowledge Distillation, 2019",
+        "embedding",
+        weight=Real(0, 1_000_000, default=3000.0),
+    ),
+    "cc": MethodSpec(
+        "kdops.distillation.cc:CorrelationCongruence",
+        "the correlation of the images of a batch in the embedding, by a Gaussian kernel",
+        "Peng et al., Correlation Congruence for Knowledge Distillation, 2019",
+        "embedding",
+        weight=Real(0, 1_000_000, default=100.0),
+        gamma=Real(0, 100, default=0.4, open_low=True),
+        order=Integer(1, 10, 2),
+    ),
     "fitnet": MethodSpec(
         "kdops.distillation.fitnet:HintDistillation",
         "a layer of the source first, through a regressor, then its softened outputs",
         "Romero et al., FitNets: Hints for Thin Deep Nets, 2015",
         "at",
+        has_modules=True,
         is_stacked=False,
         at=Text("stage2"),
         hint=Text(),
@@ -249,6 +293,11 @@ class ChosenMethod:
     def is_control(self) -> bool:
         """Whether a student learns nothing of what the source knows of its images."""
         return any(part.spec.is_control for part in self.parts)
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether something is trained beside a student."""
+        return any(part.spec.has_modules for part in self.parts)
 
     @property
     def is_stacked(self) -> bool:

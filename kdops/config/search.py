@@ -69,7 +69,7 @@ class SearchSettings(SourceSettings):
             raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
         values = super().read(point, text)
         method: ChosenMethod = values["method"]
-        if method.student_taps:
+        if method.student_taps or method.has_modules:
             raise UsageError("method", method, "must be one of logits alone in a search, such as logits or dkd")
         # The weights of logits are searched for; another method has the options it was given.
         own = frozenset() if method.name == LOGITS.name else frozenset(LOGITS.options)

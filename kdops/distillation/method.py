@@ -30,11 +30,15 @@ class Needs:
         student: taps of the student, see :mod:`kdops.models.taps`.
         source: taps of the source.
         progress: whether :attr:`Step.progress` is read.
+        rows: whether :attr:`Step.rows` is read.
+        joint: whether the modules of several members are one, see :mod:`kdops.distillation.adapters`.
     """
 
     student: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
     progress: bool = False
+    rows: bool = False
+    joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,12 @@ class Shapes:
     Attributes:
         classes: number of classes.
         features: by tap, without the batch.
+        images: number of training images.
     """
 
     classes: int
     features: Mapping[str, tuple[int, ...]]
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Step:
         temperature: ``[M, 1, 1]``, above zero.
         progress: share of the training done, in [0, 1): a tensor of one value that changes in place.
         phase: the name of the phase.
+        rows: which training images they are, ``[M, B]``; empty unless :attr:`Needs.rows`.
     """
 
     student: Outputs
@@ -86,6 +93,7 @@ class Step:
     temperature: Tensor
     progress: Tensor
     phase: str = "train"
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,14 @@ class Method:
 
     @property
     def is_stacked(self) -> bool:
-        """Whether dense students can be trained together in one pass: no modules, one phase, only embeddings."""
-        own_modules = type(self).modules is not Method.modules
-        return not own_modules and len(self.phases()) == 1 and set(self.needs.student) <= {"embedding"}
+        """Whether dense students can be trained together in one pass: modules are joint, one phase, only embeddings."""
+        fits = self.needs.joint or not self.has_modules
+        return fits and len(self.phases()) == 1 and set(self.needs.student) <= {"embedding"}
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether something is trained beside a student."""
+        return type(self).modules is not Method.modules
 
     def label_weight(self) -> float | Tensor:
         """Return the weight of the cross entropy with the labels; ``[M]`` where members differ."""
@@ -134,8 +147,8 @@ class Method:
     def modules(self, student: Shapes, source: Shapes) -> nn.Module:
         """Return what is trained beside one student, such as a regressor; initialized from PyTorch's global state.
 
-        The trainer replaces that state by the stream ("method", role, seed, T). A method with modules is computed
-        member by member: M is 1 in each :class:`Step`.
+        The trainer replaces that state by the stream ("method", role, seed, T). Unless :attr:`Needs.joint`, a method
+        with modules is computed member by member: M is 1 in each :class:`Step`.
 
         Raises:
             UsageError: the shapes do not fit the method.
@@ -204,6 +217,11 @@ class Modifier(Method):
     def is_stacked(self) -> bool:
         """Whether the other's students can be trained together in one pass."""
         return self.method.is_stacked
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether the other method trains something beside a student."""
+        return self.method.has_modules
 
     def label_weight(self) -> float | Tensor:
         """Return that of the other method."""

@@ -27,7 +27,8 @@ class Objective:
     Args:
         method: what the members at T > 0 learn.
         temperatures: ``[M]``, 0 for hard labels.
-        modules: for each member what is trained beside it; empty for a method without modules.
+        modules: for each member what is trained beside it, or one for all, where the method has joint ones; empty for a
+            method without modules.
     """
 
     def __init__(self, method: Method, temperatures: Tensor, modules: Sequence[nn.Module] = ()):
@@ -50,6 +51,7 @@ class Objective:
         source: Outputs | None,
         progress: Tensor | None = None,
         phase: Phase = Phase(),
+        rows: Tensor = torch.empty(0, dtype=torch.long),
     ) -> dict[str, Tensor]:
         """Return the weighted terms by name, each ``[M]``: the mean over a member's batch.
 
@@ -59,6 +61,7 @@ class Objective:
             source: the same of the sources; may be None where all members learn hard labels.
             progress: share of the training done, one value.
             phase: the part of the training.
+            rows: which training images they are ``[M, B]``, where the method asks for that.
         """
         terms: dict[str, Tensor] = {}
         if source is not None:
@@ -69,6 +72,7 @@ class Objective:
                 self.temperature,
                 self._still if progress is None else progress,
                 phase.name,
+                rows,
             )
             terms.update(self._terms_of(step))
         if self.hard is not None:
@@ -87,6 +91,8 @@ class Objective:
     def _terms_of(self, step: Step) -> Mapping[str, Tensor]:
         if not self.modules:
             return self.method.terms(step, _NONE)
+        if self.method.needs.joint:
+            return self.method.terms(step, self.modules[0])
         each = [self.method.terms(_member(step, number), own) for number, own in enumerate(self.modules)]
         return {name: torch.cat([terms[name] for terms in each]) for name in each[0]}
 
@@ -113,4 +119,5 @@ def _member(step: Step, number: int) -> Step:
         step.temperature[rows],
         step.progress,
         step.phase,
+        step.rows[rows],
     )

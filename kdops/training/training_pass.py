@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
+from kdops.distillation.adapters import merged
 from kdops.distillation.method import Method, Outputs, Phase, Shapes
 from kdops.distillation.objective import LABELS_TERM, Objective
 from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.errors import DivergenceError, UsageError
-from kdops.models.taps import features_of
 from kdops.sweeps.metrics import TRAIN_LOSS, VAL_ACCURACY
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
@@ -172,7 +172,7 @@ class TrainingPass:
         self.trained = [*engine.parameters(), *(own for m in self.objective.modules for own in m.parameters())]
         self.stages = _stages(self.method.phases(), recipe.epochs)
         self.stage = self.stages[0]
-        self.progress = torch.zeros((), device=device)
+        self.progress, self.no_rows = torch.zeros((), device=device), torch.empty(0, dtype=torch.long)
         self.targets = [images.labels if group.labels is None else group.labels.to(device) for group in groups]
         live = any(isinstance(group.source, Live) for group in groups)
         self.can_replay = torch.device(device).type == "cuda" and engine.can_replay and not live
@@ -209,7 +209,7 @@ class TrainingPass:
             # by. The images would stay as long as the trained networks are measured and stored.
             for name in ("step", "pixels"):
                 vars(self).pop(name, None)
-        if isinstance(self.engine, SeparateModels):
+        if isinstance(self.engine, SeparateModels) and not self.method.needs.joint:
             for place, own in enumerate(self.objective.modules):
                 self.engine.nets[place] = self.method.deploy(self.engine.nets[place], own)
         for place, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
@@ -288,16 +288,21 @@ class TrainingPass:
 
     def _modules(self, method: Method) -> list[nn.Module]:
         """Return what the method trains beside each member, drawn from a stream of its own."""
-        if method.is_stacked or not isinstance(self.engine, SeparateModels):
+        if not method.has_modules:
             return []
-        found, row = [], torch.zeros(1, dtype=torch.long)
-        for (seed, temperature), net, source in zip(self.members, self.engine.nets, self.sources, strict=True):
-            pixels = self.images.pixels[row].to(self.device)
-            given = features_of(net, pixels, method.needs.student)
-            student = Shapes(source.shapes.classes, {name: tuple(own.shape[1:]) for name, own in given.items()})
+        found, count = [], len(self.images.labels)
+        self.engine.training = False
+        with torch.no_grad():
+            pixels = self.images.pixels[torch.zeros(1, dtype=torch.long)].to(self.device)
+            given = self.engine.outputs([pixels] * len(self.groups))
+        features = {tap: tuple(own.shape[2:]) for tap, own in given.features.items()}
+        student = Shapes(given.logits.shape[-1], features, count)
+        by_group = zip(self.groups, self.sources, strict=True)
+        sources = [source.shapes for group, source in by_group for _ in group.temperatures]
+        for (seed, temperature), source in zip(self.members, sources, strict=True):
             with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
-                found.append(method.modules(student, source.shapes).to(self.device))
-        return found
+                found.append(method.modules(student, source).to(self.device))
+        return [merged(found)] if method.needs.joint else found
 
     def _source(self, method: Method, group: Group) -> Kept | Live | Reordered:
         """Return the source of a group on the device, as the method shows it."""
@@ -343,7 +348,8 @@ class TrainingPass:
         source = None
         if self.sources:
             source = _joined([own.at(rows) for own, rows in zip(self.sources, chosen, strict=True)], sizes)
-        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase)
+        rows = _for_members(chosen, sizes) if self.method.needs.rows else self.no_rows
+        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase, rows)
         each = reduce(add, terms.values())
         for own in self.objective.modules:
             own.zero_grad(set_to_none=True)

@@ -128,7 +128,9 @@ def train_trials(
         raise ValueError("the trials of a batch must have the same number of epochs")
     if not all(plan.temperature > 0 for plan in plans):
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
-    if len({type(plan.method) for plan in plans}) > 1 or any(plan.method.needs.student for plan in plans):
+    if len({type(plan.method) for plan in plans}) > 1 or any(
+        p.method.needs.student or p.method.has_modules for p in plans
+    ):
         raise ValueError("the trials of a batch must have one method, of logits alone")
     channels, height, width = images.pixels.shape[1:]
     shape = (channels, height, width)

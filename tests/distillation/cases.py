@@ -1,11 +1,17 @@
 """What the tests of distillation methods share: outputs and labels drawn by seed, and the terms of a loss."""
 
+import copy
+
 import torch
 
 from kdops.config.methods import parse_method
+from kdops.distillation.adapters import merged
 from kdops.distillation.method import Outputs, Shapes, build_method
 from kdops.distillation.objective import Objective
-from kdops.utils.random import named_generator
+from kdops.utils.random import as_global_rng, named_generator
+
+IMAGES = 20
+"""Training images, of which a batch is the first few."""
 
 
 def method_of(name):
@@ -29,23 +35,25 @@ def outputs(method, seed, members=2, batch=6, classes=5, side="student", **optio
 
 def modules_of(method, members, classes=5):
     """What is trained beside each member; empty for a method without modules."""
-    if method.is_stacked:
+    if not method.has_modules:
         return []
-    shapes = [
-        Shapes(classes, {tap: shape_of(tap) for tap in taps}) for taps in (method.needs.student, method.needs.source)
-    ]
-    return [method.modules(*shapes).double() for _ in range(members)]
+    needs = method.needs
+    shapes = [Shapes(classes, {t: shape_of(t) for t in taps}, IMAGES) for taps in (needs.student, needs.source)]
+    with as_global_rng(named_generator("modules")):
+        return [method.modules(*shapes).double() for _ in range(members)]
 
 
 def some_labels(members=2, batch=6, classes=5):
     return torch.randint(0, classes, (members, batch), generator=named_generator("labels"))
 
 
-def terms_of(method, own, source, labels, temperatures=(1.5, 4.0), phase=0, modules=None):
+def terms_of(method, own, source, labels, temperatures=(1.5, 4.0), phase=0, modules=None, rows=None):
     modules = modules_of(method, len(temperatures)) if modules is None else modules
-    objective = Objective(method, torch.tensor(temperatures), modules)
-    progress = torch.tensor(0.5)
-    return objective.terms(own, labels, source, progress, method.phases()[phase])
+    # Copies: a method may keep a memory there, and is called more than once with the same.
+    modules = [copy.deepcopy(own) for own in modules]
+    objective = Objective(method, torch.tensor(temperatures), [merged(modules)] if method.needs.joint else modules)
+    rows = torch.arange(labels.shape[1]).expand(labels.shape) if rows is None else rows
+    return objective.terms(own, labels, source, torch.tensor(0.5), method.phases()[phase], rows)
 
 
 def leaves(own):

@@ -17,6 +17,7 @@ from kdops.config.methods import METHODS, ChosenMethod, Inner, parse_method
 from kdops.config.parsing import Choice, Flag, Integer, Real, Several, Text
 from kdops.config.recipes import Recipe
 from kdops.config.settings import Settings
+from kdops.distillation.adapters import merged
 from kdops.distillation.method import LabelsOnly, Method, Outputs, Shapes, Step, build_method
 from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Kept, Live
@@ -46,6 +47,7 @@ def test_the_table_says_what_the_class_is(name):
     spec, method = METHODS[name], method_of(name)
     assert isinstance(method, Method)
     assert method.is_stacked is spec.is_stacked
+    assert method.has_modules is spec.has_modules
     assert parse_method(name).student_taps == method.needs.student
     assert set(method.needs.student) <= {"embedding"} or not spec.is_stacked
     built = {o: build_method(one) if isinstance(one, ChosenMethod) else one for o, one in spec.defaults().items()}
@@ -195,7 +197,8 @@ def test_hard_members_learn_labels_alone_to_the_bit(name, broken):
     source = outputs(method, 2, side="source", dtype=torch.float32)
     # Whatever the source of a hard member gives, also nothing that is a number.
     source = source.map(lambda one: torch.cat([torch.full_like(one[:1], broken), one[1:]]))
-    found = Objective(method, ts)(own, labels, source)
+    modules = [one.float() for one in modules_of(method, 2)]
+    found = Objective(method, ts, [merged(modules)] if modules else [])(own, labels, source)
     plain = leaves(own.map(torch.Tensor.detach))
     expected = Objective(LabelsOnly(), torch.zeros(2))(plain, labels, None)
     assert torch.equal(found[0], expected[0])

@@ -1,6 +1,7 @@
 """Values of the methods, against direct transcriptions of the papers' equations."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from kdops.config.methods import parse_method
-from kdops.distillation.method import Outputs, build_method
+from kdops.distillation.adapters import merged
+from kdops.distillation.method import Outputs, Shapes, build_method
 from kdops.distillation.objective import Objective
 from tests.distillation.cases import outputs, some_labels, terms_of, values
 
@@ -218,3 +220,95 @@ def test_tempered_labels_are_learned_at_the_temperature(power):
     expected = [t**power * F.cross_entropy(z / t, y) for z, y, t in zip(own.logits, labels, ts, strict=True)]
     torch.testing.assert_close(found["tempered"], torch.stack(expected))
     assert list(found) == ["tempered"]
+
+
+def embedded(name, seed, dimensions=3):
+    """A method on embeddings with those of one member's student ``[B, D]`` and of its source, as arrays."""
+    method = build_method(parse_method(name))
+    source = outputs(method, seed + 1, members=1, side="source")
+    own = Outputs(source.logits, {"embedding": values(seed, 1, 6, dimensions)})
+    return method, own, source, *(one.features["embedding"][0].numpy() for one in (own, source))
+
+
+def cosines(points):
+    units = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return units @ units.T
+
+
+def gradients_agree(method, own, source, term):
+    """The gradient in closed form is that of the values, in double."""
+
+    def loss(points):
+        return terms_of(method, Outputs(own.logits, {"embedding": points}), source, some_labels(1), (2.0,))[term]
+
+    points = own.features["embedding"].clone().requires_grad_()
+    assert torch.autograd.gradcheck(loss, (points,), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pkt_is_its_equations(seed):
+    method, own, source, *points = embedded("pkt(weight=2)", seed)
+    kernels = [(cosines(one) + 1) / 2 * (1 - np.eye(6)) for one in points]
+    q, p = (one / one.sum(1, keepdims=True) for one in kernels)
+    others = ~np.eye(6, dtype=bool)
+    divergence = (p[others] * np.log(p[others] / q[others])).sum() / 6
+    found = terms_of(method, own, source, some_labels(1), (2.0,))
+    checked(found, neighbors=[2 * divergence], labels=found["labels"])
+    gradients_agree(method, own, source, "neighbors")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sp_is_its_equations(seed):
+    method, own, source, *points = embedded("sp(weight=2)", seed)
+    a, b = (one @ one.T / np.linalg.norm(one @ one.T, axis=1, keepdims=True) for one in points)
+    found = terms_of(method, own, source, some_labels(1), (2.0,))
+    checked(found, similarity=[2 * ((a - b) ** 2).sum() / 36], labels=found["labels"])
+    gradients_agree(method, own, source, "similarity")
+
+
+@pytest.mark.parametrize("order", [1, 2, 10])
+def test_cc_is_its_equations(order):
+    method, own, source, *points = embedded(f"cc(weight=2,order={order})", order)
+    powers = [0.8**p / math.factorial(p) for p in range(order + 1)]
+    a, b = (np.exp(-0.8) * sum(f * cosines(one) ** p for p, f in enumerate(powers)) for one in points)
+    found = terms_of(method, own, source, some_labels(1), (2.0,))
+    checked(found, correlation=[2 * ((a - b) ** 2).sum() / 36], labels=found["labels"])
+    if order == 10:  # the Gaussian kernel itself
+        a, b = (np.exp(0.8 * (cosines(one) - 1)) for one in points)
+        np.testing.assert_allclose(found["correlation"], [2 * ((a - b) ** 2).sum() / 36], rtol=1e-3)
+    gradients_agree(method, own, source, "correlation")
+
+
+def test_hint_is_the_mean_square_behind_the_dense_layer():
+    method, own, source, mine, theirs = embedded("hint(weight=2)", 1)
+    shapes = [Shapes(5, {"embedding": (size,)}) for size in (3, 6)]
+    layer = method.modules(*shapes).double()
+    found = terms_of(method, own, source, some_labels(1), (2.0,), modules=[layer])
+    weight, bias = layer.weight[0].detach().numpy(), layer.bias[0].detach().numpy()
+    checked(
+        {"hint": found["hint"].detach(), "labels": found["labels"]},
+        hint=[2 * ((mine @ weight + bias - theirs) ** 2).mean()],
+        labels=found["labels"],
+    )
+
+
+@few
+@given(st.integers(0, 1000), st.floats(0.0, 0.999))
+def test_curriculum_is_the_divergence_at_a_learned_temperature(seed, progress):
+    method = build_method(parse_method("curriculum(low=2,high=6,rise=0.5)"))
+    own, source = outputs(method, seed), outputs(method, seed + 1)
+    layer = merged([method.modules(Shapes(5, {}), Shapes(5, {})).double() for _ in range(2)])
+    layer.theta.data.copy_(torch.tensor([1.0, -0.5]))
+    objective = Objective(method, torch.ones(2), [layer])
+    leaf = own.logits.clone().requires_grad_()
+    found = objective.terms(Outputs(leaf), some_labels(), source, torch.tensor(progress))["soft"]
+    theta, mine = layer.theta.detach().clone().requires_grad_(), own.logits.clone().requires_grad_()
+    t = (2 + 4 * torch.sigmoid(theta)).view(2, 1, 1)
+    logs = [(z / t).log_softmax(-1) for z in (mine, source.logits)]
+    by_hand = t.flatten().square() * F.kl_div(*logs, reduction="none", log_target=True).sum(-1).mean(1)
+    torch.testing.assert_close(found, by_hand)
+    found.sum().backward()
+    by_hand.sum().backward()
+    torch.testing.assert_close(leaf.grad, mine.grad)
+    risen = (1 - math.cos(math.pi * min(progress / 0.5, 1))) / 2
+    torch.testing.assert_close(layer.theta.grad, -risen * theta.grad, rtol=1e-4, atol=1e-6)

@@ -122,7 +122,7 @@ def fresh(work: Work, recipe: Recipe, temperature: float, role: str = "student")
 def sweep(
     work: Work, temperatures: Sequence[float] = TEMPERATURES, seeds: Sequence[int] = (0,), **changes: object
 ) -> list[Trained]:
-    """Train students as kdops does: all temperatures and seeds in one pass, with kept source outputs."""
+    """Train students as kdops does: all temperatures of a seed in one pass, with kept source outputs."""
     groups = [Group(seed, tuple(temperatures), Kept(work.source_logits)) for seed in seeds]
     given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
     return list(train("student", work.recipe(**changes), groups, *given, device=work.device))

@@ -1,8 +1,8 @@
 """Carries out the verbs of a study by training.
 
-A sweep becomes units. What is there is reused; what is not is trained, all that can be in one pass, and stored as soon
-as it is done. PyTorch, and what needs it, is imported where something must be trained, measured or stored: it takes
-seconds, and a study that finds all its models there needs none of it, unless they vote.
+A sweep becomes units. What is there is reused; what is not is trained, the dense networks of a replicate in one pass,
+and stored as soon as it is done. PyTorch, and what needs it, is imported where something must be trained, measured or
+stored: it takes seconds, and a study that finds all its models there needs none of it, unless they vote.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
 from kdops.study.summary import about, describe_sweep
 from kdops.sweeps.model import Model, Sweep, best, worst
-from kdops.sweeps.unit import Context, Unit, cut_off_with, digest_of_pass, lock_keys
+from kdops.sweeps.unit import Context, Unit, digest_of_pass, lock_keys
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.tracking.tracker import Tracker
@@ -227,9 +227,11 @@ class TrainingExecutor(Executor):
             there, missing = self.index.sort(units)
             if not missing:
                 return there
-            seeds = cut_off_with(missing, list(there.values()), units) if together else set()
             wanted = {unit.fingerprint for unit in missing}
-            chosen = [unit for unit in units if unit.fingerprint in wanted or unit.record.seed in seeds]
+            # What is stacked decides the last bits, so a replicate that lacks a model is trained whole again; only
+            # what is missing is stored.
+            whole = {unit.replicate for unit in missing} if together else set()
+            chosen = [unit for unit in units if unit.fingerprint in wanted or unit.replicate in whole]
             self.shared.current.begin(units, there)
             for fingerprint, model in self._train(chosen, wanted, trainset, context):
                 there[fingerprint] = model
@@ -243,10 +245,7 @@ class TrainingExecutor(Executor):
         from kdops.training.orders import Orders
 
         task, shared, made = units[0].task, self.shared, dict[str, tuple[Unit, ...]]()
-        # What was trained in one pass is told on every run: it decides what is trained again after a cut.
-        fleet: tuple[int, ...] = ()
-        if context.trains_together(task):
-            fleet = tuple(sorted({unit.record.seed for unit in units}))
+        together = context.trains_together(task)
         recipe = context.settings.recipes[task.role]
         if not recipe.architecture.is_counted:
             shared.packagers.check(task.role, recipe.architecture, lambda: self.networks.build(recipe.architecture))
@@ -266,6 +265,8 @@ class TrainingExecutor(Executor):
         ):
             for done in results:
                 own = made.pop(done.digest)
+                # What was trained in one pass is on every run.
+                fleet = tuple(sorted({unit.record.seed for unit in own})) if together else ()
                 digest = "" if len(own) == 1 and not fleet else done.digest
                 batch = [pair for pair in zip(own, done.models, strict=True) if pair[0].fingerprint in missing]
                 yield from self._store(task.known_as, batch, done.finished, fleet, digest, trainset)

@@ -1,7 +1,7 @@
 """What decides a model's weights, as one digest: equal fingerprints mean the same training.
 
 It covers the settings that reach the training, the data, the split, the source's weights, the code that decides
-weights and metrics, the versions and threads that change the last bits, and the fleet that was trained together.
+weights and metrics, the versions and threads that change the last bits, and what is stacked in one pass.
 
 The code is a core, which all units share, and plug-ins: the file of the unit's own method, of its own family of
 networks and of its source's. So a new method or family retrains nothing, and a changed one only its own models.

@@ -49,7 +49,7 @@ class Model:
         weights: digest of its weights.
         metrics: final metrics by name.
         params: logged parameters by name.
-        fleet: the seeds whose fleets were trained in the same pass; empty for a model trained alone.
+        fleet: the seeds of the dense models that were trained in the same pass; empty for a model trained alone.
         fleet_digest: the digest of all that was trained in that pass.
         reused: it was there before this study.
         dataset: the data set.

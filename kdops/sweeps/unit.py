@@ -16,10 +16,10 @@ from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.models.size import NetworkSize, network_size
 from kdops.sweeps.fingerprint import code_digest, fingerprint
-from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps.model import COPY_SEEDS, LABELS, Model
 from kdops.utils.hardware import numeric_mode, process_threads
 
-__all__ = ["Context", "Task", "Unit", "cut_off_with", "digest_of_pass", "lock_keys", "units_of"]
+__all__ = ["Context", "Task", "Unit", "digest_of_pass", "lock_keys", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Unit:
         record: the model as it will be logged: without metrics, not yet stored.
         source: the model to distill from; None for labels.
         fingerprint: the digest of all that decides its weights, to the last bit.
-        training: the digest without the fleet, which moves the last bits only: units of one training are the same
-            model to anyone who uses it.
+        training: the digest without what else is stacked in its pass, which moves the last bits only: units of one
+            training are the same model to anyone who uses it.
     """
 
     task: Task
@@ -66,6 +66,11 @@ class Unit:
     source: Model | None
     fingerprint: str
     training: str
+
+    @property
+    def replicate(self) -> int:
+        """The replicate that it belongs to, with its copies; see ``COPY_SEEDS``."""
+        return self.record.seed % COPY_SEEDS
 
     @property
     def learns_predictions(self) -> bool:
@@ -87,7 +92,7 @@ class Context:
         return self.settings.recipes[role].architecture
 
     def trains_together(self, task: Task) -> bool:
-        """Return whether a task's networks are trained as one fleet, which then decides their last bits.
+        """Return whether a replicate's networks are stacked and trained in one pass, which decides their last bits.
 
         Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
         """
@@ -107,7 +112,8 @@ def units_of(
         task: what they do.
         sources: each seed's source; None to learn from labels.
         temperatures: one unit each and seed; 0 for hard labels.
-        together: whether a replicate's units are trained as one fleet, which then decides their last bits.
+        together: whether the units of a replicate, copies included, are stacked and trained in one pass, which then
+            decides their last bits.
         context: what the study's units share.
 
     Raises:
@@ -115,31 +121,21 @@ def units_of(
     """
     if any(source is not None for source in sources.values()) and any(t != HARD for t in temperatures):
         task.method.check_taps(context.architecture_of(task.role), task.role)
-    fleet = list(temperatures) if together else None
+    stacked: dict[int, list[float]] = {}
+    for seed in sources if together else ():
+        stacked.setdefault(seed % COPY_SEEDS, []).extend(temperatures)
     return [
-        _unit(task, seed, temperature, source if temperature != HARD or task.predictions else None, fleet, context)
+        _unit(
+            task,
+            seed,
+            temperature,
+            source if temperature != HARD or task.predictions else None,
+            stacked.get(seed % COPY_SEEDS),
+            context,
+        )
         for seed, source in sources.items()
         for temperature in temperatures
     ]
-
-
-def cut_off_with(missing: Sequence[Unit], there: Sequence[Model], units: Sequence[Unit]) -> set[int]:
-    """Return the seeds whose fleets are to be trained in one pass.
-
-    A fleet's last bits depend on all that is trained in its pass. So where a pass was cut off after some of its
-    models were stored, it is trained again whole, and only what is missing is stored: the result is that of a
-    pass that was never cut off. Seeds that another pass finished are left out.
-
-    Args:
-        missing: the units that are not stored.
-        there: the models of the sweep that are.
-        units: all units of the sweep.
-    """
-    seeds = {unit.record.seed for unit in missing}
-    for fleet, digest in {(record.fleet, record.fleet_digest) for record in there}:
-        if seeds & set(fleet) and digest == digest_of_pass([unit for unit in units if unit.record.seed in fleet]):
-            seeds |= set(fleet)
-    return seeds
 
 
 def lock_keys(units: Sequence[Unit], context: Context) -> set[str]:
@@ -170,7 +166,7 @@ def _unit(
     seed: int,
     temperature: float,
     source: Model | None,
-    fleet: list[float] | None,
+    stacked: list[float] | None,
     context: Context,
 ) -> Unit:
     recipe = context.settings.recipes[task.role]
@@ -194,7 +190,7 @@ def _unit(
         **({"network": code} if (code := _facts(task, context).code) else {}),
     }
     record = _planned(task, seed, temperature, source, context)
-    return Unit(task, record, source, fingerprint(**what, fleet=fleet), fingerprint(**what))
+    return Unit(task, record, source, fingerprint(**what, stacked=stacked), fingerprint(**what))
 
 
 def _facts(task: Task, context: Context) -> NetworkSize:

@@ -1,4 +1,4 @@
-"""Training: one loop for a fleet of dense nets and for networks of any kind, alone or a few at a time.
+"""Training: one loop for stacked dense nets and for networks of any kind, alone or a few at a time.
 
 It takes values and gives values; nothing here logs, and nothing reads the global random state.
 """
@@ -17,6 +17,7 @@ from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
 from kdops.models.taps import check_taps
+from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
@@ -56,7 +57,7 @@ MembersT = TypeVar("MembersT", bound=Members)
 
 
 def cut_passes(groups: Sequence[MembersT], together: bool, one_phase: bool, most: int) -> list[list[MembersT]]:
-    """Return who is trained in one pass.
+    """Return who is trained in one pass: of dense nets a replicate with its copies, whatever else is trained.
 
     Args:
         groups: all that are to be trained.
@@ -65,7 +66,10 @@ def cut_passes(groups: Sequence[MembersT], together: bool, one_phase: bool, most
         most: so many networks share a pass where they cannot be stacked, see :func:`nets_a_pass`.
     """
     if together:
-        return [list(groups)]
+        replicates: dict[int, list[MembersT]] = {}
+        for group in groups:
+            replicates.setdefault(group.seed % COPY_SEEDS, []).append(group)
+        return list(replicates.values())
     alone = [one for group in groups for one in group.apart()]
     kinds = [alone]
     if not one_phase:
@@ -99,8 +103,8 @@ def train(
 ) -> Iterator[Trained]:
     """Train every member of every group in as many passes as it takes, and yield one after another.
 
-    Dense nets are trained together in one pass; others one after another, on a graphics processor a few at a time.
-    The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
+    The dense nets of a replicate are trained in one pass; others one after another, on a graphics processor a few at a
+    time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
     ``checkpoint_of``, which returns the checkpoint of a pass by its number.
     """
     images, validation = images.to(device), validation.to(device)
@@ -170,7 +174,6 @@ def train_pass(
         groups = [alone for group in groups for alone in group.apart()]
     streams = _streams([net for row in nets for net in row])
     flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
-    # Of one replicate: how many ride along changes nothing about how it is computed.
     threads = threads_for(flops * max(len(group.temperatures) for group in groups), recipe.batch_size)
     models = stack(nets, device, taps)
     training = TrainingPass(role, recipe, groups, models, streams, images, validation, method, device, threads)

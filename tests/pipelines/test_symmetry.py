@@ -126,7 +126,7 @@ def test_copies_have_seeds_of_their_own_and_the_first_is_the_student_of_the_swee
     (same,) = students.at([4.0]).records
     first, second = (study.network(record).state_dict() for record in copies.records[:2])
     for name, value in study.network(same).state_dict().items():
-        # The streams are the same; another fleet moves the last bits only.
+        # The streams are the same; other temperatures beside it move the last bits only.
         torch.testing.assert_close(first[name], value, rtol=2e-3, atol=2e-4)
         if name.endswith("weight"):
             assert not torch.allclose(second[name], value, rtol=0.1, atol=0.01)

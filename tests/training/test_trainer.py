@@ -12,8 +12,9 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
+from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.evaluation import compute_logits
-from kdops.training.trainer import Group, Images, train
+from kdops.training.trainer import Group, Images, cut_passes, train
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -84,12 +85,23 @@ def test_dropout_in_a_dense_fleet_is_each_members_own():
             torch.testing.assert_close(one.state[name], value, rtol=2e-4, atol=2e-5)
 
 
-def test_a_group_is_the_same_whichever_groups_ride_along():
-    alone = run(MLP, [Group(1, (1.0, 4.0), Kept(SOURCE[1]))])
-    together = run(MLP, [Group(seed, (1.0, 4.0), Kept(SOURCE[seed])) for seed in (0, 1)])[2:]
-    for one, other in zip(alone, together, strict=True):
-        for name, value in one.state.items():
-            torch.testing.assert_close(other.state[name], value, rtol=2e-4, atol=2e-5)
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+def test_a_replicate_is_the_same_to_the_bit_whichever_others_are_trained(recipe):
+    alone = run(recipe, [Group(1, (1.0, 4.0), Kept(SOURCE[1]))])
+    together = run(recipe, [Group(seed, (1.0, 4.0), Kept(SOURCE[seed])) for seed in (0, 1)])[2:]
+    assert [digest_of(one.state) for one in alone] == [digest_of(one.state) for one in together]
+    assert [one.train_loss for one in alone] == [one.train_loss for one in together]
+
+
+def test_a_pass_is_a_replicate_with_its_copies_or_a_network_that_cannot_be_stacked():
+    groups = [Group(seed, (0.0, 4.0)) for seed in (1, 0, COPY_SEEDS, COPY_SEEDS + 1)]
+    replicates = [[group.seed for group in part] for part in cut_passes(groups, True, True, 1)]
+    assert replicates == [[1, COPY_SEEDS + 1], [0, COPY_SEEDS]]
+    alone = [[(one.seed, *one.temperatures) for one in part] for part in cut_passes(groups[:2], False, True, 1)]
+    assert alone == [[(1, 0.0)], [(1, 4.0)], [(0, 0.0)], [(0, 4.0)]]
+    # Hard labels have other phases than a method of two.
+    kinds = [[(one.seed, *one.temperatures) for one in part] for part in cut_passes(groups[:2], False, False, 8)]
+    assert kinds == [[(1, 0.0), (0, 0.0)], [(1, 4.0), (0, 4.0)]]
 
 
 @pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
@@ -121,7 +133,9 @@ def test_batches_are_shared_within_a_seed_unless_they_are_own_and_never_across_s
             return super().terms(step, modules)
 
     run(MLP, [Group(seed, (1.0, 4.0), Kept(SOURCE[seed]), own) for seed in (0, 1)], Recording())
-    a, b, c, d = torch.cat(seen, dim=1)  # two members of seed 0, two of seed 1
+    steps = len(seen) // 2
+    # Two members of seed 0, then two of seed 1.
+    (a, b), (c, d) = (torch.cat(seen[place : place + steps], dim=1) for place in (0, steps))
     assert torch.equal(a, b) is torch.equal(c, d) is (not own)
     assert not torch.equal(a, c)
     assert not torch.equal(b, d)

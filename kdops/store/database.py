@@ -246,11 +246,13 @@ def store_exists(tracking_uri: str) -> bool:
     """Return whether a store is there; of a server that is taken for granted.
 
     Raises:
-        KdopsError: its tables are of another MLflow, which opening it would change without a word.
+        KdopsError: its tables, or those of the current model registry, are of another MLflow, which opening it would
+            change without a word.
     """
+    for uri in dict.fromkeys((tracking_uri, registry_address())):
+        if (database := sqlite_file(uri)) is not None and database.exists():
+            check_tables(database, redact_password(uri))
     database = sqlite_file(tracking_uri)
-    if database is not None and database.exists():
-        check_tables(database, redact_password(tracking_uri))
     return database is None or database.exists()
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
@@ -19,7 +18,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.store.client import retry_on_conflict
 from kdops.store.copies import check_own_artifacts
-from kdops.store.database import ensure_experiment, ensure_store
+from kdops.store.database import ensure_experiment, ensure_store, registry_address, store_address
 from kdops.store.duplicates import drop_double_runs, drop_unfinished_models
 from kdops.store.experiment import experiment_name
 from kdops.store.faults import first_line
@@ -52,7 +51,8 @@ class Tracker(StudyRun):
     def __init__(
         self, entry_point: str, data: Dataset, split: Split, title: str, about: Mapping[str, str] | None = None
     ):
-        ensure_store(mlflow.get_tracking_uri())
+        for uri in dict.fromkeys((store_address(), registry_address())):
+            ensure_store(uri)
         super().__init__(MlflowClient(), entry_point, data, split, about or {})
         self.title = title
         self._whole = self._parent()

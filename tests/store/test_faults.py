@@ -17,6 +17,7 @@ from kdops.cli.app import main
 from kdops.errors import KdopsError
 from kdops.store import tables
 from kdops.store.tables import other_version
+from tests.conftest import Place, copy_database
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDENT = "kdops-digits-student"
@@ -111,6 +112,23 @@ def test_tables_of_another_version_are_left_as_they_are(apart, capsys, revision,
     revise(apart, now)
     assert other_version(now) == ""
     assert main(["runs"]) == 0
+
+
+@pytest.mark.parametrize("entry_point", PLANS)
+def test_a_registry_of_another_version_is_left_as_it_is(apart, tmp_path, monkeypatch, entry_point):
+    registry = Place(tmp_path / "registry")
+    registry.folder.mkdir()
+    copy_database(apart.database, registry.database)
+    with sqlite3.connect(registry.database) as database:
+        database.execute("ALTER TABLE jobs RENAME TO put_away")
+    database.close()
+    revise(registry, "0584bdc529eb")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry.uri)
+    before = registry.database.read_bytes()
+    for do in (apart.plan, apart.run):
+        with pytest.raises(KdopsError, match="an older MLflow than"):
+            do(entry_point, seeds=1, **PLANS[entry_point])
+    assert registry.database.read_bytes() == before
 
 
 def test_the_newest_tables_are_known_by_the_text_of_the_migrations():

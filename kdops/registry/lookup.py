@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from mlflow import MlflowClient
@@ -12,16 +12,22 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import ModelUri
 from kdops.errors import UsageError
-from kdops.registry.versions import PAGE, known_names, quoted, versions_of
-from kdops.store.client import paged
+from kdops.store.client import paged, quoted
 from kdops.sweeps import schema
 
 __all__ = [
     "find_version",
+    "finished_run",
     "names_told",
     "runs_of",
     "uri_of",
+    "versions_of",
+    "versions_of_runs",
 ]
+
+PAGE = 1000
+IDS = 50
+"""So many runs of versions are asked for at once: the filter is in the address of a request, which a server limits."""
 
 NAMES_TOLD = 20
 
@@ -56,8 +62,8 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        numbers = [version.version for version in versions_of(client, name)]
-        there = f"{name} has versions {numbers[0]} to {numbers[-1]}" if numbers else names_told(client)
+        ends = [end for order in ("ASC", "DESC") for end in _first(client, name, order)]
+        there = f"{name} has versions {ends[0]} to {ends[-1]}" if ends else names_told(client)
         raise UsageError(parameter, uri, f"there is no such {'alias' if given.alias else 'version'}; {there}") from None
     if version.status != "READY":
         raise UsageError(parameter, uri, f"is not ready ({version.status})")
@@ -78,6 +84,40 @@ def runs_of(client: MlflowClient, versions: Iterable[MadeByRun]) -> dict[str, Ru
     return found
 
 
+def finished_run(client: MlflowClient, version: MadeByRun) -> Run | None:
+    """Return the run that trained a version; None where it did not finish or was deleted."""
+    try:
+        run = client.get_run(version.run_id) if version.run_id else None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    whole = run is not None and (run.info.status, run.info.lifecycle_stage) == ("FINISHED", "active")
+    return run if whole else None
+
+
+def known_names(client: MlflowClient) -> list[str]:
+    """Return the name of every registered model."""
+    return sorted(model.name for model in paged(client.search_registered_models, max_results=PAGE))
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return every finished version of a registered model, the oldest first; none where there is no such model.
+
+    Raises:
+        UsageError: the name has quotes.
+    """
+    found = paged(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
+    return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
+
+
+def versions_of_runs(client: MlflowClient, run_ids: Sequence[str]) -> Iterator[ModelVersion]:
+    """Yield the versions that some runs made."""
+    for start in range(0, len(run_ids), IDS):
+        ids = ", ".join(map(quoted, run_ids[start : start + IDS]))
+        yield from paged(client.search_model_versions, f"run_id IN ({ids})", max_results=PAGE)
+
+
 def names_told(client: MlflowClient) -> str:
     """Return which registered models there are."""
     names = known_names(client)
@@ -85,6 +125,12 @@ def names_told(client: MlflowClient) -> str:
         return "the registry has no models yet"
     more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
     return f"there are {', '.join(names[:NAMES_TOLD])}{more}"
+
+
+def _first(client: MlflowClient, name: str, order: str) -> list[str]:
+    """Return the number of the first version of a registered model, by number up or down; none where there is none."""
+    where, by = f"name = {quoted(name)}", [f"version_number {order}"]
+    return [str(version.version) for version in client.search_model_versions(where, max_results=1, order_by=by)]
 
 
 def uri_of(version: ModelVersion) -> str:

@@ -10,8 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import ModelUri
-from kdops.registry.lookup import find_version, names_told, runs_of
-from kdops.registry.versions import versions_of
+from kdops.registry.lookup import find_version, names_told, runs_of, versions_of
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 

@@ -152,7 +152,6 @@ class Search:
     def alone(self) -> Iterator[None]:
         """Let the processes of one search, on one machine, take turns: what one has trained the next one finds."""
         with locked(f"search-{_digest(self.storage, self.name)}"):
-            self.executor.index.look()
             yield
 
     def table(self) -> pd.DataFrame:

@@ -91,6 +91,7 @@ class PlanningExecutor(Executor):
     def _models_of(
         self, units: Sequence[Unit], trainset: Trainset, context: Context, sources: Mapping[int, Model | None]
     ) -> Mapping[str, Model]:
+        self.index.look(units)
         there, missing = self.index.sort(units)
         task, absent = units[0].task, [unit.fingerprint for unit in missing]
         recipe = context.settings.recipes[task.role]

@@ -8,7 +8,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
-from kdops.tracking.known_models import KnownModels
+from kdops.tracking.known_models import KnownModels, Wanted
 
 __all__ = ["ModelIndex"]
 
@@ -27,15 +27,11 @@ class ModelIndex:
         self._fresh = fresh
         self._models: dict[str, Model] = {}
 
-    def look(self, chain: str = "") -> None:
-        """Look for what is in the store by now: other studies may have made what this one wants next.
-
-        Args:
-            chain: only for models that came this way; empty for all.
-        """
-        found = self._stored.look(chain)
-        if not self._fresh:
-            self._models = {**found, **self._models}
+    def look(self, wanted: Sequence[Wanted]) -> None:
+        """Look for models in the store as it is now: other studies may have made what this one wants next."""
+        missing = [one for one in wanted if one.fingerprint not in self._models]
+        if missing and not self._fresh:
+            self._models = {**self._stored.find(missing), **self._models}
 
     def of_fingerprint(self, fingerprint: str) -> Model | None:
         """Return the model of a fingerprint that may be used again."""
@@ -43,11 +39,11 @@ class ModelIndex:
 
     def of_uri(self, uri: str) -> Model | None:
         """Return a finished model by its URI."""
-        return self._stored.records.get(uri) or self._models.get(uri)
+        return self._models.get(uri) or self._stored.of_uri(uri)
 
     def of_role(self, role: str) -> list[Model]:
         """Return every finished and registered model of a role."""
-        return list({model.uri: model for model in self._stored.records.values() if model.role == role}.values())
+        return self._stored.of_role(role)
 
     def sort(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:
         """Return the models of units that are there, by fingerprint, and the units that are missing.

@@ -66,7 +66,6 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
 @contextmanager
 def _planned(context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
     """Plan a study, and print its plan."""
-    index.look()
     plan = Plan(context.data.shape, len(context.data.classes), context.device)
     with suppress(Planned):
         yield PlanningExecutor(plan, index, reporter)
@@ -86,7 +85,6 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
                 f"the registry has {others} models of other data called {data.name}: none of them is used, and "
                 "champion is now the best on these data; name=... keeps data of your own apart"
             )
-        index.look()
         checkpoints = Checkpoints(store_path(CHECKPOINTS), not settings.fresh)
         executor = TrainingExecutor(tracker, Shared(context, tracker, checkpoints, Packagers(data)), index, reporter)
 

@@ -158,7 +158,7 @@ class TrainingExecutor(Executor):
         with exclusive([outcome.fingerprint], self.reporter.say):
             model = self.index.of_fingerprint(outcome.fingerprint)
             if model is None:
-                self.index.look(outcome.record.chain)
+                self.index.look([outcome])
                 model = self.index.of_fingerprint(outcome.fingerprint)
             if model is None:
                 model = self.tracker.commit(outcome, write)
@@ -202,6 +202,7 @@ class TrainingExecutor(Executor):
     def _models_of(
         self, units: Sequence[Unit], trainset: Trainset, context: Context, sources: Mapping[int, Model | None]
     ) -> Mapping[str, Model]:
+        self.index.look(units)
         there, missing = self.index.sort(units)
         if missing:
             there = self._make(units, missing, trainset, context)
@@ -222,8 +223,7 @@ class TrainingExecutor(Executor):
         """Train what is missing of a sweep, unless another study makes it meanwhile; return all of the sweep."""
         together = context.trains_together(units[0].task)
         with exclusive(lock_keys(missing, context), self.reporter.say):
-            for chain in {unit.record.chain for unit in missing}:
-                self.index.look(chain)
+            self.index.look(missing)
             there, missing = self.index.sort(units)
             if not missing:
                 return there

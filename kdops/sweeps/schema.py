@@ -6,6 +6,7 @@ too; runs and versions are taken as they are, and MLflow is not loaded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -17,6 +18,7 @@ from kdops.sweeps.metrics import TEST_ACCURACY, TEST_NLL, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import FOREIGN, LABELS, Model
 
 __all__ = [
+    "champion_note",
     "finite",
     "fitted",
     "from_run",
@@ -103,6 +105,12 @@ def promotions(alias: str) -> str:
 def promoted(alias: str) -> str:
     """Return the tag of a version that says when it was promoted to an alias."""
     return f"kdops.promoted.{alias}"
+
+
+def champion_note(group: Mapping[str, str]) -> str:
+    """Return the tag of a registered model that has the best version of a group (see ``GROUP``) up to some number."""
+    digest = hashlib.sha256(json.dumps([group[name] for name in GROUP]).encode()).hexdigest()
+    return f"kdops.champion.{digest[:16]}"
 
 
 def rolled_back(alias: str) -> str:

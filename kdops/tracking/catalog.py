@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,16 +10,17 @@ from mlflow import MlflowClient
 
 from kdops.config.uris import check_model
 from kdops.errors import UsageError
-from kdops.registry.versions import CHAMPION
+from kdops.registry.champion import CHAMPION
+from kdops.registry.lookup import find_version, finished_run, uri_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.tracking.stored_study import experiments
 
-__all__ = ["Catalog", "read_catalog"]
+__all__ = ["Catalog", "find_registered", "in_registry", "read_aliases", "read_catalog"]
 
 OURS = "name LIKE 'kdops-%'"
-RUNS, VERSIONS, NAMES = 1000, 200, 100
+RUNS, VERSIONS, NAMES = 1000, 1000, 100
 """Results on one page of each search."""
 
 
@@ -97,27 +98,42 @@ def read_catalog(client: MlflowClient) -> Catalog:
     # A name that was deleted and made again begins at version 1 again: only URI and run together say which is meant.
     versions = paged(client.search_model_versions, OURS, max_results=VERSIONS)
     registered = {(f"models:/{v.name}/{v.version}", v.run_id or ""): v.tags for v in versions}
-    aliases = {
-        f"models:/{model.name}@{alias}": f"models:/{model.name}/{version}"
-        for model in paged(client.search_registered_models, OURS, max_results=NAMES)
-        for alias, version in model.aliases.items()
-    }
-    champions = {uri for alias, uri in aliases.items() if alias.endswith(f"@{CHAMPION}")}
+    aliases = read_aliases(client)
     where = f"tags.`{schema.MODEL}` != '' and attributes.status = 'FINISHED'"
     runs = paged(
         client.search_runs, experiments(client), where, max_results=RUNS, order_by=["attributes.start_time DESC"]
     )
-    models = (model for _, model in schema.readable(runs))
-    return Catalog(tuple(_in_registry(model, registered, champions) for model in models), aliases)
+    found = ((model, registered.get((model.uri, model.run_id))) for _, model in schema.readable(runs))
+    return Catalog(tuple(m if tags is None else in_registry(m, tags, aliases) for m, tags in found), aliases)
 
 
-def _in_registry(
-    model: Model, registered: Mapping[tuple[str, str], Mapping[str, str]], champions: Collection[str]
-) -> Model:
-    """Return a model with what the registry says of it."""
-    version = registered.get((model.uri, model.run_id))
-    if version is None:
-        return model
+def find_registered(client: MlflowClient, text: str, parameter: str = "model") -> Model:
+    """Find a registered model that the caller named, in a few requests.
+
+    Raises:
+        UsageError: there is no such version, or its run did not finish.
+    """
+    version = find_version(client, str(check_model(text, parameter)), parameter)
+    run = finished_run(client, version)
+    model = None if run is None else next((model for _, model in schema.readable([run])), None)
+    if model is None or model.uri != uri_of(version):
+        raise UsageError(parameter, text, "its run did not finish or was deleted")
+    return in_registry(model, version.tags, {})
+
+
+def read_aliases(client: MlflowClient) -> dict[str, str]:
+    """Return the model URIs by alias URI."""
+    return {
+        f"models:/{model.name}@{alias}": f"models:/{model.name}/{version}"
+        for model in paged(client.search_registered_models, OURS, max_results=NAMES)
+        for alias, version in model.aliases.items()
+    }
+
+
+def in_registry(model: Model, tags: Mapping[str, str], aliases: Mapping[str, str]) -> Model:
+    """Return a model with what its version, and the aliases of the registry, say of it."""
+    name, _ = model.place
     # Runs of before have no such parameter.
-    params = {"transfer": version.get("transfer", ""), **model.params}
-    return replace(model, params=params, registered=True, champion=model.uri in champions)
+    params = {"transfer": tags.get("transfer", ""), **model.params}
+    champion = aliases.get(f"models:/{name}@{CHAMPION}") == model.uri
+    return replace(model, params=params, registered=True, champion=champion)

@@ -18,7 +18,7 @@ from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from kdops.registry.versions import CHAMPION
+from kdops.registry.champion import CHAMPION
 from kdops.store.artifacts import holds_model, is_below, local_folder, size_of
 from kdops.sweeps import schema
 from kdops.tracking.stale_runs import is_stale

@@ -1,97 +1,145 @@
-"""What the store has already: finished models by fingerprint. It only reads."""
+"""What the store has already: finished models by fingerprint, by URI and by role. It only reads.
+
+Nothing here reads the whole store. A sweep asks for the runs that could be its models, by what their parameters say, so
+that the number of requests depends on the sweep alone and what is read on how often the like was trained.
+"""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
+from kdops.config.uris import ModelUri
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
+from kdops.registry.lookup import finished_run, runs_of, versions_of_runs
 from kdops.registry.versions import Registry
-from kdops.store.client import paged
+from kdops.store.client import is_quotable, paged
 from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
-__all__ = ["KnownModels"]
+__all__ = ["KnownModels", "Wanted"]
 
 PAGE = 1000
 
-STORED_WITHIN = 3 * 3600.0
-"""A run tells when its training ended; it is found once its model is stored, and all of a large fleet are stored one
-after another. What ended so many seconds before the last look is looked for again."""
+TELLING = ("architecture", "epochs", "batch_size", "learning_rate")
+"""Parameters that models of one chain and seed differ in most, beside the temperature."""
+
+
+class Wanted(Protocol):
+    """A model that is looked for: a unit, or the outcome of one."""
+
+    @property
+    def record(self) -> Model:
+        """The model as it would be logged."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of all that decides its weights."""
+
+    @property
+    def training(self) -> str:
+        """The digest without the stack that it is trained in."""
 
 
 class KnownModels:
-    """Every finished and still registered model of a data set and split, as far as it was looked for.
+    """The finished and still registered models of a data set and split.
+
+    A store that is not there yet has no models, and is not made.
 
     Args:
         data: the data set.
         split: the split.
-
-    Attributes:
-        records: the models by fingerprint, by training (see :class:`~kdops.sweeps.unit.Unit`) and by URI; of equal
-            ones the
-            latest by the first two.
     """
 
     def __init__(self, data: Dataset, split: Split):
         self.data, self.split = data, split
-        self.records: dict[str, Model] = {}
-        self._looked: dict[str, float] = {}
 
-    def look(self, chain: str = "") -> dict[str, Model]:
-        """Look for models, and give what is found, keyed like ``records``; after the first time the recent ones alone.
-
-        A store that is not there yet has no models, and is not made.
-
-        Args:
-            chain: only models that came this way, ``teacher>student``; empty for all.
-        """
-        if not store_exists(mlflow.get_tracking_uri()):
-            return {}
-        client = MlflowClient()
-        experiment = client.get_experiment_by_name(experiment_name())
-        if experiment is None:
-            return {}
-        now = time.time()
-        where, order = self._where(chain), ["start_time DESC"]
-        runs = list(paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order))
+    def find(self, wanted: Iterable[Wanted]) -> dict[str, Model]:
+        """Look for models, and return those that are there by fingerprint and by training; of equal ones the latest."""
+        wanted = list(wanted)
+        asked = dict.fromkeys(self._where(one.record) for one in wanted)
+        keys = {key for one in wanted for key in (one.fingerprint, one.training)}
+        runs = [run for where in asked for run in self._runs(where) if keys & _keys(run)]
         found: dict[str, Model] = {}
-        registered = self._registered(client, {_made(run) for run in runs})
-        there = (run for run in runs if _made(run) in registered)
         # Newest first: the latest of equals wins.
-        for run, model in schema.readable(there):
-            found[model.uri] = model
-            for key in (schema.FINGERPRINT, schema.TRAINING):
-                if key in run.data.tags:
-                    found.setdefault(run.data.tags[key], model)
-        self.records |= found
-        self._looked[chain] = now
+        for run, model in schema.readable(self._registered(runs)):
+            for key in _keys(run):
+                found.setdefault(key, model)
         return found
 
-    def _where(self, chain: str) -> str:
-        where = (
-            f"tags.`{schema.SPLIT}` = '{self.split.digest}' and tags.`{schema.DATASET}` = '{self.data.name}' "
-            f"and tags.`{schema.MODEL}` != '' and attributes.status = 'FINISHED'"
-        )
-        if chain:
-            where += f" and tags.`{schema.CHAIN}` = '{chain}'"
-        before = max((self._looked[one] for one in ("", chain) if one in self._looked), default=None)
-        if before is not None:
-            where += f" and attributes.end_time > {int(1000 * (before - STORED_WITHIN))}"
+    def of_uri(self, uri: str) -> Model | None:
+        """Return the model of a URI; None where there is none of this data set and split."""
+        if not ModelUri.fits(uri) or not (given := ModelUri.parse(uri)).version or not self._is_there():
+            return None
+        try:
+            version = MlflowClient().get_model_version(given.name, given.version)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        run = finished_run(MlflowClient(), version)
+        return None if run is None else next(self._own([run], {uri}), None)
+
+    def of_role(self, role: str) -> list[Model]:
+        """Return every model of a role, the latest first."""
+        if not self._is_there():
+            return []
+        client = MlflowClient()
+        versions = list(Registry(client, self.data, self.split).of_role(role))
+        runs = sorted(runs_of(client, versions).values(), key=lambda run: -run.info.start_time)
+        return list(self._own(runs, {f"models:/{version.name}/{version.version}" for version in versions}))
+
+    def _own(self, runs: Iterable[Run], uris: set[str]) -> Iterator[Model]:
+        """Yield the models of this data set and split that have one of these URIs."""
+        for _, model in schema.readable(runs):
+            if (model.dataset, model.split) == (self.data.name, self.split.digest) and model.uri in uris:
+                yield model
+
+    def _where(self, record: Model) -> str:
+        """Return the filter of the runs that could be a model of this kind."""
+        asked = {
+            f"tags.`{schema.SPLIT}`": self.split.digest,
+            f"tags.`{schema.DATASET}`": self.data.name,
+            f"tags.`{schema.CHAIN}`": record.chain,
+            "params.seed": str(record.seed),
+            **{f"params.{name}": record.params[name] for name in TELLING if name in record.params},
+        }
+        where = f"tags.`{schema.MODEL}` != '' and attributes.status = 'FINISHED'"
+        for name, text in asked.items():
+            # What a filter cannot say, such as the path of a network of the caller's own, is left out: more is read.
+            if is_quotable(text):
+                where += f" and {name} = '{text}'"
         return where
 
-    def _registered(self, client: MlflowClient, made: set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of some models that are registered; what was found before is not asked for again."""
-        new = made - {(model.uri, model.run_id) for model in self.records.values()}
-        return made - new | (new & Registry(client, self.data, self.split).made() if new else set())
+    def _runs(self, where: str) -> Iterator[Run]:
+        """Yield the runs of this experiment that a filter leaves, the latest first."""
+        if not self._is_there():
+            return
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name(experiment_name())
+        if experiment is not None:
+            order = ["start_time DESC"]
+            yield from paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order)
+
+    def _registered(self, runs: list[Run]) -> Iterator[Run]:
+        """Yield those runs whose version is registered, and says that they made it."""
+        if runs:
+            ids = [run.info.run_id for run in runs]
+            found = {(v.run_id, f"models:/{v.name}/{v.version}") for v in versions_of_runs(MlflowClient(), ids)}
+            yield from (run for run in runs if (run.info.run_id, run.data.tags[schema.MODEL]) in found)
+
+    def _is_there(self) -> bool:
+        return store_exists(mlflow.get_tracking_uri())
 
 
-def _made(run: Run) -> tuple[str, str]:
-    """Return the version that a run says it made, and the run: the version must name it too."""
-    return run.data.tags[schema.MODEL], run.info.run_id
+def _keys(run: Run) -> set[str]:
+    """Return what a run's model is found by."""
+    return {run.data.tags[key] for key in (schema.FINGERPRINT, schema.TRAINING) if key in run.data.tags}

@@ -7,8 +7,8 @@ import pytest
 from kdops.cli import registry as care
 from kdops.cli.app import main
 from kdops.errors import KdopsError
+from kdops.registry.champion import CHAMPION
 from kdops.registry.promotion import holders_of, promote, rollback
-from kdops.registry.versions import CHAMPION
 
 NAME = "kdops-digits-student"
 

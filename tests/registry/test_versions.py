@@ -7,7 +7,9 @@ from mlflow import MlflowClient
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.registry.versions import CHAMPION, Registry, delete_version, registered_name
+from kdops.registry.champion import CHAMPION
+from kdops.registry.lookup import uri_of
+from kdops.registry.versions import Registry, delete_version, registered_name
 from kdops.sweeps.model import Model
 
 DIGITS = datasets.load("digits")
@@ -131,6 +133,46 @@ def test_a_version_whose_run_is_deleted_or_not_finished_is_no_champion(status, s
     assert not store.client.get_registered_model("kdops-digits-student").aliases
 
 
+def test_what_was_ranked_before_is_not_read_again(store, monkeypatch):
+    registry = _registry(store)
+    read = []
+    real = registry.client.search_model_versions
+
+    def searched(*given, **named):
+        found = real(*given, **named)
+        read.extend(int(version.version) for version in found)
+        return found
+
+    monkeypatch.setattr(registry.client, "search_model_versions", searched)
+    for count, accuracy in enumerate((0.5, 0.9, 0.7, 0.95), start=1):
+        _register(store, registry, accuracy, 1.0)
+        read.clear()
+        registry.update_champion("student")
+        assert read == [count]
+    assert _champion(store) == "4"
+
+
+def test_a_better_version_whose_run_finishes_later_is_champion_then(store):
+    registry = _registry(store)
+    _register(store, registry, 0.5, 1.0)
+    _register(store, registry, 0.9, 1.0, status="RUNNING")
+    _register(store, registry, 0.7, 1.0)
+    assert registry.update_champion("student") == "models:/kdops-digits-student/3"
+    store.client.set_terminated(store.client.get_model_version("kdops-digits-student", "2").run_id, "FINISHED")
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"best": 1}', '{"best": 9, "last": 9}', '{"best": "x", "last": 3}'])
+def test_a_note_that_somebody_edited_is_passed_over(note, store):
+    registry = _registry(store)
+    for accuracy in (0.5, 0.9, 0.7):
+        _register(store, registry, accuracy, 1.0)
+    registry.update_champion("student")
+    (tag,) = (tag for tag in store.client.get_registered_model("kdops-digits-student").tags if "champion" in tag)
+    store.client.set_registered_model_tag("kdops-digits-student", tag, note)
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
+
+
 @pytest.mark.parametrize("doomed", ["1", "2"])
 @pytest.mark.parametrize("set_meanwhile", [False, True])
 def test_there_is_a_champion_whatever_is_deleted_and_set_meanwhile(doomed, set_meanwhile, store):
@@ -221,14 +263,14 @@ def test_names_are_safe(dataset, name, store):
     uri = _register(store, registry, 0.5, 1.0)
     assert uri == f"models:/{registered_name(dataset, 'student')}/1"
     assert registry.update_champion("student") == uri
-    assert {made for made, _ in registry.made()} == {uri}
+    assert [uri_of(version) for version in registry.of_role("student")] == [uri]
 
 
 def test_more_versions_than_a_page(store, monkeypatch):
     monkeypatch.setattr("kdops.registry.versions.PAGE", 2)
     registry = _registry(store)
     uris = {_register(store, registry, 0.1 * number, 1.0) for number in range(5)}
-    assert {uri for uri, _ in registry.made()} == uris
+    assert {uri_of(version) for version in registry.of_role("student")} == uris
     assert registry.update_champion("student") == "models:/kdops-digits-student/5"
 
 

@@ -1,14 +1,21 @@
-"""What is in the store already: found once, and after that the recent models alone are asked for."""
+"""What is in the store already: a sweep asks for what could be its models, and for no more."""
 
-import time
+from dataclasses import dataclass, replace
 
 import pytest
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.tracking.known_models import STORED_WITHIN, KnownModels
+from kdops.sweeps import schema
+from kdops.sweeps.model import Model
+from kdops.tracking.known_models import KnownModels
 
-CHAIN = "teacher>student"
+
+@dataclass
+class Asked:
+    record: Model
+    fingerprint: str
+    training: str
 
 
 @pytest.fixture
@@ -17,60 +24,66 @@ def known():
     return KnownModels(digits, make_split(digits, "disjoint", 0))
 
 
-def age(fork, run, seconds):
-    """Let a run have ended so long ago."""
-    fork.client.set_terminated(run.info.run_id, "FINISHED", int(1000 * (time.time() - seconds)))
+def asked(run):
+    """Return the unit that a run could be the model of."""
+    tags = run.data.tags
+    return Asked(schema.from_run(run), tags["kdops.fingerprint"], tags["kdops.training"])
 
 
-def uris_of(found):
-    return {key for key in found if key.startswith("models:/")}
+def uri_of(run):
+    return run.data.tags["kdops.model"]
 
 
-def test_all_are_found_whatever_their_age(fork, known):
+def test_each_is_found_by_fingerprint_and_by_training(fork, known):
     runs = fork.children()
-    age(fork, runs[0], 10 * STORED_WITHIN)
-    assert uris_of(known.look()) == {run.data.tags["kdops.model"] for run in runs}
+    found = known.find(map(asked, runs))
     for run in runs:
-        record = known.records[run.data.tags["kdops.fingerprint"]]
-        assert record.uri == run.data.tags["kdops.model"]
-        assert known.records[run.data.tags["kdops.training"]] == known.records[record.uri] == record
+        record = found[run.data.tags["kdops.fingerprint"]]
+        assert record.uri == uri_of(run)
+        assert found[run.data.tags["kdops.training"]] == record == known.of_uri(record.uri)
 
 
-def test_later_the_recent_ones_alone_are_asked_for_and_none_is_forgotten(fork, known):
-    runs = fork.children()
-    for run in runs[1:]:
-        age(fork, run, 2 * STORED_WITHIN)
-    first = known.look()
-    assert uris_of(known.look()) == {runs[0].data.tags["kdops.model"]}
-    assert known.records == first
-    age(fork, runs[1], STORED_WITHIN / 2)
-    assert uris_of(known.look()) == {run.data.tags["kdops.model"] for run in runs[:2]}
+def test_what_was_not_asked_for_is_not_found(fork, known):
+    one, *_ = map(asked, fork.children())
+    assert {model.uri for model in known.find([one]).values()} == {one.record.uri}
+    assert not known.find([replace(one, fingerprint="other", training="other")])
 
 
-def test_what_came_another_way_is_still_to_be_looked_for(fork, known):
-    runs = fork.children()
-    for run in runs:
-        age(fork, run, 2 * STORED_WITHIN)
-    students = {run.data.tags["kdops.model"] for run in runs if run.data.tags["kdops.chain"] == CHAIN}
-    assert uris_of(known.look(CHAIN)) == students
-    assert uris_of(known.look(CHAIN)) == set()
-    assert uris_of(known.look()) == {run.data.tags["kdops.model"] for run in runs}
-    assert uris_of(known.look(CHAIN)) == set()
+def test_of_equal_ones_the_latest_is_found(fork, known):
+    students = [run for run in fork.children() if run.data.tags["kdops.role"] == "student"]
+    second, first = [run for run in students if run.data.params["seed"] == "0"][:2]
+    fork.client.set_tag(second.info.run_id, "kdops.training", first.data.tags["kdops.training"])
+    assert known.find([asked(first)])[first.data.tags["kdops.training"]].uri == uri_of(second)
 
 
-def test_what_is_no_longer_registered_is_not_found_and_what_is_known_is_not_asked_for_again(fork, known, monkeypatch):
+def test_what_is_no_longer_registered_is_not_found(fork, known):
     gone, *_ = fork.children()
-    fork.client.delete_model_version(*gone.data.tags["kdops.model"].removeprefix("models:/").split("/"))
-    first = known.look()
-    assert gone.data.tags["kdops.model"] not in first
-    asked = []
-    monkeypatch.setattr("kdops.registry.versions.Registry.made", lambda registry: asked.append(registry) or set())
-    assert known.look() == first
-    # The one that is gone may have come back.
-    assert len(asked) == 1
-    age(fork, gone, 2 * STORED_WITHIN)
-    known.look()
-    assert len(asked) == 1
+    fork.client.delete_model_version(*uri_of(gone).removeprefix("models:/").split("/"))
+    assert not known.find([asked(gone)])
+    assert known.of_uri(uri_of(gone)) is None
+    assert uri_of(gone) not in {model.uri for model in known.of_role(gone.data.tags["kdops.role"])}
+
+
+def test_a_network_whose_path_no_filter_can_say_is_found(fork, known):
+    run, *_ = fork.children()
+    odd = replace(asked(run).record, params={**run.data.params, "architecture": "it's here.py:net"})
+    assert known.find([replace(asked(run), record=odd)])[run.data.tags["kdops.training"]].uri == uri_of(run)
+
+
+def test_a_role_has_all_its_models_the_latest_first(fork, known):
+    runs = [run for run in fork.children() if run.data.tags["kdops.role"] == "student"]
+    found = known.of_role("student")
+    assert {model.uri for model in found} == {uri_of(run) for run in runs}
+    times = [fork.client.get_run(model.run_id).info.start_time for model in found]
+    assert times == sorted(times, reverse=True)
+
+
+def test_models_of_another_split_are_not_found(fork, known):
+    other = KnownModels(known.data, make_split(known.data, "disjoint", 1))
+    run, *_ = fork.children()
+    assert not other.find([asked(run)])
+    assert other.of_uri(uri_of(run)) is None
+    assert not other.of_role(run.data.tags["kdops.role"])
 
 
 def test_a_version_belongs_to_the_run_that_it_names(apart):

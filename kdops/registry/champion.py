@@ -1,0 +1,109 @@
+"""The champion of a registered model: the best version of one data set and split.
+
+The best so far is noted on the registered model, with the number up to which versions were ranked, so that a study
+reads only those that were registered since. The note is never more than that: where its version is gone, its run
+deleted, or a number of it cannot be read, all versions are ranked again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kdops.registry.lookup import finished_run
+from kdops.store.client import paged
+from kdops.sweeps import schema
+from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.model import Model, rank_key
+
+__all__ = ["CHAMPION", "champion_of", "update_champion"]
+
+CHAMPION = "champion"
+PAGE = 1000
+NOTHING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers where there is no such version, alias or run."""
+
+
+def champion_of(client: MlflowClient, name: str) -> str:
+    """Return the version that is champion of a registered model; empty where there is none."""
+    # A database gives numbers of versions, a server text.
+    return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
+
+
+def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:
+    """Set the alias on the best version of a group, a version that is to go left out; return the version's number."""
+    champion = None
+    while (best := _best(client, name, group, but)) is not None and best != champion:
+        try:
+            client.set_registered_model_alias(name, CHAMPION, best)
+        except MlflowException as error:
+            # Deleted by another process since it was found.
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        champion = best
+    if champion is None and not but:
+        _drop_dead_champion(client, name)
+    return champion
+
+
+def _drop_dead_champion(client: MlflowClient, name: str) -> None:
+    """Take the alias from a version whose run was deleted."""
+    try:
+        holder = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in NOTHING:
+            raise
+        return
+    if finished_run(client, holder) is None:
+        client.delete_registered_model_alias(name, CHAMPION)
+
+
+def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -> str | None:
+    """Return the best version of a group whose run is finished, one that is to go left out; None without one."""
+    noted, last = (None, 0) if but else _noted(client, name, group)
+    where = f"name = '{name}' and version_number > {last}"
+    # Somebody's edit may have left anything there.
+    if group["split"].isalnum():
+        where += f" and tags.split = '{group['split']}'"
+    newer = [v for v in paged(client.search_model_versions, where, max_results=PAGE) if str(v.version) != str(but)]
+    models = [model for version in newer for model in _rankable(version, group)] + ([noted] if noted else [])
+    unfinished: list[int] = []
+    for model in sorted(models, key=lambda model: (*rank_key(model), *model.place)):
+        number = model.place[1]
+        if model is noted or finished_run(client, model) is not None:
+            if newer and not but:
+                # A better version whose run goes on yet is ranked again once it is finished.
+                last = min(unfinished, default=max(int(version.version) for version in newer) + 1) - 1
+                note = json.dumps({"best": number, "last": last})
+                client.set_registered_model_tag(name, schema.champion_note(group), note)
+            return str(number)
+        unfinished.append(number)
+    return None
+
+
+def _noted(client: MlflowClient, name: str, group: Mapping[str, str]) -> tuple[Model | None, int]:
+    """Return the best version of a group up to some number, and that number; None and 0 where that is not known."""
+    try:
+        note = json.loads(client.get_registered_model(name).tags[schema.champion_note(group)])
+        best, last = str(int(note["best"])), int(note["last"])
+        (model,) = _rankable(client.get_model_version(name, best), group)
+    except MlflowException as error:
+        if error.error_code not in NOTHING:
+            raise
+        return None, 0
+    except (KeyError, TypeError, ValueError):
+        # Nobody ranked this group yet, or somebody edited the note or the version.
+        return None, 0
+    return (model, last) if finished_run(client, model) else (None, 0)
+
+
+def _rankable(version: ModelVersion, group: Mapping[str, str]) -> list[Model]:
+    """Return the model of a version, alone in a list; none where it is of another group or has no numbers."""
+    model = schema.from_version(version)
+    is_rankable = group.items() <= version.tags.items() and {VAL_ACCURACY, VAL_NLL} <= model.metrics.keys()
+    return [model] if is_rankable else []

@@ -39,16 +39,16 @@ def runs(
         check_model(source, "source")
     with open_store() as client:
         from kdops.reporting.tables import choose, models_csv, show_models
-        from kdops.tracking.catalog import read_catalog
+        from kdops.tracking.listing import list_registered
 
-        catalog = read_catalog(client)
+        catalog = list_registered(client, role)
         models = choose(catalog, role, dataset, source)
         if csv:
             typer.echo(models_csv(models), nl=False)
         elif models:
             show_models(models)
         else:
-            typer.echo(_none(catalog, {"role": role, "dataset": dataset, "source": source}))
+            typer.echo(_none(list_registered(client), {"role": role, "dataset": dataset, "source": source}))
 
 
 def lineage(

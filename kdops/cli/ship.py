@@ -48,9 +48,9 @@ def candidates(
     with open_store() as client:
         from kdops.reporting.pareto import candidates_csv, group_candidates, show_candidates
         from kdops.reporting.tables import choose
-        from kdops.tracking.catalog import read_catalog
+        from kdops.tracking.listing import list_registered
 
-        catalog = read_catalog(client)
+        catalog = list_registered(client)
         models = choose(catalog, role, _dataset(catalog, dataset))
         if not models:
             roles = ", ".join(sorted({m.role for m in catalog.registered() if m.dataset == dataset or not dataset}))
@@ -88,10 +88,10 @@ def export(
         from kdops.packaging.export import check_format, export_model
         from kdops.packaging.inputs import images_to_compare
         from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import read_catalog
+        from kdops.tracking.catalog import find_registered
 
         check_format(file_format, quantized)
-        found = read_catalog(client).find(model)
+        found = find_registered(client, model)
         path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}.{file_format}", "")
         loaded = load_stored(client, found.uri)
         images, what = images_to_compare(found.dataset, loaded, data_root)
@@ -109,9 +109,9 @@ def predict(
     skip = boolean("skip_bad", skip_bad)
     with open_store() as client:
         from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import read_catalog
+        from kdops.tracking.catalog import find_registered
 
-        found = read_catalog(client).find(model)
+        found = find_registered(client, model)
         loaded = load_stored(client, found.uri)
     if not loaded.encoding and loaded.shape[0] not in (1, 3):
         raise UsageError("model", model, f"takes images of {loaded.shape[0]} channels, which no image file has")

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.text import Text
 
-from kdops.reporting.terminal import plain_console, plain_table, print_whole_lines
+from kdops.reporting.terminal import PlainTable, Side, plain_console
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
 from kdops.sweeps.model import Model
 from kdops.utils.text import csv_text
@@ -134,10 +133,10 @@ def show_candidates(groups: Sequence[Group], console: Console | None = None) -> 
     for group in groups:
         heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
         console.print(heading, markup=False)
-        table = plain_table([(name, "left" if name in ("model", "chain") else "right") for name in COLUMNS])
-        for candidate in group.candidates:
-            table.add_row(*map(Text, _cells(candidate)))
-        print_whole_lines(console, table)
+        columns: list[tuple[str, Side]] = [
+            (name, "left" if name in ("model", "chain") else "right") for name in COLUMNS
+        ]
+        PlainTable(columns, map(_cells, group.candidates)).print(console)
         console.print()
     console.print(
         "+ Pareto front: none of its group is at least as good in val, ms and parameters, and better in one.\n"

@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
-from kdops.reporting.terminal import Side, plain_console, plain_table, print_whole_lines, unbounded
+from kdops.reporting.terminal import PlainTable, Side, plain_console, plain_table
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import LABELS, Model, rank_key
 from kdops.tracking.catalog import Catalog
@@ -88,10 +86,10 @@ def show_models(models: Sequence[Model], console: Console | None = None) -> None
     console = console or plain_console()
     columns = list(COLUMNS)
     for name in DISPENSABLE if console.is_terminal else ():
-        if Measurement.get(console, unbounded(console), _table(models, columns)).maximum <= console.width:
+        if _table(models, columns).width <= console.width:
             break
         columns.remove(name)
-    print_whole_lines(console, _table(models, columns))
+    _table(models, columns).print(console)
     left_out = [name for name in COLUMNS if name not in columns]
     champion = "* champion of its name. " if any(model.champion for model in models) else ""
     more = f"\nA wider window or --csv also shows {', '.join(left_out)}." if left_out else ""
@@ -121,11 +119,10 @@ def show_answer(rows: Sequence[Row], sentences: Sequence[str], parent: str, cons
     console.print(f"Run {parent}; look at it with: kdops ui", markup=False)
 
 
-def _table(models: Sequence[Model], columns: Sequence[str]) -> Table:
-    table = plain_table([(name, COLUMNS[name][0]) for name in columns])
-    for model in models:
-        table.add_row(*(Text(COLUMNS[name][1](model)) for name in columns))
-    return table
+def _table(models: Sequence[Model], columns: Sequence[str]) -> PlainTable:
+    shown = [COLUMNS[name] for name in columns]
+    rows = ([cell(model) for _, cell in shown] for model in models)
+    return PlainTable([(name, COLUMNS[name][0]) for name in columns], rows)
 
 
 def _source(model: Model) -> str:

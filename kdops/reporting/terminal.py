@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions
+from rich.cells import cell_len
+from rich.console import Console
+from rich.control import strip_control_codes
 from rich.table import Table
-from rich.text import Text
 
-__all__ = ["Side", "plain_console", "plain_table", "print_whole_lines", "unbounded"]
+__all__ = ["PlainTable", "Side", "plain_console", "plain_table"]
 
 Side = Literal["left", "right"]
 
-ENDLESS = 10_000
-"""A width that no line reaches."""
+GAP = "  "
+"""Between two columns."""
 
 
 def plain_console() -> Console:
@@ -36,12 +37,32 @@ def plain_table(columns: Sequence[tuple[str, Side]], wraps: str = "") -> Table:
     return table
 
 
-def unbounded(console: Console) -> ConsoleOptions:
-    """Return the options of a terminal without a right edge."""
-    return console.options.update(max_width=ENDLESS)
+class PlainTable:
+    """A table without a frame whose rows are one line each, however many there are: Rich takes a second a thousand.
 
+    Args:
+        columns: their headings and sides.
+        rows: their cells.
+    """
 
-def print_whole_lines(console: Console, table: Table) -> None:
-    """Print each row on one line. One that is too long wraps in the terminal; cut short it would lose letters."""
-    for line in console.render_lines(table, unbounded(console), pad=False):
-        console.print(Text("".join(segment.text for segment in line).rstrip()))
+    def __init__(self, columns: Sequence[tuple[str, Side]], rows: Iterable[Sequence[str]]):
+        self._sides = [side for _, side in columns]
+        self._rows = [[name for name, _ in columns], *([strip_control_codes(cell) for cell in row] for row in rows)]
+        self._widths = [max(map(cell_len, cells)) for cells in zip(*self._rows, strict=True)]
+
+    @property
+    def width(self) -> int:
+        """How wide its lines are."""
+        return sum(self._widths) + len(GAP) * (len(self._widths) - 1)
+
+    def print(self, console: Console) -> None:
+        """Print each row on one line. One that is too long wraps in the terminal; cut short it would lose letters."""
+        heading, *rows = map(self._line, self._rows)
+        console.out("\n".join([heading, "─" * self.width, *rows]), highlight=False)
+
+    def _line(self, row: Sequence[str]) -> str:
+        cells = []
+        for cell, side, width in zip(row, self._sides, self._widths, strict=True):
+            blank = " " * (width - cell_len(cell))
+            cells.append(cell + blank if side == "left" else blank + cell)
+        return GAP.join(cells).rstrip()

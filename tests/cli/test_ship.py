@@ -121,7 +121,7 @@ def test_the_front_is_what_none_beats(points):
         (["export", "kdops-digits-student/999", "--format", "pt2"], ["no such version"]),
         (["export", STUDENT], ["--format"]),
         (["predict", STUDENT], ["FILES"]),
-        (["predict", "kdops-digits-student@best", "a.png"], ["no model has this alias"]),
+        (["predict", "kdops-digits-student@best", "a.png"], ["there is no such alias"]),
         (["predict", STUDENT, "a.png", "--skip-bad", "1"], ["skip_bad=1"]),
         (["predict", STUDENT, "a.png"], ["a.png: there is no such file"]),
     ],

@@ -21,8 +21,8 @@ from benchmarks.recorded import around, machine, record, table
 
 __all__ = ["PARTS", "main"]
 
-LONG = ("accuracy", "precision", "paper")
-"""Parts that take an hour, or a graphics processor, and are measured only where they are asked for."""
+LONG = ("accuracy", "precision", "paper", "store")
+"""Parts that take long, or a graphics processor, and are measured only where they are asked for."""
 
 PARTS = ("sweep", "scaling", "convolution", "tracking", "start", "memory", *LONG)
 

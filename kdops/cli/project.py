@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kdops.cli.process import configure_process
 from kdops.errors import KdopsError
 from kdops.store.liveness import LAUNCHER, beat
+from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience, silenced
 
 if TYPE_CHECKING:
@@ -53,13 +54,15 @@ def run_project(entry_point: str, parameters: Mapping[str, str]) -> None:
             experiment, client = _experiment(), MlflowClient()
             run_id = _make_run(client, experiment.experiment_id, entry_point, parameters)
         try:
-            with server_patience(ASKED_IN_A_STUDY):
+            # MLflow makes a folder of its own in there and leaves it.
+            with server_patience(ASKED_IN_A_STUDY), temporary_folder() as folder:
                 mlflow.projects.run(
                     uri=str(_project_folder()),
                     entry_point=entry_point,
                     parameters=dict(parameters),
                     env_manager="local",
                     synchronous=True,
+                    storage_dir=str(folder),
                     experiment_id=experiment.experiment_id,
                     run_id=run_id,
                 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import mlflow
 from mlflow import MlflowClient
@@ -106,7 +106,7 @@ def _end(client: MlflowClient, run_id: str) -> None:
     client.delete_run(run_id)
 
 
-def _drop(what: str, identity: str, delete) -> None:
+def _drop(what: str, identity: str, delete: Callable[[str], object]) -> None:
     """Delete one; where the server does not allow it, say so and go on."""
     try:
         delete(identity)

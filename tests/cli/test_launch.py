@@ -100,6 +100,8 @@ def test_kdops_runs_from_any_folder(project, environment, tmp_path):
     (work / "data").mkdir(parents=True)
     # Another python comes first on the path, and the data folder is relative.
     environment["PATH"] = os.defpath
+    environment["TMPDIR"] = str(tmp_path / "temporary")
+    (tmp_path / "temporary").mkdir()
     done = run([*KDOPS, "teacher", "--data-root", "data"], work, environment)
     assert done.returncode == 0, done.stderr
     ((experiment, status, root, artifacts),) = runs_of(work / "mlflow.db")
@@ -108,6 +110,7 @@ def test_kdops_runs_from_any_folder(project, environment, tmp_path):
     assert Path(artifacts, "kept.txt").exists()
     assert Path(artifacts).is_relative_to(work / "mlruns")
     assert not list(project.glob("ml*.db*")) + list(project.glob("mlruns"))
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_kdops_reports_a_failing_run_with_exit_code_one(environment, tmp_path):

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdops.config.studies import VoteSettings
 from kdops.errors import UsageError
@@ -24,7 +25,7 @@ from kdops.tracking.model_run import Outcome
 from kdops.training.evaluation import measure
 from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
 
-__all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common", "describe_costs"]
+__all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common", "describe_costs", "measure_vote"]
 
 BLOCK = 512
 """Images at a time, which bounds the memory."""
@@ -150,9 +151,7 @@ class EnsembleEvaluation:
         study, data, split = self.study, self.study.data, self.study.split
         metrics: dict[str, float] = {}
         for prefix, rows in (("val", split.validation), ("test", split.test)):
-            # The scores sum to 1, so their logarithms are logits that give them back.
-            scores = torch.from_numpy(vote_scores(self._probabilities(members, rows))).log()
-            told = measure(scores, torch.from_numpy(self._labels(rows)))
+            told = measure_vote(self._logits(members, rows), torch.from_numpy(self._labels(rows)))
             metrics |= {f"{prefix}_{name}": value for name, value in told.items()}
         weights = digest_of_members([member.weights for member in members])
         chains = {member.chain or member.role for member in members}
@@ -201,14 +200,34 @@ class EnsembleEvaluation:
     def _labels(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(self.study.data.labels[rows])
 
-    @torch.no_grad()
     def _probabilities(self, members: Sequence[Model], rows: np.ndarray) -> np.ndarray:
         """Return the members' probabilities ``[members, images, classes]``."""
+        return self._logits(members, rows).softmax(dim=2).numpy()
+
+    @torch.no_grad()
+    def _logits(self, members: Sequence[Model], rows: np.ndarray) -> Tensor:
+        """Return the members' logits ``[members, images, classes]``."""
         vote = Vote([self.study.network(member) for member in members])
         images = self.study.data.images
         parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
-        given = [vote.probabilities(torch.from_numpy(np.array(images[part]))) for part in parts]
-        return torch.cat(given, dim=1).numpy()
+        return torch.cat([vote.logits(torch.from_numpy(np.array(images[part]))) for part in parts], dim=1)
+
+
+def measure_vote(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Measure an ensemble: by its majority vote how often it is right, by its mean probability how sure it is.
+
+    Args:
+        logits: of the members, ``[members, N, classes]``.
+        labels: ``[N]`` class numbers.
+
+    Returns:
+        As :func:`kdops.training.evaluation.measure`; ``nll`` and ``ece`` are those of the mean probability, and an
+        ensemble of one has the numbers of its member.
+    """
+    mean = logits.double().log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
+    # The scores sum to 1, so their logarithms are logits that give them back.
+    voted = measure(torch.from_numpy(vote_scores(logits.softmax(dim=2).numpy())).log(), labels)
+    return measure(mean, labels) | {name: voted[name] for name in ("accuracy", "balanced_accuracy")}
 
 
 def common(whose: str, shared: Sequence[Disagreement]) -> str:

@@ -64,8 +64,12 @@ class Vote(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return each member's probabilities, ``[members, N, classes]``, in the order of the members."""
+        return self.logits(images).softmax(dim=2)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return each member's logits, ``[members, N, classes]``, in the order of the members."""
         logits = torch.cat([part(images) for part in self.parts])
-        return (logits if self.sorted else logits[self.order]).softmax(dim=2)
+        return logits if self.sorted else logits[self.order]
 
     def train(self, mode: bool = True) -> Vote:
         """Leave everything as it is; networks that were exported refuse to be asked."""
@@ -200,8 +204,11 @@ def _part(members: Sequence[nn.Module]) -> nn.Module:
 
 
 def _vote_scores(probabilities: Tensor) -> Tensor:
-    """Return the scores ``[N, classes]`` of members' probabilities ``[members, N, classes]``."""
+    """Return the scores ``[N, classes]`` of members' probabilities ``[members, N, classes]``.
+
+    As :func:`kdops.verdicts.votes.vote_scores` has them: computed in float64, returned in float32.
+    """
     members, _, classes = probabilities.shape
     # PyTorch's argmax gives the first of equals, so a member that is undecided votes for the lowest class.
     votes = nn.functional.one_hot(probabilities.argmax(dim=2), classes).sum(dim=0)
-    return (votes + probabilities.mean(dim=0)) / (members + 1)
+    return ((votes + probabilities.double().sum(dim=0) / members) / (members + 1)).float()

@@ -78,16 +78,15 @@ def vote_scores(probabilities: ArrayLike) -> np.ndarray:
         probabilities: [members, images, classes], each row summing to 1.
 
     Returns:
-        [images, classes], float64.
+        [images, classes], float32 as a served ensemble has them (:class:`kdops.packaging.vote.Vote`), so that both
+        break ties alike.
 
     Raises:
         ValueError: for another shape, an empty one, or rows that are no probabilities.
     """
     probabilities = np.asarray(probabilities)
-    members = len(probabilities)
-    for votes, total in _running_votes(probabilities):
-        scores = (votes + total / members) / (members + 1)
-    return scores
+    *_, (votes, total) = _running_votes(probabilities)
+    return _scores(votes, total, len(probabilities))
 
 
 def accuracy_curve(probabilities: ArrayLike, labels: ArrayLike, vote: Vote = "majority") -> np.ndarray:
@@ -110,7 +109,7 @@ def accuracy_curve(probabilities: ArrayLike, labels: ArrayLike, vote: Vote = "ma
     labels = _labels(labels, probabilities.shape[1])
     curve = []
     for n, (votes, total) in enumerate(_running_votes(probabilities), 1):
-        scores = votes + total / n if vote == "majority" else total
+        scores = _scores(votes, total, n) if vote == "majority" else total
         curve.append(np.mean(scores.argmax(axis=1) == labels))
     return np.array(curve)
 
@@ -220,6 +219,10 @@ def _running_votes(probabilities: ArrayLike) -> Iterator[tuple[np.ndarray, np.nd
         votes[rows, member.argmax(axis=1)] += 1
         total += member
         yield votes, total
+
+
+def _scores(votes: np.ndarray, total: np.ndarray, members: int) -> np.ndarray:
+    return ((votes + total / members) / (members + 1)).astype(np.float32)
 
 
 def _checked(probabilities: ArrayLike) -> np.ndarray:

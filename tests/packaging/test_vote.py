@@ -134,6 +134,18 @@ def test_the_vote_is_the_one_that_is_counted_on_stored_probabilities(mixed):
         np.testing.assert_array_equal(vote(images).argmax(dim=1), counted.argmax(axis=1))
 
 
+def test_a_served_vote_breaks_ties_like_a_measured_one():
+    """One vote each, and mean probabilities that differ by less than float32 can tell of the scores."""
+    first = torch.linspace(0.1, 3.0, 200)
+    for step in range(-4, 5):
+        second = first * (1 + step * 1e-7)
+        for mine, theirs in zip(first.tolist(), second.tolist(), strict=True):
+            vote = Vote([Fixed(0.0, mine), Fixed(theirs, 0.0)])
+            with torch.no_grad():
+                scores, counted = vote(load_rows(1)), vote_scores(vote.probabilities(load_rows(1)).numpy())
+            assert scores.argmax() == counted.argmax()
+
+
 def test_members_give_what_they_give_alone_in_their_order(mixed):
     vote, images = Vote(mixed), load_rows(20)
     with torch.no_grad():

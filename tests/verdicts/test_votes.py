@@ -42,7 +42,8 @@ def test_scores_sum_to_one_and_name_the_majority(probabilities):
         winner = scores[i].argmax()
         assert votes[winner] == votes.max()
         tied = votes == votes.max()
-        assert mean[i, winner] >= mean[i, tied].max() - 1e-12
+        # Scores are float32: means that it cannot tell apart are a tie, which the lower class wins.
+        assert mean[i, winner] >= mean[i, tied].max() - 1e-7 * (count + 1)
 
 
 @law

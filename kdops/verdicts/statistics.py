@@ -106,8 +106,9 @@ def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> E
     """Test by two one-sided t tests (Schuirmann 1987) whether a mean difference is within a margin.
 
     At a true difference of exactly the margin, "equivalent" is said at most ``level`` of the time. So is
-    "different", as long as the margin is not small beside the standard error; for a margin near zero it
-    has both of the interval's tails to err on, and its rate goes up to ``2 * level``.
+    "different", as long as the standard deviation is at most twice the margin; beyond it has both of the interval's
+    tails to err on, and its rate goes up to ``2 * level``: at 5 % and five margins 6.4 % for n = 3, 5.3 % for n = 10.
+    Differences that are all alike leave no error to estimate: their mean is taken as known, at no level.
 
     Args:
         differences: [n], one difference a replicate.

@@ -240,6 +240,14 @@ def test_error_rates_at_the_margin(n, deviation):
     assert np.mean((low > MARGIN) | (high < -MARGIN)) <= 0.05 + MONTE_CARLO
 
 
+@pytest.mark.parametrize(
+    ("n", "margins", "most"), [(3, 2, 0.05), (5, 2, 0.05), (10, 2, 0.05), (3, 5, 0.064), (5, 5, 0.058), (10, 5, 0.053)]
+)
+def test_a_false_different_is_as_rare_as_its_docstring_says(n, margins, most):
+    low, high = simulate(n, MARGIN, margins * MARGIN)
+    assert np.mean((low > MARGIN) | (high < -MARGIN)) == pytest.approx(most, abs=MONTE_CARLO)
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_a_margin_near_zero_doubles_the_rate_of_different_at_most(n):
     low, high = simulate(n, 1e-6, 0.01)

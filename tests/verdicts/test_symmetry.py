@@ -218,3 +218,15 @@ def test_refuses_what_does_not_fit():
         symmetry_verdict(reversed_, student, teacher, MARGIN, temperatures=(1, 2))
     with pytest.raises(ValueError, match="margin"):
         symmetry_verdict(reversed_, student, teacher, 0.0, temperatures=TEMPERATURES)
+
+
+def test_the_replicates_needed_decide_with_the_chance_that_is_promised():
+    """Each test decides with 80 %, so both hold with at least 60 %; independent ones with about 64 %."""
+    gain, loss, deviation = 0.01, -0.01, 0.015
+    spread = np.array([-1, 1]) * deviation / math.sqrt(2)
+    verdict = judge((np.full((2, 4), 0.8), 0.8 - gain - spread, 0.8 - loss - spread))
+    needed = int(verdict.statistics["symmetry_replicates_needed"])
+    rng = np.random.default_rng(0)
+    over_student, over_teacher = (rng.normal(mean, deviation, (20_000, needed)) for mean in (gain, loss))
+    symmetric, _ = words(over_student, over_teacher)
+    assert 0.6 <= symmetric.mean() <= 0.75

@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from sqlalchemy import event
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import make_url
 
 from kdops.data.cache import user_cache_folder
 from kdops.errors import KdopsError
 from kdops.store.client import client_of
+from kdops.store.connections import commit_quickly
 from kdops.store.faults import explained_faults, first_line
 from kdops.store.tables import check_tables, has_tables
 from kdops.sweeps import schema
@@ -47,9 +47,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 CHECKPOINTS = "kdops-checkpoints"
 """The folder beside a local store with the checkpoints of long trainings."""
-
-LOCK_SECONDS = 120.0
-"""So long another process, such as a backup, may lock a database before a study fails."""
 
 _MIGRATION_SECONDS = 600.0
 
@@ -132,7 +129,7 @@ def _make(tracking_uri: str, database: Path) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock", timeout=_MIGRATION_SECONDS), _made_whole(database):
             check_tables(database, redact_password(tracking_uri))
-            _commit_quickly(tracking_uri, database)
+            commit_quickly(tracking_uri, database)
             # MLflow keeps the opened store for the whole process, so this is paid once.
             MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except Timeout:
@@ -186,50 +183,6 @@ def _has_runs(database: Path) -> bool:
             return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
     except sqlite3.Error:
         return False
-
-
-def _commit_quickly(tracking_uri: str, database: Path) -> None:
-    """Let a database that is made here append its commits to a log, and sync that log only now and then.
-
-    MLflow commits a dozen times for one logged model, and each commit waits for the disk several times: that is
-    most of what tracking costs. With the log (the file's property from then on) a killed process loses nothing,
-    readers no longer wait for writers, and after a power failure the last commits may be missing, never torn.
-    """
-    if not database.exists():
-        with closing(sqlite3.connect(database, timeout=_MIGRATION_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-    for engine in _engines(tracking_uri):
-        if not event.contains(engine, "connect", _sync_now_and_then):
-            event.listen(engine, "connect", _sync_now_and_then)
-            event.listen(engine, "before_cursor_execute", _wait_longer, retval=True)
-            engine.dispose()  # MLflow connected when it made the engine; the next connection is set up as it should be
-
-
-def _engines(tracking_uri: str) -> list[Engine]:
-    """Return the two engines, of runs and of models, that MLflow uses for an address all through this process.
-
-    ``_get_or_create_engine`` is private to MLflow (seen in 3.17.2). Where it is missing commits are only slower.
-    """
-    from mlflow.store.model_registry import sqlalchemy_store as models
-    from mlflow.store.tracking import sqlalchemy_store as runs
-
-    makers = (getattr(stores.SqlAlchemyStore, "_get_or_create_engine", None) for stores in (runs, models))
-    return [make(tracking_uri) for make in makers if make is not None]
-
-
-def _sync_now_and_then(connection: sqlite3.Connection, _: object) -> None:
-    # Only beside the log is NORMAL safe; a database that others made without one keeps its full sync.
-    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _wait_longer(
-    connection: object, cursor: object, statement: str, parameters: object, context: object, executemany: bool
-) -> tuple[str, object]:
-    """Wait for a lock longer than the 20 seconds that MLflow sets for each of its sessions."""
-    if statement.startswith("PRAGMA busy_timeout ="):
-        statement = f"PRAGMA busy_timeout = {int(1000 * LOCK_SECONDS)}"
-    return statement, parameters
 
 
 def store_address() -> str:

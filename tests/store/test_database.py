@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdops.store import database
+from kdops.store import connections, database
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,7 +112,7 @@ def test_a_store_that_was_just_made_is_whole_without_its_log(tmp_path):
 def test_a_lock_of_a_minute_is_waited_for(store):
     """MLflow sets 20 seconds in each session; a backup may take longer."""
     database.ensure_store(store.uri)
-    for engine in database._engines(store.uri):
+    for engine in connections.engines_of(store.uri):
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout = 20000;")
             assert connection.exec_driver_sql("PRAGMA busy_timeout").fetchone()[0] >= 60_000

@@ -6,12 +6,12 @@ from importlib.resources import files
 
 import pytest
 
-from kdops.store import database, tables
+from kdops.store import connections, database, tables
 
 
 def test_the_engines_are_those_that_mlflow_uses(store):
     client = store.client
-    runs, models = database._engines(store.uri)
+    runs, models = connections.engines_of(store.uri)
     assert client._tracking_client.store.engine is runs
     assert client._get_registry_client().store.engine is models
 
@@ -20,7 +20,7 @@ def test_commits_wait_for_the_disk_now_and_then_in_the_store_alone(store, tmp_pa
     from sqlalchemy import create_engine, text
 
     database.ensure_store(store.uri)
-    ours, others = database._engines(store.uri)[0], create_engine(f"sqlite:///{tmp_path}/other.db")
+    ours, others = connections.engines_of(store.uri)[0], create_engine(f"sqlite:///{tmp_path}/other.db")
     for engine, level in ((ours, 1), (others, 2)):  # NORMAL, FULL
         with engine.connect() as connection:
             assert connection.execute(text("PRAGMA synchronous")).scalar() == level
@@ -33,7 +33,7 @@ def test_without_these_engines_the_store_is_only_slower(missing, store, monkeypa
 
     stores = {"runs": runs, "models": models}[missing]
     monkeypatch.setattr(stores.SqlAlchemyStore, "_get_or_create_engine", None)
-    assert len(database._engines(store.uri)) == 1
+    assert len(connections.engines_of(store.uri)) == 1
 
 
 def test_the_newest_migration_is_found_in_the_text_of_the_migrations():

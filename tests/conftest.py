@@ -56,7 +56,7 @@ PAPER = {
 @cache
 def _orders_of():
     """Return what makes orders, as it is before any test counts it."""
-    return import_module("kdops.training.orders").Orders.of
+    return import_module("kdops.training.sweep_orders").Orders.of
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Place:
         import matplotlib.font_manager  # noqa: F401 - it reads its own cache before the folder moves
         import mlflow
 
-        import kdops.training.orders
+        import kdops.training.sweep_orders
 
         for name in [name for name in os.environ if name.startswith(("MLFLOW_", "KDOPS_"))]:
             patch.delenv(name)
@@ -104,7 +104,7 @@ class Place:
         patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
         patch.chdir(self.folder)
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == self.uri
-        patch.setattr(kdops.training.orders.Orders, "of", self._counted(_orders_of()))
+        patch.setattr(kdops.training.sweep_orders.Orders, "of", self._counted(_orders_of()))
         return self
 
     def settings(self, entry_point: str, **given: object):

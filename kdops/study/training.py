@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from kdops.training.engine import Engine, Order, TrainedModel
+    from kdops.training.engine import Engine
     from kdops.training.networks import Networks
+    from kdops.training.order import Order, TrainedModel
 
 __all__ = ["Shared", "TrainingExecutor", "ended"]
 
@@ -242,7 +243,7 @@ class TrainingExecutor(Executor):
         self, units: Sequence[Unit], missing: set[str], trainset: Trainset, context: Context
     ) -> Iterator[tuple[str, Model]]:
         """Train units, and yield those that are missing by fingerprint, each as soon as it is stored."""
-        from kdops.training.orders import Orders
+        from kdops.training.sweep_orders import Orders
 
         task, shared, made = units[0].task, self.shared, dict[str, tuple[Unit, ...]]()
         together = context.trains_together(task)

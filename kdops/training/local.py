@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from kdops.training.engine import Done, Order, Tell, perform
+from kdops.training.engine import Tell, perform
+from kdops.training.order import Done, Order
 
 __all__ = ["LocalEngine"]
 

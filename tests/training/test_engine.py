@@ -16,7 +16,8 @@ from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipes import recipe
 from kdops.errors import DivergenceError, KdopsError
 from kdops.models.classifier import digest_of, pixel_statistics
-from kdops.training.engine import Done, Order, OrderGroup, SourceArrays, TrainedModel, build_engine, perform
+from kdops.training.engine import build_engine, perform
+from kdops.training.order import Done, Order, OrderGroup, SourceArrays, TrainedModel
 from kdops.utils.hardware import process_threads
 from tests.toys import quarters
 
@@ -70,7 +71,8 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from kdops.training.engine import Order, perform
+from kdops.training.engine import perform
+from kdops.training.order import Order
 
 assert not [name for name in os.environ if name.startswith("MLFLOW_")]
 

@@ -16,10 +16,11 @@ from kdops.errors import UsageError
 from kdops.models.classifier import build, pixel_statistics
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, Unit
-from kdops.training import engine, orders
+from kdops.training import engine, sweep_orders
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.networks import Networks
-from kdops.training.orders import Orders
+from kdops.training.order import Order
+from kdops.training.sweep_orders import Orders
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -115,13 +116,13 @@ def test_features_are_kept_up_to_a_bound_and_the_embedding_always(tmp_path, monk
     def source(method):
         ((order, _),), arrays = made(NET, units(temperatures=(4.0,), method=method), tmp_path, student=CNN)
         # What an engine sees of it.
-        order = engine.Order.from_json(order.to_json())
+        order = Order.from_json(order.to_json())
         return engine._with_arrays(order.groups[0], order, arrays, IMAGES.pixels).source
 
     kept = source("fitnet(at=stage1)")
     assert isinstance(kept, Kept)
     assert kept.shapes.features == {"stage1": (5, 2, 2)}
-    monkeypatch.setattr(orders, "KEPT_BYTES", 10)
+    monkeypatch.setattr(sweep_orders, "KEPT_BYTES", 10)
     live = source("fitnet(at=stage1)")
     assert isinstance(live, Live)
     chosen = torch.tensor([3, 0, 7])

@@ -16,8 +16,9 @@ from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoints
-from kdops.training.engine import Engine, Order, OrderGroup, SourceArrays, pack
+from kdops.training.engine import Engine
 from kdops.training.networks import Networks, logits_only
+from kdops.training.order import Order, OrderGroup, SourceArrays, pack
 from kdops.training.trainer import cut_passes, nets_a_pass
 from kdops.utils.hardware import process_threads
 

@@ -1,6 +1,6 @@
 """Arrays data sets, kept on disk as memory-mapped arrays so that images are decoded once.
 
-A *signature* of the source files (path, size, modification time) points, through a small JSON file, to
+A *signature* of the source files (path, size, inode, time of the last change) points, through a small JSON file, to
 arrays that are named by the digest of their content. Reading checks that digest over every byte, so a
 damaged, truncated or half-written cache is found and made again, never used.
 The folder may be deleted at any time.
@@ -16,8 +16,10 @@ import mmap
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -27,10 +29,13 @@ from kdops.data.arrays import ARRAYS, VALIDATION, Arrays
 from kdops.errors import KdopsError
 from kdops.utils.files import replace_file
 
-__all__ = ["ReadAhead", "allocate", "cached", "signature", "user_cache_folder"]
+__all__ = ["ReadAhead", "SourceFile", "allocate", "cached", "signature", "user_cache_folder"]
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when the layout of the cache, or the way that images are decoded, changes."""
+
+SETTLED = 2_000_000_000
+"""Nanoseconds after which another change of a file has another time, on any file system."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,18 +52,61 @@ def user_cache_folder() -> Path:
         raise KdopsError("there is no home folder to keep data in; name a folder with XDG_CACHE_HOME") from None
 
 
-def signature(files: Iterable[tuple[str, int, int]]) -> str:
-    """Return the signature of source files without reading them.
+class SourceFile(NamedTuple):
+    """A file that a data set is decoded from, as it was found.
+
+    Attributes:
+        path: relative to the data set's folder.
+        size: its bytes.
+        inode: its number in the file system; 0 where that has none.
+        changed: when content, name or rights were changed last, in nanoseconds; nobody can set it back.
+    """
+
+    path: str
+    size: int
+    inode: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: str, found: os.stat_result) -> SourceFile:
+        """Return a file by what the system says of it."""
+        return cls(path, found.st_size, found.st_ino, found.st_ctime_ns)
+
+
+def signature(folder: Path, files: Iterable[SourceFile], options: str = "") -> str:
+    """Return the signature of source files: it changes with their content, and mostly needs not read them.
+
+    A file is itself by its number and the time of its last change: neither a copy with the old times nor files that
+    change places keep both. Where a file system has no such numbers, or a file was changed so recently that a second
+    change could have the same time, the file is read.
 
     Args:
-        files: for each file its path relative to the data set's folder, its size in bytes and its
-            modification time in nanoseconds; the order counts.
+        folder: the data set's folder.
+        files: its files; the order counts.
+        options: how they are read.
 
     Returns:
         64 hexadecimal digits.
     """
-    lines = "\n".join(f"{path}\t{size}\t{mtime}" for path, size, mtime in files)
-    return hashlib.sha256(f"format {FORMAT}\n{lines}".encode("utf-8", "surrogateescape")).hexdigest()
+    settled = time.time_ns() - SETTLED
+    lines = [
+        f"{path}\t{size}\t{inode}\t{changed}" if inode and changed < settled else f"{path}\t{_content(folder / path)}"
+        for path, size, inode, changed in files
+    ]
+    text = "\n".join([f"format {FORMAT} {options}", *lines])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """Return the digest of a file's content; that it cannot be read is reported where it is decoded."""
+    try:
+        # A pipe would be waited for without end.
+        if not path.is_file():
+            return "no file"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return str(error)
 
 
 def allocate(shape: tuple[int, ...]) -> np.ndarray:

@@ -27,7 +27,7 @@ from PIL import Image
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.cache import ReadAhead, cached, signature
+from kdops.data.cache import ReadAhead, SourceFile, cached, signature
 from kdops.data.download import socket_timeout
 from kdops.data.images import MOST_PIXELS, check_size, pixels_of
 from kdops.errors import KdopsError, UsageError
@@ -117,21 +117,21 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
         _download(root)
     ahead = ReadAhead("gtsrb")
     listing = _list(folder)
-    key = signature(listing.files())
+    key = signature(folder, listing.files())
     decoded = cached("gtsrb", key, lambda: _decode_all(listing, progress), ahead)
     return decoded, _notes(decoded)
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """The files of one copy; each as (path relative to ``folder``, bytes, modification time in ns)."""
+    """The files of one copy."""
 
     folder: Path
-    training: tuple[tuple[tuple[str, int, int], ...], ...]
-    test: tuple[tuple[str, int, int], ...]
-    table: tuple[str, int, int]
+    training: tuple[tuple[SourceFile, ...], ...]
+    test: tuple[SourceFile, ...]
+    table: SourceFile
 
-    def files(self) -> Iterator[tuple[str, int, int]]:
+    def files(self) -> Iterator[SourceFile]:
         for images in self.training:
             yield from images
         yield from self.test
@@ -151,22 +151,22 @@ def _list(folder: Path) -> _Listing:
             )
         classes = tuple(_images(folder, f"{training}/{name}") for name in names)
         table = folder / "GT-final_test.csv"
-        stat = table.stat()
+        told = SourceFile.of(table.name, table.stat())
         test = _images(folder, "GTSRB/Final_Test/Images")
     except OSError as error:
         path = error.filename or folder
         raise UsageError("data_root", path, f"cannot be read ({error.strerror}); unpack it again") from error
-    return _Listing(folder, classes, test, (table.name, stat.st_size, stat.st_mtime_ns))
+    return _Listing(folder, classes, test, told)
 
 
-def _images(folder: Path, below: str) -> tuple[tuple[str, int, int], ...]:
+def _images(folder: Path, below: str) -> tuple[SourceFile, ...]:
     found = []
     with _opened(folder / below) as place, os.scandir(place) as entries:
         for entry in entries:
             name = entry.name
             if name[-4:].lower() == ".ppm" and name[0] != ".":
-                stat = entry.stat()
-                found.append((f"{below}/{name}", stat.st_size, stat.st_mtime_ns))
+                told = entry.stat()
+                found.append(SourceFile(f"{below}/{name}", told.st_size, told.st_ino, told.st_ctime_ns))
     if not found:
         raise UsageError("data_root", folder / below, "has no .ppm image in it; unpack it again")
     found.sort()
@@ -189,7 +189,7 @@ def _opened(folder: Path) -> Iterator[Path | int]:
 def _decode_all(listing: _Listing, progress: Callable[[int, int], object] | None) -> Arrays:
     """Decode every image; one thread does it in seconds, and threads or processes were not faster."""
     labels = [label for label, images in enumerate(listing.training) for _ in images]
-    paths = [path for images in listing.training for path, _, _ in images]
+    paths = [path for images in listing.training for path, *_ in images]
     tracks = _tracks(listing.folder, paths)
     test_paths, test_labels = _test_table(listing)
     count, total = len(paths), len(paths) + len(test_paths)
@@ -225,8 +225,8 @@ def _tracks(folder: Path, paths: list[str]) -> np.ndarray:
 
 def _test_table(listing: _Listing) -> tuple[list[str], list[int]]:
     """Read the labels of the test images; every image must have one, of a class there is."""
-    table = listing.folder / listing.table[0]
-    images = {path.rpartition("/")[2]: path for path, _, _ in listing.test}
+    table = listing.folder / listing.table.path
+    images = {path.rpartition("/")[2]: path for path, *_ in listing.test}
     labels: dict[str, int] = {}
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.cache import cached, signature
+from kdops.data.cache import SourceFile, cached, signature
 from kdops.data.images import FORMATS, decode_all
 from kdops.data.own_data import PARTS, check_classes, check_parts, describe_split, hold_out_rest
 from kdops.data.tabular.csv_lines import bounded_lines
@@ -51,19 +51,23 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     """
     listing = _list(origin)
     options = f"{origin.image_size} {origin.channels} {origin.skip_bad}"
-    key = signature([(options, 0, 0), *((one.path, *one.stamp) for one in (*listing.files, *listing.table))])
+    files = [one.file for one in listing.files] + list(listing.table)
+    key = signature(listing.folder, files, options)
     decoded = cached(origin.name, key, lambda: _decode(origin, listing, progress))
     return decoded, _notes(listing, decoded)
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file: its path below the folder with ``/``, its (size, modification time), its part and its class."""
+class _Image:
+    """A file of a class: its path below the folder is with ``/``."""
 
-    path: str
-    stamp: tuple[int, int]
-    part: str = ""
-    label: str = ""
+    file: SourceFile
+    part: str
+    label: str
+
+    @property
+    def path(self) -> str:
+        return self.file.path
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ class _Listing:
     folder: Path
     parts: tuple[str, ...]
     classes: tuple[str, ...]
-    files: tuple[_File, ...]
-    table: tuple[_File, ...]
+    files: tuple[_Image, ...]
+    table: tuple[SourceFile, ...]
 
 
 def _list(origin: DatasetSpec) -> _Listing:
@@ -86,12 +90,12 @@ def _list(origin: DatasetSpec) -> _Listing:
         if not folder.is_dir():
             raise UsageError("dataset", origin, "must be a folder, and this is a file")
         parts = _parts(origin, folder)
-        found: dict[str, list[_File]] = {}
+        found: dict[str, list[_Image]] = {}
         for name, part in parts.items():
             below = _classes(origin, folder, name)
             found[part] = [file for label in below for file in _images(origin, folder, name, label, part)]
         table = [entry for entry in os.scandir(folder) if entry.name == GROUPS]
-        stamps = tuple(_File(entry.name, _stamp(entry)) for entry in table)
+        tables = tuple(_found(entry.name, entry) for entry in table)
     except OSError as error:
         path = error.filename or folder
         raise UsageError("dataset", origin, f"{path} cannot be read ({error.strerror or error})") from error
@@ -105,7 +109,7 @@ def _list(origin: DatasetSpec) -> _Listing:
                 "dataset", origin, f"class {label!r} has no folder in {lacking}/; every part must have all classes"
             )
     files = tuple(file for part in ("", "train", "val", "test") for file in found.get(part, ()))
-    return _Listing(folder, tuple(parts.values()), classes, files, stamps)
+    return _Listing(folder, tuple(parts.values()), classes, files, tables)
 
 
 def _parts(origin: DatasetSpec, folder: Path) -> dict[str, str]:
@@ -156,7 +160,7 @@ def _classes(origin: DatasetSpec, folder: Path, part: str) -> list[str]:
     return sorted(classes)
 
 
-def _images(origin: DatasetSpec, folder: Path, part: str, label: str, kind: str) -> list[_File]:
+def _images(origin: DatasetSpec, folder: Path, part: str, label: str, kind: str) -> list[_Image]:
     """List the files of one class, folders within included."""
     files, waiting = [], [posixpath.join(part, label)]
     # Links may lead to a folder above: back to where we are, or to all that is on the machine.
@@ -176,16 +180,15 @@ def _images(origin: DatasetSpec, folder: Path, part: str, label: str, kind: str)
                 if entry.is_dir():
                     waiting.append(path)
                 else:
-                    files.append(_File(path, _stamp(entry), kind, label))
+                    files.append(_Image(_found(path, entry), kind, label))
     if not files:
         raise UsageError("dataset", origin, f"{posixpath.join(part, label)}/ has no image in it")
     return sorted(files, key=lambda file: file.path)
 
 
-def _stamp(entry: os.DirEntry) -> tuple[int, int]:
+def _found(path: str, entry: os.DirEntry) -> SourceFile:
     # A link to nothing has no size; that it cannot be opened is told where images are looked at.
-    stat = entry.stat() if os.path.exists(entry.path) else entry.stat(follow_symlinks=False)
-    return stat.st_size, stat.st_mtime_ns
+    return SourceFile.of(path, entry.stat(follow_symlinks=os.path.exists(entry.path)))
 
 
 def _decode(origin: DatasetSpec, listing: _Listing, progress: Callable[[int, int], object] | None) -> Arrays:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from kdops.data import cache
 from kdops.data.arrays import Arrays
-from kdops.data.cache import cached, signature
+from kdops.data.cache import SourceFile, cached, signature
 
 
 def example(seed=0, n=20):
@@ -249,8 +250,27 @@ def test_the_digest_sees_shape_classes_and_order_but_not_the_memory_layout():
         Arrays.of(**{**arrays, "labels": one.labels.astype(np.int32)}, classes=one.classes)
 
 
-@pytest.mark.parametrize("other", [("b", 1, 2), ("a", 2, 2), ("a", 1, 3)])
-def test_the_signature_sees_path_size_and_time(other):
-    assert signature([("a", 1, 2)]) == signature([("a", 1, 2)])
-    assert signature([("a", 1, 2)]) != signature([other])
-    assert signature([("a", 1, 2)]) != signature([("a", 1, 2), other])
+FILE = SourceFile("a", 1, 2, 3)
+
+
+@pytest.mark.parametrize("changed", [{"path": "b"}, {"size": 2}, {"inode": 3}, {"changed": 4}])
+def test_the_signature_sees_path_size_inode_and_time(tmp_path, changed):
+    other = FILE._replace(**changed)
+    assert signature(tmp_path, [FILE]) == signature(tmp_path, [FILE])
+    assert signature(tmp_path, [FILE]) != signature(tmp_path, [other])
+    assert signature(tmp_path, [FILE]) != signature(tmp_path, [FILE, other])
+    assert signature(tmp_path, [FILE]) != signature(tmp_path, [FILE], "gray")
+
+
+@pytest.mark.parametrize("untold", [{"inode": 0}, {"changed": time.time_ns() + 10**15}])
+def test_a_file_whose_time_says_nothing_is_read(tmp_path, untold):
+    """A file system may have no inodes, and two changes may have one time."""
+    file, path = FILE._replace(**untold), tmp_path / "a"
+    path.write_bytes(b"one")
+    before = signature(tmp_path, [file])
+    path.write_bytes(b"two")
+    assert signature(tmp_path, [file]) != before
+    path.write_bytes(b"one")
+    assert signature(tmp_path, [file]) == before
+    path.unlink()
+    assert signature(tmp_path, [file]) != before

@@ -349,7 +349,24 @@ def test_the_cache_serves_until_something_changes(pets):
     assert load(pets, lambda *call: calls.append(call)).digest == first.digest
     (pets / "cat/000.png").unlink()
     assert load(pets, lambda *call: calls.append(call)).digest != first.digest
-    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("settled", [-(10**12), 10**12], ids=["by inode", "by content"])
+def test_classes_that_change_places_are_seen(tmp_path, monkeypatch, settled):
+    """Equal sizes, equal times, other labels."""
+    monkeypatch.setattr(cache, "SETTLED", settled)
+    folder = fill(tmp_path / "pets")
+    for path in list(folder.rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        os.utime(path.with_suffix(".bmp"), ns=(1, 1))
+        path.unlink()
+    before = load(folder)
+    (folder / "cat").rename(folder / "away")
+    (folder / "dog").rename(folder / "cat")
+    (folder / "away").rename(folder / "dog")
+    after = load(folder)
+    assert after.digest != before.digest
+    assert np.array_equal(after.images[after.labels == 0], before.images[before.labels == 1])
 
 
 def test_the_digest_does_not_depend_on_the_place_or_the_number_of_threads(pets, tmp_path, monkeypatch):

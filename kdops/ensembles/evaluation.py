@@ -165,6 +165,7 @@ class EnsembleEvaluation:
             source=" ".join(member.uri for member in members),
             uri="",
             weights=weights,
+            select_on=self.by,
             metrics={name: value for name, value in metrics.items() if name.startswith("test_") or name in _VALIDATION},
             params={
                 "dataset": data.name,
@@ -178,7 +179,10 @@ class EnsembleEvaluation:
                 "split_seed": str(study.settings.split_seed),
             },
         )
-        digest = fingerprint(ensemble=weights, members=record.source, split=split.digest, data=data.digest, seed=seed)
+        chosen = {"select_on": self.by} if self.by == "test" else {}
+        digest = fingerprint(
+            ensemble=weights, members=record.source, split=split.digest, data=data.digest, seed=seed, **chosen
+        )
         trainset = Trainset(split.hop(0), "transfer images of the members")
         outcome = Outcome(record, digest, digest, tuple(members), trainset, {}, 0.0, time.time())
         write = partial(

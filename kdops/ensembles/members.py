@@ -105,7 +105,7 @@ def draw_members(models: RegisteredModels, data: Dataset, split: Split, settings
     from a teacher at a temperature of 1 or more, of other roles none that learned another model's hard predictions.
     Versions that were trained in different ways (they or their sources)
     are not mixed: the newest way counts, and where a replicate was trained on several sources, the newest of these.
-    Of two equal trainings the newer counts.
+    Of two equal trainings the newer counts. What was chosen on test is a member only where it is listed by version.
 
     Args:
         models: the registry.
@@ -201,6 +201,10 @@ def _of_split(
     name, first = _name(settings, data), advice(settings.role, data, split.mode)
     group = group_of(data, split).items()
     ours = _keep(versions, schema.is_own, "not registered by kdops", left_out)
+    ours = _keep(ours, lambda version: not schema.is_chosen_on_test(version), "chosen on test", left_out)
+    if not ours:
+        told = "its versions were chosen on the test images; name them by version to take them anyhow"
+        raise UsageError("model", name, told)
     same = _keep(ours, lambda v: group <= v.tags.items(), "of other data, transfer or split", left_out)
     if not same:
         can_vote = [version for version in ours if _is_direct(version, data.name)]
@@ -217,7 +221,13 @@ def _of_split(
 
 def _listed(models: RegisteredModels, data: Dataset, split: Split, settings: EnsembleSettings) -> Drawn:
     """Draw the versions that were listed, which make one ensemble."""
-    found = {version.uri: version for version in map(models.find, settings.uris())}
+    found = {}
+    for given in settings.uris():
+        version = models.find(given)
+        found[version.uri] = version
+        if schema.is_chosen_on_test(version) and version.uri != given:
+            told = f"is {version.uri}, which was chosen on the test images; name it so to take it anyhow"
+            raise UsageError("model", given, told)
     own = {uri: version for uri, version in found.items() if schema.is_own(version)}
     check_group(own, data, split)
     whole = models.models(own.values())
@@ -230,9 +240,10 @@ def _listed(models: RegisteredModels, data: Dataset, split: Split, settings: Ens
             told = f"is of {describe_replicates([replicate])}, not of {describe_replicates(wanted)}"
             raise UsageError("model", uri, f"{told}; leave out seed and seeds")
     members = [whole[uri] if uri in whole else schema.from_version(version) for uri, version in found.items()]
-    given, first = len(settings.uris()), "name at least two different versions, parted by commas"
-    twice = given - len(found)
-    told = f"{twice} of {given} names are left out: they name a version that is named before." if twice else ""
+    first = "name at least two different versions, parted by commas"
+    count = len(settings.uris())
+    twice = count - len(found)
+    told = f"{twice} of {count} names are left out: they name a version that is named before." if twice else ""
     return Drawn("", (_ranked(_enough(members, settings.model, first), settings.select_on),), told)
 
 

@@ -6,7 +6,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
-from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps.model import LABELS, METRICS, Model
 from kdops.utils.text import markdown_text
 from kdops.verdicts.intervals import wilson_interval
 
@@ -54,17 +54,21 @@ def _made(record: Model) -> str:
 
 
 def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
+    chosen = METRICS[record.select_on]
     lines = [f"| {data.unit} | accuracy | 95 % interval over {data.unit} | how many |", "|---|---:|---:|---:|"]
     for what, metric, rows in (
-        ("validation (chosen on these)", VAL_ACCURACY, split.validation),
+        ("validation", VAL_ACCURACY, split.validation),
         ("test", TEST_ACCURACY, split.test),
     ):
+        what += " (chosen on these)" * (metric == f"{chosen}_accuracy")
         low, high = wilson_interval(record.metrics[metric], len(rows))
         lines.append(f"| {what} | {record.metrics[metric]:.4f} | {low:.4f} to {high:.4f} | {len(rows)} |")
     copies = (
         f" {data.unit.capitalize()} that show one thing are near-copies, so the intervals are too narrow."
         * data.has_tracks
     )
+    warning = ["", "**Chosen on the test images: its test accuracy is too high for new ones.**"]
+    lines += warning if record.select_on == "test" else []
     return [*lines, "", f"The intervals (Wilson) are of this one model; another seed gives another one.{copies}"]
 
 

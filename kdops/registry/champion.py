@@ -103,7 +103,9 @@ def _noted(client: MlflowClient, name: str, group: Mapping[str, str]) -> tuple[M
 
 
 def _rankable(version: ModelVersion, group: Mapping[str, str]) -> list[Model]:
-    """Return the model of a version, alone in a list; none where it is of another group or has no numbers."""
+    """Return the model of a version, alone in a list; none of another group, without numbers, or chosen on test."""
+    if schema.is_chosen_on_test(version):
+        return []
     model = schema.from_version(version)
     is_rankable = group.items() <= version.tags.items() and {VAL_ACCURACY, VAL_NLL} <= model.metrics.keys()
     return [model] if is_rankable else []

@@ -185,11 +185,16 @@ def _check_whole(client: MlflowClient, version: ModelVersion) -> None:
     """Refuse a version that may not be deployed, whoever has the alias.
 
     Raises:
-        KdopsError: it is not of kdops, its run did not finish, or its files are gone or damaged.
+        KdopsError: it is not of kdops, was chosen on test, its run did not finish, or its files are gone or damaged.
     """
     uri = uri_of(version)
     if not schema.is_own(version):
         raise KdopsError(f"{uri} was not registered by kdops: nothing says how good it is, so it is not promoted")
+    if schema.is_chosen_on_test(version):
+        raise KdopsError(
+            f"{uri} was chosen on the test images (select_on=test), so its test accuracy is too high and it is not "
+            "promoted; choose one on validation"
+        )
     if version.run_id not in runs_of(client, [version]):
         raise KdopsError(f"the run of {uri} did not finish or was deleted, so it is not promoted")
     load_stored(client, uri)

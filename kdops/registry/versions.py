@@ -95,9 +95,10 @@ class Registry:
         """Set the alias ``champion`` on the role's best version of this split; return its URI.
 
         Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version, among the versions
-        whose run is finished and was not deleted. It is computed from the versions, and computed again once it is set:
-        a version that another study registered in between is seen by the study that set the alias last, so that racing
-        writers end right. Where there is no such version, the alias is taken from one whose run was deleted.
+        whose run is finished and was not deleted, and that were not chosen on test. It is computed from the versions,
+        and computed again once it is set: a version that another study registered in between is seen by the study that
+        set the alias last, so that racing writers end right. Where there is no such version, the alias is taken from
+        one whose run was deleted.
         """
         name = registered_name(self.data.name, role)
         best = update_champion(self.client, name, group_of(self.data, self.split))

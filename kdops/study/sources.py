@@ -110,6 +110,7 @@ def _several(study: StudyVerbs[SourceSettings], parts: Parts) -> tuple[Sweep, st
         chain=chains.pop() if len(chains) == 1 else "several",
         source="",
         uri=" ".join(model.uri for model in models),
+        select_on="test" if any(model.select_on == "test" for model in models) else "validation",
         model_id=" ".join(model.model_id for model in models if model.model_id),
         weights=fingerprint(mixture=[(share, model.weights) for share, model in zip(shares, models, strict=True)]),
     )
@@ -134,6 +135,7 @@ def _adopted(study: StudyVerbs[SourceSettings], named: NamedModel) -> tuple[Mode
         source="",
         uri=named.uri,
         model_id=named.model_id,
+        select_on=named.select_on,
         weights=digest_of_network(network, seen),
     )
     study.adopt(model, network)

@@ -57,6 +57,7 @@ class Model:
         images: how many images its run saw of ``train``, ``val`` and ``test``, where the run says so.
         registered: its version is in the registry, as far as the registry was asked.
         champion: it has the alias ``champion``, likewise.
+        select_on: what it, or a source of it, was chosen on where it was chosen: ``validation`` or ``test``.
     """
 
     role: str
@@ -78,6 +79,7 @@ class Model:
     images: Mapping[str, int] = field(default_factory=dict)
     registered: bool = False
     champion: bool = False
+    select_on: str = "validation"
 
     def __str__(self) -> str:
         at = "" if math.isnan(self.temperature) else f" T={self.temperature:g}"

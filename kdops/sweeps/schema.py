@@ -23,6 +23,7 @@ __all__ = [
     "fitted",
     "from_run",
     "from_version",
+    "is_chosen_on_test",
     "is_own",
     "promoted",
     "promotions",
@@ -58,6 +59,7 @@ NOTES = "kdops.notes"
 HEARTBEAT = "kdops.heartbeat"
 ERROR = "kdops.error"
 SELECT_ON = "kdops.select_on"
+"""Also of the run of a model that was chosen on test."""
 REUSED = "kdops.reused"
 VERDICT = "kdops.verdict"
 
@@ -84,6 +86,9 @@ NOTE = "mlflow.note.content"
 
 GROUP = ("data_digest", "transfer", "split")
 """Tags that versions must share to be compared."""
+
+CHOSEN_ON = "select_on"
+"""Tag of a version that was chosen on test, as :data:`SELECT_ON` is of its run."""
 
 RANKED = (VAL_ACCURACY, VAL_NLL, TEST_ACCURACY)
 """Metrics that a version has as tags."""
@@ -133,6 +138,11 @@ def finite(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def is_chosen_on_test(version: Any) -> bool:
+    """Return whether a registered version, or a source of it, was chosen on the test images."""
+    return bool(version.tags.get(CHOSEN_ON) == "test")
+
+
 def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
     """Return the parameters and the tags of the run of a model.
 
@@ -149,6 +159,8 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
     if model.weights:
         fleet = ",".join(map(str, model.fleet))
         tags |= {WEIGHTS: model.weights, FLEET: fleet, FLEET_DIGEST: model.fleet_digest}
+    if model.select_on == "test":
+        tags[SELECT_ON] = model.select_on
     if model.uri:
         tags[MODEL] = model.uri
     return {name: str(value) for name, value in params.items()}, tags
@@ -180,6 +192,7 @@ def from_run(run: Any) -> Model:
         split=tags.get(SPLIT, ""),
         images=_images(run),
         reused=True,
+        select_on=tags.get(SELECT_ON, "validation"),
     )
 
 
@@ -201,6 +214,7 @@ def to_version(model: Model) -> dict[str, str]:
         "chain": model.chain,
         "architecture": model.architecture,
         **{name: repr(model.metrics[name]) for name in RANKED},
+        **({CHOSEN_ON: model.select_on} if model.select_on == "test" else {}),
     }
 
 

@@ -234,6 +234,7 @@ def _planned(task: Task, seed: int, temperature: float, source: Model | None, co
         chain=f"{source.chain}>{role}" if source else role,
         source=source.uri if source else LABELS,
         uri="",
+        select_on=source.select_on if source else "validation",
         params={
             "dataset": context.data.name,
             "architecture": str(recipe.architecture),

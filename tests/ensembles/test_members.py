@@ -19,12 +19,14 @@ from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.ensembles.members import draw, draw_members, with_newest_split
-from kdops.errors import UsageError
+from kdops.errors import KdopsError, UsageError
 from kdops.packaging.external import PICKLE, load_classifier
 from kdops.packaging.folder import read_weights
+from kdops.registry.promotion import promote
 from kdops.registry.registered import RegisteredModels
-from kdops.registry.versions import Registry
+from kdops.registry.versions import Registry, delete_version
 from kdops.sweeps.model import COPY_SEEDS, Model
+from kdops.tracking.named_models import find_model
 from tests.conftest import Place, copy_database
 
 DIGITS = datasets.load("digits")
@@ -84,6 +86,7 @@ class Shelf:
         data=DIGITS,
         split=DISJOINT,
         status="FINISHED",
+        select_on="validation",
         **params,
     ):
         """Register a model and give its URI."""
@@ -102,6 +105,7 @@ class Shelf:
             model_id=self.model_id,
             metrics={"val_accuracy": accuracy, "val_nll": loss, "test_accuracy": test},
             params=params,
+            select_on=select_on,
         )
         uri = Registry(self.client, data, split).register(record, "students", "a fingerprint")
         if status:
@@ -683,3 +687,30 @@ def test_a_stored_run_names_no_code_that_is_imported(shelf):
     assert not settings.external_networks()
     named, _ = drawn_for(student="evil:net")
     assert str(named.recipes["student"].architecture) == "evil:net"
+
+
+def test_what_was_chosen_on_test_is_taken_where_it_is_named_and_nowhere_else(shelf):
+    """It says so in its tags and on its card, and is no champion."""
+    plain = [shelf.put(temperature=temperature) for temperature in (1, 2)]
+    listed = [shelf.put(temperature=temperature, accuracy=0.9, select_on="test") for temperature in (3, 4)]
+    drawn = shelf.draw()
+    assert uris(drawn) == [plain]
+    assert "2 chosen on test" in drawn.left_out
+    assert uris(shelf.draw(model=",".join(listed))) == [listed]
+    shelf.client.set_registered_model_alias(STUDENT, "ours", "3")
+    assert "chosen on the test images; name it so" in shelf.refusal(model=f"models:/{STUDENT}@ours,{plain[0]}")
+    with pytest.raises(UsageError, match="chosen on the test images; name it so"):
+        find_model(f"models:/{STUDENT}@ours")
+    assert find_model(listed[0]).select_on == "test"
+    registry = Registry(shelf.client, DIGITS, DISJOINT)
+    assert registry.update_champion("student") in plain
+    version = shelf.client.get_model_version(STUDENT, "3")
+    assert version.tags["select_on"] == "test"
+    assert "| test (chosen on these) |" in version.description
+    assert "Chosen on the test images" in version.description
+    with pytest.raises(KdopsError, match="was chosen on the test images"):
+        promote(shelf.client, listed[0], "ours", 0.01)
+    for uri in plain:
+        delete_version(shelf.client, shelf.client.get_model_version(STUDENT, uri.rsplit("/", 1)[1]))
+    assert registry.update_champion("student") is None
+    assert "name them by version to take them anyhow" in shelf.refusal()

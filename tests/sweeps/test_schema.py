@@ -34,6 +34,7 @@ models = st.builds(
     fleet_digest=words,
     reused=st.just(True),
     dataset=words,
+    select_on=st.sampled_from(["validation", "test"]),
     split=words,
     images=st.fixed_dictionaries({"train": st.integers(0, 9), "val": st.integers(0, 9)}),
 )

@@ -44,6 +44,10 @@ class Kept:
         """Return the outputs ``[B, ...]`` of some images, given by their rows."""
         return Outputs(self.logits[rows], {name: values[rows] for name, values in self.features.items()})
 
+    def logits_at(self, rows: Tensor) -> Tensor:
+        """Return the logits of some images alone."""
+        return self.logits[rows]
+
     @property
     def shapes(self) -> Shapes:
         """The shapes for one image."""
@@ -70,6 +74,10 @@ class Live:
         """Return the outputs ``[B, ...]`` of some images, given by their rows."""
         return Outputs(self.logits[rows], self.compute(rows))
 
+    def logits_at(self, rows: Tensor) -> Tensor:
+        """Return the logits of some images alone."""
+        return self.logits[rows]
+
     @property
     def shapes(self) -> Shapes:
         """The shapes for one image."""
@@ -92,6 +100,10 @@ class Reordered:
     def at(self, rows: Tensor) -> Outputs:
         """Return the outputs ``[B, ...]`` of some images, given by their rows."""
         return self.source.at(self.rows[rows])
+
+    def logits_at(self, rows: Tensor) -> Tensor:
+        """Return the logits of some images alone."""
+        return self.source.logits_at(self.rows[rows])
 
     @property
     def shapes(self) -> Shapes:

@@ -6,6 +6,7 @@ __all__ = [
     "SOURCE_AGREEMENT",
     "TEST_ACCURACY",
     "TEST_NLL",
+    "TRAIN_KL",
     "TRAIN_LOSS",
     "TRAIN_SECONDS",
     "VAL_ACCURACY",
@@ -13,6 +14,7 @@ __all__ = [
 ]
 
 TRAIN_LOSS = "train_loss"
+TRAIN_KL = "train_kl"
 TRAIN_SECONDS = "train_seconds"
 VAL_ACCURACY = "val_accuracy"
 VAL_NLL = "val_nll"

@@ -29,7 +29,7 @@ from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept, Live
 from kdops.models.classifier import Classifier, build
 from kdops.models.taps import features_of
-from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_KL, TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.order import Done, Order, OrderGroup, TrainedModel
@@ -127,6 +127,7 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
             VAL_NLL: on_val["nll"],
             **{f"test_{name}": value for name, value in on_test.items()},
             TRAIN_LOSS: one.train_loss[-1],
+            **({TRAIN_KL: one.train_kl[-1]} if one.train_kl else {}),
             TRAIN_SECONDS: one.seconds,
             **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }

@@ -23,9 +23,10 @@ from kdops.distillation.method import Method, Outputs, Phase, Shapes
 from kdops.distillation.objective import LABELS_TERM, Objective
 from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.errors import DivergenceError, UsageError
-from kdops.sweeps.metrics import TRAIN_LOSS, VAL_ACCURACY
+from kdops.sweeps.metrics import TRAIN_KL, TRAIN_LOSS, VAL_ACCURACY
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
+from kdops.training.divergence import measured_rows, source_divergence
 from kdops.training.schedule import one_cycle
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs
@@ -39,7 +40,7 @@ __all__ = ["Group", "Images", "Meter", "Trained", "TrainingPass"]
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each trained tensor."""
 
-PLAIN = ("losses", "accuracies", "terms", "seconds")
+PLAIN = ("losses", "accuracies", "divergences", "terms", "seconds")
 """The attributes of a pass that its checkpoint has as plain values."""
 
 
@@ -87,6 +88,7 @@ class Trained:
         train_loss: mean loss of each epoch.
         val_accuracy: validation accuracy after each epoch.
         seconds: wall time; of a fleet's member the fleet's, divided by its members.
+        train_kl: divergence from the source after each epoch; empty where there is none.
         terms: mean of each term of the loss in each epoch, nan where a phase lacks it; empty where there is one term.
     """
 
@@ -96,13 +98,15 @@ class Trained:
     train_loss: tuple[float, ...]
     val_accuracy: tuple[float, ...]
     seconds: float
+    train_kl: tuple[float, ...] = ()
     terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def history(self) -> dict[str, tuple[float, ...]]:
         """The metrics of each epoch by name; each term of the loss is ``loss_`` and its name."""
         terms = {f"loss_{name}": values for name, values in self.terms.items()}
-        return {TRAIN_LOSS: self.train_loss, VAL_ACCURACY: self.val_accuracy, **terms}
+        divergence = {TRAIN_KL: self.train_kl} if self.train_kl else {}
+        return {TRAIN_LOSS: self.train_loss, **divergence, VAL_ACCURACY: self.val_accuracy, **terms}
 
 
 class Meter:
@@ -188,6 +192,7 @@ class TrainingPass:
         self.step: Callable[..., None]
         self.losses: list[list[float]] = []
         self.accuracies: list[list[float]] = []
+        self.divergences: list[list[float]] = []
         self.terms: list[dict[str, list[float]]] = []
         self.seconds = 0.0
 
@@ -213,12 +218,14 @@ class TrainingPass:
             for place, own in enumerate(self.objective.modules):
                 self.engine.nets[place] = self.method.deploy(self.engine.nets[place], own)
         for place, ((seed, temperature), state) in enumerate(zip(self.members, self.engine.states(), strict=True)):
-            train_loss, val_accuracy = (
-                tuple(epoch[place] for epoch in kind) for kind in (self.losses, self.accuracies)
+            train_loss, val_accuracy, train_kl = (
+                tuple(epoch[place] for epoch in kind) for kind in (self.losses, self.accuracies, self.divergences)
             )
             terms = self._terms_of(place)
             seconds = self.seconds / len(self.members)
-            yield Trained(seed, temperature, state, train_loss, val_accuracy, seconds, terms)
+            yield Trained(
+                seed, temperature, state, train_loss, val_accuracy, seconds, train_kl if temperature else (), terms
+            )
 
     def _terms_of(self, place: int) -> dict[str, tuple[float, ...]]:
         """Return the terms of one member's loss, epoch by epoch; none where it has one, whatever is beside it."""
@@ -253,6 +260,8 @@ class TrainingPass:
             self.losses.append(losses)
             self.engine.training = False
             self.accuracies.append(_accuracy(self.engine, len(self.groups), validation).tolist())
+            if self.sources:
+                self.divergences.append(self._divergence())
             now = time.perf_counter()
             self.seconds, started = self.seconds + now - started, now
             last = epoch + 1 == self.recipe.epochs
@@ -332,6 +341,15 @@ class TrainingPass:
         total, *parts = (torch.stack([self.total, *self.parts.values()]) / count).tolist()
         self.terms.append(dict(zip(self.parts, parts, strict=True)))
         return total
+
+    @torch.no_grad()
+    def _divergence(self) -> list[float]:
+        """Return how far each member is from its source; the engine is not training."""
+        rows = measured_rows(len(self.images.labels)).to(self.device)
+        logits = self.engine.logits([self.pixels[rows]] * len(self.groups))
+        given = [source.logits_at(rows) for source in self.sources]
+        source = _for_members(given, [len(group.temperatures) for group in self.groups])
+        return source_divergence(logits, source, self.objective.temperature).tolist()
 
     def _set_rate(self, rate: float) -> None:
         if isinstance(self.rate, Tensor):

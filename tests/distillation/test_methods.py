@@ -273,6 +273,20 @@ def test_hard_members_of_a_training_are_the_same_whatever_the_method(name):
         assert mine.train_loss == other.train_loss
 
 
+@every_method
+def test_the_divergence_from_the_source_is_measured_as_the_student_is_stored(name):
+    source = source_of(method_of(name))
+    logits = source.logits[method_of(name).rows(IMAGES.labels, named_generator("rows", "student", 0))]
+    members = [one for one in trained(name, student_for(name), (0.0, 4.0)) if one.seed == 0]
+    hard, soft = sorted(members, key=lambda one: one.temperature)
+    net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *STATISTICS)
+    net.load_state_dict(soft.state)
+    with torch.no_grad():
+        logs = [(one / 4).log_softmax(-1) for one in (net.eval()(IMAGES.pixels), logits)]
+    assert hard.train_kl == ()
+    assert soft.train_kl[-1] == pytest.approx(F.kl_div(*logs, reduction="batchmean", log_target=True).item(), rel=1e-3)
+
+
 class CutError(Exception):
     """The training is cut off here."""
 
@@ -304,6 +318,7 @@ def test_a_training_that_was_cut_off_gives_what_one_that_never_was_gives(name, e
     for mine, other in zip(again, whole, strict=True):
         assert all(torch.equal(mine.state[key], other.state[key]) for key in other.state)
         assert mine.train_loss == other.train_loss
+        assert mine.train_kl == other.train_kl
         assert repr(mine.terms) == repr(other.terms)
 
 
@@ -315,7 +330,8 @@ def test_each_term_is_a_metric_of_every_epoch_and_they_sum_to_the_loss(name):
         for epoch in range(EPOCHS) if one.terms else ():
             here = [values[epoch] for values in one.terms.values() if values[epoch] == values[epoch]]
             assert sum(here) == pytest.approx(one.train_loss[epoch], rel=1e-4)
-        assert set(one.history) - {"train_loss", "val_accuracy"} == {f"loss_{term}" for term in one.terms}
+        assert len(one.train_kl) == EPOCHS
+        assert set(one.history) - {"train_loss", "train_kl", "val_accuracy"} == {f"loss_{term}" for term in one.terms}
 
 
 @every_method

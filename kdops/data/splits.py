@@ -158,6 +158,15 @@ def _refuse(data: Dataset, label: int, count: int, names: list[str]) -> None:
     lacking = names[min(count, len(names) - 1)]
     unit = "track" if data.has_tracks else data.unit.removesuffix("s")
     outside = "the test set" if data.validation is None else "the test and validation sets"
+    usable = ~data.test if data.validation is None else ~(data.test | data.validation)
+    if not count and (inside := np.count_nonzero(data.labels[usable] == label)):
+        raise UsageError(
+            "dataset",
+            data.given,
+            f"class {data.classes[label]!r} has {inside} {data.unit} outside {outside}, and in each of their {unit}s "
+            f"another class is more frequent: a {unit} goes to one part as a whole, so no part would surely have the "
+            f"class; give finer {unit}s or leave the class out",
+        )
     instead = ", or take transfer=shared" if lacking != "validation" and "training" not in names else ""
     raise UsageError(
         "dataset",

@@ -38,7 +38,7 @@ FEWEST_FAILURES = 10
 """More trials than this, and than were asked for, must fail before a search is given up."""
 
 LOOKS = 10
-"""So often a trial is looked at, evenly over its epochs."""
+"""So often a trial is looked at at most, evenly over its epochs."""
 
 METRICS = {"accuracy": VAL_ACCURACY, NLL_OBJECTIVE: VAL_NLL}
 """The metric of each objective that is measured; the others are counted."""
@@ -53,6 +53,11 @@ class _Job:
     number: int
     unit: Unit
     plan: TrialPlan
+
+
+def look_every(epochs: int) -> int:
+    """Return every how many epochs a trial is looked at."""
+    return math.ceil(epochs / LOOKS)
 
 
 def dense_net(settings: SearchSettings) -> MLP:
@@ -206,7 +211,7 @@ class Trials:
     def _after_epoch(self, jobs: Sequence[_Job], epochs: Mapping[int, TrialEpoch], epoch: int) -> Collection[int]:
         """Note how the trials stand after an epoch, and give those that are not worth going on with."""
         # Ten looks are enough to see who falls behind; each one is written to the storage.
-        if not self.ledger.prunes or epoch % max(1, jobs[0].plan.recipe.epochs // LOOKS):
+        if not self.ledger.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
             return ()
         metric = METRICS[self.settings.objectives[0]]
         for index, told in epochs.items():

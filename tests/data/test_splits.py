@@ -208,3 +208,13 @@ def test_a_leak_of_the_test_set_and_a_lost_class_are_noticed():
     without = split.validation[MADE.labels[split.validation] != 1]
     with pytest.raises(KdopsError, match="validation part has no image of class 'b'"):
         check_split(MADE, replace(split, validation=without))
+
+
+def test_a_class_that_is_in_the_minority_everywhere_is_refused_for_what_it_is():
+    """It has images, in tracks of another class; "0 tracks" said that there was nothing."""
+    made = make_data()
+    labels = made.labels.copy()
+    labels[labels == 2] = 1
+    labels[np.unique(made.tracks, return_index=True)[1][1:13]] = 2
+    with pytest.raises(UsageError, match=r"class '.*' has 12 images outside the test set, and in each of their tracks"):
+        make_split(replace(made, labels=labels), "shared", 0)

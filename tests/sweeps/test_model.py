@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdops.errors import KdopsError
-from kdops.sweeps.model import LABELS, Model, Sweep, best, rank_key, worst
+from kdops.sweeps.model import COPY_SEEDS, LABELS, Model, Sweep, best, rank_key, worst
 
 
 def record(seed=0, temperature=1.0, role="student", **metrics):
@@ -90,6 +90,7 @@ def test_hard_and_soft_part_a_sweep():
     sweep = sweep_of((0, 1), (0.0, 1.0, 2.0))
     assert sweep.hard().table().shape == (2, 1)
     assert sweep.soft().table().shape == (2, 2)
+    assert {r.temperature for r in sweep.hard().records} == {0.0}
     assert len(sweep.hard().records) + len(sweep.soft().records) == len(sweep.records)
     assert [r.temperature for r in sweep.of_seed(1)].count(0.0) == 1
     assert all(r.seed == 1 for r in sweep.of_seed(1))
@@ -117,3 +118,23 @@ def test_accuracies_of_several_models_a_replicate_are_refused():
 def test_a_record_tells_its_name():
     assert str(record(2, 2.5)) == "student T=2.5 seed=2"
     assert math.isnan(Sweep((record(),)).table()[0, 0])
+
+
+def test_the_models_of_copies_and_of_the_first_replicates():
+    sweep = sweep_of((1, 2, COPY_SEEDS + 2, 2 * COPY_SEEDS + 1, 3 * COPY_SEEDS - 2), (1.0,))
+    assert {r.seed for r in sweep.copies_of(1)} == {1, 2 * COPY_SEEDS + 1}
+    assert {r.seed for r in sweep.copies_of(2)} == {2, COPY_SEEDS + 2}
+    first = sweep_of((5, 3, 9), (1.0, 2.0)).first(2)
+    assert [first.seeds, len(first.records)] == [(3, 5), 4]
+
+
+def test_of_equal_accuracies_an_unknown_loss_comes_last():
+    known, unknown = record(temperature=9.0, val_accuracy=0.5, val_nll=99.0), record(val_accuracy=0.5)
+    assert sorted([unknown, known], key=rank_key) == [known, unknown]
+    assert sorted([record(val_accuracy=0.5, val_nll=math.nan), known], key=rank_key)[0] == known
+
+
+@pytest.mark.parametrize(("text", "count"), [("12", 12), ("", None), ("-3", None), ("1e3", None), ("unknown", None)])
+def test_a_count_that_is_no_number_is_unknown(text, count):
+    found = Model("student", 0, math.nan, "", LABELS, "", params={"parameters": text, "flops": text})
+    assert (found.parameters, found.flops, str(found)) == (count, count, "student seed=0")

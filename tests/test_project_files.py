@@ -127,3 +127,13 @@ def test_uv_resolves_the_tested_versions_of_what_is_named():
     named = {*DEPENDENCIES, *(Requirement(line).name for line in more)}
     assert {Requirement(line).name for line in constraints} == named
     assert set(constraints) <= set(PINS)
+
+
+def test_what_mutation_runs_on_is_there():
+    """A file that was moved would leave the mutation run without a word; its group is installed by name alone."""
+    settings = PYPROJECT["tool"]["mutmut"]
+    for pattern in settings["only_mutate"]:
+        assert list(ROOT.glob(pattern)), f"{pattern} names no file"
+    for path in settings["pytest_add_cli_args_test_selection"]:
+        assert (ROOT / path).exists(), f"{path} is not there"
+    assert "mutation" not in PYPROJECT["tool"]["uv"].get("default-groups", ["dev"])

@@ -71,6 +71,7 @@ def test_names_that_pipelines_import():
         "Verdict",
         "chain_verdict",
         "ensemble_verdict",
+        "methods_verdict",
         "search_verdict",
         "symmetry_verdict",
         "transitivity_verdict",

@@ -218,3 +218,35 @@ def test_a_class_that_is_in_the_minority_everywhere_is_refused_for_what_it_is():
     labels[np.unique(made.tracks, return_index=True)[1][1:13]] = 2
     with pytest.raises(UsageError, match=r"class '.*' has 12 images outside the test set, and in each of their tracks"):
         make_split(replace(made, labels=labels), "shared", 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_images_that_come_for_validation_are_the_validation_part_and_no_other(mode):
+    given = np.zeros(len(TRACKLESS.labels), dtype=bool)
+    given[np.flatnonzero(~TRACKLESS.test)[::3]] = True
+    made = replace(TRACKLESS, validation=given)
+    split = make_split(made, mode, 3)
+    assert np.array_equal(split.validation, np.flatnonzero(given))
+    assert np.array_equal(np.sort(np.concatenate(parts(split))), np.arange(len(made.labels)))
+    with pytest.raises(UsageError, match="outside the test and validation sets"):
+        make_split(replace(made, validation=given | ((made.labels == 1) & ~made.test)), mode, 3)
+
+
+def test_the_parts_of_fresh_images_share_none_and_all_hops_count_in_the_digest():
+    split = make_split(MADE, "fresh", 0, hops=2)
+    with pytest.raises(KdopsError, match="transfer 1 and transfer 2 share"):
+        check_split(MADE, replace(split, transfers=(split.transfers[0], split.transfers[0])))
+    assert make_split(MADE, "fresh", 5).seed == 5
+
+
+def test_a_test_set_may_lack_a_class_and_images_of_unknown_track_may_lie_beside_known_ones():
+    few = make_data(tests=1)
+    assert set(few.labels[make_split(few, "disjoint", 0).test]) == {0}
+    some = replace(MADE, tracks=np.where(np.arange(len(MADE.labels)) % 2, MADE.tracks, -1))
+    groups = {track: set() for track in np.unique(some.tracks) if track >= 0}
+    split = make_split(some, "disjoint", 0)
+    for number, part in enumerate(parts(split)):
+        for track in some.tracks[part]:
+            if track >= 0:
+                groups[track].add(number)
+    assert all(len(found) == 1 for found in groups.values())

@@ -88,7 +88,7 @@ def answer(settings: ChainSettings, result: ChainResult, own: Sweep) -> Answer:
         *rows_of_stations(result, settings.select_on),
         summarize(f"{end}, best by {settings.select_on}", result.best),
     ]
-    remarks = [result.change_told()] if result.names == settings.chain.generations() else []
+    remarks = [result.describe_change()] if result.names == settings.chain.generations() else []
     if not result.stations:
         return Answer.of(rows, remarks=["A chain of two steps is the direct way itself.", *remarks])
     return Answer.of(rows, verdict(settings, result), remarks=remarks)

@@ -131,14 +131,14 @@ def answer(
             )
         ),
     ]
-    told = [
+    sentences = [
         *remarks,
         common("The members", ensemble.shared()),
         *(common(f"Members of {name}", control.shared()) for name, control in controls.items()),
         describe_costs(one, many),
         f"Registered: {', '.join(model.uri for model in registered.records)}.",
     ]
-    return Answer.of(rows, verdict, findings, told)
+    return Answer.of(rows, verdict, findings, sentences)
 
 
 if __name__ == "__main__":

@@ -129,19 +129,19 @@ def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMe
 def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
     """Return how the settings of each method were chosen, what a shuffled source leaves, and what training takes."""
     listed = "; ".join(f"{one.method} at T = {one.temperature:g} ({100 * one.validation:.2f} %)" for one in chosen)
-    said = [
+    sentences = [
         f"Each method had {settings.trials} trials on {settings.seeds} other replicates, the best mean validation "
         f"accuracy was chosen: {listed}."
     ]
     if any(one.control.records for one in chosen):
         left = "; ".join(f"{one.given} {with_knowledge(one)}" for one in chosen if one.control.records)
-        said.append(
+        sentences.append(
             f"What each gains over itself with the source's outputs for another image of the class: {left}. "
             "A gain over logits that such students have too is not the source's knowledge of the image."
         )
     plain = chosen[0].students.table(TRAIN_SECONDS).mean()
     times = ", ".join(f"{one.given} {one.students.table(TRAIN_SECONDS).mean() / plain:.2f}" for one in chosen[1:])
-    return [*said, f"Training takes {plain:.2g} s a student with logits, and so many times as long with {times}."]
+    return [*sentences, f"Training takes {plain:.2g} s a student with logits, and so many times as long with {times}."]
 
 
 def with_knowledge(one: Chosen) -> str:

@@ -58,11 +58,11 @@ def answer(answers: Mapping[str, Answer]) -> Answer:
         for row in part.rows:
             # The first is over all replicates; a later part may have looked at some of them.
             rows.setdefault(row.what, row)
-    said = [f"{name}: {part.sentences[0]}" for name, part in answers.items() if part.sentences]
+    first_sentences = [f"{name}: {part.sentences[0]}" for name, part in answers.items() if part.sentences]
     return Answer(
         rows=tuple(rows.values()),
         word=", ".join(part.word for part in answers.values() if part.word),
-        sentences=tuple(said),
+        sentences=tuple(first_sentences),
         statistics={name: value for part in answers.values() for name, value in part.statistics.items()},
     )
 

@@ -99,7 +99,7 @@ def answer(
     # A low loss has no verdict of its own.
     gain = search.difference(TEST_NLL, best, plain) if settings.objectives == (NLL_OBJECTIVE,) else ""
     again = [search.describe_again(trial, models) for trial, models in found]
-    remarks = [said for said in (gain, *search.sentences(), *again, remark) if said]
+    remarks = [text for text in (gain, *search.sentences(), *again, remark) if text]
     return Answer.of(rows, verdict, remarks=remarks, measured=search.measured())
 
 

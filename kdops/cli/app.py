@@ -164,34 +164,34 @@ def pipeline_main(entry_point: str, body: Callable[..., object], arguments: Sequ
 
     application = _application()
     _add(application, entry_point, checked)
-    sys.exit(_run(application, f"python -m pipelines.{entry_point}", arguments, told=note_error))
+    sys.exit(_run(application, f"python -m pipelines.{entry_point}", arguments, on_error=note_error))
 
 
 def _run(
     application: typer.Typer,
     name: str,
     arguments: Sequence[str] | None,
-    told: Callable[[str], object] = lambda message: None,
+    on_error: Callable[[str], object] = lambda message: None,
 ) -> int:
-    """Run an application; report whatever it raises in one line, with which ``told`` is called too."""
+    """Run an application; report whatever it raises in one line, and call ``on_error`` with that line."""
     with lasting_output():
-        return _answered(application, name, arguments, told)
+        return _answered(application, name, arguments, on_error)
 
 
 def _answered(
-    application: typer.Typer, name: str, arguments: Sequence[str] | None, told: Callable[[str], object]
+    application: typer.Typer, name: str, arguments: Sequence[str] | None, on_error: Callable[[str], object]
 ) -> int:
     command = typer.main.get_command(application)
     try:
         code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except KdopsError as error:
-        told(str(error))
+        on_error(str(error))
         return _complain(name, str(error), error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         help_of = context.command_path if context else name
         message = f"{_advice(error, arguments)}; see {help_of} --help"
-        told(message)
+        on_error(message)
         return _complain(name, message, error.exit_code)
     except Exception as error:
         # Only now: it brings MLflow.
@@ -200,7 +200,7 @@ def _answered(
         fault = explained(error, os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
         if fault is None:
             raise
-        told(str(fault))
+        on_error(str(fault))
         return _complain(name, str(fault), fault.exit_code)
     return code or 0
 

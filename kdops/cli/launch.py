@@ -59,7 +59,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
         settings = _absolute(settings)
         with server_patience(ASKED_ONCE_MORE):
             # What is downloaded or decoded now is kept for the child.
-            data = load(settings.origin, settings.data_root, progress=_tell_decoding)
+            data = load(settings.origin, settings.data_root, progress=_show_decoding)
             pipeline.check(settings, data)
             if settings.dry_run:
                 pipeline.main(settings, data)
@@ -102,7 +102,7 @@ def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI
     return f"{scheme}:///{path}{query}"
 
 
-def _tell_decoding(done: int, total: int) -> None:
+def _show_decoding(done: int, total: int) -> None:
     # A log gets one line, and none where all is done at once.
     if sys.stderr.isatty() or done == total >= MANY:
         end = "\n" if done == total else "\r"

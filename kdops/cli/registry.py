@@ -43,14 +43,14 @@ def promote(
     with open_store() as client:
         from kdops.registry.promotion import promote as promote_version
 
-        told = promote_version(client, str(given), alias, most)
-    shown = f"{told.uri.removeprefix('models:/')} (validation accuracy {told.accuracy:.4f})"
-    if told.was_there:
+        change = promote_version(client, str(given), alias, most)
+    shown = f"{change.uri.removeprefix('models:/')} (validation accuracy {change.accuracy:.4f})"
+    if change.was_there:
         typer.echo(f"{shown} is {alias} already")
-    elif not told.before:
+    elif not change.before:
         typer.echo(f"{shown} is now {alias}; nobody was before")
     else:
-        before = f"{told.before.removeprefix('models:/')} ({told.before_accuracy:.4f})"
+        before = f"{change.before.removeprefix('models:/')} ({change.before_accuracy:.4f})"
         typer.echo(
             f"{shown} is now {alias}, in place of {before}; kdops rollback {given.name} --alias {alias} takes it back"
         )
@@ -66,11 +66,11 @@ def rollback(
     with open_store() as client:
         from kdops.registry.promotion import rollback as roll_back
 
-        told = roll_back(client, name, alias)
-    before = told.before.removeprefix("models:/") or "none"
-    gone = f"; passed over, since deleted: {', '.join(told.gone)}" if told.gone else ""
-    if told.uri:
-        typer.echo(f"{told.uri.removeprefix('models:/')} is {alias} again, in place of {before}{gone}")
+        change = roll_back(client, name, alias)
+    before = change.before.removeprefix("models:/") or "none"
+    gone = f"; passed over, since deleted: {', '.join(change.gone)}" if change.gone else ""
+    if change.uri:
+        typer.echo(f"{change.uri.removeprefix('models:/')} is {alias} again, in place of {before}{gone}")
     else:
         typer.echo(f"nobody is {alias} of {name} now: {before} was the first")
 
@@ -91,7 +91,7 @@ def gc(
             return
         pieces = find_garbage(client, experiment.experiment_id, store_path(CHECKPOINTS), missing)
         for piece in pieces:
-            typer.echo(_told(piece))
+            typer.echo(_line(piece))
         going = [piece for piece in pieces if not piece.kept]
         if not going:
             typer.echo("Failed studies left nothing that can be removed.")
@@ -101,7 +101,7 @@ def gc(
             removed = []
             for piece in remove_garbage(client, experiment.experiment_id, going):
                 if piece.kept:
-                    typer.echo(_told(piece))
+                    typer.echo(_line(piece))
                 else:
                     removed.append(piece)
             typer.echo(
@@ -121,7 +121,7 @@ def _check_alias(alias: str) -> None:
         )
 
 
-def _told(piece: Piece) -> str:
+def _line(piece: Piece) -> str:
     kept = f"; stays: {piece.kept}" if piece.kept else ""
     return f"{piece.kind:12}  {file_size(piece.size):>9}  {piece.name}  {piece.why}{kept}"
 

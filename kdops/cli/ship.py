@@ -95,7 +95,7 @@ def export(
         path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}.{file_format}", "")
         loaded = load_stored(client, found.uri)
         images, what = images_to_compare(found.dataset, loaded, data_root)
-        _tell_export(found, loaded, export_model(loaded, file_format, path, images, quantized), what)
+        _print_export(found, loaded, export_model(loaded, file_format, path, images, quantized), what)
 
 
 def predict(
@@ -124,7 +124,7 @@ def predict(
         raise typer.Exit(2)
     if examples.remark:
         print(plain_line(examples.remark), file=sys.stderr)
-    _tell_classes(examples.names, loaded, examples.values, csv)
+    _print_classes(examples.names, loaded, examples.values, csv)
 
 
 def _dataset(catalog: Catalog, given: str) -> str:
@@ -162,7 +162,7 @@ def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
     return found
 
 
-def _tell_export(found: Model, loaded: Loaded, exported: Exported, what: str) -> None:
+def _print_export(found: Model, loaded: Loaded, exported: Exported, what: str) -> None:
     from kdops.packaging.vote import latency
 
     size = f"{exported.size:,} bytes"
@@ -180,7 +180,7 @@ def _tell_export(found: Model, loaded: Loaded, exported: Exported, what: str) ->
     typer.echo(f"latency on one thread here: {there}{here}")
 
 
-def _tell_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: bool) -> None:
+def _print_classes(files: list[str], loaded: Loaded, values: np.ndarray, csv: bool) -> None:
     probabilities = loaded.classify(values)
     highest, places = probabilities.max(axis=1), probabilities.argmax(axis=1)
     if csv:

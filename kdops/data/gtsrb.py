@@ -151,12 +151,12 @@ def _list(folder: Path) -> _Listing:
             )
         classes = tuple(_images(folder, f"{training}/{name}") for name in names)
         table = folder / "GT-final_test.csv"
-        told = SourceFile.of(table.name, table.stat())
+        table_file = SourceFile.of(table.name, table.stat())
         test = _images(folder, "GTSRB/Final_Test/Images")
     except OSError as error:
         path = error.filename or folder
         raise UsageError("data_root", path, f"cannot be read ({error.strerror}); unpack it again") from error
-    return _Listing(folder, classes, test, told)
+    return _Listing(folder, classes, test, table_file)
 
 
 def _images(folder: Path, below: str) -> tuple[SourceFile, ...]:
@@ -165,8 +165,8 @@ def _images(folder: Path, below: str) -> tuple[SourceFile, ...]:
         for entry in entries:
             name = entry.name
             if name[-4:].lower() == ".ppm" and name[0] != ".":
-                told = entry.stat()
-                found.append(SourceFile(f"{below}/{name}", told.st_size, told.st_ino, told.st_ctime_ns))
+                status = entry.stat()
+                found.append(SourceFile(f"{below}/{name}", status.st_size, status.st_ino, status.st_ctime_ns))
     if not found:
         raise UsageError("data_root", folder / below, "has no .ppm image in it; unpack it again")
     found.sort()

@@ -102,12 +102,12 @@ def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[in
 
     def look(number: int) -> None:
         try:
-            with open_one(number) as picture:
-                check_size(picture.size)
-                if picture.mode == "F":
+            with open_one(number) as image:
+                check_size(image.size)
+                if image.mode == "F":
                     raise ValueError("32-bit floating point")
-                sizes[number] = picture.size[::-1]
-                color[number] = picture.mode not in GRAY
+                sizes[number] = image.size[::-1]
+                color[number] = image.mode not in GRAY
         except Exception as error:
             # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
             bad[number] = _reason(error)
@@ -129,10 +129,10 @@ def _decode(
 
     def decode(row: int) -> None:
         try:
-            with open_one(int(kept[row])) as picture:
+            with open_one(int(kept[row])) as image:
                 # Again: a file may have been changed since it was looked at.
-                check_size(picture.size)
-                images[row] = pixels_of(picture, (shape.channels, shape.height, shape.width))
+                check_size(image.size)
+                images[row] = pixels_of(image, (shape.channels, shape.height, shape.width))
         except Exception as error:
             bad[int(kept[row])] = _reason(error)
 
@@ -142,29 +142,29 @@ def _decode(
     return bad
 
 
-def pixels_of(picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """Decode one picture as a network sees it, in training and when it is used: gray or RGB, resized (bilinear).
+def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode one image as a network sees it, in training and when it is used: gray or RGB, resized (bilinear).
 
     Args:
-        picture: opened, not of floating point.
+        image: opened, not of floating point.
         shape: (channels, height, width); one channel or three.
 
     Returns:
         uint8 ``[C, H, W]``.
     """
     channels, height, width = shape
-    if picture.size != (width, height):
+    if image.size != (width, height):
         # A JPEG can be decoded at a fraction of its size, many times faster; twice what is wanted loses nothing.
-        picture.draft(None, (2 * width, 2 * height))
-    if picture.mode in SIXTEEN_BITS:
+        image.draft(None, (2 * width, 2 * height))
+    if image.mode in SIXTEEN_BITS:
         # Pillow's own conversion would cut off at 255.
-        wide = np.asarray(picture).astype(np.int64)
-        scale = 257 if picture.mode != "I" or wide.max() > 255 else 1
-        picture = Image.fromarray(((wide + scale // 2) // scale).clip(0, 255).astype(np.uint8))
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
+        wide = np.asarray(image).astype(np.int64)
+        scale = 257 if image.mode != "I" or wide.max() > 255 else 1
+        image = Image.fromarray(((wide + scale // 2) // scale).clip(0, 255).astype(np.uint8))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -184,13 +184,13 @@ def _shape(origin: DatasetSpec, sizes: np.ndarray, color: np.ndarray) -> _Shape:
         return _Shape(*origin.image_size, channels)
     found = Counter((int(height), int(width)) for height, width in sizes).most_common()
     if len(found) > 1:
-        told = ", ".join(f"{height}x{width} ({count})" for (height, width), count in found[:NAMED])
+        sizes_found = ", ".join(f"{height}x{width} ({count})" for (height, width), count in found[:NAMED])
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         height, width = found[0][0]
         raise UsageError(
             "dataset",
             origin,
-            f"the images have {len(found)} sizes, {told}{more} (height x width); give image_size, such as "
+            f"the images have {len(found)} sizes, {sizes_found}{more} (height x width); give image_size, such as "
             f"image_size={height}x{width}, to resize them all",
         )
     return _Shape(*found[0][0], channels)
@@ -200,13 +200,15 @@ def _judge(origin: DatasetSpec, names: Sequence[str], bad: dict[int, str]) -> No
     """Refuse bad images, unless they are to be left out and others remain."""
     if not bad or (origin.skip_bad and len(bad) < len(names)):
         return
-    told = "; ".join(f"{names[number]}: {bad[number]}" for number in sorted(bad)[:NAMED])
+    reasons = "; ".join(f"{names[number]}: {bad[number]}" for number in sorted(bad)[:NAMED])
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if origin.skip_bad:
-        raise UsageError("dataset", origin, f"none of the {len(bad)} files is a readable image ({told}{more})")
+        raise UsageError("dataset", origin, f"none of the {len(bad)} files is a readable image ({reasons}{more})")
     leave_out = ", or give skip_bad=true to leave them out" if origin.kind == "imagefolder" else ""
     count = f"{len(bad)} files are" if len(bad) > 1 else "1 file is"
-    raise UsageError("dataset", origin, f"{count} no readable image ({told}{more}); remove or replace them{leave_out}")
+    raise UsageError(
+        "dataset", origin, f"{count} no readable image ({reasons}{more}); remove or replace them{leave_out}"
+    )
 
 
 def _compacted(images: np.ndarray, good: np.ndarray) -> np.ndarray:

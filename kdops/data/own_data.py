@@ -109,12 +109,12 @@ def describe_split(official: bool, decoded: Arrays) -> str:
     """Return where the test and validation images come from."""
     count = int(decoded.test.sum())
     by = "by group and class" if (decoded.tracks >= 0).any() else "by class"
-    told = (
+    text = (
         f"{count:,} of them are the test set that they come with"
         if official
         else f"without a test set of their own: {count:,} are held out for it, a fixed fifth {by} that does not depend "
         "on split_seed"
     )
     if decoded.validation is not None:
-        told += f"; {int(decoded.validation.sum()):,} are the validation set that they come with"
-    return told
+        text += f"; {int(decoded.validation.sum()):,} are the validation set that they come with"
+    return text

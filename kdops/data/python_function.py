@@ -22,7 +22,7 @@ from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.imports import import_function, importable, said
+from kdops.utils.imports import describe_error, import_function, importable
 
 __all__ = ["load"]
 
@@ -67,7 +67,7 @@ def _called(origin: DatasetSpec) -> object:
         except KdopsError:
             raise
         except (Exception, SystemExit) as error:
-            raise UsageError("dataset", origin, f"the function failed ({said(error)})") from error
+            raise UsageError("dataset", origin, f"the function failed ({describe_error(error)})") from error
 
 
 def _fields(origin: DatasetSpec, returned: object) -> dict[str, object]:
@@ -91,7 +91,7 @@ def _array(origin: DatasetSpec, name: str, value: object) -> np.ndarray:
         return np.asarray(value)
     except Exception as error:
         # A tensor on a GPU, a ragged list: whatever NumPy or the caller's type says.
-        raise UsageError("dataset", origin, f"{name} cannot be read as an array ({said(error)})") from error
+        raise UsageError("dataset", origin, f"{name} cannot be read as an array ({describe_error(error)})") from error
 
 
 def _images(origin: DatasetSpec, value: object) -> np.ndarray:

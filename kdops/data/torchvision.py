@@ -176,10 +176,10 @@ def _images(
 
     def open_one(number: int) -> Image.Image:
         part = int(np.searchsorted(starts, number, side="right")) - 1
-        picture = parts[part][number - int(starts[part])][0]
-        if not isinstance(picture, Image.Image):
-            raise ValueError(f"{type(picture).__name__}, and no image")
-        return picture
+        image = parts[part][number - int(starts[part])][0]
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"{type(image).__name__}, and no image")
+        return image
 
     return decode_all(origin, [f"image {number}" for number in range(starts[-1])], open_one, progress)
 

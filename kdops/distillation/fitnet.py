@@ -77,7 +77,7 @@ class HintDistillation(Method):
             raise UsageError(
                 "method",
                 f"fitnet(at={self.at},hint={self.hint or self.at})",
-                f"the student's values are {_told(guided)}, the source's {_told(hint)}; "
+                f"the student's values are {_dimensions(guided)}, the source's {_dimensions(hint)}; "
                 "both must be maps, the student's at least as large, or both vectors",
             )
         kernel = (1 + guided[1] - hint[1], 1 + guided[2] - hint[2])
@@ -93,5 +93,5 @@ class HintDistillation(Method):
         return {"soft": soft_weight(self.alpha, self.t_squared, step.temperature) * soft}
 
 
-def _told(shape: tuple[int, ...]) -> str:
+def _dimensions(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))

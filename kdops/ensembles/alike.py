@@ -71,11 +71,11 @@ def _are_single(members: Sequence[Model], trainings: Sequence[Mapping[str, str]]
 
 def _training_of(member: Model, source: Model | None) -> dict[str, str]:
     """Return what says how a model was trained, and how its source was, where that is known."""
-    told = {"chain": member.chain, **_params(member, (*TRAINED, *DISTILLED))}
+    parameters = {"chain": member.chain, **_params(member, (*TRAINED, *DISTILLED))}
     if source is None:
-        return told
+        return parameters
     names = TRAINED if source.source == LABELS else (*TRAINED, *DISTILLED)
-    return told | {f"source {name}": value for name, value in _params(source, names).items()}
+    return parameters | {f"source {name}": value for name, value in _params(source, names).items()}
 
 
 def _origin_of(member: Model, sources: Mapping[str, Model]) -> str:

@@ -151,8 +151,8 @@ class EnsembleEvaluation:
         study, data, split = self.study, self.study.data, self.study.split
         metrics: dict[str, float] = {}
         for prefix, rows in (("val", split.validation), ("test", split.test)):
-            told = measure_vote(self._logits(members, rows), torch.from_numpy(self._labels(rows)))
-            metrics |= {f"{prefix}_{name}": value for name, value in told.items()}
+            measured = measure_vote(self._logits(members, rows), torch.from_numpy(self._labels(rows)))
+            metrics |= {f"{prefix}_{name}": value for name, value in measured.items()}
         weights = digest_of_members([member.weights for member in members])
         chains = {member.chain or member.role for member in members}
         flops = [member.params.get("flops") for member in members]
@@ -236,12 +236,12 @@ def measure_vote(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 def common(whose: str, shared: Sequence[Disagreement]) -> str:
     """Return in a sentence what members have in common, as the mean over replicates."""
-    told = [f"one of two is right alone on {100 * np.mean([d.disagreement for d in shared]):.1f} % of images"]
+    parts = [f"one of two is right alone on {100 * np.mean([d.disagreement for d in shared]):.1f} % of images"]
     q = [d.q_statistic for d in shared if d.q_statistic is not None]
     alike = [d.wrong_alike for d in shared if d.wrong_alike is not None]
-    told += [f"Q statistic {np.mean(q):.3f}"] if q else []
-    told += [f"two that are wrong agree in {100 * np.mean(alike):.1f} %"] if alike else []
-    return f"{whose}: {', '.join(told)} (n = {len(shared)})."
+    parts += [f"Q statistic {np.mean(q):.3f}"] if q else []
+    parts += [f"two that are wrong agree in {100 * np.mean(alike):.1f} %"] if alike else []
+    return f"{whose}: {', '.join(parts)} (n = {len(shared)})."
 
 
 def describe_costs(one: Cost, many: Cost) -> str:

@@ -174,19 +174,19 @@ def _named(models: RegisteredModels, data: Dataset, split: Split, settings: Ense
     members = _keep(whole, lambda model: model.replicate in wanted, "of other replicates", left_out)
     if whole and not members:
         there = describe_replicates({model.replicate for model in whole})
-        told = f"{name} has models of {there}, none of {describe_replicates(wanted)}"
-        raise UsageError("seed", wanted.start, told)
+        problem = f"{name} has models of {there}, none of {describe_replicates(wanted)}"
+        raise UsageError("seed", wanted.start, problem)
     # Newest first: the first of equals is the one that counts.
     replicates = newest_training(members[::-1], models.sources(members), left_out)
     for seed, own in replicates.items():
         if len(own) < FEWEST:
             left_out[f"alone in replicate {seed}"] += len(own)
-    told = describe_left_out(left_out, name, len(versions))
+    left_out_text = describe_left_out(left_out, name, len(versions))
     chosen = [_ranked(own, settings.select_on) for _, own in sorted(replicates.items()) if len(own) >= FEWEST]
     if not chosen:
-        why = told.rstrip(".") or f"{name} has one version"
+        why = left_out_text.rstrip(".") or f"{name} has one version"
         raise UsageError("model", name, f"no replicate has {FEWEST} members ({why}); {first}")
-    return Drawn(name, tuple(chosen), told)
+    return Drawn(name, tuple(chosen), left_out_text)
 
 
 def _of_split(
@@ -203,8 +203,8 @@ def _of_split(
     ours = _keep(versions, schema.is_own, "not registered by kdops", left_out)
     ours = _keep(ours, lambda version: not schema.is_chosen_on_test(version), "chosen on test", left_out)
     if not ours:
-        told = "its versions were chosen on the test images; name them by version to take them anyhow"
-        raise UsageError("model", name, told)
+        problem = "its versions were chosen on the test images; name them by version to take them anyhow"
+        raise UsageError("model", name, problem)
     same = _keep(ours, lambda v: group <= v.tags.items(), "of other data, transfer or split", left_out)
     if not same:
         can_vote = [version for version in ours if _is_direct(version, data.name)]
@@ -226,8 +226,8 @@ def _listed(models: RegisteredModels, data: Dataset, split: Split, settings: Ens
         version = models.find(given)
         found[version.uri] = version
         if schema.is_chosen_on_test(version) and version.uri != given:
-            told = f"is {version.uri}, which was chosen on the test images; name it so to take it anyhow"
-            raise UsageError("model", given, told)
+            problem = f"is {version.uri}, which was chosen on the test images; name it so to take it anyhow"
+            raise UsageError("model", given, problem)
     own = {uri: version for uri, version in found.items() if schema.is_own(version)}
     check_group(own, data, split)
     whole = models.models(own.values())
@@ -237,14 +237,14 @@ def _listed(models: RegisteredModels, data: Dataset, split: Split, settings: Ens
         if whole[uri].role == "ensemble":
             raise UsageError("model", uri, "is an ensemble itself; name its members")
         if (replicate := whole[uri].replicate) not in (wanted := settings.wanted_replicates()):
-            told = f"is of {describe_replicates([replicate])}, not of {describe_replicates(wanted)}"
-            raise UsageError("model", uri, f"{told}; leave out seed and seeds")
+            problem = f"is of {describe_replicates([replicate])}, not of {describe_replicates(wanted)}"
+            raise UsageError("model", uri, f"{problem}; leave out seed and seeds")
     members = [whole[uri] if uri in whole else schema.from_version(version) for uri, version in found.items()]
     first = "name at least two different versions, parted by commas"
     count = len(settings.uris())
     twice = count - len(found)
-    told = f"{twice} of {count} names are left out: they name a version that is named before." if twice else ""
-    return Drawn("", (_ranked(_enough(members, settings.model, first), settings.select_on),), told)
+    remark = f"{twice} of {count} names are left out: they name a version that is named before." if twice else ""
+    return Drawn("", (_ranked(_enough(members, settings.model, first), settings.select_on),), remark)
 
 
 def _best_of(drawn: Drawn, top: int, select_on: str) -> Drawn:

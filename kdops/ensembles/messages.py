@@ -50,10 +50,10 @@ def describe_left_out(left_out: Counter[str], name: str, count: int) -> str:
     reasons = [(why, number) for why, number in left_out.most_common() if number]
     if not reasons:
         return ""
-    said = [f"{number} {why}" for why, number in reasons[:4]]
+    parts = [f"{number} {why}" for why, number in reasons[:4]]
     if rest := sum(number for _, number in reasons[4:]):
-        said.append(f"{rest} for other reasons")
-    return f"{left_out.total()} of {count} versions of {name} are left out: {'; '.join(said)}."
+        parts.append(f"{rest} for other reasons")
+    return f"{left_out.total()} of {count} versions of {name} are left out: {'; '.join(parts)}."
 
 
 def check_group(versions: Mapping[str, RegisteredVersion], data: Dataset, split: Split) -> None:
@@ -78,8 +78,8 @@ def check_group(versions: Mapping[str, RegisteredVersion], data: Dataset, split:
                 raise UsageError("model", f"{first},{uri}", differ)
         if value != wanted:
             instead = {"transfer": f"; give transfer={value}", "split": "; give the split_seed of its run"}
-            told = f"has {name} {_short(value)}, not {_short(wanted)}{instead.get(name, '')}"
-            raise UsageError("model", first, told)
+            problem = f"has {name} {_short(value)}, not {_short(wanted)}{instead.get(name, '')}"
+            raise UsageError("model", first, problem)
 
 
 def other_group_error(
@@ -105,15 +105,15 @@ def other_group_error(
         return UsageError("dataset", data.name, f"all {len(versions)} versions of {name} are of other data; {first}")
     groups = {(version.tags["transfer"], version.tags["split"]): version for version in here}
     counts = Counter((version.tags["transfer"], version.tags["split"]) for version in here)
-    told, instead = [], []
+    there, instead = [], []
     for (transfer, digest), count in counts.most_common(3):
         seed = models.split_seed(groups[transfer, digest])
         # A split of the same seed can still be another one: fresh images are dealt by the number of hops.
         other = [f"transfer={transfer}"] if transfer != split.mode else []
         other += [f"split_seed={seed}"] if seed not in ("", str(split.seed)) else []
-        told.append(f"{count} versions with {' and '.join(other) or f'another split of transfer={transfer}'}")
+        there.append(f"{count} versions with {' and '.join(other) or f'another split of transfer={transfer}'}")
         instead += [" and ".join(other)] if other else []
-    what = f"{name} has {' and '.join(told)}; {'give ' + ' or '.join(instead) if instead else first}"
+    what = f"{name} has {' and '.join(there)}; {'give ' + ' or '.join(instead) if instead else first}"
     if any(transfer == split.mode for transfer, _ in counts):
         return UsageError("split_seed", split.seed, what)
     return UsageError("transfer", split.mode, what)

@@ -52,7 +52,7 @@ def settings_of_members(
         The settings with the members' replicates, recipes, method and ``order``, and in sentences what they cannot say.
     """
     own = [member for member in members if member.own]
-    recipes, told = dict(settings.recipes), []
+    recipes, mixed = dict(settings.recipes), []
     trained = [*own, *sources]
     # Roles with a recipe of their own first, so that what follows them can still be told apart.
     roles = {model.role for model in trained} & set(recipes)
@@ -62,16 +62,16 @@ def settings_of_members(
         # Code that a stored run names is not imported; without it no controls are trained.
         if isinstance(stored := read.get("architecture"), FunctionNet) and stored != recipes[role].architecture:
             del read["architecture"]
-        told += [f"{role} {name}" for name in several]
+        mixed += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
     # Of models that learned from labels these say nothing.
     params: list[Mapping[str, str]] = [
         {**m.params, "method": method_apart(m.params)} for m in own if m.temperature != 0
     ]
     soft, several = _common(params, SOFT, _soft_settings(settings))
-    told += several
+    mixed += several
     order, method = str(soft.pop("order", settings.order)), _method_of(settings, soft)
-    sentences = [f"The members were trained with more than one {' and '.join(told)}."] if told else []
+    sentences = [f"The members were trained with more than one {' and '.join(mixed)}."] if mixed else []
     if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):
         sentences.append(f"They are of {describe_replicates(seeds)}.")
     settings = replace(settings, order=order, method=method, recipes=recipes, seed=min(seeds), seeds=len(seeds))

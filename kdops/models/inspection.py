@@ -15,7 +15,7 @@ from kdops.config.recipes import Recipe
 from kdops.errors import UsageError
 from kdops.models.classifier import ExternalClassifier, build
 from kdops.models.python_function import source_of
-from kdops.utils.imports import said
+from kdops.utils.imports import describe_error
 from kdops.utils.random import named_generator
 
 __all__ = ["check_networks", "count"]
@@ -51,8 +51,8 @@ def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, i
 def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> None:
     architecture = recipe.architecture
 
-    def refuse(told: str, cause: BaseException | None = None) -> None:
-        raise UsageError(role, architecture, told) from cause
+    def refuse(problem: str, cause: BaseException | None = None) -> None:
+        raise UsageError(role, architecture, problem) from cause
 
     try:
         net, other = (_built(architecture, shape, classes, stream) for stream in ("one", "other"))
@@ -72,7 +72,7 @@ def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int)
             try:
                 given = net(images[:count])
             except Exception as error:
-                refuse(f"{wanted}, and fails {mode} ({said(error)})", error)
+                refuse(f"{wanted}, and fails {mode} ({describe_error(error)})", error)
             if not isinstance(given, Tensor):
                 refuse(f"{wanted}, not {type(given).__name__} ({mode})")
             if given.dtype != torch.float32 or given.shape != (count, classes):
@@ -86,7 +86,7 @@ def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int)
         torch.export.export(net, (images[:2],), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except Exception as error:
         advice = "; take x.shape[0], not len(x)" if "specialize" in str(error) or "constant" in str(error) else ""
-        refuse(f"cannot be exported by torch.export for batches of any size ({said(error)}){advice}", error)
+        refuse(f"cannot be exported by torch.export for batches of any size ({describe_error(error)}){advice}", error)
 
 
 @torch.no_grad()
@@ -100,7 +100,7 @@ def _check_identity(refuse, net: nn.Module, other: nn.Module, images: Tensor) ->
     try:
         other.load_state_dict(net.state_dict())
     except Exception as error:
-        refuse(f"called again it is another network ({said(error)})", error)
+        refuse(f"called again it is another network ({describe_error(error)})", error)
     if not torch.allclose(first, other(images), rtol=1e-4, atol=1e-5):
         refuse("gives something else with the same weights; what it draws once must be a parameter or a buffer")
 
@@ -132,6 +132,6 @@ def _flops(net: ExternalClassifier, shape: tuple[int, int, int]) -> int | None:
 
 def _code(architecture: Architecture, net: ExternalClassifier) -> str:
     """Return the digest of what decides what a network is, beside its weights."""
-    told = source_of(architecture) if isinstance(architecture, FunctionNet) else version("torchvision")
+    origin = source_of(architecture) if isinstance(architecture, FunctionNet) else version("torchvision")
     kinds = [(name, tuple(values.shape)) for name, values in net.state_dict().items()]
-    return hashlib.sha256(f"{told}\n{type(net.net)}\n{kinds}".encode()).hexdigest()
+    return hashlib.sha256(f"{origin}\n{type(net.net)}\n{kinds}".encode()).hexdigest()

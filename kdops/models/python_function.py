@@ -13,7 +13,7 @@ from torch import nn
 
 from kdops.config.architectures import FunctionNet
 from kdops.errors import KdopsError, UsageError
-from kdops.utils.imports import import_function, importable, said
+from kdops.utils.imports import describe_error, import_function, importable
 
 __all__ = ["build_function", "source_of"]
 
@@ -37,8 +37,10 @@ def build_function(architecture: FunctionNet, shape: tuple[int, int, int], class
         except KdopsError:
             raise
         except (Exception, SystemExit) as error:
-            told = f"called with channels, height, width, classes = {', '.join(map(str, (*shape, classes)))}"
-            raise UsageError("architecture", architecture, f"{told} the function failed ({said(error)})") from error
+            call = f"called with channels, height, width, classes = {', '.join(map(str, (*shape, classes)))}"
+            raise UsageError(
+                "architecture", architecture, f"{call} the function failed ({describe_error(error)})"
+            ) from error
     if not isinstance(net, nn.Module):
         raise UsageError(
             "architecture", architecture, f"the function must return a torch.nn.Module, not {type(net).__name__}"

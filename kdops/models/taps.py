@@ -28,13 +28,13 @@ class _Place(NamedTuple):
     is_input: bool
 
 
-def check_taps(net: Classifier, taps: Sequence[str], who: str) -> None:
+def check_taps(net: Classifier, taps: Sequence[str], role: str) -> None:
     """Refuse taps that a network lacks.
 
     Args:
         net: the network.
         taps: their names.
-        who: whose network it is, for the message.
+        role: the role of the network, for the message.
 
     Raises:
         UsageError: names the first one, and those that there are.
@@ -44,7 +44,7 @@ def check_taps(net: Classifier, taps: Sequence[str], who: str) -> None:
         if tap not in there:
             more = " and any module by its path" * isinstance(net, ExternalClassifier)
             known = [name for name in there if "." not in name]
-            raise UsageError("method", tap, f"the {who} has no such tap; it has {', '.join(known)}{more}")
+            raise UsageError("method", tap, f"the {role} has no such tap; it has {', '.join(known)}{more}")
 
 
 @contextmanager

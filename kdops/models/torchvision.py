@@ -52,8 +52,8 @@ def build_torchvision(
     name = architecture.name
     names = models.list_models(module=models)
     if name not in names:
-        told = f"torchvision has no such classifier; there are {', '.join(names)}"
-        raise UsageError("architecture", architecture, told)
+        problem = f"torchvision has no such classifier; there are {', '.join(names)}"
+        raise UsageError("architecture", architecture, problem)
     # Without the outputs that only help training, so that a model gives one tensor always.
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     with warnings.catch_warnings(action="ignore"):
@@ -101,8 +101,8 @@ def _weights(models, architecture: TorchvisionNet, name: str):
         weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, ValueError) as error:
         # It may fail on its way here, on the disk, or by another digest than it should have.
-        told = f"its weights cannot be downloaded from {weights.url}: {' '.join(str(error).split())[:200]}"
-        raise KdopsError(f"{architecture}: {told}") from error
+        problem = f"its weights cannot be downloaded from {weights.url}: {' '.join(str(error).split())[:200]}"
+        raise KdopsError(f"{architecture}: {problem}") from error
     return weights
 
 

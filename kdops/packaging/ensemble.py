@@ -35,7 +35,7 @@ from kdops.utils.quiet import without_bars
 
 __all__ = ["digest_of_members", "write_ensemble"]
 
-TOLD = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", VAL_ACCURACY)
+MEMBER_FIELDS = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", VAL_ACCURACY)
 """What is told of each member; the weights by their digest."""
 
 
@@ -82,8 +82,11 @@ def write_ensemble(
         check_room(made, [net.state_dict() for net in nets])
         torch.export.save(export_vote(Vote(nets), image_shape), artifacts["ensemble"])
         save_weights(_weights(nets), made / WEIGHTS)
-        told = {"classes": classes, "members": [{name: getattr(m, name) for name in TOLD} for m in members]}
-        Path(artifacts["members"]).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        contents = {
+            "classes": classes,
+            "members": [{name: getattr(m, name) for name in MEMBER_FIELDS} for m in members],
+        }
+        Path(artifacts["members"]).write_text(json.dumps(contents, indent=1), encoding="utf-8")
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(CODE),

@@ -141,12 +141,12 @@ def _compare(loaded: Loaded, run: Run, images: Tensor) -> tuple[float, float]:
 def _check(name: str, difference: float, agreement: float, *, largest: float, int8: bool) -> None:
     """Refuse what gives something else than the model."""
     if int8 and not agreement >= INT8_AGREEMENT:
-        told = f"int8 weights choose the same class on {100 * agreement:.1f} % of the images"
-        raise KdopsError(f"{told}, fewer than {100 * INT8_AGREEMENT:.0f} %; nothing was written")
+        problem = f"int8 weights choose the same class on {100 * agreement:.1f} % of the images"
+        raise KdopsError(f"{problem}, fewer than {100 * INT8_AGREEMENT:.0f} %; nothing was written")
     allowed = TOLERANCE * max(1.0, largest)
     if not int8 and not difference <= allowed:
-        told = f"as {name} the model gives something else, off by up to {difference:.2g}"
-        raise KdopsError(f"{told}, more than {allowed:.2g}; nothing was written")
+        problem = f"as {name} the model gives something else, off by up to {difference:.2g}"
+        raise KdopsError(f"{problem}, more than {allowed:.2g}; nothing was written")
 
 
 @torch.inference_mode()
@@ -163,7 +163,7 @@ def _example(loaded: Loaded) -> tuple[Tensor]:
     return (torch.zeros(2, *loaded.shape, dtype=torch.uint8),)
 
 
-def _told(loaded: Loaded) -> dict[str, str]:
+def _metadata(loaded: Loaded) -> dict[str, str]:
     """Return what goes with a file, as JSON: the class names, and how the rows of a table are encoded."""
     table = {TABLE: loaded.encoding.to_json()} if loaded.encoding else {}
     return {CLASSES: json.dumps(loaded.classes), **table}
@@ -171,7 +171,7 @@ def _told(loaded: Loaded) -> dict[str, str]:
 
 def _write_pt2(loaded: Loaded, path: Path) -> None:
     program = torch.export.export(loaded.module, _example(loaded), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program, path, extra_files={f"{name}.json": text for name, text in _told(loaded).items()})
+    torch.export.save(program, path, extra_files={f"{name}.json": text for name, text in _metadata(loaded).items()})
 
 
 def _read_pt2(path: Path) -> tuple[str, Run]:
@@ -190,7 +190,7 @@ def _write_onnx(loaded: Loaded, path: Path) -> None:
         verbose=False,
     )
     assert program is not None, "the dynamo exporter returns a program"
-    program.model.metadata_props.update(_told(loaded))
+    program.model.metadata_props.update(_metadata(loaded))
     program.save(str(path), external_data=False)
 
 

@@ -50,23 +50,23 @@ def read_examples(files: Sequence[str], loaded: Loaded) -> Examples:
         files: image files, or CSV files of which other columns than the model's are left alone.
         loaded: the model.
     """
-    return _rows(files, loaded, loaded.encoding) if loaded.encoding else _pictures(files, loaded)
+    return _rows(files, loaded, loaded.encoding) if loaded.encoding else _images(files, loaded)
 
 
-def _pictures(files: Sequence[str], loaded: Loaded) -> Examples:
+def _images(files: Sequence[str], loaded: Loaded) -> Examples:
     found, pixels = Examples(np.zeros((0, *loaded.shape), np.uint8)), []
     channels, height, width = loaded.shape
     for file in files:
         try:
-            picture = read_image(Path(file), loaded.shape)
+            image = read_image(Path(file), loaded.shape)
         except ImageError as error:
             found.refused.append((file, str(error)))
             continue
         found.names.append(file)
-        pixels.append(picture.pixels)
-        if picture.changed and not found.remark:
+        pixels.append(image.pixels)
+        if image.changed and not found.remark:
             mode = "gray" if channels == 1 else "RGB"
-            found.remark = f"converted to {mode} {width} x {height}, what the model takes ({file} is {picture.was})"
+            found.remark = f"converted to {mode} {width} x {height}, what the model takes ({file} is {image.was})"
     found.values = np.stack(pixels) if pixels else found.values
     return found
 

@@ -92,8 +92,8 @@ def load_stored(client: MlflowClient, uri: str) -> Loaded:
     except KdopsError:
         raise
     except Exception as error:
-        if told := explained(error, client.tracking_uri):
-            raise told from error
+        if explanation := explained(error, client.tracking_uri):
+            raise explanation from error
         raise KdopsError(f"the files of {uri} cannot be read: {first_line(error)}") from error
 
 
@@ -141,17 +141,17 @@ def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int],
 
 
 def _ensemble(folder: Path, uri: str, shape: tuple[int, int, int], classes: int, digest: str) -> nn.Module:
-    told = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
-    if digest and digest_of_members([member["weights"] for member in told]) != digest:
+    members = json.loads((folder / MEMBERS).read_text(encoding="utf-8"))["members"]
+    if digest and digest_of_members([member["weights"] for member in members]) != digest:
         raise damaged_model_error(uri, f"{MEMBERS} names other members than those that were stored")
-    if any(member["architecture"].partition("(")[0] not in FAMILIES for member in told):
+    if any(member["architecture"].partition("(")[0] not in FAMILIES for member in members):
         return load_program(folder / PROGRAM)
-    weights: list[dict[str, Tensor]] = [{} for _ in told]
+    weights: list[dict[str, Tensor]] = [{} for _ in members]
     for name, value in read_weights(folder, uri).items():
         place, _, own = name.partition(".")
         weights[int(place)][own] = value
-    for number, (member, held) in enumerate(zip(told, weights, strict=True)):
+    for number, (member, held) in enumerate(zip(members, weights, strict=True)):
         if digest and digest_of(held) != member["weights"]:
             raise damaged_model_error(uri, f"the digest of the weights of member {number} is another one")
-    nets = [_network(m["architecture"], own, shape, classes) for m, own in zip(told, weights, strict=True)]
+    nets = [_network(m["architecture"], own, shape, classes) for m, own in zip(members, weights, strict=True)]
     return Tally(Vote(nets)).eval()

@@ -139,18 +139,18 @@ class _Stacked(nn.Module):
 
     def __init__(self, members: Sequence[Classifier]):
         super().__init__()
-        fleet = StackedMLPs([members])
-        self.size, self.hidden = len(members), fleet.hidden
+        stacked = StackedMLPs([members])
+        self.size, self.hidden = len(members), stacked.hidden
         for name, value in {
-            "mean": fleet.mean,
-            "std": fleet.std,
-            "wide_weight": fleet.wide_weights[0],
-            "wide_bias": fleet.wide_biases[0],
-            **{f"weight{depth}": value for depth, value in enumerate(fleet.weights)},
-            **{f"bias{depth}": value for depth, value in enumerate(fleet.biases)},
+            "mean": stacked.mean,
+            "std": stacked.std,
+            "wide_weight": stacked.wide_weights[0],
+            "wide_bias": stacked.wide_biases[0],
+            **{f"weight{depth}": value for depth, value in enumerate(stacked.weights)},
+            **{f"bias{depth}": value for depth, value in enumerate(stacked.biases)},
         }.items():
             self.register_buffer(name, value.detach())
-        self.depth = len(fleet.weights)
+        self.depth = len(stacked.weights)
 
     def forward(self, images: Tensor) -> Tensor:
         inputs = ((images.float() - self.mean) / self.std).flatten(1)

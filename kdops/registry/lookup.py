@@ -16,9 +16,9 @@ from kdops.store.client import paged, quoted
 from kdops.sweeps import schema
 
 __all__ = [
+    "describe_names",
     "find_version",
     "finished_run",
-    "names_told",
     "runs_of",
     "uri_of",
     "versions_of",
@@ -29,7 +29,7 @@ PAGE = 1000
 IDS = 50
 """So many runs of versions are asked for at once: the filter is in the address of a request, which a server limits."""
 
-NAMES_TOLD = 20
+NAMES_SHOWN = 20
 
 
 class MadeByRun(Protocol):
@@ -63,7 +63,7 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         ends = [end for order in ("ASC", "DESC") for end in _first(client, name, order)]
-        there = f"{name} has versions {ends[0]} to {ends[-1]}" if ends else names_told(client)
+        there = f"{name} has versions {ends[0]} to {ends[-1]}" if ends else describe_names(client)
         raise UsageError(parameter, uri, f"there is no such {'alias' if given.alias else 'version'}; {there}") from None
     if version.status != "READY":
         raise UsageError(parameter, uri, f"is not ready ({version.status})")
@@ -118,13 +118,13 @@ def versions_of_runs(client: MlflowClient, run_ids: Sequence[str]) -> Iterator[M
         yield from paged(client.search_model_versions, f"run_id IN ({ids})", max_results=PAGE)
 
 
-def names_told(client: MlflowClient) -> str:
+def describe_names(client: MlflowClient) -> str:
     """Return which registered models there are."""
     names = known_names(client)
     if not names:
         return "the registry has no models yet"
-    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
-    return f"there are {', '.join(names[:NAMES_TOLD])}{more}"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"there are {', '.join(names[:NAMES_SHOWN])}{more}"
 
 
 def _first(client: MlflowClient, name: str, order: str) -> list[str]:

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
-from kdops.registry.lookup import find_version, names_told, runs_of, uri_of
+from kdops.registry.lookup import describe_names, find_version, runs_of, uri_of
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY
 
@@ -101,12 +101,12 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     _check_whole(client, version)
     accuracy = float(version.tags[VAL_ACCURACY])
     holder = _holder(client, version.name, alias)
-    told = Promotion(uri_of(version), accuracy)
+    promotion = Promotion(uri_of(version), accuracy)
     if holder is not None:
         if holder.version == version.version:
-            return Promotion(told.uri, accuracy, told.uri, accuracy)
+            return Promotion(promotion.uri, accuracy, promotion.uri, accuracy)
         before = _compared(version, holder, alias, margin)
-        told = Promotion(told.uri, accuracy, uri_of(holder), before)
+        promotion = Promotion(promotion.uri, accuracy, uri_of(holder), before)
     history = holders_of(client, version.name, alias)
     if holder is not None:
         # What was moved by hand since then is not undone in silence: who has it now is who is gone back to.
@@ -114,7 +114,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     client.set_registered_model_alias(version.name, alias, version.version)
     _write(client, version.name, alias, [*history, _described(version)])
     client.set_model_version_tag(version.name, version.version, schema.promoted(alias), _now())
-    return told
+    return promotion
 
 
 def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
@@ -172,7 +172,7 @@ def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise UsageError("model", name, f"there is no such registered model; {names_told(client)}") from None
+        raise UsageError("model", name, f"there is no such registered model; {describe_names(client)}") from None
     try:
         return [Holder(str(one["version"]), str(one["run_id"]), str(one["at"])) for one in json.loads(text)]
     except (ValueError, KeyError, TypeError) as error:
@@ -270,8 +270,8 @@ def _described(version: ModelVersion) -> Holder:
 
 
 def _write(client: MlflowClient, name: str, alias: str, history: Sequence[Holder]) -> None:
-    told: list[Mapping[str, str]] = [asdict(one) for one in history[-MOST:]]
-    client.set_registered_model_tag(name, schema.promotions(alias), json.dumps(told))
+    entries: list[Mapping[str, str]] = [asdict(one) for one in history[-MOST:]]
+    client.set_registered_model_tag(name, schema.promotions(alias), json.dumps(entries))
 
 
 def _now() -> str:

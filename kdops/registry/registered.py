@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import ModelUri
-from kdops.registry.lookup import find_version, names_told, runs_of, versions_of
+from kdops.registry.lookup import describe_names, find_version, runs_of, versions_of
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
@@ -66,7 +66,7 @@ class RegisteredModels:
 
     def names(self) -> str:
         """Return in words which registered models there are."""
-        return names_told(self._client)
+        return describe_names(self._client)
 
     def models(self, versions: Iterable[RegisteredVersion]) -> dict[str, Model]:
         """Return the models of those versions whose run finished, by URI."""

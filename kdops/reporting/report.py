@@ -139,15 +139,15 @@ def _blocks(study: StoredStudy) -> Iterator[Block]:
 def _subject(study: StoredStudy) -> str:
     """Return in a sentence what was studied: data, transfer, seeds, run."""
     settings, data = study.settings, study.data
-    told = [f"kdops {study.study}" + (f" on {data['name']}" if data.get("name") else "")]
+    parts = [f"kdops {study.study}" + (f" on {data['name']}" if data.get("name") else "")]
     if "transfer" in settings:
-        told.append(f"transfer {settings['transfer']}")
+        parts.append(f"transfer {settings['transfer']}")
     if {"seed", "seeds"} <= settings.keys():
         first, count = int(settings["seed"]), int(settings["seeds"])
-        told.append(f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1} ({count} replicates)")
+        parts.append(f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1} ({count} replicates)")
     if "select_on" in settings:
-        told.append(f"chosen on {settings['select_on']}")
-    return f"{', '.join(told)}. Run {study.run_id}, started {study.started:%Y-%m-%d %H:%M} UTC."
+        parts.append(f"chosen on {settings['select_on']}")
+    return f"{', '.join(parts)}. Run {study.run_id}, started {study.started:%Y-%m-%d %H:%M} UTC."
 
 
 def _answers(study: StoredStudy) -> Iterator[Block]:
@@ -186,9 +186,9 @@ def _findings(study: StoredStudy) -> Iterator[Block]:
         ("statement", "paper", "measured", "replicates?"),
         tuple((finding.what, finding.paper, _measured(finding), finding.answer) for finding in found),
     )
-    told = tuple(Paragraph(f.sentence, lead=f"{capitalized(f.what)}: {f.answer}.") for f in found if f.sentence)
-    if told:
-        yield Details("Each statement in a sentence", told)
+    sentences = tuple(Paragraph(f.sentence, lead=f"{capitalized(f.what)}: {f.answer}.") for f in found if f.sentence)
+    if sentences:
+        yield Details("Each statement in a sentence", sentences)
 
 
 def _closing(study: StoredStudy) -> Iterator[Block]:

@@ -102,7 +102,7 @@ class Search:
         self.name = self.settings.study_name or self._own_name(setting)
         self.ledger = self._open(setting)
         if self.ledger.finished():
-            executor.reporter.say(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
+            executor.reporter.write(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
 
     def run(self) -> None:
         """Train trials until there are as many as asked for, those of other processes and earlier starts included.
@@ -183,8 +183,8 @@ class Search:
     def describe_again(self, trial: Trial, models: Sweep) -> str:
         """Return what a trial had on validation, and what the same settings have with fresh seeds."""
         values = ", ".join(f"{name}={_written(value)}" for name, value in trial.values.items())
-        told = zip(self.settings.objectives, trial.results or (), strict=True)
-        results = ", ".join(f"{name} {value:.6g}" for name, value in told)
+        measured = zip(self.settings.objectives, trial.results or (), strict=True)
+        results = ", ".join(f"{name} {value:.6g}" for name, value in measured)
         again = models.table(self.metric()).mean()
         return f"Trial {trial.number} ({values}) had {results}; with fresh seeds its {self.metric()} is {again:.4f}."
 
@@ -240,8 +240,8 @@ class Search:
         search = self.settings
         # Only of a grid it matters which one it is: other samplers may go on with each other's trials.
         grid = search.sampler if search.sampler.startswith("grid(") else search.sampler == "grid"
-        told = _digest(*setting.items(), str(search.space), search.objectives, grid)
-        name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{told[:10]}"
+        digest = _digest(*setting.items(), str(search.space), search.objectives, grid)
+        name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{digest[:10]}"
         return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
 
 

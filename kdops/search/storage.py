@@ -112,8 +112,8 @@ def _storage(storage: str, make: bool = True) -> BaseStorage | None:
         raise
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        said = redact_password(first, storage)
-        raise UsageError("storage", redact_password(storage), f"cannot be opened: {said}") from None
+        reason = redact_password(first, storage)
+        raise UsageError("storage", redact_password(storage), f"cannot be opened: {reason}") from None
 
 
 def _database(url: str, make: bool) -> RDBStorage | None:

@@ -137,7 +137,9 @@ class Trials:
                     continue
                 self._best = self.ledger.best()
                 before = wanted - self.ledger.wanted(total) - len(asked)
-                self._train([self._job(trial) for trial in asked], partial(self._tell, bar, before, len(asked), wanted))
+                self._train(
+                    [self._job(trial) for trial in asked], partial(self._show_progress, bar, before, len(asked), wanted)
+                )
                 if self._failed > max(FEWEST_FAILURES, total):
                     name = self.runs.search
                     raise KdopsError(
@@ -214,8 +216,8 @@ class Trials:
         if not self.ledger.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
             return ()
         metric = METRICS[self.settings.objectives[0]]
-        for index, told in epochs.items():
-            self.ledger.report(jobs[index].number, epoch, getattr(told, metric))
+        for index, measured in epochs.items():
+            self.ledger.report(jobs[index].number, epoch, getattr(measured, metric))
         return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
 
     def _end(self, job: _Job, result: TrialResult) -> None:
@@ -265,14 +267,14 @@ class Trials:
             return False
         if others != self._others:
             self._others, self._since = others, time.monotonic()
-            self.reporter.say(f"waiting for the trials {', '.join(map(str, others))} of other processes")
+            self.reporter.write(f"waiting for the trials {', '.join(map(str, others))} of other processes")
         if time.monotonic() - self._since > PATIENCE_SECONDS:
-            self.reporter.say("nothing was heard of them for long; going on without them")
+            self.reporter.write("nothing was heard of them for long; going on without them")
             return False
         time.sleep(WAIT_SECONDS)
         return True
 
-    def _tell(self, bar: Progress, before: int, count: int, wanted: int, share: float) -> None:
+    def _show_progress(self, bar: Progress, before: int, count: int, wanted: int, share: float) -> None:
         """Move the bar: so many trials are done, and a share of so many more."""
         best, what = self._best, self.settings.objectives[0]
         note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"

@@ -49,7 +49,7 @@ def is_cut_off(error: BaseException) -> bool:
 def _patient(real: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(real)
     def request(method: str, url: str, max_retries: int, *arguments: Any, **named: Any) -> Any:
-        remark = threading.Timer(REMARK_SECONDS, _tell, (urlsplit(url).hostname,))
+        remark = threading.Timer(REMARK_SECONDS, _warn, (urlsplit(url).hostname,))
         remark.daemon = True
         remark.start()
         try:
@@ -68,7 +68,7 @@ def _patient(real: Callable[..., Any]) -> Callable[..., Any]:
     return request
 
 
-def _tell(host: str | None) -> None:
+def _warn(host: str | None) -> None:
     logger.warning(
         "the server %s has not answered for %g s, or with errors; it is asked again, and its log says more",
         host,

@@ -139,9 +139,9 @@ def explained_faults(store: str) -> Iterator[None]:
     except KdopsError:
         raise
     except Exception as error:
-        if (told := explained(error, store)) is None:
+        if (fault := explained(error, store)) is None:
             raise
-        raise told from error
+        raise fault from error
 
 
 def first_line(error: BaseException, characters: int = 300) -> str:
@@ -155,11 +155,11 @@ def _without_store(error: BaseException, store: str) -> str:
 
 def texts_of(error: BaseException | None) -> str:
     """Return what an error and those that led to it say."""
-    told, depth = [], 0
+    texts, depth = [], 0
     while error is not None and depth < 10:
-        told.append(f"{error} {getattr(error, 'error_code', '')}")
+        texts.append(f"{error} {getattr(error, 'error_code', '')}")
         error, depth = error.__cause__ or error.__context__, depth + 1
-    return "\n".join(told)
+    return "\n".join(texts)
 
 
 def _is_of_server(error: BaseException) -> bool:

@@ -40,7 +40,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(keys: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
+def exclusive(keys: Iterable[str], report: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process of this machine holds one of the keys in this store, and hold them all.
 
     A killed process releases its locks. Where no lock can be made nobody waits: then two studies may make the same
@@ -48,14 +48,14 @@ def exclusive(keys: Iterable[str], say: Callable[[str], None]) -> Iterator[None]
 
     Args:
         keys: digests.
-        say: called once with a line where it takes longer.
+        report: called once with a line where it takes longer.
     """
     with ExitStack() as held:
         # All take them in one order, so that no two wait for each other.
         for place in sorted({key[:PLACES] for key in keys}):
             try:
                 lock = FileLock(_lock_path(place), poll_interval=POLL_SECONDS)
-                held.enter_context(_waited(lock, say))
+                held.enter_context(_waited(lock, report))
             except (OSError, NotImplementedError) as error:
                 logger.debug("nothing is locked: %s", error)
         yield
@@ -68,11 +68,11 @@ def _lock_path(name: str) -> Path:
 
 
 @contextmanager
-def _waited(lock: FileLock, say: Callable[[str], None]) -> Iterator[None]:
+def _waited(lock: FileLock, report: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(timeout=SOON_SECONDS)
     except Timeout:
-        say("another study makes the same models; this one waits for them")
+        report("another study makes the same models; this one waits for them")
         lock.acquire()
     try:
         yield

@@ -39,8 +39,8 @@ def check_tables(database: Path, shown: str) -> None:
     except sqlite3.Error:
         return
     for (revision,) in found:
-        if told := other_version(str(revision)):
-            raise KdopsError(f"the tracking store {shown} cannot be used: {told}")
+        if problem := other_version(str(revision)):
+            raise KdopsError(f"the tracking store {shown} cannot be used: {problem}")
 
 
 def has_tables(database: Path) -> bool:

@@ -75,12 +75,12 @@ class ChainResult:
         """The last step's distilled nets: those of the first step, then those of each station."""
         return self.direct.soft(), *(station.onwards for station in self.stations)
 
-    def change_told(self) -> str:
+    def describe_change(self) -> str:
         """Return the accuracy of each step's best, and how far the last is from the first, untested."""
         accuracies = [sweep.accuracies() for sweep in self.bests]
         change = mean_interval(accuracies[-1] - accuracies[0], 0.9)
-        told = ", ".join(f"{name} {percent(values)}" for name, values in zip(self.names, accuracies, strict=True))
-        return f"The best of each: {told}; the last against the first: {seen(change)}, not tested."
+        reached = ", ".join(f"{name} {percent(values)}" for name, values in zip(self.names, accuracies, strict=True))
+        return f"The best of each: {reached}; the last against the first: {seen(change)}, not tested."
 
 
 def distill_along(

@@ -10,7 +10,7 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.utils.text import markdown_line, number_ranges
 
-__all__ = ["CurrentSweep", "failure_note", "told_failure", "told_models"]
+__all__ = ["CurrentSweep", "describe_failure", "describe_models", "failure_note"]
 
 
 @dataclass
@@ -42,7 +42,7 @@ class CurrentSweep:
         return [unit.record for unit in self.units if unit.fingerprint not in self.there]
 
 
-def told_failure(models: Sequence[Model], underway: CurrentSweep) -> list[str]:
+def describe_failure(models: Sequence[Model], underway: CurrentSweep) -> list[str]:
     """Return in sentences what a study that failed has, what it lacks, and that nothing is concluded from it.
 
     Args:
@@ -51,14 +51,16 @@ def told_failure(models: Sequence[Model], underway: CurrentSweep) -> list[str]:
     """
     has = list({record.uri: record for record in [*models, *underway.has()]}.values())
     lacks = underway.lacks()
-    told = (
-        f"It has {told_models(has)}, which stay: the same command goes on from there." if has else "It has no models."
+    stored = (
+        f"It has {describe_models(has)}, which stay: the same command goes on from there."
+        if has
+        else "It has no models."
     )
     if lacks:
-        told_lacks = f"It lacks {told_models(lacks)}; what would have come after was not begun."
+        missing = f"It lacks {describe_models(lacks)}; what would have come after was not begun."
     else:
-        told_lacks = "No sweep was under way when it failed; what would have come after was not begun."
-    return [told, told_lacks, "There is no verdict: none is given from a part of the models."]
+        missing = "No sweep was under way when it failed; what would have come after was not begun."
+    return [stored, missing, "There is no verdict: none is given from a part of the models."]
 
 
 def failure_note(reason: str, sentences: Sequence[str]) -> str:
@@ -66,7 +68,7 @@ def failure_note(reason: str, sentences: Sequence[str]) -> str:
     return "\n\n".join([f"**failed**: {markdown_line(reason)}", *map(markdown_line, sentences)])
 
 
-def told_models(records: Sequence[Model]) -> str:
+def describe_models(records: Sequence[Model]) -> str:
     """Name models: how many of each chain, at which temperatures and of which seeds.
 
     ``6 x teacher>student (T = 0, 1, 4 of seeds 0, 1)``
@@ -86,10 +88,10 @@ def _places(records: Sequence[Model]) -> str:
     for seed, temperatures in sorted(by_seed.items()):
         # A model without a temperature, such as an ensemble, has nan, which equals nothing.
         alike.setdefault(tuple(sorted(t for t in temperatures if not math.isnan(t))), []).append(seed)
-    told = []
+    places = []
     for common, seeds in alike.items():
-        whose = f"{'seed' if len(seeds) == 1 else 'seeds'} {number_ranges(seeds)}"
+        seeds_text = f"{'seed' if len(seeds) == 1 else 'seeds'} {number_ranges(seeds)}"
         # What learned from labels alone has no temperature to speak of.
         is_plain = common in ((), (0.0,)) and all(">" not in record.chain for record in records)
-        told.append(whose if is_plain or not common else f"T = {number_ranges(common)} of {whose}")
-    return "; ".join(told)
+        places.append(seeds_text if is_plain or not common else f"T = {number_ranges(common)} of {seeds_text}")
+    return "; ".join(places)

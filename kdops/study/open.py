@@ -81,7 +81,7 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
     tracker = Tracker(entry_point, data, context.split, title_of(entry_point, settings), remembered)
     with ended(tracker.fail):
         if others := tracker.registry.of_other_data():
-            reporter.say(
+            reporter.write(
                 f"the registry has {others} models of other data called {data.name}: none of them is used, and "
                 "champion is now the best on these data; name=... keeps data of your own apart"
             )
@@ -90,7 +90,7 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
 
     def end(reason: str, status: str) -> None:
         for sentence in executor.fail(reason, status):
-            reporter.say(sentence)
+            reporter.write(sentence)
 
     with ended(end):
         yield executor

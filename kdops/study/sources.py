@@ -115,10 +115,10 @@ def _several(study: StudyVerbs[SourceSettings], parts: Parts) -> tuple[Sweep, st
         weights=fingerprint(mixture=[(share, model.weights) for share, model in zip(shares, models, strict=True)]),
     )
     study.adopt(whole, Mixture([network for _, network in adopted], shares))
-    told = " and ".join(f"{share:.3g} of {model.uri}" for share, model in parts)
-    said = f"The source is {told}, whose softened probabilities are averaged."
+    composition = " and ".join(f"{share:.3g} of {model.uri}" for share, model in parts)
+    sentence = f"The source is {composition}, whose softened probabilities are averaged."
     remarks = [_remark(model) for _, model in parts if study.find(model.uri) is None]
-    return Sweep((whole,), hops=max(model.hops for _, model in parts)), " ".join([said, *remarks])
+    return Sweep((whole,), hops=max(model.hops for _, model in parts)), " ".join([sentence, *remarks])
 
 
 def _adopted(study: StudyVerbs[SourceSettings], named: NamedModel) -> tuple[Model, Module]:

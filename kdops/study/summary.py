@@ -44,8 +44,8 @@ def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: s
 
 def about(owner: str, notes: str) -> list[str]:
     """Return what the caller wants to be remembered as paragraphs of a note; nothing where nothing was given."""
-    told = {"Owner": owner, "Notes": notes}
-    return [f"{what}: {markdown_text(text)}" for what, text in told.items() if text]
+    texts = {"Owner": owner, "Notes": notes}
+    return [f"{what}: {markdown_text(text)}" for what, text in texts.items() if text]
 
 
 def setting(settings: Settings, data: Dataset, split: Split) -> str:
@@ -77,13 +77,13 @@ def _method(settings: Settings) -> str:
 
 def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model | None]) -> str:
     """Return in a line what a sweep resulted in, and what it was distilled from."""
-    told = f"{len(models)} {role} model{'s' if len(models) != 1 else ''}"
+    text = f"{len(models)} {role} model{'s' if len(models) != 1 else ''}"
     given = list({source.seed: source for source in sources if source is not None}.values())
     if given:
         levels = ", ".join(f"{source.temperature:g}" for source in given)
         plain = given[0].role == "teacher" or math.isnan(given[0].temperature)
-        told += f" from the {given[0].role}" + ("" if plain else f" (T = {levels})")
+        text += f" from the {given[0].role}" + ("" if plain else f" (T = {levels})")
     reused = sum(model.reused for model in models)
     again = f", {reused} of them reused" if reused else ""
     accuracies = {f"{model.test_accuracy:.4f}" for model in models}
-    return f"{told}{again}, test accuracy {' to '.join(sorted({min(accuracies), max(accuracies)}))}"
+    return f"{text}{again}, test accuracy {' to '.join(sorted({min(accuracies), max(accuracies)}))}"

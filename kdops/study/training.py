@@ -20,7 +20,7 @@ from kdops.store.faults import explained
 from kdops.store.locks import exclusive
 from kdops.study.conclusion import Conclusion, log_answer, log_report
 from kdops.study.executor import Executor
-from kdops.study.failure import CurrentSweep, failure_note, told_failure
+from kdops.study.failure import CurrentSweep, describe_failure, failure_note
 from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
 from kdops.study.summary import about, describe_sweep
@@ -156,7 +156,7 @@ class TrainingExecutor(Executor):
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""
-        with exclusive([outcome.fingerprint], self.reporter.say):
+        with exclusive([outcome.fingerprint], self.reporter.write):
             model = self.index.of_fingerprint(outcome.fingerprint)
             if model is None:
                 self.index.look([outcome])
@@ -189,7 +189,7 @@ class TrainingExecutor(Executor):
     def fail(self, reason: str, status: str) -> list[str]:
         """End the study without a verdict, and return in sentences what it has and what it lacks."""
         self.tracker.fail(reason, status)
-        sentences = told_failure(self._own_models(), self.shared.current)
+        sentences = describe_failure(self._own_models(), self.shared.current)
         if not self._is_concluded:
             settings = self.shared.context.settings
             paragraphs = [failure_note(reason, sentences), *about(settings.owner, settings.notes)]
@@ -210,12 +210,12 @@ class TrainingExecutor(Executor):
         else:
             self._forget(units, there)
         models = [there[unit.fingerprint] for unit in units]
-        self.reporter.say(describe_sweep(units[0].task.known_as, models, list(sources.values())))
+        self.reporter.write(describe_sweep(units[0].task.known_as, models, list(sources.values())))
         return there
 
     def _forget(self, units: Sequence[Unit], there: Mapping[str, Model]) -> None:
         """Remove the checkpoints of units that are stored: whoever stored them may have been killed before it could."""
-        for digest in {there[unit.fingerprint].fleet_digest or digest_of_pass([unit]) for unit in units}:
+        for digest in {there[unit.fingerprint].pass_digest or digest_of_pass([unit]) for unit in units}:
             self.shared.checkpoints.remove(digest)
 
     def _make(
@@ -223,7 +223,7 @@ class TrainingExecutor(Executor):
     ) -> dict[str, Model]:
         """Train what is missing of a sweep, unless another study makes it meanwhile; return all of the sweep."""
         together = context.trains_together(units[0].task)
-        with exclusive(lock_keys(missing, context), self.reporter.say):
+        with exclusive(lock_keys(missing, context), self.reporter.write):
             self.index.look(missing)
             there, missing = self.index.sort(units)
             if not missing:
@@ -250,7 +250,7 @@ class TrainingExecutor(Executor):
         recipe = context.settings.recipes[task.role]
         if not recipe.architecture.is_counted:
             shared.packagers.check(task.role, recipe.architecture, lambda: self.networks.build(recipe.architecture))
-            self._say_alone(str(recipe.architecture), len(units))
+            self._report_alone(str(recipe.architecture), len(units))
 
         def orders() -> Iterator[Order]:
             for order, own in Orders(context, self.networks, shared.engine, shared.checkpoints).of(
@@ -267,10 +267,10 @@ class TrainingExecutor(Executor):
             for done in results:
                 own = made.pop(done.digest)
                 # What was trained in one pass is on every run.
-                fleet = tuple(sorted({unit.record.seed for unit in own})) if together else ()
-                digest = "" if len(own) == 1 and not fleet else done.digest
+                pass_seeds = tuple(sorted({unit.record.seed for unit in own})) if together else ()
+                digest = "" if len(own) == 1 and not pass_seeds else done.digest
                 batch = [pair for pair in zip(own, done.models, strict=True) if pair[0].fingerprint in missing]
-                yield from self._store(task.known_as, batch, done.finished, fleet, digest, trainset)
+                yield from self._store(task.known_as, batch, done.finished, pass_seeds, digest, trainset)
                 shared.checkpoints.remove(done.digest)
 
     def _store(
@@ -278,8 +278,8 @@ class TrainingExecutor(Executor):
         role: str,
         batch: Sequence[tuple[Unit, TrainedModel]],
         finished: float,
-        fleet: tuple[int, ...],
-        fleet_digest: str,
+        pass_seeds: tuple[int, ...],
+        pass_digest: str,
         trainset: Trainset,
     ) -> Iterator[tuple[str, Model]]:
         from kdops.models.classifier import digest_of
@@ -288,7 +288,9 @@ class TrainingExecutor(Executor):
             for number, (unit, trained) in enumerate(batch, start=1):
                 weights, metrics = digest_of(trained.state), trained.metrics
                 outcome = Outcome(
-                    replace(unit.record, metrics=metrics, weights=weights, fleet=fleet, fleet_digest=fleet_digest),
+                    replace(
+                        unit.record, metrics=metrics, weights=weights, pass_seeds=pass_seeds, pass_digest=pass_digest
+                    ),
                     unit.fingerprint,
                     unit.training,
                     (unit.source,) if unit.source else (),
@@ -305,11 +307,11 @@ class TrainingExecutor(Executor):
                 bar(number, len(batch))
                 yield unit.fingerprint, stored
 
-    def _say_alone(self, architecture: str, models: int) -> None:
+    def _report_alone(self, architecture: str, models: int) -> None:
         """Report once that the networks of an architecture are trained one by one."""
         if models > 1 and architecture not in self.shared.alone:
             self.shared.alone.add(architecture)
-            self.reporter.say(
+            self.reporter.write(
                 f"{architecture} cannot be trained as one fleet: its models are trained one after another"
             )
 

@@ -49,8 +49,8 @@ class Model:
         weights: digest of its weights.
         metrics: final metrics by name.
         params: logged parameters by name.
-        fleet: the seeds of the dense models that were trained in the same pass; empty for a model trained alone.
-        fleet_digest: the digest of all that was trained in that pass.
+        pass_seeds: the seeds of the dense models that were trained in the same pass; empty for a model trained alone.
+        pass_digest: the digest of all that was trained in that pass.
         reused: it was there before this study.
         dataset: the data set.
         split: the digest of the split.
@@ -71,8 +71,8 @@ class Model:
     weights: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
-    fleet: tuple[int, ...] = ()
-    fleet_digest: str = ""
+    pass_seeds: tuple[int, ...] = ()
+    pass_digest: str = ""
     reused: bool = False
     dataset: str = ""
     split: str = ""

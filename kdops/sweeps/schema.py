@@ -157,8 +157,8 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
         SPLIT: model.split,
     }
     if model.weights:
-        fleet = ",".join(map(str, model.fleet))
-        tags |= {WEIGHTS: model.weights, FLEET: fleet, FLEET_DIGEST: model.fleet_digest}
+        seeds = ",".join(map(str, model.pass_seeds))
+        tags |= {WEIGHTS: model.weights, FLEET: seeds, FLEET_DIGEST: model.pass_digest}
     if model.select_on == "test":
         tags[SELECT_ON] = model.select_on
     if model.uri:
@@ -186,8 +186,8 @@ def from_run(run: Any) -> Model:
         weights=tags.get(WEIGHTS, ""),
         metrics=dict(run.data.metrics),
         params={name: value for name, value in params.items() if name not in OWN_PARAMS},
-        fleet=_read(run, FLEET, tags.get(FLEET, ""), _seeds),
-        fleet_digest=tags.get(FLEET_DIGEST, ""),
+        pass_seeds=_read(run, FLEET, tags.get(FLEET, ""), _seeds),
+        pass_digest=tags.get(FLEET_DIGEST, ""),
         dataset=tags.get(DATASET, ""),
         split=tags.get(SPLIT, ""),
         images=_images(run),
@@ -238,8 +238,8 @@ def from_version(version: Any, run: Any = None) -> Model:
         ValueError: a tag or parameter of the run cannot be read.
     """
     tags = version.tags
-    told = {name: finite(tags.get(name)) for name in (*RANKED, TEST_NLL)}
-    metrics = {name: value for name, value in told.items() if value is not None}
+    values = {name: finite(tags.get(name)) for name in (*RANKED, TEST_NLL)}
+    metrics = {name: value for name, value in values.items() if value is not None}
     uri = f"models:/{version.name}/{version.version}"
     # From a database a version has the id of its logged model only in what it was made from.
     source = (version.source or "").removeprefix("models:/")

@@ -134,6 +134,6 @@ def _judged_anew(client: MlflowClient, experiment_id: str, root: str, piece: Pie
 
 def _checkpoints(folder: Path) -> Iterator[Piece]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        told = path.stat()
-        if path.is_file() and time.time() - told.st_mtime > OLD_SECONDS:
-            yield Piece("checkpoint", str(path), "not used for 14 days", told.st_size)
+        status = path.stat()
+        if path.is_file() and time.time() - status.st_mtime > OLD_SECONDS:
+            yield Piece("checkpoint", str(path), "not used for 14 days", status.st_size)

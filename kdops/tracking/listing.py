@@ -47,11 +47,11 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
     lost = [version for own in groups.values() if uri_of(own[0]) not in known for version in own[1:]]
     known |= _of_runs(client, lost)
     aliases = read_aliases(client)
-    told = [(version, known[uri]) for version in (*unclear, *lost) if (uri := uri_of(version)) in known]
+    found = [(version, known[uri]) for version in (*unclear, *lost) if (uri := uri_of(version)) in known]
     for own in groups.values():
         if (example := known.get(uri_of(own[0]))) is not None:
-            told += [(version, _alike(version, example)) for version in own]
-    return Catalog(tuple(in_registry(model, version.tags, aliases) for version, model in told), aliases)
+            found += [(version, _alike(version, example)) for version in own]
+    return Catalog(tuple(in_registry(model, version.tags, aliases) for version, model in found), aliases)
 
 
 def _unfinished(client: MlflowClient) -> set[str]:
@@ -92,18 +92,18 @@ def _of_runs(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str
 
 def _alike(version: ModelVersion, example: Model) -> Model:
     """Return the model of a version that is like another one in all that the version does not say."""
-    told = schema.from_version(version)
+    tagged = schema.from_version(version)
     return replace(
         example,
         seed=int(version.tags["seed"]),
         temperature=float(version.tags["temperature"]),
         source=version.tags["source"],
-        uri=told.uri,
-        run_id=told.run_id,
-        model_id=told.model_id,
+        uri=tagged.uri,
+        run_id=tagged.run_id,
+        model_id=tagged.model_id,
         weights="",
-        metrics=told.metrics,
+        metrics=tagged.metrics,
         params={name: example.params[name] for name in SHARED if name in example.params},
-        fleet=(),
-        fleet_digest="",
+        pass_seeds=(),
+        pass_digest="",
     )

@@ -128,8 +128,8 @@ def _run_name(record: Model, sources: Sequence[Model]) -> str:
     """Name a model's run; a source that is one of several is told by its temperature."""
     if len(sources) > 1:
         return f"{record} of {len(sources)}, {record.chain}"
-    told = (one for one in sources if one.role not in ROLES_WITHOUT_TEMPERATURE)
-    through = "".join(f" from {one.role} T={one.temperature:g}" for one in told)
+    shown = (one for one in sources if one.role not in ROLES_WITHOUT_TEMPERATURE)
+    through = "".join(f" from {one.role} T={one.temperature:g}" for one in shown)
     # What tells one run from the next comes first: a table's column shows the first words only.
     return f"{record} {record.chain}{through}" if ">" in record.chain else str(record)
 
@@ -140,7 +140,7 @@ def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:
     The last epoch is the model that is kept, so its training loss and validation accuracy are the final ones.
     """
     epochs = max(map(len, outcome.history.values()), default=0)
-    told = [
+    curves = [
         Metric(name, value, ended - int(1000 * outcome.seconds * (epochs - epoch) / epochs), epoch)
         for name, values in outcome.history.items()
         for epoch, value in enumerate(values, start=1)
@@ -148,4 +148,4 @@ def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:
         if epoch < epochs and not math.isnan(value)
     ]
     final = outcome.record.metrics.items()
-    return told + [Metric(name, value, ended, epochs, model_id=model_id) for name, value in final]
+    return curves + [Metric(name, value, ended, epochs, model_id=model_id) for name, value in final]

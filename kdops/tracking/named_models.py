@@ -59,6 +59,6 @@ def find_model(uri: str) -> NamedModel:
     version = find_version(MlflowClient(), uri, "source")
     select_on = "test" if schema.is_chosen_on_test(version) else "validation"
     if select_on == "test" and ModelUri.parse(uri).alias:
-        told = f"is {uri_of(version)}, which was chosen on the test images; name it so to take it anyhow"
-        raise UsageError("source", uri, told)
+        problem = f"is {uri_of(version)}, which was chosen on the test images; name it so to take it anyhow"
+        raise UsageError("source", uri, problem)
     return NamedModel(uri_of(version), version.tags.get("chain", FOREIGN), schema.is_own(version), select_on)

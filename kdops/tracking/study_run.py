@@ -43,8 +43,8 @@ class StudyRun:
 
     def __init__(self, client: MlflowClient, entry_point: str, data: Dataset, split: Split, about: Mapping[str, str]):
         self.client, self.entry_point, self.data, self.split = client, entry_point, data, split
-        told = {schema.OWNER: about.get("owner", ""), schema.NOTES: about.get("notes", "")}
-        self.about = {tag: text for tag, text in told.items() if text}
+        texts = {schema.OWNER: about.get("owner", ""), schema.NOTES: about.get("notes", "")}
+        self.about = {tag: text for tag, text in texts.items() if text}
         self.registry = Registry(client, data, split)
         self._source = _source_tags()
         self._made: set[str] = set()

@@ -65,13 +65,13 @@ class TrialRuns:
             seconds: what its training took until now.
         """
         now, last = time.time(), max(map(len, history.values()), default=0)
-        told = [
+        logged = [
             Metric(name, value, int(1000 * (now - seconds * (last - epoch) / last)), epoch)
             for name, values in history.items()
             for epoch, value in enumerate(values, start=1)
         ]
-        told += [Metric(name, value, int(1000 * now), last) for name, value in final.items()]
-        self.tracker.client.log_batch(run, metrics=told)
+        logged += [Metric(name, value, int(1000 * now), last) for name, value in final.items()]
+        self.tracker.client.log_batch(run, metrics=logged)
 
     def end(self, run: str, state: str, error: str = "") -> None:
         """End the run of a trial.

@@ -96,16 +96,16 @@ class Checkpoint:
 
         try:
             with safe_open(self.path, "pt") as file:
-                told = file.metadata() or {}
+                header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            if told.get("pass") != self.digest:
+            if header.get("pass") != self.digest:
                 raise ValueError("it is of another training")
-            if told["digest"] != _digest(tensors, told["plain"]):
+            if header["digest"] != _digest(tensors, header["plain"]):
                 raise ValueError("its content is not what was written")
             for name, one in like.items():
                 if name not in tensors or (tensors[name].shape, tensors[name].dtype) != (one.shape, one.dtype):
                     raise ValueError(f"it does not fit: {name}")
-            return tensors, json.loads(told["plain"])
+            return tensors, json.loads(header["plain"])
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning("the checkpoint %s is left out, the training begins anew: %s", self.path, reason)
@@ -148,12 +148,12 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     return hashlib.sha256(f"{digest_of(tensors)}{text}".encode()).hexdigest()
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], told: dict[str, str]) -> None:
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as temporary:
-        save_file(dict(tensors), temporary, told)
+        save_file(dict(tensors), temporary, metadata)
 
 
 def _unlink(path: Path) -> None:

@@ -38,12 +38,12 @@ from kdops.utils.hardware import num_threads
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
 
-__all__ = ["Engine", "Tell", "build_engine", "perform"]
+__all__ = ["Engine", "Report", "build_engine", "perform"]
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays by digest."""
 
-Tell = Callable[..., None]
+Report = Callable[..., None]
 """Called with the progress of an order: (digest of the order, images passed, images in all)."""
 
 
@@ -53,14 +53,14 @@ class Engine(Protocol):
     def put(self, digest: str, array: np.ndarray) -> None:
         """Take an array that orders name; one that it has already is not taken again."""
 
-    def run(self, orders: Iterable[Order], tell: Tell) -> Generator[Done, None, None]:
+    def run(self, orders: Iterable[Order], report: Report) -> Generator[Done, None, None]:
         """Carry out orders, and yield each result as soon as it is there, in any sequence.
 
         Closing the iterator cancels what is not done.
 
         Args:
             orders: asked for as there is room for them; the arrays of each are there before it.
-            tell: called with the progress of each order.
+            report: called with the progress of each order.
 
         Raises:
             DivergenceError: a loss stopped being finite.

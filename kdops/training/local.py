@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from kdops.training.engine import Tell, perform
+from kdops.training.engine import Report, perform
 from kdops.training.order import Done, Order
 
 __all__ = ["LocalEngine"]
@@ -23,10 +23,10 @@ class LocalEngine:
         """Keep an array, without a copy."""
         self._arrays[digest] = array
 
-    def run(self, orders: Iterable[Order], tell: Tell) -> Generator[Done, None, None]:
+    def run(self, orders: Iterable[Order], report: Report) -> Generator[Done, None, None]:
         """Carry out orders in their sequence, each when the one before it has been taken."""
         for order in orders:
-            yield perform(order, self._arrays, partial(tell, order.digest))
+            yield perform(order, self._arrays, partial(report, order.digest))
 
     def close(self) -> None:
         """Forget the arrays."""

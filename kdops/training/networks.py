@@ -160,8 +160,8 @@ class Networks:
         """Measure a network that kdops did not build, on the validation and the test images."""
         found: dict[str, float] = {}
         for prefix, rows in (("val", self.split.validation), ("test", self.split.test)):
-            told = measure(self._external_logits(network, rows), self.images(rows).labels)
-            found |= {f"{prefix}_{name}": value for name, value in told.items()}
+            metrics = measure(self._external_logits(network, rows), self.images(rows).labels)
+            found |= {f"{prefix}_{name}": value for name, value in metrics.items()}
         return found
 
     def images(self, rows: np.ndarray) -> Images:

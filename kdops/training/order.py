@@ -131,8 +131,8 @@ class Order:
         if self.torch != version("torch"):
             raise KdopsError(f"this worker has PyTorch {version('torch')}, the study has {self.torch}")
         if self.code != code_digest():
-            told = f"{code_digest()[:12]}, the study has {self.code[:12]}"
-            raise KdopsError(f"this worker has another kdops: its code has the digest {told}")
+            digests = f"{code_digest()[:12]}, the study has {self.code[:12]}"
+            raise KdopsError(f"this worker has another kdops: its code has the digest {digests}")
 
 
 def _group(plain: dict[str, Any]) -> OrderGroup:
@@ -175,26 +175,26 @@ class Done:
         """Return the result as one file of safetensors, the plain values in its header."""
         tensors = {f"{number}.{name}": own for number, one in enumerate(self.models) for name, own in one.state.items()}
         plain = [replace(one, state={}) for one in self.models]
-        told = {"digest": self.digest, "finished": self.finished, "models": [asdict(one) for one in plain]}
-        return pack(tensors, {"done": json.dumps(told)})
+        header = {"digest": self.digest, "finished": self.finished, "models": [asdict(one) for one in plain]}
+        return pack(tensors, {"done": json.dumps(header)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Return the result that :meth:`to_bytes` wrote."""
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        told = json.loads(header["__metadata__"]["done"])
-        states: list[dict[str, Tensor]] = [{} for _ in told["models"]]
+        done = json.loads(header["__metadata__"]["done"])
+        states: list[dict[str, Tensor]] = [{} for _ in done["models"]]
         for name, values in load(content).items():
             number, _, own = name.partition(".")
             states[int(number)][own] = values
         models = [
             TrainedModel(**{**one, "state": state, "history": {k: tuple(v) for k, v in one["history"].items()}})
-            for one, state in zip(told["models"], states, strict=True)
+            for one, state in zip(done["models"], states, strict=True)
         ]
-        return cls(told["digest"], tuple(models), told["finished"])
+        return cls(done["digest"], tuple(models), done["finished"])
 
 
-def pack(tensors: Mapping[str, Tensor], told: dict[str, str] | None = None) -> bytes:
+def pack(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     """Return tensors as the bytes of a safetensors file; ``told`` is its header."""
     # Copies: what shares memory, as tied weights do, is refused.
-    return save({name: values.contiguous().clone() for name, values in tensors.items()}, told)
+    return save({name: values.contiguous().clone() for name, values in tensors.items()}, metadata)

@@ -112,10 +112,10 @@ def train(
     most = nets_a_pass(recipe, _shape(images), classes, device)
     total, before = sum(len(group.temperatures) for group in groups) * len(images.labels) * recipe.epochs, 0
     for number, part in enumerate(cut_passes(groups, together, method.is_stacked, most)):
-        told = None if progress is None else partial(_told_of_all, progress, before, total)
+        report = None if progress is None else partial(_report_overall, progress, before, total)
         given = (images, validation, classes, statistics, method)
         yield from train_pass(
-            role, recipe, part, *given, device=device, progress=told, checkpoint=checkpoint_of(number)
+            role, recipe, part, *given, device=device, progress=report, checkpoint=checkpoint_of(number)
         )
         before += sum(len(group.temperatures) for group in part) * len(images.labels) * recipe.epochs
 
@@ -181,7 +181,7 @@ def train_pass(
     return list(training.run(meter, checkpoint))
 
 
-def _told_of_all(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+def _report_overall(progress: Progress, before: int, total: int, done: int, _: int) -> None:
     """Report the progress of one pass as that of all."""
     progress(before + done, total)
 

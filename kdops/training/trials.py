@@ -144,31 +144,31 @@ def train_trials(
             _fresh(role, plan.recipe, seed, plan.temperature, shape, classes, statistics, device)
             for plan in together.values()
         ]
-        fleet = PaddedMLPs(nets, device)
+        padded = PaddedMLPs(nets, device)
         # All normalize alike, so what is prepared for the first pass serves the others.
-        images, validation = (replace(part, pixels=fleet.prepared(part.pixels)) for part in (images, validation))
+        images, validation = (replace(part, pixels=padded.prepared(part.pixels)) for part in (images, validation))
         order = named_generator("order", role, seed)
         own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
         flops = sum(plan.recipe.architecture.flops(shape, classes) for plan in together.values())
         # The trials have one method, and its options that are no numbers.
         shown = plans[0].method.rows(images.labels.cpu(), named_generator("rows", role, seed))
         own = own[..., shown.to(own.device), :]
-        trained = _Pass(together, fleet, device, threads_for(flops, size))
+        trained = _Pass(together, padded, device, threads_for(flops, size))
         yield from trained.run(images, validation, own, order, after_epoch, meter)
 
 
 class _Pass:
     """The trials of one batch size while they are trained."""
 
-    def __init__(self, together: Mapping[int, TrialPlan], fleet: PaddedMLPs, device: torch.device | str, threads: int):
-        self.numbers, plans, self.fleet = list(together), list(together.values()), fleet
+    def __init__(self, together: Mapping[int, TrialPlan], padded: PaddedMLPs, device: torch.device | str, threads: int):
+        self.numbers, plans, self.padded = list(together), list(together.values()), padded
         self.recipe, self.threads = plans[0].recipe, threads
         self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
         self.methods = [plan.method for plan in plans]
         self.progress = torch.zeros((), device=device)
         self.objective = self._own_objective()
         self.optimizer = RatedAdamW(
-            fleet.members(),
+            padded.members(),
             [plan.recipe.learning_rate for plan in plans],
             [plan.recipe.weight_decay for plan in plans],
         )
@@ -210,7 +210,7 @@ class _Pass:
                 yield from self._end(ended)
             if not self.numbers:
                 return
-        states = self.fleet.states()
+        states = self.padded.states()
         for number, state in sorted(zip(self.numbers, states, strict=True), key=lambda pair: pair[0]):
             yield number, self._result(number, state, "complete")
 
@@ -218,17 +218,17 @@ class _Pass:
         """Pass over all images once and give each trial's mean loss."""
         members = len(self.numbers)
         total = torch.zeros(members, device=rows.device)
-        self.fleet.training = True
+        self.padded.training = True
         for chosen in rows.split(self.recipe.batch_size):
             factor, number = next(factors)
             self.progress.fill_(number / self.steps)
-            logits = self.fleet.logits(images.pixels[chosen])
+            logits = self.padded.logits(images.pixels[chosen])
             labels = images.labels[chosen].expand(members, -1)
             source = source_logits[..., chosen, :].expand(members, -1, -1)
             terms = self.objective.terms(Outputs(logits), labels, Outputs(source), self.progress)
             each = reduce(add, terms.values())
             # Trials share no weights, so the gradient of the sum is every trial's own.
-            self.fleet.backward(each.sum())
+            self.padded.backward(each.sum())
             self.optimizer.step(factor)
             total += each.detach() * len(chosen)
             meter.add(members * len(chosen))
@@ -237,10 +237,10 @@ class _Pass:
     @torch.no_grad()
     def _measure(self, images: Images, block: int = 1024) -> tuple[list[float], list[float]]:
         """Return each trial's accuracy and mean cross entropy on images that it was not trained on."""
-        self.fleet.training = False
+        self.padded.training = False
         right, nll = [], []
         for pixels, labels in zip(images.pixels.split(block), images.labels.split(block), strict=True):
-            logits = self.fleet.logits(pixels)
+            logits = self.padded.logits(pixels)
             right.append((logits.argmax(dim=-1) == labels).sum(dim=1))
             each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
             nll.append(each.view(len(logits), -1).double().sum(dim=1))
@@ -252,8 +252,8 @@ class _Pass:
         kept = [place for place, number in enumerate(self.numbers) if number not in ended]
         self.numbers = [self.numbers[place] for place in kept]
         if kept:
-            self.fleet.keep(kept)
-            self.optimizer.keep(kept, self.fleet.members())
+            self.padded.keep(kept)
+            self.optimizer.keep(kept, self.padded.members())
             places = torch.tensor(kept, device=self.temperatures.device)
             self.temperatures = self.temperatures[places]
             self.methods = [self.methods[place] for place in kept]

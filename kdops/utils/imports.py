@@ -11,7 +11,7 @@ from typing import Any
 
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["CODE_FOLDER", "import_function", "importable", "load_place", "said"]
+__all__ = ["CODE_FOLDER", "describe_error", "import_function", "importable", "load_place"]
 
 CODE_FOLDER = "KDOPS_CODE_FOLDER"
 """Names the folder of the caller, where a module of theirs may lie; the project runs in another."""
@@ -43,15 +43,15 @@ def import_function(place: str, parameter: str) -> Callable[..., object]:
             raise
         except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and (error.name or "") in _packages(module):
-                told = f"there is no module {error.name} on Python's path or in {_folder()}"
+                problem = f"there is no module {error.name} on Python's path or in {_folder()}"
             else:
-                told = f"the module {module} cannot be imported ({said(error)})"
-            raise UsageError(parameter, place, told) from error
+                problem = f"the module {module} cannot be imported ({describe_error(error)})"
+            raise UsageError(parameter, place, problem) from error
     wanted = getattr(found, function, None)
     if not callable(wanted):
-        told = "has no function" if wanted is None else "has something that is no function under the name"
-        place_told = getattr(found, "__file__", None) or "built into Python"
-        raise UsageError(parameter, place, f"{module} ({place_told}) {told} {function}")
+        problem = "has no function" if wanted is None else "has something that is no function under the name"
+        path = getattr(found, "__file__", None) or "built into Python"
+        raise UsageError(parameter, place, f"{module} ({path}) {problem} {function}")
     return wanted
 
 
@@ -69,7 +69,7 @@ def importable() -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error of the caller's code in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(": ")
 

@@ -94,15 +94,15 @@ def _of_pid(pid: int) -> ProcessId:
 
 def _host() -> str:
     """Name the host so that two machines, or two containers of one image, differ even where their host names do not."""
-    told = _read("/etc/machine-id")
+    identity = _read("/etc/machine-id")
     try:
         ids = os.readlink("/proc/self/ns/pid")
     except OSError:
         ids = OUTSIDE
     if ids != OUTSIDE:
         # Images carry the machine's name of whoever made them; the kernel's boot and the container's ids are its own.
-        told = _read("/proc/sys/kernel/random/boot_id") + ids
-    return f"{platform.node()}+{hashlib.sha256(told.encode()).hexdigest()[:8]}" if told else platform.node()
+        identity = _read("/proc/sys/kernel/random/boot_id") + ids
+    return f"{platform.node()}+{hashlib.sha256(identity.encode()).hexdigest()[:8]}" if identity else platform.node()
 
 
 def _read(path: str) -> str:
@@ -114,8 +114,8 @@ def _read(path: str) -> str:
 
 def _boot() -> int:
     """Return the boot's own number; where the system has none the time of it, which shifts a little."""
-    told = _read("/proc/sys/kernel/random/boot_id").replace("-", "")
-    return int(told[:12], 16) if told else _boot_time()
+    boot_id = _read("/proc/sys/kernel/random/boot_id").replace("-", "")
+    return int(boot_id[:12], 16) if boot_id else _boot_time()
 
 
 def _start(process: psutil.Process) -> int:

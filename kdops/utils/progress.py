@@ -32,7 +32,7 @@ class Reporter:
 
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Write one line."""
         self.console.print(line, markup=False)
 
@@ -55,25 +55,25 @@ class Reporter:
                     task, completed=done, total=total, description=_noted(label, note)
                 )
         else:
-            yield _Lines(self.say, label)
+            yield _Lines(self.write, label)
 
 
 class _Lines:
     """Progress as plain lines with the time left, not more often than every few seconds."""
 
-    def __init__(self, say: Callable[[str], None], label: str):
-        self.say, self.label = say, label
-        self.started = self.told = time.monotonic()
+    def __init__(self, write: Callable[[str], None], label: str):
+        self.write, self.label = write, label
+        self.started = self.reported = time.monotonic()
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
         now = time.monotonic()
-        if now - self.told < LINE_SECONDS or not total:
+        if now - self.reported < LINE_SECONDS or not total:
             return
-        self.told = now
-        told = f"{_noted(self.label, note)}: {100 * done / total:.0f} %"
+        self.reported = now
+        text = f"{_noted(self.label, note)}: {100 * done / total:.0f} %"
         # Too little is done to estimate the remaining time.
         left = (now - self.started) * (total - done) / done if done >= LEAST * total else None
-        self.say(told if left is None else f"{told}, about {duration(left)} left")
+        self.write(text if left is None else f"{text}, about {duration(left)} left")
 
 
 def _noted(label: str, note: str) -> str:

@@ -252,10 +252,10 @@ def _primary(both: _Both, accuracies: Mapping[str, np.ndarray], margin: float, s
         sentence += f" {both.outlook()}"
     sentence += flattered(select_on, "the chosen student")
     nets, better, near = f"the reversed nets ({reached})", BETTER[both.better], NEAR[both.near]
-    told = f"{better.capitalize()}: {nets} {against_student}."
-    told_too = f"{near.capitalize()}: {nets} {against_teacher}; the margin is {allowed}."
+    to_student = f"{better.capitalize()}: {nets} {against_student}."
+    to_teacher = f"{near.capitalize()}: {nets} {against_teacher}; the margin is {allowed}."
     parts = (
-        Claim("symmetry_student", better, told, both.student),
-        Claim("symmetry_teacher", near, told_too, both.teacher),
+        Claim("symmetry_student", better, to_student, both.student),
+        Claim("symmetry_teacher", near, to_teacher, both.teacher),
     )
     return Claim("symmetry", both.word, sentence, both.deciding, parts)

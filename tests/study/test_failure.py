@@ -6,7 +6,7 @@ import pytest
 
 from kdops.config.parsing import line
 from kdops.errors import UsageError
-from kdops.study.failure import CurrentSweep, failure_note, told_failure, told_models
+from kdops.study.failure import CurrentSweep, describe_failure, describe_models, failure_note
 from kdops.sweeps.model import Model
 
 
@@ -18,23 +18,23 @@ def model(chain, temperature, seed, uri=""):
 def test_models_are_named_exactly_and_briefly():
     teachers = [model("teacher", 0.0, seed) for seed in range(3)]
     full = [model("teacher>student", float(t), seed) for seed in range(3) for t in (0, *range(1, 30), 2.5)]
-    assert told_models(teachers) == "3 x teacher (seeds 0-2)"
-    assert told_models(full) == "93 x teacher>student (T = 0-2, 2.5, 3-29 of seeds 0-2)"
-    assert told_models(full[:31] + full[31:33]) == (
+    assert describe_models(teachers) == "3 x teacher (seeds 0-2)"
+    assert describe_models(full) == "93 x teacher>student (T = 0-2, 2.5, 3-29 of seeds 0-2)"
+    assert describe_models(full[:31] + full[31:33]) == (
         "33 x teacher>student (T = 0-2, 2.5, 3-29 of seed 0; T = 0, 1 of seed 1)"
     )
     voters = [model("teacher>student>ensemble", math.nan, 0)]
-    assert told_models(teachers + voters) == "3 x teacher (seeds 0-2), 1 x teacher>student>ensemble (seed 0)"
+    assert describe_models(teachers + voters) == "3 x teacher (seeds 0-2), 1 x teacher>student>ensemble (seed 0)"
 
 
 def test_a_failure_says_has_lacks_and_no_verdict():
-    assert told_failure([], CurrentSweep()) == [
+    assert describe_failure([], CurrentSweep()) == [
         "It has no models.",
         "No sweep was under way when it failed; what would have come after was not begun.",
         "There is no verdict: none is given from a part of the models.",
     ]
     twice = [model("teacher", 0.0, 0), model("teacher", 0.0, 0)]
-    assert told_failure(twice, CurrentSweep())[0].startswith("It has 1 x teacher (seed 0), which stay")
+    assert describe_failure(twice, CurrentSweep())[0].startswith("It has 1 x teacher (seed 0), which stay")
 
 
 def test_a_reason_is_shown_as_it_is():

@@ -103,7 +103,7 @@ class AnotherProcess:
     def put(self, digest, array):
         np.save(self.folder / f"{digest}.npy", array)
 
-    def run(self, orders, tell):
+    def run(self, orders, report):
         for one in orders:
             self.process.stdin.write(json.dumps(one.to_json()) + "\n")
             self.process.stdin.flush()

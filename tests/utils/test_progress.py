@@ -62,7 +62,7 @@ def test_the_edges_of_a_count_do_no_harm(clock, done, total):
 def test_said_lines_are_neither_broken_nor_read_as_markup():
     reporter, stream = plain()
     line = "3 [student] models on the transfer images, " * 4
-    reporter.say(line)
+    reporter.write(line)
     assert stream.getvalue() == line + "\n"
 
 
@@ -81,7 +81,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(capsys):
 
 def test_standard_output_carries_results_alone(clock, capsys):
     reporter = Reporter()
-    reporter.say("hello")
+    reporter.write("hello")
     with reporter.bar("train") as bar:
         clock.now += LINE_SECONDS
         bar(1, 2)

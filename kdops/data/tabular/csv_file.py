@@ -61,8 +61,10 @@ def read_table(path: Path) -> Table:
         raise TableError("must be a file")
     size, room = os.path.getsize(path), psutil.virtual_memory().available
     if size * GROWTH > room:
-        told = f"a table of {size / 1e9:.1f} GB takes {GROWTH} times as much memory, and {room / 1e9:.1f} GB are free"
-        raise TableError(told)
+        problem = (
+            f"a table of {size / 1e9:.1f} GB takes {GROWTH} times as much memory, and {room / 1e9:.1f} GB are free"
+        )
+        raise TableError(problem)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines_of = bounded_lines(file)

@@ -33,8 +33,8 @@ def fit_encoding(columns: Mapping[str, Sequence[str]], parameter: str = "rows", 
     """
     found = Encoding(tuple(_fit(name, texts, parameter, value) for name, texts in columns.items()))
     if not 0 < found.width <= MOST_VALUES:
-        told = f"the columns make {found.width} values a row, and 1 to {MOST_VALUES} are allowed"
-        raise UsageError(parameter, value, told)
+        problem = f"the columns make {found.width} values a row, and 1 to {MOST_VALUES} are allowed"
+        raise UsageError(parameter, value, problem)
     return found
 
 

@@ -71,8 +71,8 @@ class Number:
         for row in np.flatnonzero(~absent).tolist():
             value = as_number(texts[row])
             if value is None:
-                told = f"{names[row]} has {_shown(texts[row])} in the column {self.name}, which is no number"
-                raise RowError(told, row)
+                problem = f"{names[row]} has {_shown(texts[row])} in the column {self.name}, which is no number"
+                raise RowError(problem, row)
             values[row] = value
         ranks = np.round(BRIGHTEST * np.interp(values, self.knots, self.ranks)).astype(np.uint8)
         return np.column_stack([ranks, BRIGHTEST * absent]).astype(np.uint8)[:, : self.width]
@@ -104,8 +104,8 @@ class Category:
             if value not in place:
                 what = _shown(value) if value else "no value"
                 listed = ", ".join(map(_shown, self.values[:10])) + (", ..." if len(self.values) > 10 else "")
-                told = f"{names[row]} has {what} in the column {self.name}, which no training row has; they have "
-                raise RowError(told + listed, row)
+                problem = f"{names[row]} has {what} in the column {self.name}, which no training row has; they have "
+                raise RowError(problem + listed, row)
             encoded[row, place[value]] = BRIGHTEST
         return encoded
 

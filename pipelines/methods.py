@@ -20,12 +20,12 @@ from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.study.verbs import StudyVerbs
-from kdops.sweeps.metrics import TRAIN_SECONDS, VAL_ACCURACY
+from kdops.sweeps.metrics import TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import methods_verdict
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.intervals import mean_interval
-from kdops.verdicts.phrases import points
+from kdops.verdicts.phrases import counted, points
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -40,6 +40,7 @@ class Chosen:
         method: with the weights that were chosen.
         temperature: the temperature that was chosen.
         validation: mean validation accuracy of its trial over the replicates.
+        trials: how many settings were tried.
         students: trained again on the fresh replicates.
         control: the same with a shuffled source; empty where that is not asked for, or the method is a control itself.
     """
@@ -48,6 +49,7 @@ class Chosen:
     method: ChosenMethod
     temperature: float
     validation: float
+    trials: int
     students: Sweep
     control: Sweep
 
@@ -71,11 +73,13 @@ def run(study: StudyVerbs[MethodsSettings]) -> Answer:
     chosen = [choose(study, fresh, tried_on, teachers, method) for method in settings.methods]
     study.stop_if_planned()
     plain, *others = chosen
-    accuracies = {str(one.given): one.students.accuracies() for one in others}
-    unknowing = {"hard labels": hard.accuracies()}
-    unknowing |= {str(one.given): one.students.accuracies() for one in others if one.given.is_control}
+    methods, controls = (
+        {str(one.given): one.students.accuracies() for one in others if one.given.is_control == wanted}
+        for wanted in (False, True)
+    )
+    verdict = methods_verdict(plain.students.accuracies(), methods, settings.margin, controls)
+    unknowing = {"hard labels": hard.accuracies(), **controls}
     unknowing |= {f"{one.given}, shuffled": one.control.accuracies() for one in chosen if one.control.records}
-    verdict = methods_verdict(plain.students.accuracies(), accuracies, settings.margin)
     rows = [
         summarize("teacher", teachers),
         summarize("student, hard labels", hard),
@@ -85,7 +89,7 @@ def run(study: StudyVerbs[MethodsSettings]) -> Answer:
     return study.conclude(
         "methods",
         Answer.of(rows, verdict, remarks=remarks(settings, chosen)),
-        figures={"figure-methods.png": methods_figure(settings, plain.students, accuracies, unknowing)},
+        figures={"figure-methods.png": methods_figure(settings, plain.students, methods, unknowing)},
         report=True,
     )
 
@@ -107,18 +111,18 @@ def choose(
         method: the method.
     """
     trials = trials_of(method, study.settings.trials, study.settings.sweeps["student"])
-    best, highest = trials[0], -1.0
+    best, highest = trials[0], (-1.0, 0.0)
     for one, temperature in trials:
         students = distill(study, tried_on, one, temperature)
         # A dry run plans with models that have no metrics yet: there nothing is chosen.
-        reached = float(students.table(VAL_ACCURACY).mean())
+        reached = float(students.table(VAL_ACCURACY).mean()), -float(students.table(VAL_NLL).mean())
         if reached > highest:
             best, highest = (one, temperature), reached
     one, temperature = best
     students = distill(fresh, teachers, one, temperature)
     wanted = study.settings.controls and not method.is_control
     control = distill(fresh, teachers, shuffled(one), temperature) if wanted else replace(students, records=())
-    return Chosen(method, one, temperature, highest, students, control)
+    return Chosen(method, one, temperature, highest[0], len(trials), students, control)
 
 
 def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:
@@ -129,9 +133,10 @@ def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMe
 def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
     """Return how the settings of each method were chosen, what a shuffled source leaves, and what training takes."""
     listed = "; ".join(f"{one.method} at T = {one.temperature:g} ({100 * one.validation:.2f} %)" for one in chosen)
+    fewer = [f"{one.given} has {counted(one.trials, 'setting')}" for one in chosen if one.trials < settings.trials]
     sentences = [
-        f"Each method had {settings.trials} trials on {settings.seeds} other replicates, the best mean validation "
-        f"accuracy was chosen: {listed}."
+        f"Each method had {settings.trials} trials on {settings.seeds} other replicates"
+        f"{' (' + '; '.join(fewer) + ')' if fewer else ''}, the best mean validation accuracy was chosen: {listed}."
     ]
     if any(one.control.records for one in chosen):
         left = "; ".join(f"{one.given} {with_knowledge(one)}" for one in chosen if one.control.records)

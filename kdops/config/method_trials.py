@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdops.config.architectures import Architecture
 from kdops.config.methods import LOGITS, METHODS, ChosenMethod, ModifierSpec, parse_method
 from kdops.config.parameters import ALL, EntryPoint
 from kdops.config.parsing import Real, boolean, whole
+from kdops.config.recipes import Recipe
 from kdops.config.settings import HIGHEST_SEED, Settings
 from kdops.errors import UsageError
 
@@ -24,6 +24,9 @@ REACH = 4.0
 """A weight is drawn between a quarter and four times its default."""
 
 MOST_TRIALS = 1000
+
+FEWEST_EPOCHS = 2
+"""A method with two phases trains at least one epoch in each."""
 
 SHUFFLED = "shuffled"
 OTHERS = tuple(name for name in METHODS if name != LOGITS.name)
@@ -47,19 +50,34 @@ class MethodsSettings(Settings):
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
         """Return the value of every field."""
         values = super().read(point, text)
-        if values["method"] != LOGITS:
-            raise UsageError("method", values["method"], "is logits here; name what is compared by methods")
+        plain: ChosenMethod = values["method"]
+        if plain.name != LOGITS.name:
+            raise UsageError("method", plain, "is logits here; name what is compared by methods")
+        if text["select_on"] != "validation":
+            raise UsageError("select_on", text["select_on"], "must be validation: trials never see the test set")
         if values["seed"] + 2 * values["seeds"] > HIGHEST_SEED:
             raise UsageError("seed", values["seed"], f"must leave room for twice {values['seeds']} seeds")
-        chosen = () if text["methods"] == ALL else parse_methods(text["methods"])
-        for method in chosen:
-            method.check_taps(values["recipes"]["student"].architecture, "student")
+        student, teacher = (values["recipes"][role] for role in ("student", "teacher"))
+        if text["methods"] == ALL:
+            chosen = fitting_methods(student, teacher)
+        else:
+            chosen = parse_methods(text["methods"])
+            for method in chosen:
+                check_method(method, student, teacher)
+        if plain != LOGITS and chosen[0] != LOGITS:
+            raise UsageError("methods", text["methods"], f"has {chosen[0]}, and alpha or t_squared say {plain}")
         return {
             **values,
-            "methods": chosen or fitting_methods(values["recipes"]["student"].architecture),
+            "methods": (plain if plain != LOGITS else chosen[0], *chosen[1:]),
             "trials": whole("trials", text["trials"], 1, MOST_TRIALS),
             "controls": boolean("controls", text["controls"]),
         }
+
+    def describe_seeds(self) -> str:
+        """Return which seeds the trials are of, and which the results."""
+        middle = self.seed + self.seeds
+        tried, reported = (f"{first} to {first + self.seeds - 1}" for first in (self.seed, middle))
+        return f"trials on seeds {tried}, results on seeds {reported}"
 
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values."""
@@ -86,27 +104,42 @@ def parse_methods(text: str) -> tuple[ChosenMethod, ...]:
     if len(plain) > 1:
         raise UsageError("methods", text, "must have logits once: all others are held against it")
     others = [method for method in chosen if method.name != LOGITS.name]
-    if not others:
-        raise UsageError("methods", text, f"must name a method beside logits, such as {', '.join(OTHERS)}, or {ALL}")
+    if not any(not method.is_control for method in others):
+        allowed = f"must name a method beside logits that is no control, such as {', '.join(OTHERS[:3])}, or {ALL}"
+        raise UsageError("methods", text, allowed)
     return (*plain, *others)
 
 
-def fitting_methods(architecture: Architecture) -> tuple[ChosenMethod, ...]:
-    """Return every method, with its defaults, that a student has the taps for; ``logits`` comes first.
+def fitting_methods(student: Recipe, teacher: Recipe) -> tuple[ChosenMethod, ...]:
+    """Return every method, with its defaults, that fits the networks; ``logits`` comes first.
 
     A shuffled source is a control of each of them, and none of them.
     """
     found = [LOGITS]
     for name in OTHERS:
         method = ChosenMethod(name, METHODS[name].defaults())
-        if method.name == SHUFFLED:
+        # The taps of other people's networks are known once these are built.
+        known = student.architecture.taps() and teacher.architecture.taps()
+        if method.name == SHUFFLED or not (known or method.is_stacked):
             continue
         try:
-            method.check_taps(architecture, "student")
+            check_method(method, student, teacher)
         except UsageError:
             continue
         found.append(method)
     return tuple(found)
+
+
+def check_method(method: ChosenMethod, student: Recipe, teacher: Recipe) -> None:
+    """Refuse a method that the networks or their epochs do not fit.
+
+    Raises:
+        UsageError: a network lacks a tap, or there are fewer epochs than phases.
+    """
+    method.check_taps(student.architecture, "student")
+    method.check_taps(teacher.architecture, "teacher")
+    if not method.is_stacked and student.epochs < FEWEST_EPOCHS:
+        raise UsageError("epochs", student.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {method}")
 
 
 def shuffled(method: ChosenMethod) -> ChosenMethod:

@@ -141,7 +141,8 @@ COMPARING = {
     "seeds": "replicates that trials are judged on, and as many fresh ones that the best is trained again on",
     "seed": "seed of the first replicate; the fresh ones follow",
     "method": "logits; methods names what is compared",
-    "alpha": "weight of the soft term of logits where it is not tried, 0 to 1",
+    "alpha": "weight of the soft term of logits, 0 to 1; 1 is tried among others",
+    "select_on": "validation; trials never see the test set",
     "margin": "gain over logits that counts as none",
 }
 """What shared parameters mean where methods are compared."""

@@ -12,8 +12,10 @@ Each word is decided by one-sided tests at 5 %, adjusted after Holm over all met
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized
@@ -35,7 +37,12 @@ __all__ = ["methods_verdict"]
 BETTER, WORSE, NO_GAIN, OPEN = "better", "worse", "no gain", "inconclusive"
 
 
-def methods_verdict(plain: ArrayLike, methods: Mapping[str, ArrayLike], margin: float) -> Verdict:
+def methods_verdict(
+    plain: ArrayLike,
+    methods: Mapping[str, ArrayLike],
+    margin: float,
+    controls: Mapping[str, ArrayLike] | None = None,
+) -> Verdict:
     """Return which methods are better than plain distillation.
 
     The word of the verdict is ``some methods are better`` where at least one is, ``no method is better`` where all are
@@ -45,6 +52,8 @@ def methods_verdict(plain: ArrayLike, methods: Mapping[str, ArrayLike], margin: 
         plain: [replicates], test accuracies of plain distillation, at the best of its own trials.
         methods: by name, those of each method on the same replicates, at the best of its trials.
         margin: gain that counts as none, a fraction above zero.
+        controls: by name, those of methods that learn nothing from the source. They are tested and adjusted among
+            themselves, and the word of the verdict is not about them.
 
     Returns:
         The verdict; its first claim is about all methods, then one each. Its statistics are those of each method's
@@ -56,6 +65,16 @@ def methods_verdict(plain: ArrayLike, methods: Mapping[str, ArrayLike], margin: 
     if not methods:
         raise ValueError("there must be a method to compare")
     plain = check_accuracies("plain", plain, axes=("replicates",))
+    own, others = (_tested(plain, family, margin) for family in (methods, controls or {}))
+    claims, further = [claim for claim, _ in own], [claim for claim, _ in others]
+    statistics = {"methods_plain_accuracy": float(plain.mean()), "methods_margin": margin}
+    for _, found in own + others:
+        statistics |= found
+    return Verdict((_primary(claims), *claims, *further), statistics)
+
+
+def _tested(plain: np.ndarray, methods: Mapping[str, ArrayLike], margin: float) -> list[tuple[Claim, dict[str, float]]]:
+    """Return a claim on each method with its statistics, adjusted after Holm over all of them."""
     reached = {name: check_accuracies(name, values, plain.shape) for name, values in methods.items()}
     gains = {name: Gain.of((values - plain).round(DECIMALS), margin) for name, values in reached.items()}
     adjusted = {
@@ -63,13 +82,11 @@ def methods_verdict(plain: ArrayLike, methods: Mapping[str, ArrayLike], margin: 
         WORSE: holm([gain.positive.p_below for gain in gains.values()]),
         NO_GAIN: holm([gain.little.p_below for gain in gains.values()]),
     }
-    claims, statistics = [], {"methods_plain_accuracy": float(plain.mean()), "methods_margin": margin}
+    found = []
     for place, (name, gain) in enumerate(gains.items()):
         p_values = {word: float(values[place]) for word, values in adjusted.items()}
-        word = _word(gain, p_values)
-        key = _key(name)
-        statistics |= one_sided_statistics(key, gain.positive)
-        statistics |= finite(
+        word, key = _word(gain, p_values), _key(name)
+        statistics = one_sided_statistics(key, gain.positive) | finite(
             {
                 f"{key}_accuracy": float(reached[name].mean()),
                 f"{key}_p_above_holm": p_values[BETTER],
@@ -85,8 +102,8 @@ def methods_verdict(plain: ArrayLike, methods: Mapping[str, ArrayLike], margin: 
             sentence += f" A decision takes at least {FEWEST_REPLICATES} replicates."
         elif word == OPEN and gain.positive.above:
             sentence += f" Its own interval lies above zero, but Holm's adjustment for {len(gains)} methods does not."
-        claims.append(Claim(key, word, sentence, gain.positive))
-    return Verdict((_primary(claims), *claims), statistics)
+        found.append((Claim(key, word, sentence, gain.positive), statistics))
+    return found
 
 
 def _word(gain: Gain, p_values: Mapping[str, float]) -> str:
@@ -106,5 +123,5 @@ def _primary(claims: Sequence[Claim]) -> Claim:
 
 
 def _key(name: str) -> str:
-    """Return a method's text as the prefix of its statistics: letters, digits and underscores."""
-    return "method_" + "".join(letter if letter.isalnum() else "_" for letter in name).strip("_")
+    """Return a method's text as the prefix of its statistics, as MLflow takes names of metrics."""
+    return "method_" + re.sub(r"[^\w./-]+", "_", name).strip("_")

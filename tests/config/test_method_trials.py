@@ -2,8 +2,7 @@
 
 import pytest
 
-from kdops.config.architectures import parse_architecture
-from kdops.config.method_trials import fitting_methods, parse_methods, trials_of
+from kdops.config.method_trials import parse_methods, trials_of
 from kdops.config.methods import LOGITS, METHODS, ChosenMethod, parse_method
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
@@ -53,13 +52,45 @@ def test_what_compares_nothing_is_refused(text):
         parse_methods(text)
 
 
-def test_all_are_those_whose_taps_the_student_has():
-    dense = [one.name for one in fitting_methods(parse_architecture("mlp(hidden=8)"))]
+def names_of(**given):
+    return [one.name for one in Settings.parse("methods", **given).methods]
+
+
+def test_all_are_those_that_fit_both_networks_and_their_epochs():
+    dense = names_of(student="mlp(hidden=8)")
     assert dense[0] == LOGITS.name
     assert "rkd" in dense
     assert "fitnet" not in dense
     assert "shuffled" not in dense
-    assert "fitnet" in [one.name for one in fitting_methods(parse_architecture("cnn(filters=8,layers=3)"))]
+    small = {"student": "cnn(filters=8,layers=3)"}
+    assert "fitnet" in names_of(**small)
+    assert "fitnet" not in names_of(**small, epochs="student=1")
+    assert "fitnet" not in names_of(**small, teacher="cnn(filters=8,layers=1)")
+    assert "fitnet" not in names_of(student="torchvision:resnet18")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"select_on": "test"},
+        {"methods": "tempered,virtual"},
+        {"methods": "fitnet", "student": "cnn(filters=8,layers=3)", "epochs": "student=1"},
+        {"methods": "logits(alpha=0.3),dkd", "alpha": "0.5"},
+    ],
+    ids=str,
+)
+def test_what_would_fail_later_or_say_what_is_not_true_is_refused(given):
+    with pytest.raises(UsageError):
+        Settings.parse("methods", **given)
+
+
+def test_the_shorthand_of_logits_is_that_of_the_study():
+    assert str(Settings.parse("methods", methods="dkd", alpha="0.5").methods[0]) == "logits(alpha=0.5)"
+
+
+def test_the_seeds_of_trials_and_results_are_told_apart():
+    described = Settings.parse("methods", seed="4", seeds="2").describe_seeds()
+    assert described == "trials on seeds 4 to 5, results on seeds 6 to 7"
 
 
 def test_the_settings_name_their_methods_and_take_no_other():

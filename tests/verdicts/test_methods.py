@@ -33,6 +33,21 @@ def test_the_study_says_what_most_matters():
     assert methods_verdict(PLAIN, {"a": equal, "b": PLAIN - 0.05 + NOISE}, 0.02).word == "no method is better"
 
 
+def test_a_control_is_no_method():
+    verdict = methods_verdict(PLAIN, {"dkd": PLAIN - 0.05 + NOISE}, 0.02, {"tempered": PLAIN + 0.05 + NOISE})
+    assert verdict.word == "no method is better"
+    assert [(claim.name, claim.word) for claim in verdict.claims[1:]] == [
+        ("method_dkd", "worse"),
+        ("method_tempered", "better"),
+    ]
+
+
+def test_methods_whose_texts_differ_have_statistics_of_their_own():
+    methods = {"multilevel(factors=1/5)": PLAIN, "multilevel(factors=1.5)": PLAIN + 0.01}
+    names = [claim.name for claim in methods_verdict(PLAIN, methods, 0.02).claims]
+    assert len(set(names)) == 3
+
+
 def test_many_methods_are_adjusted_together():
     """A gain that decides alone does not among twenty that are nothing."""
     gain = np.array([0.004, 0.009, 0.002, 0.006, 0.001])

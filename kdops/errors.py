@@ -1,11 +1,11 @@
-"""The errors kdops tells its caller about, each in one line."""
+"""The errors that kdops reports to its caller, each in one line."""
 
 from __future__ import annotations
 
 __all__ = ["DivergenceError", "KdopsError", "UsageError", "plain_line", "shortened"]
 
 VALUE, ALLOWED = 300, 2000
-"""So many characters are told of a value that may be a whole file, and of what is allowed."""
+"""The most characters that a message shows of a value, which may be a whole file, and of what is allowed."""
 
 
 class KdopsError(Exception):

@@ -1,6 +1,6 @@
 """The command line: one command for each entry point, with the options of ``kdops.config``.
 
-It imports nothing heavy, so ``kdops --help`` and the answer to a mistake come at once. A mistake is told in
+It imports nothing heavy, so ``kdops --help`` and the answer to a mistake come at once. A mistake is reported in
 one line on stderr and ends with exit code 2; any other failure ends with 1.
 """
 
@@ -109,7 +109,7 @@ def ui(
 
     ensure_store(uri)
     experiment = ensure_experiment(experiment_name())
-    # The page opens on language-model work unless its address says otherwise.
+    # The page opens on language-model work unless its address asks for another.
     print(f"Runs: http://{host}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
     # By the environment, not by an argument: everybody may read arguments, and an address may hold a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
@@ -140,7 +140,7 @@ def _top(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code."""
+    """Run the command line and return its exit code."""
     return _run(app, "kdops", arguments)
 
 

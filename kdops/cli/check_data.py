@@ -7,7 +7,7 @@ import typer
 __all__ = ["COMMANDS"]
 
 _OPTIONS = ("name", "image_size", "channels", "skip_bad", "label", "group", "split")
-"""The parameters that say how data of the caller are read; see docs/parameters.md."""
+"""The parameters that control how data of the caller are read; see docs/parameters.md."""
 
 
 def check_data(

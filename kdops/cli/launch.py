@@ -146,6 +146,6 @@ def fix_environment(folder: Path) -> None:
     os.environ[CODE_FOLDER] = str(folder)
     if path := os.environ.get("PYTHONPATH"):
         os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(part) for part in path.split(os.pathsep) if part)
-    # The project's command says ``python``; it must be this one, even if its folder is not on the path.
+    # The project's command is ``python``; it must be this one, even if its folder is not on the path.
     here = os.path.dirname(sys.executable)
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])

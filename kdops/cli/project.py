@@ -1,6 +1,6 @@
 """Runs an entry point as the MLflow project it is, in a run that names this process until the study names its own.
 
-MLflow would make the run without a name: where it is killed before the study begins, nothing would tell that the run is
+MLflow would make the run without a name: where it is killed before the study begins, nothing would show that the run is
 of a dead process. MLflow is imported only once a study is launched.
 """
 

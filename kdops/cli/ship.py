@@ -140,7 +140,7 @@ def _dataset(catalog: Catalog, given: str) -> str:
 
 
 def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
-    """Load one model of each architecture and time it; one whose files are gone is told of, and the next one tried."""
+    """Load one model of each architecture and time it; one whose files are gone is reported, and the next one tried."""
     from kdops.packaging.loading import load_stored
     from kdops.packaging.vote import latency
     from kdops.reporting.pareto import ServingCost

@@ -42,7 +42,7 @@ def interruptible() -> Iterator[None]:
         yield
         return
     handlers = {**dict.fromkeys(ENDING, interrupt), signal.SIGINT: interrupt_from_keyboard}
-    # What is ignored stays ignored: a shell says so of SIGINT for a job in the background.
+    # What is ignored stays ignored: a shell ignores SIGINT for a job in the background.
     before = {s: signal.getsignal(s) for s in handlers if signal.getsignal(s) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, handlers[number])

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 def user_cache_folder() -> Path:
     """Return the folder for what can be made again: ``$XDG_CACHE_HOME/kdops``, else ``~/.cache/kdops``."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification says that a relative path is to be ignored.
+    # By the XDG specification a relative path is ignored.
     if given.is_absolute():
         return given / "kdops"
     try:
@@ -69,7 +69,7 @@ class SourceFile(NamedTuple):
 
     @classmethod
     def of(cls, path: str, found: os.stat_result) -> SourceFile:
-        """Return a file by what the system says of it."""
+        """Return a file as the file system describes it."""
         return cls(path, found.st_size, found.st_ino, found.st_ctime_ns)
 
 
@@ -163,7 +163,7 @@ class ReadAhead:
             self._found = error
 
     def read(self, pointer: Path) -> Arrays | None:
-        """Return what :func:`_read` gives, and wait for it."""
+        """Wait for the result of :func:`_read` and return it."""
         if pointer != self._guess:
             return _read(pointer)
         self._thread.join()
@@ -177,7 +177,7 @@ def cached(name: str, key: str, build: Callable[[], Arrays], ahead: ReadAhead | 
 
     Two processes that need the same data set at once build it once: the second waits for the first.
     Where the cache cannot be written (a full disk, a read-only home) the data set is built in memory, and
-    a warning says so.
+    a warning is logged.
 
     Args:
         name: the data set, for the file's name.
@@ -220,7 +220,7 @@ class _DamagedError(Exception):
 
 
 def _keep(name: str, pointer: Path, built: Arrays) -> Arrays:
-    """Write the data set and give it back memory-mapped; under the lock."""
+    """Write the data set and return it memory-mapped; under the lock."""
     try:
         content: dict[str, object] = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
         arrays = list(ARRAYS)
@@ -292,7 +292,7 @@ def _folder() -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what is half made; under the lock, so that it belongs to nobody who still writes."""
+    """Remove what is half made; under the lock, so that no process is still writing it."""
     for stale in folder.glob("*.tmp"):
         stale.unlink(missing_ok=True)
 

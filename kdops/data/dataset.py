@@ -25,7 +25,7 @@ class Dataset(Arrays):
 
     Attributes:
         name: what it is called in runs and registered models.
-        notes: one sentence that says which set this is.
+        notes: one sentence that describes the set.
         asked: the text of the parameter ``dataset``, where that is not its name.
     """
 
@@ -45,7 +45,7 @@ class Dataset(Arrays):
 
     @property
     def metadata(self) -> dict[str, object]:
-        """What every model of these data says of them."""
+        """The metadata that every model of these data stores about them."""
         return {"class_names": list(self.classes), **({"table": self.encoding} if self.encoding else {})}
 
     @property

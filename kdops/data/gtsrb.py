@@ -99,7 +99,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     """Load the benchmark, from the cache where it is already decoded; download it where it is missing.
 
     Args:
-        origin: says nothing more; every loader has it.
+        origin: unused here; every loader takes it.
         root: folder that holds ``gtsrb``, or into which it is downloaded.
         progress: called with (images decoded, images in all) while decoding.
 

@@ -187,7 +187,7 @@ def _images(origin: DatasetSpec, folder: Path, part: str, label: str, kind: str)
 
 
 def _found(path: str, entry: os.DirEntry) -> SourceFile:
-    # A link to nothing has no size; that it cannot be opened is told where images are looked at.
+    # A link to nothing has no size; that it cannot be opened is reported where images are read.
     return SourceFile.of(path, entry.stat(follow_symlinks=os.path.exists(entry.path)))
 
 

@@ -37,15 +37,15 @@ FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 """The formats that are read. Some of Pillow's others start programs of the system."""
 
 MOST_PIXELS = 2**26
-"""A picture of more pixels is a mistake or an attack; the largest phone cameras make 50 million."""
+"""An image of more pixels is a mistake or an attack; the largest phone cameras make 50 million."""
 
 GRAY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
 SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 BLOCK = 64
-"""Pictures that a thread takes at a time."""
+"""Images that a thread takes at a time."""
 
 NAMED = 3
-"""So many bad files, and so many sizes, are named."""
+"""How many bad files, and how many sizes, an error names."""
 
 Open = Callable[[int], Image.Image]
 
@@ -66,19 +66,19 @@ def decode_all(
     """Decode images into one array, in the cache's place on disk where there is room.
 
     Gray and color images together become color; transparency is dropped, and of several frames the first counts.
-    Where the origin gives a size, images of another one are resized to it (bilinear, area-weighted).
+    Where the origin has a size, images of another one are resized to it (bilinear, area-weighted).
 
     Args:
         origin: the size, the channels, and whether bad images are left out.
-        names: what each picture is called.
-        open_one: opens a picture by its number, in any thread; it need not be decoded yet.
+        names: what each image is called.
+        open_one: opens an image by its number, in any thread; it need not be decoded yet.
         progress: called with (images decoded, images in all).
 
     Returns:
         uint8 ``[kept, C, H, W]`` and the numbers of those that were kept, ascending.
 
     Raises:
-        UsageError: a picture cannot be read, none can, or they differ in size and no size is given.
+        UsageError: an image cannot be read, none can, or they differ in size and no size is given.
     """
     # Here, since threads that load Pillow's formats at once would each do it.
     Image.init()
@@ -96,7 +96,7 @@ def decode_all(
 
 
 def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Look at every picture's header: its (height, width), whether it is in color, and why it is bad."""
+    """Read every image's header; return its (height, width), whether it is in color, and why it is bad."""
     sizes, color = np.zeros((count, 2), dtype=np.int32), np.zeros(count, dtype=bool)
     bad: dict[int, str] = {}
 
@@ -124,7 +124,7 @@ def _decode(
     shape: _Shape,
     progress: Callable[[int, int], object] | None,
 ) -> dict[int, str]:
-    """Decode images into their rows; give why some could not be."""
+    """Decode images into their rows; return why some could not be."""
     bad: dict[int, str] = {}
 
     def decode(row: int) -> None:
@@ -221,7 +221,7 @@ def _compacted(images: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 def _in_threads(work: Callable[[int], None], count: int) -> Iterator[int]:
-    """Do numbered work with as many threads as there are cores; give how much is done, block by block."""
+    """Do numbered work with as many threads as there are cores; yield how much is done, block by block."""
 
     def block(start: int) -> int:
         for number in range(start, min(start + BLOCK, count)):

@@ -61,7 +61,7 @@ class MappedImages:
         return torch.from_numpy(np.array(self.images[rows])).to(self.device)
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Read all images, so many at a time."""
+        """Read all images, ``size`` at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
 

@@ -1,7 +1,7 @@
 """Images of one part of a data set that are near-copies of an image of another part.
 
 A copy in the training images of what a model is tested on makes the test worth less. Splits keep whole tracks on one
-side; this finds the copies that no track number tells of. ``kdops check-data`` reports them.
+side; this finds the copies that no track number shows. ``kdops check-data`` reports them.
 """
 
 from __future__ import annotations

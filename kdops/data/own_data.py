@@ -1,4 +1,4 @@
-"""What holds for all data of one's own: checks before they are split, and how the split is told."""
+"""What holds for all data of one's own: checks before they are split, and the description of the split."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
 
 
 def _called(origin: DatasetSpec) -> object:
-    """Call the function; whatever the caller's code raises is told in one line."""
+    """Call the function; whatever the caller's code raises is reported in one line."""
     wanted = import_function(origin.place, "dataset")
     with importable():
         try:
@@ -90,7 +90,7 @@ def _array(origin: DatasetSpec, name: str, value: object) -> np.ndarray:
     try:
         return np.asarray(value)
     except Exception as error:
-        # A tensor on a GPU, a ragged list: whatever NumPy or the caller's type says.
+        # A tensor on a GPU, a ragged list: whatever NumPy or the caller's type raises.
         raise UsageError("dataset", origin, f"{name} cannot be read as an array ({describe_error(error)})") from error
 
 

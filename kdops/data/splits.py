@@ -6,7 +6,7 @@ copies across the parts.
 
 scikit-learn's ``StratifiedGroupKFold`` is not used: in GTSRB the rarest classes have seven tracks, and a
 tenth that it takes from them for validation is often empty. Here every class is in every part, or an error
-says why that cannot be. Tracks are taken to be about equally long.
+explains why that cannot be. Tracks are taken to be about equally long.
 """
 
 from __future__ import annotations

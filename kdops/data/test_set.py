@@ -15,7 +15,7 @@ SEED = 20
 def hold_out(labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Choose the same fifth of every class, always; groups stay whole.
 
-    A group counts for its most frequent class. A class of two groups or more gives at least one and keeps at least one.
+    A group counts for its most frequent class. A class of two groups or more has at least one on each side.
 
     Args:
         labels: class numbers ``[N]``.

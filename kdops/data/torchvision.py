@@ -104,7 +104,7 @@ def _open(origin: DatasetSpec, found: type, root: Path, how: Mapping[str, object
     """Open one part, by the first of several names that it knows; None where it knows none."""
     names = how.get("split")
     if isinstance(names, tuple):
-        # A part of this name is not there: torchvision says so before it looks at any file.
+        # A part of this name is not there: torchvision raises before it looks at any file.
         for name in names:
             try:
                 return _fetched(origin, found, root, {**how, "split": name})

@@ -1,4 +1,4 @@
-"""Ensembles as MLflow folders: a program of all members, their weights, and who they are. Nothing is pickled."""
+"""Ensembles as MLflow folders: a program of all members, their weights and their descriptions. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from kdops.utils.quiet import without_bars
 __all__ = ["digest_of_members", "write_ensemble"]
 
 MEMBER_FIELDS = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", VAL_ACCURACY)
-"""What is told of each member; the weights by their digest."""
+"""What is stored about each member; the weights by their digest."""
 
 
 def digest_of_members(weights: Sequence[str]) -> str:
@@ -58,14 +58,14 @@ def write_ensemble(
     """Write an ensemble's folder: a pyfunc that votes.
 
     Beside what MLflow needs it has three artifacts: ``ensemble.pt2``, the program; ``weights.safetensors``, each
-    member's weights under ``<place>.<name>``, places counted from 0; and ``members.json``, who they are, in this order.
+    member's weights under ``<place>.<name>``, places counted from 0; and ``members.json``, their descriptions in order.
 
     Args:
         folder: where; made here.
         nets: the members, uint8 images ``[N, C, H, W]`` to logits ``[N, classes]``; they are put into ``eval()``.
         image_shape: (channels, height, width).
-        metadata: stored in ``MLmodel``; its ``class_names`` give the number of classes.
-        members: what is told of each network.
+        metadata: stored in ``MLmodel``; its ``class_names`` are as many as the classes.
+        members: the model of each network, described in ``members.json``.
         model_id: its MLflow logged model.
         run_id: the run that made it.
         location: the logged model's artifact location.

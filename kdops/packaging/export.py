@@ -38,7 +38,7 @@ TOLERANCE = 1e-4
 """How far an output may be off, as a share of the largest one where that is above 1."""
 
 INT8_AGREEMENT = 0.95
-"""On so many of the images int8 weights must lead to the same class."""
+"""The share of the images on which int8 weights must lead to the same class."""
 
 Run = Callable[[Tensor], list[np.ndarray]]
 """From uint8 images ``[N, C, H, W]`` to the outputs, each ``[N, classes]``."""
@@ -102,7 +102,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
         int8: quantize the weights.
 
     Raises:
-        KdopsError: it cannot be exported, or gives something else than the model; no file is left.
+        KdopsError: it cannot be exported, or its outputs differ from the model's; no file is left.
     """
     write, read = FORMATS[name]
     try:
@@ -139,7 +139,7 @@ def _compare(loaded: Loaded, run: Run, images: Tensor) -> tuple[float, float]:
 
 
 def _check(name: str, difference: float, agreement: float, *, largest: float, int8: bool) -> None:
-    """Refuse what gives something else than the model."""
+    """Refuse a file whose outputs differ from the model's."""
     if int8 and not agreement >= INT8_AGREEMENT:
         problem = f"int8 weights choose the same class on {100 * agreement:.1f} % of the images"
         raise KdopsError(f"{problem}, fewer than {100 * INT8_AGREEMENT:.0f} %; nothing was written")
@@ -222,7 +222,7 @@ FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[
     "onnx": (_write_onnx, _read_onnx),
     "pt2": (_write_pt2, _read_pt2),
 }
-"""Every format: what writes it, and what reads it back and says with what it runs."""
+"""Every format: the function that writes it, and the one that reads it back and names its runtime."""
 
 
 @contextmanager

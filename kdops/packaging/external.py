@@ -36,7 +36,7 @@ class PythonFunction(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what the code gives as float32; arrays, data frames and lists of numbers are understood."""
+        """Return the code's output as float32; arrays, data frames and lists of numbers are understood."""
         given: np.ndarray = np.asarray(self.model.predict(images.cpu().numpy()))
         return torch.from_numpy(given.astype(np.float32)).to(images.device)
 
@@ -54,7 +54,7 @@ def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bo
 
     Raises:
         KdopsError: its files are gone or damaged.
-        UsageError: it is neither, has other classes, or takes or gives something else.
+        UsageError: it is neither, has other classes, or its input or output is of another kind.
     """
     net, info = _load(uri, parameter, trust)
     classes = (info.metadata or {}).get("class_names")

@@ -76,7 +76,7 @@ class Packager:
     Args:
         net: any network of the architecture; only its shape matters.
         image_shape: (channels, height, width).
-        metadata: stored in ``MLmodel``; its ``class_names`` give the number of classes.
+        metadata: stored in ``MLmodel``; its ``class_names`` are as many as the classes.
     """
 
     def __init__(self, net: Classifier, image_shape: tuple[int, int, int], metadata: dict[str, Any]):
@@ -154,12 +154,12 @@ def check_room(folder: Path, states: Iterable[Mapping[str, Tensor]]) -> None:
 
 
 def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequence[tuple[str, str]]) -> ModelSignature:
-    """Return what a model takes, uint8 images ``[N, C, H, W]``, and gives, float32 ``[N, classes]``.
+    """Return the signature of a model: input uint8 images ``[N, C, H, W]``, output float32 ``[N, classes]``.
 
     Args:
         image_shape: (channels, height, width).
         classes: number of classes.
-        params: what may be said beside the images: names and defaults.
+        params: the parameters of a prediction: names and defaults.
     """
     return ModelSignature(
         Schema([TensorSpec(np.dtype("uint8"), (-1, *image_shape))]),
@@ -192,7 +192,7 @@ def write_mlmodel(folder: Path, description: dict[str, Any], *, model_id: str, r
 
     Args:
         folder: the model's folder.
-        description: what ``MLmodel`` says apart from that.
+        description: the content of ``MLmodel`` apart from that.
         model_id: its MLflow logged model.
         run_id: the run that made it.
         location: the logged model's artifact location.
@@ -214,7 +214,7 @@ def write_mlmodel(folder: Path, description: dict[str, Any], *, model_id: str, r
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep out remarks that say nothing to the user: that pip has no version here, that weights are views."""
+    """Silence remarks of no use to the user: that pip has no version here, that weights are views."""
     names = [f"mlflow.{name}" for name in ("utils.environment", "utils.uv_utils", "pyfunc")]
     with silenced(*names, level=logging.ERROR), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
@@ -226,8 +226,8 @@ def read_weights(folder: Path, uri: str = "", digest: str = "") -> dict[str, Ten
 
     Args:
         folder: where they lie.
-        uri: the model, for a fault to be told of; empty for the folder itself.
-        digest: what :func:`~kdops.models.classifier.digest_of` gave of them when they were stored; empty where it is
+        uri: the model that an error names; empty for the folder itself.
+        digest: their :func:`~kdops.models.classifier.digest_of` when they were stored; empty where it is
             not known.
 
     Raises:

@@ -92,7 +92,7 @@ def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
 
 
 def _encoded(table: Table, columns: list[str], encoding: Encoding) -> tuple[np.ndarray, dict[int, str]]:
-    """Encode the rows of a table; give those that can be, and of the others why not, by their place."""
+    """Encode the rows of a table; return those that can be, and of the others why not, by their place."""
     rows = table.rows(columns)
     try:
         return encoding.encode(rows, table.lines), {}
@@ -108,7 +108,7 @@ def _encoded(table: Table, columns: list[str], encoding: Encoding) -> tuple[np.n
 
 
 def images_to_compare(dataset: str, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
-    """Return images to compare an export on, uint8 ``[N, C, H, W]``, and a phrase that says what they are.
+    """Return images to compare an export on, uint8 ``[N, C, H, W]``, and a phrase that describes them.
 
     They are images of the data set where it is here, since none is downloaded, else random ones.
 

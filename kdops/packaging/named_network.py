@@ -1,4 +1,4 @@
-"""Models that a caller names by URI, loaded as classifiers, and told apart.
+"""Models that a caller names by URI, loaded as classifiers, and identified by what they compute.
 
 Loading runs no code that lies beside a model: networks are programs (pt2), and of an ensemble only the program or
 the weights are read. What MLflow could only load as somebody's Python code needs the caller's word for it.
@@ -21,7 +21,7 @@ from kdops.packaging.loading import load_stored
 __all__ = ["SEEN", "digest_of_network", "load_network"]
 
 SEEN = 256
-"""So many images tell one network from another."""
+"""Number of images on which the outputs of a network are examined."""
 
 
 def load_network(uri: str, data: Dataset, votes: bool, trust: bool = False) -> nn.Module:

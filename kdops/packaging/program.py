@@ -1,6 +1,6 @@
 """Exported programs (pt2), opened without running anything that lies in them or beside them.
 
-``torch.export.load`` gives each symbolic expression of a program to ``sympy.sympify``, which evaluates it as Python,
+``torch.export.load`` passes each symbolic expression of a program to ``sympy.sympify``, which evaluates it as Python,
 looks an operator up as an attribute of ``torch``, through which other modules can be reached, and unpickles weights,
 constants and examples (PyTorch 2.15). So all of it is looked at before.
 
@@ -102,7 +102,7 @@ def check_archive(path: Path) -> None:
 
 
 def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse an archive whose records unpack to more than it has, whatever they say of themselves."""
+    """Refuse an archive whose records unpack to more than it has, whatever sizes they declare."""
     records = archive.infolist()
     for record in records:
         if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:

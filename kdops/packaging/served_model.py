@@ -28,7 +28,7 @@ from mlflow.pyfunc.model import PythonModel
 __all__ = ["ServedModel"]
 
 VOTES = ("majority", "probability")
-"""What an ensemble's program gives, in this order."""
+"""The outputs of an ensemble's program, in this order."""
 
 BLOCK = 512
 """Images at a time, which bounds the memory."""
@@ -78,7 +78,7 @@ class ServedModel(PythonModel):
         self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
 
     def predict(self, context, model_input: np.ndarray, params=None):
-        """Return what the model says of each image.
+        """Return the model's output for each image.
 
         Args:
             context: unused.
@@ -115,7 +115,7 @@ class ServedModel(PythonModel):
 
 
 def _check(folder: Path, digests: dict[str, str]) -> None:
-    """Compare the files that hold weights with what the model says of them."""
+    """Compare the files that hold weights with the digests that the model stores of them."""
     for name, digest in digests.items():
         path = folder / name
         found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"

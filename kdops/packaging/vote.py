@@ -17,7 +17,7 @@ from kdops.utils.hardware import num_threads
 __all__ = ["Tally", "Vote", "export_vote", "latency"]
 
 CALLS = (20, 200)
-"""At least and at most so many calls are timed."""
+"""The fewest and the most calls that are timed."""
 
 TIMED_SECONDS = 0.5
 """How long calls are timed, unless the fewest take longer."""
@@ -31,8 +31,8 @@ class Vote(nn.Module):
 
     .. math:: s_c = \frac{v_c + \frac1M \sum_m p_m(c)}{M + 1}
 
-    They sum to 1 and their highest is the majority's class: a member gives the class it votes for at least the
-    probability of any other, so the mean term, which alone is at most 1, can never make up for a whole vote.
+    They sum to 1 and their highest is the majority's class: a member's probability of the class it votes for is at
+    least that of any other, so the mean term, which alone is at most 1, can never make up for a whole vote.
 
     Dense members of one shape are computed in one pass, as when they were trained: 29 of them are exported in the
     time of one. Only for inference: ``train()`` and ``eval()`` change nothing.
@@ -171,7 +171,7 @@ class _Single(nn.Module):
         super().__init__()
         self.member = member
         if any(part.training for part in member.modules()):
-            # An exported network may say that it trains, cannot, and refuses to be told so.
+            # An exported network may be marked as training though it cannot train, and refuses ``eval()``.
             with suppress(NotImplementedError):
                 member.eval()
 
@@ -209,6 +209,6 @@ def _vote_scores(probabilities: Tensor) -> Tensor:
     As :func:`kdops.verdicts.votes.vote_scores` has them: computed in float64, returned in float32.
     """
     members, _, classes = probabilities.shape
-    # PyTorch's argmax gives the first of equals, so a member that is undecided votes for the lowest class.
+    # PyTorch's argmax returns the first of equals, so a member that is undecided votes for the lowest class.
     votes = nn.functional.one_hot(probabilities.argmax(dim=2), classes).sum(dim=0)
     return ((votes + probabilities.double().sum(dim=0) / members) / (members + 1)).float()

@@ -1,4 +1,4 @@
-"""The card of a registered model: what the registry's page says to somebody who knows nothing of it yet."""
+"""The card of a registered model: the description on the registry's page, for readers new to the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIGEST = 12
 def card(record: Model, data: Dataset, split: Split) -> str:
     """Write the card of a stored model as Markdown.
 
-    It says what the model was made from and on what data, how good it is on validation and test, with intervals over
+    It states what the model was made from and on what data, how good it is on validation and test, with intervals over
     images, how large it is, and how to load and to serve it.
 
     Args:

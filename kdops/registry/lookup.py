@@ -27,7 +27,7 @@ __all__ = [
 
 PAGE = 1000
 IDS = 50
-"""So many runs of versions are asked for at once: the filter is in the address of a request, which a server limits."""
+"""Most runs that are asked for at once: the filter is in the address of a request, which a server limits."""
 
 NAMES_SHOWN = 20
 

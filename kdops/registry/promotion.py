@@ -1,7 +1,7 @@
 """Promotes versions of a registered model to an alias of the team's own, and takes promotions back.
 
 The holders of an alias, oldest first, are a tag of the registered model: promoting adds to the list, rolling back
-takes from it. Each version says in tags of its own when it was promoted and when that was taken back.
+takes from it. Tags of each version hold when it was promoted and when that was taken back.
 The alias is moved first and the list written after: where a process is killed in between, the list still leads back.
 """
 
@@ -25,7 +25,7 @@ from kdops.sweeps.metrics import VAL_ACCURACY
 __all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
 
 MOST = 100
-"""So many holders are kept; more than anybody rolls back."""
+"""Number of holders that are kept; more than anybody rolls back."""
 
 ROUNDING = 1e-9
 """An accuracy that lies on the margin is not beyond it, whatever its last bits."""
@@ -109,7 +109,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
         promotion = Promotion(promotion.uri, accuracy, uri_of(holder), before)
     history = holders_of(client, version.name, alias)
     if holder is not None:
-        # What was moved by hand since then is not undone in silence: who has it now is who is gone back to.
+        # If the alias was moved by hand since, its present holder stays in the history: a rollback returns to it.
         history = [*_up_to(history, holder), *([] if _stands(history, holder) else [_described(holder)])]
     client.set_registered_model_alias(version.name, alias, version.version)
     _write(client, version.name, alias, [*history, _described(version)])
@@ -161,11 +161,11 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
 
 
 def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
-    """Return who held an alias through promotions, oldest first.
+    """Return the versions that held an alias through promotions, oldest first.
 
     Raises:
         UsageError: there is no such registered model.
-        KdopsError: the tag that says so was changed by others.
+        KdopsError: the tag that lists them was changed by others.
     """
     try:
         text = client.get_registered_model(name).tags.get(schema.promotions(alias), "[]")
@@ -259,7 +259,7 @@ def _up_to(history: Sequence[Holder], version: ModelVersion) -> list[Holder]:
 
 
 def _before(history: Sequence[Holder], holder: ModelVersion | None) -> list[Holder]:
-    """Return who held the alias before the present holder; a holder that was set by hand came after all of them."""
+    """Return the holders before the present one; a holder that was set by hand came after all of them."""
     if holder is None or not _stands(history, holder):
         return list(history)
     return _up_to(history, holder)[:-1]

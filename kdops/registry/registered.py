@@ -19,7 +19,7 @@ __all__ = ["RegisteredModels", "RegisteredVersion"]
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """What the registry says of a version.
+    """A version as the registry describes it.
 
     Attributes:
         name: the registered model.
@@ -77,7 +77,7 @@ class RegisteredModels:
         return {version.uri: model for version, model in read}
 
     def sources(self, models: Iterable[Model]) -> dict[str, Model]:
-        """Return what models were distilled from, by URI; those that are there, as their runs tell of them."""
+        """Return what models were distilled from, by URI; those that are there, as their runs describe them."""
         found = {}
         for uri in dict.fromkeys(model.source for model in models):
             if ModelUri.fits(uri) and (source := ModelUri.parse(uri)).version:
@@ -91,6 +91,6 @@ class RegisteredModels:
         return {uri: model for (uri, _), model in schema.readable(there, lambda pair: schema.from_run(pair[1]))}
 
     def split_seed(self, version: RegisteredVersion) -> str:
-        """Return the seed of the split that a version was trained on, as its run tells it; empty where none does."""
+        """Return the seed of the split that a version was trained on, as its run records it; empty where none does."""
         runs = runs_of(self._client, [version])
         return runs[version.run_id].data.params.get("split_seed", "") if version.run_id in runs else ""

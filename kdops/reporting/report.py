@@ -97,7 +97,7 @@ def write_report(study: StoredStudy, folder: Path, *, with_latex: bool = False) 
 
 
 def report_blocks(study: StoredStudy) -> tuple[Block, ...]:
-    """Return all that a report says of a study."""
+    """Return the blocks of the report of a study."""
     return tuple(_blocks(study))
 
 
@@ -157,7 +157,7 @@ def _answers(study: StoredStudy) -> Iterator[Block]:
     yield Heading("Answers" if study.parts else "Answer")
     for part in answered:
         word, sentences = part.answer.word, part.answer.sentences
-        # A whole gives the main answer of each part here and the rest beside the part's table.
+        # A study of several parts shows the main answer of each part here and the rest beside the part's table.
         shown = sentences[:1] if study.parts else sentences
         name = f"{capitalized(part.study)}: " if study.parts else ""
         first = _without(word, shown[0]) if shown else ""
@@ -240,7 +240,7 @@ def _basis(study: StoredStudy) -> Iterator[Block]:
 
 
 def _models(study: StoredStudy) -> Iterator[Block]:
-    """Count the models by role, and say how many were there before."""
+    """Count the models by role, and how many of them were there before."""
     results = study.results
     if not len(results) or not {"role", "reused"} <= set(results.columns):
         return

@@ -20,7 +20,7 @@ FOLDER = "kdops-turns"
 """The folder beside the store with the locks."""
 
 PLACES = 5
-"""So many digits of a digest name a lock: its file stays in the folder, so there must not be too many of them."""
+"""Number of digits of a digest that name a lock: its file stays in the folder, so there must not be too many."""
 
 SOON_SECONDS = 3.0
 POLL_SECONDS = 0.5

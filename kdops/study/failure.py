@@ -1,4 +1,4 @@
-"""What a study that failed says: which models it has, which it lacks, and that it gives no verdict."""
+"""The note of a failed study: models present, models missing, no verdict."""
 
 from __future__ import annotations
 

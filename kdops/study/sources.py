@@ -25,7 +25,7 @@ Parts = list[tuple[float, NamedModel]]
 
 
 def check_source(uri: str, data: Dataset, trust: bool = False) -> None:
-    """Refuse a source that does not load, or does not take the images and give the classes of the data.
+    """Refuse a source that does not load, or whose input or output does not match the images and classes of the data.
 
     Args:
         uri: the model, or several.
@@ -33,7 +33,7 @@ def check_source(uri: str, data: Dataset, trust: bool = False) -> None:
         trust: run the Python code of a source that is no program.
 
     Raises:
-        UsageError: says what is wrong.
+        UsageError: the source cannot be used; the message has the reason.
     """
     for _, model in _parts(uri):
         _load(model, data, trust)
@@ -49,7 +49,7 @@ def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep
             best by validation, which is trained where there is none.
 
     Returns:
-        A sweep of that one model, and what is to be said of it in a sentence; empty for nothing.
+        A sweep of that one model, and a sentence about it for the report; empty for none.
 
     Raises:
         UsageError: it does not load, or does not fit the data.

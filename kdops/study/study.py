@@ -105,7 +105,7 @@ class Study(Generic[SettingsT]):
             temperatures: the temperatures; 0 trains on hard labels, on the same images and schedule.
             predictions: at T = 0 the hard labels are the source's predictions, not the images' own.
             order: the batch order of a replicate's members, where it is not the one of the settings.
-            copies: so many models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
+            copies: number of models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
             hop: which distillation's images are used, where not those of the next one after the sources'.
             seeds: train these from the single source, where its models are not one for each source.
             stream: their random streams, where they are not the role's; the settings have a recipe of this name too.
@@ -131,16 +131,16 @@ class Study(Generic[SettingsT]):
             KdopsError: the hops are to have fresh images each, and the split has none for this one.
         """
         if self.settings.transfer == "fresh":
-            # The part's name tells the images of one hop from those of another.
+            # The part's name distinguishes the images of one hop from those of another.
             return Trainset(self.split.hop(hop), f"hop {hop + 1} images")
         return Trainset(self.split.hop(min(hop, len(self.split.transfers) - 1)), "transfer images")
 
     def best(self, models: Sweep) -> Sweep:
-        """Choose the best model of each replicate, on validation unless the settings say test."""
+        """Return the best model of each replicate, by validation unless ``select_on`` is ``test``."""
         return self.executor.best(models, self.settings.select_on)
 
     def worst(self, models: Sweep) -> Sweep:
-        """Choose the worst model of each replicate, on validation unless the settings say test."""
+        """Return the worst model of each replicate, by validation unless ``select_on`` is ``test``."""
         return self.executor.worst(models, self.settings.select_on)
 
     def known(self, role: str) -> list[Model]:

@@ -1,4 +1,4 @@
-"""What a study says at its end: rows of its table, sentences for the terminal, a note for the run's page."""
+"""What a study reports at its end: rows of its table, sentences for the terminal, a note for the run's page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def summarize(what: str, sweep: Sweep) -> Row:
 
 
 def summary_of(what: str, models: int, accuracies: np.ndarray) -> Row:
-    """Summarize one test accuracy a replicate, ``[replicates]``, of so many models in all."""
+    """Summarize one test accuracy a replicate, ``[replicates]``, with the number of models in all."""
     return Row(what, models, mean_interval(accuracies))
 
 

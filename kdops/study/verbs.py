@@ -28,7 +28,7 @@ Others = TypeVar("Others", bound=Settings)
 
 
 class StudyVerbs(Protocol[OwnSettings]):
-    """The verbs of a study; :class:`kdops.study.study.Study` says what each does."""
+    """The verbs of a study; :class:`kdops.study.study.Study` documents each."""
 
     @property
     def settings(self) -> OwnSettings:

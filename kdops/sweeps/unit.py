@@ -1,4 +1,4 @@
-"""The unit of work: one network to train, as a plain value that says all that decides its weights."""
+"""The unit of work: one network to train, as a plain value that holds all that decides its weights."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Context:
     def trains_together(self, task: Task) -> bool:
         """Return whether a replicate's networks are stacked and trained in one pass, which decides their last bits.
 
-        Others are trained one after another, on a graphics processor a few at a time, each as if it were alone.
+        Others are trained one after another, on a GPU a few at a time, each as if it were alone.
         """
         return self.architecture_of(task.role).is_dense and task.method.is_stacked
 
@@ -253,7 +253,7 @@ def _planned(task: Task, seed: int, temperature: float, source: Model | None, co
             "order": task.order,
             "transfer": settings.transfer,
             "split_seed": str(settings.split_seed),
-            # Else two models would differ in nothing that their runs say.
+            # Else two models would differ in nothing that their runs record.
             **({"streams": task.role} if task.registered else {}),
         },
     )

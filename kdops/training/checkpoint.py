@@ -85,7 +85,7 @@ class Checkpoint:
     def load(self, like: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, object]] | None:
         """Return what was saved, the tensors on the CPU; None where there is nothing to go on with.
 
-        What is damaged, or of another pass, is told in one line and left out.
+        A checkpoint that is damaged, or of another pass, is reported in one line and ignored.
 
         Args:
             like: tensors that must be among the saved ones, in shape and kind.
@@ -117,7 +117,7 @@ class Checkpoint:
         return now - self._started >= FIRST_SECONDS and now - self._saved >= self._cost / SHARE
 
     def save(self, tensors: Mapping[str, Tensor], plain: Mapping[str, object]) -> None:
-        """Keep a pass; where that fails it is told once, and the training goes on without.
+        """Keep a pass; a failure to do so is reported once, and the training goes on without.
 
         Args:
             tensors: by name, on any device; they are copied.

@@ -1,4 +1,4 @@
-"""A training step on a graphics processor, recorded once and then replayed as a whole.
+"""A training step on a GPU, recorded once and then replayed as a whole.
 
 A step of a small network is a hundred short operations, and Python takes longer to ask for each than the processor to
 do it. A CUDA graph asks for all of them at once: "Getting Started with CUDA Graphs" (Gray, 2019) has the idea.
@@ -17,7 +17,7 @@ from kdops.utils.gc import gc_paused
 __all__ = ["EAGER_CALLS", "CudaGraphStep"]
 
 EAGER_CALLS = 3
-"""So many first steps of a shape run as they are: libraries choose their algorithms and allocate in the first ones,
+"""First steps of a shape that run as they are: libraries choose their algorithms and allocate in the first ones,
 and the optimizer makes what it keeps."""
 
 
@@ -27,7 +27,7 @@ class CudaGraphStep:
     Each call is one real step, the recorded one included; a recording alone computes nothing.
 
     Args:
-        step: takes tensors on the current graphics processor. All that it changes must lie in tensors that stay where
+        step: takes tensors on the current GPU. All that it changes must lie in tensors that stay where
             they are, and it must ask the device for nothing.
         streams: the generators on the device that it draws from.
     """

@@ -68,7 +68,7 @@ class Order:
         role: whose random streams the networks start from.
         recipe: architecture, epochs, batch size and rates.
         method: the full text of what the members at T > 0 learn.
-        groups: who is trained.
+        groups: the members to train.
         images: digest of the images of the data set, uint8 ``[N, C, H, W]``.
         labels: digest of their labels, int64 ``[N]``.
         rows: digests of the rows that ``train``, ``validation`` and ``test`` have, int64.
@@ -123,7 +123,7 @@ class Order:
         return cls(**plain)
 
     def check(self) -> None:
-        """Refuse to train with other code, or another PyTorch, than the fingerprints of the models say.
+        """Refuse to train with other code, or another PyTorch, than the fingerprints of the models hold.
 
         Raises:
             KdopsError: names both.
@@ -195,6 +195,6 @@ class Done:
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Return tensors as the bytes of a safetensors file; ``told`` is its header."""
+    """Return tensors as the bytes of a safetensors file with ``metadata`` in its header."""
     # Copies: what shares memory, as tied weights do, is refused.
     return save({name: values.contiguous().clone() for name, values in tensors.items()}, metadata)

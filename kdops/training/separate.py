@@ -22,7 +22,7 @@ __all__ = ["SeparateModels"]
 class SeparateModels:
     """Networks of one architecture that are trained in one pass.
 
-    On a graphics processor each has a queue of its own: one small network does not fill it.
+    On a GPU each has a queue of its own: one small network does not fill it.
 
     Args:
         groups: for each group its networks; they are trained themselves, not copies of them.
@@ -120,7 +120,7 @@ def _with_late_biases(chain: nn.Module, values: Tensor) -> Tensor:
     """Compute a chain, with the bias of a convolution that is pooled added after pooling.
 
     The largest of some values, each with the bias, is the largest of them with the bias. To add it, and to add up its
-    gradient, takes a quarter of the memory then: on a graphics processor both took longer than the convolutions.
+    gradient, takes a quarter of the memory then: on a GPU both took longer than the convolutions.
     """
     bias: Tensor | None = None
     parts = list(chain.children())

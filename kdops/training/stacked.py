@@ -110,7 +110,7 @@ class StackedMLPs:
         """Compute all members at once.
 
         Args:
-            images: for each group its batch, uint8 ``[B, C, H, W]`` or some rows of what :meth:`prepared` gave.
+            images: for each group its batch, uint8 ``[B, C, H, W]`` or some rows of the result of :meth:`prepared`.
 
         Returns:
             Logits ``[M, B, classes]``, the groups' members one after another.

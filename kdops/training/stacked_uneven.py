@@ -23,7 +23,7 @@ from kdops.training.stacked import PREPARED_BYTES, normalized
 __all__ = ["PaddedMLPs"]
 
 PADDED_AT_MOST = 2.0
-"""No member is padded to more than so many times its own width; beyond it a stack of its own is faster."""
+"""The most times its own width that a member is padded to; beyond it a stack of its own is faster."""
 
 
 class PaddedMLPs:
@@ -63,7 +63,7 @@ class PaddedMLPs:
     def members(self) -> list[list[Tensor]]:
         """Return each network's part of :meth:`parameters`, in the order of its layers.
 
-        They share their memory with the fleet, and their ``grad`` shares that which :meth:`backward` fills. All but
+        They share their memory with the stacks, and their ``grad`` shares that which :meth:`backward` fills. All but
         the first layer's have padding, at the end of each axis.
         """
         return self._parts
@@ -72,7 +72,7 @@ class PaddedMLPs:
         """Compute all members at once.
 
         Args:
-            images: one batch for all, ``[B, C, H, W]`` or some rows of what :meth:`prepared` gave.
+            images: one batch for all, ``[B, C, H, W]`` or some rows of the result of :meth:`prepared`.
 
         Returns:
             Logits ``[M, B, classes]`` in the order of the networks.
@@ -108,7 +108,7 @@ class PaddedMLPs:
     def keep(self, members: Sequence[int]) -> None:
         """Drop all networks but these, given by their places; from now on they are the networks, in this order.
 
-        What :meth:`parameters` and :meth:`members` gave before is no longer the fleet's.
+        What :meth:`parameters` and :meth:`members` returned before is no longer in use.
         """
         self.dropouts = [self.dropouts[member] for member in members]
         self._arrange([self._own(member) for member in members])

@@ -57,13 +57,13 @@ MembersT = TypeVar("MembersT", bound=Members)
 
 
 def cut_passes(groups: Sequence[MembersT], together: bool, one_phase: bool, most: int) -> list[list[MembersT]]:
-    """Return who is trained in one pass: of dense nets a replicate with its copies, whatever else is trained.
+    """Return the groups of each pass: of dense nets a replicate with its copies, whatever else is trained.
 
     Args:
         groups: all that are to be trained.
         together: they are dense nets whose method lets them be stacked.
         one_phase: the method has one phase and no modules; hard labels have passes of their own where it has others.
-        most: so many networks share a pass where they cannot be stacked, see :func:`nets_a_pass`.
+        most: number of networks that share a pass where they cannot be stacked, see :func:`nets_a_pass`.
     """
     if together:
         replicates: dict[int, list[MembersT]] = {}
@@ -103,7 +103,7 @@ def train(
 ) -> Iterator[Trained]:
     """Train every member of every group in as many passes as it takes, and yield one after another.
 
-    The dense nets of a replicate are trained in one pass; others one after another, on a graphics processor a few at a
+    The dense nets of a replicate are trained in one pass; others one after another, on a GPU a few at a
     time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
     ``checkpoint_of``, which returns the checkpoint of a pass by its number.
     """
@@ -143,7 +143,7 @@ def train_pass(
     Args:
         role: name of the random streams.
         recipe: architecture, epochs, batch size and rates.
-        groups: who is trained, see :func:`cut_passes`.
+        groups: the members to train, see :func:`cut_passes`.
         images: what they are trained on; every group sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.

@@ -1,4 +1,4 @@
-"""One pass of training: a fleet of dense nets, or networks of any kind, epoch by epoch.
+"""One pass of training: stacked dense nets, or networks of any kind, epoch by epoch.
 
 All that the next epoch depends on is here as named tensors and plain values, so that a pass can be kept and gone on
 with: the result is that of one that was never cut off, to the last bit.
@@ -87,7 +87,7 @@ class Trained:
         state: its weights, on the CPU.
         train_loss: mean loss of each epoch.
         val_accuracy: validation accuracy after each epoch.
-        seconds: wall time; of a fleet's member the fleet's, divided by its members.
+        seconds: wall time; of stacked networks that of the stack, divided by their number.
         train_kl: divergence from the source after each epoch; empty where there is none.
         terms: mean of each term of the loss in each epoch, nan where a phase lacks it; empty where there is one term.
     """
@@ -140,7 +140,7 @@ class TrainingPass:
     Args:
         role: name of the random streams.
         recipe: epochs, batch size and rates.
-        groups: who is trained.
+        groups: the members to train.
         engine: their networks.
         streams: what the networks draw from while they are trained.
         images: what they are trained on, on the device.
@@ -197,10 +197,10 @@ class TrainingPass:
         self.seconds = 0.0
 
     def run(self, meter: Meter, checkpoint: Checkpoint | None = None) -> Iterator[Trained]:
-        """Train for the recipe's epochs, and give every member.
+        """Train for the recipe's epochs, and return every member.
 
         Args:
-            meter: told of the images passed.
+            meter: called with the images passed.
             checkpoint: where the pass is kept from time to time; what is kept there already it goes on with.
 
         Raises:

@@ -51,7 +51,7 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class TrialEpoch:
-    """What one trial gave after an epoch.
+    """The measurements of one trial after an epoch.
 
     Attributes:
         train_loss: mean loss of the epoch.
@@ -69,7 +69,7 @@ class TrialResult:
     """What became of one trial.
 
     Attributes:
-        epochs: what it gave, epoch by epoch; of a diverged one up to the epoch whose loss is not finite, included.
+        epochs: its measurements; of a diverged one up to the epoch whose loss is not finite, included.
         state: its last weights, on the CPU; None unless it is complete.
         seconds: wall time; each epoch's is shared equally by those that were trained in it.
         ended: ``complete``, ``pruned`` or ``diverged``.
@@ -104,14 +104,14 @@ def train_trials(
         role: name of the random streams.
         plans: the trials.
         seed: the replicate, the same for all trials.
-        source_logits: what the source gives for the training images, ``[N, classes]``, computed in ``eval()``; or for
+        source_logits: the source's logits of the training images, ``[N, classes]``, computed in ``eval()``; or for
             each trial by itself, ``[trials, N, classes]``.
         images: what they are trained on; every trial sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.
         statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
         device: where to train.
-        after_epoch: called after every epoch of a pass with what each of its trials gave, by place in ``plans``, and
+        after_epoch: called after every epoch of a pass with the measurements of its trials, by place in ``plans``, and
             the number of the epoch, from 1; answers which of them to end there. After the last epoch its answer
             changes nothing. Trials that diverged are not in it.
         progress: called with (images passed, images in all), counted over trials; what an ended trial leaves out

@@ -31,11 +31,11 @@ __all__ = [
 Result = TypeVar("Result")
 
 DRIVERS = ("nvidiactl", "nvidia0", "nvhost-ctrl-gpu", "nvmap", "dxg", "kfd")
-"""What drivers of graphics processors put into ``/dev``: Nvidia's of a card and of a board, Windows', AMD's."""
+"""What drivers of GPUs put into ``/dev``: Nvidia's of a card and of a board, Windows', AMD's."""
 
 
 def resolve_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda``: what the name says, and for ``auto`` the graphics processor where there is one.
+    """Return ``cpu`` or ``cuda``: the device named, and for ``auto`` the GPU where there is one.
 
     Raises:
         UsageError: ``cuda`` where no such device can be used.
@@ -52,19 +52,19 @@ def resolve_device(name: str) -> str:
 
 
 def _has_driver(folder: Path = Path("/dev")) -> bool:
-    """Return whether PyTorch, which takes seconds to import, has to be asked for a graphics processor at all."""
+    """Return whether PyTorch, which takes seconds to import, has to be asked for a GPU at all."""
     return not sys.platform.startswith("linux") or any((folder / name).exists() for name in DRIVERS)
 
 
 @contextmanager
 def allow_tf32(device: torch.device | str) -> Iterator[None]:
-    """Let a graphics processor's tensor cores take the matrix products of a training too.
+    """Let a GPU's tensor cores take the matrix products of a training too.
 
     They round the factors to TF32 (8 bits of exponent, 10 of mantissa) and add up in single precision. Convolutions
     they take anyway: that is PyTorch's own setting, which stays as it is.
 
     Args:
-        device: where is trained; on any other than a graphics processor nothing changes.
+        device: where is trained; on any other than a GPU nothing changes.
     """
     import torch
 
@@ -89,14 +89,14 @@ def numeric_mode(device: torch.device | str) -> str:
 
 
 def autocast_bf16(device: torch.device | str) -> AbstractContextManager[object]:
-    """Let a graphics processor compute convolutions and products, and keep what is between them, in half precision.
+    """Let a GPU compute convolutions and products, and keep what is between them, in half precision.
 
     That is bf16 (8 bits of exponent, 7 of mantissa), which needs no scaling of the loss: "Mixed Precision Training"
     (Micikevicius et al., 2018) in its later form. Weights, loss and optimizer stay in single precision; outputs and
-    gradients of weights are rounded before they get there. docs/explanation/performance-gpu.md says what it changes.
+    gradients of weights are rounded before they get there. docs/explanation/performance-gpu.md reports what it changes.
 
     Args:
-        device: where is trained; on any other than a graphics processor that has bf16 nothing changes.
+        device: where is trained; on any other than a GPU that has bf16 nothing changes.
     """
     import torch
 
@@ -119,7 +119,7 @@ PASSES = 3
 
 @cache
 def process_threads() -> int:
-    """Return the threads that this process computes with: what ``OMP_NUM_THREADS`` says, else one a physical core.
+    """Return the threads that this process computes with: the value of ``OMP_NUM_THREADS``, else one a physical core.
 
     It is known without importing PyTorch, which takes seconds.
     """
@@ -147,7 +147,7 @@ def threads_for(flops: float, batch_size: int) -> int:
 
 @contextmanager
 def num_threads(count: int) -> Iterator[None]:
-    """Compute with so many threads."""
+    """Compute with this number of threads."""
     import torch
 
     before = torch.get_num_threads()
@@ -159,7 +159,7 @@ def num_threads(count: int) -> Iterator[None]:
 
 
 def with_threads(count: int, results: Iterator[Result]) -> Iterator[Result]:
-    """Yield results, each computed with so many threads; between them the caller's number holds."""
+    """Yield results, each computed with this number of threads; between them the caller's number holds."""
     while True:
         with num_threads(count):
             try:

@@ -30,10 +30,10 @@ def import_function(place: str, parameter: str) -> Callable[..., object]:
 
     Args:
         place: ``module:function``.
-        parameter: what a mistake is told of.
+        parameter: the parameter that an error names.
 
     Raises:
-        UsageError: there is no such module or function, or importing it fails; told in one line.
+        UsageError: there is no such module or function, or importing it fails; the message is one line.
     """
     module, _, function = place.partition(":")
     with importable():

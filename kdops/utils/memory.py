@@ -20,7 +20,7 @@ AFTERWARDS = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * 1024**2, TRIM_THRESHOLD: 64 
 """What glibc itself comes to once large blocks were freed; it no longer adapts after the first word on the matter."""
 
 OWN = ("MALLOC_", "GLIBC_TUNABLES")
-"""Variables by which a user says how memory is to be handled."""
+"""Environment variables by which a user controls how memory is handled."""
 
 
 @contextmanager

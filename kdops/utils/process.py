@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ProcessId"]
 
 SHIFT = 60
-"""Seconds by which the time of one boot may seem to move, where there is nothing better to tell boots apart."""
+"""Seconds by which the time of one boot may seem to move, where there is nothing better to distinguish boots by."""
 
 OUTSIDE = "pid:[4026531836]"
 """How Linux calls the process ids that are not those of a container: the number is fixed in its source."""
@@ -27,8 +27,8 @@ class ProcessId:
     """A process of one boot of one host.
 
     Attributes:
-        host: the host's name and what tells it from others of that name. A container whose process ids are its own is
-            a host by itself.
+        host: the host's name and what distinguishes it from others of that name. A container with its own process ids
+            is a host by itself.
         boot: a number that no other boot of the host has.
         pid: the process id.
         start: when the process started, in hundredths of a second since the boot: no clock that is set moves it.

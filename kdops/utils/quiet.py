@@ -41,7 +41,7 @@ def silenced(*loggers: str, level: int = logging.CRITICAL) -> Iterator[None]:
 
 @contextmanager
 def env_var(name: str, value: str) -> Iterator[None]:
-    """Set a variable for a while, then give it back the value that it had, if any."""
+    """Set a variable for a while, then restore the value that it had, if any."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -68,5 +68,5 @@ def server_patience(retries: int) -> Iterator[None]:
 
 
 def without_bars() -> AbstractContextManager[None]:
-    """Keep MLflow's progress bars off the terminal for a while: one a file drowns what kdops tells of whole steps."""
+    """Keep MLflow's progress bars off the terminal for a while: one per file would hide what kdops reports."""
     return env_var("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

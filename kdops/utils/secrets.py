@@ -25,7 +25,7 @@ def redact_password(text: str, address: str = "") -> str:
 def redact_secrets(text: str) -> str:
     """Return a text without any secret of the environment: passwords, tokens, keys, and those in addresses.
 
-    What libraries say of an error may quote what they were given, and goes into lines and tags that others read.
+    Error messages of libraries may quote their arguments, and are written to lines and tags that others read.
     """
     found = _secrets_of(text)
     for name, value in os.environ.items():

@@ -1,4 +1,4 @@
-"""Verdicts: what the replicates of a study say about a property of distillation, in a word and a sentence."""
+"""Verdicts: what the replicates of a study show about a property of distillation, in a word and a sentence."""
 
 from kdops.verdicts.chain import chain_verdict
 from kdops.verdicts.claims import Claim, Verdict

@@ -3,7 +3,7 @@
 The claims, each about one number a replicate:
 
 - ``ensemble``, primary: the ensemble of the chosen size minus the best single model. Its 90 % interval alone decides:
-  wholly below the margin it is ``ensemble does not help``, since what gain there is counts as none (the sentence says
+  wholly below the margin it is ``ensemble does not help``, since what gain there is counts as none (the sentence states
   whether it is above zero all the same); else wholly above zero ``ensemble helps``; else, and with fewer than three
   replicates, ``inconclusive``. At a gain of exactly the margin the first is said falsely at most 5 % of the time, and
   at a gain of zero so is the second. Its ``parts`` are ``ensemble_gain``: whether the gain is above zero (``above
@@ -16,7 +16,7 @@ The claims, each about one number a replicate:
 The words of the last three, and what they are adjusted for: see :mod:`kdops.verdicts.claims`; the primary one's "does
 not help" stands beside "equal" there, its "above zero" beside "different".
 
-With a size of 1 the ensemble is its member, so its gain and those of the controls are zero whatever the data say.
+With a size of 1 the ensemble is its member, so its gain and those of the controls are zero whatever the data are.
 Then ``ensemble`` rests on the choice of the size and on no test (``ensemble does not help`` from three replicates on,
 its gain ``not above zero``), has no interval and counts as no claim in Holm's adjustment, and ``one_temperature`` and
 ``own_order`` are left out; ``all_members`` stays.
@@ -94,7 +94,7 @@ def ensemble_verdict(
         ensemble: [replicates], test accuracies of the ensembles of ``size`` members.
         single: [replicates], of the best single member.
         margin: gain that counts as none, a fraction above zero.
-        size: how many members vote, chosen as ``select_on`` says.
+        size: how many members vote, chosen by ``select_on``.
         members: how many there are to choose from.
         select_on: ``validation`` or ``test``, what size, order of the members and best single one were chosen on;
             the sentence names ``test``.
@@ -159,7 +159,7 @@ def _statistics(
 ) -> dict[str, float]:
     """Return the flat statistics of the primary claim.
 
-    ``smallest_margin`` says that the interval seen is no help by any margin above it.
+    ``smallest_margin``: the interval seen is no help by any margin above it.
     """
     little, positive = gain.little, gain.positive
     values = {
@@ -207,7 +207,7 @@ def _by_choice(gain: Gain, single: np.ndarray, members: int, select_on: str) -> 
 
 
 def _primary(gain: Gain, reached: str, mcnemar: Sequence[McNemar], select_on: str) -> Claim:
-    """Return the primary claim and its part in words; ``reached`` says what both reach."""
+    """Return the primary claim and its part in words; ``reached`` is what both reach, in words."""
     little, positive = gain.little, gain.positive
     against = f"{reached} of the best single one, {seen(little.difference)}"
     word = gain.word("ensemble")

@@ -1,7 +1,7 @@
 """Intervals: of a mean over replicates (Student's t), and of a share of images (Wilson).
 
 The unit of the first is the replicate, a whole chain trained again. Wilson's interval shows what chance in the drawing
-of the images alone would do to one model's accuracy: it says nothing of other seeds, and where images come in
+of the images alone would do to one model's accuracy: it does not include other seeds, and where images come in
 near-copies it is too narrow.
 """
 

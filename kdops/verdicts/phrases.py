@@ -53,7 +53,7 @@ def rounded_up(margin: float) -> str:
 
 
 def flattered(select_on: str, what: str) -> str:
-    """Return a sentence, after a blank, that says what a choice on the test set flatters; empty for validation.
+    """Return a sentence, after a blank, about what a choice on the test set flatters; empty for validation.
 
     Raises:
         ValueError: for another set than ``validation`` or ``test``.
@@ -107,7 +107,7 @@ def outlook_of_several(n: int, needed: int | None, stays: str, ending: str, on_t
         n: how many replicates there are.
         needed: how many would decide; None for more than 1000.
         stays: what must stay as seen for that.
-        ending: what the interval seen says of margins; it ends the sentence.
+        ending: what the interval seen shows of margins; it ends the sentence.
         on_the_bound: whether a difference seen is the very bound that it is tested against.
     """
     start = needs_at_least(n)

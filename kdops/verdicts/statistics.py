@@ -43,7 +43,7 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Equivalence:
-    """What two one-sided tests say about a mean difference.
+    """The result of two one-sided tests of a mean difference.
 
     ``equivalent`` and ``different`` are never both true; where neither is, the data do not decide.
 

@@ -83,7 +83,7 @@ class _Both:
 
     @property
     def better(self) -> str:
-        # An upper bound of exactly zero is no gain either, which "below" would not say.
+        # An upper bound of exactly zero is no gain either, which "below" would not cover.
         return _answer(self.student, refuted=self.student.difference.high <= 0)
 
     @property
@@ -112,7 +112,7 @@ class _Both:
     def replicates_needed(self) -> int | None:
         """How many decide, if the means and spreads are as seen: all tests to hold, or one to be refuted.
 
-        With so many each test decides with 80 % chance, so both hold with at least 60 %.
+        With this number each test decides with 80 % chance, so both hold with at least 60 %.
         """
         both = self.student, self.teacher
         against = [r.replicates_needed for r in both if r.difference.mean < r.threshold]

@@ -53,7 +53,7 @@ CONDITIONS = {
     ("not transitive", "worse"): "neither middle passes",
     ("not transitive", "better"): "neither middle passes",
 }
-"""What the best middle's answer and the worst one's say together of the paper's condition."""
+"""What the best middle's answer and the worst one's show together of the paper's condition."""
 
 HARD_MIDDLES = (
     "{where} the best middle is the one trained on hard labels: nothing of the teacher passes through it, so what is "
@@ -85,7 +85,7 @@ def transitivity_verdict(
     middle_temperatures: ArrayLike | None = None,
     select_on: str = "validation",
 ) -> Verdict:
-    """Return whether distilling through a middle net gives the students that distilling directly gives.
+    """Return whether distilling through a middle net makes students as good as distilling directly does.
 
     Args:
         via: [replicates, temperatures], test accuracies of the students of the best middle, T >= 1 only.
@@ -95,7 +95,7 @@ def transitivity_verdict(
         via_distilled: [replicates, temperatures], of the students of the best distilled middle.
         via_worst: [replicates, temperatures], of the students of the worst middle.
         middle_temperatures: [replicates], what the best middle of each was trained at. One trained on hard labels
-            (0) holds nothing of the teacher, and the sentence says in how many replicates it was chosen.
+            (0) holds nothing of the teacher, and the sentence reports in how many replicates it was chosen.
         select_on: ``validation`` or ``test``, what the middles were chosen on; the sentence names ``test``.
 
     Returns:
@@ -192,7 +192,7 @@ def in_replicates(count: int, replicates: int) -> str:
 
 
 def _worst_middle(best: str, worst: np.ndarray, via: np.ndarray, direct: np.ndarray) -> ClaimSpec:
-    """Return the claim about the worst middle; its remark says what the quality of the middle changes."""
+    """Return the claim about the worst middle; its remark reports what the quality of the middle changes."""
     change = points(float((worst - via).mean()))
 
     def condition(claim: Claim) -> str:

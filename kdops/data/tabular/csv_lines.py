@@ -9,7 +9,7 @@ from typing import TextIO
 __all__ = ["LONGEST", "bounded_lines"]
 
 LONGEST = 2**20
-"""So many characters may a line have; a table of 4,096 columns fits."""
+"""The most characters of a line; a table of 4,096 columns fits."""
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:

@@ -119,7 +119,7 @@ def _groups(texts: list[str]) -> np.ndarray:
 
 
 def _given(origin: DatasetSpec, table: Table) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the test and the validation rows, where the table says which they are."""
+    """Return the test and the validation rows, where a column of the table marks them."""
     if not origin.split:
         return None, None
     parts = []

@@ -25,7 +25,7 @@ def fit_encoding(columns: Mapping[str, Sequence[str]], parameter: str = "rows", 
 
     Args:
         columns: the text of each row by column.
-        parameter: what a mistake is told of.
+        parameter: the parameter that an error names.
         value: its value.
 
     Raises:

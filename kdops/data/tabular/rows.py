@@ -50,7 +50,7 @@ class Number:
         knots: quantiles of the training rows, ascending.
         ranks: the rank of each knot, 0 to 1.
         median: what stands for a missing value.
-        flag: whether a second value says that the number was missing; only where some training rows lack it.
+        flag: whether a second value marks that the number was missing; only where some training rows lack it.
     """
 
     name: str

@@ -20,7 +20,7 @@ __all__ = [
     "open_study",
 ]
 
-# __init__.pyi says the same to type checkers; tests/test_face.py compares the two.
+# __init__.pyi has the same names for type checkers; tests/test_face.py compares the two.
 _PLACES = {
     "Claim": "kdops.verdicts.claims",
     "Method": "kdops.distillation.method",

@@ -4,7 +4,7 @@
     mlflow run . -e chain -P steps="teacher>teacher>teacher" -P temperatures=1,4
 
 The first step learns from labels; each later one is distilled from the best of the step before, at every temperature.
-What each station on the way costs is told by the last step: its nets are distilled from every station and from the
+What each station on the way costs is seen at the last step: its nets are distilled from every station and from the
 first step directly, with the same seeds and temperatures, and start alike. A chain of three is what transitivity asks.
 Cost on two cores: a chain of n steps trains 2 n - 3 sweeps, some ten seconds each on digits where the nets are dense.
 """

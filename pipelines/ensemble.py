@@ -66,7 +66,7 @@ def run(study: StudyVerbs[VoteSettings], members: Mapping[int, Sequence[Model]],
     Args:
         study: the study.
         members: the models of each replicate by its seed.
-        remark: what is to be said about them.
+        remark: a sentence about them, for the report.
     """
     from kdops.ensembles.controls import controls_of
     from kdops.ensembles.evaluation import EnsembleEvaluation

@@ -4,9 +4,9 @@
     mlflow run . -e paper -P dataset=digits
 
 Each experiment is a study of its own below this one; what they have in common, the teachers and the direct students,
-is trained once. The report says claim by claim what replicates.
+is trained once. The report states claim by claim what replicates.
 Cost on two cores: minutes on digits; on GTSRB most of a day, nearly all of it for the convolutional nets of
-figure 2, of which ``reversed_seeds`` and ``reversed_temperatures`` ask for fewer; ``dry_run=true`` tells beforehand.
+figure 2, of which ``reversed_seeds`` and ``reversed_temperatures`` ask for fewer; ``dry_run=true`` shows the cost.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(study: StudyVerbs[PaperSettings]) -> Answer:
 
 
 def answer(answers: Mapping[str, Answer]) -> Answer:
-    """Return the answer of all experiments: their tables one below the other, and what each of them said."""
+    """Return the answer of all experiments: their tables one below the other, and the first sentence of each."""
     rows: dict[str, Row] = {}
     for part in answers.values():
         for row in part.rows:

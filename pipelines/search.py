@@ -85,7 +85,7 @@ def answer(
         sources: what was distilled from.
         plain: the best of the plain sweep, trained with the fresh seeds.
         found: the trials that were trained again, and their models.
-        remark: what is to be said of the source.
+        remark: a sentence about the source, for the report.
     """
     (_, best), *others = found
     # A search for another thing than accuracy is not judged by accuracy.

@@ -2,9 +2,9 @@
 
     mlflow run . -e symmetry -P dataset=gtsrb
 
-Symmetric if the reversed nets beat the student and come near the teacher. What is lost on the way is told apart by a
-control the paper lacks: the same untrained net distilled from the teacher itself, on the same images, from the same
-start. The reversed nets are also held against one that learns the student's bare decisions (T = 0).
+Symmetric if the reversed nets beat the student and come near the teacher. What is lost on the way is measured by a
+control that the paper lacks: the same untrained net distilled from the teacher itself, on the same images, from the
+same start. The reversed nets are also held against one that learns the student's bare decisions (T = 0).
 Cost on two cores: a minute on digits; about ten minutes a net on GTSRB, and twice that with ``transfer=shared``.
 """
 

@@ -57,7 +57,7 @@ class Architecture(ABC):
     Attributes:
         spec: the place of the function that builds it, and its options.
         is_counted: its sizes follow from its text: it is a family of kdops's own.
-        is_dense: it is a chain of dense layers, so that many can be trained as one fleet.
+        is_dense: it is a chain of dense layers, so that many can be trained stacked.
     """
 
     spec: ClassVar[Spec]

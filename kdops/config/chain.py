@@ -137,7 +137,7 @@ class ChainSettings(Settings):
 
     @property
     def subject(self) -> str:
-        """What the title of the study says beside its entry point and data."""
+        """What the title of the study has beside its entry point and data."""
         return self.chain.title
 
     def hops(self) -> int:

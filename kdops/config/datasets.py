@@ -95,8 +95,8 @@ class DatasetSpec:
         channels: 1 for gray, 3 for color; None for what the images are.
         skip_bad: leave out what is no readable image.
         label: the column with the class; empty for ``label``, else the last one.
-        group: the column that says which rows must stay together; empty for none.
-        split: the column that says ``train``, ``val`` or ``test``; empty for none.
+        group: the column with the group of each row, which stays together; empty for none.
+        split: the column with ``train``, ``val`` or ``test``; empty for none.
     """
 
     kind: str

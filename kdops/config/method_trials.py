@@ -38,7 +38,7 @@ class MethodsSettings(Settings):
 
     Attributes:
         methods: the methods, ``logits`` first; empty for all that fit the student.
-        trials: so many settings of each method are tried.
+        trials: number of settings of each method that are tried.
         controls: train each method with a shuffled source beside.
     """
 
@@ -155,7 +155,7 @@ def trials_of(method: ChosenMethod, count: int, temperatures: Sequence[float]) -
 
     Args:
         method: the method.
-        count: how many; fewer come back where there are not so many different ones.
+        count: how many; fewer come back where there are fewer different ones.
         temperatures: the temperatures to draw from.
     """
     digest = hashlib.sha256(method.full_text.encode()).digest()

@@ -26,8 +26,8 @@ class MethodSpec(Spec):
         reference: the paper.
         *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
         has_modules: whether something is trained beside a student.
-        is_stacked: whether dense students are trained together in one pass, as
-            :attr:`kdops.distillation.method.Method.is_stacked` says.
+        is_stacked: whether dense students are trained together in one pass, see
+            :attr:`kdops.distillation.method.Method.is_stacked`.
         is_control: whether a student learns nothing of what the source knows of its images.
         **options: its options by name.
     """
@@ -276,12 +276,12 @@ class ChosenMethod:
 
     @property
     def soft_weight(self) -> float:
-        """What a run says as ``alpha``: the weight of a soft term, 0 for a method without one of that name."""
+        """The parameter ``alpha`` of a run: the weight of a soft term, 0 for a method without one of that name."""
         return self.parts[-1].options.get("alpha", 0.0)
 
     @property
     def t_squared(self) -> bool:
-        """What a run says as ``t_squared``; true for a method without that option."""
+        """The parameter ``t_squared`` of a run; true for a method without that option."""
         return self.parts[-1].options.get("t_squared", True)
 
     @property
@@ -355,7 +355,7 @@ def with_shorthand(text: str, alpha: float, t_squared: bool) -> ChosenMethod:
 
 
 def method_apart(params: Mapping[str, str]) -> str:
-    """Return what tells a stored model's method from others, beside its ``alpha`` and ``t_squared``.
+    """Return what distinguishes a stored model's method from others, beside its ``alpha`` and ``t_squared``.
 
     Args:
         params: parameters of its run; models stored before there were methods have none and learned logits.

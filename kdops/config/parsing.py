@@ -1,6 +1,6 @@
 """Text to values: numbers, truth values, words, and the one grammar ``name(option=value,...)``.
 
-A table says which names there are, and for each name which options it has, each with its type, bounds and default::
+A table lists which names there are, and for each name which options it has, each with its type, bounds and default::
 
     TABLE = {"dkd": Spec("kdops.distillation.dkd:DecoupledKD", beta=Real(0, 100, default=8.0))}
     parse_spec("dkd(beta=2)", "method", TABLE)          # ("dkd", {"beta": 2.0})

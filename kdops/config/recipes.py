@@ -1,6 +1,6 @@
-"""What each role is made of and trained with, where no parameter says otherwise.
+"""What each role is made of and trained with, where no parameter sets it.
 
-The paper gives neither epochs, optimizer, learning rate nor the student's width; these values are ours:
+The paper states neither epochs, optimizer, learning rate nor the student's width; these values are ours:
 common ones, set beforehand and not searched for, and none was chosen by test images. Every one is a parameter and
 is logged. Those of a data set that kdops knows stand in its entry in :mod:`kdops.config.datasets`.
 """

@@ -17,7 +17,7 @@ from kdops.utils.secrets import redact_password
 __all__ = ["SEARCHED", "STORAGE", "SearchSettings"]
 
 SEARCHED = ("student", "middle")
-"""The roles that can be searched for: the dense nets, which train as one fleet."""
+"""The roles that can be searched for: the dense nets, which are trained stacked."""
 
 MOST_TRIALS = 100_000
 
@@ -33,12 +33,12 @@ class SearchSettings(SourceSettings):
         role: what is searched for, one of ``SEARCHED``.
         space: what may be tried.
         objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`.
-        trials: so many finished trials.
-        batch: so many trials are trained together.
+        trials: number of finished trials.
+        batch: number of trials that are trained together.
         sampler: what chooses the values of trials, canonical text with what differs from its defaults.
         pruner: what ends trials early, likewise.
         storage: where the trials are kept: path of a journal or URL of a database; empty for one beside the store.
-        study_name: of the search in its storage; empty for one that says what is searched.
+        study_name: of the search in its storage; empty for one derived from what is searched.
     """
 
     role: str

@@ -1,6 +1,6 @@
 """The space that a search looks through, and what it looks for: plain values, read from text and checked.
 
-A space says for each setting of a student what may be tried, ``temperature=1..20 hidden=16,32,64 alpha=1``; its text
+A space lists for each setting of a student what may be tried, ``temperature=1..20 hidden=16,32,64 alpha=1``; its text
 is canonical, so equal spaces have equal text. Neither Optuna nor torch is imported here.
 """
 
@@ -246,7 +246,7 @@ def _dimension(name: str, inner: str) -> Dimension:
     """Read what may be tried of one setting.
 
     Raises:
-        ValueError: says what is wrong.
+        ValueError: the text is no dimension of a space; the message has the reason.
     """
     setting = _SETTINGS[name]
     low, dots, high = inner.partition("..")

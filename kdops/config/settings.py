@@ -157,7 +157,7 @@ class Settings:
 
     @property
     def subject(self) -> str:
-        """What the title of the study says beside its entry point and data; empty for nothing."""
+        """What the title of the study has beside its entry point and data; empty for nothing."""
         return ""
 
     def replicates(self) -> tuple[int, ...]:
@@ -196,7 +196,7 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
 
     Args:
         text: the temperatures.
-        parameter: what a mistake is told of.
+        parameter: the parameter that an error names.
 
     Raises:
         UsageError: for anything else, for a range that runs backwards, and where none is above zero.
@@ -221,7 +221,7 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
 
 
 def value_or(word: str, value: Value, name: str, text: Mapping[str, str], check: Callable[[str, str], Value]) -> Value:
-    """Return ``value`` for a parameter that says ``word``, else what the check returns for its text.
+    """Return ``value`` for a parameter whose text is ``word``, else what the check returns for its text.
 
     Raises:
         UsageError: it is neither.

@@ -64,7 +64,7 @@ class VoteSettings(Settings):
     """Settings of a study whose models vote.
 
     Attributes:
-        top: so many members of an ensemble; None for all there are.
+        top: number of members of an ensemble; None for all there are.
         controls: train the controls of an ensemble.
     """
 
@@ -80,7 +80,7 @@ class VoteSettings(Settings):
 
     @classmethod
     def most_members(cls, text: Mapping[str, str]) -> int:
-        """Return the most members an ensemble can have, as far as the settings tell."""
+        """Return the most members an ensemble can have, as far as the settings determine it."""
         return MOST_MEMBERS
 
 

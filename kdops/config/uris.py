@@ -1,4 +1,4 @@
-"""How a caller names models and studies; loads nothing, so that a mistake is told at once."""
+"""How a caller names models and studies; loads nothing, so that a mistake is reported at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ModelUri:
 
     Attributes:
         name: the registered model.
-        version: its number; empty where an alias says it.
+        version: its number; empty where an alias stands for it.
         alias: the alias; empty where the number is known.
     """
 
@@ -84,7 +84,7 @@ def check_name(text: str, parameter: str = "name") -> str:
     """Read how a caller names a registered model as a whole, with or without ``models:/``.
 
     Raises:
-        UsageError: it is no name, or says a version too.
+        UsageError: it is no name, or has a version too.
     """
     name = text.strip().removeprefix(SCHEME)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):

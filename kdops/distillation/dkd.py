@@ -1,4 +1,4 @@
-"""The method ``dkd``: what the source says of the label, and what it says of the other classes, each with a weight."""
+"""The method ``dkd``: the source's probability of the label, and those of the other classes, each with a weight."""
 
 from __future__ import annotations
 

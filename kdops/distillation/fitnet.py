@@ -21,9 +21,9 @@ class HintDistillation(Method):
     r"""Two phases within the recipe's epochs, each with an optimizer and a one-cycle schedule of its own.
 
     *hint*: :math:`\frac12 \|u_h(x) - r(v_g(x))\|^2` (equation 3): the student's layers up to the guided one, and a
-    regressor r, are to give what the source's hint layer gives. r is a convolution that brings the guided map to the
-    size and channels of the hint, then ReLU, since the hint is what a ReLU gives; for embeddings a dense layer. Layers
-    behind the guided one keep their start.
+    regressor r, are to equal the outputs of the source's hint layer. r is a convolution that brings the guided map to
+    the size and channels of the hint, then ReLU, since the hint is the output of a ReLU; for embeddings a dense layer.
+    Layers behind the guided one keep their start.
     *task*: ``alpha · T² · CE(source softened, student softened) + (1 - alpha) · CE(labels)``, as ``logits`` has it.
 
     AdamW's moments are forgotten at the change. The regressor is dropped from what is stored.

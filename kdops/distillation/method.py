@@ -1,6 +1,6 @@
 """What a distillation method is. One file here with one class, and one line in ``kdops.config.methods.METHODS``.
 
-A method says which values of both networks it compares and how. All else is the trainer's: hard labels at T = 0, the
+A method defines which values of both networks it compares and how. All else is the trainer's: hard labels at T = 0, the
 sum of the terms, metrics, the optimizer, random streams, checkpoints, phases, and whether students are stacked.
 """
 
@@ -101,7 +101,7 @@ class Phase:
     """A part of the training, with an optimizer and a learning rate schedule of its own.
 
     Attributes:
-        name: by which :attr:`Step.phase` says which one it is.
+        name: the value of :attr:`Step.phase` during the phase.
         share: of the recipe's epochs; the shares of a method's phases sum to 1.
         labels: whether the cross entropy with the labels is learned too, see :meth:`Method.label_weight`.
     """

@@ -38,7 +38,7 @@ class Objective:
         self.temperature = torch.where(hard, torch.ones_like(temperatures), temperatures).view(-1, 1, 1)
         self.hard = hard if bool(hard.any()) and not bool(hard.all()) else None
         self.is_soft = (~hard).to(temperatures.dtype)
-        # In double, as Python's own numbers, so that a tensor of one value gives the bits of that value.
+        # In double, as Python's own numbers, so that a tensor of one value leads to the bits of that value.
         weight = torch.as_tensor(self.method.label_weight(), dtype=torch.float64, device=temperatures.device)
         self.label_weight = torch.where(hard, torch.ones_like(self.is_soft), weight.to(temperatures.dtype))
         self.needs_labels = bool((weight != 0).any() | hard.any())

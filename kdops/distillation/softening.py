@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["as_weight", "log_softmax", "soft_cross_entropy", "soft_weight", "with_gradient"]
 
 FEW_CLASSES = 16
-"""Below so many classes PyTorch's own softmax is not vectorized on a processor."""
+"""Below this number of classes PyTorch's own softmax is not vectorized on a CPU."""
 
 
 def soft_cross_entropy(source_logits: Tensor, logits: Tensor, temperature: Tensor | float) -> Tensor:
@@ -55,7 +55,7 @@ def as_weight(weight: float | Tensor, values: Tensor) -> float | Tensor:
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """Return what :func:`torch.log_softmax` gives for the last axis, of few classes in a quarter of the time.
+    """Return :func:`torch.log_softmax` over the last axis, of few classes in a quarter of the time.
 
     The last bits may differ, so what trained with PyTorch's own does not use this.
     """

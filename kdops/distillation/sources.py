@@ -4,8 +4,8 @@
 student sees the very images that the source saw. Logits and embeddings are always kept, other features up to
 ``KEPT_BYTES``. *Live*: features that would take more are computed for each batch by the source itself, which lasts a
 forward pass of the source for each step, once for all members. Which of the two it is follows from the sizes alone, so
-it is the same wherever a study runs. *Averaged*: :class:`Mixture` gives one set of logits for several sources, at each
-temperature another; it has no features.
+it is the same wherever a study runs. *Averaged*: :class:`Mixture` returns one set of logits for several sources, at
+each temperature another; it has no features.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Live:
 
 @dataclass(frozen=True, eq=False)
 class Reordered:
-    """A source that gives for each image what another one gives for the image of another row.
+    """A source whose outputs for each image are those of another source for the image of another row.
 
     Attributes:
         source: the other one.
@@ -112,7 +112,7 @@ class Reordered:
 
 
 class FromProbabilities(nn.Module):
-    """Gives log-probabilities of a program that gives probabilities: logits whose softmax gives these back.
+    """Returns log-probabilities of a program that returns probabilities: logits whose softmax is these again.
 
     Args:
         program: from uint8 images to probabilities ``[N, classes]``, or to several outputs.

@@ -1,4 +1,4 @@
-"""Which models were trained alike, as their runs tell it: only these make one ensemble."""
+"""Which models were trained alike, by the parameters of their runs: only these make one ensemble."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEWEST = 2
 
 TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay")
 DISTILLED = ("method", "alpha", "t_squared", "order")
-"""Parameters of a run that say how its model was trained; the second ones do not matter for learning from labels."""
+"""Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 
 
 def newest_training(
@@ -70,7 +70,7 @@ def _are_single(members: Sequence[Model], trainings: Sequence[Mapping[str, str]]
 
 
 def _training_of(member: Model, source: Model | None) -> dict[str, str]:
-    """Return what says how a model was trained, and how its source was, where that is known."""
+    """Return the parameters that a model was trained with, and its source, where that is known."""
     parameters = {"chain": member.chain, **_params(member, (*TRAINED, *DISTILLED))}
     if source is None:
         return parameters
@@ -79,7 +79,7 @@ def _training_of(member: Model, source: Model | None) -> dict[str, str]:
 
 
 def _origin_of(member: Model, sources: Mapping[str, Model]) -> str:
-    """Return what tells one source from another: the digest of its weights, else its URI."""
+    """Return what identifies a source: the digest of its weights, else its URI."""
     return sources[member.source].weights if member.source in sources else member.source
 
 

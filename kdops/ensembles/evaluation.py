@@ -67,7 +67,7 @@ class EnsembleEvaluation:
     Args:
         study: whose data, split and networks are used.
         replicates: the members of each replicate by its seed, in any order.
-        top: so many of the best of each replicate; None for all.
+        top: how many of the best of each replicate vote; None for all.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class EnsembleEvaluation:
         return np.stack([getattr(ballot, what)[: self.most] for ballot in self.ballots])
 
     def size(self) -> int:
-        """Choose the number of members: on validation, or on test where the settings say so."""
+        """Choose the number of members: on validation, or on test where ``select_on`` is ``test``."""
         return choose_size(self.curves(self.by))
 
     def single(self) -> np.ndarray:

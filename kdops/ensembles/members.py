@@ -1,7 +1,7 @@
 """The members of an ensemble, drawn from the registry before a study opens. It only reads.
 
-A kdops model says in its tags and on its run what it is and how it was trained, so only like is put with like. Models
-that others registered say none of that; they can be members where they are named.
+The tags and the run of a kdops model hold what it is and how it was trained, so only like is put with like. Models
+that others registered have none of that; they can be members where they are named.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Drawn:
     Attributes:
         name: the registered model they are versions of; empty for versions that were listed one by one.
         replicates: the members of each replicate, the best first. Models that were listed, and those of others, make
-            one ensemble and are one replicate; where not all say their accuracy they stay as listed, or newest first.
+            one ensemble and are one replicate; where an accuracy is unknown they stay as listed, or newest first.
         left_out: what was not drawn and why, one sentence; empty where nothing was left out.
     """
 
@@ -197,7 +197,7 @@ def _of_split(
     versions: Sequence[RegisteredVersion],
     left_out: Counter[str],
 ) -> list[RegisteredVersion]:
-    """Return the versions of this data set and split that may vote, as their tags tell it."""
+    """Return the versions of this data set and split that may vote, by their tags."""
     name, first = _name(settings, data), advice(settings.role, data, split.mode)
     group = group_of(data, split).items()
     ours = _keep(versions, schema.is_own, "not registered by kdops", left_out)

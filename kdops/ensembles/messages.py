@@ -1,4 +1,4 @@
-"""What is said of members: which replicates they are of, what was left out, and what there is where none can vote."""
+"""Messages about members: which replicates they are of, what was left out, and what there is where none can vote."""
 
 from __future__ import annotations
 
@@ -120,5 +120,5 @@ def other_group_error(
 
 
 def _short(value: str) -> str:
-    """Cut a digest to what can be told apart by eye."""
+    """Cut a digest to what can be compared by eye."""
     return value[:12] if re.fullmatch(r"[0-9a-f]{64}", value) else value

@@ -1,4 +1,4 @@
-"""The settings that drawn members were trained with: what a study of theirs tells, and trains its controls by."""
+"""The settings that drawn members were trained with: what a study of theirs reports, and trains its controls by."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ SOFT: Mapping[str, Callable[[str], object]] = {
 def settings_of_members(
     settings: EnsembleSettings, members: Iterable[Model], seeds: Sequence[int], sources: Iterable[Model]
 ) -> tuple[EnsembleSettings, str]:
-    """Make settings say how drawn members were trained, where kdops trained them.
+    """Return settings with those that drawn members were trained with, where kdops trained them.
 
-    Where members differ, as those that were listed may, no setting can say it; the settings stay. A role with
+    Where members differ, as those that were listed may, no setting can express it; the settings stay. A role with
     another's recipe, such as the controls of students, follows it in what was not set apart.
 
     Args:
@@ -49,12 +49,12 @@ def settings_of_members(
         sources: what the members were distilled from.
 
     Returns:
-        The settings with the members' replicates, recipes, method and ``order``, and in sentences what they cannot say.
+        The settings with the members' replicates, recipes, method and ``order``, and sentences on what they lack.
     """
     own = [member for member in members if member.own]
     recipes, mixed = dict(settings.recipes), []
     trained = [*own, *sources]
-    # Roles with a recipe of their own first, so that what follows them can still be told apart.
+    # Roles with a recipe of their own first, so that what follows them can still be distinguished.
     roles = {model.role for model in trained} & set(recipes)
     for role in sorted(roles, key=lambda role: not ROLES[role].has_own_recipe):
         runs = [model.params for model in trained if model.role == role]
@@ -64,7 +64,7 @@ def settings_of_members(
             del read["architecture"]
         mixed += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
-    # Of models that learned from labels these say nothing.
+    # These do not apply to models that learned from labels.
     params: list[Mapping[str, str]] = [
         {**m.params, "method": method_apart(m.params)} for m in own if m.temperature != 0
     ]
@@ -110,7 +110,7 @@ def _common(
             several.append(name)
         elif texts:
             (text,) = texts
-            # A run tells a number in six digits; where the settings agree, theirs is the whole one.
+            # A run stores a number with six digits; where the settings agree, theirs is the whole one.
             same = isinstance(here[name], float) and f"{here[name]:g}" == text
             read[name] = here[name] if same else reader(text)
     return read, several

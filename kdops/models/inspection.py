@@ -34,10 +34,10 @@ def count(architecture: Architecture, shape: tuple[int, int, int], classes: int)
 
 
 def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, int], classes: int) -> None:
-    """Build and try the networks of others: each must give logits, learn, and be itself again from its weights.
+    """Build and try the networks of others: each must return logits, learn, and be itself again from its weights.
 
     Args:
-        named: how each is built and trained, with the parameter that says so; none of kdops's own families.
+        named: how each is built and trained, with the parameter that names it; none of kdops's own families.
         shape: (channels, height, width) of an image.
         classes: number of classes.
 
@@ -91,7 +91,7 @@ def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int)
 
 @torch.no_grad()
 def _check_identity(refuse, net: nn.Module, other: nn.Module, images: Tensor) -> None:
-    """Refuse what gives now this, now that: what is stored of a model is its weights and buffers."""
+    """Refuse a network whose outputs vary: what is stored of a model is its weights and buffers."""
     first = net(images)
     if not first.isfinite().all():
         refuse("gives logits that are no finite numbers before it is trained")
@@ -125,7 +125,7 @@ def _flops(net: ExternalClassifier, shape: tuple[int, int, int]) -> int | None:
         try:
             net.eval()(torch.zeros(1, *shape, dtype=torch.uint8))
         except Exception:
-            # What it is that fails is told by check_networks.
+            # What it is that fails is reported by check_networks.
             return None
     return counter.get_total_flops() or None
 

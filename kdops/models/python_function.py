@@ -28,7 +28,7 @@ def build_function(architecture: FunctionNet, shape: tuple[int, int, int], class
         classes: number of classes.
 
     Raises:
-        UsageError: there is no such function, it fails, or gives no network.
+        UsageError: there is no such function, it fails, or returns no network.
     """
     function = import_function(architecture.place, "architecture")
     with importable(), _drawn():

@@ -22,7 +22,7 @@ __all__ = ["EMBEDDING", "captured", "check_taps", "features_of"]
 
 
 class _Place(NamedTuple):
-    """Where a tap is: what a module takes, or what it gives."""
+    """Where a tap is: the input of a module, or its output."""
 
     module: nn.Module
     is_input: bool
@@ -52,7 +52,7 @@ def captured(net: Classifier, taps: Sequence[str]) -> Iterator[dict[str, Tensor]
     """Collect the values at some taps while the network is computed within; nothing stays on the network.
 
     Yields:
-        By tap, filled by each forward pass; a later one replaces what an earlier one gave.
+        By tap, filled by each forward pass; a later one replaces the values of an earlier one.
     """
     found: dict[str, Tensor] = {}
     places = _places(net) if taps else {}

@@ -1,6 +1,6 @@
 """torchvision's classification models, fitted to the images and classes of a data set.
 
-The first convolution takes the data's channels and the last layer gives its classes. These models are made for images
+The first convolution takes the data's channels and the last layer has its classes. These models are made for images
 of 224 pixels a side; small images would be pooled away, so
 
 - a ResNet (``resnet``, ``resnext``, ``wide_resnet``) for images with a side below 64 pixels starts with a 3x3
@@ -54,7 +54,7 @@ def build_torchvision(
     if name not in names:
         problem = f"torchvision has no such classifier; there are {', '.join(names)}"
         raise UsageError("architecture", architecture, problem)
-    # Without the outputs that only help training, so that a model gives one tensor always.
+    # Without the outputs that only help training, so that a model always returns one tensor.
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     with warnings.catch_warnings(action="ignore"):
         if pretrained and architecture.pretrained:

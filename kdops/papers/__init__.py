@@ -1,4 +1,4 @@
-"""What published papers say about distillation; a paper is one file of this folder and one line here."""
+"""Statements of published papers about distillation; a paper is one file of this folder and one line here."""
 
 from __future__ import annotations
 

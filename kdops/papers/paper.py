@@ -24,13 +24,13 @@ class Statement:
 
     Attributes:
         what: what was looked at.
-        words: what the paper says of it, in our words with its numbers.
-        source: the section or the figure that says so.
+        words: the paper's statement, in our words with its numbers.
+        source: the section or the figure that states it.
         test: when it counts as replicated.
-        published: the accuracies that the paper gives, as fractions: a single one, or the lowest and the highest of a
+        published: the accuracies that the paper reports, as fractions: a single one, or the lowest and the highest of a
             range; empty for a statement in words alone.
         answers: of a statement that is a claim of a verdict, by the claim's word ``yes`` or ``no``.
-        interpreted: what had to be decided, since the paper does not say; empty for nothing.
+        interpreted: what had to be decided, since the paper leaves it open; empty for nothing.
         from_memory: the published numbers were not looked up in the paper yet.
         unit: of what is measured, one of :data:`kdops.verdicts.findings.UNITS`.
     """
@@ -49,7 +49,7 @@ class Statement:
         """Refuse a statement without words, source or test, and numbers that are none.
 
         Raises:
-            ValueError: says what is wrong.
+            ValueError: a text is empty, or a published number is not a fraction.
         """
         if not all((self.what, self.words, self.source, self.test)):
             raise ValueError(f"a statement needs what, words, source and test: {self}")
@@ -79,7 +79,7 @@ class Statement:
 
         Args:
             claim: the test.
-            answers: by the claim's word ``yes`` or ``no``, where the statement's own do not say all; any other word
+            answers: by the claim's word ``yes`` or ``no``, where the statement's own do not cover it; any other word
                 is ``open``.
             sentence: what was measured, where the claim's own sentence is not it.
         """
@@ -99,7 +99,7 @@ class Statement:
         Args:
             differences: [replicates], as fractions.
             subject: what was compared with what; the sentence begins with it.
-            yes: whether an interval shows what the paper says; asked first.
+            yes: whether an interval shows what the paper states; asked first.
             no: whether it refutes it. With fewer than three replicates, or neither, the answer is ``open``.
         """
         differences = np.asarray(differences, dtype=float).round(DECIMALS)
@@ -114,5 +114,5 @@ class Statement:
         return Finding(self.what, self.words, measured, self.unit, answer, sentence)
 
     def not_measured(self, reason: str) -> Finding:
-        """Leave the statement open, and say why nothing was measured."""
+        """Leave the statement open, with the reason why nothing was measured."""
         return self.answered("open", f"Not measured: {reason}")

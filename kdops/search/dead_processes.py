@@ -22,7 +22,7 @@ killed before it could."""
 def of_dead_processes(trials: Sequence[FrozenTrial]) -> set[int]:
     """Return the numbers of the running trials whose processes are surely gone.
 
-    Of a process on another host nothing is known, so its trials count as running.
+    Liveness of processes on other hosts is unknown, so their trials count as running.
     """
     running = [(t, t.user_attrs.get(schema.PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
     own = ProcessId.own()

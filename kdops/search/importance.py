@@ -27,5 +27,5 @@ def importance_of(queue: TrialQueue) -> dict[str, float]:
 
 
 def evaluator_of(queue: TrialQueue) -> BaseImportanceEvaluator:
-    """Return Optuna's estimate: the best are a tenth of the complete trials but at least five, fewer say nothing."""
+    """Return Optuna's estimate: the best are a tenth of the complete trials but at least five."""
     return PedAnovaImportanceEvaluator(target_quantile=max(0.1, 5 / len(queue.ranked())))

@@ -66,9 +66,9 @@ class TrialQueue:
         space: what the search looks through.
         objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`; the first one is the
             main one.
-        prunes: whether :meth:`should_prune` may ever say yes.
+        prunes: whether :meth:`should_prune` may ever return true.
         notes: sentences for the caller about what was asked for and is done otherwise.
-        ended: the trials of dead processes that this one told as failed.
+        ended: the trials of dead processes that this one marked as failed.
     """
 
     def __init__(self, study: optuna.Study, space: Space, objectives: tuple[str, ...], grid: Grid | None):
@@ -152,7 +152,7 @@ class TrialQueue:
             setting: what else must be the same, as far as it is known yet.
 
         Raises:
-            UsageError: says what is wrong.
+            UsageError: the storage or the name cannot be used; the message has the reason.
         """
         with quiet():
             check_search(storage, name, _identity(space, objectives, setting))
@@ -177,11 +177,11 @@ class TrialQueue:
         """Ask for trials to run now: the values of failed ones first, those of dead processes too, then new ones.
 
         Args:
-            count: so many at most.
+            count: the most trials to ask for.
             total: how many finished trials the search shall have at least.
 
         Returns:
-            The trials, each to be told (:meth:`tell`) by this process.
+            The trials; this process must call :meth:`tell` for each.
         """
         self.end_stale()
         with quiet():
@@ -192,9 +192,9 @@ class TrialQueue:
             return [self._begin() for _ in range(min(count, self.wanted(total)))]
 
     def end_stale(self) -> list[int]:
-        """Tell as failed the running trials of processes that are surely gone, and return their numbers.
+        """Mark as failed the running trials of processes that are surely gone, and return their numbers.
 
-        Of a process on another host nothing is known: its trials stay as they are.
+        Liveness of processes on other hosts is unknown, so their trials are left alone.
         """
         ended = []
         for number in sorted(of_dead_processes(self._trials())):
@@ -213,7 +213,7 @@ class TrialQueue:
         return [t.number for t in running if t.user_attrs.get(schema.PROCESS) != own]
 
     def open_trials(self) -> list[int]:
-        """Return the numbers of the trials that this process asked for and has not told."""
+        """Return the numbers of the trials that this process asked for and has not finished."""
         return sorted(self._asked)
 
     def name_run(self, number: int, run: str) -> None:
@@ -234,7 +234,7 @@ class TrialQueue:
         return self.prunes and self._asked[number].should_prune()
 
     def tell(self, number: int, values: Sequence[float] | None, state: str, again: bool = True) -> None:
-        """Report what became of a trial; what is told of a finished one changes nothing.
+        """Report what became of a trial; for a finished one nothing changes.
 
         Args:
             number: of the trial.
@@ -321,7 +321,7 @@ class TrialQueue:
         chosen = {**self.space.fixed, **trial.params}
         names = [dimension.name for dimension in self.space.dimensions]
         state = trial.state if isinstance(trial, FrozenTrial) else TrialState.RUNNING
-        # Optuna gives a pruned trial its last report as a value, so only a complete one has results.
+        # Optuna sets a pruned trial's value to its last report, so only a complete one has results.
         return Trial(
             number=trial.number,
             values={name: chosen[name] for name in names} if set(names) <= set(chosen) else {},
@@ -333,5 +333,5 @@ class TrialQueue:
 
 
 def _identity(space: Space, objectives: tuple[str, ...], setting: Mapping[str, object] | None) -> dict[str, object]:
-    """Return what tells a search from others, plain values by name."""
+    """Return what identifies a search, plain values by name."""
     return {"space": str(space), "objectives": ",".join(objectives), **(setting or {})}

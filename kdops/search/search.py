@@ -41,7 +41,7 @@ def check(settings: SearchSettings, data: Dataset) -> None:
     """Refuse a storage that cannot be used, or a name that another search has, before a run exists.
 
     Raises:
-        UsageError: says what is wrong.
+        UsageError: the search cannot be made; the message has the reason.
     """
     settings_of(settings, settings.space.middle())
     split = make_split(data, settings.transfer, settings.split_seed)
@@ -57,7 +57,7 @@ def fresh_seeds(settings: SearchSettings) -> tuple[int, ...]:
 
 
 def storage_of(settings: SearchSettings) -> str:
-    """Return where the trials are kept: as the caller says, else in a journal that belongs to the store."""
+    """Return where the trials are kept: where the caller chose, else in a journal that belongs to the store."""
     if given := _given_storage(settings):
         return given
     return str(store_path(JOURNAL))
@@ -87,7 +87,7 @@ class Search:
     Attributes:
         name: its name in the storage.
         storage: where the trials are kept.
-        remarks: what is to be said of what was found.
+        remarks: sentences about the result, for the report.
     """
 
     def __init__(self, study: Study[SearchSettings], executor: TrainingExecutor, sources: Sweep):

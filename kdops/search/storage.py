@@ -38,7 +38,7 @@ def open_search(storage: str, name: str, objectives: tuple[str, ...], identity: 
         storage: the path of a journal, or the URL of a database.
         name: of the study.
         objectives: a key of :data:`kdops.config.search_space.OBJECTIVES`.
-        identity: what tells this search from others, plain values by name.
+        identity: what identifies this search, plain values by name.
 
     Raises:
         UsageError: the storage cannot be opened, or the study is another one, and how it differs.
@@ -53,7 +53,7 @@ def check_search(storage: str, name: str, identity: Mapping[str, object]) -> Non
     """Refuse a storage that cannot be opened, and a name that another search has; nothing is written.
 
     Raises:
-        UsageError: says what is wrong.
+        UsageError: the storage or the name cannot be used; the message has the reason.
     """
     opened = _storage(storage, make=False)
     if opened is None or name not in optuna.get_all_study_names(opened):

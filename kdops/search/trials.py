@@ -1,4 +1,4 @@
-"""Trains the trials of a search: asks for a batch, trains it as fleets, tracks and tells each trial as it ends."""
+"""Trains the trials of a search: asks for a batch, trains it stacked, tracks and ends each trial as it finishes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Trials:
     Args:
         study: whose settings, data and split are used.
         executor: has the networks to distill from.
-        ledger: who says which trials are wanted, and is told what they came to.
+        ledger: the queue, which hands out trials and takes their results.
         runs: where they are tracked.
         source: what they are distilled from.
         trainset: what they are trained on.
@@ -147,7 +147,7 @@ class Trials:
                     )
 
     def _train(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
-        """Train trials in one batch, and tell and track each as it ends."""
+        """Train trials in one batch, and record and track each as it ends."""
         try:
             for job in jobs:
                 self._running[job.number] = self.runs.begin(job.number, job.unit)
@@ -200,19 +200,19 @@ class Trials:
             for number, run in self._running.items():
                 self.runs.end(run, "interrupted" if number in mine else states[number])
         except Exception as error:
-            # What broke the search must stay the error that is told; the next start ends what is left.
+            # What broke the search must stay the error that is reported; the next start ends what is left.
             logger.warning("the trials %s could not be ended: %s", list(self._running), error)
 
     def _end_orphans(self) -> None:
-        """End the runs of trials whose processes are gone; who found that told them as failed."""
+        """End the runs of trials whose processes are gone; the queue has marked them as failed."""
         while self.ledger.ended:
             trial = self.ledger.ended.pop()
             if trial.run:
                 self.runs.end(trial.run, "interrupted")
 
     def _after_epoch(self, jobs: Sequence[_Job], epochs: Mapping[int, TrialEpoch], epoch: int) -> Collection[int]:
-        """Note how the trials stand after an epoch, and give those that are not worth going on with."""
-        # Ten looks are enough to see who falls behind; each one is written to the storage.
+        """Note how the trials stand after an epoch, and return those that are not worth going on with."""
+        # Ten reports are enough to see which trials fall behind; each one is written to the storage.
         if not self.ledger.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
             return ()
         metric = METRICS[self.settings.objectives[0]]
@@ -221,7 +221,7 @@ class Trials:
         return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
 
     def _end(self, job: _Job, result: TrialResult) -> None:
-        """Track a trial that has ended, and tell it."""
+        """Track a trial that has ended, and record its result."""
         state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
         finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss + epoch.val_nll)]
         # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
@@ -261,7 +261,7 @@ class Trials:
         return _Job(trial.number, unit, plan)
 
     def _waited(self) -> bool:
-        """Wait a moment for the trials of other processes; say whether there is still something to wait for."""
+        """Wait a moment for the trials of other processes; return whether there is still something to wait for."""
         others = self.ledger.waits_for()
         if not others or self.ledger.finished() >= self.settings.trials:
             return False
@@ -275,7 +275,7 @@ class Trials:
         return True
 
     def _show_progress(self, bar: Progress, before: int, count: int, wanted: int, share: float) -> None:
-        """Move the bar: so many trials are done, and a share of so many more."""
+        """Move the bar: ``before`` trials are done, and a share of ``count`` more."""
         best, what = self._best, self.settings.objectives[0]
         note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"
         bar(before + share * count, wanted, note)

@@ -42,7 +42,7 @@ DOWNLOADS = 3
 """So often a model's files are asked for where the answer breaks off."""
 
 REMARKS = "mlflow.store.artifact.artifact_repo"
-"""The logger that says that there was nothing to fetch, which is reported as what it is."""
+"""The logger that warns that there was nothing to fetch, which is reported as an error instead."""
 
 AGAIN = "bring its files back from a backup, or delete this version: the next study that needs it trains it again"
 
@@ -57,8 +57,8 @@ def file_digests(folder: Path) -> dict[str, str]:
 def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
     """Fetch a model's files into a folder that is there for a while.
 
-    What a model of kdops says of its files is compared with them: an exported program with a flipped bit loads
-    without a word. Models of others, and those from before there were digests, are taken as they are.
+    The files are compared with the digests that a model of kdops stores: an exported program with a flipped bit loads
+    without an error. Models of others, and those from before there were digests, are taken as they are.
 
     Args:
         uri: the model's URI.

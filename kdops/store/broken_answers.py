@@ -22,7 +22,7 @@ REQUEST = "_get_http_response_with_retries"
 
 LONGEST_SECONDS = 120.0
 REMARK_SECONDS = 20.0
-"""A request that takes longer is told of: MLflow asks again for minutes without a word."""
+"""A request that takes longer is logged: MLflow asks again for minutes without a message."""
 
 CUT_OFF = r"connection broken|incompleteread|ended prematurely"
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def ask_again() -> None:
-    """Send MLflow's requests of this process again where the answer breaks off, and tell of those that take long.
+    """Send MLflow's requests of this process again where the answer breaks off, and log those that take long.
 
     What a request made twice is found as where an answer got lost, see :mod:`kdops.store.duplicates`.
     """

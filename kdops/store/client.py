@@ -60,7 +60,7 @@ def quoted(text: str, parameter: str = "model") -> str:
 
     Args:
         text: what is looked for.
-        parameter: what a mistake is told of.
+        parameter: the parameter that an error names.
 
     Raises:
         UsageError: it could end the quotes, or is more than one line.

@@ -18,7 +18,7 @@ __all__ = ["check_own_artifacts"]
 def check_own_artifacts(client: MlflowClient, experiment: Experiment) -> None:
     """Refuse to write to an experiment, or to remove from it, whose artifacts are those of another store.
 
-    The experiment says by a tag which database it was made in. One without the tag, or whose database was moved, is
+    A tag of the experiment holds which database it was made in. One without the tag, or whose database was moved, is
     judged by where its artifacts are: beside another database of the same name they belong to that one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a server made twice, since a request was sent again whose answer had been lost: found, and taken away.
+"""Find and delete duplicates created when a request was retried after its response was lost.
 
 MLflow's client repeats every request that a server or a gateway did not answer in time, also one that makes a run, a
 logged model or a version. The first request may have been carried out all the same; then there are two of what it
@@ -100,14 +100,14 @@ def _is_served(uri: str) -> bool:
 
 
 def _end(client: MlflowClient, run_id: str) -> None:
-    # Ended first: who may write to an experiment need not be allowed to delete.
+    # Ended first: a user who may write to an experiment need not be allowed to delete.
     client.set_tag(run_id, schema.ERROR, WHY)
     client.set_terminated(run_id, "KILLED")
     client.delete_run(run_id)
 
 
 def _drop(what: str, identity: str, delete: Callable[[str], object]) -> None:
-    """Delete one; where the server does not allow it, say so and go on."""
+    """Delete one; where the server does not allow it, log that and go on."""
     try:
         delete(identity)
     except MlflowException as error:

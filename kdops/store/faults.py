@@ -1,4 +1,4 @@
-"""What goes wrong with a store, a disk or the memory, told in one line that says what happened and what to do."""
+"""What goes wrong with a store, a disk or the memory, reported in one line: what happened and what to do."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def explained(error: BaseException, store: str) -> KdopsError | None:
             return KdopsError(f"{path} cannot be used: permission was refused; see who may read and write it")
         shown = f"{path} cannot be written"
     elif isinstance(error, SafetensorError | RuntimeError):
-        # A writer of weights tells in words alone that there was no room.
+        # Where there was no room, a writer of weights reports it in its message alone.
         kind = SPACE if re.search(SPACE, text, re.IGNORECASE) else None
         if kind is None:
             return None
@@ -145,7 +145,7 @@ def explained_faults(store: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException, characters: int = 300) -> str:
-    """Return the first line of what an error says; its name where it says nothing."""
+    """Return the first line of an error's message; its name where it has none."""
     return redact_secrets((str(error).strip() or type(error).__name__).splitlines()[0])[:characters]
 
 
@@ -154,7 +154,7 @@ def _without_store(error: BaseException, store: str) -> str:
 
 
 def texts_of(error: BaseException | None) -> str:
-    """Return what an error and those that led to it say."""
+    """Return the messages of an error and of those that led to it."""
     texts, depth = [], 0
     while error is not None and depth < 10:
         texts.append(f"{error} {getattr(error, 'error_code', '')}")

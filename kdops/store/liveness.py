@@ -1,6 +1,6 @@
 """Whether a study still runs: its process and its heartbeat, on the run that MLflow made for it.
 
-The process decides on the host it runs on; the heartbeat is for those who cannot see it.
+The process decides on the host it runs on; the heartbeat is for other hosts, which cannot see it.
 """
 
 from __future__ import annotations

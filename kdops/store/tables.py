@@ -26,7 +26,7 @@ def check_tables(database: Path, shown: str) -> None:
 
     Args:
         database: the file; one without tables, or that is no database, is left to MLflow.
-        shown: the store as it is told.
+        shown: the store as messages name it.
 
     Raises:
         KdopsError: they are older, or newer.
@@ -85,7 +85,7 @@ def other_version(revision: str) -> str:
 
 
 def _newest(folder: Traversable) -> str:
-    """Return the newest revision by the text of MLflow's migrations; empty where it does not tell.
+    """Return the newest revision by the text of MLflow's migrations; empty where it cannot be read from it.
 
     Alembic runs all the migrations' files to find it, which takes a third of a second.
     """

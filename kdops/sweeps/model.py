@@ -54,7 +54,7 @@ class Model:
         reused: it was there before this study.
         dataset: the data set.
         split: the digest of the split.
-        images: how many images its run saw of ``train``, ``val`` and ``test``, where the run says so.
+        images: how many images its run saw of ``train``, ``val`` and ``test``, where the run records it.
         registered: its version is in the registry, as far as the registry was asked.
         champion: it has the alias ``champion``, likewise.
         select_on: what it, or a source of it, was chosen on where it was chosen: ``validation`` or ``test``.
@@ -229,7 +229,7 @@ class Sweep:
 def rank_key(model: Model, by: str = "validation") -> tuple[float, float]:
     """Return what models are ranked by, lower being better: highest accuracy, then lowest loss.
 
-    An unknown loss comes last. What decides between equal models is up to the caller, who adds it: the temperature
+    An unknown loss comes last. What decides between equal models is up to the caller, which adds it: the temperature
     within a sweep (see :func:`best`), the registered name and the version in the registry (``Model.place``).
 
     Args:

@@ -1,4 +1,4 @@
-"""What a run and a registered version say of a model: the only file that names tags, parameters and metrics.
+"""How a run and a registered version describe a model: the only file that names tags, parameters and metrics.
 
 It stands below the rooms that know MLflow, since the store, the packages, the registry and the search use its names
 too; runs and versions are taken as they are, and MLflow is not loaded.
@@ -108,7 +108,7 @@ def promotions(alias: str) -> str:
 
 
 def promoted(alias: str) -> str:
-    """Return the tag of a version that says when it was promoted to an alias."""
+    """Return the tag of a version with the time at which it was promoted to an alias."""
     return f"kdops.promoted.{alias}"
 
 
@@ -119,7 +119,7 @@ def champion_note(group: Mapping[str, str]) -> str:
 
 
 def rolled_back(alias: str) -> str:
-    """Return the tag of a version that says when its promotion to an alias was taken back."""
+    """Return the tag of a version with the time at which its promotion to an alias was taken back."""
     return f"kdops.rolled_back.{alias}"
 
 

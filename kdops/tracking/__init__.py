@@ -1,1 +1,1 @@
-"""What a run says, and how it is read back."""
+"""What a run records, and how it is read back."""

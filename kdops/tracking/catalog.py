@@ -1,4 +1,4 @@
-"""The models of a store: every finished one with what its run and the registry say of it. It only reads."""
+"""The models of a store: every finished one as its run and the registry describe it. It only reads."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Catalog:
         """Find a model that the caller named.
 
         Raises:
-            UsageError: there is no such model; the message says which there are.
+            UsageError: there is no such model; the message lists those that there are.
         """
         uri = self.resolve(text, parameter)
         if uri in self.by_uri:
@@ -95,7 +95,7 @@ class Catalog:
 
 def read_catalog(client: MlflowClient) -> Catalog:
     """Read every finished model of the store, of all experiments."""
-    # A name that was deleted and made again begins at version 1 again: only URI and run together say which is meant.
+    # A name that was deleted and made again begins at version 1 again: only URI and run together identify a version.
     versions = paged(client.search_model_versions, OURS, max_results=VERSIONS)
     registered = {(f"models:/{v.name}/{v.version}", v.run_id or ""): v.tags for v in versions}
     aliases = read_aliases(client)
@@ -131,7 +131,7 @@ def read_aliases(client: MlflowClient) -> dict[str, str]:
 
 
 def in_registry(model: Model, tags: Mapping[str, str], aliases: Mapping[str, str]) -> Model:
-    """Return a model with what its version, and the aliases of the registry, say of it."""
+    """Return a model with the tags of its version and its aliases in the registry."""
     name, _ = model.place
     # Runs of before have no such parameter.
     params = {"transfer": tags.get("transfer", ""), **model.params}

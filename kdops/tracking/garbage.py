@@ -117,7 +117,7 @@ def _remove(client: MlflowClient, piece: Piece) -> None:
 
 
 def _judged_anew(client: MlflowClient, experiment_id: str, root: str, piece: Piece) -> Piece:
-    """Judge a piece by what the store says now of its run, and of what belongs to that."""
+    """Judge a piece by what the store holds now of its run, and of what belongs to that."""
     where = f"source_run_id = '{piece.run_id}'"
     models = paged(client.search_logged_models, [experiment_id], where, max_results=PAGE)
     judge = Judge(

@@ -104,7 +104,7 @@ class Judge:
         return f"{status}: {run.info.run_name}" if status in ENDED and not is_result else ""
 
     def _is_live(self, run: Run | None, runs: dict[str, Run]) -> bool:
-        """Return whether a run or one above it says RUNNING, unless its process is gone."""
+        """Return whether a run or one above it has the status RUNNING, unless its process is gone."""
         seen: set[str] = set()
         while run is not None and run.info.run_id not in seen:
             seen.add(run.info.run_id)

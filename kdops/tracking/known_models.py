@@ -1,6 +1,6 @@
 """What the store has already: finished models by fingerprint, by URI and by role. It only reads.
 
-Nothing here reads the whole store. A sweep asks for the runs that could be its models, by what their parameters say, so
+Nothing here reads the whole store. A sweep asks for the runs that could be its models, by their parameters, so
 that the number of requests depends on the sweep alone and what is read on how often the like was trained.
 """
 
@@ -114,7 +114,7 @@ class KnownModels:
         }
         where = f"tags.`{schema.MODEL}` != '' and attributes.status = 'FINISHED'"
         for name, text in asked.items():
-            # What a filter cannot say, such as the path of a network of the caller's own, is left out: more is read.
+            # What a filter cannot express, such as the path of a network of the caller's, is left out: more is read.
             if is_quotable(text):
                 where += f" and {name} = '{text}'"
         return where
@@ -130,7 +130,7 @@ class KnownModels:
             yield from paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order)
 
     def _registered(self, runs: list[Run]) -> Iterator[Run]:
-        """Yield those runs whose version is registered, and says that they made it."""
+        """Yield those runs whose version is registered, and records that they made it."""
         if runs:
             ids = [run.info.run_id for run in runs]
             found = {(v.run_id, f"models:/{v.name}/{v.version}") for v in versions_of_runs(MlflowClient(), ids)}

@@ -1,7 +1,8 @@
-"""The registered models of a store, as their versions tell of them: what ``runs`` and ``candidates`` list.
+"""The registered models of a store, as their versions describe them: what ``runs`` and ``candidates`` list.
 
 A run costs three times as much to read as a version. So one run is read for all models that share what versions do not
-say, and every run only of those versions that say too little: ensembles, and what was registered by others or long ago.
+hold, and every run only of those versions that hold too little: ensembles, and what was registered by others or long
+ago.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _unfinished(client: MlflowClient) -> set[str]:
 
 
 def _group(version: ModelVersion) -> tuple[str, ...]:
-    """Return what versions share whose models are alike in all that they do not say; empty where that is not known."""
+    """Return what versions share whose models are alike in all that their tags lack; empty where that is not known."""
     tags = version.tags
     # A network of the caller's own may have changed since under the same name.
     if not schema.is_own(version) or tags["chain"].endswith(">ensemble") or ":" in tags["architecture"]:
@@ -78,7 +79,7 @@ def _group(version: ModelVersion) -> tuple[str, ...]:
 
 
 def _of_runs(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str, Model]:
-    """Return models as their runs tell of them, by URI; those whose run finished and says that it made the version."""
+    """Return models as their runs describe them, by URI; those whose run finished and has the URI of the version."""
     wanted = {version.run_id: uri_of(version) for version in versions if version.run_id}
     ids, found = sorted(wanted), {}
     for start in range(0, len(ids), PAGE):
@@ -91,7 +92,7 @@ def _of_runs(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str
 
 
 def _alike(version: ModelVersion, example: Model) -> Model:
-    """Return the model of a version that is like another one in all that the version does not say."""
+    """Return the model of a version that is like another one in all that the version's tags lack."""
     tagged = schema.from_version(version)
     return replace(
         example,

@@ -28,12 +28,12 @@ __all__ = ["Outcome", "Writer", "log_model"]
 logger = logging.getLogger(__name__)
 
 ROLES_WITHOUT_TEMPERATURE = ("teacher", "foreign")
-"""Sources of these roles have no temperature that would tell them apart."""
+"""Sources of these roles have no temperature that would distinguish them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished model with all that its run says.
+    """A finished model with all that its run records.
 
     Attributes:
         record: the model so far, its metrics and the digest of its weights; neither stored nor registered.
@@ -125,12 +125,12 @@ def _discard(study: StudyRun, run_id: str) -> None:
 
 
 def _run_name(record: Model, sources: Sequence[Model]) -> str:
-    """Name a model's run; a source that is one of several is told by its temperature."""
+    """Name a model's run; a source that is one of several is named by its temperature."""
     if len(sources) > 1:
         return f"{record} of {len(sources)}, {record.chain}"
     shown = (one for one in sources if one.role not in ROLES_WITHOUT_TEMPERATURE)
     through = "".join(f" from {one.role} T={one.temperature:g}" for one in shown)
-    # What tells one run from the next comes first: a table's column shows the first words only.
+    # What distinguishes one run from the next comes first: a table's column shows the first words only.
     return f"{record} {record.chain}{through}" if ">" in record.chain else str(record)
 
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) -> None:
     """End as KILLED the runs whose process is gone, and withdraw what they made.
 
-    Of a process on this host that is known at once. Of one on another host its heartbeat tells, that of its study: a
+    Of a process on this host that is known at once. Of one on another host the heartbeat of its study shows it: a
     run is left alone as long as it is renewed, and for good where there is none.
     """
     running = paged(client.search_runs, [experiment], "attributes.status = 'RUNNING'", max_results=PAGE)
@@ -50,8 +50,8 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
 def discard_run(client: MlflowClient, registry: Registry, run_id: str, status: str) -> None:
     """Withdraw the version and the logged model that a run may have made, and end the run, which is not whole.
 
-    In this order: where a step fails the run still says RUNNING, and the next study does them all. A run that has ended
-    meanwhile is left alone.
+    In this order: where a step fails the run's status stays RUNNING, and the next study does them all. A run that has
+    ended meanwhile is left alone.
     """
     info = client.get_run(run_id).info
     if info.status != "RUNNING":
@@ -63,7 +63,7 @@ def discard_run(client: MlflowClient, registry: Registry, run_id: str, status: s
 
 
 def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
-    """Return whether a run that says RUNNING has no process any more.
+    """Return whether a run with the status RUNNING has no process any more.
 
     Args:
         client: a client of the store.

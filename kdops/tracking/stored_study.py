@@ -81,7 +81,7 @@ class StoredStudy:
 
     @property
     def title(self) -> str:
-        """What it is about; the run's name where it does not say."""
+        """What it is about; the run's name where the answer has no title."""
         return self.answer.title or self.name
 
     def whole(self) -> tuple[StoredStudy, ...]:

@@ -57,7 +57,7 @@ class Tracker(StudyRun):
         self.title = title
         self._whole = self._parent()
         self.parent, self.experiment = self._whole.info.run_id, self._whole.info.experiment_id
-        # Those who cannot see this process tell by it whether the study lives.
+        # Hosts that cannot see this process know by it whether the study lives.
         self.heartbeat = Heartbeat(self.parent)
         try:
             end_stale_runs(self.client, self.registry, self.experiment)
@@ -110,7 +110,7 @@ class Tracker(StudyRun):
     def fail(self, reason: str, status: str = "FAILED") -> None:
         """End the study without a verdict; what it finished stays.
 
-        Nothing is raised: where the store itself is what failed, its first error must stay the one that is told.
+        Nothing is raised: where the store itself is what failed, its first error must stay the one that is reported.
         """
         self._silence()
         try:

@@ -56,7 +56,7 @@ class TrialRuns:
         return run
 
     def log(self, run: str, history: Mapping[str, Sequence[float]], final: Mapping[str, float], seconds: float) -> None:
-        """Log what a trial gave.
+        """Log the results of a trial.
 
         Args:
             run: its run.

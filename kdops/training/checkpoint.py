@@ -30,7 +30,7 @@ SHARE = 0.02
 """Of the time, saving may take about so much: passes with short epochs are kept more rarely than at each one."""
 
 OLD_SECONDS = 14 * 86400.0
-"""Nobody goes on with a checkpoint that is older, or can: settings or code have changed since."""
+"""Older checkpoints are useless: settings or code have changed since."""
 
 SUFFIX = ".safetensors"
 

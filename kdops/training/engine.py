@@ -1,7 +1,7 @@
 """What an engine is: it carries out orders. One file here with one class, and one line in ``kdops.config.engines``.
 
 An order (:mod:`kdops.training.order`) is one pass of training as plain values. The arrays that it needs, such as images
-and what a source gives for them, it names by digest; an engine is given each of them once. :func:`perform` is all that
+and a source's outputs for them, it names by digest; an engine is given each of them once. :func:`perform` is all that
 carries out an order: it trains, measures and returns the weights, without MLflow and without the store, in whichever
 process.
 """

@@ -1,4 +1,4 @@
-"""What a trained network gives, and how good that is. Nothing here trains or logs."""
+"""The outputs of a trained network, and how good they are. Nothing here trains or logs."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 The first layers stand side by side as one wide matrix and cost one matrix product. What follows is stacked for
 members of about the same width, each padded with zeros to the widest of them.
 
-Padding needs no masks: a padded unit gives relu(0) = 0, and what leaves it is weighted by 0. So its gradient is
-exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
+Padding needs no masks: the output of a padded unit is relu(0) = 0, and what leaves it is weighted by 0. So its gradient
+is exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
 """
 
 from __future__ import annotations

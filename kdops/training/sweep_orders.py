@@ -104,7 +104,7 @@ class Orders:
             yield replace(common, digest=digest_of_pass(own), groups=tuple(one.group() for one in part)), own
 
     def _with_sources(self, units: tuple[Unit, ...], rows: np.ndarray) -> list[_Members]:
-        """Return units of a replicate with what their source gives them."""
+        """Return units of a replicate with the outputs of their source."""
         task, predicted = units[0].task, units[0].learns_predictions
         # All that learn from a source learn from the same one; what learns from labels has none.
         source = next((unit.source for unit in units if unit.source is not None), None)
@@ -125,7 +125,7 @@ class Orders:
     def _with_outputs(
         self, given: SourceArrays, source: Model, rows: np.ndarray, part: str, taps: Sequence[str]
     ) -> SourceArrays:
-        """Add what a source gives for the training images; features are kept or live by their size."""
+        """Add a source's outputs for the training images; features are kept or live by their size."""
         networks = self.networks
         given = replace(given, logits=self._put_outputs(source, rows, part))
         sizes = networks.feature_sizes(source, taps) if taps else {}

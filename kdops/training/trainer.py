@@ -1,6 +1,6 @@
 """Training: one loop for stacked dense nets and for networks of any kind, alone or a few at a time.
 
-It takes values and gives values; nothing here logs, and nothing reads the global random state.
+It takes values and returns values; nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Group:
     Attributes:
         seed: the replicate.
         temperatures: one a member; 0 means hard labels.
-        source: what the source gives for the training images; None where all members train on labels.
+        source: the source's outputs for the training images; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
         labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
     """

@@ -1,7 +1,7 @@
 """Training of a search's trials: dense nets of unequal width, depth and rates, all of one batch size in one pass.
 
-Each trial gives what :func:`kdops.training.trainer.train` gives it alone. Like there, values come in and values go out;
-nothing here logs, and nothing reads the global random state.
+Each trial has the result that :func:`kdops.training.trainer.train` returns for it alone. Like there, values come in and
+values go out; nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class _Pass:
         for epoch in range(1, last + 1):
             started = time.perf_counter()
             rows = torch.randperm(count, generator=order).to(images.labels.device)
-            # Of trials that were dropped nothing is asked any more.
+            # Dropped trials no longer need source logits.
             places = [started_with.index(number) for number in self.numbers]
             own = source_logits if source_logits.dim() == 2 else source_logits[places]
             with num_threads(self.threads):

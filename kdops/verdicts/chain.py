@@ -36,7 +36,7 @@ def chain_verdict(
     on_labels: Sequence[Sequence[int]] = (),
     select_on: str = "validation",
 ) -> Verdict:
-    """Return for each station of a chain whether the way through it gives what distilling directly gives.
+    """Return for each station of a chain whether distilling through it is as good as distilling directly.
 
     Args:
         ways: for each station in order ``[replicates, temperatures]``, test accuracies of the last step's nets that

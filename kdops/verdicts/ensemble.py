@@ -106,7 +106,7 @@ def ensemble_verdict(
     Returns:
         The verdict. Its statistics are ``ensemble_*`` (see :func:`_statistics`), those of each other claim
         (:func:`kdops.verdicts.claims.equivalence_statistics`), ``all_members_accuracy``, ``one_temperature_gain`` and
-        ``own_order_gain``. What is unknown is left out: with a size of 1 also all that only a test gives.
+        ``own_order_gain``. What is unknown is left out: with a size of 1 also all that only a test yields.
 
     Raises:
         ValueError: for shapes that do not fit, accuracies that are not finite or not in [0, 1], a size that is not

@@ -1,4 +1,4 @@
-"""A finding: what the paper says, what was measured, and whether it replicates."""
+"""A finding: what the paper states, what was measured, and whether it replicates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Finding:
 
     Attributes:
         what: what was looked at.
-        paper: what the paper says of it, in our words with its numbers.
+        paper: the paper's statement, in our words with its numbers.
         measured: mean and 95 % interval over replicates, as fractions; None where there is nothing to measure.
         unit: of what was measured: ``accuracy``, ``difference`` (of accuracies) or ``share``.
         answer: does it replicate: ``yes``, ``no``, ``open`` (the data do not decide), or ``other data`` (a number

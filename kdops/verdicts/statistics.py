@@ -35,7 +35,7 @@ FEWEST_REPLICATES = 3
 """The fewest replicates that a decision may rest on; with two, the spread itself is hardly known."""
 
 MOST_REPLICATES = 1000
-"""Beyond this many, ``replicates_needed`` gives None: nobody will train them."""
+"""Beyond this many, ``replicates_needed`` is None: nobody will train them."""
 
 POWER = 0.8
 """The chance of a decision that ``replicates_needed`` asks for."""

@@ -120,7 +120,7 @@ def transitivity_findings(
         hard: [replicates], test accuracies of the middle net trained on hard labels.
         distilled: [replicates, temperatures], of the distilled middle nets.
         margin: accuracy difference that counts as none, a fraction.
-        same_data: as elsewhere; the paper gives no accuracy here, so nothing depends on it.
+        same_data: as elsewhere; the paper reports no accuracy here, so nothing depends on it.
         best_temperatures: [replicates], of the best middle net; 0 means hard labels.
 
     Returns:

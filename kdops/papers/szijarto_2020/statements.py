@@ -1,4 +1,4 @@
-"""The statements of the paper: what it says, where, and when that counts as replicated."""
+"""The statements of the paper: the words, the place, and when they count as replicated."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def ensemble_findings(
 
 
 def _curves(curves: np.ndarray, single: np.ndarray, margin: float, same_data: bool) -> list[Finding]:
-    """Answer what the paper says of the vote of all members, and of more than so many."""
+    """Answer the paper's statements on the vote of all members, and of more than a given number."""
     members, last = curves.shape[1], curves[:, -1]
     return [
         STATEMENTS["all members"].number(

@@ -1,4 +1,4 @@
-"""Trains the trials of a search: asks for a batch, trains it stacked, tracks and ends each trial as it finishes."""
+"""Trains the trials of a search: asks for a batch, trains it as fleets, tracks and tells each trial as it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.trial_run import TrialRuns
-from kdops.training.trials import TrialEpoch, TrialPlan, TrialResult, train_trials
+from kdops.training.history import DIVERGED, Trained
+from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import process_threads, with_threads
 from kdops.utils.progress import Progress
 
@@ -97,7 +98,7 @@ class Trials:
     Args:
         study: whose settings, data and split are used.
         executor: has the networks to distill from.
-        ledger: the queue, which hands out trials and takes their results.
+        ledger: who says which trials are wanted, and is told what they came to.
         runs: where they are tracked.
         source: what they are distilled from.
         trainset: what they are trained on.
@@ -147,7 +148,7 @@ class Trials:
                     )
 
     def _train(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
-        """Train trials in one batch, and record and track each as it ends."""
+        """Train trials in one batch, and tell and track each as it ends."""
         try:
             for job in jobs:
                 self._running[job.number] = self.runs.begin(job.number, job.unit)
@@ -160,8 +161,8 @@ class Trials:
     def _train_together(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
         """Train trials together; where that breaks, one by one, so that only the one that breaks fails."""
         try:
-            for index, result in self._results_of(jobs, progress):
-                self._end(jobs[index], result)
+            for result in self._results_of(jobs, progress):
+                self._end(jobs[result.number], result)
         except (RuntimeError, MemoryError) as error:
             left = [job for job in jobs if job.number in self._running]
             if not left:
@@ -172,14 +173,14 @@ class Trials:
                 else:
                     self._fail(job, " ".join(str(error).split()) or type(error).__name__)
 
-    def _results_of(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> Iterator[tuple[int, TrialResult]]:
-        """Train trials, judged on validation images alone; yield place and result of each as it ends."""
+    def _results_of(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> Iterator[Trained]:
+        """Train trials, judged on validation images alone; yield each as it ends, numbered by its place."""
         networks, rows, temperatures = self.networks, self.trainset.rows, [job.plan.temperature for job in jobs]
         results = train_trials(
             streams_of(self.settings.role),
             [job.plan for job in jobs],
             self.seed,
-            networks.logits_at(self.source, rows, self.trainset.what, temperatures),
+            networks.kept_at(self.source, rows, self.trainset.what, temperatures),
             networks.images(rows),
             networks.images(networks.split.validation),
             len(networks.data.classes),
@@ -200,37 +201,40 @@ class Trials:
             for number, run in self._running.items():
                 self.runs.end(run, "interrupted" if number in mine else states[number])
         except Exception as error:
-            # What broke the search must stay the error that is reported; the next start ends what is left.
+            # What broke the search must stay the error that is told; the next start ends what is left.
             logger.warning("the trials %s could not be ended: %s", list(self._running), error)
 
     def _end_orphans(self) -> None:
-        """End the runs of trials whose processes are gone; the queue has marked them as failed."""
+        """End the runs of trials whose processes are gone; who found that told them as failed."""
         while self.ledger.ended:
             trial = self.ledger.ended.pop()
             if trial.run:
                 self.runs.end(trial.run, "interrupted")
 
-    def _after_epoch(self, jobs: Sequence[_Job], epochs: Mapping[int, TrialEpoch], epoch: int) -> Collection[int]:
+    def _after_epoch(
+        self, jobs: Sequence[_Job], epochs: Mapping[int, Mapping[str, float]], epoch: int
+    ) -> Collection[int]:
         """Note how the trials stand after an epoch, and return those that are not worth going on with."""
         # Ten reports are enough to see which trials fall behind; each one is written to the storage.
         if not self.ledger.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
             return ()
         metric = METRICS[self.settings.objectives[0]]
         for index, measured in epochs.items():
-            self.ledger.report(jobs[index].number, epoch, getattr(measured, metric))
+            self.ledger.report(jobs[index].number, epoch, measured[metric])
         return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
 
-    def _end(self, job: _Job, result: TrialResult) -> None:
+    def _end(self, job: _Job, result: Trained) -> None:
         """Track a trial that has ended, and record its result."""
-        state = {"complete": "complete", "pruned": "pruned", "diverged": "failed"}[result.ended]
-        finite = [epoch for epoch in result.epochs if math.isfinite(epoch.train_loss + epoch.val_nll)]
+        state = "failed" if result.ended == DIVERGED else result.ended
+        measured = result.history
+        whole = sum(all(map(math.isfinite, epoch)) for epoch in zip(*measured.values(), strict=True))
         # Each epoch what a model's run has too, and what the search looks at; the rest at the end.
         names = {TRAIN_LOSS, VAL_ACCURACY, METRICS[self.settings.objectives[0]]}
-        history = {name: [getattr(epoch, name) for epoch in finite] for name in sorted(names)}
-        last = {VAL_NLL: finite[-1].val_nll} if finite and VAL_NLL not in names else {}
+        history = {name: measured[name][:whole] for name in sorted(names)}
+        last = {VAL_NLL: measured[VAL_NLL][whole - 1]} if whole and VAL_NLL not in names else {}
         self.runs.log(self._running[job.number], history, {**last, TRAIN_SECONDS: result.seconds}, result.seconds)
         if state == "failed":
-            self._fail(job, f"the loss was no finite number after epoch {len(result.epochs)}")
+            self._fail(job, f"the loss was no finite number after epoch {len(result.train_loss)}")
             return
         values = self._results(job.unit, result) if state == "complete" else None
         # Told before the run ends: killed in between it leaves a run to be ended, and no trial that counts twice.
@@ -245,9 +249,9 @@ class Trials:
         self.runs.end(self._running.pop(job.number), "failed", error)
         self._failed += 1
 
-    def _results(self, unit: Unit, result: TrialResult) -> list[float]:
+    def _results(self, unit: Unit, result: Trained) -> list[float]:
         """Return the value of each objective."""
-        measured = {name: getattr(result.epochs[-1], metric) for name, metric in METRICS.items()}
+        measured = {name: result.history[metric][-1] for name, metric in METRICS.items()}
         counted = {name: float(unit.record.params[name]) for name in ("parameters", "flops")}
         return [{**measured, **counted}[name] for name in self.settings.objectives]
 
@@ -275,7 +279,7 @@ class Trials:
         return True
 
     def _show_progress(self, bar: Progress, before: int, count: int, wanted: int, share: float) -> None:
-        """Move the bar: ``before`` trials are done, and a share of ``count`` more."""
+        """Move the bar: so many trials are done, and a share of so many more."""
         best, what = self._best, self.settings.objectives[0]
         note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"
         bar(before + share * count, wanted, note)

@@ -32,8 +32,10 @@ from kdops.models.taps import features_of
 from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_KL, TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.evaluation import agreement, compute_logits, measure
+from kdops.training.groups import Group, Images
+from kdops.training.history import Trained
 from kdops.training.order import Done, Order, OrderGroup, TrainedModel
-from kdops.training.trainer import Group, Images, Trained, train_pass
+from kdops.training.trainer import train_pass
 from kdops.utils.hardware import num_threads
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress

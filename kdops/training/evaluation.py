@@ -1,4 +1,4 @@
-"""The outputs of a trained network, and how good they are. Nothing here trains or logs."""
+"""What trained networks predict, and how good that is. Nothing here trains or logs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch.nn import functional as F
 
 from kdops.data.memmap import Pixels
 from kdops.models.classifier import Classifier
+from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
+from kdops.training.groups import Images
+from kdops.training.joint import JointNetworks
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
 from kdops.utils.memory import malloc_keeps_pages
 
-__all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure"]
+__all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure", "measure_members"]
 
 
 @torch.no_grad()
@@ -33,7 +36,7 @@ def compute_logits(
     Returns:
         ``[M, N, classes]``, on the CPU.
     """
-    engines: Sequence[StackedMLPs | SeparateModels]
+    engines: Sequence[JointNetworks]
     if can_stack(nets[0]):
         engines = [StackedMLPs([nets], device)]
     else:
@@ -90,3 +93,28 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
 def agreement(logits: Tensor, source_logits: Tensor) -> float:
     """Return the share of images ``[N]`` on which both choose the same class (fidelity, Stanton et al., 2021)."""
     return (logits.argmax(dim=1) == source_logits.argmax(dim=1)).double().mean().item()
+
+
+@torch.no_grad()
+def measure_members(networks: JointNetworks, images: Images, with_nll: bool = False) -> dict[str, list[float]]:
+    """Measure networks that are being trained, without dropout.
+
+    Args:
+        networks: the networks.
+        images: what they are not trained on; as they are, or prepared by the networks.
+        with_nll: measure the mean cross entropy with the labels too, in nats.
+
+    Returns:
+        ``val_accuracy`` and ``val_nll``, one value for each member.
+    """
+    networks.training = False
+    right, nll, block = [], [], networks.most_images
+    for start in range(0, len(images.labels), block):
+        part, labels = images.pixels[start : start + block], images.labels[start : start + block]
+        logits = networks.logits([part] * networks.batches)
+        right.append((logits.argmax(dim=-1) == labels).sum(dim=1))
+        if with_nll:
+            each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
+            nll.append(each.view(len(logits), -1).double().sum(dim=1))
+    sums = {VAL_ACCURACY: right, VAL_NLL: nll}
+    return {name: (torch.stack(own).sum(dim=0) / len(images.labels)).tolist() for name, own in sums.items() if own}

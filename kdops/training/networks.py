@@ -14,14 +14,14 @@ from kdops.config.architectures import Architecture, FunctionNet, parse_architec
 from kdops.data.dataset import Dataset
 from kdops.data.memmap import Pixels, load_rows
 from kdops.data.splits import Split
-from kdops.distillation.sources import Mixture, averaged
+from kdops.distillation.sources import Kept, Mixture, averaged
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.models.size import network_size
 from kdops.models.taps import check_taps, features_of
 from kdops.sweeps.model import Model
 from kdops.training.evaluation import compute_logits, measure
-from kdops.training.training_pass import Images
+from kdops.training.groups import Images
 from kdops.utils.hardware import num_threads, process_threads
 from kdops.utils.memory import malloc_keeps_pages
 
@@ -126,11 +126,11 @@ class Networks:
             self._outputs[key] = torch.stack([self._external_logits(one, rows).float() for one in net.members])
         return averaged(self._outputs[key], net.shares, temperature or 1.0)
 
-    def logits_at(self, model: Model, rows: np.ndarray, part: str, temperatures: Sequence[float]) -> Tensor:
-        """Return a source's logits ``[images, classes]``; of several sources ``[temperatures, images, classes]``."""
+    def kept_at(self, model: Model, rows: np.ndarray, part: str, temperatures: Sequence[float]) -> list[Kept]:
+        """Return a source's logits at each temperature; only of several sources they are another thing at each."""
         if not isinstance(self.of(model), Mixture):
-            return self.logits_of(model, rows, part)
-        return torch.stack([self.averaged_logits(model, rows, part, t) for t in temperatures])
+            return [Kept(self.logits_of(model, rows, part))] * len(temperatures)
+        return [Kept(self.averaged_logits(model, rows, part, t)) for t in temperatures]
 
     @torch.no_grad()
     def features_of(self, model: Model, rows: np.ndarray, part: str, tap: str, block: int = 512) -> Tensor:

@@ -42,7 +42,7 @@ class SourceArrays:
 
 @dataclass(frozen=True)
 class OrderGroup:
-    """Members that share a batch order and a source, as :class:`~kdops.training.training_pass.Group` has them.
+    """Members that share a batch order and a source, as :class:`~kdops.training.groups.Group` has them.
 
     Attributes:
         seed: the replicate.

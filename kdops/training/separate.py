@@ -1,4 +1,4 @@
-"""Networks of any kind behind the interface of ``StackedMLPs``, each computed by itself."""
+"""Networks of any kind, each computed by itself."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, ExternalClassifier
 from kdops.models.taps import captured
-from kdops.training.stacked import MEASURED_AT_ONCE
+from kdops.training.joint import MEASURED_AT_ONCE, JointNetworks
 from kdops.utils.hardware import autocast_bf16
 
 __all__ = ["SeparateModels"]
 
 
-class SeparateModels:
+class SeparateModels(JointNetworks):
     """Networks of one architecture that are trained in one pass.
 
     On a GPU each has a queue of its own: one small network does not fill it.
@@ -35,23 +34,19 @@ class SeparateModels:
     ):
         self.taps = tuple(taps)
         self.sizes = [len(group) for group in groups]
+        self.batches = len(groups)
         self.nets = [net.to(device).to(memory_format=net.memory_format) for group in groups for net in group]
         # What others wrote may ask the device, draws from the global state, and was not tried in half precision.
         self.is_own = not isinstance(self.nets[0], ExternalClassifier)
         self.learns_from_one = self.can_replay = self.is_own
-        self.training = True
         # All networks are measured at once too, each in memory of its own.
         self.most_images = max(1, MEASURED_AT_ONCE // len(self.nets))
         self.device, self.on_gpu = device, torch.device(device).type == "cuda"
         self.queues = [torch.cuda.Stream() for _ in self.nets] if self.on_gpu and len(self.nets) > 1 else []
 
-    def prepared(self, images: Pixels) -> Pixels:
-        """Return images as they are."""
-        return images
-
-    def parameters(self) -> list[Tensor]:
-        """Return every trained tensor."""
-        return [values for net in self.nets for values in net.parameters() if values.requires_grad]
+    def parts(self) -> list[list[Tensor]]:
+        """Return every trained tensor, in one part."""
+        return [[values for net in self.nets for values in net.parameters() if values.requires_grad]]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""
@@ -62,18 +57,11 @@ class SeparateModels:
         }
 
     def logits(self, images: Sequence[Tensor]) -> Tensor:
-        """Compute all networks.
-
-        Args:
-            images: for each group its batch, uint8 ``[B, C, H, W]``.
-
-        Returns:
-            Logits ``[M, B, classes]``, the groups' networks one after another.
-        """
+        """Return logits ``[M, B, classes]`` of each group's batch, uint8 ``[B, C, H, W]``."""
         return self._computed(images, ()).logits
 
     def outputs(self, images: Sequence[Tensor]) -> Outputs:
-        """Compute all networks, and what they give at the taps: ``[M, B, ...]`` each."""
+        """Return the logits, and the values at the taps: ``[M, B, ...]`` each."""
         return self._computed(images, self.taps)
 
     def backward(self, loss: Tensor) -> None:

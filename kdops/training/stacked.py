@@ -7,6 +7,7 @@ members of all groups. Groups differ in their batches and in their source.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,9 +17,10 @@ from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier
 from kdops.models.taps import EMBEDDING
+from kdops.training.joint import JointNetworks
 from kdops.training.optimizer import gradient_of
 
-__all__ = ["MEASURED_AT_ONCE", "PREPARED_BYTES", "StackedMLPs", "can_stack", "normalized"]
+__all__ = ["PREPARED_BYTES", "DenseNetworks", "StackedMLPs", "can_stack"]
 
 
 def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -37,14 +39,63 @@ def can_stack(net: Classifier) -> bool:
     )
 
 
-MEASURED_AT_ONCE = 1024
-"""Images of a batch that is measured, where nothing is kept for a way back."""
-
 PREPARED_BYTES = 2_000_000_000
 """Up to so much memory is spent on images that are normalized beforehand."""
 
 
-class StackedMLPs:
+class DenseNetworks(JointNetworks):
+    """What stacked dense networks have in common, of one shape or of several.
+
+    Args:
+        nets: networks for which :func:`can_stack` holds; they are copied, not changed.
+        device: where the tensors lie.
+
+    Raises:
+        ValueError: the networks normalize their images differently, so they cannot share a batch.
+    """
+
+    def __init__(self, nets: Sequence[Classifier], device: torch.device | str):
+        if not all(torch.equal(net.mean, nets[0].mean) and torch.equal(net.std, nets[0].std) for net in nets):
+            raise ValueError("networks that are stacked must share the mean and deviation of their images")
+        self.mean, self.std = nets[0].mean.to(device), nets[0].std.to(device)
+        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in nets]
+
+    def prepared(self, images: Pixels) -> Pixels:
+        """Return images as :meth:`outputs` may take them too: normalized floats ``[N, C·H·W]``, once for all epochs.
+
+        What is prepared already comes back as it is. Where it would take more than ``PREPARED_BYTES``, and where images
+        are in their file, they come back as they are too, and each batch is normalized by itself: the values are the
+        same.
+        """
+        if not isinstance(images, Tensor) or images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
+            return images
+        return normalized(images, self.mean, self.std)
+
+    def logits(self, images: Sequence[Tensor]) -> Tensor:
+        """Return logits ``[M, B, classes]``."""
+        return self.outputs(images).logits
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Return each network's weights under the names of its own state, on the CPU."""
+        return [self._state(self._layers(member)) for member in range(len(self.dropouts))]
+
+    @abstractmethod
+    def _layers(self, member: int) -> list[Tensor]:
+        """Return one network's weight and bias of layer after layer, as views."""
+
+    def _flat(self, images: Tensor) -> Tensor:
+        """Return one batch normalized and flat, ``[B, C·H·W]``."""
+        return images if images.dim() == 2 else normalized(images, self.mean, self.std)
+
+    def _state(self, layers: Sequence[Tensor]) -> dict[str, Tensor]:
+        state = {"mean": self.mean, "std": self.std}
+        for number, values in enumerate(layers):
+            # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
+            state[f"net.{1 + 3 * (number // 2)}.{('weight', 'bias')[number % 2]}"] = values
+        return {name: values.detach().cpu().clone() for name, values in state.items()}
+
+
+class StackedMLPs(DenseNetworks):
     """Stacked dense networks of one shape.
 
     Args:
@@ -59,17 +110,12 @@ class StackedMLPs:
     def __init__(
         self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu", taps: Sequence[str] = ()
     ):
-        self.taps = tuple(taps)
-        self.sizes = [len(group) for group in groups]
         members = [net for group in groups for net in group]
+        super().__init__(members, device)
+        self.taps, self.batches = tuple(taps), len(groups)
+        self.sizes = [len(group) for group in groups]
         linears = [[part for part in net.net.children() if isinstance(part, nn.Linear)] for net in members]
-        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in members]
         self.hidden = linears[0][0].out_features
-        if not all(torch.equal(net.mean, members[0].mean) and torch.equal(net.std, members[0].std) for net in members):
-            raise ValueError("the networks of a fleet must share the mean and deviation of their images")
-        self.mean, self.std = members[0].mean.to(device), members[0].std.to(device)
-        self.training = self.learns_from_one = self.can_replay = True
-        self.most_images = MEASURED_AT_ONCE
 
         def leaf(values: Tensor) -> Tensor:
             return values.detach().to(device).clone().requires_grad_()
@@ -88,43 +134,30 @@ class StackedMLPs:
         self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
         self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
 
-    def prepared(self, images: Pixels) -> Pixels:
-        """Return images as :meth:`logits` may take them too: normalized floats ``[N, C·H·W]``, once for all epochs.
-
-        Where that would take more than ``PREPARED_BYTES``, and where they are in their file, they come back as they
-        are, and each batch is normalized by itself: the values are the same.
-        """
-        if not isinstance(images, Tensor) or 4 * images.numel() > PREPARED_BYTES:
-            return images
-        return normalized(images, self.mean, self.std)
-
-    def parameters(self) -> list[Tensor]:
-        """Return every trained tensor."""
-        return [*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]
+    def parts(self) -> list[list[Tensor]]:
+        """Return every trained tensor, in one part."""
+        return [[*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""
-        return {str(number): values.detach() for number, values in enumerate(self.parameters())}
+        return {str(number): values.detach() for number, values in enumerate(self.parts()[0])}
 
-    def logits(self, images: Sequence[Tensor]) -> Tensor:
+    def outputs(self, images: Sequence[Tensor]) -> Outputs:
         """Compute all members at once.
 
         Args:
-            images: for each group its batch, uint8 ``[B, C, H, W]`` or some rows of the result of :meth:`prepared`.
+            images: for each group its batch, uint8 ``[B, C, H, W]`` or some rows of what :meth:`prepared` returned.
 
         Returns:
-            Logits ``[M, B, classes]``, the groups' members one after another.
+            Logits ``[M, B, classes]``, the groups' members one after another, and where it is tapped their embedding
+            ``[M, B, hidden]``.
         """
-        return self._computed(images)[0]
-
-    def outputs(self, images: Sequence[Tensor]) -> Outputs:
-        """Compute all members, and where it is tapped their embedding ``[M, B, hidden]``."""
         logits, hidden = self._computed(images)
         return Outputs(logits, {EMBEDDING: hidden.transpose(1, 2)} if self.taps else {})
 
     def _computed(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``[M, B, classes]`` and what the last layer takes, ``[M, hidden, B]``."""
-        inputs = [normalized(one, self.mean, self.std) if one.dim() > 2 else one for one in images]
+        inputs = [self._flat(one) for one in images]
         units = [self._first(g, batch) for g, batch in enumerate(inputs)]
         if torch.is_grad_enabled():
             self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
@@ -150,10 +183,6 @@ class StackedMLPs:
             torch.mm(gradient, inputs, out=weight.grad)
             torch.sum(gradient, 1, out=bias.grad)
 
-    def states(self) -> list[dict[str, Tensor]]:
-        """Return each member's weights under the names of its own network, on the CPU."""
-        return [self._state(member) for member in range(sum(self.sizes))]
-
     @torch.no_grad()
     def _first(self, group: int, inputs: Tensor) -> Tensor:
         """Compute the first layer of one group up to its ReLU: ``[B, C·H·W]`` to ``[K, hidden, B]``."""
@@ -168,17 +197,11 @@ class StackedMLPs:
         dropped = [drops[depth](h.t().contiguous()).t() for drops, h in zip(self.dropouts, hidden, strict=True)]
         return torch.stack(dropped)
 
-    def _state(self, member: int) -> dict[str, Tensor]:
+    def _layers(self, member: int) -> list[Tensor]:
         group, offset = 0, member
         while offset >= self.sizes[group]:
             offset -= self.sizes[group]
             group += 1
         rows = slice(offset * self.hidden, (offset + 1) * self.hidden)
-        layers = [(self.wide_weights[group][rows], self.wide_biases[group][rows])]
-        layers += [(w[member], b[member]) for w, b in zip(self.weights, self.biases, strict=True)]
-        state = {"mean": self.mean, "std": self.std}
-        for number, (weight, bias) in enumerate(layers):
-            # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
-            state[f"net.{1 + 3 * number}.weight"] = weight
-            state[f"net.{1 + 3 * number}.bias"] = bias
-        return {name: value.detach().cpu().clone() for name, value in state.items()}
+        later = [own[member] for pair in zip(self.weights, self.biases, strict=True) for own in pair]
+        return [self.wide_weights[group][rows], self.wide_biases[group][rows], *later]

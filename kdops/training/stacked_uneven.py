@@ -3,8 +3,8 @@
 The first layers stand side by side as one wide matrix and cost one matrix product. What follows is stacked for
 members of about the same width, each padded with zeros to the widest of them.
 
-Padding needs no masks: the output of a padded unit is relu(0) = 0, and what leaves it is weighted by 0. So its gradient
-is exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
+Padding needs no masks: a padded unit gives relu(0) = 0, and what leaves it is weighted by 0. So its gradient is
+exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
 """
 
 from __future__ import annotations
@@ -15,69 +15,61 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kdops.data.memmap import Pixels
-from kdops.models.classifier import Classifier, Dropout
+from kdops.distillation.method import Outputs
+from kdops.models.classifier import Classifier
 from kdops.training.optimizer import gradient_of
-from kdops.training.stacked import PREPARED_BYTES, normalized
+from kdops.training.stacked import DenseNetworks
 
 __all__ = ["PaddedMLPs"]
 
 PADDED_AT_MOST = 2.0
-"""The most times its own width that a member is padded to; beyond it a stack of its own is faster."""
+"""No member is padded to more than so many times its own width; beyond it a stack of its own is faster."""
 
 
-class PaddedMLPs:
-    """Dense networks of unequal width and depth that share their batches.
+class PaddedMLPs(DenseNetworks):
+    """Dense networks of unequal width and depth that share their batches, and may leave.
 
     Args:
         nets: networks for which :func:`~kdops.training.stacked.can_stack` holds, of the same inputs and classes, each
-            with one
-            width in all its hidden layers; they are copied, not changed.
+            with one width in all its hidden layers; they are copied, not changed.
         device: where the tensors lie.
 
     Raises:
         ValueError: the networks normalize their images differently, so they cannot share a batch.
     """
 
+    batches, has_own_rates, can_replay = 1, True, False
+
     def __init__(self, nets: Sequence[Classifier], device: torch.device | str = "cpu"):
-        if not all(torch.equal(net.mean, nets[0].mean) and torch.equal(net.std, nets[0].std) for net in nets):
-            raise ValueError("the networks of a fleet must share the mean and deviation of their images")
-        self.mean, self.std = nets[0].mean.to(device), nets[0].std.to(device)
-        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in nets]
-        self.training = True
+        super().__init__(nets, device)
         self._arrange([[value.detach().to(device) for value in net.parameters()] for net in nets])
 
-    def prepared(self, images: Pixels) -> Pixels:
-        """Return images as :meth:`logits` may take them too, see :meth:`kdops.training.stacked.StackedMLPs.prepared`.
+    def parts(self) -> list[list[Tensor]]:
+        """Return each network's trained tensors, in the order of its layers.
 
-        What is prepared already comes back as it is.
-        """
-        if not isinstance(images, Tensor) or images.dim() == 2 or 4 * images.numel() > PREPARED_BYTES:
-            return images
-        return normalized(images, self.mean, self.std)
-
-    def parameters(self) -> list[Tensor]:
-        """Return every trained tensor."""
-        return [*self._wide, *(leaf for stack in self._stacks for leaf in stack.leaves)]
-
-    def members(self) -> list[list[Tensor]]:
-        """Return each network's part of :meth:`parameters`, in the order of its layers.
-
-        They share their memory with the stacks, and their ``grad`` shares that which :meth:`backward` fills. All but
-        the first layer's have padding, at the end of each axis.
+        They are parts of :meth:`leaves`, and their ``grad`` is a part of what :meth:`backward` fills. All but the first
+        layer's have padding, at the end of each axis.
         """
         return self._parts
 
-    def logits(self, images: Tensor) -> Tensor:
+    def leaves(self) -> list[Tensor]:
+        """Return the stacked tensors, padding included."""
+        return [*self._wide, *(leaf for stack in self._stacks for leaf in stack.leaves)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every value that training may change, by name: the tensors themselves."""
+        return {str(number): values.detach() for number, values in enumerate(self.leaves())}
+
+    def outputs(self, images: Sequence[Tensor]) -> Outputs:
         """Compute all members at once.
 
         Args:
-            images: one batch for all, ``[B, C, H, W]`` or some rows of the result of :meth:`prepared`.
+            images: one batch for all, ``[B, C, H, W]`` or some rows of what :meth:`prepared` returned.
 
         Returns:
             Logits ``[M, B, classes]`` in the order of the networks.
         """
-        inputs = images if images.dim() == 2 else normalized(images, self.mean, self.std)
+        inputs = self._flat(*images)
         weight, bias = self._wide
         # Units by images, so that the units of one stack are rows that lie together.
         with torch.no_grad():
@@ -90,7 +82,7 @@ class PaddedMLPs:
             stack.logits(units, partial(self._dropped, stack.numbers))
             for stack, units in zip(self._stacks, padded, strict=True)
         ]
-        return torch.cat(found).index_select(0, self._given)
+        return Outputs(torch.cat(found).index_select(0, self._given))
 
     def backward(self, loss: Tensor) -> None:
         """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
@@ -108,21 +100,10 @@ class PaddedMLPs:
     def keep(self, members: Sequence[int]) -> None:
         """Drop all networks but these, given by their places; from now on they are the networks, in this order.
 
-        What :meth:`parameters` and :meth:`members` returned before is no longer in use.
+        Tensors that were returned before no longer belong to them.
         """
         self.dropouts = [self.dropouts[member] for member in members]
-        self._arrange([self._own(member) for member in members])
-
-    def states(self) -> list[dict[str, Tensor]]:
-        """Return each network's weights under the names of its own state, on the CPU."""
-        states = []
-        for member in range(len(self.widths)):
-            state = {"mean": self.mean, "std": self.std}
-            for number, value in enumerate(self._own(member)):
-                # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
-                state[f"net.{1 + 3 * (number // 2)}.{('weight', 'bias')[number % 2]}"] = value
-            states.append({name: value.detach().cpu().clone() for name, value in state.items()})
-        return states
+        self._arrange([self._layers(member) for member in members])
 
     def _arrange(self, nets: Sequence[Sequence[Tensor]]) -> None:
         """Lay out networks, each given as weight and bias of layer after layer."""
@@ -138,8 +119,8 @@ class PaddedMLPs:
             rows = slice(start, start := start + self.widths[number])
             self._parts[number] = [*(_part(leaf, rows) for leaf in self._wide), *parts]
 
-    def _own(self, member: int) -> list[Tensor]:
-        """Return one network's weights and biases without their padding, as views."""
+    def _layers(self, member: int) -> list[Tensor]:
+        # Without the padding.
         (first, *hidden, weight, bias), width = self._parts[member], self.widths[member]
         return [first, *(part[(slice(width),) * part.dim()] for part in hidden), weight[:, :width], bias]
 

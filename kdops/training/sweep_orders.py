@@ -99,7 +99,7 @@ class Orders:
             checkpoints=str(self.checkpoints.folder),
             resume=self.checkpoints.resume,
         )
-        for part in cut_passes(members, together, task.method.spec.is_stacked, most):
+        for part in cut_passes(members, together, most):
             own = tuple(unit for one in part for unit in one.units)
             yield replace(common, digest=digest_of_pass(own), groups=tuple(one.group() for one in part)), own
 

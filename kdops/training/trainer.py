@@ -1,6 +1,6 @@
-"""Training: one loop for stacked dense nets and for networks of any kind, alone or a few at a time.
+"""Training of a sweep: stacked dense nets in one pass, networks of any other kind alone or a few at a time.
 
-It takes values and returns values; nothing here logs, and nothing reads the global random state.
+It takes values and gives values; nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from torch import Tensor
 
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
-from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
 from kdops.models.taps import check_taps
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint
+from kdops.training.groups import Group, Images
+from kdops.training.history import Meter, Trained
+from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
-from kdops.training.training_pass import Group, Images, Meter, Trained, TrainingPass
+from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
-from kdops.utils.random import named_generator
 
 __all__ = ["Group", "Images", "Trained", "cut_passes", "nets_a_pass", "train", "train_pass"]
 
@@ -56,14 +57,15 @@ class Members(Protocol):
 MembersT = TypeVar("MembersT", bound=Members)
 
 
-def cut_passes(groups: Sequence[MembersT], together: bool, one_phase: bool, most: int) -> list[list[MembersT]]:
-    """Return the groups of each pass: of dense nets a replicate with its copies, whatever else is trained.
+def cut_passes(groups: Sequence[MembersT], together: bool, most: int) -> list[list[MembersT]]:
+    """Return who is trained in one pass: of dense nets a replicate with its copies, whatever else is trained.
+
+    Others share a pass with others at T > 0, or on hard labels.
 
     Args:
         groups: all that are to be trained.
         together: they are dense nets whose method lets them be stacked.
-        one_phase: the method has one phase and no modules; hard labels have passes of their own where it has others.
-        most: number of networks that share a pass where they cannot be stacked, see :func:`nets_a_pass`.
+        most: so many networks share a pass where they cannot be stacked, see :func:`nets_a_pass`.
     """
     if together:
         replicates: dict[int, list[MembersT]] = {}
@@ -71,9 +73,10 @@ def cut_passes(groups: Sequence[MembersT], together: bool, one_phase: bool, most
             replicates.setdefault(group.seed % COPY_SEEDS, []).append(group)
         return list(replicates.values())
     alone = [one for group in groups for one in group.apart()]
-    kinds = [alone]
-    if not one_phase:
-        kinds = [[one for one in alone if (one.temperatures[0] == 0) == hard] for hard in (True, False)]
+    if most == 1:
+        return [[one] for one in alone]
+    # Hard labels have no source, and perhaps another schedule; either must be the same for all of a pass.
+    kinds = [[one for one in alone if (one.temperatures[0] == 0) == hard] for hard in (True, False)]
     return [kind[start : start + most] for kind in kinds for start in range(0, len(kind), most)]
 
 
@@ -103,7 +106,7 @@ def train(
 ) -> Iterator[Trained]:
     """Train every member of every group in as many passes as it takes, and yield one after another.
 
-    The dense nets of a replicate are trained in one pass; others one after another, on a GPU a few at a
+    The dense nets of a replicate are trained in one pass; others one after another, on a graphics processor a few at a
     time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
     ``checkpoint_of``, which returns the checkpoint of a pass by its number.
     """
@@ -111,7 +114,7 @@ def train(
     together = recipe.architecture.is_dense and method.is_stacked
     most = nets_a_pass(recipe, _shape(images), classes, device)
     total, before = sum(len(group.temperatures) for group in groups) * len(images.labels) * recipe.epochs, 0
-    for number, part in enumerate(cut_passes(groups, together, method.is_stacked, most)):
+    for number, part in enumerate(cut_passes(groups, together, most)):
         report = None if progress is None else partial(_report_overall, progress, before, total)
         given = (images, validation, classes, statistics, method)
         yield from train_pass(
@@ -143,7 +146,7 @@ def train_pass(
     Args:
         role: name of the random streams.
         recipe: architecture, epochs, batch size and rates.
-        groups: the members to train, see :func:`cut_passes`.
+        groups: who is trained, see :func:`cut_passes`.
         images: what they are trained on; every group sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.
@@ -163,7 +166,8 @@ def train_pass(
     groups = [alone for group in groups for alone in (group.apart() if group.own_order else [group])]
     shape = _shape(images)
     nets = [
-        [_fresh(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures] for g in groups
+        [new_network(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures]
+        for g in groups
     ]
     images, validation = images.to(device), validation.to(device)
     taps = method.needs.student if any(t != 0 for group in groups for t in group.temperatures) else ()
@@ -172,12 +176,14 @@ def train_pass(
     if not (can_stack(nets[0][0]) and method.is_stacked):
         stack, nets = SeparateModels, [[net] for row in nets for net in row]
         groups = [alone for group in groups for alone in group.apart()]
-    streams = _streams([net for row in nets for net in row])
+    streams = streams_of_networks([net for row in nets for net in row])
     flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
     threads = threads_for(flops * max(len(group.temperatures) for group in groups), recipe.batch_size)
-    models = stack(nets, device, taps)
-    training = TrainingPass(role, recipe, groups, models, streams, images, validation, method, device, threads)
-    meter = Meter(progress, sum(map(len, nets)) * len(images.labels) * recipe.epochs)
+    count = sum(map(len, nets))
+    plans = [recipe] * count, [method] * count
+    networks = stack(nets, device, taps)
+    training = TrainingPass(role, groups, *plans, networks, streams, images, validation, device, threads)
+    meter = Meter(progress, count * len(images.labels) * recipe.epochs)
     return list(training.run(meter, checkpoint))
 
 
@@ -189,33 +195,3 @@ def _report_overall(progress: Progress, before: int, total: int, done: int, _: i
 def _shape(images: Images) -> tuple[int, int, int]:
     channels, height, width = images.pixels.shape[1:]
     return channels, height, width
-
-
-def _fresh(
-    role: str,
-    recipe: Recipe,
-    seed: int,
-    temperature: float,
-    shape: tuple[int, int, int],
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
-    device: torch.device | str,
-) -> Classifier:
-    """Build one member; its dropout draws from a stream of its own, on the device where its values lie."""
-    words = (role, seed, f"{temperature:g}")
-    net = build(recipe.architecture, shape, classes, *statistics, named_generator("init", *words))
-    for number, part in enumerate(_drawing(net)):
-        part.stream = named_generator("dropout", *words, number, device=device)
-    return net
-
-
-def _drawing(net: Classifier) -> list[Dropout | ExternalClassifier]:
-    """Return the parts of a network that may draw while it is trained."""
-    return [part for part in net.modules() if isinstance(part, Dropout | ExternalClassifier)]
-
-
-def _streams(nets: Sequence[Classifier]) -> list[torch.Generator]:
-    """Return the streams that networks do draw from."""
-    parts = [part for net in nets for part in _drawing(net)]
-    streams = [part.stream for part in parts if not isinstance(part, Dropout) or part.rate > 0]
-    return [stream for stream in streams if stream is not None]

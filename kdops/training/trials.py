@@ -1,37 +1,41 @@
-"""Training of a search's trials: dense nets of unequal width, depth and rates, all of one batch size in one pass.
+"""Training of a search's trials: dense nets of unequal width, depth, rates and options, together as far as they can be.
 
-Each trial has the result that :func:`kdops.training.trainer.train` returns for it alone. Like there, values come in and
-values go out; nothing here logs, and nothing reads the global random state.
+Each trial gives what :func:`kdops.training.trainer.train` gives it alone. Like there, values come in and values go out;
+nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdops.config.recipes import Recipe
-from kdops.distillation.method import Method, Outputs
-from kdops.distillation.objective import Objective
-from kdops.training.optimizer import RatedAdamW
-from kdops.training.schedule import one_cycle
+from kdops.distillation.method import Method
+from kdops.distillation.sources import Kept, Live
+from kdops.models.classifier import Classifier
+from kdops.models.taps import check_taps
+from kdops.training.evaluation import measure_members
+from kdops.training.groups import Group, Images
+from kdops.training.history import DIVERGED, PRUNED, Meter, Trained
+from kdops.training.initialization import new_network, streams_of_networks
+from kdops.training.joint import JointNetworks
+from kdops.training.separate import SeparateModels
+from kdops.training.stacked import StackedMLPs
 from kdops.training.stacked_uneven import PaddedMLPs
-from kdops.training.trainer import _fresh  # the initial weights and dropout must be those of train
-from kdops.training.training_pass import Images, Meter
-from kdops.utils.hardware import allow_tf32, num_threads, threads_for
+from kdops.training.training_pass import TrainingPass
+from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
-from kdops.utils.random import named_generator
 
-__all__ = ["TrialEpoch", "TrialPlan", "TrialResult", "train_trials"]
+__all__ = ["AfterEpoch", "TrialPlan", "train_trials"]
 
-AfterEpoch = Callable[[Mapping[int, "TrialEpoch"], int], Collection[int]]
+AfterEpoch = Callable[[Mapping[int, Mapping[str, float]], int], Collection[int]]
+"""Called after every epoch of a pass with the metrics of each of its trials, by place in the plans, and the number of
+the epoch, from 1; returns which of them to end there."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class TrialPlan:
     Attributes:
         recipe: architecture (a dense net), epochs (the same for all trials of a batch), batch size and rates.
         temperature: above zero.
-        method: what it learns; the same one for all trials of a batch, with options of its own.
+        method: what it learns.
     """
 
     recipe: Recipe
@@ -49,217 +53,156 @@ class TrialPlan:
     method: Method
 
 
-@dataclass(frozen=True)
-class TrialEpoch:
-    """The measurements of one trial after an epoch.
-
-    Attributes:
-        train_loss: mean loss of the epoch.
-        val_accuracy: share of the validation images that it has right.
-        val_nll: mean cross entropy with the labels of the validation images, in nats.
-    """
-
-    train_loss: float
-    val_accuracy: float
-    val_nll: float
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What became of one trial.
-
-    Attributes:
-        epochs: its measurements; of a diverged one up to the epoch whose loss is not finite, included.
-        state: its last weights, on the CPU; None unless it is complete.
-        seconds: wall time; each epoch's is shared equally by those that were trained in it.
-        ended: ``complete``, ``pruned`` or ``diverged``.
-    """
-
-    epochs: tuple[TrialEpoch, ...]
-    state: dict[str, Tensor] | None
-    seconds: float
-    ended: str
-
-
 def train_trials(
     role: str,
     plans: Sequence[TrialPlan],
     seed: int,
-    source_logits: Tensor,
+    sources: Sequence[Kept | Live],
     images: Images,
     validation: Images,
     classes: int,
     statistics: tuple[Tensor, Tensor],
     *,
     device: torch.device | str = "cpu",
-    after_epoch: AfterEpoch | None = None,
+    after_epoch: AfterEpoch = lambda epochs, epoch: (),
     progress: Progress | None = None,
-) -> Iterator[tuple[int, TrialResult]]:
+) -> Iterator[Trained]:
     """Train every trial for its recipe's epochs and keep the last epoch.
 
-    Trials of one batch size are trained together in one pass, the smallest batch size first. Each is initialized by
-    (role, seed, temperature) and sees the batch order of (role, seed), as :func:`kdops.training.trainer.train` has it.
+    Trials of one batch size and one method of logits are trained together in one pass, the smallest batch size first;
+    a trial of any other method has a pass of its own. Each is initialized by (role, seed, temperature) and sees the
+    batch order of (role, seed), as :func:`kdops.training.trainer.train` has it.
 
     Args:
         role: name of the random streams.
         plans: the trials.
         seed: the replicate, the same for all trials.
-        source_logits: the source's logits of the training images, ``[N, classes]``, computed in ``eval()``; or for
-            each trial by itself, ``[trials, N, classes]``.
+        sources: each trial's source; where several share one it is the same object.
         images: what they are trained on; every trial sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.
         statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
         device: where to train.
-        after_epoch: called after every epoch of a pass with the measurements of its trials, by place in ``plans``, and
-            the number of the epoch, from 1; answers which of them to end there. After the last epoch its answer
-            changes nothing. Trials that diverged are not in it.
+        after_epoch: says which trials to end. After the last epoch its answer changes nothing. Trials that diverged
+            are not in it.
         progress: called with (images passed, images in all), counted over trials; what an ended trial leaves out
             counts as passed.
 
     Yields:
-        Place in ``plans`` and result, as soon as a trial is complete, pruned, or its loss is no longer finite.
+        Each trial, its number being its place in ``plans``, as soon as it is complete, pruned, or its loss or what is
+        measured of it is no longer finite. Its history has ``val_nll`` too.
 
     Raises:
-        ValueError: the trials differ in their epochs or method, a temperature is not above zero, or the method needs
-            more than logits.
+        ValueError: the trials differ in their epochs, or a temperature is not above zero.
+        UsageError: the networks lack what a method needs.
     """
     if len({plan.recipe.epochs for plan in plans}) > 1:
         raise ValueError("the trials of a batch must have the same number of epochs")
     if not all(plan.temperature > 0 for plan in plans):
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
-    if len({type(plan.method) for plan in plans}) > 1 or any(
-        p.method.needs.student or p.method.has_modules for p in plans
-    ):
-        raise ValueError("the trials of a batch must have one method, of logits alone")
     channels, height, width = images.pixels.shape[1:]
     shape = (channels, height, width)
-    images, validation, source_logits = images.to(device), validation.to(device), source_logits.to(device)
+    images, validation = images.to(device), validation.to(device)
     meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
-    for size in sorted({plan.recipe.batch_size for plan in plans}):
-        together = {number: plan for number, plan in enumerate(plans) if plan.recipe.batch_size == size}
-        # In an order of their own, so that the order of the plans changes no bit.
-        together = dict(sorted(together.items(), key=lambda pair: repr(pair[1])))
-        nets = [
-            _fresh(role, plan.recipe, seed, plan.temperature, shape, classes, statistics, device)
-            for plan in together.values()
-        ]
-        padded = PaddedMLPs(nets, device)
-        # All normalize alike, so what is prepared for the first pass serves the others.
-        images, validation = (replace(part, pixels=padded.prepared(part.pixels)) for part in (images, validation))
-        order = named_generator("order", role, seed)
-        own = source_logits if source_logits.dim() == 2 else source_logits[list(together)]
-        flops = sum(plan.recipe.architecture.flops(shape, classes) for plan in together.values())
-        # The trials have one method, and its options that are no numbers.
-        shown = plans[0].method.rows(images.labels.cpu(), named_generator("rows", role, seed))
-        own = own[..., shown.to(own.device), :]
-        trained = _Pass(together, padded, device, threads_for(flops, size))
-        yield from trained.run(images, validation, own, order, after_epoch, meter)
-
-
-class _Pass:
-    """The trials of one batch size while they are trained."""
-
-    def __init__(self, together: Mapping[int, TrialPlan], padded: PaddedMLPs, device: torch.device | str, threads: int):
-        self.numbers, plans, self.padded = list(together), list(together.values()), padded
-        self.recipe, self.threads = plans[0].recipe, threads
-        self.temperatures = torch.tensor([float(plan.temperature) for plan in plans], device=device)
-        self.methods = [plan.method for plan in plans]
-        self.progress = torch.zeros((), device=device)
-        self.objective = self._own_objective()
-        self.optimizer = RatedAdamW(
-            padded.members(),
-            [plan.recipe.learning_rate for plan in plans],
-            [plan.recipe.weight_decay for plan in plans],
+    for places in _passes(plans, sources):
+        own = [plans[place] for place in places]
+        nets = [new_network(role, one.recipe, seed, one.temperature, shape, classes, statistics, device) for one in own]
+        method, size, networks = own[0].method, own[0].recipe.batch_size, _networks(own[0].method)
+        check_taps(nets[0], method.needs.student, "student")
+        flops = sum(one.recipe.architecture.flops(shape, classes) for one in own)
+        trained = _TrialPass(
+            role,
+            _groups(seed, places, plans, sources),
+            [one.recipe for one in own],
+            [one.method for one in own],
+            networks(nets, device),
+            streams_of_networks(nets),
+            images,
+            validation,
+            device,
+            threads_for(flops, size),
         )
-        self.history: dict[int, list[TrialEpoch]] = {number: [] for number in together}
-        self.seconds = dict.fromkeys(together, 0.0)
+        trained.numbers, trained.after_epoch = places, after_epoch
+        yield from trained.run(meter)
 
-    def _own_objective(self) -> Objective:
-        """Return the objective of the trials that are left, each with its own temperature and options."""
-        method = type(self.methods[0]).stacked(self.methods, self.temperatures.device)
-        return Objective(method, self.temperatures)
 
-    def run(self, images, validation, source_logits, order, after_epoch, meter) -> Iterator[tuple[int, TrialResult]]:
-        """Train all, and give each as soon as it is done."""
-        count, last = len(images.labels), self.recipe.epochs
-        started_with = list(self.numbers)
-        self.steps = last * -(-count // self.recipe.batch_size)
-        factors = zip(one_cycle(self.steps), range(self.steps), strict=True)
-        for epoch in range(1, last + 1):
-            started = time.perf_counter()
-            rows = torch.randperm(count, generator=order).to(images.labels.device)
-            # Dropped trials no longer need source logits.
-            places = [started_with.index(number) for number in self.numbers]
-            own = source_logits if source_logits.dim() == 2 else source_logits[places]
-            with num_threads(self.threads):
-                with allow_tf32(rows.device):
-                    losses = self._train_epoch(images, own, rows, factors, meter)
-                measured = zip(losses, *self._measure(validation), strict=True)
-            found = {number: TrialEpoch(*values) for number, values in zip(self.numbers, measured, strict=True)}
-            seconds = (time.perf_counter() - started) / len(found)
-            for number, one in found.items():
-                self.history[number].append(one)
-                self.seconds[number] += seconds
-            finite = {n: one for n, one in found.items() if math.isfinite(one.train_loss + one.val_nll)}
-            pruned = after_epoch(finite, epoch) if after_epoch is not None and finite else ()
-            ended = {n: "diverged" for n in found if n not in finite}
-            ended |= {n: "pruned" for n in finite if n in pruned and epoch < last}
-            if ended:
-                meter.add(len(ended) * (last - epoch) * count)
-                yield from self._end(ended)
-            if not self.numbers:
-                return
-        states = self.padded.states()
-        for number, state in sorted(zip(self.numbers, states, strict=True), key=lambda pair: pair[0]):
-            yield number, self._result(number, state, "complete")
+class _TrialPass(TrainingPass):
+    """Trials while they are trained; one that diverges leaves the others as they are."""
 
-    def _train_epoch(self, images, source_logits, rows, factors, meter) -> list[float]:
-        """Pass over all images once and give each trial's mean loss."""
-        members = len(self.numbers)
-        total = torch.zeros(members, device=rows.device)
-        self.padded.training = True
-        for chosen in rows.split(self.recipe.batch_size):
-            factor, number = next(factors)
-            self.progress.fill_(number / self.steps)
-            logits = self.padded.logits(images.pixels[chosen])
-            labels = images.labels[chosen].expand(members, -1)
-            source = source_logits[..., chosen, :].expand(members, -1, -1)
-            terms = self.objective.terms(Outputs(logits), labels, Outputs(source), self.progress)
-            each = reduce(add, terms.values())
-            # Trials share no weights, so the gradient of the sum is every trial's own.
-            self.padded.backward(each.sum())
-            self.optimizer.step(factor)
-            total += each.detach() * len(chosen)
-            meter.add(members * len(chosen))
-        return (total / len(rows)).tolist()
+    logs_terms = False
+    after_epoch: AfterEpoch
 
-    @torch.no_grad()
-    def _measure(self, images: Images, block: int = 1024) -> tuple[list[float], list[float]]:
-        """Return each trial's accuracy and mean cross entropy on images that it was not trained on."""
-        self.padded.training = False
-        right, nll = [], []
-        for pixels, labels in zip(images.pixels.split(block), images.labels.split(block), strict=True):
-            logits = self.padded.logits(pixels)
-            right.append((logits.argmax(dim=-1) == labels).sum(dim=1))
-            each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
-            nll.append(each.view(len(logits), -1).double().sum(dim=1))
-        count = len(images.labels)
-        return (reduce(add, right) / count).tolist(), (reduce(add, nll) / count).tolist()
+    def _measure(self, validation: Images) -> dict[str, list[float]]:
+        return measure_members(self.networks, validation, with_nll=True)
 
-    def _end(self, ended: Mapping[int, str]) -> Iterator[tuple[int, TrialResult]]:
-        """Drop trials, and give what became of them."""
-        kept = [place for place, number in enumerate(self.numbers) if number not in ended]
-        self.numbers = [self.numbers[place] for place in kept]
-        if kept:
-            self.padded.keep(kept)
-            self.optimizer.keep(kept, self.padded.members())
-            places = torch.tensor(kept, device=self.temperatures.device)
-            self.temperatures = self.temperatures[places]
-            self.methods = [self.methods[place] for place in kept]
-            self.objective = self._own_objective()
-        for number in sorted(ended):
-            yield number, self._result(number, None, ended[number])
+    def _leave(self, epoch: int, meter: Meter) -> list[Trained]:
+        latest = [{name: values[-1] for name, values in history.items()} for history in self.histories]
+        found = dict(zip(self.numbers, latest, strict=True))
+        finite = {number: one for number, one in found.items() if all(map(math.isfinite, one.values()))}
+        pruned = self.after_epoch(finite, epoch + 1) if finite else ()
+        is_last = epoch + 1 == self.epochs
+        ended = {number: DIVERGED for number in found if number not in finite}
+        ended |= {number: PRUNED for number in finite if number in pruned and not is_last}
+        left = [self._result(place, {}, ended[own]) for place, own in enumerate(self.numbers) if own in ended]
+        if left:
+            meter.add(len(left) * (self.epochs - epoch - 1) * len(self.images.labels))
+            self._keep([place for place, number in enumerate(self.numbers) if number not in ended])
+        return sorted(left, key=lambda one: one.number)
 
-    def _result(self, number: int, state: dict[str, Tensor] | None, ended: str) -> TrialResult:
-        return TrialResult(tuple(self.history[number]), state, self.seconds[number], ended)
+    def _keep(self, places: Sequence[int]) -> None:
+        """Drop all members but those at these places."""
+        for name in ("members", "numbers", "recipes", "methods", "histories"):
+            setattr(self, name, [getattr(self, name)[place] for place in places])
+        starts = [sum(feed.size for feed in self.feeds[:number]) for number in range(len(self.feeds))]
+        for feed, start in zip(self.feeds, starts, strict=True):
+            feed.size = sum(start <= place < start + feed.size for place in places)
+        self.feeds = [feed for feed in self.feeds if feed.size]
+        if places:
+            self.networks.keep(places)
+            self.optimizer.keep(places, self.networks.parts())
+            self._set_objective([])
+
+
+def _passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> list[list[int]]:
+    """Return the places of the trials of each pass; those that share a source follow each other."""
+    found: dict[tuple[int, Hashable], list[int]] = {}
+    # In an order of their own, so that the order of the plans changes no bit.
+    for place in sorted(range(len(plans)), key=lambda place: repr(plans[place])):
+        size, method = plans[place].recipe.batch_size, plans[place].method
+        found.setdefault((size, _kind(method) if _is_shared(method) else place), []).append(place)
+    passes = []
+    for key in sorted(found, key=lambda key: key[0]):
+        by_source: dict[int, list[int]] = {}
+        for place in found[key]:
+            by_source.setdefault(id(sources[place]), []).append(place)
+        passes.append([place for own in by_source.values() for place in own])
+    return passes
+
+
+def _groups(
+    seed: int, places: Sequence[int], plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]
+) -> list[Group]:
+    """Return the groups of one pass: trials that follow each other and share a source."""
+    kinds = itertools.groupby(places, key=lambda place: id(sources[place]))
+    shared = [list(own) for _, own in kinds]
+    return [Group(seed, tuple(plans[place].temperature for place in own), sources[own[0]]) for own in shared]
+
+
+def _is_shared(method: Method) -> bool:
+    """Return whether trials of a method are trained together, however wide and deep their networks are."""
+    return method.is_stacked and not method.has_modules and not method.needs.student
+
+
+def _networks(method: Method) -> Callable[[Sequence[Classifier], torch.device | str], JointNetworks]:
+    """Return what computes the networks of one pass."""
+    if _is_shared(method):
+        return PaddedMLPs
+    alone = StackedMLPs if method.is_stacked else SeparateModels
+    return lambda nets, device: alone([nets], device, method.needs.student)
+
+
+def _kind(method: Method) -> Hashable:
+    """Return what methods must share to be stacked: all but the values of numbers and truth values."""
+    values = [getattr(method, option.name) for option in fields(method)]  # type: ignore[arg-type]
+    others = [_kind(one) if isinstance(one, Method) else one for one in values if not isinstance(one, int | float)]
+    return (type(method), *others)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from kdops.training.optimizer import RatedAdamW
+from kdops.training.optimizer import AdamW
 from kdops.training.schedule import one_cycle
 from kdops.utils.random import named_generator
 
 RATES, DECAYS = (1e-3, 0.2, 3e-2), (0.0, 0.01, 0.5)
 STEPS = 12
+SCHEDULES = [one_cycle(STEPS, rate) for rate in RATES]
 
 
 def some(*shape, word=0):
@@ -64,10 +65,11 @@ SIZES = (2, 5, 3)
 def test_every_member_is_updated_as_by_torch_alone_schedule_included():
     wide, stack, members = members_of(SIZES)
     before = wide.clone()
-    optimizer = RatedAdamW(members, RATES, DECAYS)
-    for step, factor in enumerate(one_cycle(STEPS)):
+    optimizer = AdamW(members, SCHEDULES, DECAYS)
+    for step in range(STEPS):
         pull(members, SIZES, step, range(3))
-        optimizer.step(factor)
+        optimizer.set_rate(step)
+        optimizer.step()
     assert not torch.equal(wide, before)
     for number, size in enumerate(SIZES):
         expected = alone(number, size, STEPS, STEPS)
@@ -81,8 +83,8 @@ def test_every_member_is_updated_as_by_torch_alone_schedule_included():
 def test_members_that_are_kept_go_on_as_if_nothing_was_dropped(chosen):
     """Their moments and their step go with them, also where the padding becomes narrower."""
     _, _, members = members_of(SIZES, pad=2)
-    optimizer = RatedAdamW(members, RATES, DECAYS)
-    for step, factor in enumerate(one_cycle(STEPS)):
+    optimizer = AdamW(members, SCHEDULES, DECAYS)
+    for step in range(STEPS):
         if step == 5:
             width = max(SIZES[number] for number in chosen)
             members = [[members[n][0].clone(), members[n][1][:width].clone()] for n in chosen]
@@ -92,18 +94,32 @@ def test_members_that_are_kept_go_on_as_if_nothing_was_dropped(chosen):
             optimizer.keep(chosen, members)
         numbers = chosen if step >= 5 else range(3)
         pull(members, [SIZES[n] for n in numbers], step, numbers)
-        optimizer.step(factor)
+        optimizer.set_rate(step)
+        optimizer.step()
     for number, (first, later) in zip(chosen, members, strict=True):
         expected = alone(number, SIZES[number], STEPS, STEPS)
         torch.testing.assert_close(first, expected[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(later[: SIZES[number]], expected[1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_step_at_factor_one_is_plain_adamw():
-    values = with_gradient(some(4))
-    expected = values.clone().requires_grad_()
-    values.grad.copy_(some(4, word=1))
-    expected.grad = some(4, word=1)
-    RatedAdamW([[values]], [0.1], [0.2]).step()
-    torch.optim.AdamW([expected], lr=0.1, weight_decay=0.2).step()
-    torch.testing.assert_close(values, expected.detach(), rtol=1e-6, atol=1e-7)
+def test_one_part_is_updated_as_by_torchs_fused_kernel_to_the_bit_and_goes_on_from_its_state():
+    """What has no gradient in a step is left as it is, also before it ever had one."""
+    ours = [some(4, 3, word=n) for n in range(3)]
+    theirs = [one.clone().requires_grad_() for one in ours]
+    reference = torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.2, fused=True)
+    schedule = one_cycle(STEPS, 0.1)
+    optimizer = AdamW([ours], [schedule], [0.2])
+    for step, rate in enumerate(schedule):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            has_gradient = step % (number + 1) == number
+            one.grad = some(4, 3, word=("g", number, step)) if has_gradient else None
+            other.grad = one.grad
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        if step == 5:
+            state = {name: values.clone() for name, values in optimizer.state().items()}
+            optimizer = AdamW([ours], [schedule], [0.2])
+            optimizer.load(state)
+        optimizer.set_rate(step)
+        optimizer.step()
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))

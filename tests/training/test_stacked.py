@@ -40,7 +40,7 @@ def test_logits_and_gradients_are_each_networks_own(depth, sizes):
     fleet.backward((logits * weights).sum())
     sum((one * weight).sum() for one, weight in zip(own, weights, strict=True)).backward()
     with torch.no_grad():
-        for leaf in fleet.parameters():
+        for leaf in fleet.parts()[0]:
             leaf.copy_(leaf.grad)
     members = [net for group in groups for net in group]
     for gradients, net in zip(fleet.states(), members, strict=True):
@@ -59,7 +59,7 @@ def test_the_first_layers_gradient_has_one_place_in_memory():
     for factor in (1.0, 3.0):
         fleet.backward(factor * fleet.logits(batches).sum())
         places.append([leaf.grad.data_ptr() for leaf in (*fleet.wide_weights, *fleet.wide_biases)])
-        found.append([leaf.grad.clone() for leaf in fleet.parameters()])
+        found.append([leaf.grad.clone() for leaf in fleet.parts()[0]])
     assert places[0] == places[1]
     # Replaced in every step, not added up.
     torch.testing.assert_close(found[1], [3 * values for values in found[0]])
@@ -83,7 +83,7 @@ def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it(depth
     fleet = StackedMLPs(groups)
     states = fleet.states()
     with torch.no_grad():
-        for leaf in fleet.parameters():
+        for leaf in fleet.parts()[0]:
             leaf.add_(1.0)
     assert [digest_of(net.state_dict()) for net in groups[0]] == before == [digest_of(state) for state in states]
     assert [digest_of(state) for state in fleet.states()] != before

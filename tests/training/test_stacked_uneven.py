@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import kdops.training.stacked_uneven
+import kdops.training.stacked
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
-from kdops.training.optimizer import RatedAdamW
+from kdops.training.optimizer import AdamW
 from kdops.training.stacked_uneven import PaddedMLPs
 from kdops.utils.random import named_generator
 
@@ -37,7 +37,7 @@ def some_images(count=7):
 
 
 def some_gradients(fleet, images, seed=0):
-    logits = fleet.logits(images)
+    logits = fleet.logits([images])
     # Weighted apart, so that a member that took another's gradient would show.
     weights = torch.randn(logits.shape, generator=named_generator("weights", seed))
     fleet.backward((logits * weights).sum())
@@ -47,7 +47,7 @@ def some_gradients(fleet, images, seed=0):
 def padding_of(fleet, mix):
     """Return all values of a fleet, and all their gradients, that no network has."""
     found = []
-    for (hidden, _), parts in zip(mix, fleet.members(), strict=True):
+    for (hidden, _), parts in zip(mix, fleet.parts(), strict=True):
         for number, part in enumerate(parts):
             own = [min(length, hidden) for length in part.shape]
             if number == 0:
@@ -70,7 +70,7 @@ def test_logits_and_gradients_are_each_networks_own(mix):
     torch.testing.assert_close(logits, torch.stack(own), rtol=1e-5, atol=1e-6)
     sum((one * weight).sum() for one, weight in zip(own, weights, strict=True)).backward()
     with torch.no_grad():
-        for leaf in fleet.parameters():
+        for leaf in fleet.leaves():
             leaf.copy_(leaf.grad)
     for gradients, net in zip(fleet.states(), nets, strict=True):
         for name, parameter in net.named_parameters():
@@ -80,14 +80,14 @@ def test_logits_and_gradients_are_each_networks_own(mix):
 @mixes
 def test_padding_stays_zero_and_is_never_more_than_the_width_itself(mix):
     fleet, images = PaddedMLPs(nets_of(mix)), some_images()
-    optimizer = RatedAdamW(fleet.members(), [0.1] * len(mix), [0.5] * len(mix))
+    optimizer = AdamW(fleet.parts(), [[0.1]] * len(mix), [0.5] * len(mix))
     for seed in range(3):
         some_gradients(fleet, images, seed)
         optimizer.step()
     padding = padding_of(fleet, mix)
     assert torch.equal(padding, torch.zeros_like(padding))
     assert (padding.numel() > 0) is (len({hidden for hidden, _ in mix}) > 1)
-    for (hidden, _), parts in zip(mix, fleet.members(), strict=True):
+    for (hidden, _), parts in zip(mix, fleet.parts(), strict=True):
         assert hidden <= parts[-2].shape[1] <= 2 * hidden
 
 
@@ -106,7 +106,7 @@ def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it():
     fleet = PaddedMLPs(nets)
     states = fleet.states()
     with torch.no_grad():
-        for leaf in fleet.parameters():
+        for leaf in fleet.leaves():
             leaf.add_(1.0)
     assert [digest_of(net.state_dict()) for net in nets] == before == [digest_of(state) for state in states]
     assert all(digest_of(state) not in before for state in fleet.states())
@@ -122,13 +122,13 @@ def test_a_fleet_shares_no_memory_with_its_networks_nor_its_states_with_it():
 def test_members_are_all_of_the_parameters(mix):
     """An optimizer that updates the members updates the fleet, each value once."""
     fleet = PaddedMLPs(nets_of(mix))
-    for parts in fleet.members():
+    for parts in fleet.parts():
         for part in parts:
             assert part.is_contiguous()
             part.add_(1.0)
             part.grad.add_(2.0)
     before = PaddedMLPs(nets_of(mix))
-    for leaf, old in zip(fleet.parameters(), before.parameters(), strict=True):
+    for leaf, old in zip(fleet.leaves(), before.leaves(), strict=True):
         assert torch.equal(leaf, old + 1.0)
         assert torch.equal(leaf.grad, torch.full_like(leaf, 2.0))
 
@@ -151,10 +151,10 @@ def test_dropout_is_off_outside_training_and_is_each_networks_own_within(rates):
     own = torch.stack([net.train()(images) for net in nets])
     torch.testing.assert_close(dropped, own, rtol=1e-5, atol=1e-6)
     (own * weights).sum().backward()
-    for parts, net in zip(fleet.members(), nets, strict=True):
+    for parts, net in zip(fleet.parts(), nets, strict=True):
         torch.testing.assert_close(parts[0].grad, net.net[1].weight.grad, rtol=1e-4, atol=1e-5)
     fleet.training = False
-    quiet = fleet.logits(images)  # the networks themselves are still training
+    quiet = fleet.logits([images])  # the networks themselves are still training
     still = torch.stack([net.eval()(images) for net in nets])
     torch.testing.assert_close(quiet, still, rtol=1e-5, atol=1e-6)
     assert [not torch.equal(a, b) for a, b in zip(own, still, strict=True)] == [rate != "0" for rate in rates]
@@ -168,12 +168,12 @@ def test_what_is_kept_goes_on_as_it_was_and_takes_no_more_room_than_a_fleet_of_i
     before = fleet.states()
     fleet.keep(kept)
     assert [digest_of(state) for state in fleet.states()] == [digest_of(before[place]) for place in kept]
-    assert [leaf.shape for leaf in fleet.parameters()] == [leaf.shape for leaf in alone.parameters()]
+    assert [leaf.shape for leaf in fleet.leaves()] == [leaf.shape for leaf in alone.leaves()]
     for engine in (fleet, alone):
         engine.training = False
         some_gradients(engine, images)
-    assert torch.equal(fleet.logits(images), alone.logits(images))
-    for own, other in zip(fleet.parameters(), alone.parameters(), strict=True):
+    assert torch.equal(fleet.logits([images]), alone.logits([images]))
+    for own, other in zip(fleet.leaves(), alone.leaves(), strict=True):
         assert torch.equal(own.grad, other.grad)
     assert [drops[0].rate for drops in fleet.dropouts] == [0.4] * len(kept)
     assert [len(drops) for drops in fleet.dropouts] == [mix[place][1] for place in kept]
@@ -185,9 +185,9 @@ def test_prepared_images_give_the_same_logits(monkeypatch):
     assert prepared.shape == (300, 30)
     assert fleet.prepared(prepared) is prepared
     with torch.no_grad():
-        assert torch.equal(fleet.logits(prepared[5:9]), fleet.logits(images[5:9]))
-        assert torch.equal(fleet.logits(images[5:9].float()), fleet.logits(images[5:9]))
-    monkeypatch.setattr(kdops.training.stacked_uneven, "PREPARED_BYTES", 300 * 30 * 4 - 1)
+        assert torch.equal(fleet.logits([prepared[5:9]]), fleet.logits([images[5:9]]))
+        assert torch.equal(fleet.logits([images[5:9].float()]), fleet.logits([images[5:9]]))
+    monkeypatch.setattr(kdops.training.stacked, "PREPARED_BYTES", 300 * 30 * 4 - 1)
     assert fleet.prepared(images) is images
 
 

@@ -95,12 +95,12 @@ def test_a_replicate_is_the_same_to_the_bit_whichever_others_are_trained(recipe)
 
 def test_a_pass_is_a_replicate_with_its_copies_or_a_network_that_cannot_be_stacked():
     groups = [Group(seed, (0.0, 4.0)) for seed in (1, 0, COPY_SEEDS, COPY_SEEDS + 1)]
-    replicates = [[group.seed for group in part] for part in cut_passes(groups, True, True, 1)]
+    replicates = [[group.seed for group in part] for part in cut_passes(groups, True, 1)]
     assert replicates == [[1, COPY_SEEDS + 1], [0, COPY_SEEDS]]
-    alone = [[(one.seed, *one.temperatures) for one in part] for part in cut_passes(groups[:2], False, True, 1)]
+    alone = [[(one.seed, *one.temperatures) for one in part] for part in cut_passes(groups[:2], False, 1)]
     assert alone == [[(1, 0.0)], [(1, 4.0)], [(0, 0.0)], [(0, 4.0)]]
     # Hard labels have other phases than a method of two.
-    kinds = [[(one.seed, *one.temperatures) for one in part] for part in cut_passes(groups[:2], False, False, 8)]
+    kinds = [[(one.seed, *one.temperatures) for one in part] for part in cut_passes(groups[:2], False, 8)]
     assert kinds == [[(1, 0.0), (0, 0.0)], [(1, 4.0), (0, 4.0)]]
 
 

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
+from kdops.distillation.dkd import DecoupledDistillation
 from kdops.distillation.logits import LogitDistillation
+from kdops.distillation.rkd import RelationalDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.trainer import Group, train
@@ -46,9 +48,10 @@ MIXED = [
 
 
 def run(plans, seed=0, images=IMAGES, **options):
-    told = list(train_trials("student", plans, seed, SOURCE, images, VALIDATION, CLASSES, STATISTICS, **options))
-    assert sorted(number for number, _ in told) == list(range(len(plans)))
-    return dict(told)
+    sources = [Kept(SOURCE)] * len(plans)
+    told = list(train_trials("student", plans, seed, sources, images, VALIDATION, CLASSES, STATISTICS, **options))
+    assert sorted(one.number for one in told) == list(range(len(plans)))
+    return {one.number: one for one in told}
 
 
 def trained_alone(one, seed=0):
@@ -73,8 +76,8 @@ def assert_equals_alone(result, one, seed=0):
     part = max(2e-5, 5e-3 * one.recipe.learning_rate)
     for name, value in alone.state.items():
         torch.testing.assert_close(result.state[name], value, rtol=2e-4, atol=part)
-    assert [epoch.train_loss for epoch in result.epochs] == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
-    assert [epoch.val_accuracy for epoch in result.epochs] == list(alone.val_accuracy)
+    assert result.train_loss == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
+    assert result.val_accuracy == alone.val_accuracy
 
 
 any_plan = st.builds(
@@ -107,18 +110,19 @@ def test_the_measures_are_those_of_the_weights_that_come_out():
         net.load_state_dict(result.state)
         with torch.no_grad():
             logits = net.eval()(VALIDATION.pixels)
-        last = result.epochs[-1]
-        assert len(result.epochs) == EPOCHS
-        assert last.val_accuracy == pytest.approx((logits.argmax(1) == VALIDATION.labels).float().mean().item())
-        assert last.val_nll == pytest.approx(F.cross_entropy(logits, VALIDATION.labels).item(), rel=1e-5)
+        assert len(result.train_loss) == EPOCHS
+        assert result.val_accuracy[-1] == pytest.approx((logits.argmax(1) == VALIDATION.labels).float().mean().item())
+        assert result.history["val_nll"][-1] == pytest.approx(
+            F.cross_entropy(logits, VALIDATION.labels).item(), rel=1e-5
+        )
         assert result.seconds > 0
 
 
 def test_training_learns():
     (result,) = run([plan(epochs=30, alpha=0.0, rate=3e-2)]).values()
-    assert result.epochs[-1].train_loss < 0.5 * result.epochs[0].train_loss
-    assert result.epochs[-1].val_nll < 0.5 * result.epochs[0].val_nll
-    assert result.epochs[-1].val_accuracy > 0.9
+    assert result.train_loss[-1] < 0.5 * result.train_loss[0]
+    assert result.history["val_nll"][-1] < 0.5 * result.history["val_nll"][0]
+    assert result.val_accuracy[-1] > 0.9
 
 
 def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone():
@@ -130,7 +134,7 @@ def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone():
     second = run(MIXED)
     for number, result in first.items():
         assert digest_of(result.state) == digest_of(second[number].state)
-        assert result.epochs == second[number].epochs
+        assert result.history == second[number].history
 
 
 @pytest.mark.parametrize("plans", [MIXED, [plan(23, 2, 49, temperature=1.0 + n) for n in range(7)]], ids=len)
@@ -139,12 +143,13 @@ def test_the_order_of_the_plans_changes_no_bit(plans):
     first, places = run(plans), sorted(range(len(plans)), key=lambda number: number * 5 % 7)
     for place, result in run([plans[number] for number in places]).items():
         assert digest_of(result.state) == digest_of(first[places[place]].state)
-        assert result.epochs == first[places[place]].epochs
+        assert result.history == first[places[place]].history
 
 
 def test_batch_sizes_are_trained_one_after_another_and_told_as_they_end():
-    told = [number for number, _ in train_trials("s", MIXED, 0, SOURCE, IMAGES, VALIDATION, CLASSES, STATISTICS)]
-    assert told == [0, 1, 2, 5, 3, 4]
+    sources = [Kept(SOURCE)] * len(MIXED)
+    told = train_trials("s", MIXED, 0, sources, IMAGES, VALIDATION, CLASSES, STATISTICS)
+    assert [one.number for one in told] == [0, 1, 2, 5, 3, 4]
 
 
 @pytest.mark.parametrize("dropped", [{1}, {0, 2}, {3, 4}, {0, 1, 2, 5}, set(range(6))], ids=str)
@@ -154,14 +159,14 @@ def test_what_is_dropped_changes_nothing_for_the_others(dropped):
 
     def after(epochs, epoch):
         asked.append((epoch, sorted(epochs)))
-        assert all(0 <= one.val_accuracy <= 1 and math.isfinite(one.val_nll) for one in epochs.values())
+        assert all(0 <= one["val_accuracy"] <= 1 and math.isfinite(one["val_nll"]) for one in epochs.values())
         return [number for number in dropped if epoch == 1]
 
     results = run(MIXED, after_epoch=after)
     for number, result in results.items():
         if number in dropped:
-            assert (result.ended, result.state, len(result.epochs)) == ("pruned", None, 1)
-            assert result.epochs[0].train_loss == pytest.approx(trained_alone(MIXED[number]).train_loss[0], rel=2e-4)
+            assert (result.ended, result.state, len(result.train_loss)) == ("pruned", {}, 1)
+            assert result.train_loss[0] == pytest.approx(trained_alone(MIXED[number]).train_loss[0], rel=2e-4)
         else:
             assert_equals_alone(result, MIXED[number])
     expected = []
@@ -184,21 +189,21 @@ def test_a_pruned_trial_is_told_at_once():
         "student",
         MIXED,
         0,
-        SOURCE,
+        [Kept(SOURCE)] * len(MIXED),
         IMAGES,
         VALIDATION,
         CLASSES,
         STATISTICS,
         after_epoch=lambda epochs, epoch: seen.append(epoch) or {2},
     )
-    assert next(arriving)[0] == 2
+    assert next(arriving).number == 2
     assert seen == [1]
 
 
 def test_after_the_last_epoch_nothing_is_pruned():
     results = run(MIXED, after_epoch=lambda epochs, epoch: set(epochs) if epoch == EPOCHS else ())
     assert {result.ended for result in results.values()} == {"complete"}
-    assert all(result.state is not None for result in results.values())
+    assert all(result.state for result in results.values())
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -208,8 +213,8 @@ def test_a_trial_that_diverges_is_dropped_and_harms_no_other(last):
     plans = [plan(6, 1, epochs=wild.recipe.epochs), wild, plan(9, 3, epochs=wild.recipe.epochs, alpha=1.0)]
     asked = []
     results = run(plans, after_epoch=lambda epochs, epoch: asked.append(sorted(epochs)) or ())
-    assert (results[1].ended, results[1].state, len(results[1].epochs)) == ("diverged", None, 1)
-    assert not math.isfinite(results[1].epochs[0].train_loss + results[1].epochs[0].val_nll)
+    assert (results[1].ended, results[1].state, len(results[1].train_loss)) == ("diverged", {}, 1)
+    assert not math.isfinite(results[1].train_loss[0] + results[1].history["val_nll"][0])
     for number in (0, 2):
         assert_equals_alone(results[number], plans[number])
     assert asked == [[0, 2]] * wild.recipe.epochs
@@ -227,7 +232,7 @@ def test_where_all_diverge_the_next_batch_size_is_trained_all_the_same():
 def test_a_weight_that_breaks_in_the_very_last_step_is_no_complete_trial():
     """The loss of the last epoch was still finite; what is kept would not be."""
     results = run([plan(8, 3, 64, rate=1e30, epochs=1), plan(8, 3, 64, epochs=1)])
-    assert math.isfinite(results[0].epochs[0].train_loss)
+    assert math.isfinite(results[0].train_loss[0])
     assert (results[0].ended, results[1].ended) == ("diverged", "complete")
 
 
@@ -260,3 +265,18 @@ def test_no_trials_give_nothing():
 def test_what_cannot_be_trained_together_is_refused(plans, message):
     with pytest.raises(ValueError, match=message):
         run(plans)
+
+
+def test_trials_of_other_methods_are_trained_beside_and_equal_their_training_alone():
+    """Methods of logits share a pass whatever their options; one that needs features has a pass of its own."""
+    methods = [LogitDistillation(0.5), DecoupledDistillation(beta=2), RelationalDistillation(), LogitDistillation(0.9)]
+    plans = [TrialPlan(plan(hidden=5 + n).recipe, 2.0, method) for n, method in enumerate(methods)]
+    kept = Kept(SOURCE, {"embedding": torch.randn(COUNT, 3, generator=named_generator("embedding"))})
+    given = IMAGES, VALIDATION, CLASSES, STATISTICS
+    results = list(train_trials("student", plans, 0, [kept] * len(plans), *given))
+    assert sorted(one.number for one in results) == [0, 1, 2, 3]
+    for one in results:
+        own = plans[one.number]
+        (alone,) = train("student", own.recipe, [Group(0, (2.0,), kept)], *given, own.method)
+        assert one.train_loss == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
+        assert one.number != 2 or digest_of(one.state) == digest_of(alone.state)

@@ -15,7 +15,7 @@ from kdops.distillation.sources import Kept
 from kdops.models.classifier import pixel_statistics
 from kdops.training.trainer import Group, train
 from kdops.training.training_pass import TrainingPass
-from kdops.training.trials import TrialPlan, _Pass, train_trials
+from kdops.training.trials import TrialPlan, train_trials
 from tests.toys import quarters
 
 IMAGES, VALIDATION, CLASSES = quarters(48, 0, 8), quarters(16, 1, 8), 4
@@ -51,21 +51,21 @@ class Asked(TorchDispatchMode):
 def epochs(monkeypatch):
     """Collect what every epoch asked, of whole sweeps and of the trials of a search."""
     found = []
-    for owner in (TrainingPass, _Pass):
+    real = TrainingPass._train_epoch
 
-        def watched(self, *given, real=owner._train_epoch):
-            with Asked() as asked, monkeypatch.context() as patched:
-                # These are no operations: on the CPU they read the memory itself.
-                for name in ("tolist", "numpy", "cpu"):
-                    way = getattr(torch.Tensor, name)
-                    patched.setattr(torch.Tensor, name, lambda t, n=name, way=way: asked.questions.append(n) or way(t))
-                told = real(self, *given)
-            # The losses, once all is done.
-            assert asked.questions.pop() == "tolist"
-            found.append(asked)
-            return told
+    def watched(self, *given):
+        with Asked() as asked, monkeypatch.context() as patched:
+            # These are no operations: on the CPU they read the memory itself.
+            for name in ("tolist", "numpy", "cpu"):
+                way = getattr(torch.Tensor, name)
+                patched.setattr(torch.Tensor, name, lambda t, n=name, way=way: asked.questions.append(n) or way(t))
+            told = real(self, *given)
+        # The losses, once all is done.
+        assert asked.questions.pop() == "tolist"
+        found.append(asked)
+        return told
 
-        monkeypatch.setattr(owner, "_train_epoch", watched)
+    monkeypatch.setattr(TrainingPass, "_train_epoch", watched)
     return found
 
 
@@ -99,5 +99,5 @@ def test_an_epoch_of_a_search_asks_nothing(epochs):
         for width, alpha in ((4, 0.5), (9, 1.0))
     ]
     given = (IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
-    list(train_trials("student", plans, 0, SOURCE, *given))
+    list(train_trials("student", plans, 0, [Kept(SOURCE)] * 2, *given))
     assert [asked.questions for asked in epochs] == [[], []]

@@ -9,6 +9,7 @@ from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.objective import Objective
+from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import training_pass
 from kdops.training.trainer import Group, train
@@ -114,7 +115,11 @@ def test_trials_of_a_search_follow_the_same_rule(seen):
         images = quarters(16, 0, 24)
         recipe = Recipe(parse_architecture(f"mlp(hidden={hidden},depth=1)"), 1, 16, 1e-2)
         given = (images, images, 4, pixel_statistics(images.pixels))
-        list(train_trials("student", [TrialPlan(recipe, 4.0, LogitDistillation(0.5))], 0, torch.zeros(16, 4), *given))
+        list(
+            train_trials(
+                "student", [TrialPlan(recipe, 4.0, LogitDistillation(0.5))], 0, [Kept(torch.zeros(16, 4))], *given
+            )
+        )
         assert found == [threads]
         assert torch.get_num_threads() == 2
 

@@ -1,0 +1,99 @@
+"""Labeled images, and the groups of members that see them in one order and learn from one source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kdops.data.memmap import Pixels
+from kdops.distillation.method import Method, Outputs
+from kdops.distillation.sources import Kept, Live, Reordered
+from kdops.utils.random import named_generator
+
+__all__ = ["Feed", "Group", "Images", "batches_of", "for_members", "joined"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labeled images: uint8 ``[N, C, H, W]``, in memory or in their file, and class numbers ``[N]``."""
+
+    pixels: Pixels
+    labels: Tensor
+
+    def to(self, device: torch.device | str) -> Images:
+        """Return the same images on another device."""
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members that share a batch order and a source: one replicate of a sweep.
+
+    Attributes:
+        seed: the replicate.
+        temperatures: one for each member; 0 means hard labels.
+        source: the source's outputs for the training images; None where all members train on labels.
+        own_order: draw the batch order from the temperature too.
+        labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
+    """
+
+    seed: int
+    temperatures: tuple[float, ...]
+    source: Kept | Live | None = None
+    own_order: bool = False
+    labels: Tensor | None = None
+
+    def apart(self) -> list[Group]:
+        """Return one group for each member."""
+        return [replace(self, temperatures=(temperature,)) for temperature in self.temperatures]
+
+
+class Feed:
+    """What the members of a group are given while they are trained, on the device.
+
+    Args:
+        role: name of the random streams.
+        group: the members.
+        method: what those at T > 0 learn; it says which image's source outputs each image is given.
+        labels: the images' own labels, on the device.
+        has_source: whether the group's source is learned from; hard labels alone need none.
+
+    Attributes:
+        size: how many members the group has.
+        order: draws the order of the images, once an epoch.
+    """
+
+    def __init__(self, role: str, group: Group, method: Method, labels: Tensor, has_source: bool):
+        own = (f"{group.temperatures[0]:g}",) if group.own_order else ()
+        self.size, self.order = len(group.temperatures), named_generator("order", role, group.seed, *own)
+        self.labels = labels if group.labels is None else group.labels.to(labels.device)
+        self.source: Kept | Live | Reordered | None = None
+        if group.source is not None and has_source:
+            rows = method.rows(self.labels.cpu(), named_generator("rows", role, group.seed))
+            source = group.source.to(labels.device)
+            is_own = bool((rows == torch.arange(len(rows))).all())
+            self.source = source if is_own else Reordered(source, rows.to(labels.device))
+
+
+def batches_of(count: int, size: int, alone: bool) -> list[slice]:
+    """Return the batches of an epoch; unless one image may stand alone, a last single one joins those before it."""
+    starts = list(range(0, count, size))
+    if not alone and len(starts) > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
+
+
+def for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Repeat each group's ``[B, ...]`` for its members: ``[M, B, ...]``."""
+    repeated = [part.expand(size, *part.shape) for part, size in zip(by_group, sizes, strict=True)]
+    return repeated[0] if len(repeated) == 1 else torch.cat(repeated)
+
+
+def joined(by_group: Sequence[Outputs], sizes: Sequence[int]) -> Outputs:
+    """Repeat each group's outputs for its members."""
+    logits = for_members([one.logits for one in by_group], sizes)
+    taps = by_group[0].features
+    return Outputs(logits, {tap: for_members([one.features[tap] for one in by_group], sizes) for tap in taps})

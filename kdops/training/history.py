@@ -1,0 +1,78 @@
+"""What a training returns: each member's weights and what was measured of it, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kdops.sweeps.metrics import TRAIN_KL, TRAIN_LOSS, VAL_ACCURACY
+from kdops.utils.progress import Progress
+
+__all__ = ["COMPLETE", "DIVERGED", "PRUNED", "Meter", "Trained"]
+
+COMPLETE, DIVERGED, PRUNED = "complete", "diverged", "pruned"
+"""How the training of a member ends."""
+
+TERM = "loss_"
+"""How the metric of a term of the loss begins."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained network.
+
+    Attributes:
+        seed: its replicate.
+        temperature: what it was trained at.
+        state: its weights, on the CPU; empty unless it is complete.
+        history: the metrics of each epoch by name: ``train_loss``, the mean loss; ``val_accuracy``;
+            ``train_kl``, the divergence from the source, of a member of a sweep that has one; of a trial also
+            ``val_nll``, in nats; and ``loss_`` with the name of each term where the loss has several, nan where a
+            phase lacks it. Of a diverged member up to the epoch with a value that is not finite, included.
+        seconds: wall time; each epoch's is shared equally by those that were trained together in it.
+        number: its place among all that were to be trained.
+        ended: ``complete``, ``pruned`` or ``diverged``.
+    """
+
+    seed: int
+    temperature: float
+    state: dict[str, Tensor]
+    history: Mapping[str, tuple[float, ...]]
+    seconds: float
+    number: int = 0
+    ended: str = COMPLETE
+
+    @property
+    def train_loss(self) -> tuple[float, ...]:
+        """Mean loss of each epoch."""
+        return self.history[TRAIN_LOSS]
+
+    @property
+    def val_accuracy(self) -> tuple[float, ...]:
+        """Validation accuracy after each epoch."""
+        return self.history[VAL_ACCURACY]
+
+    @property
+    def train_kl(self) -> tuple[float, ...]:
+        """Divergence from the source after each epoch; empty where there is none."""
+        return self.history.get(TRAIN_KL, ())
+
+    @property
+    def terms(self) -> dict[str, tuple[float, ...]]:
+        """The mean of each term of the loss in each epoch; empty where there is one term."""
+        return {name.removeprefix(TERM): own for name, own in self.history.items() if name.startswith(TERM)}
+
+
+class Meter:
+    """Adds up the images passed over all passes."""
+
+    def __init__(self, progress: Progress | None, total: int):
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self, images: int) -> None:
+        """Count images that were passed."""
+        self.done += images
+        if self.progress is not None:
+            self.progress(self.done, self.total)

@@ -58,7 +58,8 @@ class PlainTable:
     def print(self, console: Console) -> None:
         """Print each row on one line. One that is too long wraps in the terminal; cut short it would lose letters."""
         heading, *rows = map(self._line, self._rows)
-        console.out("\n".join([heading, "─" * self.width, *rows]), highlight=False)
+        rule = "─" if console.encoding.lower().startswith("utf") else "-"
+        console.out("\n".join([heading, rule * self.width, *rows]), highlight=False)
 
     def _line(self, row: Sequence[str]) -> str:
         cells = []

@@ -23,6 +23,7 @@ SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula."""
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
@@ -47,7 +48,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _csv_cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str) or not value.startswith(FORMULA) or NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
 
 
 def duration(seconds: float) -> str:

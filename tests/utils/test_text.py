@@ -39,5 +39,5 @@ def test_durations_have_the_unit_that_fits(seconds, text):
 
 
 def test_a_table_as_csv_has_no_formula_and_no_nan():
-    text = csv_text(["file", "x"], [["=1+1", -0.5], ["@a", float("nan")], ["b,c", None], ["-", 2]])
-    assert text == "file,x\n'=1+1,-0.5\n'@a,\n\"b,c\",\n'-,2\n"
+    text = csv_text(["file", "x"], [["=1+1", -0.5], ["@a", float("nan")], ["b,c", None], ["-", 2], ["-1", 3]])
+    assert text == "file,x\n'=1+1,-0.5\n'@a,\n\"b,c\",\n'-,2\n-1,3\n"

@@ -1,6 +1,6 @@
-"""Checks what a caller gave for an entry point, and launches it from any folder, with an installed wheel too.
+"""Checks the arguments of an entry point, and launches it from any folder, with an installed wheel too.
 
-Everything that can be wrong with what the caller gave is found here, before a run exists: MLflow ends every
+Everything that can be wrong with the arguments is found here, before a run exists: MLflow ends every
 failing child alike, and leaves a failed run behind. MLflow itself is imported only once that is done.
 """
 
@@ -32,7 +32,7 @@ STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 def launch(entry_point: str, given: Mapping[str, str]) -> int:
-    """Check what the caller gave, then run the entry point in a child process, as ``mlflow run`` does.
+    """Check the arguments, then run the entry point in a child process, as ``mlflow run`` does.
 
     The child gets the store, the data folder and the interpreter of the caller, whatever folder it runs in.
 

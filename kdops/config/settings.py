@@ -55,7 +55,7 @@ Value = TypeVar("Value")
 class Settings:
     """The checked settings that every study has.
 
-    Make them with :meth:`parse` from the text that a command line or MLflow gives.
+    Make them with :meth:`parse` from the text of a command line or of MLflow's parameters.
 
     Attributes:
         dataset: what the data are called; names and titles have it.

@@ -59,7 +59,7 @@ class SourceFile(NamedTuple):
         path: relative to the data set's folder.
         size: its bytes.
         inode: its number in the file system; 0 where that has none.
-        changed: when content, name or rights were changed last, in nanoseconds; nobody can set it back.
+        changed: when content, name or rights were changed last, in nanoseconds; it cannot be set back.
     """
 
     path: str
@@ -150,7 +150,7 @@ class ReadAhead:
     def __init__(self, name: str):
         self._guess = _newest(name)
         self._found: Arrays | _DamagedError | None = None
-        # Nobody waits for one that guessed wrong.
+        # A wrong guess is not waited for.
         self._thread = threading.Thread(target=self._look, name="read-ahead", daemon=True)
         self._thread.start()
 

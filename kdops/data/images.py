@@ -233,7 +233,7 @@ def _in_threads(work: Callable[[int], None], count: int) -> Iterator[int]:
     try:
         yield from pool.map(block, range(0, count, BLOCK))
     finally:
-        # An interrupted study need not wait for what nobody will look at.
+        # An interrupted study need not wait for images that it will not use.
         pool.shutdown(cancel_futures=True)
 
 

@@ -55,7 +55,7 @@ class Split:
         """Return the images of a distillation: 0 is the first one, from the teacher.
 
         Raises:
-            KdopsError: the split was not made for so many hops.
+            KdopsError: the split was made for fewer hops.
         """
         if not 0 <= index < len(self.transfers):
             raise KdopsError(f"hop {index} is not in a split of {len(self.transfers)} hops (counted from 0)")
@@ -63,7 +63,7 @@ class Split:
 
 
 def make_split(data: Dataset, mode: str, seed: int, hops: int = 2) -> Split:
-    """Split a data set: the same arguments always give the same split.
+    """Split a data set: the same arguments always lead to the same split.
 
     A tenth of what is not test is for validation, unless the data come with images for it. ``disjoint`` halves the
     rest between the teacher and all transfers, ``shared`` gives all of it to both, ``fresh`` deals it equally to the

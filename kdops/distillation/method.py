@@ -43,7 +43,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What networks give for their batches.
+    """The outputs of networks for their batches.
 
     Attributes:
         logits: ``[M, B, classes]``, or ``[N, classes]`` of one network.
@@ -115,7 +115,7 @@ class Method:
     """What a student learns from its source. Subclasses are frozen dataclasses, whose fields are the options.
 
     Attributes:
-        vanishes: whether the gradient is zero where student and source give the same, labels left aside.
+        vanishes: whether the gradient is zero where the outputs of student and source are equal, labels left aside.
     """
 
     vanishes: ClassVar[bool] = True

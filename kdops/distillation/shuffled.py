@@ -16,7 +16,7 @@ __all__ = ["Shuffled"]
 class Shuffled(Modifier):
     """A method whose images have the source's outputs for another image, drawn once for the whole training.
 
-    A gain that survives ``within="class"`` is knowledge of classes, which a table of one row a class would give; one
+    A gain that survives ``within="class"`` is knowledge of classes, which a table of one row a class would hold; one
     that survives ``within="all"`` is regularization. Each image's outputs are given to exactly one image; that of a
     class with one image only keeps its own.
 

@@ -1,4 +1,4 @@
-"""The method ``virtual``: a source that nobody trained, which is right and equally unsure of all others. A control."""
+"""The method ``virtual``: an untrained source, which is right and equally unsure of all others. A control."""
 
 from __future__ import annotations
 

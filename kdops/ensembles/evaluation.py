@@ -229,7 +229,7 @@ def measure_vote(logits: Tensor, labels: Tensor) -> dict[str, float]:
         ensemble of one has the numbers of its member.
     """
     mean = logits.double().log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
-    # The scores sum to 1, so their logarithms are logits that give them back.
+    # The scores sum to 1, so their logarithms are logits whose softmax they are.
     voted = measure(torch.from_numpy(vote_scores(logits.softmax(dim=2).numpy())).log(), labels)
     return measure(mean, labels) | {name: voted[name] for name in ("accuracy", "balanced_accuracy")}
 

@@ -43,7 +43,7 @@ def settings_of_members(
     another's recipe, such as the controls of students, follows it in what was not set apart.
 
     Args:
-        settings: as the caller gave them.
+        settings: those of the caller.
         members: the members.
         seeds: the replicates that they are of.
         sources: what the members were distilled from.

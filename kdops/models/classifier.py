@@ -94,7 +94,7 @@ class Dropout(nn.Module):
         self.stream: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero each value with probability ``rate`` while training; else give ``x`` as it is."""
+        """Zero each value with probability ``rate`` while training; else return ``x`` as it is."""
         if not self.training or self.rate == 0.0:
             return x
         if x.device.type == "cpu":

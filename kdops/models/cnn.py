@@ -13,7 +13,7 @@ __all__ = ["build_cnn"]
 def build_cnn(architecture: CNN, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """3x3 convolutions, each with max pooling, ReLU and dropout, and a linear output.
 
-    Pooling comes before ReLU: both orders give the same values, and this one activates a quarter of them.
+    Pooling comes before ReLU: both orders lead to the same values, and this one activates a quarter of them.
     A side of one pixel is no longer pooled.
     """
     channels, height, width = shape

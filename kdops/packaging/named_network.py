@@ -1,7 +1,7 @@
 """Models that a caller names by URI, loaded as classifiers, and identified by what they compute.
 
 Loading runs no code that lies beside a model: networks are programs (pt2), and of an ensemble only the program or
-the weights are read. What MLflow could only load as somebody's Python code needs the caller's word for it.
+the weights are read. What MLflow could only load as Python code is refused unless the caller trusts it.
 """
 
 from __future__ import annotations

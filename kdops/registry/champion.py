@@ -30,7 +30,7 @@ NOTHING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 def champion_of(client: MlflowClient, name: str) -> str:
     """Return the version that is champion of a registered model; empty where there is none."""
-    # A database gives numbers of versions, a server text.
+    # A database returns numbers of versions, a server text.
     return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
 
 
@@ -97,7 +97,7 @@ def _noted(client: MlflowClient, name: str, group: Mapping[str, str]) -> tuple[M
             raise
         return None, 0
     except (KeyError, TypeError, ValueError):
-        # Nobody ranked this group yet, or somebody edited the note or the version.
+        # This group was not ranked yet, or the note or the version was edited by hand.
         return None, 0
     return (model, last) if finished_run(client, model) else (None, 0)
 

@@ -25,7 +25,7 @@ from kdops.sweeps.metrics import VAL_ACCURACY
 __all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
 
 MOST = 100
-"""Number of holders that are kept; more than anybody rolls back."""
+"""Number of holders that are kept; more than are ever rolled back."""
 
 ROUNDING = 1e-9
 """An accuracy that lies on the margin is not beyond it, whatever its last bits."""
@@ -73,7 +73,7 @@ class Rollback:
     """A promotion that was taken back.
 
     Attributes:
-        uri: the version that has the alias now; empty where nobody had it before.
+        uri: the version that has the alias now; empty where no version had it before.
         before: the version that had it until then; empty for none.
         gone: the numbers of versions that held it in between and were deleted since.
     """

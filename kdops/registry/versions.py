@@ -67,7 +67,7 @@ class Registry:
         self._made: set[str] = set()
 
     def register(self, record: Model, study: str, fingerprint: str) -> str:
-        """Register a stored model with its card, link it to its version, and give ``models:/<name>/<version>``."""
+        """Register a stored model with its card, link it to its version, and return ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
         self._make(name)
         version = retry_on_conflict(

@@ -102,7 +102,7 @@ class _GridSampler(RandomSampler):
 class _Seeded(BaseSampler):
     """A sampler for each trial, seeded by the trial's number.
 
-    One sampler with one seed would give the same values in every process, and again after each opening.
+    One sampler with one seed would draw the same values in every process, and again after each opening.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int):

@@ -100,9 +100,9 @@ class Search:
         setting["source"] = self.source.weights[:16]
         self.storage = storage_of(study.settings)
         self.name = self.settings.study_name or self._own_name(setting)
-        self.ledger = self._open(setting)
-        if self.ledger.finished():
-            executor.reporter.write(f"{self.name} goes on: {self.ledger.finished()} trials are finished")
+        self.queue = self._open(setting)
+        if self.queue.finished():
+            executor.reporter.write(f"{self.name} goes on: {self.queue.finished()} trials are finished")
 
     def run(self) -> None:
         """Train trials until there are as many as asked for, those of other processes and earlier starts included.
@@ -111,8 +111,8 @@ class Search:
             KdopsError: as many trials failed as were asked for, or none was completed.
         """
         runs = TrialRuns(self.executor.tracker, self.name, self.trainset, self.source)
-        Trials(self.study, self.executor, self.ledger, runs, self.source, self.trainset).run()
-        if self.ledger.best() is None:
+        Trials(self.study, self.executor, self.queue, runs, self.source, self.trainset).run()
+        if self.queue.best() is None:
             raise KdopsError(f"none of the trials of {self.name} was completed; widen the space or ask for more trials")
 
     def found(self) -> list[tuple[Trial, Sweep]]:
@@ -126,7 +126,7 @@ class Search:
         """
         single = len(self.settings.objectives) == 1
         found = []
-        for trial in self.ledger.ranked() if single else self.ledger.front():
+        for trial in self.queue.ranked() if single else self.queue.front():
             try:
                 found.append((trial, retrained(self.study, self.sources, trial.values)))
             except DivergenceError as error:
@@ -166,7 +166,7 @@ class Search:
                     "again": trial.again,
                     "run_id": trial.run,
                 }
-                for trial in self.ledger.trials()
+                for trial in self.queue.trials()
             ]
         ).convert_dtypes()
 
@@ -190,34 +190,34 @@ class Search:
 
     def counts(self) -> dict[str, int]:
         """Count the trials by their state."""
-        states = [trial.state for trial in self.ledger.trials()]
+        states = [trial.state for trial in self.queue.trials()]
         return {state: states.count(state) for state in ("complete", "pruned", "failed", "running")}
 
     def sentences(self) -> list[str]:
         """Return how many trials there were, what became of them, what mattered, and where they are kept."""
         counts = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)
-        importance = importance_of(self.ledger)
+        importance = importance_of(self.queue)
         matter = ", ".join(f"{name} {100 * share:.0f} %" for name, share in importance.items())
         return [
             f"Trials of {self.name}: {counts}; all with seed {self.seed}, kept in {redact_password(self.storage)}.",
             *([f"What mattered for {self.settings.objectives[0]}: {matter}."] if matter else []),
-            *self.ledger.notes,
+            *self.queue.notes,
             *self.remarks,
         ]
 
     def measured(self) -> dict[str, float]:
         """Return the trials' counts, the best value of the main objective, and what mattered, by name."""
         counts = {f"trials_{state}": float(count) for state, count in self.counts().items()}
-        importance = {f"importance_{name}": share for name, share in importance_of(self.ledger).items()}
-        return {**counts, f"best_{self.settings.objectives[0]}": self.ledger.ranked()[0].results[0], **importance}
+        importance = {f"importance_{name}": share for name, share in importance_of(self.queue).items()}
+        return {**counts, f"best_{self.settings.objectives[0]}": self.queue.ranked()[0].results[0], **importance}
 
     def figures(self) -> dict[str, Figure]:
         """Draw the history, what matters, each setting and the front, as far as there is something to draw."""
         drawn = {
-            "search-history.png": history_figure(self.ledger),
-            "search-importance.png": importance_figure(self.ledger),
-            "search-slice.png": slice_figure(self.ledger),
-            "search-pareto.png": pareto_figure(self.ledger),
+            "search-history.png": history_figure(self.queue),
+            "search-importance.png": importance_figure(self.queue),
+            "search-slice.png": slice_figure(self.queue),
+            "search-pareto.png": pareto_figure(self.queue),
         }
         return {name: figure for name, figure in drawn.items() if figure is not None}
 

@@ -1,4 +1,4 @@
-"""Trains the trials of a search: asks for a batch, trains it as fleets, tracks and tells each trial as it ends."""
+"""Trains the trials of a search: asks for a batch, trains it stacked, tracks and ends each trial as it finishes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Trials:
     Args:
         study: whose settings, data and split are used.
         executor: has the networks to distill from.
-        ledger: who says which trials are wanted, and is told what they came to.
+        queue: hands out trials and takes their results.
         runs: where they are tracked.
         source: what they are distilled from.
         trainset: what they are trained on.
@@ -108,14 +108,14 @@ class Trials:
         self,
         study: Study[SearchSettings],
         executor: TrainingExecutor,
-        ledger: TrialQueue,
+        queue: TrialQueue,
         runs: TrialRuns,
         source: Model,
         trainset: Trainset,
     ):
         self.study, self.settings = study, study.settings
         self.networks, self.reporter = executor.networks, executor.reporter
-        self.ledger, self.runs, self.source, self.trainset = ledger, runs, source, trainset
+        self.queue, self.runs, self.source, self.trainset = queue, runs, source, trainset
         self.seed = study.settings.seed
         self._failed = 0
         self._others: list[int] = []
@@ -130,14 +130,14 @@ class Trials:
             KdopsError: as many trials failed as were asked for.
         """
         total = self.settings.trials
-        wanted = self.ledger.wanted(total)
+        wanted = self.queue.wanted(total)
         with self.reporter.bar(f"search {wanted} trials") as bar:
-            while (asked := self.ledger.ask(self.settings.batch, total)) or self._waited():
+            while (asked := self.queue.ask(self.settings.batch, total)) or self._waited():
                 self._end_orphans()
                 if not asked:
                     continue
-                self._best = self.ledger.best()
-                before = wanted - self.ledger.wanted(total) - len(asked)
+                self._best = self.queue.best()
+                before = wanted - self.queue.wanted(total) - len(asked)
                 self._train(
                     [self._job(trial) for trial in asked], partial(self._show_progress, bar, before, len(asked), wanted)
                 )
@@ -148,11 +148,11 @@ class Trials:
                     )
 
     def _train(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> None:
-        """Train trials in one batch, and tell and track each as it ends."""
+        """Train trials in one batch, and record and track each as it ends."""
         try:
             for job in jobs:
                 self._running[job.number] = self.runs.begin(job.number, job.unit)
-                self.ledger.name_run(job.number, self._running[job.number])
+                self.queue.name_run(job.number, self._running[job.number])
             self._train_together(jobs, progress)
         except BaseException:
             self._give_up()
@@ -194,20 +194,20 @@ class Trials:
     def _give_up(self) -> None:
         """Report the trials of this process as failed, so that whoever goes on with the search tries them again."""
         try:
-            mine = self.ledger.open_trials()
+            mine = self.queue.open_trials()
             for number in mine:
-                self.ledger.tell(number, None, "failed")
-            states = {trial.number: trial.state for trial in self.ledger.trials()}
+                self.queue.tell(number, None, "failed")
+            states = {trial.number: trial.state for trial in self.queue.trials()}
             for number, run in self._running.items():
                 self.runs.end(run, "interrupted" if number in mine else states[number])
         except Exception as error:
-            # What broke the search must stay the error that is told; the next start ends what is left.
+            # What broke the search must stay the error that is reported; the next start ends what is left.
             logger.warning("the trials %s could not be ended: %s", list(self._running), error)
 
     def _end_orphans(self) -> None:
-        """End the runs of trials whose processes are gone; who found that told them as failed."""
-        while self.ledger.ended:
-            trial = self.ledger.ended.pop()
+        """End the runs of trials whose processes are gone; the queue has marked them as failed."""
+        while self.queue.ended:
+            trial = self.queue.ended.pop()
             if trial.run:
                 self.runs.end(trial.run, "interrupted")
 
@@ -216,12 +216,12 @@ class Trials:
     ) -> Collection[int]:
         """Note how the trials stand after an epoch, and return those that are not worth going on with."""
         # Ten reports are enough to see which trials fall behind; each one is written to the storage.
-        if not self.ledger.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
+        if not self.queue.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
             return ()
         metric = METRICS[self.settings.objectives[0]]
         for index, measured in epochs.items():
-            self.ledger.report(jobs[index].number, epoch, measured[metric])
-        return [index for index in epochs if self.ledger.should_prune(jobs[index].number)]
+            self.queue.report(jobs[index].number, epoch, measured[metric])
+        return [index for index in epochs if self.queue.should_prune(jobs[index].number)]
 
     def _end(self, job: _Job, result: Trained) -> None:
         """Track a trial that has ended, and record its result."""
@@ -238,14 +238,14 @@ class Trials:
             return
         values = self._results(job.unit, result) if state == "complete" else None
         # Told before the run ends: killed in between it leaves a run to be ended, and no trial that counts twice.
-        self.ledger.tell(job.number, values, state)
+        self.queue.tell(job.number, values, state)
         self.runs.end(self._running.pop(job.number), state)
-        if values is not None and self.ledger.better(values[0], self._best):
+        if values is not None and self.queue.better(values[0], self._best):
             self._best = Trial(job.number, {}, state, tuple(values))
 
     def _fail(self, job: _Job, error: str) -> None:
-        """Report a trial as failed whose values are at fault, so that nobody tries them again."""
-        self.ledger.tell(job.number, None, "failed", again=False)
+        """Mark a trial as failed whose values are at fault, so that they are not tried again."""
+        self.queue.tell(job.number, None, "failed", again=False)
         self.runs.end(self._running.pop(job.number), "failed", error)
         self._failed += 1
 
@@ -266,8 +266,8 @@ class Trials:
 
     def _waited(self) -> bool:
         """Wait a moment for the trials of other processes; return whether there is still something to wait for."""
-        others = self.ledger.waits_for()
-        if not others or self.ledger.finished() >= self.settings.trials:
+        others = self.queue.waits_for()
+        if not others or self.queue.finished() >= self.settings.trials:
             return False
         if others != self._others:
             self._others, self._since = others, time.monotonic()
@@ -279,7 +279,7 @@ class Trials:
         return True
 
     def _show_progress(self, bar: Progress, before: int, count: int, wanted: int, share: float) -> None:
-        """Move the bar: so many trials are done, and a share of so many more."""
+        """Move the bar: ``before`` trials are done, and a share of ``count`` more."""
         best, what = self._best, self.settings.objectives[0]
         note = "" if best is None else f"best {what} so far {best.results[0]:.4f} (trial {best.number})"
         bar(before + share * count, wanted, note)

@@ -177,7 +177,7 @@ def _fold(database: Path) -> None:
 
 
 def _has_runs(database: Path) -> bool:
-    """Return whether somebody has used a database already, whatever else is said of it."""
+    """Return whether a database has been used already, whatever else holds of it."""
     try:
         with closing(sqlite3.connect(database)) as connection:
             return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None

@@ -52,7 +52,7 @@ def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) 
         # The request that made this run was repeated to the letter, its time in milliseconds included.
         alike = f"{running} and attributes.start_time = {info.start_time} and tags.`{PROJECT}` = '{tags[PROJECT]}'"
         twins = paged(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
-        # Nobody has named such a run but the process that launched this one.
+        # Only the process that launched this one names such a run.
         launched = ("", os.environ.get(LAUNCHER, ""))
         found += [run for run in twins if run.data.tags.get(schema.PROCESS, "") in launched]
     for run in found:

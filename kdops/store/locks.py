@@ -43,8 +43,8 @@ def locked(name: str) -> Iterator[None]:
 def exclusive(keys: Iterable[str], report: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process of this machine holds one of the keys in this store, and hold them all.
 
-    A killed process releases its locks. Where no lock can be made nobody waits: then two studies may make the same
-    models twice, each whole.
+    A killed process releases its locks. Where no lock can be made none is waited for: then two studies may make the
+    same models twice, each whole.
 
     Args:
         keys: digests.

@@ -53,7 +53,7 @@ class Shared:
         checkpoints: where long trainings are kept.
         packagers: write models.
         current: the sweep that is trained now.
-        alone: the architectures of which it was said that they are trained one by one.
+        alone: the architectures that were reported as trained one by one.
     """
 
     context: Context

@@ -130,7 +130,7 @@ def fitted(uris: Sequence[str], limit: int = LONGEST) -> str:
 
 
 def finite(text: str | None) -> float | None:
-    """Read a finite number from a tag, which anybody may have written; None where there is none."""
+    """Read a finite number from a tag, which any user may have written; None where there is none."""
     try:
         value = float(text or "nan")
     except ValueError:

@@ -176,7 +176,7 @@ class Judge:
     def _files(self, held: Mapping[str, str]) -> Iterator[Piece]:
         """Yield the files on disk of models of failed runs that were marked deleted before.
 
-        Files without a description may be anybody's, and stay.
+        Files without a description may belong to anything, and stay.
         """
         for place in self.places:
             model_id = place.parent.name

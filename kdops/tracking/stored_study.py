@@ -187,7 +187,7 @@ def _basis(run: Run) -> str:
 
 
 def _parts(client: MlflowClient, run: Run) -> tuple[tuple[StoredStudy, ...], tuple[str, ...]]:
-    """Read the studies that a study is made of; of those that have nothing yet, give the names."""
+    """Return the studies that a study is made of, and the names of those that have nothing yet."""
     own = run.data.tags[schema.STUDY]
     where = f"tags.`{schema.PARENT}` = '{run.info.run_id}' and tags.`{schema.STUDY}` != ''"
     # Models of a study name the study itself; in a whole, the runs of models hang from its parts.

@@ -44,7 +44,7 @@ class Tracker(StudyRun):
         entry_point: the study's name, ``transitivity``.
         data: the data set.
         split: the split of it.
-        title: the name of the parent run, where the caller gives none.
+        title: the name of the parent run, where the caller sets none.
         about: what the caller wants to be remembered, ``owner`` and ``notes``; what is empty is left out.
     """
 
@@ -164,7 +164,7 @@ class Tracker(StudyRun):
 
 
 def _was_drawn(name: str) -> bool:
-    """Return whether MLflow drew a run's name, such as ``bemused-mare-434``, since the caller gave none."""
+    """Return whether MLflow drew a run's name, such as ``bemused-mare-434``, since the caller set none."""
     from mlflow.utils import name_utils
 
     predicate, _, rest = name.partition("-")

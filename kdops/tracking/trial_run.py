@@ -40,7 +40,7 @@ class TrialRuns:
         self._models = [LoggedModelInput(one) for one in source.model_id.split()]
 
     def begin(self, number: int, unit: Unit) -> str:
-        """Make the run of a trial that is about to be trained, with all that it tries, and give its id."""
+        """Make the run of a trial that is about to be trained, with all that it tries, and return its id."""
         record, client = unit.record, self.tracker.client
         tags = {
             **self.tracker.model_tags(record, unit.fingerprint, unit.training),

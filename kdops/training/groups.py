@@ -57,7 +57,7 @@ class Feed:
     Args:
         role: name of the random streams.
         group: the members.
-        method: what those at T > 0 learn; it says which image's source outputs each image is given.
+        method: what those at T > 0 learn; it defines which image's source outputs each image is given.
         labels: the images' own labels, on the device.
         has_source: whether the group's source is learned from; hard labels alone need none.
 

@@ -25,7 +25,7 @@ class JointNetworks(ABC):
         learns_from_one: whether a batch of one image may be learned from.
         can_replay: whether a step asks the device for nothing, so that it can be recorded.
         has_own_rates: whether :meth:`parts` has one part for each network, each with a learning rate of its own.
-        most_images: so many images are measured at once.
+        most_images: the most images that are measured at once.
     """
 
     batches: int

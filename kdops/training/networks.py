@@ -1,4 +1,4 @@
-"""The networks of stored models, and what they give for the images of a study: logits and features, computed once."""
+"""The networks of stored models, and their outputs for the images of a study: logits and features, computed once."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Networks:
         return self._outputs[key]
 
     def averaged_logits(self, model: Model, rows: np.ndarray, part: str, temperature: float) -> Tensor:
-        """Return what several sources give together at a temperature; on hard labels it has no part."""
+        """Return the joint outputs of several sources at a temperature; on hard labels it has no part."""
         key, net = (model.weights, part, "each"), self.of(model)
         assert isinstance(net, Mixture)
         if key not in self._outputs:

@@ -3,8 +3,8 @@
 The first layers stand side by side as one wide matrix and cost one matrix product. What follows is stacked for
 members of about the same width, each padded with zeros to the widest of them.
 
-Padding needs no masks: a padded unit gives relu(0) = 0, and what leaves it is weighted by 0. So its gradient is
-exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
+Padding needs no masks: the output of a padded unit is relu(0) = 0, and what leaves it is weighted by 0. So its gradient
+is exactly 0, in and out, and AdamW leaves a weight of 0 with no gradient and no moments where it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kdops.training.stacked import DenseNetworks
 __all__ = ["PaddedMLPs"]
 
 PADDED_AT_MOST = 2.0
-"""No member is padded to more than so many times its own width; beyond it a stack of its own is faster."""
+"""The most times its own width that a member is padded to; beyond it a stack of its own is faster."""
 
 
 class PaddedMLPs(DenseNetworks):
@@ -171,7 +171,7 @@ class _Stack:
         return units.flatten(0, 1).index_select(0, self.places)
 
     def logits(self, units: Tensor, dropped: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Return logits ``[M, B, classes]`` of what the first layers give, ``[M, H, B]``."""
+        """Return logits ``[M, B, classes]`` of the outputs of the first layers, ``[M, H, B]``."""
         *later, weight, bias = self.leaves
         hidden = dropped(units.relu(), 0)
         finished: list[Tensor] = []

@@ -116,7 +116,7 @@ class Orders:
             return [_Members(units, self._with_outputs(given, source, rows, task.part, taps))]
         if taps:
             raise logits_only(source)
-        # What several sources give together is another thing at each temperature.
+        # The joint outputs of several sources differ at each temperature.
         return [
             _Members((unit,), replace(given, logits=self._put_averaged(source, rows, task.part, unit)))
             for unit in units
@@ -142,7 +142,7 @@ class Orders:
         return self._put(fingerprint(source=source.weights, rows=_digest_of(rows), tap=tap), values.numpy())
 
     def _put_averaged(self, source: Model, rows: np.ndarray, part: str, unit: Unit) -> str:
-        """Put what several sources give together for some images at the temperature of a unit."""
+        """Put the joint outputs of several sources for some images at the temperature of a unit."""
         temperature = unit.record.temperature
         values = self.networks.averaged_logits(source, rows, part, temperature)
         named = fingerprint(source=source.weights, rows=_digest_of(rows), temperature=temperature)

@@ -1,6 +1,6 @@
 """Training of a sweep: stacked dense nets in one pass, networks of any other kind alone or a few at a time.
 
-It takes values and gives values; nothing here logs, and nothing reads the global random state.
+It takes values and returns values; nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ NETS_A_PASS = 8
 """Convolutional nets that share a GPU; more of them hardly gain (docs/explanation/performance-gpu.md)."""
 
 BYTES_A_VALUE = 40
-"""Of the device's memory for each value that a layer gives in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
+"""Of the device's memory for each output value of a layer in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
 smaller batch of an epoch is recorded too, and has as much again."""
 
 CheckpointOf = Callable[[int], Checkpoint | None]
 
 
 class Members(Protocol):
-    """Who is trained with a batch order and a source in common."""
+    """Members that are trained with a batch order and a source in common."""
 
     @property
     def seed(self) -> int:
@@ -58,14 +58,14 @@ MembersT = TypeVar("MembersT", bound=Members)
 
 
 def cut_passes(groups: Sequence[MembersT], together: bool, most: int) -> list[list[MembersT]]:
-    """Return who is trained in one pass: of dense nets a replicate with its copies, whatever else is trained.
+    """Return the groups of each pass: of dense nets a replicate with its copies, whatever else is trained.
 
     Others share a pass with others at T > 0, or on hard labels.
 
     Args:
         groups: all that are to be trained.
         together: they are dense nets whose method lets them be stacked.
-        most: so many networks share a pass where they cannot be stacked, see :func:`nets_a_pass`.
+        most: number of networks that share a pass where they cannot be stacked, see :func:`nets_a_pass`.
     """
     if together:
         replicates: dict[int, list[MembersT]] = {}
@@ -106,7 +106,7 @@ def train(
 ) -> Iterator[Trained]:
     """Train every member of every group in as many passes as it takes, and yield one after another.
 
-    The dense nets of a replicate are trained in one pass; others one after another, on a graphics processor a few at a
+    The dense nets of a replicate are trained in one pass; others one after another, on a GPU a few at a
     time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
     ``checkpoint_of``, which returns the checkpoint of a pass by its number.
     """
@@ -146,7 +146,7 @@ def train_pass(
     Args:
         role: name of the random streams.
         recipe: architecture, epochs, batch size and rates.
-        groups: who is trained, see :func:`cut_passes`.
+        groups: the members to train, see :func:`cut_passes`.
         images: what they are trained on; every group sees all of them in every epoch.
         validation: measured after every epoch, never trained on.
         classes: number of classes.

@@ -1,7 +1,7 @@
 """Training of a search's trials: dense nets of unequal width, depth, rates and options, together as far as they can be.
 
-Each trial gives what :func:`kdops.training.trainer.train` gives it alone. Like there, values come in and values go out;
-nothing here logs, and nothing reads the global random state.
+Each trial has the result that :func:`kdops.training.trainer.train` returns for it alone. Like there, values come in and
+values go out; nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def train_trials(
         classes: number of classes.
         statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
         device: where to train.
-        after_epoch: says which trials to end. After the last epoch its answer changes nothing. Trials that diverged
+        after_epoch: returns which trials to end. After the last epoch its answer changes nothing. Trials that diverged
             are not in it.
         progress: called with (images passed, images in all), counted over trials; what an ended trial leaves out
             counts as passed.

@@ -1,4 +1,4 @@
-"""Random streams by name: the same words give the same stream, other words an independent one."""
+"""Random streams by name: the same words lead to the same stream, other words to an independent one."""
 
 from __future__ import annotations
 

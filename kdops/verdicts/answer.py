@@ -46,7 +46,7 @@ class Answer:
         sentences: the claims of the verdict with their numbers, then further remarks.
         claims: the claims tested.
         statistics: numbers by flat names, finite.
-        findings: what the paper says, and what was measured.
+        findings: what the paper states, and what was measured.
         title: what the study is about.
     """
 
@@ -72,7 +72,7 @@ class Answer:
         Args:
             rows: the closing table.
             verdict: the answer about a property.
-            findings: what the paper says, and what was measured.
+            findings: what the paper states, and what was measured.
             remarks: further sentences, after the verdict's.
             measured: further statistics by name, finite.
         """

@@ -5,7 +5,7 @@ The claims, each about one number a replicate:
 - ``ensemble``, primary: the ensemble of the chosen size minus the best single model. Its 90 % interval alone decides:
   wholly below the margin it is ``ensemble does not help``, since what gain there is counts as none (the sentence states
   whether it is above zero all the same); else wholly above zero ``ensemble helps``; else, and with fewer than three
-  replicates, ``inconclusive``. At a gain of exactly the margin the first is said falsely at most 5 % of the time, and
+  replicates, ``inconclusive``. At a gain of exactly the margin the first is wrong at most 5 % of the time, and
   at a gain of zero so is the second. Its ``parts`` are ``ensemble_gain``: whether the gain is above zero (``above
   zero`` / ``not above zero``).
 - ``all_members``: the ensemble of all members minus the best single one.

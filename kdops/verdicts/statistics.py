@@ -35,7 +35,7 @@ FEWEST_REPLICATES = 3
 """The fewest replicates that a decision may rest on; with two, the spread itself is hardly known."""
 
 MOST_REPLICATES = 1000
-"""Beyond this many, ``replicates_needed`` is None: nobody will train them."""
+"""Beyond this many, ``replicates_needed`` is None: more replicates than a study can train."""
 
 POWER = 0.8
 """The chance of a decision that ``replicates_needed`` asks for."""
@@ -105,7 +105,7 @@ class OneSided:
 def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> Equivalence:
     """Test by two one-sided t tests (Schuirmann 1987) whether a mean difference is within a margin.
 
-    At a true difference of exactly the margin, "equivalent" is said at most ``level`` of the time. So is
+    At a true difference of exactly the margin, "equivalent" is concluded at most ``level`` of the time. So is
     "different", as long as the standard deviation is at most twice the margin; beyond it has both of the interval's
     tails to err on, and its rate goes up to ``2 * level``: at 5 % and five margins 6.4 % for n = 3, 5.3 % for n = 10.
     Differences that are all alike leave no error to estimate: their mean is taken as known, at no level.
@@ -172,7 +172,7 @@ def superiority(differences: ArrayLike, level: float = 0.05) -> OneSided:
 def one_sided(differences: ArrayLike, threshold: float, level: float = 0.05) -> OneSided:
     """Test by one-sided t tests on which side of a threshold a mean difference lies.
 
-    At a true difference of exactly the threshold each side is said at most ``level`` of the time.
+    At a true difference of exactly the threshold each side is concluded at most ``level`` of the time.
 
     Args:
         differences: [n], one difference a replicate.

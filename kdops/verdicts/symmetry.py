@@ -4,7 +4,7 @@ The claims, each about one number a replicate (its mean over the temperatures):
 
 - ``symmetry``, primary: the reversed nets beat the student (:func:`~kdops.verdicts.statistics.superiority`) *and* are
   not inferior to the teacher by the margin (:func:`~kdops.verdicts.statistics.noninferiority`), each at 5 %. Both
-  must hold, an intersection-union test (Berger 1982), so ``symmetric`` is falsely said at most 5 % of the time
+  must hold, an intersection-union test (Berger 1982), so ``symmetric`` is falsely concluded at most 5 % of the time
   without any adjustment. ``not symmetric`` where the 90 % interval of either refutes it: no gain over the student
   (upper bound at or below zero), or below the teacher by more than the margin. Either refutes at 5 %; only where the
   student lies below the teacher by exactly the margin can both err, and then together at most 10 %. Else, and with
@@ -65,7 +65,7 @@ MEANINGS = {
     ): "Whether they beat the student is open; they lie below the teacher by more than the margin.",
     ("inconclusive", "inconclusive"): "Whether they beat the student and come near the teacher is open.",
 }
-"""What is said of both tests together, against the student and against the teacher."""
+"""The words for both tests together, against the student and against the teacher."""
 
 
 @dataclass(frozen=True)

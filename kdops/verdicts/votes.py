@@ -204,9 +204,9 @@ def choose_size(validation_curves: ArrayLike) -> int:
 
 
 def _running_votes(probabilities: ArrayLike) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """After each member give the votes and the summed probabilities so far, [images, classes] each.
+    """After each member yield the votes and the summed probabilities so far, [images, classes] each.
 
-    One member at a time bounds the memory; adding in one order gives every function here the same sums to the
+    One member at a time bounds the memory; adding in one order leads every function here to the same sums to the
     last bit, so that none breaks a tie in its own way. Both arrays change with the next member.
     """
     probabilities = _checked(probabilities)

@@ -1,4 +1,4 @@
-"""The ledger of a search: what is asked, told, tried again and counted, also by several processes at once."""
+"""The queue of a search: what is asked, told, tried again and counted, also by several processes at once."""
 
 import json
 import signal
@@ -41,16 +41,16 @@ def accuracy(trial):
     return 1 - abs(trial.values["temperature"] - 4) / 40 + trial.values["hidden"] / 10_000
 
 
-def run(ledger, total, batch=4):
+def run(queue, total, batch=4):
     """Ask, and tell what came of it, until nothing more is wanted."""
     results = {"accuracy": accuracy, "parameters": lambda t: t.values["hidden"], "flops": lambda t: t.number}
-    while asked := ledger.ask(batch, total):
+    while asked := queue.ask(batch, total):
         for trial in asked:
-            ledger.tell(trial.number, [results[name](trial) for name in ledger.objectives], "complete")
+            queue.tell(trial.number, [results[name](trial) for name in queue.objectives], "complete")
 
 
-def states(ledger):
-    return [trial.state for trial in ledger.trials()]
+def states(queue):
+    return [trial.state for trial in queue.trials()]
 
 
 # What is asked for.
@@ -58,41 +58,41 @@ def states(ledger):
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_a_batch_is_of_new_trials_within_the_space(opened, sampler):
-    ledger = opened(sampler=sampler)
-    asked = ledger.ask(5, 20)
+    queue = opened(sampler=sampler)
+    asked = queue.ask(5, 20)
     assert [trial.number for trial in asked] == [0, 1, 2, 3, 4]
     assert all(SPACE.contains(trial.values) and trial.state == "running" for trial in asked)
     assert len({str(trial.values) for trial in asked}) == 5
-    assert ledger.trials() == asked
+    assert queue.trials() == asked
 
 
 def test_never_more_is_asked_for_than_is_wanted(opened):
-    ledger = opened(sampler="random")
-    assert ledger.wanted(5) == 5
-    first = ledger.ask(3, 5)
-    assert ledger.wanted(5) == 2
-    assert len(ledger.ask(9, 5)) == 2
-    assert ledger.ask(9, 5) == []
-    ledger.tell(first[0].number, [0.5], "complete")
-    ledger.tell(first[1].number, None, "pruned")
-    assert ledger.wanted(5) == 0
-    ledger.tell(first[2].number, None, "failed")
-    assert (ledger.wanted(5), ledger.wanted(2), ledger.wanted(9)) == (1, 0, 5)
+    queue = opened(sampler="random")
+    assert queue.wanted(5) == 5
+    first = queue.ask(3, 5)
+    assert queue.wanted(5) == 2
+    assert len(queue.ask(9, 5)) == 2
+    assert queue.ask(9, 5) == []
+    queue.tell(first[0].number, [0.5], "complete")
+    queue.tell(first[1].number, None, "pruned")
+    assert queue.wanted(5) == 0
+    queue.tell(first[2].number, None, "failed")
+    assert (queue.wanted(5), queue.wanted(2), queue.wanted(9)) == (1, 0, 5)
 
 
 def test_failed_values_are_tried_once_more(opened):
-    ledger = opened(sampler="random")
-    (first,) = ledger.ask(1, 1)
-    ledger.tell(first.number, None, "failed")
-    (second,) = ledger.ask(9, 1)
+    queue = opened(sampler="random")
+    (first,) = queue.ask(1, 1)
+    queue.tell(first.number, None, "failed")
+    (second,) = queue.ask(9, 1)
     assert (second.values, second.again) == (first.values, first.number)
-    ledger.tell(second.number, None, "failed")
-    (third,) = ledger.ask(9, 1)
+    queue.tell(second.number, None, "failed")
+    (third,) = queue.ask(9, 1)
     assert third.values != first.values
     assert third.again is None
-    ledger.tell(third.number, [0.5], "complete")
-    assert ledger.ask(9, 1) == []
-    assert states(ledger) == ["failed", "failed", "complete"]
+    queue.tell(third.number, [0.5], "complete")
+    assert queue.ask(9, 1) == []
+    assert states(queue) == ["failed", "failed", "complete"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
@@ -112,44 +112,44 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(opened, sampler):
 
 
 def test_tpe_learns_what_is_good(opened):
-    ledger = opened(space=parse_space("temperature=1..40 alpha=1 depth=1 learning_rate=0.001 batch_size=64"))
-    run(ledger, 30)
-    late = [trial.results[0] for trial in ledger.trials()[20:]]
-    early = [trial.results[0] for trial in ledger.trials()[:10]]
+    queue = opened(space=parse_space("temperature=1..40 alpha=1 depth=1 learning_rate=0.001 batch_size=64"))
+    run(queue, 30)
+    late = [trial.results[0] for trial in queue.trials()[20:]]
+    early = [trial.results[0] for trial in queue.trials()[:10]]
     assert sum(late) / 10 > sum(early) / 10
 
 
 def test_a_grid_is_walked_once_and_then_ends(opened):
-    ledger = opened(space=GRID, sampler="grid")
-    run(ledger, 1000)
-    found = [(t.values["temperature"], t.values["hidden"], t.values["depth"]) for t in ledger.trials()]
+    queue = opened(space=GRID, sampler="grid")
+    run(queue, 1000)
+    found = [(t.values["temperature"], t.values["hidden"], t.values["depth"]) for t in queue.trials()]
     assert sorted(found) == [*product((1.0, 4.0), (16, 32), (1, 2, 3))]
-    assert ledger.wanted(1000) == 0
+    assert queue.wanted(1000) == 0
     assert found != sorted(found)
 
 
 def test_a_point_of_a_grid_that_fails_twice_is_left(opened):
-    ledger = opened(space=GRID, sampler="grid")
+    queue = opened(space=GRID, sampler="grid")
     bad = {"temperature": 4.0, "hidden": 16}
-    while asked := ledger.ask(5, 12):
+    while asked := queue.ask(5, 12):
         for trial in asked:
             fails = bad.items() <= trial.values.items()
-            ledger.tell(trial.number, None if fails else [0.5], "failed" if fails else "complete")
-    assert (states(ledger).count("failed"), states(ledger).count("complete")) == (6, 9)
+            queue.tell(trial.number, None if fails else [0.5], "failed" if fails else "complete")
+    assert (states(queue).count("failed"), states(queue).count("complete")) == (6, 9)
 
 
 # Several at once.
 
 
-def ask_together(ledgers, count, total):
-    """Let several ledgers ask at one moment; give what they got."""
-    start, got = threading.Barrier(len(ledgers)), []
+def ask_together(queues, count, total):
+    """Let several queues ask at one moment; give what they got."""
+    start, got = threading.Barrier(len(queues)), []
 
-    def ask(ledger):
+    def ask(queue):
         start.wait()
-        got.extend(ledger.ask(count, total))
+        got.extend(queue.ask(count, total))
 
-    threads = [threading.Thread(target=ask, args=[ledger]) for ledger in ledgers]
+    threads = [threading.Thread(target=ask, args=[queue]) for queue in queues]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -189,15 +189,15 @@ import sys, time
 from kdops.search.queue import TrialQueue
 from kdops.config.search_space import parse_space
 
-ledger = TrialQueue.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
+queue = TrialQueue.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
 print("open", flush=True)
 sys.stdin.readline()
-while asked := ledger.ask(3, 40):
+while asked := queue.ask(3, 40):
     for number, trial in enumerate(asked):
         if sys.argv[3] == "victim" and number == 1:
             print(trial.number, flush=True)
             time.sleep(60)
-        ledger.tell(trial.number, [trial.values["temperature"]], "complete")
+        queue.tell(trial.number, [trial.values["temperature"]], "complete")
 """
 
 
@@ -227,12 +227,12 @@ def test_four_processes_finish_what_is_wanted_though_one_is_killed(tmp_path, ope
             worker.kill()
             worker.communicate()
 
-    ledger = opened(sampler="random")
-    ledger.end_stale()
-    while asked := ledger.ask(3, 40):
+    queue = opened(sampler="random")
+    queue.end_stale()
+    while asked := queue.ask(3, 40):
         for trial in asked:
-            ledger.tell(trial.number, [trial.values["temperature"]], "complete")
-    trials = ledger.trials()
+            queue.tell(trial.number, [trial.values["temperature"]], "complete")
+    trials = queue.trials()
     assert [trial.state for trial in trials].count("complete") >= 40
     assert {trial.state for trial in trials} == {"complete", "failed"}
     failed = [trial for trial in trials if trial.state == "failed"]
@@ -255,23 +255,23 @@ def test_trials_of_the_living_are_left_alone(tmp_path, opened):
         worker.stdin.write("\n")
         worker.stdin.flush()
         worker.stdout.readline()
-        ledger = opened(sampler="random")
-        assert ledger.end_stale() == []
-        assert (states(ledger), ledger.wanted(5)) == (["complete", "running", "running"], 2)
+        queue = opened(sampler="random")
+        assert queue.end_stale() == []
+        assert (states(queue), queue.wanted(5)) == (["complete", "running", "running"], 2)
         worker.kill()
         worker.wait()
-        assert ledger.wanted(5) == 4
-        assert ledger.end_stale() == [1, 2]
-        assert ledger.end_stale() == []
-        assert (states(ledger), ledger.wanted(5)) == (["complete", "failed", "failed"], 4)
+        assert queue.wanted(5) == 4
+        assert queue.end_stale() == [1, 2]
+        assert queue.end_stale() == []
+        assert (states(queue), queue.wanted(5)) == (["complete", "failed", "failed"], 4)
 
 
 def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
-    ledger = opened()
+    queue = opened()
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
     study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="a")
     study.ask()
-    assert (ledger.end_stale(), ledger.wanted(4)) == ([], 3)
+    assert (queue.end_stale(), queue.wanted(4)) == ([], 3)
     study.add_trial(
         optuna.trial.FrozenTrial(
             number=1,
@@ -287,8 +287,8 @@ def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
             intermediate_values={},
         )
     )
-    assert (ledger.end_stale(), ledger.wanted(4)) == ([1], 3)
-    (trial,) = ledger.ask(1, 4)
+    assert (queue.end_stale(), queue.wanted(4)) == ([1], 3)
+    (trial,) = queue.ask(1, 4)
     assert trial.again is None
 
 
@@ -296,27 +296,27 @@ def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
 
 
 def test_telling_the_same_again_changes_nothing(opened):
-    ledger = opened(sampler="random")
+    queue = opened(sampler="random")
     for number, state, values in [(0, "complete", [0.5]), (1, "pruned", None), (2, "failed", None)]:
-        ledger.ask(1, 9)
+        queue.ask(1, 9)
         if state == "pruned":
-            ledger.report(number, 0, 0.25)
-        ledger.tell(number, values, state)
-        before = ledger.trials()
-        ledger.tell(number, values, state)
-        assert ledger.trials() == before
-    assert [t.results for t in ledger.trials()] == [(0.5,), (), ()]
+            queue.report(number, 0, 0.25)
+        queue.tell(number, values, state)
+        before = queue.trials()
+        queue.tell(number, values, state)
+        assert queue.trials() == before
+    assert [t.results for t in queue.trials()] == [(0.5,), (), ()]
 
 
 def test_a_finished_trial_keeps_what_was_told_first(opened):
-    ledger = opened(sampler="random")
-    ledger.ask(1, 9)
-    ledger.tell(0, [0.5], "complete")
+    queue = opened(sampler="random")
+    queue.ask(1, 9)
+    queue.tell(0, [0.5], "complete")
     for values, state in [([0.25], "complete"), (None, "failed"), (None, "pruned")]:
-        ledger.tell(0, values, state)
-    assert (ledger.trials()[0].state, ledger.trials()[0].results) == ("complete", (0.5,))
+        queue.tell(0, values, state)
+    assert (queue.trials()[0].state, queue.trials()[0].results) == ("complete", (0.5,))
     with pytest.raises(ValueError, match="7"):
-        ledger.tell(7, None, "failed")
+        queue.tell(7, None, "failed")
 
 
 @pytest.mark.parametrize(
@@ -331,52 +331,52 @@ def test_a_finished_trial_keeps_what_was_told_first(opened):
     ],
 )
 def test_values_that_do_not_fit_are_refused_and_leave_the_trial_running(opened, values, state):
-    ledger = opened(sampler="random")
-    ledger.ask(1, 9)
+    queue = opened(sampler="random")
+    queue.ask(1, 9)
     with pytest.raises(ValueError, match=r"(?i)value"):
-        ledger.tell(0, values, state)
-    assert states(ledger) == ["running"]
+        queue.tell(0, values, state)
+    assert states(queue) == ["running"]
 
 
 def test_the_median_decides_what_is_pruned(opened):
-    ledger = opened(sampler="random", pruner="median")
-    assert ledger.prunes
-    for trial in ledger.ask(10, 99):
+    queue = opened(sampler="random", pruner="median")
+    assert queue.prunes
+    for trial in queue.ask(10, 99):
         for epoch in range(5):
-            ledger.report(trial.number, epoch, trial.number / 10)
-        assert not ledger.should_prune(trial.number)
-        ledger.tell(trial.number, [trial.number / 10], "complete")
-    poor, good = ledger.ask(2, 99)
+            queue.report(trial.number, epoch, trial.number / 10)
+        assert not queue.should_prune(trial.number)
+        queue.tell(trial.number, [trial.number / 10], "complete")
+    poor, good = queue.ask(2, 99)
     for trial, value in ((poor, 0.1), (good, 0.9)):
-        ledger.report(trial.number, 0, value)
-        assert not ledger.should_prune(trial.number)
-        ledger.report(trial.number, 4, value)
-    assert (ledger.should_prune(poor.number), ledger.should_prune(good.number)) == (True, False)
-    ledger.tell(poor.number, None, "pruned")
-    assert ledger.best().results == (0.9,)
+        queue.report(trial.number, 0, value)
+        assert not queue.should_prune(trial.number)
+        queue.report(trial.number, 4, value)
+    assert (queue.should_prune(poor.number), queue.should_prune(good.number)) == (True, False)
+    queue.tell(poor.number, None, "pruned")
+    assert queue.best().results == (0.9,)
 
 
 @pytest.mark.parametrize(("objective", "better"), [("accuracy", 0.46), ("val_nll", 0.44)])
 def test_what_is_pruned_is_just_beyond_the_median(opened, objective, better):
     """Others are 0, 0.1 ... 0.9, so their median is 0.45: another percentile would prune both, or none."""
-    ledger = opened(sampler="random", pruner="median", objectives=(objective,))
-    for trial in ledger.ask(10, 99):
-        ledger.report(trial.number, 4, trial.number / 10)
-        ledger.tell(trial.number, [trial.number / 10], "complete")
+    queue = opened(sampler="random", pruner="median", objectives=(objective,))
+    for trial in queue.ask(10, 99):
+        queue.report(trial.number, 4, trial.number / 10)
+        queue.tell(trial.number, [trial.number / 10], "complete")
     pruned = {}
-    for trial, value in zip(ledger.ask(2, 99), (0.44, 0.46), strict=True):
-        ledger.report(trial.number, 4, value)
-        pruned[value] = ledger.should_prune(trial.number)
+    for trial, value in zip(queue.ask(2, 99), (0.44, 0.46), strict=True):
+        queue.report(trial.number, 4, value)
+        pruned[value] = queue.should_prune(trial.number)
     assert pruned == {value: value != better for value in (0.44, 0.46)}
 
 
 def test_several_objectives_are_not_pruned_and_it_is_said(opened):
-    ledger = opened(objectives=BOTH, pruner="median")
-    assert not ledger.prunes
-    assert ledger.notes == ("Nothing is pruned, since there are several objectives (accuracy, parameters).",)
-    ledger.ask(1, 9)
-    ledger.report(0, 0, 0.1)
-    assert not ledger.should_prune(0)
+    queue = opened(objectives=BOTH, pruner="median")
+    assert not queue.prunes
+    assert queue.notes == ("Nothing is pruned, since there are several objectives (accuracy, parameters).",)
+    queue.ask(1, 9)
+    queue.report(0, 0, 0.1)
+    assert not queue.should_prune(0)
     assert opened(name="b").notes == ()
 
 
@@ -385,32 +385,32 @@ def test_several_objectives_are_not_pruned_and_it_is_said(opened):
 
 def test_the_best_is_by_the_direction_of_the_objective(opened):
     for objectives, best in {("accuracy",): 1, ("val_nll",): 0}.items():
-        ledger = opened(name=objectives[0], objectives=objectives, sampler="random")
-        assert (ledger.best(), ledger.front()) == (None, [])
-        for trial, value in zip(ledger.ask(4, 4), (0.2, 0.7, 0.5, 0.7), strict=True):
-            ledger.tell(trial.number, [value], "complete")
-        assert ledger.best().number == best
+        queue = opened(name=objectives[0], objectives=objectives, sampler="random")
+        assert (queue.best(), queue.front()) == (None, [])
+        for trial, value in zip(queue.ask(4, 4), (0.2, 0.7, 0.5, 0.7), strict=True):
+            queue.tell(trial.number, [value], "complete")
+        assert queue.best().number == best
 
 
 def test_the_front_is_what_no_other_beats(opened):
-    ledger = opened(objectives=BOTH, sampler="random")
+    queue = opened(objectives=BOTH, sampler="random")
     results = [(0.9, 500), (0.8, 100), (0.7, 100), (0.95, 900), (0.9, 501)]
-    for trial, values in zip(ledger.ask(5, 5), results, strict=True):
-        ledger.tell(trial.number, values, "complete")
-    assert [trial.number for trial in ledger.front()] == [0, 1, 3]
-    assert ledger.best().number == 3
-    assert all(type(trial) is Trial for trial in ledger.front())
+    for trial, values in zip(queue.ask(5, 5), results, strict=True):
+        queue.tell(trial.number, values, "complete")
+    assert [trial.number for trial in queue.front()] == [0, 1, 3]
+    assert queue.best().number == 3
+    assert all(type(trial) is Trial for trial in queue.front())
 
 
 def test_importance_finds_what_matters_whichever_way_is_better(opened):
     space = parse_space("alpha=1 batch_size=64 depth=1 t_squared=true")
     found = []
     for objectives, sign in {("accuracy",): 1, ("val_nll",): -1}.items():
-        ledger = opened(name=objectives[0], space=space, objectives=objectives, sampler="random")
-        for trial in ledger.ask(24, 24):
-            assert trial.number not in (0, 9) or importance_of(ledger) == {}
-            ledger.tell(trial.number, [-sign * abs(trial.values["temperature"] - 4)], "complete")
-        importance = importance_of(ledger)
+        queue = opened(name=objectives[0], space=space, objectives=objectives, sampler="random")
+        for trial in queue.ask(24, 24):
+            assert trial.number not in (0, 9) or importance_of(queue) == {}
+            queue.tell(trial.number, [-sign * abs(trial.values["temperature"] - 4)], "complete")
+        importance = importance_of(queue)
         assert importance["temperature"] == max(importance.values()) > 0.5
         assert [*importance.values()] == sorted(importance.values(), reverse=True)
         assert sum(importance.values()) == pytest.approx(1)
@@ -420,22 +420,22 @@ def test_importance_finds_what_matters_whichever_way_is_better(opened):
 
 
 def test_equal_results_say_nothing_of_importance(opened):
-    ledger = opened(sampler="random")
-    for trial in ledger.ask(12, 12):
-        ledger.tell(trial.number, [0.5], "complete")
-    assert importance_of(ledger) == {}
-    assert importance_figure(ledger) is None
+    queue = opened(sampler="random")
+    for trial in queue.ask(12, 12):
+        queue.tell(trial.number, [0.5], "complete")
+    assert importance_of(queue) == {}
+    assert importance_figure(queue) is None
 
 
 @pytest.mark.parametrize("objectives", [("accuracy",), BOTH, (*BOTH, "flops")])
 def test_figures_are_drawn_and_leave_nothing_behind(opened, tmp_path, objectives, capfd):
     mine, _ = plt.subplots()
     before = dict(plt.rcParams)
-    ledger = opened(objectives=objectives, sampler="random")
+    queue = opened(objectives=objectives, sampler="random")
     draw = {"history": history_figure, "slice": slice_figure, "importance": importance_figure, "pareto": pareto_figure}
-    assert [figure(ledger) for figure in draw.values()] == [None] * 4
-    run(ledger, 12, batch=12)
-    figures = {name: figure(ledger) for name, figure in draw.items()}
+    assert [figure(queue) for figure in draw.values()] == [None] * 4
+    run(queue, 12, batch=12)
+    figures = {name: figure(queue) for name, figure in draw.items()}
     assert (figures.pop("pareto") is None) is (len(objectives) == 1)
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
@@ -526,8 +526,8 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path, opened):
     run(opened(sampler="random"), 3)
     with (tmp_path / "journal").open("ab") as file:
         file.write(b'{"op_code":4,"worker')
-    ledger = opened(sampler="random")
-    run(ledger, 5)
+    queue = opened(sampler="random")
+    run(queue, 5)
     assert states(opened()) == ["complete"] * 5
 
 
@@ -540,10 +540,10 @@ def test_a_relative_path_and_an_empty_file_will_do(tmp_path, opened, monkeypatch
 
 def test_a_database_will_do(tmp_path, capfd):
     options = {"storage": f"sqlite:///{tmp_path}/search.db", "name": "a", "space": SPACE, "sampler": "random"}
-    ledger = TrialQueue.open(**options)
-    run(ledger, 2)
-    (trial,) = ledger.ask(1, 3)
-    ledger.tell(trial.number, None, "failed")
+    queue = TrialQueue.open(**options)
+    run(queue, 2)
+    (trial,) = queue.ask(1, 3)
+    queue.tell(trial.number, None, "failed")
     again = TrialQueue.open(**options)
     run(again, 3)
     assert states(again) == ["complete", "complete", "failed", "complete"]
@@ -557,14 +557,14 @@ def test_each_trial_names_its_process(tmp_path, opened):
 
 
 def test_a_trial_names_its_run_and_the_ledger_gives_it_back(opened):
-    ledger = opened(sampler="random")
-    first, second = ledger.ask(2, 2)
-    ledger.name_run(first.number, "abc")
-    ledger.tell(first.number, (0.5,), "complete")
-    assert ledger.open_trials() == [second.number]
+    queue = opened(sampler="random")
+    first, second = queue.ask(2, 2)
+    queue.name_run(first.number, "abc")
+    queue.tell(first.number, (0.5,), "complete")
+    assert queue.open_trials() == [second.number]
     assert [trial.run for trial in opened(sampler="random").trials()] == ["abc", ""]
     with pytest.raises(KeyError):
-        ledger.name_run(first.number, "def")
+        queue.name_run(first.number, "def")
 
 
 def test_trials_of_one_setting_are_never_put_with_those_of_another(opened):
@@ -592,10 +592,10 @@ def test_a_check_writes_nothing_and_finds_what_opening_would(tmp_path, opened):
 
 
 def test_options_of_samplers_and_pruners_are_used(opened):
-    ledger = opened(name="grid", space=parse_space("alpha=0..1 depth=1 hidden=4"), sampler="grid(points=5)")
-    assert ledger.wanted(10_000) == 5 * 5 * 2 * 5 * 4
-    ledger = opened(name="median", sampler="tpe(startup=0)", pruner="median(startup=2,warmup=7)")
-    pruner = ledger.study.pruner
+    queue = opened(name="grid", space=parse_space("alpha=0..1 depth=1 hidden=4"), sampler="grid(points=5)")
+    assert queue.wanted(10_000) == 5 * 5 * 2 * 5 * 4
+    queue = opened(name="median", sampler="tpe(startup=0)", pruner="median(startup=2,warmup=7)")
+    pruner = queue.study.pruner
     assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (2, 7)
     pruner = opened(name="default", pruner="median").study.pruner
     assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (10, 3)

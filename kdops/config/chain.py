@@ -64,7 +64,7 @@ class Chain:
 
     @property
     def hops(self) -> int:
-        """How many distillations in a row it has."""
+        """The number of distillations in a row."""
         return self.last
 
     @property

@@ -34,7 +34,7 @@ class ModelUri:
     TYPED: ClassVar = re.compile(
         r"(?:models:/)?(?P<name>[A-Za-z0-9_.-]+)(?:/(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[A-Za-z0-9_.-]+))"
     )
-    """What a caller types, with the scheme or without."""
+    """The URI as a caller types it, with the scheme or without."""
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.short}"

@@ -40,7 +40,7 @@ class Dataset(Arrays):
 
     @property
     def given(self) -> str:
-        """How a caller asks for it: the text of the parameter ``dataset``."""
+        """The text of the parameter ``dataset`` that selects it."""
         return self.asked or self.name
 
     @property

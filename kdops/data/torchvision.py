@@ -25,7 +25,7 @@ from kdops.errors import KdopsError, UsageError
 __all__ = ["load"]
 
 ARGUMENTS: Mapping[str, Mapping[str, object]] = {"EMNIST": {"split": "balanced"}}
-"""What a data set cannot do without, where it is more than the part that is wanted."""
+"""Arguments that a data set requires beside the part that is wanted."""
 
 TRAINING = ("train", "trainval")
 VALIDATION = ("val", "valid")

@@ -45,7 +45,7 @@ class CurriculumTemperature(Method):
 
     @property
     def needs(self) -> Needs:
-        """How far the training is."""
+        """The progress of the training."""
         return Needs(progress=True, joint=True)
 
     def label_weight(self) -> float | Tensor:

@@ -1,4 +1,4 @@
-"""What a model is asked about: image files, or of a model of a table the rows of CSV files."""
+"""The inputs of a prediction: image files, or for a model of a table the rows of CSV files."""
 
 from __future__ import annotations
 

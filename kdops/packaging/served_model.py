@@ -4,7 +4,7 @@ So it needs nothing of kdops: the network, or the ensemble, is an exported progr
 opens, and class names and the shape of an image are in ``MLmodel``. Beside a table's model lies ``rows.py``, which
 encodes its rows.
 
-MLflow leaves the checking of what it is given to this file: its own turns 1.7 into 1 without a word, and answers with
+MLflow leaves the checking of what it is given to this file: its own turns 1.7 into 1 without an error, and answers with
 the whole request in front of the reason.
 """
 
@@ -60,7 +60,7 @@ class ServedModel(PythonModel):
         """Load the program, and read what it takes and what its classes are called.
 
         Raises:
-            MlflowException: a file is not the one that was stored; a program with a flipped bit loads without a word.
+            MlflowException: a file is not the one that was stored; a program with a flipped bit loads without an error.
             ValueError: the program holds something that would run code.
         """
         _refuse_long_numbers()

@@ -57,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Details:
-    """What only few readers look at: shown folded where that is possible."""
+    """Details for few readers: shown folded where that is possible."""
 
     summary: str
     blocks: tuple[Block, ...]

@@ -31,7 +31,7 @@ class Node:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes it the same node in two places."""
+        """The key by which it is the same node in two places."""
         return tuple(model.uri for model in self.models) or (self.text,)
 
 

@@ -32,7 +32,7 @@ COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
 """Each column's side and cells."""
 
 DISPENSABLE = ("role", "parameters", "transfer", "source", "chain", "seed")
-"""What a narrow terminal goes without, in this order. The chain ends with the role."""
+"""The columns that a narrow terminal drops, in this order. The chain ends with the role."""
 
 
 NUMBERS = ("count", "mean", "95 % interval", "replicates")

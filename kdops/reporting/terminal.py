@@ -52,7 +52,7 @@ class PlainTable:
 
     @property
     def width(self) -> int:
-        """How wide its lines are."""
+        """The width of its lines."""
         return sum(self._widths) + len(GAP) * (len(self._widths) - 1)
 
     def print(self, console: Console) -> None:

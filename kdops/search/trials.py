@@ -33,7 +33,7 @@ __all__ = ["METRICS", "Trials", "dense_net", "settings_of"]
 
 WAIT_SECONDS = 1.0
 PATIENCE_SECONDS = 1800.0
-"""So long a search waits for trials of other processes of which nothing is heard: one on another host may be gone."""
+"""Seconds that a search waits for trials of other processes that report nothing: one on another host may be gone."""
 
 FEWEST_FAILURES = 10
 """More trials than this, and than were asked for, must fail before a search is given up."""
@@ -214,7 +214,7 @@ class Trials:
     def _after_epoch(
         self, jobs: Sequence[_Job], epochs: Mapping[int, Mapping[str, float]], epoch: int
     ) -> Collection[int]:
-        """Note how the trials stand after an epoch, and return those that are not worth going on with."""
+        """Report the trials' values after an epoch, and return those that are not worth going on with."""
         # Ten reports are enough to see which trials fall behind; each one is written to the storage.
         if not self.queue.prunes or epoch % look_every(jobs[0].plan.recipe.epochs):
             return ()

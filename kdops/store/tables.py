@@ -22,7 +22,7 @@ BEFORE = re.compile(r"""^down_revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 
 
 def check_tables(database: Path, shown: str) -> None:
-    """Refuse a sqlite store whose tables are not of this MLflow, before MLflow changes them without a word.
+    """Refuse a sqlite store whose tables are not of this MLflow, before MLflow changes them without asking.
 
     Args:
         database: the file; one without tables, or that is no database, is left to MLflow.

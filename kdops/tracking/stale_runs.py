@@ -43,7 +43,7 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
             if is_stale(client, run, known):
                 discard_run(client, registry, run.info.run_id, "KILLED")
         except MlflowException as error:
-            # What others left must not keep this study from starting: a server may not let us delete it, say.
+            # What others left must not keep this study from starting: a server may forbid deleting it, for example.
             logger.warning("the run %s of a dead process could not be ended: %s", run.info.run_id, first_line(error))
 
 

@@ -81,7 +81,7 @@ class StoredStudy:
 
     @property
     def title(self) -> str:
-        """What it is about; the run's name where the answer has no title."""
+        """The title of the answer; the run's name where it has none."""
         return self.answer.title or self.name
 
     def whole(self) -> tuple[StoredStudy, ...]:

@@ -70,7 +70,7 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of arrays and workers."""
+        """Release arrays and workers."""
 
 
 def build_engine(name: str) -> Engine:

@@ -16,7 +16,7 @@ COMPLETE, DIVERGED, PRUNED = "complete", "diverged", "pruned"
 """How the training of a member ends."""
 
 TERM = "loss_"
-"""How the metric of a term of the loss begins."""
+"""The prefix of the metric of a term of the loss."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ given back at once."""
 KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
 
 AFTERWARDS = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * 1024**2, TRIM_THRESHOLD: 64 * 1024**2}
-"""What glibc itself comes to once large blocks were freed; it no longer adapts after the first word on the matter."""
+"""The values that glibc adapts to once large blocks were freed; it no longer adapts once one is set."""
 
 OWN = ("MALLOC_", "GLIBC_TUNABLES")
 """Environment variables by which a user controls how memory is handled."""

@@ -22,7 +22,8 @@ from kdops.study.dry_run import PlanningExecutor
 from kdops.study.sources import find_source
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
-from kdops.sweeps.model import LABELS, Model, Sweep, best, ranked, worst
+from kdops.sweeps.model import LABELS, Model, Sweep
+from kdops.sweeps.ranking import best, ranked, worst
 from kdops.sweeps.unit import Context
 from kdops.verdicts.votes import mcnemar
 from pipelines import chain, students, symmetry, transitivity

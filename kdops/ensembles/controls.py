@@ -13,7 +13,8 @@ from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.study.verbs import StudyVerbs
-from kdops.sweeps.model import Model, Sweep, rank_key
+from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.ranking import rank_key
 
 __all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
 

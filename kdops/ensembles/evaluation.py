@@ -19,7 +19,8 @@ from kdops.packaging.vote import Vote, latency
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
-from kdops.sweeps.model import Model, Sweep, ranked
+from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.ranking import ranked
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.training.evaluation import measure

@@ -29,7 +29,8 @@ from kdops.registry.registered import RegisteredModels, RegisteredVersion
 from kdops.registry.versions import group_of, registered_name
 from kdops.store.database import open_existing, registry_address, store_address, store_exists
 from kdops.sweeps import schema
-from kdops.sweeps.model import LABELS, METRICS, Model, rank_key
+from kdops.sweeps.model import LABELS, METRICS, Model
+from kdops.sweeps.ranking import rank_key
 
 __all__ = ["Drawn", "draw", "draw_members", "with_newest_split"]
 

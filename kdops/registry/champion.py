@@ -18,7 +18,8 @@ from kdops.registry.lookup import finished_run
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
-from kdops.sweeps.model import Model, rank_key
+from kdops.sweeps.model import Model
+from kdops.sweeps.ranking import rank_key
 
 __all__ = ["CHAMPION", "champion_of", "update_champion"]
 

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from kdops.reporting.terminal import PlainTable, Side, plain_console, plain_table
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
-from kdops.sweeps.model import LABELS, Model, rank_key
+from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps.ranking import rank_key
 from kdops.tracking.catalog import Catalog
 from kdops.utils.text import accuracy_interval, csv_text
 from kdops.verdicts.answer import Row

@@ -11,7 +11,8 @@ from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor
 from kdops.study.index import ModelIndex
 from kdops.sweeps.dry_run import Plan
-from kdops.sweeps.model import Model, Sweep, ranked
+from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.ranking import ranked
 from kdops.sweeps.unit import Context, Unit
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome

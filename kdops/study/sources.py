@@ -12,7 +12,8 @@ from kdops.errors import UsageError
 from kdops.store.database import store_address, store_exists
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
-from kdops.sweeps.model import FOREIGN, Model, Sweep, ranked
+from kdops.sweeps.model import FOREIGN, Model, Sweep
+from kdops.sweeps.ranking import ranked
 from kdops.tracking.named_models import NamedModel, find_model
 
 if TYPE_CHECKING:

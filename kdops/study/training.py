@@ -24,7 +24,8 @@ from kdops.study.failure import CurrentSweep, describe_failure, failure_note
 from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
 from kdops.study.summary import about, describe_sweep
-from kdops.sweeps.model import Model, Sweep, best, worst
+from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.ranking import best, worst
 from kdops.sweeps.unit import Context, Unit, digest_of_pass, lock_keys
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
@@ -135,7 +136,7 @@ class TrainingExecutor(Executor):
                 self.models |= part.models
 
     def best(self, models: Sweep, by: str) -> Sweep:
-        """Choose the best model of each replicate; see :func:`kdops.sweeps.model.best`."""
+        """Choose the best model of each replicate; see :func:`kdops.sweeps.ranking.best`."""
         return best(models, by)
 
     def worst(self, models: Sweep, by: str) -> Sweep:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kdops.errors import KdopsError
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COPY_SEEDS", "FOREIGN", "LABELS", "METRICS", "Model", "Sweep", "best", "rank_key", "ranked", "worst"]
+__all__ = ["COPY_SEEDS", "FOREIGN", "LABELS", "METRICS", "Model", "Sweep"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
@@ -224,56 +223,6 @@ class Sweep:
         """Return the test accuracy of a sweep with one model a replicate, as ``[replicates]``."""
         (column,) = self.table(TEST_ACCURACY).T
         return column
-
-
-def rank_key(model: Model, by: str = "validation") -> tuple[float, float]:
-    """Return what models are ranked by, lower being better: highest accuracy, then lowest loss.
-
-    An unknown loss comes last. What decides between equal models is up to the caller, which adds it: the temperature
-    within a sweep (see :func:`best`), the registered name and the version in the registry (``Model.place``).
-
-    Args:
-        model: the model.
-        by: ``validation``, or ``test`` to mimic the paper.
-
-    Raises:
-        KdopsError: the model has no such accuracy.
-    """
-    prefix = METRICS[by]
-    accuracy, loss = (model.metrics.get(f"{prefix}_{name}", math.nan) for name in ("accuracy", "nll"))
-    if math.isnan(accuracy):
-        raise KdopsError(f"{model.name or model} has no {prefix}_accuracy, so it cannot be ranked")
-    return -accuracy, math.inf if math.isnan(loss) else loss
-
-
-def ranked(models: Sequence[Model], by: str = "validation") -> list[Model]:
-    """Return models in the order of :func:`best`, the best first."""
-    return sorted(models, key=lambda model: _in_sweep(model, by))
-
-
-def best(models: Sweep, by: str = "validation") -> Sweep:
-    """Return the best model of each replicate: highest accuracy, then lowest loss, then lowest temperature.
-
-    Args:
-        models: a sweep.
-        by: ``validation``, or ``test`` to mimic the paper.
-    """
-    return replace(
-        models,
-        records=tuple(min(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
-    )
-
-
-def worst(models: Sweep, by: str = "validation") -> Sweep:
-    """Return the worst model of each replicate, by the same order as :func:`best`."""
-    return replace(
-        models,
-        records=tuple(max(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
-    )
-
-
-def _in_sweep(model: Model, by: str) -> tuple[float, ...]:
-    return *rank_key(model, by), model.temperature
 
 
 def _count(text: str) -> int | None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kdops.errors import KdopsError
-from kdops.sweeps.model import COPY_SEEDS, LABELS, Model, Sweep, best, rank_key, worst
+from kdops.sweeps.model import COPY_SEEDS, LABELS, Model, Sweep
+from kdops.sweeps.ranking import best, rank_key, worst
 
 
 def record(seed=0, temperature=1.0, role="student", **metrics):

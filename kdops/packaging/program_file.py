@@ -35,9 +35,9 @@ class ProgramFile:
         from torch.export.pt2_archive import PT2ArchiveReader
 
         self._program = torch.export.load(path)
-        archive = PT2ArchiveReader(str(path))
-        names = [name for name in archive.get_file_names() if not name.startswith(WRITERS_OWN)]
-        self._records = {name: archive.read_bytes(name) for name in names}
+        with PT2ArchiveReader(str(path)) as archive:
+            names = [name for name in archive.get_file_names() if not name.startswith(WRITERS_OWN)]
+            self._records = {name: archive.read_bytes(name) for name in names}
         self._places = self._found()
 
     def write(self, path: Path, state: Mapping[str, Tensor]) -> None:

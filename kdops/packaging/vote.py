@@ -90,7 +90,7 @@ class Tally(nn.Module):
 
 
 def export_vote(vote: Vote, image_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
-    """Export an ensemble, as :class:`Votes`, for batches of any size.
+    """Export an ensemble, as :class:`Tally`, for batches of any size.
 
     Args:
         vote: the ensemble.

@@ -3,12 +3,15 @@
 import copy
 import io
 import json
+import sys
 import zipfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from mlflow.pytorch import _validate_pt2_archive_is_pickle_free
 
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build
@@ -42,21 +45,72 @@ def test_what_torch_writes_is_opened(program):
         assert torch.allclose(load_program(path)(IMAGES), net.eval()(IMAGES), atol=1e-5)
 
 
-def test_an_expression_that_would_run_is_refused(program, tmp_path):
+def statement(marker):
+    return f"__import__('pathlib').Path({str(marker)!r}).touch()"
+
+
+def expression(model, marker, name=None):
+    """Plant it in the shape of the last result, which may be called as a part of PyTorch's format is."""
+    graph = model["graph_module"]["graph"]
+    last = graph["outputs"][0]["as_tensor"]["name"]
+    graph["tensor_values"][last]["sizes"][0] = {"as_expr": {"expr_str": f"{statement(marker)} or Symbol('s1')"}}
+    text = json.dumps(model["graph_module"]).replace(json.dumps(last), json.dumps(name or last))
+    model["graph_module"] = json.loads(text)
+
+
+def structure(kind, context):
+    """Describe the inputs as a container with a context of its own."""
+
+    def plant(model, marker):
+        signature = model["graph_module"]["module_call_graph"][0]["signature"]
+        signature["in_spec"] = json.dumps([1, {"type": kind, "context": context, "children_spec": []}])
+
+    return plant
+
+
+def name_of_an_argument(model, marker):
+    node = model["graph_module"]["graph"]["nodes"][-1]
+    node.update(target="torch.ops.higher_order.wrap", is_hop_single_tensor_return=True)
+    node["inputs"] = [{"name": f"a={statement(marker)}, b", "arg": {"as_int": 1}, "kind": 2}]
+
+
+ATTACKS = {
+    "expression": expression,
+    "expression of a value": partial(expression, name="metadata"),
+    "enumeration": structure(
+        "builtins.tuple", json.dumps([{"__enum__": True, "fqn": "planted_module:Kind", "name": "A"}])
+    ),
+    "defaultdict": structure(
+        "collections.defaultdict",
+        {"default_factory_module": "planted_module", "default_factory_name": "x", "dict_context": []},
+    ),
+    "name of an argument": name_of_an_argument,
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_program_that_would_run_code_is_refused(attack, program, tmp_path, monkeypatch):
+    """PyTorch runs what each of them names: a statement, or a module in the working folder."""
     marker = tmp_path / "marker"
+    (tmp_path / "planted_module.py").write_text(f"import pathlib; pathlib.Path({str(marker)!r}).touch()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "planted_module", raising=False)
 
     def change(text):
-        evil = f"__import__('pathlib').Path({str(marker)!r}).touch() or Symbol"
-        return text.replace('"expr_str": "Symbol', f'"expr_str": {json.dumps(evil)[:-1]}')
+        model = json.loads(text)
+        ATTACKS[attack](model, marker)
+        return json.dumps(model)
 
     path = planted(program[1], tmp_path, change)
-    with pytest.raises(ValueError, match="is none that PyTorch writes, and might run code"):
+    with pytest.raises(ValueError, match="might run code"):
         load_program(path)
     assert not marker.exists()
     # The danger is real: PyTorch itself runs it.
     with suppress(Exception):
-        torch.export.load(path)
+        torch.export.load(path).module()(IMAGES)
     assert marker.exists()
+    sys.modules.pop("planted_module", None)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +118,20 @@ def test_an_expression_that_would_run_is_refused(program, tmp_path):
     [
         ("target", "torch.os.system"),
         ("target", "torch.hub.load"),
+        ("target", "torch.ops.load_library.__call__"),
+        ("target", "torch.ops.higher_order.wrap"),
+        ("target", "torch.ops.aten.save.default"),
+        ("target", "torch.ops.aten.__init__.__globals__"),
+        ("target", "_operator.call"),
+        ("target", "_operator.attrgetter"),
+        ("as_operator", "torch.os.system"),
+        ("name", "a = 1; b"),
+        ("as_name", "torch.os"),
+        ("forward_arg_names", ["images): pass\nprint()"]),
+        ("parameter_name", 'weight"), print("'),
+        ("in_spec", "[2, {}]"),
+        ("out_spec", '[1, {"type": "collections.namedtuple", "context": null, "children_spec": []}]'),
+        ("out_spec", '[1, {"type": "builtins.dict", "context": "[\\"a=print()\\"]", "children_spec": []}]'),
         ("guards_code", ["__import__('os').getpid()"]),
         ("expr_str", "9**9**9**9"),
         ("expr_str", "Symbol('s0').__class__"),
@@ -77,6 +145,75 @@ def test_other_records_that_are_more_than_data_are_refused(program, tmp_path, ke
 
     with pytest.raises(ValueError, match="might run code"):
         check_archive(planted(program[1], tmp_path, change))
+
+
+@pytest.mark.parametrize("name", ["model.text", "more/model.json", "weight_0.json"])
+def test_a_model_with_a_name_that_torch_does_not_write_is_refused(program, tmp_path, name):
+    """PyTorch reads each record below models/."""
+    path = planted(program[1], tmp_path, lambda text: text)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"model/models/{name}", "{}")
+    with pytest.raises(ValueError, match="the only model that PyTorch writes"):
+        check_archive(path)
+
+
+class Evil:
+    """An object that touches a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def test_a_pickle_that_only_a_hidden_list_of_weights_names_is_refused(program, tmp_path):
+    """The plain list says that the weight is plain bytes, so that MLflow does not look at it."""
+    path, marker = tmp_path / "hidden.pt2", tmp_path / "marker"
+    places = ("models/{}.json", "data/weights/{}_weights_config.json", "data/constants/{}_constants_config.json",
+              "data/sample_inputs/{}.pt")  # fmt: skip
+    pickled = io.BytesIO()
+    torch.save(Evil(marker), pickled)
+    with zipfile.ZipFile(program[1]) as old, zipfile.ZipFile(path, "w") as new:
+        for record in old.infolist():
+            name, content = record.filename.partition("/")[2], old.read(record)
+            hidden = [place.format("a/b") for place in places if name == place.format("model")]
+            if hidden and name.endswith("weights_config.json"):
+                new.writestr(f"x/{name}", content)
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true')
+            elif name == "data/weights/weight_0":
+                content = pickled.getvalue()
+            new.writestr(f"x/{hidden[0] if hidden else name}", content)
+    with pytest.raises(ValueError, match="the only model that PyTorch writes"):
+        load_program(path)
+    assert not marker.exists()
+    _validate_pt2_archive_is_pickle_free(str(path))
+    with suppress(Exception):
+        torch.export.load(path)
+    assert marker.exists()
+
+
+def test_compiled_code_is_refused(program, tmp_path):
+    path = planted(program[1], tmp_path, lambda text: text)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model/data/aotinductor/model/model.wrapper.json", "{}")
+    with pytest.raises(ValueError, match="is compiled code"):
+        check_archive(path)
+
+
+def test_a_checked_archive_is_closed(program, monkeypatch):
+    from torch.export import pt2_archive
+
+    opened = []
+
+    class Reader(pt2_archive.PT2ArchiveReader):
+        def __exit__(self, *args):
+            opened.append(self)
+            super().__exit__(*args)
+
+    monkeypatch.setattr(pt2_archive, "PT2ArchiveReader", Reader)
+    check_archive(program[1])
+    assert len(opened) == 1
 
 
 def test_an_archive_that_unpacks_to_another_size_is_refused(program, tmp_path):

@@ -133,7 +133,7 @@ COMPARED = (
         ALL,
         "methods to compare, such as dkd,dist,rkd(angle=0), beside logits; all: those that fit the student",
     ),
-    Parameter("trials", "8", "settings tried of each method, its own weights and the temperature, logits included"),
+    Parameter("trials", "6", "settings tried of each method, its own weights and the temperature, logits included"),
     Parameter("controls", "true", "train each method with the source's outputs for other images of the class beside"),
 )
 COMPARING = {

@@ -4,7 +4,7 @@ On small data validation and test mostly choose alike, so a choice on the wrong 
 oppositely, so each chooser must say which one it looked at.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -152,9 +152,25 @@ def test_the_worst_is_chosen_on_what_the_settings_say_alone(executor, by, expect
     assert study.worst(MODELS).records[0].temperature == expected
 
 
+@pytest.mark.parametrize("executor", [Scripted, TrainingExecutor, PlanningExecutor])
+@pytest.mark.parametrize("by", ["validation", "test"])
+def test_what_a_study_chooses_says_what_it_was_chosen_on(executor, by):
+    study = scripted("students", executor.__new__(executor), select_on=by)
+    assert {record.select_on for chosen in (study.best(MODELS), study.worst(MODELS)) for record in chosen.records} == {
+        by
+    }
+
+
 @pytest.mark.parametrize("by", ["validation", "test"])
 def test_the_source_of_a_study_is_the_best_by_validation_whatever_the_models_are_chosen_on(by):
     assert best_source_of_the_study(by) == HOT
+
+
+def test_the_source_of_a_study_is_no_model_that_was_chosen_on_test_unless_it_is_named():
+    marked = replace(model(HOT), select_on="test")
+    index = SimpleNamespace(of_role=lambda _: [marked, model(COLD)])
+    (source,) = find_source(scripted("students", Scripted(index)))[0].records
+    assert source == model(COLD)
 
 
 def test_the_front_of_what_can_be_shipped_is_by_validation():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kdops.study.conclusion import Conclusion
 from kdops.study.index import ModelIndex
+from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.unit import Context, Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
@@ -58,7 +59,9 @@ class Executor(ABC):
             trainset: what they are trained on.
             context: settings, data, split and device.
         """
-        units = units_of(task, sources, temperatures, context.trains_together(task), context)
+        units = [
+            _marked(unit) for unit in units_of(task, sources, temperatures, context.trains_together(task), context)
+        ]
         if not units:
             return ()
         found = self._models_of(units, trainset, context, sources)
@@ -117,3 +120,18 @@ class Executor(ABC):
         self, units: Sequence[Unit], trainset: Trainset, context: Context, sources: Mapping[int, Model | None]
     ) -> Mapping[str, Model]:
         """Return the model of each unit by its fingerprint; there is one unit at least."""
+
+
+def _marked(unit: Unit) -> Unit:
+    """Return a unit with fingerprints of its own if its source was chosen on test.
+
+    The weights are the same, but a model without the mark is not reused as one that has it, nor the other way around.
+    """
+    chosen = unit.record.select_on
+    if chosen != "test":
+        return unit
+    return replace(
+        unit,
+        fingerprint=fingerprint(of=unit.fingerprint, select_on=chosen),
+        training=fingerprint(of=unit.training, select_on=chosen),
+    )

@@ -74,7 +74,8 @@ def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep
 def _best_teacher(study: StudyVerbs[SourceSettings]) -> Sweep:
     """Return the best registered teacher; without one, or where all is trained afresh, train it."""
     settings = study.settings
-    teachers = [model for model in study.known("teacher") if model.transfer == settings.transfer]
+    known = [model for model in study.known("teacher") if model.select_on != "test"]
+    teachers = [model for model in known if model.transfer == settings.transfer]
     if not teachers or settings.fresh:
         return study.with_settings(replace(settings, seeds=1)).train("teacher")
     best = ranked(teachers)[0]

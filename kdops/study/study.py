@@ -19,6 +19,7 @@ from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
+from kdops.sweeps.ranking import chosen_on
 from kdops.sweeps.unit import Context, Task
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
@@ -137,11 +138,13 @@ class Study(Generic[SettingsT]):
 
     def best(self, models: Sweep) -> Sweep:
         """Return the best model of each replicate, by validation unless ``select_on`` is ``test``."""
-        return self.executor.best(models, self.settings.select_on)
+        by = self.settings.select_on
+        return chosen_on(self.executor.best(models, by), by)
 
     def worst(self, models: Sweep) -> Sweep:
         """Return the worst model of each replicate, by validation unless ``select_on`` is ``test``."""
-        return self.executor.worst(models, self.settings.select_on)
+        by = self.settings.select_on
+        return chosen_on(self.executor.worst(models, by), by)
 
     def known(self, role: str) -> list[Model]:
         """Return every finished and registered model of a role, of this data and split."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from kdops.errors import KdopsError
 from kdops.sweeps.model import METRICS, Model, Sweep
 
-__all__ = ["best", "rank_key", "ranked", "worst"]
+__all__ = ["best", "chosen_on", "rank_key", "ranked", "worst"]
 
 
 def rank_key(model: Model, by: str = "validation") -> tuple[float, float]:
@@ -56,6 +56,13 @@ def worst(models: Sweep, by: str = "validation") -> Sweep:
         models,
         records=tuple(max(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
     )
+
+
+def chosen_on(models: Sweep, by: str) -> Sweep:
+    """Return models with what they were chosen on, if it was ``test``: what is distilled from them is marked too."""
+    if by != "test":
+        return models
+    return replace(models, records=tuple(replace(record, select_on=by) for record in models.records))
 
 
 def _in_sweep(model: Model, by: str) -> tuple[float, ...]:

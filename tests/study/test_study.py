@@ -420,6 +420,32 @@ def test_selection_on_test_is_named(fork, done):
     assert "Selection used the test set" in loud
 
 
+def test_what_is_distilled_from_a_source_chosen_on_test_is_marked_and_reused_by_its_like_alone(fork):
+    """Whatever is there already: with the mark it is another model, though its weights may be the same."""
+
+    def via(select_on):
+        study = fork.run("transitivity", select_on=select_on)
+        runs = {run.data.tags["kdops.model"]: run for run in fork.children()}
+        results = pd.read_csv(fork.artifact(study, "results.csv"))
+        results = results[results["chain"].str.endswith("middle>student")]
+        return {uri: runs[uri].data.tags.get("kdops.select_on") for uri in results["model"]}, fork.children(study)
+
+    plain, trained = via("validation")
+    assert plain
+    assert not trained
+    assert set(plain.values()) == {None}
+    marked, trained = via("test")
+    assert set(marked) == {run.data.tags["kdops.model"] for run in trained}, "nothing else is trained"
+    assert set(marked.values()) == {"test"}
+    assert not set(marked) & set(plain)
+    for uri in marked:
+        name, number = uri.removeprefix("models:/").split("/")
+        version = fork.client.get_model_version(name, number)
+        assert version.tags["select_on"] == "test"
+        assert "champion" not in version.aliases
+    assert [via(by) for by in ("validation", "test")] == [(plain, []), (marked, [])]
+
+
 def test_a_device_that_is_not_there_makes_no_run(store):
     if torch.cuda.is_available():
         pytest.skip("a CUDA device is there")

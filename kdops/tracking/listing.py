@@ -7,13 +7,15 @@ ago.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Set
 from dataclasses import replace
+from functools import partial
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.utils.search_utils import SearchUtils
 
 from kdops.registry.lookup import uri_of
 from kdops.store.client import paged, quoted
@@ -37,14 +39,19 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
         role: models of other roles may be left out; empty for all.
     """
     where = f"name LIKE {quoted(f'kdops-%-{role}')}" if role else "name LIKE 'kdops-%'"
-    unfinished, groups = _unfinished(client), defaultdict[tuple[str, ...], list[ModelVersion]](list)
-    for version in paged(client.search_model_versions, where, max_results=PAGE):
-        if version.run_id not in unfinished:
-            groups[_group(version)].append(version)
+    # Runs are asked for after the versions: what is registered meanwhile has a run that has not finished yet.
+    versions = list(paged(client.search_model_versions, where, max_results=PAGE))
+    finished = _finished(client, {version.run_id for version in versions if version.run_id})
+    made = Counter(version.run_id for version in versions)
+    groups = defaultdict[tuple[str, ...], list[ModelVersion]](list)
+    for version in versions:
+        if version.run_id in finished:
+            # Of several versions of one run all but one are copies, which only the run tells apart.
+            groups[_group(version) if made[version.run_id] == 1 else ()].append(version)
     unclear = groups.pop((), [])
     examples = {uri_of(own[0]): own[0] for own in groups.values()}
     known = _of_runs(client, [*unclear, *examples.values()])
-    # Of a group whose example is not there, because its run was deleted for good, every run is asked for.
+    # Of a group whose example is not what its run made, but a copy, every run is asked for.
     lost = [version for own in groups.values() if uri_of(own[0]) not in known for version in own[1:]]
     known |= _of_runs(client, lost)
     aliases = read_aliases(client)
@@ -53,6 +60,27 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
         if (example := known.get(uri_of(own[0]))) is not None:
             found += [(version, _alike(version, example)) for version in own]
     return Catalog(tuple(in_registry(model, version.tags, aliases) for version, model in found), aliases)
+
+
+def _finished(client: MlflowClient, run_ids: Set[str]) -> set[str]:
+    """Return those runs that finished and are there.
+
+    MLflow returns runs whole. So what did not finish or was deleted is asked for, and then, without reading them,
+    whether all others are there, since a run may be gone for good (``mlflow gc``).
+    """
+    ids, places = sorted(run_ids - _unfinished(client)), experiments(client)
+    found = set[str]()
+    for start in range(0, len(ids), PAGE):
+        some = ids[start : start + PAGE]
+        search = partial(client.search_runs, places, _finished_among(some))
+        # If all are there, the search has as many results: the last one is there, and the page is not read.
+        complete = search(max_results=1, page_token=SearchUtils.create_page_token(len(some) - 1))
+        found |= set(some) if complete else {run.info.run_id for run in paged(search, max_results=PAGE)}
+    return found
+
+
+def _finished_among(run_ids: Iterable[str]) -> str:
+    return f"attributes.status = 'FINISHED' and attributes.run_id IN ({', '.join(map(quoted, run_ids))})"
 
 
 def _unfinished(client: MlflowClient) -> set[str]:
@@ -80,13 +108,15 @@ def _group(version: ModelVersion) -> tuple[str, ...]:
 
 def _of_runs(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str, Model]:
     """Return models as their runs describe them, by URI; those whose run finished and has the URI of the version."""
-    wanted = {version.run_id: uri_of(version) for version in versions if version.run_id}
+    wanted = defaultdict[str, set[str]](set)
+    for version in versions:
+        if version.run_id:
+            wanted[version.run_id].add(uri_of(version))
     ids, found = sorted(wanted), {}
     for start in range(0, len(ids), PAGE):
-        some = ", ".join(map(quoted, ids[start : start + PAGE]))
-        where = f"attributes.status = 'FINISHED' and attributes.run_id IN ({some})"
+        where = _finished_among(ids[start : start + PAGE])
         for run, model in schema.readable(paged(client.search_runs, experiments(client), where, max_results=PAGE)):
-            if model.uri == wanted[run.info.run_id]:
+            if model.uri in wanted[run.info.run_id]:
                 found[model.uri] = model
     return found
 
@@ -107,4 +137,7 @@ def _alike(version: ModelVersion, example: Model) -> Model:
         params={name: example.params[name] for name in SHARED if name in example.params},
         pass_seeds=(),
         pass_digest="",
+        # Of one split; how many images a model was trained on its version does not say.
+        images={part: count for part, count in example.images.items() if part != "train"},
+        select_on="test" if schema.is_chosen_on_test(version) else "validation",
     )

@@ -134,7 +134,8 @@ def with_newest_split(models: RegisteredModels, data: Dataset, settings: Ensembl
         could = [version for version in map(models.find, settings.uris()) if schema.is_own(version)]
     else:
         versions = models.versions(_name(settings, data))[::-1]
-        could = [version for version in versions if schema.is_own(version) and _is_direct(version, data.name)]
+        drawable = [v for v in versions if schema.is_own(v) and not schema.is_chosen_on_test(v)]
+        could = [version for version in drawable if _is_direct(version, data.name)]
     seeds: dict[str, str] = {}
     for version in could if settings.newest else ():
         mode, digest = version.tags["transfer"], version.tags["split"]

@@ -389,6 +389,8 @@ def test_the_newest_split_is_that_of_the_newest_fitting_version(shelf):
     assert newest(transfer="shared") == ("shared", 0)
     assert newest(split_seed=8) == ("disjoint", 8)
     assert newest(role="middle") == ("disjoint", 0)
+    shelf.put(split=SHARED, select_on="test")
+    assert newest() == ("disjoint", 7), "what was chosen on test is not drawn"
 
 
 def test_what_is_named_says_which_split_it_is(shelf):

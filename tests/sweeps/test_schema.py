@@ -107,6 +107,12 @@ def test_a_run_that_cannot_be_read_is_left_out_with_one_line(caplog, changed):
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("text", ["Test", "banana", ""])
+def test_a_run_whose_choice_was_edited_to_no_known_word_counts_as_chosen_on_validation(text):
+    model = Model("student", 0, 1.0, "teacher>student", LABELS, "models:/s/1", "r1", weights="w")
+    assert schema.from_run(run_of(model, **{schema.SELECT_ON: text})).select_on == "validation"
+
+
 def literals(path):
     """Return the texts of a file that are no docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

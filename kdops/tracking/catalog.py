@@ -111,13 +111,15 @@ def find_registered(client: MlflowClient, text: str, parameter: str = "model") -
     """Find a registered model that the caller named, in a few requests.
 
     Raises:
-        UsageError: there is no such version, or its run did not finish.
+        UsageError: there is no such version, its run did not finish, or it is a copy of another version.
     """
     version = find_version(client, str(check_model(text, parameter)), parameter)
     run = finished_run(client, version)
     model = None if run is None else next((model for _, model in schema.readable([run])), None)
-    if model is None or model.uri != uri_of(version):
+    if model is None or not model.uri:
         raise UsageError(parameter, text, "its run did not finish or was deleted")
+    if model.uri != uri_of(version):
+        raise UsageError(parameter, text, f"is a copy of {model.uri}, which its run made; name that version")
     return in_registry(model, version.tags, {})
 
 

@@ -12,7 +12,7 @@ import kdops.tracking.catalog
 from kdops.errors import UsageError
 from kdops.reporting.lineage import ALONE, ancestors, descendants, lineage_dot, lineage_lines
 from kdops.reporting.tables import choose, models_csv, show_models
-from kdops.tracking.catalog import Catalog, read_catalog
+from kdops.tracking.catalog import Catalog, find_registered, read_catalog
 from tests.shelves import Shelf, family, lines_of
 
 
@@ -139,6 +139,18 @@ def test_a_file_gets_every_column_whatever_the_width(catalog, uris):
     cells = "kdops-digits-student/7 * student teacher>student 7 0 shared 610 0.9700 0.8700 kdops-digits-teacher/1"
     assert " ".join(line.split()) == cells
     assert any("7 members" in line for line in lines)
+
+
+def test_a_copy_is_refused_with_the_version_that_its_run_made(empty_database, tmp_path):
+    shelf = Shelf(tmp_path).open(empty_database)
+    uri = shelf.model("teacher", "teacher")
+    copy = shelf.client.copy_model_version(uri, "kdops-digits-copy")
+    with pytest.raises(UsageError, match=f"is a copy of {uri}"):
+        find_registered(shelf.client, f"{copy.name}/{copy.version}")
+    unfinished = shelf.model("teacher", "teacher", status="FAILED")
+    with pytest.raises(UsageError, match="its run did not finish or was deleted"):
+        find_registered(shelf.client, unfinished)
+    assert find_registered(shelf.client, uri).uri == uri
 
 
 @pytest.mark.parametrize("text", ["models:/kdops-digits-student@champion", "kdops-digits-student@champion"])

@@ -126,6 +126,9 @@ def _blocks(study: StoredStudy) -> Iterator[Block]:
         yield Paragraph(f"There is nothing to read of {', '.join(study.unread)}.", lead="Not complete.")
     if study.status not in ("FINISHED", "RUNNING"):
         yield Paragraph(f"The study ended as {study.status}; this is what it left.", lead="Not finished.")
+    if before := [part.study for part in study.whole() if part.status == "FINISHED" and not part.has_answer]:
+        missing = f"{', '.join(before)}: the store has no answer.json, as in versions of kdops before it"
+        yield Paragraph(f"{missing}; the verdict and the metrics are shown, no table of models.", lead="No answer.")
     yield from _answers(study)
     yield from _findings(study)
     if figures := report_figures(study):

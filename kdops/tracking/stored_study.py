@@ -57,6 +57,7 @@ class StoredStudy:
         answer: what it answered.
         basis: a paragraph on what the numbers rest on; empty where the run's note has none.
         figures: PNG images by file name.
+        has_answer: its answer was stored; studies of before have a verdict and metrics at most.
         parts: the studies it is made of, in the paper's order; empty for a study that stands by itself.
         unread: the parts that have nothing to read, each with its status.
     """
@@ -76,6 +77,7 @@ class StoredStudy:
     answer: Answer
     basis: str
     figures: Mapping[str, bytes]
+    has_answer: bool = True
     parts: tuple[StoredStudy, ...] = ()
     unread: tuple[str, ...] = ()
 
@@ -169,6 +171,7 @@ def _study(run: Run, files: Mapping[str, Path], parts: tuple[StoredStudy, ...], 
         answer=_answer(run, files),
         basis=_basis(run),
         figures={path.name: path.read_bytes() for name, path in sorted(files.items()) if name.startswith("figures/")},
+        has_answer=ANSWER_FILE in files,
         parts=parts,
         unread=unread,
     )

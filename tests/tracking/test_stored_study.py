@@ -6,6 +6,7 @@ import math
 import pytest
 
 from kdops.errors import KdopsError, UsageError
+from kdops.reporting.report import report_markdown
 from kdops.tracking.stored_study import PARTS, find_study, read_study
 from kdops.verdicts.answer import read_answer
 from tests.shelves import DIGEST, RESULTS, Shelf, answer, finding, png, row, settings
@@ -74,6 +75,12 @@ def test_a_study_without_its_answer_has_its_verdict_and_metrics(shelf):
     assert study.answer.statistics == {"transitivity_low": -0.5}
     assert study.basis == "digits: what it rests on. Intervals are over replicates."
     assert study.title == "transitivity digits"
+    assert "transitivity: the store has no answer.json" in report_markdown(study)
+
+
+def test_a_study_with_its_answer_or_that_runs_lacks_none(shelf):
+    for given in ({"told": answer("teacher")}, {"status": "RUNNING"}):
+        assert "answer.json" not in report_markdown(read_study(shelf.client, shelf.study("teacher", **given)))
 
 
 def test_a_real_study_tells_its_table_and_its_verdict(look):

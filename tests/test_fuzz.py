@@ -227,8 +227,8 @@ def test_the_name_of_a_model_cannot_leave_a_filter_or_a_path(text):
     for checked in (check_model, check_study):
         with or_one_line():
             found = checked(text)
-            told = "".join(filter(None, found))
-            assert not set(told) & set("'\"`\\/% \n\0")
+            parts = (found,) if isinstance(found, str) else (found.name, found.version, found.alias)
+            assert not set("".join(parts)) & set("'\"`\\/% \n\0")
 
 
 @given(texts)

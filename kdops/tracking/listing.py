@@ -73,8 +73,10 @@ def _finished(client: MlflowClient, run_ids: Set[str]) -> set[str]:
     for start in range(0, len(ids), PAGE):
         some = ids[start : start + PAGE]
         search = partial(client.search_runs, places, _finished_among(some))
-        # If all are there, the search has as many results: the last one is there, and the page is not read.
-        complete = search(max_results=1, page_token=SearchUtils.create_page_token(len(some) - 1))
+        # If all are there, the search has as many results: the last one is there, and the page is not read. MLflow
+        # refuses a token of the first result.
+        last = SearchUtils.create_page_token(len(some) - 1) if len(some) > 1 else None
+        complete = last is not None and search(max_results=1, page_token=last)
         found |= set(some) if complete else {run.info.run_id for run in paged(search, max_results=PAGE)}
     return found
 

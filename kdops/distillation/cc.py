@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdops.distillation.method import Method, Needs, Step
-from kdops.distillation.relations import gradient_of_products, unit_rows
-from kdops.distillation.softening import as_weight, with_gradient
+from kdops.distillation.relations import BatchRelation, gradient_of_products, unit_rows
+from kdops.distillation.softening import as_weight
 
 __all__ = ["CorrelationCongruence"]
 
-EMBEDDING = "embedding"
-
 
 @dataclass(frozen=True)
-class CorrelationCongruence(Method):
+class CorrelationCongruence(BatchRelation):
     r"""``CE(labels) + weight / B² · ||K_source - K_student||²``.
 
     With :math:`c_{ij}` the cosine of the embeddings of two images, a Gaussian kernel of their unit vectors by its
@@ -44,26 +40,20 @@ class CorrelationCongruence(Method):
     gamma: float | Tensor = 0.4
     order: int = 2
 
-    @property
-    def needs(self) -> Needs:
-        """The embedding of both networks, which may differ in size."""
-        return Needs((EMBEDDING,), (EMBEDDING,))
+    term = "correlation"
 
-    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
-        """Return the term ``correlation``."""
-        points = step.student.features[EMBEDDING]
-        with torch.no_grad():
-            twice = (2 * as_weight(self.gamma, points) * points.new_ones(1)).view(-1, 1, 1)
-            size = torch.exp(-twice)
-            units, lengths = unit_rows(points)
-            theirs = unit_rows(step.source.features[EMBEDDING])[0]
-            cosines = (units @ units.mT).mul_(twice)
-            gaps = (_series(self.order, cosines) - _series(self.order, (theirs @ theirs.mT).mul_(twice))).mul_(size)
-            loss = gaps.square().sum(dim=(1, 2)) / points.shape[1] ** 2
-            # The derivative of the series is the series of one order less.
-            slopes = _series(self.order - 1, cosines).mul_(gaps).mul_(size * twice * (2 / points.shape[1] ** 2))
-            gradient = gradient_of_products(slopes, units, lengths)
-        return {"correlation": as_weight(self.weight, points) * with_gradient(points, loss, gradient)}
+    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss ``[M]`` and its gradient by the points ``[M, B, D]``."""
+        twice = (2 * as_weight(self.gamma, points) * points.new_ones(1)).view(-1, 1, 1)
+        size = torch.exp(-twice)
+        units, lengths = unit_rows(points)
+        theirs = unit_rows(source)[0]
+        cosines = (units @ units.mT).mul_(twice)
+        gaps = (_series(self.order, cosines) - _series(self.order, (theirs @ theirs.mT).mul_(twice))).mul_(size)
+        loss = gaps.square().sum(dim=(1, 2)) / points.shape[1] ** 2
+        # The derivative of the series is the series of one order less.
+        slopes = _series(self.order - 1, cosines).mul_(gaps).mul_(size * twice * (2 / points.shape[1] ** 2))
+        return loss, gradient_of_products(slopes, units, lengths)
 
 
 def _series(order: int, values: Tensor) -> Tensor:

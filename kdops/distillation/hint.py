@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from kdops.config.architectures import EMBEDDING
 from kdops.distillation.adapters import MemberLinear
 from kdops.distillation.method import Method, Needs, Shapes, Step
 from kdops.distillation.softening import as_weight
 
 __all__ = ["EmbeddingHint"]
-
-EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,12 @@ class Needs:
         student: taps of the student, see :mod:`kdops.models.taps`.
         source: taps of the source.
         progress: whether :attr:`Step.progress` is read.
-        rows: whether :attr:`Step.rows` is read.
         joint: whether the modules of several members are one, see :mod:`kdops.distillation.adapters`.
     """
 
     student: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
     progress: bool = False
-    rows: bool = False
     joint: bool = False
 
 
@@ -65,12 +63,10 @@ class Shapes:
     Attributes:
         classes: number of classes.
         features: by tap, without the batch.
-        images: number of training images.
     """
 
     classes: int
     features: Mapping[str, tuple[int, ...]]
-    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,6 @@ class Step:
         temperature: ``[M, 1, 1]``, above zero.
         progress: share of the training done, in [0, 1): a tensor of one value that changes in place.
         phase: the name of the phase.
-        rows: which training images they are, ``[M, B]``; empty unless :attr:`Needs.rows`.
     """
 
     student: Outputs
@@ -93,7 +88,6 @@ class Step:
     temperature: Tensor
     progress: Tensor
     phase: str = "train"
-    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ class Objective:
         source: Outputs | None,
         progress: Tensor | None = None,
         phase: Phase = Phase(),
-        rows: Tensor = torch.empty(0, dtype=torch.long),
     ) -> dict[str, Tensor]:
         """Return the weighted terms by name, each ``[M]``: the mean over a member's batch.
 
@@ -61,7 +60,6 @@ class Objective:
             source: the same of the sources; may be None where all members learn hard labels.
             progress: share of the training done, one value.
             phase: the part of the training.
-            rows: which training images they are ``[M, B]``, where the method asks for that.
         """
         terms: dict[str, Tensor] = {}
         if source is not None:
@@ -72,7 +70,6 @@ class Objective:
                 self.temperature,
                 self._still if progress is None else progress,
                 phase.name,
-                rows,
             )
             terms.update(self._terms_of(step))
         if self.hard is not None:
@@ -119,5 +116,4 @@ def _member(step: Step, number: int) -> Step:
         step.temperature[rows],
         step.progress,
         step.phase,
-        step.rows[rows],
     )

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdops.distillation.method import Method, Needs, Step
-from kdops.distillation.relations import gradient_of_products, unit_rows
-from kdops.distillation.softening import as_weight, with_gradient
+from kdops.distillation.relations import BatchRelation, gradient_of_products, unit_rows
 
 __all__ = ["ProbabilisticTransfer"]
-
-EMBEDDING = "embedding"
 
 TINY = 1e-7
 
 
 @dataclass(frozen=True)
-class ProbabilisticTransfer(Method):
+class ProbabilisticTransfer(BatchRelation):
     r"""``CE(labels) + weight · KL(P_source || P_student)``, the mean over the rows of the batch.
 
     With :math:`c_{ij}` the cosine of the embeddings of two images (equations 5, 9 and 10):
@@ -40,25 +34,19 @@ class ProbabilisticTransfer(Method):
 
     weight: float | Tensor = 500.0
 
-    @property
-    def needs(self) -> Needs:
-        """The embedding of both networks, which may differ in size."""
-        return Needs((EMBEDDING,), (EMBEDDING,))
+    term = "neighbors"
 
-    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
-        """Return the term ``neighbors``."""
-        points = step.student.features[EMBEDDING]
-        with torch.no_grad():
-            units, lengths = unit_rows(points)
-            near, sums = _near(units)
-            theirs, their_sums = _near(unit_rows(step.source.features[EMBEDDING])[0])
-            theirs /= their_sums
-            batch = points.shape[1]
-            loss = (theirs * (theirs.clamp_min(TINY).log_() - (near / sums).clamp_min_(TINY).log_())).sum(dim=(1, 2))
-            slopes = (1 / sums - theirs / near.clamp_min(TINY)).mul_(0.5 / batch)
-            slopes.diagonal(dim1=1, dim2=2).zero_()
-            gradient = gradient_of_products(slopes, units, lengths)
-        return {"neighbors": as_weight(self.weight, points) * with_gradient(points, loss / batch, gradient)}
+    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss ``[M]`` and its gradient by the points ``[M, B, D]``."""
+        units, lengths = unit_rows(points)
+        near, sums = _near(units)
+        theirs, their_sums = _near(unit_rows(source)[0])
+        theirs /= their_sums
+        batch = points.shape[1]
+        loss = (theirs * (theirs.clamp_min(TINY).log_() - (near / sums).clamp_min_(TINY).log_())).sum(dim=(1, 2))
+        slopes = (1 / sums - theirs / near.clamp_min(TINY)).mul_(0.5 / batch)
+        slopes.diagonal(dim1=1, dim2=2).zero_()
+        return loss / batch, gradient_of_products(slopes, units, lengths)
 
 
 def _near(units: Tensor) -> tuple[Tensor, Tensor]:

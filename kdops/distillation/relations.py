@@ -1,13 +1,49 @@
-"""Embeddings of a batch as unit vectors, and gradients through them, which several methods use."""
+"""Methods on how the embeddings of a batch lie to each other: what they have in common."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
-__all__ = ["gradient_of_products", "unit_rows"]
+import torch
+from torch import Tensor, nn
+
+from kdops.config.architectures import EMBEDDING
+from kdops.distillation.method import Method, Needs, Step
+from kdops.distillation.softening import as_weight, with_gradient
+
+__all__ = ["BatchRelation", "gradient_of_products", "unit_rows"]
 
 TINY = 1e-12
+
+
+class BatchRelation(Method, ABC):
+    """``CE(labels) + weight · loss`` of the embeddings of a batch, whose gradient is known in closed form.
+
+    Attributes:
+        term: the name of the loss.
+        weight: of the loss.
+    """
+
+    term: ClassVar[str]
+    weight: float | Tensor
+
+    @property
+    def needs(self) -> Needs:
+        """The embedding of both networks, which may differ in size."""
+        return Needs((EMBEDDING,), (EMBEDDING,))
+
+    @abstractmethod
+    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss ``[M]`` and its gradient by the student's points ``[M, B, D]``; source ``[M, B, E]``."""
+
+    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
+        """Return the one term."""
+        points = step.student.features[EMBEDDING]
+        with torch.no_grad():
+            loss, gradient = self.compare(points, step.source.features[EMBEDDING])
+        return {self.term: as_weight(self.weight, points) * with_gradient(points, loss, gradient)}
 
 
 def unit_rows(points: Tensor) -> tuple[Tensor, Tensor]:

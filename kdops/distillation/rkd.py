@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdops.config.architectures import EMBEDDING
 from kdops.distillation.method import Method, Needs, Step
 from kdops.distillation.softening import as_weight
 
 __all__ = ["RelationalDistillation"]
-
-EMBEDDING = "embedding"
 
 TINY = 1e-12
 

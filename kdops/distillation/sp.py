@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdops.distillation.method import Method, Needs, Step
-from kdops.distillation.softening import as_weight, with_gradient
+from kdops.distillation.relations import BatchRelation
 
 __all__ = ["SimilarityPreserving"]
-
-EMBEDDING = "embedding"
 
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class SimilarityPreserving(Method):
+class SimilarityPreserving(BatchRelation):
     r"""``CE(labels) + weight / B² · ||G_source - G_student||²``.
 
     With the embeddings of a batch as rows of F (equations 1 to 4):
@@ -38,22 +34,16 @@ class SimilarityPreserving(Method):
 
     weight: float | Tensor = 3000.0
 
-    @property
-    def needs(self) -> Needs:
-        """The embedding of both networks, which may differ in size."""
-        return Needs((EMBEDDING,), (EMBEDDING,))
+    term = "similarity"
 
-    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
-        """Return the term ``similarity``."""
-        points = step.student.features[EMBEDDING]
-        with torch.no_grad():
-            rows, lengths = _rows(points)
-            gaps = rows - _rows(step.source.features[EMBEDDING])[0]
-            loss = gaps.square().sum(dim=(1, 2)) / points.shape[1] ** 2
-            slopes = gaps.mul_(2 / points.shape[1] ** 2)
-            slopes = (slopes - (slopes * rows).sum(dim=-1, keepdim=True) * rows).div_(lengths)
-            gradient = (slopes + slopes.mT) @ points
-        return {"similarity": as_weight(self.weight, points) * with_gradient(points, loss, gradient)}
+    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss ``[M]`` and its gradient by the points ``[M, B, D]``."""
+        rows, lengths = _rows(points)
+        gaps = rows - _rows(source)[0]
+        loss = gaps.square().sum(dim=(1, 2)) / points.shape[1] ** 2
+        slopes = gaps.mul_(2 / points.shape[1] ** 2)
+        slopes = (slopes - (slopes * rows).sum(dim=-1, keepdim=True) * rows).div_(lengths)
+        return loss, (slopes + slopes.mT) @ points
 
 
 def _rows(points: Tensor) -> tuple[Tensor, Tensor]:

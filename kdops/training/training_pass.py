@@ -92,7 +92,7 @@ class TrainingPass:
         self._set_objective(self._modules(methods[0]) if self.is_soft else [])
         self.stages = stages_of(self.objective.method.phases(), self.epochs)
         self.stage = self.stages[0]
-        self.progress, self.no_rows = torch.zeros((), device=device), torch.empty(0, dtype=torch.long)
+        self.progress = torch.zeros((), device=device)
         live = any(isinstance(group.source, Live) for group in groups)
         self.can_replay = torch.device(device).type == "cuda" and networks.can_replay and not live
         self.drawn_from = list(streams)
@@ -211,8 +211,7 @@ class TrainingPass:
             (feed.source, rows) for feed, rows in zip(self.feeds, chosen, strict=True) if feed.source is not None
         ]
         source = joined([own.at(rows) for own, rows in sources], sizes) if sources else None
-        rows = for_members(chosen, sizes) if self.objective.method.needs.rows else self.no_rows
-        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase, rows)
+        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase)
         each = reduce(add, terms.values())
         for own in self.objective.modules:
             own.zero_grad(set_to_none=True)
@@ -267,13 +266,13 @@ class TrainingPass:
         """Return what the method trains beside each member, drawn from a stream of its own."""
         if not method.has_modules:
             return []
-        found, count = [], len(self.images.labels)
+        found = []
         self.networks.training = False
         with torch.no_grad():
             pixels = self.images.pixels[torch.zeros(1, dtype=torch.long)].to(self.device)
             given = self.networks.outputs([pixels] * self.networks.batches)
         features = {tap: tuple(own.shape[2:]) for tap, own in given.features.items()}
-        student = Shapes(given.logits.shape[-1], features, count)
+        student = Shapes(given.logits.shape[-1], features)
         sources = [feed.source.shapes for feed in self.feeds if feed.source is not None for _ in range(feed.size)]
         for (seed, temperature), source in zip(self.members, sources, strict=True):
             with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):

@@ -10,7 +10,6 @@ from kdops.distillation.method import Outputs, Shapes, build_method
 from kdops.distillation.objective import Objective
 from kdops.utils.random import as_global_rng, named_generator
 
-IMAGES = 20
 """Training images, of which a batch is the first few."""
 
 
@@ -38,7 +37,7 @@ def modules_of(method, members, classes=5):
     if not method.has_modules:
         return []
     needs = method.needs
-    shapes = [Shapes(classes, {t: shape_of(t) for t in taps}, IMAGES) for taps in (needs.student, needs.source)]
+    shapes = [Shapes(classes, {t: shape_of(t) for t in taps}) for taps in (needs.student, needs.source)]
     with as_global_rng(named_generator("modules")):
         return [method.modules(*shapes).double() for _ in range(members)]
 
@@ -47,13 +46,12 @@ def some_labels(members=2, batch=6, classes=5):
     return torch.randint(0, classes, (members, batch), generator=named_generator("labels"))
 
 
-def terms_of(method, own, source, labels, temperatures=(1.5, 4.0), phase=0, modules=None, rows=None):
+def terms_of(method, own, source, labels, temperatures=(1.5, 4.0), phase=0, modules=None):
     modules = modules_of(method, len(temperatures)) if modules is None else modules
     # Copies: a method may keep a memory there, and is called more than once with the same.
     modules = [copy.deepcopy(own) for own in modules]
     objective = Objective(method, torch.tensor(temperatures), [merged(modules)] if method.needs.joint else modules)
-    rows = torch.arange(labels.shape[1]).expand(labels.shape) if rows is None else rows
-    return objective.terms(own, labels, source, torch.tensor(0.5), method.phases()[phase], rows)
+    return objective.terms(own, labels, source, torch.tensor(0.5), method.phases()[phase])
 
 
 def leaves(own):

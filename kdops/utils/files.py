@@ -43,7 +43,7 @@ def replace_file(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 
 def set_usual_mode(path: Path) -> None:
-    """Give a file the mode of any new file, so that others may read it: some libraries make theirs private."""
+    """Set the mode of a file to that of any new file: some libraries make theirs private."""
     probe = path.with_name(f".{secrets.token_hex(8)}.tmp")
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:

@@ -19,19 +19,18 @@ COMMAND = "import sys; from kdops.cli.app import main; sys.exit(main(sys.argv[1:
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDOPS_", "XDG_"))}
 
 
+def called(folder, *command):
+    """Run a command in a folder, with nothing of the caller's settings."""
+    environment = {**CLEAN, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+
+
 @pytest.mark.parametrize(
     "arguments", [["runs"], ["teacher"], ["ui"], ["gc"], ["search", "--dry-run", "true"]], ids=lambda one: one[0]
 )
 def test_a_working_folder_that_was_deleted_is_one_line(arguments, tmp_path):
     script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", sys.executable, "-c", COMMAND, *arguments],
-        cwd=tmp_path,
-        env={**CLEAN, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = called(tmp_path, "bash", "-c", script, "bash", sys.executable, "-c", COMMAND, *arguments)
     assert done.returncode == 1, done.stderr
     assert "the working folder was deleted" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -41,14 +40,7 @@ def test_a_working_folder_that_was_deleted_is_one_line(arguments, tmp_path):
 def test_a_working_folder_whose_name_is_not_utf8_is_one_line(arguments, tmp_path):
     folder = os.fsencode(tmp_path) + b"/a\xffb"
     os.mkdir(folder)
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments],
-        cwd=folder,
-        env={**CLEAN, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = called(folder, sys.executable, "-c", COMMAND, *arguments)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("kdops: the path of the working folder is not UTF-8")
     assert len(done.stderr.splitlines()) == 1

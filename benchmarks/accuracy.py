@@ -27,12 +27,13 @@ from pathlib import Path
 from benchmarks.children import environment
 from benchmarks.convolution import plain_epochs
 from benchmarks.pairs import Figure, Options
+from benchmarks.passes import train
 from benchmarks.work import CLASSES, everything, fresh
 from kdops.distillation.logits import LogitDistillation
 from kdops.models.classifier import Classifier
 from kdops.training.evaluation import compute_logits
 from kdops.training.evaluation import measure as measured
-from kdops.training.trainer import Group, Images, train
+from kdops.training.trainer import Group, Images
 
 __all__ = ["GOAL", "figure", "measure"]
 

@@ -22,11 +22,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.children import printed
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
+from benchmarks.passes import train
 from benchmarks.peak import convolutions, matrix_flops
 from benchmarks.work import CLASSES, Work, flops_of_teacher, fresh, prepare
 from kdops.distillation.logits import LogitDistillation
 from kdops.models.classifier import Classifier
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 
 __all__ = ["measure", "plain_epochs"]
 

@@ -18,13 +18,14 @@ from unittest import mock
 import torch
 
 from benchmarks.pairs import Figure, Options
+from benchmarks.passes import train
 from benchmarks.work import CLASSES, SHAPE, TEMPERATURES, Work, everything
 from kdops.config.datasets import DATASETS
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build
 from kdops.training.evaluation import compute_logits
-from kdops.training.trainer import Group, Images, train
+from kdops.training.trainer import Group, Images
 
 __all__ = ["measure"]
 

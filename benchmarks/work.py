@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.passes import train
 from kdops.config.datasets import DATASETS
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import Classifier, build, pixel_statistics
-from kdops.training.trainer import Group, Images, Trained, train
+from kdops.training.trainer import Group, Images, Trained
 from kdops.utils.random import named_generator
 
 __all__ = [

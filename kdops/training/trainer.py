@@ -6,8 +6,7 @@ It takes values and returns values; nothing here logs, and nothing reads the glo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Protocol, Self, TypeVar
 
 import torch
@@ -27,7 +26,7 @@ from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 
-__all__ = ["Group", "Images", "Trained", "cut_passes", "nets_a_pass", "train", "train_pass"]
+__all__ = ["Group", "Images", "Trained", "cut_passes", "nets_a_pass", "train_pass"]
 
 NETS_A_PASS = 8
 """Convolutional nets that share a GPU; more of them hardly gain (docs/explanation/performance-gpu.md)."""
@@ -35,8 +34,6 @@ NETS_A_PASS = 8
 BYTES_A_VALUE = 40
 """Of the device's memory for each output value of a layer in a step. Eight nets of GTSRB took 18 (3.0 GB); the last,
 smaller batch of an epoch is recorded too, and has as much again."""
-
-CheckpointOf = Callable[[int], Checkpoint | None]
 
 
 class Members(Protocol):
@@ -88,39 +85,6 @@ def nets_a_pass(recipe: Recipe, shape: tuple[int, int, int], classes: int, devic
     memory = torch.cuda.get_device_properties(device).total_memory
     # Half of it: other programs may be there too.
     return max(1, min(NETS_A_PASS, memory // 2 // (BYTES_A_VALUE * values)))
-
-
-def train(
-    role: str,
-    recipe: Recipe,
-    groups: Sequence[Group],
-    images: Images,
-    validation: Images,
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
-    method: Method,
-    *,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-    checkpoint_of: CheckpointOf = lambda number: None,
-) -> Iterator[Trained]:
-    """Train every member of every group in as many passes as it takes, and yield one after another.
-
-    The dense nets of a replicate are trained in one pass; others one after another, on a GPU a few at a
-    time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
-    ``checkpoint_of``, which returns the checkpoint of a pass by its number.
-    """
-    images, validation = images.to(device), validation.to(device)
-    together = recipe.architecture.is_dense and method.is_stacked
-    most = nets_a_pass(recipe, _shape(images), classes, device)
-    total, before = sum(len(group.temperatures) for group in groups) * len(images.labels) * recipe.epochs, 0
-    for number, part in enumerate(cut_passes(groups, together, most)):
-        report = None if progress is None else partial(_report_overall, progress, before, total)
-        given = (images, validation, classes, statistics, method)
-        yield from train_pass(
-            role, recipe, part, *given, device=device, progress=report, checkpoint=checkpoint_of(number)
-        )
-        before += sum(len(group.temperatures) for group in part) * len(images.labels) * recipe.epochs
 
 
 def train_pass(
@@ -185,11 +149,6 @@ def train_pass(
     training = TrainingPass(role, groups, *plans, networks, streams, images, validation, device, threads)
     meter = Meter(progress, count * len(images.labels) * recipe.epochs)
     return list(training.run(meter, checkpoint))
-
-
-def _report_overall(progress: Progress, before: int, total: int, done: int, _: int) -> None:
-    """Report the progress of one pass as that of all."""
-    progress(before + done, total)
 
 
 def _shape(images: Images) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """Training of a search's trials: dense nets of unequal width, depth, rates and options, together as far as they can be.
 
-Each trial has the result that :func:`kdops.training.trainer.train` returns for it alone. Like there, values come in and
+Each trial has the result that :func:`kdops.training.trainer.train_pass` returns for it alone. Like there, values come in and
 values go out; nothing here logs, and nothing reads the global random state.
 """
 
@@ -71,7 +71,7 @@ def train_trials(
 
     Trials of one batch size and one method of logits are trained together in one pass, the smallest batch size first;
     a trial of any other method has a pass of its own. Each is initialized by (role, seed, temperature) and sees the
-    batch order of (role, seed), as :func:`kdops.training.trainer.train` has it.
+    batch order of (role, seed), as :func:`kdops.training.trainer.train_pass` has it.
 
     Args:
         role: name of the random streams.

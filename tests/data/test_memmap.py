@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import MappedImages, load_rows
@@ -17,7 +18,7 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.evaluation import compute_logits
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -91,7 +92,8 @@ from kdops.data.memmap import load_rows
 from kdops.models.classifier import pixel_statistics
 from kdops.config.recipes import Recipe
 from kdops.config.architectures import parse_architecture
-from kdops.training.trainer import Group, Images, train
+from benchmarks.passes import train
+from kdops.training.trainer import Group, Images
 
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000

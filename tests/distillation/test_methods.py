@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, ChosenMethod, Inner, parse_method
 from kdops.config.parsing import Choice, Flag, Integer, Real, Several, Text
@@ -26,7 +27,7 @@ from kdops.models.classifier import build, pixel_statistics
 from kdops.models.taps import captured, features_of
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.separate import SeparateModels
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 from kdops.utils.random import named_generator
 from tests.distillation.cases import leaves, method_of, modules_of, outputs, some_labels, tensors, terms_of, values
 from tests.toys import quarters

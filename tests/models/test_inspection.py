@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.passes import train
 from kdops.cli.app import main
 from kdops.config.architectures import parse_architecture
 from kdops.config.datasets import DATASETS
@@ -18,7 +19,7 @@ from kdops.errors import UsageError
 from kdops.models.classifier import build, digest_of
 from kdops.models.inspection import check_networks
 from kdops.models.size import network_size
-from kdops.training.trainer import Group, Images, train
+from kdops.training.trainer import Group, Images
 from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (1, 8, 8), 10

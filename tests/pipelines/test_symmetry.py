@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.passes import train
 from kdops.config.roles import ROLES
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
@@ -13,7 +14,7 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.study.open import open_study
-from kdops.training.trainer import Group, Images, train
+from kdops.training.trainer import Group, Images
 from kdops.verdicts.answer import Answer
 
 DIGITS = datasets.load("digits")

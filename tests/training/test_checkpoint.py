@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
@@ -20,7 +21,7 @@ from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import checkpoint as module
 from kdops.training.checkpoint import Checkpoint, Checkpoints
-from kdops.training.trainer import Group, Images, train
+from kdops.training.trainer import Group, Images
 from kdops.utils.random import named_generator
 
 CLASSES, EPOCHS = 4, 4

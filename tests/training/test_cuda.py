@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
@@ -14,7 +15,7 @@ from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.evaluation import compute_logits
 from kdops.training.optimizer import AdamW
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.random import named_generator

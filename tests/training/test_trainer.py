@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
@@ -14,7 +15,7 @@ from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.evaluation import compute_logits
-from kdops.training.trainer import Group, Images, cut_passes, train
+from kdops.training.trainer import Group, Images, cut_passes
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.dkd import DecoupledDistillation
@@ -15,7 +16,7 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.rkd import RelationalDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.random import named_generator
 from tests.toys import quarters

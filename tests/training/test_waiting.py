@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import pixel_statistics
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, train_trials
 from tests.toys import quarters

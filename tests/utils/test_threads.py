@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
@@ -12,7 +13,7 @@ from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import training_pass
-from kdops.training.trainer import Group, train
+from kdops.training.trainer import Group
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import SHARED_FROM, num_threads, process_threads, threads_for
 from tests.toys import quarters

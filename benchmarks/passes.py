@@ -1,0 +1,58 @@
+"""Training of a whole sweep by kdops' own passes, without a study and its store: for benchmarks and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kdops.config.recipes import Recipe
+from kdops.distillation.method import Method
+from kdops.training.checkpoint import Checkpoint
+from kdops.training.trainer import Group, Images, Trained, cut_passes, nets_a_pass, train_pass
+from kdops.utils.progress import Progress
+
+__all__ = ["train"]
+
+CheckpointOf = Callable[[int], Checkpoint | None]
+
+
+def train(
+    role: str,
+    recipe: Recipe,
+    groups: Sequence[Group],
+    images: Images,
+    validation: Images,
+    classes: int,
+    statistics: tuple[Tensor, Tensor],
+    method: Method,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    checkpoint_of: CheckpointOf = lambda number: None,
+) -> Iterator[Trained]:
+    """Train every member of every group in as many passes as it takes, and yield one after another.
+
+    The dense nets of a replicate are trained in one pass; others one after another, on a GPU a few at a
+    time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
+    ``checkpoint_of``, which returns the checkpoint of a pass by its number.
+    """
+    images, validation = images.to(device), validation.to(device)
+    channels, height, width = images.pixels.shape[1:]
+    together = recipe.architecture.is_dense and method.is_stacked
+    most = nets_a_pass(recipe, (channels, height, width), classes, device)
+    total, before = sum(len(group.temperatures) for group in groups) * len(images.labels) * recipe.epochs, 0
+    for number, part in enumerate(cut_passes(groups, together, most)):
+        report = None if progress is None else partial(_report_overall, progress, before, total)
+        given = (images, validation, classes, statistics, method)
+        yield from train_pass(
+            role, recipe, part, *given, device=device, progress=report, checkpoint=checkpoint_of(number)
+        )
+        before += sum(len(group.temperatures) for group in part) * len(images.labels) * recipe.epochs
+
+
+def _report_overall(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Report the progress of one pass as that of all."""
+    progress(before + done, total)

@@ -1,7 +1,7 @@
 """Training of a search's trials: dense nets of unequal width, depth, rates and options, together as far as they can be.
 
-Each trial has the result that :func:`kdops.training.trainer.train_pass` returns for it alone. Like there, values come in and
-values go out; nothing here logs, and nothing reads the global random state.
+Each trial has the result that :func:`kdops.training.trainer.train_pass` returns for it alone. Like there, values come
+in and values go out; nothing here logs, and nothing reads the global random state.
 """
 
 from __future__ import annotations

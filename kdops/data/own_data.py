@@ -11,14 +11,24 @@ from kdops.data.arrays import Arrays
 from kdops.data.test_set import hold_out
 from kdops.errors import UsageError
 
-__all__ = ["PARTS", "check_classes", "check_parts", "describe_split", "hold_out_rest"]
+__all__ = ["check_classes", "check_parts", "describe_split", "hold_out_rest", "part_of"]
 
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""How the parts of data may be called, and the part that each is."""
+PARTS = {
+    "train": ("train", "training", "trainset", "trainingset"),
+    "val": ("val", "valid", "validation", "dev", "valset", "validationset"),
+    "test": ("test", "testing", "testset"),
+}
+"""The parts of data, and how each may be called: in any case, with ``seg_`` before it, with or without ``_``."""
 
 FEWEST_CLASSES = 2
 FEWEST = 3
 """Images (or groups) of a class where a test set is held out: one each for test, validation and training."""
+
+
+def part_of(name: str) -> str:
+    """Return the part that a name stands for; empty where it stands for none."""
+    plain = name.strip().lower().removeprefix("seg_").replace("_", "").replace("-", "")
+    return next((part for part, names in PARTS.items() if plain in names), "")
 
 
 def check_classes(origin: DatasetSpec, classes: Sequence[str]) -> None:

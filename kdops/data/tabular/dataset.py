@@ -13,7 +13,7 @@ import numpy as np
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.own_data import PARTS, check_classes, check_parts, describe_split, hold_out_rest
+from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest, part_of
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.encoding import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
@@ -124,9 +124,9 @@ def _given(origin: DatasetSpec, table: Table) -> tuple[np.ndarray | None, np.nda
         return None, None
     parts = []
     for line, text in zip(table.lines, table.columns[origin.split], strict=True):
-        if text.lower() not in PARTS:
+        if not (part := part_of(text)):
             raise UsageError("split", origin.split, f"{line} has {text!r}; allowed are train, val and test")
-        parts.append(PARTS[text.lower()])
+        parts.append(part)
     given = np.array(parts)
     if "train" not in parts:
         raise UsageError("split", origin.split, "no row has train")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdops.data import dataset as data
 from kdops.data.dataset import Dataset
-from kdops.data.splits import MODES, Split, check_split, make_split
+from kdops.data.splits import MODES, VALIDATION, Split, _groups, _split, check_split, make_split
 from kdops.errors import KdopsError, UsageError
 
 REAL = Path(os.environ.get("KDOPS_DATA_ROOT") or "/nonexistent").expanduser()
@@ -236,6 +236,15 @@ def test_the_parts_of_fresh_images_share_none_and_all_hops_count_in_the_digest()
     split = make_split(MADE, "fresh", 0, hops=2)
     with pytest.raises(KdopsError, match="transfer 1 and transfer 2 share"):
         check_split(MADE, replace(split, transfers=(split.transfers[0], split.transfers[0])))
+    first, second = split.transfers
+    digests = [
+        _split(MADE, split.teacher, transfers, split.validation, mode, 0).digest
+        for mode in ("fresh", "disjoint")
+        for transfers in ((first, second), (first, second[1:]))
+    ]
+    # Of the other modes the hops see the same images, so the first one stands for all.
+    assert len(set(digests)) == 3
+    assert digests[2] == digests[3]
     assert make_split(MADE, "fresh", 5).seed == 5
 
 
@@ -250,3 +259,16 @@ def test_a_test_set_may_lack_a_class_and_images_of_unknown_track_may_lie_beside_
             if track >= 0:
                 groups[track].add(number)
     assert all(len(found) == 1 for found in groups.values())
+
+
+def test_an_image_of_unknown_track_goes_with_no_other_image():
+    """The tracks of two classes are known; of the third each image is dealt by itself, whatever its number."""
+    some = replace(MADE, tracks=np.where(MADE.labels == 2, -1, MADE.tracks))
+    known, alone = (np.flatnonzero(~some.test & ((some.labels == 2) == each)) for each in (False, True))
+    group, _ = _groups(some, np.concatenate([alone, known]))
+    assert len(np.unique(group)) == len(np.unique(some.tracks[known])) + len(alone)
+    split = make_split(some, "disjoint", 0)
+    counts = [np.sum(some.labels[part] == 2) for part in (split.validation, split.teacher, split.hop(0))]
+    assert counts[0] == round(VALIDATION * len(alone))
+    assert sum(counts) == len(alone)
+    assert abs(counts[1] - counts[2]) <= 1

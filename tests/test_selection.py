@@ -226,6 +226,19 @@ def test_a_search_is_held_against_the_best_of_the_sweep_by_validation(objective,
     assert search.settings.seed not in plain.seeds
 
 
+def test_of_temperatures_that_are_equal_on_average_the_lowest_is_taken_whatever_the_replicates_order():
+    """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in their last bit."""
+    accuracies = {COLD: (0.3, 0.2, 0.1), HOT: (0.1, 0.2, 0.3)}
+    for low, high in ((COLD, HOT), (HOT, COLD)):
+        values = {COLD: accuracies[low], HOT: accuracies[high]}
+        models = [
+            replace(model(t, seed=seed), metrics={"val_accuracy": value})
+            for t in (HOT, COLD)
+            for seed, value in enumerate(values[t])
+        ]
+        assert best_temperature(Sweep(tuple(models)), "validation") == COLD
+
+
 @pytest.mark.parametrize(("by", "expected"), [("validation", HOT), ("test", COLD)])
 def test_the_members_of_one_temperature_have_the_one_that_is_chosen(by, expected, monkeypatch):
     monkeypatch.setattr(controls, "_objection", lambda *_: "")

@@ -15,6 +15,7 @@ from kdops.packaging.external import load_classifier
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.ranking import rank_key
+from kdops.verdicts.claims import DECIMALS
 
 __all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
 
@@ -80,7 +81,9 @@ def best_temperature(models: Sweep, by: str) -> float:
     found: dict[float, list[float]] = {}
     for record in measured:
         found.setdefault(record.temperature, []).append(rank_key(record, by)[0])
-    return min(found, key=lambda temperature: (sum(found[temperature]) / len(found[temperature]), temperature))
+    # The rounding noise of a sum must not choose between equals.
+    means = {temperature: round(sum(keys) / len(keys), DECIMALS) for temperature, keys in found.items()}
+    return min(means, key=lambda temperature: (means[temperature], temperature))
 
 
 def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Model], replicates: int) -> str:

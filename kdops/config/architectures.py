@@ -39,6 +39,9 @@ TORCHVISION = "torchvision:"
 EMBEDDING = "embedding"
 """The tap of the last layer's input, see :mod:`kdops.models.taps`."""
 
+BEFORE = ".before"
+"""With a stage's name before it the tap of what goes into its activation."""
+
 _FUNCTION = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)\s*")
 _RATE = Real(0, 1, open_high=True)
 
@@ -170,8 +173,8 @@ class CNN(Architecture):
         return f"cnn{self.spec.write(vars(self), full=True)}"
 
     def taps(self) -> tuple[str, ...]:
-        """Return each convolution after its activation, and the input of the last layer."""
-        return (*(f"stage{number + 1}" for number in range(self.layers)), EMBEDDING)
+        """Return each convolution after its activation and before it, and the input of the last layer."""
+        return (*(f"stage{one + 1}{end}" for one in range(self.layers) for end in ("", BEFORE)), EMBEDDING)
 
     def layers_for(self, shape: Shape, classes: int) -> list[Layer]:
         """Return the convolutions and the dense output; each pooling halves a side that is longer than a pixel."""

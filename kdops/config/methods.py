@@ -89,6 +89,23 @@ class ModifierSpec(MethodSpec):
         self.options = {self.first: Inner(), **options}
 
 
+class MapSpec(MethodSpec):
+    """A method on the maps of several layers, whose names the option ``at`` has: ``own:source`` where they differ."""
+
+    def __init__(
+        self,
+        place: str,
+        summary: str,
+        reference: str,
+        *,
+        layers: tuple[str, ...] = ("stage1", "stage2"),
+        fewest: int = 1,
+        **options: Option[Any],
+    ):
+        super().__init__(place, summary, reference, "at", has_modules=True, is_stacked=False)
+        self.options = {"at": Several(Text(), default=layers, fewest=fewest), **options}
+
+
 METHODS: Mapping[str, MethodSpec] = {
     "logits": MethodSpec(
         "kdops.distillation.logits:LogitDistillation",
@@ -239,6 +256,48 @@ METHODS: Mapping[str, MethodSpec] = {
         alpha=Real(0, 1, default=1.0),
         t_squared=Flag(True),
     ),
+    "attention": MapSpec(
+        "kdops.distillation.attention:AttentionTransfer",
+        "where in the picture layers of the source are active",
+        "Zagoruyko and Komodakis, Paying More Attention to Attention, 2017",
+        weight=Real(0, 1_000_000, default=1000.0),
+        p=Real(1, 4, default=2.0),
+        mode=Choice(("code", "paper"), "code"),
+    ),
+    "vid": MapSpec(
+        "kdops.distillation.vid:VariationalInformation",
+        "layers of the source as the student's own can tell them, each channel with a variance",
+        "Ahn et al., Variational Information Distillation for Knowledge Transfer, 2019",
+        weight=Real(0, 1_000_000, default=1.0),
+        variance=Real(0, 1000, default=5.0, open_low=True),
+        eps=Real(0, 1, default=1e-5, open_low=True),
+        channels=Integer(0, 10_000),
+    ),
+    "fsp": MapSpec(
+        "kdops.distillation.fsp:FlowDistillation",
+        "how each layer of the source flows into the next first, then its softened outputs or labels",
+        "Yim et al., A Gift from Knowledge Distillation, 2017",
+        fewest=2,
+        share=Real(0, 1, default=0.3, open_low=True, open_high=True),
+        alpha=Real(0, 1, default=0.0),
+        t_squared=Flag(True),
+        pool=Choice(("max", "average"), "max"),
+    ),
+    "ofd": MapSpec(
+        "kdops.distillation.ofd:FeatureOverhaul",
+        "what goes into the activations of the source, as far as it may pass them",
+        "Heo et al., A Comprehensive Overhaul of Feature Distillation, 2019",
+        layers=("stage1.before", "stage2.before"),
+        weight=Real(0, 1_000_000, default=0.001),
+    ),
+    "review": MapSpec(
+        "kdops.distillation.review:KnowledgeReview",
+        "each layer of the source from the student's layer and all those behind it",
+        "Chen et al., Distilling Knowledge via Knowledge Review, 2021",
+        weight=Real(0, 1_000_000, default=1.0),
+        warmup=Real(0, 1, default=0.08),
+        channels=Integer(0, 10_000),
+    ),
 }
 
 
@@ -287,7 +346,9 @@ class ChosenMethod:
     @property
     def student_taps(self) -> tuple[str, ...]:
         """The taps of the student that it needs."""
-        return tuple(part.options.get(name, name) for part in self.parts for name in part.spec.taps)
+        named = (part.options.get(name, name) for part in self.parts for name in part.spec.taps)
+        layers = (layer for one in named for layer in ((one,) if isinstance(one, str) else one))
+        return tuple(layer.partition(":")[0] for layer in layers)
 
     @property
     def is_control(self) -> bool:
@@ -313,9 +374,8 @@ class ChosenMethod:
         there = architecture.taps()
         for tap in self.student_taps if there else ():
             if tap not in there:
-                raise UsageError(
-                    "method", self, f"the {role} {architecture} has no tap {tap}; it has {', '.join(there)}"
-                )
+                known = ", ".join(name for name in there if "." not in name)
+                raise UsageError("method", self, f"the {role} {architecture} has no tap {tap}; it has {known}")
 
 
 LOGITS = ChosenMethod("logits", METHODS["logits"].defaults())

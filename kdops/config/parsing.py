@@ -171,21 +171,25 @@ class Text(Option[str]):
 
 @dataclass(frozen=True)
 class Several(Option[tuple[V, ...]]):
-    """One or more values of the same type, separated by ``/``."""
+    """One or more values of the same type, separated by ``/``; at least ``fewest``."""
 
     one: Option[V]
     default: tuple[V, ...] = ()
+    fewest: int = 1
 
     def read(self, text: str) -> tuple[V, ...]:
         """Read the values."""
+        pieces = text.split("/")
         try:
-            return tuple(self.one.read(piece) for piece in text.split("/"))
+            if len(pieces) >= self.fewest:
+                return tuple(self.one.read(piece) for piece in pieces)
         except ValueError:
-            raise ValueError(self.allowed()) from None
+            pass
+        raise ValueError(self.allowed())
 
     def allowed(self) -> str:
         """Return what one value may be."""
-        return f"{self.one.allowed()}, or several separated by /"
+        return f"{self.one.allowed()}, {f'{self.fewest} or more' if self.fewest > 1 else 'or several'} separated by /"
 
     def write(self, value: tuple[V, ...]) -> str:
         """Return the values with ``/`` between them."""

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 from filelock import FileLock
+from numpy.typing import DTypeLike
 
 from kdops.data.arrays import ARRAYS, VALIDATION, Arrays
 from kdops.errors import KdopsError
@@ -109,8 +110,8 @@ def _content(path: Path) -> str:
         return str(error)
 
 
-def allocate(shape: tuple[int, ...]) -> np.ndarray:
-    """Make room for images that a build of :func:`cached` decodes: uint8, in a file of the cache.
+def allocate(shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> np.ndarray:
+    """Make room in a file of the cache, such as for images that a build of :func:`cached` decodes.
 
     So a set may be larger than the memory: what is decoded goes to disk, and the file is kept as it is.
     Where the cache cannot be written the room is in memory.
@@ -120,22 +121,24 @@ def allocate(shape: tuple[int, ...]) -> np.ndarray:
     """
     path = None
     try:
+        _folder().mkdir(parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(dir=_folder(), prefix="images.", suffix=".tmp")
         os.close(handle)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):
             # Without its blocks a full disk would kill the process at some later write into the map.
             with open(path, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         return array
     except OSError as error:
-        _log.warning("there is no room on disk to decode into (%s)", error)
+        _log.warning("there is no room on disk for what does not fit into memory (%s)", error)
         if path is not None:
             Path(path).unlink(missing_ok=True)
-        if math.prod(shape) > psutil.virtual_memory().available:
-            size = f"{math.prod(shape) / 1e9:.1f} GB"
-            raise KdopsError(f"the decoded images take {size}: neither {_folder()} nor the memory has room") from error
-        return np.empty(shape, dtype=np.uint8)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size > psutil.virtual_memory().available:
+            told = f"{size / 1e9:.1f} GB"
+            raise KdopsError(f"the decoded images take {told}: neither {_folder()} nor the memory has room") from error
+        return np.empty(shape, dtype=dtype)
 
 
 class ReadAhead:

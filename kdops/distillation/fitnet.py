@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from kdops.distillation.method import Method, Needs, Phase, Shapes, Step
-from kdops.distillation.softening import soft_cross_entropy, soft_weight
+from kdops.distillation.layers_first import LayersFirst
+from kdops.distillation.method import Needs, Shapes, Step
 from kdops.errors import UsageError
 
 __all__ = ["HintDistillation"]
 
-HINT, TASK = "hint", "task"
-
 
 @dataclass(frozen=True)
-class HintDistillation(Method):
+class HintDistillation(LayersFirst):
     r"""Two phases within the recipe's epochs, each with an optimizer and a one-cycle schedule of its own.
 
     *hint*: :math:`\frac12 \|u_h(x) - r(v_g(x))\|^2` (equation 3): the student's layers up to the guided one, and a
@@ -44,24 +41,14 @@ class HintDistillation(Method):
 
     at: str = "stage2"
     hint: str = ""
-    share: float = 0.3
-    alpha: float | Tensor = 1.0
-    t_squared: bool | Tensor = True
 
+    first = "hint"
     vanishes = False
 
     @property
     def needs(self) -> Needs:
         """One layer of each network."""
         return Needs((self.at,), (self.hint or self.at,))
-
-    def label_weight(self) -> float | Tensor:
-        """Return ``1 - alpha``."""
-        return 1 - self.alpha
-
-    def phases(self) -> tuple[Phase, ...]:
-        """Return ``hint`` and ``task``."""
-        return Phase(HINT, self.share, labels=False), Phase(TASK, 1 - self.share)
 
     def modules(self, student: Shapes, source: Shapes) -> nn.Module:
         """Return the regressor.
@@ -83,14 +70,10 @@ class HintDistillation(Method):
         kernel = (1 + guided[1] - hint[1], 1 + guided[2] - hint[2])
         return nn.Sequential(nn.Conv2d(guided[0], hint[0], kernel), nn.ReLU())
 
-    def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
-        """Return the term ``hint`` in the first phase, ``soft`` in the second."""
-        if step.phase == HINT:
-            found = modules(step.student.features[self.at][0])
-            squares = (found - step.source.features[self.hint or self.at][0]).square()
-            return {"hint": 0.5 * squares.mean().unsqueeze(0)}
-        soft = soft_cross_entropy(step.source.logits, step.student.logits, step.temperature).mean(dim=1)
-        return {"soft": soft_weight(self.alpha, self.t_squared, step.temperature) * soft}
+    def layer_loss(self, step: Step, modules: nn.Module) -> Tensor:
+        """Return half the mean squared difference to the hint."""
+        found = modules(step.student.features[self.at][0])
+        return 0.5 * (found - step.source.features[self.hint or self.at][0]).square().mean()
 
 
 def _dimensions(shape: tuple[int, ...]) -> str:

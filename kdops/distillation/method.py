@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from kdops.config.methods import ChosenMethod
 from kdops.utils.imports import load_place
 
-__all__ = ["LabelsOnly", "Method", "Modifier", "Needs", "Outputs", "Phase", "Shapes", "Step", "build_method"]
+__all__ = [
+    *("LabelsOnly", "Method", "Modifier", "Needs", "Outputs", "Phase", "Shapes", "SourceOutputs", "Step"),
+    "build_method",
+]
 
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -31,12 +34,14 @@ class Needs:
         source: taps of the source.
         progress: whether :attr:`Step.progress` is read.
         joint: whether the modules of several members are one, see :mod:`kdops.distillation.adapters`.
+        rows: whether :attr:`Step.rows` is read.
     """
 
     student: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
     progress: bool = False
     joint: bool = False
+    rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Step:
         temperature: ``[M, 1, 1]``, above zero.
         progress: share of the training done, in [0, 1): a tensor of one value that changes in place.
         phase: the name of the phase.
+        rows: each image's row among the training images, ``[M, B]``; one value unless :attr:`Needs.rows`.
     """
 
     student: Outputs
@@ -88,6 +94,14 @@ class Step:
     temperature: Tensor
     progress: Tensor
     phase: str = "train"
+    rows: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+
+class SourceOutputs(Protocol):
+    """A source's outputs for all training images, see :mod:`kdops.distillation.sources`."""
+
+    def at(self, rows: Tensor) -> Outputs:
+        """Return the outputs ``[B, ...]`` of some images, given by their rows."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +162,24 @@ class Method:
             UsageError: the shapes do not fit the method.
         """
         return nn.Module()
+
+    def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
+        """Set what the modules of one student hold of all training images, once before the training.
+
+        Args:
+            modules: what :meth:`modules` returned.
+            source: the source's outputs.
+            labels: class numbers of the training images, ``[N]``, on the device of the training.
+        """
+
+    @property
+    def reduction(self) -> str:
+        """The name of what :meth:`reduced` computes, with the options that it depends on; empty for nothing."""
+        return ""
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """Return what is kept of the source's values ``[N, ...]`` at a tap: a function of each image alone."""
+        return values
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the weighted terms of the loss by name, each ``[M]``: the mean over a member's batch.
@@ -228,6 +260,19 @@ class Modifier(Method):
     def modules(self, student: Shapes, source: Shapes) -> nn.Module:
         """Return what the other method trains beside one student."""
         return self.method.modules(student, source)
+
+    def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
+        """Set what the modules of the other method hold of all training images."""
+        self.method.prepare(modules, source, labels)
+
+    @property
+    def reduction(self) -> str:
+        """That of the other method."""
+        return self.method.reduction
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """Return what the other method keeps."""
+        return self.method.reduced(values)
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the terms of the other method."""

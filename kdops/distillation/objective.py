@@ -51,6 +51,7 @@ class Objective:
         source: Outputs | None,
         progress: Tensor | None = None,
         phase: Phase = Phase(),
+        rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the weighted terms by name, each ``[M]``: the mean over a member's batch.
 
@@ -60,6 +61,7 @@ class Objective:
             source: the same of the sources; may be None where all members learn hard labels.
             progress: share of the training done, one value.
             phase: the part of the training.
+            rows: ``[M, B]`` rows of the images; may be None for a method that does not need them.
         """
         terms: dict[str, Tensor] = {}
         if source is not None:
@@ -70,6 +72,7 @@ class Objective:
                 self.temperature,
                 self._still if progress is None else progress,
                 phase.name,
+                self._still if rows is None else rows,
             )
             terms.update(self._terms_of(step))
         if self.hard is not None:
@@ -116,4 +119,5 @@ def _member(step: Step, number: int) -> Step:
         step.temperature[rows],
         step.progress,
         step.phase,
+        step.rows[rows] if step.rows.dim() else step.rows,
     )

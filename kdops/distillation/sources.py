@@ -1,11 +1,12 @@
 """What a student learns from: a source's outputs for its training images, kept or live, and several sources as one.
 
 *Kept*: computed once for all rows, in ``eval()`` and without gradient, and read by row number. This is exact, since the
-student sees the very images that the source saw. Logits and embeddings are always kept, other features up to
-``KEPT_BYTES``. *Live*: features that would take more are computed for each batch by the source itself, which lasts a
-forward pass of the source for each step, once for all members. Which of the two it is follows from the sizes alone, so
-it is the same wherever a study runs. *Averaged*: :class:`Mixture` returns one set of logits for several sources, at
-each temperature another; it has no features.
+student sees the very images that the source saw. Of features is kept what the method needs of each image, such as the
+mean over the channels of a map; logits and embeddings always, others up to ``KEPT_BYTES``, and in a file where they
+take more than a quarter of the free memory, which changes no bit. *Live*: features that would take more are computed
+for each batch by the source itself, which lasts a forward pass of the source for each step, once for all members.
+Which of the two it is follows from the sizes alone, so it is the same wherever a study runs. *Averaged*:
+:class:`Mixture` returns one set of logits for several sources, at each temperature another; it has no features.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Taps: values inside of a network, by name.
 
 kdops's own families have ``embedding``, the input of the last layer ``[B, D]``, and convolutional ones ``stage1``,
-``stage2`` ... as well: what follows the activation of each convolution, ``[B, C, H, W]``. Of networks that others wrote
-any module is one, by its path (``layer3``, ``layer3.0``), and ``embedding`` is the input of their last dense layer.
+``stage2`` ... as well: what follows the activation of each convolution, ``[B, C, H, W]``, and ``stage1.before`` ...:
+what goes into it. Of networks that others wrote any module is one, by its path (``layer3``, ``layer3.0``), and
+``embedding`` is the input of their last dense layer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdops.config.architectures import EMBEDDING
+from kdops.config.architectures import BEFORE, EMBEDDING
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, ExternalClassifier
 
@@ -90,6 +91,7 @@ def _places(net: Classifier) -> dict[str, _Place]:
     for part in net.net.modules():
         convolved = convolved or isinstance(part, nn.Conv2d)
         if convolved and isinstance(part, nn.ReLU):
-            stages[f"stage{len(stages) + 1}"] = _Place(part, False)
+            name = f"stage{len(stages) // 2 + 1}"
+            stages |= {name: _Place(part, False), f"{name}{BEFORE}": _Place(part, True)}
             convolved = False
     return {**stages, **last}

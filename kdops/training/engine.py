@@ -150,7 +150,13 @@ def _with_arrays(group: OrderGroup, order: Order, arrays: Arrays, pixels: Pixels
     if source.live:
         net = _net(order, source.architecture, load(arrays[source.weights].tobytes())).to(order.device)
         seen = pixels.to(order.device)
-        outputs = Live(logits, lambda chosen: features_of(net, seen[chosen], source.live))
+        method = build_method(parse_method(order.method))
+
+        def computed(chosen: Tensor) -> dict[str, Tensor]:
+            found = features_of(net, seen[chosen], source.live)
+            return {tap: method.reduced(values) for tap, values in found.items()}
+
+        outputs = Live(logits, computed)
     return Group(group.seed, group.temperatures, outputs, group.own_order, labels)
 
 

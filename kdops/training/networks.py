@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -11,9 +14,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from kdops.config.architectures import Architecture, FunctionNet, parse_architecture
+from kdops.data.cache import allocate
 from kdops.data.dataset import Dataset
-from kdops.data.memmap import Pixels, load_rows
+from kdops.data.memmap import IN_MEMORY, Pixels, load_rows
 from kdops.data.splits import Split
+from kdops.distillation.method import Method
 from kdops.distillation.sources import Kept, Mixture, averaged
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, build, pixel_statistics
@@ -133,28 +138,39 @@ class Networks:
         return [Kept(self.averaged_logits(model, rows, part, t)) for t in temperatures]
 
     @torch.no_grad()
-    def features_of(self, model: Model, rows: np.ndarray, part: str, tap: str, block: int = 512) -> Tensor:
-        """Return a model's features on some images, computed once for each model, part and tap."""
-        key = (model.weights, part, tap)
+    def features_of(
+        self, model: Model, rows: np.ndarray, part: str, tap: str, method: Method, block: int = 512
+    ) -> Tensor:
+        """Return what a method keeps of a model's features on some images, computed once.
+
+        What takes more than a quarter of the free memory lies in a file, which goes with the process.
+        """
+        key = (model.weights, part, tap, method.reduction)
         if key not in self._outputs:
             net, pixels = self.of(model), self._pixels(rows)
             assert isinstance(net, Classifier)
+            found: np.ndarray | None = None
             with num_threads(process_threads()), malloc_keeps_pages():
-                parts = [features_of(net, pixels[i : i + block], (tap,))[tap] for i in range(0, len(rows), block)]
-            self._outputs[key] = torch.cat(parts)
+                for start in range(0, len(rows), block):
+                    own = method.reduced(features_of(net, pixels[start : start + block], (tap,))[tap]).numpy()
+                    found = _room_for((len(rows), *own.shape[1:])) if found is None else found
+                    found[start : start + block] = own
+            assert found is not None
+            self._outputs[key] = torch.from_numpy(found)
         return self._outputs[key]
 
-    def feature_sizes(self, model: Model, taps: Sequence[str]) -> dict[str, int]:
-        """Return how many values a model has at each tap for one image.
+    def feature_sizes(self, model: Model, method: Method) -> dict[str, int]:
+        """Return how many values a method keeps of a model at each tap for one image.
 
         Raises:
             UsageError: the model is no network of kdops, or lacks a tap.
         """
-        net = self.of(model)
+        net, taps = self.of(model), method.needs.source
         if not isinstance(net, Classifier):
             raise logits_only(model)
         check_taps(net, taps, "source")
-        return {tap: own.numel() for tap, own in features_of(net, self._pixels(np.arange(1))[:1], taps).items()}
+        found = features_of(net, self._pixels(np.arange(1))[:1], taps)
+        return {tap: method.reduced(own).numel() for tap, own in found.items()}
 
     def measure(self, network: Module) -> dict[str, float]:
         """Measure a network that kdops did not build, on the validation and the test images."""
@@ -187,6 +203,18 @@ class Networks:
 
     def _pixels(self, rows: np.ndarray) -> Pixels:
         return load_rows(self.data.images, rows, psutil.virtual_memory().available)
+
+
+def _room_for(shape: tuple[int, ...]) -> np.ndarray:
+    """Return room for float32 values: in memory, or where they would take too much of it in a file."""
+    if 4 * math.prod(shape) <= IN_MEMORY * psutil.virtual_memory().available:
+        return np.empty(shape, np.float32)
+    found = allocate(shape, np.float32)
+    if isinstance(found, np.memmap):
+        # The map keeps the file, also once its name is gone; on Windows the name stays, and is cleared later.
+        with suppress(OSError):
+            Path(str(found.filename)).unlink()
+    return found
 
 
 def logits_only(model: Model) -> UsageError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdops.config.roles import streams_of
-from kdops.distillation.method import build_method
+from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Mixture
 from kdops.models.taps import EMBEDDING
 from kdops.sweeps.fingerprint import fingerprint
@@ -110,11 +110,11 @@ class Orders:
         source = next((unit.source for unit in units if unit.source is not None), None)
         if source is None:
             return [_Members(units, SourceArrays())]
-        taps = () if predicted else build_method(task.method).needs.source
+        method = LabelsOnly() if predicted else build_method(task.method)
         given = SourceArrays(test_logits=self._put_outputs(source, self.context.split.test, "test images"))
         if not isinstance(self.networks.of(source), Mixture):
-            return [_Members(units, self._with_outputs(given, source, rows, task.part, taps))]
-        if taps:
+            return [_Members(units, self._with_outputs(given, source, rows, task.part, method))]
+        if method.needs.source:
             raise logits_only(source)
         # The joint outputs of several sources differ at each temperature.
         return [
@@ -123,23 +123,28 @@ class Orders:
         ]
 
     def _with_outputs(
-        self, given: SourceArrays, source: Model, rows: np.ndarray, part: str, taps: Sequence[str]
+        self, given: SourceArrays, source: Model, rows: np.ndarray, part: str, method: Method
     ) -> SourceArrays:
         """Add a source's outputs for the training images; features are kept or live by their size."""
-        networks = self.networks
+        networks, taps = self.networks, method.needs.source
         given = replace(given, logits=self._put_outputs(source, rows, part))
-        sizes = networks.feature_sizes(source, taps) if taps else {}
+        sizes = networks.feature_sizes(source, method) if taps else {}
         if 4 * len(rows) * sum(size for tap, size in sizes.items() if tap != EMBEDDING) <= KEPT_BYTES:
-            return replace(given, features={tap: self._put_outputs(source, rows, part, tap) for tap in taps})
+            return replace(given, features={tap: self._put_features(source, rows, part, tap, method) for tap in taps})
         content = np.frombuffer(pack(networks.weights_of(source)), dtype=np.uint8)
         weights = self._put(fingerprint(weights=source.weights), content)
         return replace(given, live=tuple(taps), architecture=source.architecture, weights=weights)
 
-    def _put_outputs(self, source: Model, rows: np.ndarray, part: str, tap: str = "") -> str:
-        """Put a source's logits, or its features at a tap, for some images."""
-        networks = self.networks
-        values = networks.features_of(source, rows, part, tap) if tap else networks.logits_of(source, rows, part)
-        return self._put(fingerprint(source=source.weights, rows=_digest_of(rows), tap=tap), values.numpy())
+    def _put_outputs(self, source: Model, rows: np.ndarray, part: str) -> str:
+        """Put a source's logits for some images."""
+        values = self.networks.logits_of(source, rows, part)
+        return self._put(fingerprint(source=source.weights, rows=_digest_of(rows)), values.numpy())
+
+    def _put_features(self, source: Model, rows: np.ndarray, part: str, tap: str, method: Method) -> str:
+        """Put what a method keeps of a source's features at a tap for some images."""
+        values = self.networks.features_of(source, rows, part, tap, method)
+        named = fingerprint(source=source.weights, rows=_digest_of(rows), tap=tap, reduction=method.reduction)
+        return self._put(named, values.numpy())
 
     def _put_averaged(self, source: Model, rows: np.ndarray, part: str, unit: Unit) -> str:
         """Put the joint outputs of several sources for some images at the temperature of a unit."""

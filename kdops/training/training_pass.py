@@ -211,7 +211,8 @@ class TrainingPass:
             (feed.source, rows) for feed, rows in zip(self.feeds, chosen, strict=True) if feed.source is not None
         ]
         source = joined([own.at(rows) for own, rows in sources], sizes) if sources else None
-        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase)
+        rows = for_members(chosen, sizes) if self.objective.method.needs.rows else None
+        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase, rows)
         each = reduce(add, terms.values())
         for own in self.objective.modules:
             own.zero_grad(set_to_none=True)
@@ -273,10 +274,11 @@ class TrainingPass:
             given = self.networks.outputs([pixels] * self.networks.batches)
         features = {tap: tuple(own.shape[2:]) for tap, own in given.features.items()}
         student = Shapes(given.logits.shape[-1], features)
-        sources = [feed.source.shapes for feed in self.feeds if feed.source is not None for _ in range(feed.size)]
-        for (seed, temperature), source in zip(self.members, sources, strict=True):
+        sources = [(feed.source, feed) for feed in self.feeds if feed.source is not None for _ in range(feed.size)]
+        for (seed, temperature), (source, feed) in zip(self.members, sources, strict=True):
             with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
-                found.append(method.modules(student, source).to(self.device))
+                found.append(method.modules(student, source.shapes).to(self.device))
+            method.prepare(found[-1], source, feed.labels)
         return [merged(found)] if method.needs.joint else found
 
     def _note(self, measured: Mapping[str, list[float]]) -> None:

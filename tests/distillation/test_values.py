@@ -14,7 +14,9 @@ from kdops.config.methods import parse_method
 from kdops.distillation.adapters import merged
 from kdops.distillation.method import Outputs, Shapes, build_method
 from kdops.distillation.objective import Objective
-from tests.distillation.cases import outputs, some_labels, terms_of, values
+from kdops.distillation.sources import Kept
+from kdops.errors import UsageError
+from tests.distillation.cases import method_of, outputs, some_labels, terms_of, values
 
 few = settings(max_examples=12, deadline=None)
 
@@ -312,3 +314,125 @@ def test_curriculum_is_the_divergence_at_a_learned_temperature(seed, progress):
     torch.testing.assert_close(leaf.grad, mine.grad)
     risen = (1 - math.cos(math.pi * min(progress / 0.5, 1))) / 2
     torch.testing.assert_close(layer.theta.grad, -risen * theta.grad, rtol=1e-4, atol=1e-6)
+
+
+def on_maps(name, sides=((4, 4), (2, 2)), channels=(3, 5), own=(2, 3), own_sides=None):
+    """A method on maps with those of one student, which has ``own`` channels, and of its source, and its modules.
+
+    Returns:
+        A function from the number of a phase to its terms; the maps of both by layer; the modules.
+    """
+    method = method_of(name)
+    shapes = [
+        {tap: (count, *side) for (tap, *_), count, side in zip(method.layers, counts, size, strict=True)}
+        for counts, size in ((own, own_sides or sides), (channels, sides))
+    ]
+    maps = [{tap: values((tap, place), 6, *shape) for tap, shape in one.items()} for place, one in enumerate(shapes)]
+    reduced = {tap: method.reduced(one) for tap, one in maps[1].items()}
+    logits = [values(("logits", place), 6, 4) for place in range(2)]
+    source = Kept(logits[1], reduced)
+    torch.manual_seed(0)
+    modules = method.modules(Shapes(4, shapes[0]), source.shapes).double()
+    method.prepare(modules, source, torch.arange(6) % 4)
+    pair = Outputs(logits[0], maps[0]), Outputs(logits[1], reduced)
+
+    def terms(phase=0):
+        outs = [one.map(lambda own: own.unsqueeze(0)) for one in pair]
+        found = terms_of(method, *outs, some_labels(1, 6, 4), (2.0,), phase, [modules])
+        return {name: own.item() for name, own in found.items() if name != "labels"}
+
+    return terms, list(zip(*(one.values() for one in maps), strict=True)), modules
+
+
+@pytest.mark.parametrize("mode", ["code", "paper"])
+@pytest.mark.parametrize("p", [2, 3])
+def test_attention_is_its_equation(mode, p):
+    terms, layers, _ = on_maps(f"attention(mode={mode},p={p},weight=2)")
+    expected = 0.0
+    for pair in layers:
+        q, r = ((one.abs() ** p).sum(1).flatten(1).numpy() for one in pair)
+        gap = q / np.linalg.norm(q, axis=1, keepdims=True) - r / np.linalg.norm(r, axis=1, keepdims=True)
+        places = q.shape[1]
+        expected += (gap**2).mean() if mode == "code" else np.linalg.norm(gap, axis=1).mean() / (2 * places)
+    assert terms() == pytest.approx({"attention": 2 * expected})
+
+
+def test_vid_is_the_gaussian_likelihood():
+    terms, layers, modules = on_maps("vid(weight=2,variance=3,channels=7)")
+    expected = 0.0
+    for layer, (own, source) in zip(modules, layers, strict=True):
+        layer.a.data += torch.linspace(0, 1, source.shape[1]).view(-1, 1, 1)
+        variance = F.softplus(layer.a).detach() + 1e-5
+        found = torch.distributions.Normal(layer.mean(own).detach(), variance.sqrt().expand_as(source))
+        expected -= (found.log_prob(source) + 0.5 * math.log(2 * math.pi)).mean().item()
+        assert layer.mean[0].out_channels == 7
+    assert terms() == pytest.approx({"information": 2 * expected})
+    fresh = on_maps("vid(variance=500)")[2]
+    torch.testing.assert_close(F.softplus(fresh[0].a) + 1e-5, torch.full((3, 1, 1), 500.0).double())
+
+
+@pytest.mark.parametrize("pool", ["max", "average"])
+def test_fsp_is_its_equations_where_channels_are_equal(pool):
+    terms, layers, modules = on_maps(f"fsp(pool={pool},alpha=0.5)", own=(3, 5))
+    down = {"max": F.max_pool2d, "average": F.avg_pool2d}[pool]
+    flows = []
+    for first, second in zip(*layers, strict=True):
+        flows.append(torch.einsum("bchw,bdhw->bcd", down(first, 2), second) / 4)
+    assert terms() == pytest.approx({"flow": ((flows[0] - flows[1]) ** 2).sum((1, 2)).mean().item()})
+    assert not list(modules.parameters())
+    assert set(terms(1)) == {"soft"}
+    narrow, _, modules = on_maps("fsp")
+    assert [one.weight.shape[:2] for one in modules] == [(3, 2), (5, 3)]
+    assert np.isfinite(narrow()["flow"])
+
+
+def test_ofd_is_the_partial_distance_to_what_the_margin_leaves():
+    terms, layers, modules = on_maps("ofd(weight=2)")
+    expected = 0.0
+    for number, (layer, (own, source)) in enumerate(zip(modules, layers, strict=True)):
+        s, t = layer.connector(own).detach().numpy(), source.numpy()
+        margin = np.array([[[t[:, c][t[:, c] < 0].mean()]] for c in range(t.shape[1])])
+        np.testing.assert_allclose(layer.margin.numpy(), margin)
+        t = np.maximum(t, margin)
+        squares = np.where((s <= t) & (t <= 0), 0, (t - s) ** 2)
+        expected += squares.sum((1, 2, 3)).mean() * (0.5, 1)[number]
+    assert terms() == pytest.approx({"maps": 2 * expected})
+
+
+def test_review_fuses_from_the_last_layer_to_the_first():
+    terms, (first, second), (shallow, deep) = on_maps("review(weight=2,warmup=0)", sides=((8, 8), (4, 4)))
+    fused = deep.narrow(second[0])
+    found = [deep.out(fused)]
+    own, behind = shallow.narrow(first[0]), fused.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    shares = shallow.attention(torch.cat([own, behind], 1)).sigmoid()
+    found.append(shallow.out(own * shares[:, 0:1] + behind * shares[:, 1:2]))
+    expected = 0.0
+    for f, t, sides in zip(found, (second[1], first[1]), ((2, 1), (4, 2, 1)), strict=True):
+        gap = (f - t).detach()
+        each = [gap.square().mean()] + [F.avg_pool2d(gap, gap.shape[-1] // side).square().mean() for side in sides]
+        expected += sum(one / 2**level for level, one in enumerate(each)) / sum(
+            0.5**level for level in range(len(each))
+        )
+    assert terms() == pytest.approx({"review": 2 * expected.item()})
+    assert on_maps("review(weight=2,warmup=1)")[0]()["review"] == pytest.approx(
+        0.5 * on_maps("review(weight=2,warmup=0)")[0]()["review"]
+    )
+
+
+@pytest.mark.parametrize("name", ["attention", "vid", "fsp", "ofd", "review"])
+def test_maps_of_other_sizes_are_compared_and_vectors_refused(name):
+    terms, *_ = on_maps(name, own_sides=((3, 5), (3, 3)))
+    assert all(np.isfinite(one) for one in terms().values())
+    method = method_of(name)
+    tap = method.layers[0][0]
+    flat = [Shapes(4, dict.fromkeys((own for own, _ in method.layers), shape)) for shape in ((6,), (6, 2, 2))]
+    with pytest.raises(UsageError, match=rf"^method=at={tap}: the student has 6 values there, the source 6 x 2 x 2; "):
+        method.modules(*flat)
+
+
+def test_a_layer_of_the_source_may_have_another_name():
+    method = method_of("attention(at=stage1:layer1/stage3)")
+    assert (method.needs.student, method.needs.source) == (("stage1", "stage3"), ("layer1", "stage3"))
+    assert parse_method("attention(at=stage1:layer1/stage3)").student_taps == ("stage1", "stage3")
+    with pytest.raises(UsageError, match=r"option at must be .*, 2 or more separated by /"):
+        parse_method("fsp(at=stage1)")

@@ -27,12 +27,15 @@ def test_the_taps_that_an_architecture_names_are_those_of_its_network(text):
     assert set(found) == set(taps)
     with pytest.raises(UsageError) as caught:
         check_taps(net, ("stage9",), "student")
-    assert str(caught.value) == f"method=stage9: the student has no such tap; it has {', '.join(taps)}"
+    shown = [tap for tap in taps if "." not in tap]
+    assert str(caught.value) == f"method=stage9: the student has no such tap; it has {', '.join(shown)}"
 
 
 def test_a_stage_is_after_its_activation_and_the_embedding_before_the_last_layer():
     net = network("cnn(filters=4,layers=2,dropout=0)").eval()
-    found = features_of(net, IMAGES, ("stage1", "stage2", "embedding"))
+    found = features_of(net, IMAGES, ("stage1", "stage1.before", "stage2", "embedding"))
+    torch.testing.assert_close(found["stage1.before"].relu(), found["stage1"])
+    assert (found["stage1.before"] < 0).any()
     assert found["stage1"].shape == (3, 4, 4, 4)
     assert found["stage2"].shape == (3, 4, 2, 2)
     torch.testing.assert_close(found["embedding"], found["stage2"].flatten(1))

@@ -16,7 +16,7 @@ from kdops.errors import UsageError
 from kdops.models.classifier import build, pixel_statistics
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, Unit
-from kdops.training import engine, sweep_orders
+from kdops.training import engine, networks, sweep_orders
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.networks import Networks
 from kdops.training.order import Order
@@ -121,8 +121,17 @@ def test_features_are_kept_up_to_a_bound_and_the_embedding_always(tmp_path, monk
 
     kept = source("fitnet(at=stage1)")
     assert isinstance(kept, Kept)
+    maps = source("attention(at=stage1)")
+    torch.testing.assert_close(maps.features["stage1"], kept.features["stage1"].square().mean(1))
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        patch.setattr(networks, "IN_MEMORY", 0.0)
+        in_file = source("fitnet(at=stage1)")
+        assert torch.equal(in_file.features["stage1"], kept.features["stage1"])
+        assert [path.name for path in tmp_path.joinpath("cache/kdops/decoded").iterdir()] == [], "the file has no name"
     assert kept.shapes.features == {"stage1": (5, 2, 2)}
     monkeypatch.setattr(sweep_orders, "KEPT_BYTES", 10)
+    assert source("attention(at=stage1)").shapes == maps.shapes
     live = source("fitnet(at=stage1)")
     assert isinstance(live, Live)
     chosen = torch.tensor([3, 0, 7])

@@ -40,9 +40,14 @@ def runs(
     with open_store() as client:
         from kdops.reporting.tables import choose, models_csv, show_models
         from kdops.tracking.listing import list_registered
+        from kdops.tracking.relatives import made_from
 
         catalog = list_registered(client, role)
         models = choose(catalog, role, dataset, source)
+        if source not in ("", "labels"):
+            # The URI may have named another model when some of them were made.
+            made = made_from(client, catalog.resolve(source, "source"))
+            models = [model for model in models if model.run_id in made]
         if csv:
             typer.echo(models_csv(models), nl=False)
         elif models:
@@ -60,11 +65,10 @@ def lineage(
     check_model(model)
     with open_store() as client:
         from kdops.reporting.lineage import ancestors, descendants, lineage_dot, lineage_lines
-        from kdops.tracking.catalog import read_catalog
+        from kdops.tracking.relatives import read_relatives
 
-        catalog = read_catalog(client)
-        found = catalog.find(model)
-        up, down = ancestors(catalog, found, everything), descendants(catalog, found, everything)
+        relatives = read_relatives(client, model)
+        up, down = ancestors(relatives, everything), descendants(relatives, everything)
         typer.echo(lineage_dot(up, down) if dot else "\n".join(lineage_lines(up, down)))
 
 

@@ -25,13 +25,13 @@ def newest_training(
 
     Args:
         members: models, the newest first.
-        sources: what they were distilled from, by URI, as far as it is known.
+        sources: what each was distilled from, by the URI of the member, as far as it is known.
         left_out: takes how many are left out for which reason.
 
     Returns:
         The members of each replicate by its number.
     """
-    trainings = [_training_of(member, sources.get(member.source)) for member in members]
+    trainings = [_training_of(member, sources.get(member.uri)) for member in members]
     origins = [_origin_of(member, sources) for member in members]
     single = _are_single(members, trainings, origins)
     left_out["single nets of their training"] += sum(single)
@@ -80,7 +80,7 @@ def _training_of(member: Model, source: Model | None) -> dict[str, str]:
 
 def _origin_of(member: Model, sources: Mapping[str, Model]) -> str:
     """Return what identifies a source: the digest of its weights, else its URI."""
-    return sources[member.source].weights if member.source in sources else member.source
+    return sources[member.uri].weights if member.uri in sources else member.source
 
 
 def _params(model: Model, names: Sequence[str]) -> dict[str, str]:

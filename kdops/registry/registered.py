@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import ModelUri
 from kdops.registry.lookup import describe_names, find_version, runs_of, versions_of
+from kdops.registry.sources import Sources
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
@@ -55,6 +56,7 @@ class RegisteredModels:
 
     def __init__(self, client: MlflowClient):
         self._client = client
+        self._runs: dict[str, Run] = {}
 
     def versions(self, name: str) -> list[RegisteredVersion]:
         """Return every finished version of a registered model, the oldest first; none where there is no such model."""
@@ -72,23 +74,20 @@ class RegisteredModels:
         """Return the models of those versions whose run finished, by URI."""
         versions = list(versions)
         runs = runs_of(self._client, versions)
+        self._runs |= runs
         there = (version for version in versions if version.run_id in runs)
         read = schema.readable(there, lambda version: schema.from_version(version, runs[version.run_id]))
         return {version.uri: model for version, model in read}
 
     def sources(self, models: Iterable[Model]) -> dict[str, Model]:
-        """Return what models were distilled from, by URI; those that are there, as their runs describe them."""
-        found = {}
-        for uri in dict.fromkeys(model.source for model in models):
-            if ModelUri.fits(uri) and (source := ModelUri.parse(uri)).version:
-                try:
-                    found[uri] = self._client.get_model_version(source.name, source.version)
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                        raise
-        runs = runs_of(self._client, found.values())
-        there = ((uri, runs[version.run_id]) for uri, version in found.items() if version.run_id in runs)
-        return {uri: model for (uri, _), model in schema.readable(there, lambda pair: schema.from_run(pair[1]))}
+        """Return what models that were read here were distilled from, by the URI of each, as far as it is there."""
+        sources, found = Sources(self._client), {}
+        for model in models:
+            if model.run_id in self._runs and ModelUri.fits(model.source):
+                source = sources.source_of(self._runs[model.run_id], model.source)
+                for _, read in schema.readable([source] if source else []):
+                    found[model.uri] = read
+        return found
 
     def split_seed(self, version: RegisteredVersion) -> str:
         """Return the seed of the split that a version was trained on, as its run records it; empty where none does."""

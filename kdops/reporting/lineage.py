@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kdops.sweeps.model import Model
-from kdops.tracking.catalog import Catalog
+from kdops.tracking.relatives import Relatives
 
 __all__ = ["Node", "ancestors", "descendants", "lineage_dot", "lineage_lines"]
 
@@ -32,33 +32,31 @@ class Node:
     @property
     def key(self) -> tuple[str, ...]:
         """The key by which it is the same node in two places."""
-        return tuple(model.uri for model in self.models) or (self.text,)
+        return tuple(model.run_id for model in self.models) or (self.text,)
 
 
-def ancestors(catalog: Catalog, model: Model, everything: bool = False) -> Node:
+def ancestors(relatives: Relatives, everything: bool = False) -> Node:
     """Return the chain that a model came from, up to the labels and the data set.
 
     Args:
-        catalog: the models.
-        model: one of them.
+        relatives: the model and its relatives.
         everything: show every model by itself.
     """
-    return _grow((model,), lambda models: _sources(catalog, models), everything, "", set())
+    return _grow((relatives.model,), lambda models: _sources(relatives, models), everything, "", set())
 
 
-def descendants(catalog: Catalog, model: Model, everything: bool = False) -> Node:
+def descendants(relatives: Relatives, everything: bool = False) -> Node:
     """Return all that was made from a model, and from that in turn.
 
     Args:
-        catalog: the models.
-        model: one of them.
+        relatives: the model and its relatives.
         everything: show every model by itself.
     """
 
     def made(models: Sequence[Model]) -> list[Model | str]:
-        return list({m.uri: m for source in models for m in catalog.made_from.get(source.uri, ())}.values())
+        return list({m.run_id: m for source in models for m in relatives.made.get(source.run_id, ())}.values())
 
-    return _grow((model,), made, everything, "", set(), down=True)
+    return _grow((relatives.model,), made, everything, "", set(), down=True)
 
 
 def lineage_lines(up: Node, down: Node) -> Iterator[str]:
@@ -101,7 +99,7 @@ def _grow(
     down: bool = False,
 ) -> Node:
     """Return a node with all that follows from it; what was shown before is not followed again."""
-    key = tuple(model.uri for model in models)
+    key = tuple(model.run_id for model in models)
     text = (_group(models) if len(models) > 1 else _single(models[0])) + suffix
     following = onwards(models)
     if key in seen:
@@ -115,12 +113,15 @@ def _grow(
     return Node(models, text, tuple(nodes))
 
 
-def _sources(catalog: Catalog, models: Sequence[Model]) -> list[Model | str]:
+def _sources(relatives: Relatives, models: Sequence[Model]) -> list[Model | str]:
     """Return what models were made from: models, or words for the labels and for what is not in the store."""
     found: dict[str, Model | str] = {}
     for model in models:
-        for uri in model.sources:
-            found[uri] = catalog.by_uri.get(uri, f"{uri.removeprefix('models:/')}  (no model of this store)")
+        for one in relatives.sources.get(model.run_id, ()):
+            if isinstance(one, str):
+                found[one] = f"{one.removeprefix('models:/')}  (no model of this store)"
+            else:
+                found[one.run_id] = one
         if not model.sources:
             words = f"labels of {model.dataset}  transfer {model.transfer or 'unknown'}  split {model.split[:12]}"
             found[words] = words

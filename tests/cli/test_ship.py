@@ -22,7 +22,7 @@ from kdops.data.splits import make_split
 from kdops.packaging.export import FORMATS
 from kdops.packaging.loading import load_stored
 from kdops.reporting.pareto import _front
-from kdops.tracking.catalog import read_catalog
+from tests.shelves import read_catalog
 
 DIGITS = datasets.load("digits")
 SPLIT = make_split(DIGITS, "disjoint", 0)

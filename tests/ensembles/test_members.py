@@ -108,6 +108,7 @@ class Shelf:
             select_on=select_on,
         )
         uri = Registry(self.client, data, split).register(record, "students", "a fingerprint")
+        self.client.set_tag(run_id, "kdops.model", uri)
         if status:
             self.client.set_terminated(run_id, status)
         return uri

@@ -4,9 +4,8 @@ import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from kdops.reporting.tables import choose, models_csv
-from kdops.tracking.catalog import read_catalog
 from kdops.tracking.listing import list_registered
-from tests.shelves import Shelf, family
+from tests.shelves import Shelf, family, read_catalog
 
 LISTED = ("parameters", "flops", "architecture", "registered", "select_on")
 """What ``candidates`` shows beside the columns of ``runs``."""

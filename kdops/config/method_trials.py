@@ -10,7 +10,7 @@ from typing import Any
 
 from kdops.config.methods import LOGITS, METHODS, ChosenMethod, ModifierSpec, parse_method
 from kdops.config.parameters import ALL, EntryPoint
-from kdops.config.parsing import Real, boolean, whole
+from kdops.config.parsing import Real, boolean, split_outside, whole
 from kdops.config.recipes import Recipe
 from kdops.config.settings import HIGHEST_SEED, Settings
 from kdops.errors import UsageError
@@ -90,13 +90,7 @@ def parse_methods(text: str) -> tuple[ChosenMethod, ...]:
     Raises:
         UsageError: a method is refused, or is given twice.
     """
-    parts, depth, start = [], 0, 0
-    for place, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append(text[start:place])
-            start = place + 1
-    chosen = [parse_method(part.strip(), "methods") for part in (*parts, text[start:])]
+    chosen = [parse_method(part.strip(), "methods") for part in split_outside(text)]
     for method in chosen:
         if chosen.count(method) > 1:
             raise UsageError("methods", text, f"{method} is given twice")

@@ -136,6 +136,22 @@ COMPARED = (
     Parameter("trials", "6", "settings tried of each method, its own weights and the temperature, logits included"),
     Parameter("controls", "true", "train each method with the source's outputs for other images of the class beside"),
 )
+COMPANY = (
+    Parameter("nets", "2", "nets of a company: how many students, or architectures: mlp(hidden=50)+mlp(hidden=20)"),
+    Parameter(
+        "company",
+        "mutual",
+        "how its nets learn from each other: mutual, with options: mutual(order=sequential); or several by commas",
+    ),
+)
+PEERS = {
+    "seeds": "replicates of each company, and of as many independent nets",
+    "temperatures": "of a sweep; the method of a company has a temperature of its own",
+    "method": "logits; company names how nets learn from each other",
+    "transfer": "images to train on: those that students learn from, disjoint from a teacher's, shared, or fresh",
+    "margin": "gain over independent nets that counts as none",
+}
+"""What shared parameters mean where nets learn from each other."""
 COMPARING = {
     "temperatures": "temperatures that the trials draw from",
     "seeds": "replicates that trials are judged on, and as many fresh ones that the best is trained again on",
@@ -235,6 +251,13 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         COMPARED,
         ("student",),
         COMPARING,
+    ),
+    "mutual": EntryPoint(
+        "Do nets that learn from each other beat independent ones, and does their vote beat the vote of these?",
+        {"seeds": "5"},
+        COMPANY,
+        ("student",),
+        PEERS,
     ),
     "paper": EntryPoint(
         "All experiments of the paper in one study, with a report claim by claim.",

@@ -20,7 +20,18 @@ from kdops.errors import UsageError
 
 __all__ = [
     *("Choice", "Flag", "Integer", "Option", "Real", "Several", "Spec", "Text"),
-    *("boolean", "line", "one_of", "parse_spec", "real", "split_options", "split_spec", "whole", "write_spec"),
+    *(
+        "boolean",
+        "line",
+        "one_of",
+        "parse_spec",
+        "real",
+        "split_options",
+        "split_outside",
+        "split_spec",
+        "whole",
+        "write_spec",
+    ),
 ]
 
 V = TypeVar("V")
@@ -252,17 +263,17 @@ def split_spec(text: str) -> tuple[str, str]:
         ValueError: it is spelled otherwise.
     """
     match = _SPEC.fullmatch(text)
-    if not match or not all(_is_balanced(part) for part in _parts(match[2] or "")):
+    if not match or not all(_is_balanced(part) for part in split_outside(match[2] or "")):
         raise ValueError("must be a name, or name(option=value,...)")
     return match[1], match[2] or ""
 
 
-def _parts(inner: str) -> list[str]:
-    """Split at the commas that stand in no brackets."""
+def split_outside(text: str, separator: str = ",") -> list[str]:
+    """Split at the separators, of one character, that stand in no brackets."""
     parts, depth = [""], 0
-    for sign in inner:
+    for sign in text:
         depth += (sign == "(") - (sign == ")")
-        if sign == "," and depth == 0:
+        if sign == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += sign
@@ -286,7 +297,7 @@ def split_options(inner: str, first: str = "") -> dict[str, str]:
         ValueError: an option has no value, or is given twice.
     """
     given: dict[str, str] = {}
-    for number, part in enumerate(_parts(inner) if inner.strip() else ()):
+    for number, part in enumerate(split_outside(inner) if inner.strip() else ()):
         named = _NAMED.fullmatch(part)
         name, value = (piece.strip() for piece in named.groups()) if named else ("", part.strip())
         name = name or first * (not named and number == 0 and bool(value))

@@ -42,6 +42,8 @@ ROLES: Mapping[str, Role] = {
         # Controls of the ensemble: students that differ only in their seed, and those with a batch order each.
         Role("reseeded", like="student", streams="student"),
         Role("reordered", like="student", streams="student"),
+        # Nets that learn from each other, and those they are held against; the first starts as a student does.
+        Role("peer", like="student", streams="student"),
     )
 }
 

@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, str] = {
     "chain": "kdops.config.chain:ChainSettings",
     "search": "kdops.config.search:SearchSettings",
     "methods": "kdops.config.method_trials:MethodsSettings",
+    "mutual": "kdops.config.companies:MutualSettings",
 }
 """The class of each entry point that has parameters of its own; the others have those that all have."""
 

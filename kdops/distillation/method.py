@@ -35,6 +35,7 @@ class Needs:
         progress: whether :attr:`Step.progress` is read.
         joint: whether the modules of several members are one, see :mod:`kdops.distillation.adapters`.
         rows: whether :attr:`Step.rows` is read.
+        peers: whether :attr:`Step.source` has the members' own outputs, see :mod:`kdops.distillation.company`.
     """
 
     student: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Needs:
     progress: bool = False
     joint: bool = False
     rows: bool = False
+    peers: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ __all__ = ["FEWEST", "newest_training"]
 FEWEST = 2
 """The fewest members of an ensemble."""
 
-TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay")
+TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay", "company", "nets")
 DISTILLED = ("method", "alpha", "t_squared", "order")
 """Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 

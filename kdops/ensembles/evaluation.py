@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdops.config.studies import VoteSettings
+from kdops.config.settings import Settings
 from kdops.errors import UsageError
 from kdops.packaging.ensemble import digest_of_members, write_ensemble
 from kdops.packaging.vote import Vote, latency
@@ -71,9 +71,7 @@ class EnsembleEvaluation:
         top: how many of the best of each replicate vote; None for all.
     """
 
-    def __init__(
-        self, study: StudyVerbs[VoteSettings], replicates: Mapping[int, Sequence[Model]], top: int | None = None
-    ):
+    def __init__(self, study: StudyVerbs[Settings], replicates: Mapping[int, Sequence[Model]], top: int | None = None):
         self.study, self.by = study, study.settings.select_on
         self._members, self._top = replicates, top
         self.most = min(len(members[:top]) for members in replicates.values())

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
+from kdops.config.architectures import parse_architecture
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor
 from kdops.study.index import ModelIndex
@@ -96,7 +97,12 @@ class PlanningExecutor(Executor):
         there, missing = self.index.sort(units)
         task, absent = units[0].task, [unit.fingerprint for unit in missing]
         recipe = context.settings.recipes[task.role]
-        self.plan.add(task.known_as, recipe, len(trainset.rows), [unit.fingerprint for unit in units], absent)
+        by_net: dict[str, list[str]] = {}
+        for unit in units:
+            by_net.setdefault(unit.record.architecture, []).append(unit.fingerprint)
+        for net, own in by_net.items():
+            planned_recipe = recipe.replace(architecture=parse_architecture(net)) if task.nets else recipe
+            self.plan.add(task.known_as, planned_recipe, len(trainset.rows), own, absent)
         planned = {
             unit.fingerprint: replace(unit.record, uri=unit.fingerprint, weights=unit.fingerprint) for unit in missing
         }

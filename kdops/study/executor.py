@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kdops.study.conclusion import Conclusion
 from kdops.study.index import ModelIndex
+from kdops.sweeps.company import units_of_companies
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.unit import Context, Task, Unit, units_of
@@ -59,9 +60,12 @@ class Executor(ABC):
             trainset: what they are trained on.
             context: settings, data, split and device.
         """
-        units = [
-            _marked(unit) for unit in units_of(task, sources, temperatures, context.trains_together(task), context)
-        ]
+        if task.nets:
+            (temperature,) = temperatures
+            units = units_of_companies(task, sources, temperature, context)
+        else:
+            units = units_of(task, sources, temperatures, context.trains_together(task), context)
+        units = [_marked(unit) for unit in units]
         if not units:
             return ()
         found = self._models_of(units, trainset, context, sources)

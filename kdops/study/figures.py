@@ -16,6 +16,7 @@ from kdops.sweeps.model import Sweep
 __all__ = [
     "chain_steps_figure",
     "chain_temperatures_figure",
+    "companies_figure",
     "methods_figure",
     "middles_figure",
     "students_figure",
@@ -70,6 +71,18 @@ def methods_figure(
     """
     gains = {name: values - plain.accuracies() for name, values in {**methods, **controls}.items()}
     return gains_figure(f"Methods against logits, {settings.dataset}", gains, set(controls), settings.margin)
+
+
+def companies_figure(settings: Settings, gains: Mapping[str, np.ndarray], controls: Mapping[str, np.ndarray]) -> Figure:
+    """Draw what nets that learn from each other gain over independent ones, members and votes, then the controls.
+
+    Args:
+        settings: of the study.
+        gains: by name, differences in test accuracy, ``[replicates]``.
+        controls: likewise of what is no company.
+    """
+    title = f"Nets that learn from each other against independent ones, {settings.dataset}"
+    return gains_figure(title, {**gains, **controls}, set(controls), settings.margin)
 
 
 def middles_figure(settings: Settings, teachers: Sweep, middles: Sweep) -> Figure:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from kdops.config.architectures import Architecture
+from kdops.config.companies import ChosenCompany
 from kdops.config.methods import LOGITS, ChosenMethod
 from kdops.config.settings import HARD, Settings
 from kdops.data.dataset import Dataset
@@ -124,6 +126,21 @@ class Study(Generic[SettingsT]):
         trainset = self.transfer_images(sources.hops if hop is None else hop)
         task = _task(role, stream, trainset.what, order or self.settings.order, predictions, self.settings.method)
         return self._sweep(task, by_seed, tuple(temperatures), trainset, sources.hops + 1)
+
+    def train_together(self, company: ChosenCompany, nets: Sequence[Architecture]) -> Sweep:
+        """Train a company of peers on a student's images, once for each replicate.
+
+        Args:
+            company: how they learn from each other.
+            nets: the architecture of each.
+
+        Returns:
+            The nets of each replicate are its copies, see :meth:`Sweep.copies_of`, in their order.
+        """
+        none: dict[int, Model | None] = dict.fromkeys(self.settings.replicates())
+        trainset = self.transfer_images(0)
+        task = Task("peer", trainset.what, self.settings.order, method=company, nets=tuple(nets))
+        return self._sweep(task, none, (company.temperature,), trainset, 0)
 
     def transfer_images(self, hop: int) -> Trainset:
         """Return the images of a distillation: of the first one, hop 0, those that a teacher's students learn from.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.nn import Module
 
+    from kdops.config.architectures import Architecture
+    from kdops.config.companies import ChosenCompany
     from kdops.data.dataset import Dataset
     from kdops.data.splits import Split
     from kdops.sweeps.model import Model, Sweep
@@ -65,6 +67,9 @@ class StudyVerbs(Protocol[OwnSettings]):
         stream: str = "",
     ) -> Sweep:
         """Distill each replicate's source into a role at every temperature."""
+
+    def train_together(self, company: ChosenCompany, nets: Sequence[Architecture]) -> Sweep:
+        """Train a company of peers, once for each replicate."""
 
     def transfer_images(self, hop: int) -> Trainset:
         """Return the images of a distillation."""

@@ -18,6 +18,7 @@ from functools import cache
 from importlib.resources import files
 
 from kdops.config.architectures import FAMILIES, FunctionNet, TorchvisionNet
+from kdops.config.companies import COMPANIES
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS
 
@@ -34,7 +35,7 @@ OTHERS = ("data/memmap.py", "sweeps/unit.py", "utils/hardware.py", "utils/random
 def plugin_files() -> frozenset[str]:
     """Return the files that decide only the models of one method or one family, or, of an engine, of none."""
     families = (*FAMILIES.values(), TorchvisionNet, FunctionNet)
-    specs = (*METHODS.values(), *(family.spec for family in families), *ENGINES.values())
+    specs = (*METHODS.values(), *COMPANIES.values(), *(family.spec for family in families), *ENGINES.values())
     return frozenset(_file(spec.place.partition(":")[0]) for spec in specs)
 
 

@@ -23,8 +23,8 @@ LABELS = "labels"
 FOREIGN = "foreign"
 """The role of a model that kdops did not train."""
 
-RESEEDED = "reseeded"
-"""The role of copies, which differ in their seed alone."""
+COPIES = ("reseeded", "peer")
+"""The roles of copies of a replicate's model, and of the nets of its company, which have seeds of their own."""
 
 METRICS = {"validation": "val", "test": "test"}
 """What models are chosen on: the start of the metrics' names."""
@@ -92,7 +92,7 @@ class Model:
     @property
     def replicate(self) -> int:
         """The seed of the chain it belongs to; copies of a replicate's model have seeds of their own."""
-        return self.seed % COPY_SEEDS if self.role == RESEEDED else self.seed
+        return self.seed % COPY_SEEDS if self.role in COPIES else self.seed
 
     @property
     def name(self) -> str:
@@ -192,6 +192,12 @@ class Sweep:
     def copies_of(self, seed: int) -> tuple[Model, ...]:
         """Return the models of one replicate's copies; see ``COPY_SEEDS``."""
         return tuple(record for record in self.records if (record.seed - seed) % COPY_SEEDS == 0)
+
+    def copies_table(self, seeds: Sequence[int], metric: str = TEST_ACCURACY) -> np.ndarray:
+        """Return a metric of the copies of some replicates as ``[replicates, copies]``."""
+        import numpy as np  # as in table
+
+        return np.array([[one.metrics.get(metric, math.nan) for one in self.copies_of(seed)] for seed in seeds])
 
     def first(self, replicates: int) -> Sweep:
         """Return the models of the first replicates."""

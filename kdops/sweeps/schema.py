@@ -40,6 +40,8 @@ ROLE = "kdops.role"
 SOURCE = "kdops.source"
 CHAIN = "kdops.chain"
 WEIGHTS = "kdops.weights"
+COMPANY = "kdops.company"
+"""Of a peer: how the nets of its company learn from each other. Those of one company share ``FLEET_DIGEST``."""
 FLEET = "kdops.fleet"
 FLEET_DIGEST = "kdops.fleet_digest"
 FINGERPRINT = "kdops.fingerprint"
@@ -161,6 +163,8 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
         tags |= {WEIGHTS: model.weights, FLEET: seeds, FLEET_DIGEST: model.pass_digest}
     if model.select_on == "test":
         tags[SELECT_ON] = model.select_on
+    if "company" in model.params:
+        tags[COMPANY] = model.params["company"]
     if model.uri:
         tags[MODEL] = model.uri
     return {name: str(value) for name, value in params.items()}, tags

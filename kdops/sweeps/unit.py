@@ -19,7 +19,7 @@ from kdops.sweeps.fingerprint import code_digest, fingerprint
 from kdops.sweeps.model import COPY_SEEDS, LABELS, Model
 from kdops.utils.hardware import numeric_mode, process_threads
 
-__all__ = ["Context", "Task", "Unit", "digest_of_pass", "lock_keys", "units_of"]
+__all__ = ["Context", "Task", "Unit", "digest_of_pass", "lock_keys", "unit_of", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Task:
         order: ``shared`` or ``own`` batch order of a replicate's members.
         predictions: at T = 0 they learn what the source predicts instead of the labels.
         registered: the role that they are logged and registered as, where ``role`` names random streams of their own.
-        method: what those learn that have a source and a temperature.
+        method: what those learn that have a source and a temperature, or the nets of a company.
+        nets: the networks of a company; empty where each network learns by itself.
     """
 
     role: str
@@ -41,6 +42,7 @@ class Task:
     predictions: bool = False
     registered: str = ""
     method: ChosenMethod = LOGITS
+    nets: tuple[Architecture, ...] = ()
 
     @property
     def known_as(self) -> str:
@@ -92,11 +94,12 @@ class Context:
         return self.settings.recipes[role].architecture
 
     def trains_together(self, task: Task) -> bool:
-        """Return whether a replicate's networks are stacked and trained in one pass, which decides their last bits.
+        """Return whether a replicate's networks are trained in one pass that decides their weights.
 
-        Others are trained one after another, on a GPU a few at a time, each as if it were alone.
+        Those of a company are, and dense ones that are stacked, to their last bits. Others are trained one after
+        another, on a GPU a few at a time, each as if it were alone.
         """
-        return self.architecture_of(task.role).is_dense and task.method.is_stacked
+        return bool(task.nets) or (self.architecture_of(task.role).is_dense and task.method.is_stacked)
 
 
 def units_of(
@@ -125,7 +128,7 @@ def units_of(
     for seed in sources if together else ():
         stacked.setdefault(seed % COPY_SEEDS, []).extend(temperatures)
     return [
-        _unit(
+        unit_of(
             task,
             seed,
             temperature,
@@ -161,7 +164,7 @@ def digest_of_pass(units: Sequence[Unit]) -> str:
     return fingerprint(units=sorted(unit.fingerprint for unit in units))
 
 
-def _unit(
+def unit_of(
     task: Task,
     seed: int,
     temperature: float,
@@ -169,6 +172,16 @@ def _unit(
     stacked: list[float] | None,
     context: Context,
 ) -> Unit:
+    """Return one unit of a sweep.
+
+    Args:
+        task: what it does.
+        seed: its replicate, or that of a copy of it.
+        temperature: what it is trained at; 0 for hard labels.
+        source: what it is distilled from; None for labels.
+        stacked: the temperatures of all that is stacked with it; None where it is trained as if alone.
+        context: what the study's units share.
+    """
     recipe = context.settings.recipes[task.role]
     what = {
         "role": task.role,

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
@@ -21,16 +21,20 @@ from safetensors.torch import load
 from torch import Tensor
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.companies import parse_company
 from kdops.config.engines import ENGINES
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.data.memmap import Pixels, load_rows
+from kdops.distillation.company import build_company
 from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept, Live
 from kdops.models.classifier import Classifier, build
 from kdops.models.taps import features_of
 from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_KL, TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
+from kdops.training.company import train_company
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.groups import Group, Images
 from kdops.training.history import Trained
@@ -101,26 +105,25 @@ def _trained(order: Order, arrays: Arrays, progress: Progress) -> Sequence[Train
     checkpoint = None
     if order.checkpoints:
         checkpoint = Checkpoint(checkpoint_path(Path(order.checkpoints), order.digest), order.digest, order.resume)
-    return train_pass(
-        order.role,
-        order.recipe,
-        [_with_arrays(group, order, arrays, images.pixels) for group in order.groups],
-        images,
-        _images(order, arrays, "validation"),
-        order.classes,
-        _statistics(order),
-        build_method(parse_method(order.method)),
-        device=order.device,
-        progress=progress,
-        checkpoint=checkpoint,
-    )
+    given = images, _images(order, arrays, "validation"), order.classes, _statistics(order)
+    how: dict[str, Any] = {"device": order.device, "progress": progress, "checkpoint": checkpoint}
+    if order.nets:
+        nets, (group,) = [parse_architecture(net) for net in order.nets], order.groups
+        seeds = [group.seed + COPY_SEEDS * place for place in range(len(nets))]
+        company, temperature = build_company(parse_company(order.method)), group.temperatures[0]
+        return train_company(order.role, order.recipe, nets, seeds, temperature, *given, company, **how)
+    groups = [_with_arrays(group, order, arrays, images.pixels) for group in order.groups]
+    return train_pass(order.role, order.recipe, groups, *given, build_method(parse_method(order.method)), **how)
 
 
 def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
     finished = time.time()
-    nets = [_net(order, str(order.recipe.architecture), one.state) for one in trained]
+    architectures = order.nets or [str(order.recipe.architecture)] * len(trained)
+    nets = [_net(order, own, one.state) for own, one in zip(architectures, trained, strict=True)]
     parts = [_images(order, arrays, part) for part in ("validation", "test")]
-    val, test = (compute_logits(nets, part.pixels, order.device) for part in parts)
+    # The nets of a company are measured as each is trained, as if it were alone.
+    together = [[net] for net in nets] if order.nets else [nets]
+    val, test = (torch.cat([compute_logits(own, part.pixels, order.device) for own in together]) for part in parts)
     models = []
     for place, (one, (group, t)) in enumerate(zip(trained, order.members, strict=True)):
         on_val, on_test = (measure(each[place], part.labels) for each, part in zip((val, test), parts, strict=True))

@@ -63,9 +63,19 @@ class JointNetworks(ABC):
     def logits(self, images: Sequence[Tensor]) -> Tensor:
         """Compute the logits of :meth:`outputs` alone."""
 
-    @abstractmethod
     def backward(self, loss: Tensor) -> None:
         """Replace every gradient by that of ``loss``, which was computed from the latest outputs."""
+        self.clear_gradients()
+        loss.backward()
+        self.complete_gradients()
+
+    @abstractmethod
+    def clear_gradients(self) -> None:
+        """Forget every gradient."""
+
+    @abstractmethod
+    def complete_gradients(self) -> None:
+        """Compute the gradients that autograd did not."""
 
     @abstractmethod
     def states(self) -> list[dict[str, Tensor]]:

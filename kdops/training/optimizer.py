@@ -60,11 +60,15 @@ class AdamW:
             else:
                 self.rates[place] = schedule[step]
 
-    @torch.no_grad()
     def step(self) -> None:
         """Update every part from its gradients."""
-        for part, rate, decay in zip(self._parts, self.rates, self.decays, strict=True):
-            part.update(rate, decay, self.is_recorded)
+        for place in range(len(self._parts)):
+            self.step_part(place)
+
+    @torch.no_grad()
+    def step_part(self, place: int) -> None:
+        """Update one part, given by its place, from its gradients."""
+        self._parts[place].update(self.rates[place], self.decays[place], self.is_recorded)
 
     def keep(self, chosen: Sequence[int], parts: Sequence[Sequence[Tensor]]) -> None:
         """Drop all parts but those at these places, and go on with their tensors in ``parts``.

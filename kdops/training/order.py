@@ -82,6 +82,7 @@ class Order:
         resume: whether to go on with a checkpoint that is there.
         code: digest of the code that decides the result, see :func:`~kdops.sweeps.fingerprint.code_digest`.
         torch: the version of PyTorch.
+        nets: the architectures of a company, whose one replicate has the groups' members for nets; empty for others.
     """
 
     digest: str
@@ -102,6 +103,7 @@ class Order:
     resume: bool = True
     code: str = field(default_factory=code_digest)
     torch: str = field(default_factory=lambda: version("torch"))
+    nets: tuple[str, ...] = ()
 
     @property
     def members(self) -> list[tuple[OrderGroup, float]]:
@@ -119,7 +121,7 @@ class Order:
         recipe = plain["recipe"]
         plain["recipe"] = Recipe(**{**recipe, "architecture": parse_architecture(recipe["architecture"])})
         plain["groups"] = tuple(_group(one) for one in plain["groups"])
-        plain |= {name: tuple(plain[name]) for name in ("shape", "mean", "std")}
+        plain |= {name: tuple(plain[name]) for name in ("shape", "mean", "std", "nets")}
         return cls(**plain)
 
     def check(self) -> None:

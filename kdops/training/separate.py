@@ -64,11 +64,13 @@ class SeparateModels(JointNetworks):
         """Return the logits, and the values at the taps: ``[M, B, ...]`` each."""
         return self._computed(images, self.taps)
 
-    def backward(self, loss: Tensor) -> None:
-        """Replace every gradient by that of ``loss``."""
+    def clear_gradients(self) -> None:
+        """Forget every gradient."""
         for net in self.nets:
             net.zero_grad(set_to_none=True)
-        loss.backward()
+
+    def complete_gradients(self) -> None:
+        """Do nothing: autograd computes all of them."""
 
     def states(self) -> list[dict[str, Tensor]]:
         """Return each network's weights, on the CPU and in the default memory order."""

@@ -170,13 +170,17 @@ class StackedMLPs(DenseNetworks):
                 hidden = hidden.relu()
         return hidden.transpose(1, 2), given
 
-    def backward(self, loss: Tensor) -> None:
-        """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
+    def clear_gradients(self) -> None:
+        """Forget every gradient but the first layer's, which is written anew."""
         for values in (*self.weights, *self.biases):
             values.grad = None
-        loss.backward()
-        # The first layer by hand: autograd would allocate its gradient, most of the memory, anew in every step, and
-        # touching new memory costs a third of the product itself.
+
+    def complete_gradients(self) -> None:
+        """Compute the gradient of the first layer.
+
+        Autograd would allocate it, most of the memory, anew in every step, and touching new memory costs a third of the
+        product itself.
+        """
         firsts = zip(self._latest, self.wide_weights, self.wide_biases, strict=True)
         for (inputs, units), weight, bias in firsts:
             gradient = gradient_of(units).flatten(0, 1)

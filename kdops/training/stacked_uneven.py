@@ -84,13 +84,14 @@ class PaddedMLPs(DenseNetworks):
         ]
         return Outputs(torch.cat(found).index_select(0, self._given))
 
-    def backward(self, loss: Tensor) -> None:
-        """Replace every gradient by that of ``loss``, which was computed from the latest :meth:`logits`."""
+    def clear_gradients(self) -> None:
+        """Set every gradient to zero but the first layer's, which is written anew."""
         for stack in self._stacks:
             for leaf in stack.leaves:
                 gradient_of(leaf).zero_()
-        loss.backward()
-        # The first layer by hand: autograd would allocate its gradient, most of the memory, anew in every step.
+
+    def complete_gradients(self) -> None:
+        """Compute the gradient of the first layer, which autograd would allocate anew in every step."""
         inputs, padded = self._latest
         gradients = [stack.unpadded(gradient_of(units)) for stack, units in zip(self._stacks, padded, strict=True)]
         weight, bias = self._wide

@@ -98,6 +98,7 @@ class Orders:
             threads=process_threads(),
             checkpoints=str(self.checkpoints.folder),
             resume=self.checkpoints.resume,
+            nets=tuple(map(str, task.nets)),
         )
         for part in cut_passes(members, together, most):
             own = tuple(unit for one in part for unit in one.units)
@@ -160,8 +161,12 @@ class Orders:
 
 def _alike(units: Sequence[Unit]) -> Iterator[tuple[Unit, ...]]:
     """Return the units of each replicate; those that learn predictions have other labels, and come by themselves."""
-    for seed, predicted in dict.fromkeys((unit.record.seed, unit.learns_predictions) for unit in units):
-        yield tuple(unit for unit in units if (unit.record.seed, unit.learns_predictions) == (seed, predicted))
+    together: dict[tuple[int, bool], list[Unit]] = {}
+    for unit in units:
+        # The nets of a company have a seed each, and all see one batch.
+        seed = unit.replicate if unit.task.nets else unit.record.seed
+        together.setdefault((seed, unit.learns_predictions), []).append(unit)
+    return map(tuple, together.values())
 
 
 def _digest_of(rows: np.ndarray) -> str:

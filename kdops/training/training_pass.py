@@ -211,6 +211,8 @@ class TrainingPass:
             (feed.source, rows) for feed, rows in zip(self.feeds, chosen, strict=True) if feed.source is not None
         ]
         source = joined([own.at(rows) for own, rows in sources], sizes) if sources else None
+        if self.objective.method.needs.peers:
+            source = student.map(Tensor.detach)
         rows = for_members(chosen, sizes) if self.objective.method.needs.rows else None
         terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase, rows)
         each = reduce(add, terms.values())
@@ -219,7 +221,10 @@ class TrainingPass:
         # Members share no weights, so the gradient of the sum is every member's own.
         self.networks.backward(each.sum())
         self.optimizer.step()
-        count = labels.shape[1]
+        self._add_up(each, terms, labels.shape[1])
+
+    def _add_up(self, each: Tensor, terms: Mapping[str, Tensor], count: int) -> None:
+        """Add the losses ``[M]`` of a batch of ``count`` images, and their terms, to those of the epoch."""
         self.total += each.detach() * count
         if self.logs_terms and (len(terms) > 1 or len(self.stages) > 1):
             for name, term in terms.items():

@@ -32,7 +32,7 @@ from kdops.verdicts.claims import (
 from kdops.verdicts.phrases import counted, margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, holm
 
-__all__ = ["methods_verdict"]
+__all__ = ["gain_claims", "methods_verdict", "summed_up"]
 
 BETTER, WORSE, NO_GAIN, OPEN = "better", "worse", "no gain", "inconclusive"
 
@@ -65,16 +65,32 @@ def methods_verdict(
     if not methods:
         raise ValueError("there must be a method to compare")
     plain = check_accuracies("plain", plain, axes=("replicates",))
-    own, others = (_tested(plain, family, margin) for family in (methods, controls or {}))
+    own, others = (gain_claims("method", plain, family, margin, "logits") for family in (methods, controls or {}))
     claims, further = [claim for claim, _ in own], [claim for claim, _ in others]
     statistics = {"methods_plain_accuracy": float(plain.mean()), "methods_margin": margin}
     for _, found in own + others:
         statistics |= found
-    return Verdict((_primary(claims), *claims, *further), statistics)
+    held = f"of {counted(len(claims), 'method')} held against plain distillation at equal budgets"
+    primary = summed_up("methods", claims, ("some methods are better", "no method is better"), held)
+    return Verdict((primary, *claims, *further), statistics)
 
 
-def _tested(plain: np.ndarray, methods: Mapping[str, ArrayLike], margin: float) -> list[tuple[Claim, dict[str, float]]]:
-    """Return a claim on each method with its statistics, adjusted after Holm over all of them."""
+def gain_claims(
+    prefix: str, plain: np.ndarray, methods: Mapping[str, ArrayLike], margin: float, against: str, whose: str = ""
+) -> list[tuple[Claim, dict[str, float]]]:
+    """Return a claim on each of several gains with its statistics, adjusted after Holm over all of them.
+
+    Args:
+        prefix: what names of claims begin with.
+        plain: [replicates], test accuracies that are to be beaten.
+        methods: by name, those that are held against them, on the same replicates.
+        margin: gain that counts as none, a fraction above zero.
+        against: what ``plain`` is called in sentences.
+        whose: what stands before a name there.
+
+    Raises:
+        ValueError: for shapes that do not fit, accuracies outside [0, 1], a margin that is not above zero.
+    """
     reached = {name: check_accuracies(name, values, plain.shape) for name, values in methods.items()}
     gains = {name: Gain.of((values - plain).round(DECIMALS), margin) for name, values in reached.items()}
     adjusted = {
@@ -85,7 +101,7 @@ def _tested(plain: np.ndarray, methods: Mapping[str, ArrayLike], margin: float) 
     found = []
     for place, (name, gain) in enumerate(gains.items()):
         p_values = {word: float(values[place]) for word, values in adjusted.items()}
-        word, key = _word(gain, p_values), _key(name)
+        word, key = _word(gain, p_values), _key(prefix, name)
         statistics = one_sided_statistics(key, gain.positive) | finite(
             {
                 f"{key}_accuracy": float(reached[name].mean()),
@@ -95,13 +111,13 @@ def _tested(plain: np.ndarray, methods: Mapping[str, ArrayLike], margin: float) 
             }
         )
         sentence = (
-            f"{capitalized(word)}: {name} ({percent(reached[name])}) against logits ({percent(plain)}), "
+            f"{capitalized(word)}: {whose}{name} ({percent(reached[name])}) against {against} ({percent(plain)}), "
             f"{seen(gain.positive.difference)}; a gain below {margin_phrase(margin)} counts as none."
         )
         if word == OPEN and gain.positive.n < FEWEST_REPLICATES:
             sentence += f" A decision takes at least {FEWEST_REPLICATES} replicates."
         elif word == OPEN and gain.positive.above:
-            sentence += f" Its own interval lies above zero, but Holm's adjustment for {len(gains)} methods does not."
+            sentence += f" Its own interval lies above zero, but Holm's adjustment for {len(gains)} claims does not."
         found.append((Claim(key, word, sentence, gain.positive), statistics))
     return found
 
@@ -112,16 +128,22 @@ def _word(gain: Gain, p_values: Mapping[str, float]) -> str:
     return next((word for word in (BETTER, WORSE, NO_GAIN) if p_values[word] < LEVEL), OPEN)
 
 
-def _primary(claims: Sequence[Claim]) -> Claim:
-    """Return the claim about all methods; its test is that of the method with the largest gain."""
+def summed_up(name: str, claims: Sequence[Claim], words: tuple[str, str], held: str) -> Claim:
+    """Return the claim about all of several; its test is that of the largest gain.
+
+    Args:
+        name: of the claim.
+        claims: of :func:`gain_claims`.
+        words: where some are better, and where all are worse or without gain.
+        held: how many were held against what.
+    """
     best = max(claims, key=lambda claim: claim.result.difference.mean)
     counts = {word: sum(claim.word == word for claim in claims) for word in (BETTER, NO_GAIN, WORSE, OPEN)}
     listed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    word = "some methods are better" if counts[BETTER] else "inconclusive" if counts[OPEN] else "no method is better"
-    held = f"of {counted(len(claims), 'method')} held against plain distillation at equal budgets"
-    return Claim("methods", word, f"{capitalized(word)}: {held}: {listed}.", best.result)
+    word = words[0] if counts[BETTER] else OPEN if counts[OPEN] else words[1]
+    return Claim(name, word, f"{capitalized(word)}: {held}: {listed}.", best.result)
 
 
-def _key(name: str) -> str:
+def _key(prefix: str, name: str) -> str:
     """Return a method's text as the prefix of its statistics, as MLflow takes names of metrics."""
-    return "method_" + re.sub(r"[^\w./-]+", "_", name).strip("_")
+    return f"{prefix}_" + re.sub(r"[^\w./-]+", "_", name).strip("_")

@@ -26,5 +26,6 @@ def test_the_streams_of_stored_models_stay():
         "born-again": "reversed",
         "reseeded": "student",
         "reordered": "student",
+        "peer": "student",
     }
     assert streams_of("middle, step 2") == "middle, step 2"

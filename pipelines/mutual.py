@@ -1,0 +1,84 @@
+"""Companies: do nets that learn from each other, without a teacher, beat independent ones?
+
+    mlflow run . -e mutual
+    mlflow run . -e mutual -P nets="mlp(hidden=50)+mlp(hidden=20)" -P company="mutual,mutual(order=sequential)"
+
+The nets of a company are trained together from scratch (Zhang et al., Deep Mutual Learning, 2018). Independent nets of
+the same starts, batches and epochs cost the same, and two of them can vote; so both are asked: whether the members are
+better, and whether their vote is. Cost on two cores: a minute on digits.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from kdops.cli.app import pipeline_main
+from kdops.config.companies import INDEPENDENT, MutualSettings
+from kdops.data.dataset import Dataset
+from kdops.study.checks import check_study
+from kdops.study.summary import summary_of
+from kdops.study.verbs import StudyVerbs
+from kdops.sweeps.metrics import TRAIN_SECONDS
+from kdops.sweeps.model import Sweep
+from kdops.verdicts import mutual_verdict
+from kdops.verdicts.answer import Answer
+
+check = check_study
+"""Refuse what cannot be studied, before there is a run."""
+
+
+def main(settings: MutualSettings, data: Dataset | None = None) -> None:
+    """Run the study."""
+    from kdops.study.open import open_study
+
+    with open_study("mutual", settings, data) as study:
+        run(study)
+
+
+def run(study: StudyVerbs[MutualSettings]) -> Answer:
+    """Train the companies and independent nets, let each vote, and conclude."""
+    settings = study.settings
+    sweeps = {str(one): study.train_together(one, settings.nets) for one in (INDEPENDENT, *settings.companies)}
+    study.stop_if_planned()
+
+    from kdops.ensembles.evaluation import EnsembleEvaluation, common
+    from kdops.study.figures import companies_figure
+
+    replicates, size = settings.replicates(), len(settings.nets)
+    votes = {
+        name: EnsembleEvaluation(study, {seed: nets.copies_of(seed) for seed in replicates})
+        for name, nets in sweeps.items()
+    }
+    reached = {
+        name: (nets.copies_table(replicates).mean(axis=1), votes[name].of(size)) for name, nets in sweeps.items()
+    }
+    (alone, alone_vote), companies = reached[str(INDEPENDENT)], dict(list(reached.items())[1:])
+    rows = []
+    for name, (each, vote) in reached.items():
+        rows.append(summary_of(f"{name}, members", size * len(each), each))
+        rows.append(summary_of(f"{name}, their vote", size * len(each), vote))
+    registered = [model for one in votes.values() for model in one.register(size).records]
+    remarks = [
+        *(common(f"{name}, members", one.shared()) for name, one in votes.items()),
+        training_times(sweeps),
+        f"Registered: {len(registered)} votes, from {registered[0].uri} to {registered[-1].uri}.",
+    ]
+    gains = {f"{name}, members": each - alone for name, (each, _) in companies.items()}
+    gains |= {f"{name}, vote": vote - alone_vote for name, (_, vote) in companies.items()}
+    figure = companies_figure(settings, gains, {"vote of independent nets, over its members": alone_vote - alone})
+    verdict = mutual_verdict((alone, alone_vote), companies, settings.margin)
+    return study.conclude(
+        "mutual", Answer.of(rows, verdict, remarks=remarks), figures={"figure-mutual.png": figure}, report=True
+    )
+
+
+def training_times(sweeps: dict[str, Sweep]) -> str:
+    """Return in a sentence what a net takes to train, the median, and how much longer the nets of a company take."""
+    seconds = {name: median(net.metrics[TRAIN_SECONDS] for net in nets.records) for name, nets in sweeps.items()}
+    plain = seconds.pop(str(INDEPENDENT))
+    times = ", ".join(f"{name} {own / plain:.2f}" for name, own in seconds.items())
+    return f"Training takes {plain:.2g} s an independent net, and so many times as long with {times}."
+
+
+if __name__ == "__main__":
+    pipeline_main("mutual", main)

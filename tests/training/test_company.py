@@ -1,0 +1,172 @@
+"""Laws of companies: a new line of COMPANIES inherits them all."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from kdops.config.architectures import parse_architecture
+from kdops.config.companies import COMPANIES, ChosenCompany, parse_company
+from kdops.config.recipes import Recipe
+from kdops.distillation.company import build_company
+from kdops.distillation.method import LabelsOnly, Outputs, Step
+from kdops.distillation.objective import Objective
+from kdops.models.classifier import pixel_statistics
+from kdops.sweeps.model import COPY_SEEDS
+from kdops.training.checkpoint import Checkpoints
+from kdops.training.company import PeerNetworks, train_company
+from kdops.training.groups import Group
+from kdops.training.history import Meter
+from kdops.training.initialization import new_network, streams_of_networks
+from kdops.training.training_pass import TrainingPass
+from tests.toys import quarters
+
+CLASSES, COUNT, EPOCHS = 4, 50, 3
+IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
+STATISTICS = pixel_statistics(IMAGES.pixels)
+RECIPE = Recipe(parse_architecture("mlp"), EPOCHS, 16, 5e-3)
+DENSE = ("mlp(hidden=6,dropout=0.1)", "mlp(hidden=6,dropout=0.1)")
+MIXED = ("mlp(hidden=6)", "mlp(hidden=5,depth=2)", "cnn(filters=4,layers=2)")
+CONVOLUTIONAL = ("cnn(filters=4,layers=2,dropout=0.1)", "cnn(filters=3,layers=2)")
+
+WAYS = [*COMPANIES, "mutual(order=sequential,temperature=2)"]
+every_way = pytest.mark.parametrize("text", WAYS)
+
+
+def nets_of(text):
+    return CONVOLUTIONAL if COMPANIES[text.partition("(")[0]].taps else MIXED
+
+
+def run(text, nets, seeds=None, recipe=RECIPE, **options):
+    chosen = parse_company(text)
+    seeds = seeds or [COPY_SEEDS * place for place in range(len(nets))]
+    given = [parse_architecture(net) for net in nets], seeds, chosen.temperature, IMAGES, VALIDATION, CLASSES
+    return train_company("peer", recipe, *given, STATISTICS, build_company(chosen), **options)
+
+
+@cache
+def trained(text, nets):
+    """A training that several laws look at."""
+    return run(text, nets)
+
+
+def alone(net, seed):
+    """Train one network on hard labels by itself, in the batch order of replicate 0."""
+    recipe = RECIPE.replace(architecture=parse_architecture(net))
+    built = new_network("peer", recipe, seed, 0.0, (1, 4, 4), CLASSES, STATISTICS, "cpu")
+    given = ("peer", [Group(0, (0.0,))], [recipe], [LabelsOnly()], PeerNetworks([built], "cpu", True).each[0])
+    return next(TrainingPass(*given, streams_of_networks([built]), IMAGES, VALIDATION, "cpu", 1).run(Meter(None, 0)))
+
+
+def same(one, other):
+    return all(torch.equal(one.state[name], other.state[name]) for name in other.state)
+
+
+@pytest.mark.parametrize("nets", [DENSE, MIXED])
+def test_independent_nets_are_to_the_bit_those_that_are_trained_alone(nets):
+    for place, (net, found) in enumerate(zip(nets, trained("independent", nets), strict=True)):
+        by_itself = alone(net, COPY_SEEDS * place)
+        assert same(found, by_itself)
+        assert found.history == by_itself.history
+
+
+@every_way
+def test_what_a_net_learns_from_the_others_changes_it_unless_it_is_independent(text):
+    for mine, plain in zip(trained(text, nets_of(text)), trained("independent", nets_of(text)), strict=True):
+        assert same(mine, plain) is (text == "independent")
+
+
+class CutError(Exception):
+    """The training is cut off here."""
+
+
+@every_way
+def test_a_company_that_was_cut_off_gives_what_one_that_never_was_gives(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdops.training.checkpoint.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("kdops.training.checkpoint.SHARE", 1e9)
+    nets = nets_of(text)
+
+    def progress(done, total):
+        if done > 2 * COUNT * len(nets):
+            raise CutError
+
+    with pytest.raises(CutError):
+        run(text, nets, progress=progress, checkpoint=Checkpoints(tmp_path).of("one"))
+    assert list(tmp_path.iterdir())
+    again = run(text, nets, checkpoint=Checkpoints(tmp_path).of("one"))
+    for mine, other in zip(again, trained(text, nets), strict=True):
+        assert same(mine, other)
+        assert mine.history == other.history
+
+
+@every_way
+def test_nets_that_learn_at_once_are_permuted_with_their_starts(text):
+    if "sequential" in text:
+        pytest.skip("there the sequence is the method")
+    nets = nets_of(text)
+    # The batch order is that of the first seed, so the first net stays the first.
+    nets, order = nets[:1] + nets, [0, *range(len(nets), 0, -1)]
+    seeds = [COPY_SEEDS * place for place in range(len(nets))]
+    plain = run(text, nets, seeds)
+    found = run(text, [nets[place] for place in order], [seeds[place] for place in order])
+    for place, mine in zip(order, found, strict=True):
+        for name, values in plain[place].state.items():
+            torch.testing.assert_close(mine.state[name], values)
+
+
+def outputs(members, seed):
+    stream = torch.Generator().manual_seed(seed)
+    return Outputs(torch.randn(members, 6, CLASSES, generator=stream).requires_grad_())
+
+
+def losses(text, student):
+    """Return the loss of each net ``[K]`` in a step of its company."""
+    chosen = parse_company(text)
+    members = len(student.logits)
+    objective = Objective(build_company(chosen), torch.full((members,), chosen.temperature))
+    labels = torch.arange(6).remainder(CLASSES).expand(members, -1)
+    return objective(student, labels, student.map(torch.Tensor.detach))
+
+
+@every_way
+def test_no_loss_has_a_gradient_in_another_net(text):
+    student = outputs(3, 1)
+    for place, loss in enumerate(losses(text, student)):
+        (gradient,) = torch.autograd.grad(loss, student.logits, retain_graph=True)
+        assert gradient[place].abs().max() > 0
+        assert gradient[[other for other in range(3) if other != place]].abs().max() == 0
+
+
+@every_way
+def test_the_losses_are_permuted_with_the_nets(text):
+    student, order = outputs(3, 1), [2, 0, 1]
+    moved = Outputs(student.logits[order])
+    torch.testing.assert_close(losses(text, moved), losses(text, student)[order])
+
+
+def test_mutual_learning_is_the_mean_divergence_from_the_others_by_hand():
+    chosen, student = parse_company("mutual(weight=0.5,temperature=2)"), outputs(3, 1)
+    own = torch.log_softmax(student.logits / 2, dim=-1)
+    step = Step(student, student.map(torch.Tensor.detach), torch.zeros(3, 6).long(), torch.full((3, 1, 1), 2.0), None)
+    found = build_company(chosen).terms(step, torch.nn.Module())["peers"]
+    for k in range(3):
+        each = [torch.nn.functional.kl_div(own[k], own[j], reduction="batchmean", log_target=True) for j in range(3)]
+        assert found[k].item() == pytest.approx(0.5 * 4 * sum(each).item() / 2, rel=1e-5)
+
+
+def test_in_turn_each_net_learns_from_those_that_stepped_before_it():
+    recipe = RECIPE.replace(epochs=2, batch_size=COUNT)
+    ways = [run(f"mutual(order={order})", MIXED[:2], recipe=recipe) for order in ("simultaneous", "sequential")]
+    first, second = ([way[place].train_loss[0] for way in ways] for place in (0, 1))
+    assert first[0] == first[1]
+    assert second[0] != second[1]
+
+
+def test_the_table_says_what_the_class_is():
+    for name, spec in COMPANIES.items():
+        method = build_company(ChosenCompany(name, spec.defaults()))
+        assert method.needs.peers
+        assert method.has_modules is spec.has_modules
+        assert {option: getattr(method, option) for option in spec.options} == spec.defaults()
+        chosen = ChosenCompany(name, spec.defaults())
+        assert parse_company(str(chosen)) == parse_company(chosen.full_text) == chosen

@@ -54,7 +54,7 @@ class Interval:
         """Return the interval that :meth:`to_json` wrote; where the level is not given it is 95 %."""
         low, high = (math.nan if values.get(name) is None else float(values[name]) for name in ("low", "high"))
         level = float(values.get("level", 0.95))
-        if not math.isfinite(low + high):
+        if not (math.isfinite(low) and math.isfinite(high)):
             low = high = math.nan
         return cls(float(values["mean"]), low, high, int(values["n"]), level)
 

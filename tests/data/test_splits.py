@@ -84,6 +84,8 @@ def test_every_split_obeys_the_laws(mode, seed, hops, tracks_of_class, known):
     for label in set(made.labels):
         counts = [np.sum(made.labels[part] == label) for part in training]
         assert max(counts) - min(counts) <= (2 if known else 1)
+    # Nor do the odd tracks of all classes go to one part.
+    assert max(map(len, training)) - min(map(len, training)) <= (2 if known else 1)
 
 
 @settings(max_examples=15, deadline=None)
@@ -117,6 +119,19 @@ def test_only_its_arguments_move_a_split():
     assert first.digest == second.digest
     assert np.array_equal(first.teacher, second.teacher)
     assert not np.array_equal(first.validation, make_split(MADE, "fresh", 6).validation)
+
+
+@pytest.mark.parametrize(
+    ("mode", "digest"),
+    [
+        ("disjoint", "955f2f1238760a1b"),
+        ("shared", "255b8317ba991831"),
+        ("fresh", "28cdb5d45c570e77"),
+    ],
+)
+def test_a_split_is_the_one_that_it_was(mode, digest):
+    """Models of before are used again where the digest of their split is the same."""
+    assert make_split(MADE, mode, 0).digest.startswith(digest)
 
 
 def test_the_digest_tells_splits_apart_but_not_hops_that_see_the_same_images():

@@ -31,6 +31,11 @@ def test_it_holds_the_share_and_mirrors(count):
     assert (1 - other[1], 1 - other[0]) == pytest.approx((low, high), abs=1e-9)
 
 
+def test_none_and_all_are_bounds_of_their_own():
+    for images in range(1, 300):
+        assert (wilson_interval(0.0, images)[0], wilson_interval(1.0, images)[1]) == (0.0, 1.0)
+
+
 def test_it_covers_what_it_promises():
     for share in (0.7, 0.9, 0.97):
         images, covered = 359, 0.0

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 from kdops.verdicts.intervals import bounds, interval_at, mean_interval
-from kdops.verdicts.statistics import MOST_REPLICATES, POWER, equivalence, holm, noninferiority, one_sided, superiority
+from kdops.verdicts.statistics import _power, equivalence, holm, noninferiority, one_sided, superiority
 
 # Whole ten-thousandths, as accuracies on a test set are: no two values closer than rounding noise.
 values = arrays(np.int64, st.integers(1, 12), elements=st.integers(-2000, 2000)).map(lambda x: x / 10_000)
@@ -160,6 +160,12 @@ def test_no_spread_is_decided_by_the_value(c, n):
 
 
 @pytest.mark.filterwarnings("error")
+def test_samples_without_spread_are_known_among_others():
+    mean, low, high = bounds(np.array([[0.1, 0.1, 0.1], [0.1, 0.2, 0.4]]), 0.9)
+    assert (mean[0], low[0], high[0]) == (0.1, 0.1, 0.1)
+    assert low[1] < mean[1] < high[1]
+
+
 def test_one_replicate_decides_nothing():
     interval = mean_interval([0.01])
     assert (interval.mean, interval.n) == (0.01, 1)
@@ -279,14 +285,26 @@ def test_replicates_needed_give_the_promised_power(mean, deviation):
         inside, outside = (low > -MARGIN) & (high < MARGIN), (low > MARGIN) | (high < -MARGIN)
         return np.mean(inside if abs(mean) < MARGIN else outside)
 
-    tolerance = 4 * math.sqrt(POWER * (1 - POWER) / 40_000)
-    assert rate(needed) >= POWER - tolerance
-    assert rate(needed - 1) <= POWER + tolerance
+    tolerance = 4 * math.sqrt(0.8 * 0.2 / 40_000)
+    assert rate(needed) >= 0.8 - tolerance
+    assert rate(needed - 1) <= 0.8 + tolerance
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.1, 0.05), (0.1, 0.1), (0.1, 0.2), (0.1, 0.5)])
+def test_replicates_needed_of_one_sided_tests_are_those_of_the_noncentral_t(mean, deviation):
+    def power(n):
+        return stats.nct.sf(stats.t.ppf(0.95, n - 1), n - 1, mean / deviation * math.sqrt(n))
+
+    needed = next(n for n in range(3, 1000) if power(n) >= 0.8)
+    assert superiority(sample_with(mean, deviation)).replicates_needed == needed
+    assert _power(needed, -mean / deviation, math.inf, 0.05) == pytest.approx(power(needed), abs=4e-4)
 
 
 def test_replicates_needed_knows_its_limits():
     assert equivalence(sample_with(0.0, 1e-5), MARGIN).replicates_needed == 3
-    assert equivalence(sample_with(0.0, 0.1), MARGIN).replicates_needed < MOST_REPLICATES
+    assert equivalence(sample_with(0.0, 0.1), MARGIN).replicates_needed < 1000
+    assert equivalence(sample_with(0.0, 0.2155), MARGIN).replicates_needed == 996
+    assert equivalence(sample_with(0.0, 0.217), MARGIN).replicates_needed is None  # more than 1000
     assert equivalence(sample_with(0.0, 1.0), MARGIN).replicates_needed is None
     assert equivalence(sample_with(0.0199, 0.05), MARGIN).replicates_needed is None
     assert equivalence([-0.25, 0.75], 0.25).replicates_needed is None  # the mean is the margin
@@ -321,6 +339,8 @@ def test_one_sided_is_each_named_test(rng):
     x = rng.normal(0.0, 0.02, 6)
     assert one_sided(x, 0.0) == superiority(x)
     assert one_sided(x, -MARGIN) == noninferiority(x, MARGIN)
+    assert one_sided(x, -MARGIN, 0.1) == noninferiority(x, MARGIN, 0.1)
+    assert one_sided(x, 0.0, 0.1) == superiority(x, 0.1)
     with pytest.raises(ValueError, match="threshold"):
         one_sided(x, math.nan)
 

@@ -36,6 +36,14 @@ def judge(data, **more):
         (0.08, -0.05, 0.002, "not symmetric", "They beat the student but lie below the teacher"),
         (-0.03, -0.005, 0.002, "not symmetric", "They do not beat the student but come near"),
         (-0.03, -0.05, 0.002, "not symmetric", "They do not beat the student and lie below"),
+        (
+            -0.03,
+            -0.02,
+            0.005,
+            "not symmetric",
+            "They do not beat the student; whether they come near the teacher is open.",
+        ),
+        (0.001, -0.05, 0.005, "not symmetric", "Whether they beat the student is open; they lie below the teacher"),
         (0.08, -0.02, 0.005, "inconclusive", "They beat the student; whether they come near the teacher is open."),
         (0.001, 0.0, 0.005, "inconclusive", "Whether they beat the student is open; they come near the teacher."),
         (0.001, -0.02, 0.005, "inconclusive", "Whether they beat the student and come near the teacher is open."),
@@ -49,6 +57,10 @@ def test_both_must_hold_and_either_refutes(over_student, over_teacher, spread, w
         assert f"{100 * difference + 0.0:+.2f} percentage points" in verdict.sentence
     assert verdict.statistics["symmetry_student_difference"] == pytest.approx(over_student)
     assert verdict.statistics["symmetry_teacher_difference"] == pytest.approx(over_teacher)
+    student, teacher = verdict.claims[0].parts
+    weaker = max(student, teacher, key=lambda part: part.result.p_above)
+    refuting = student if student.word == "not better" else teacher
+    assert verdict.claims[0].result == (refuting if word == "not symmetric" else weaker).result
 
 
 def test_the_parts_are_the_two_tests():

@@ -197,7 +197,9 @@ def test_holm_can_leave_a_further_claim_open():
         (0.0, 0.1, "different", "better students than direct"),
         (-0.1, -0.15, "different", "neither middle passes"),
         (-0.1, 0.0, "equal", "passes where the best one does not"),
-        (0.02, 0.0, "equal", "stays open"),
+        (-0.1, 0.1, "different", "neither middle passes"),
+        (0.02, 0.0, "equal", "whether the middle must be good enough stays open"),
+        (0.02, -0.1, "different", "the worst middle does not pass; whether the best one does stays open"),
     ],
 )
 def test_the_worst_middle_says_what_quality_changes(best, worst, word, meaning):

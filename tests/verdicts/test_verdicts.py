@@ -62,6 +62,47 @@ def chained(n, select_on="validation", order=slice(None)):
     )
 
 
+EQUIVALENCE = {
+    *("difference", "low", "high", "p_equivalent", "p_holm", "p_different", "p_different_holm"),
+    *("replicates", "replicates_needed", "smallest_margin"),
+}
+ONE_SIDED = {"difference", "low", "high", "p_above", "p_below", "replicates", "replicates_needed"}
+STATISTICS = {
+    transitive: {
+        "transitivity": {*EQUIVALENCE, "via_accuracy", "direct_accuracy", "margin"},
+        "worst_middle": {*EQUIVALENCE, "change"},
+        "middle": {*EQUIVALENCE, "accuracy"},
+    },
+    symmetric: {
+        "symmetry": {
+            *("p", "p_holm", "p_not", "p_not_holm", "replicates", "replicates_needed", "smallest_margin", "margin"),
+            *("reversed_accuracy", "student_accuracy", "teacher_accuracy"),
+        },
+        "symmetry_student": ONE_SIDED,
+        "symmetry_teacher": ONE_SIDED,
+        "born_again": {*EQUIVALENCE, "accuracy"},
+        "transfer_set": EQUIVALENCE,
+        "temperature": EQUIVALENCE,
+        "predictions": {*EQUIVALENCE, "accuracy"},
+    },
+    helpful: {
+        "ensemble": {
+            *("difference", "low", "high", "p_helps", "p_helps_holm", "p_no_help", "p_no_help_holm", "replicates"),
+            *("replicates_needed", "smallest_margin", "margin", "size", "members", "accuracy", "single_accuracy"),
+        },
+        "all_members": {*EQUIVALENCE, "accuracy"},
+        "one_temperature": {*EQUIVALENCE, "gain"},
+        "own_order": {*EQUIVALENCE, "gain"},
+    },
+    chained: {
+        "chain": {*EQUIVALENCE, "via_accuracy", "direct_accuracy", "margin", "cut"},
+        "station_1": {*EQUIVALENCE, "via_accuracy"},
+        "station_2": {*EQUIVALENCE, "via_accuracy"},
+        "distilled_chain": {*EQUIVALENCE, "via_accuracy"},
+    },
+}
+"""The statistics of each claim, by the names that they are logged under."""
+
 every = pytest.mark.parametrize("give", [transitive, symmetric, helpful, chained])
 
 
@@ -95,6 +136,22 @@ def test_a_verdict_is_its_first_claim_and_its_statistics_can_be_logged(give, n):
         assert f"n = {n} replicate" in claim.sentence
         assert "nan" not in claim.sentence
     assert all(f"{claim.name}_replicates" in verdict.statistics for claim in verdict.claims)
+
+
+@every
+def test_the_statistics_are_those_of_the_claims_by_their_names(give):
+    verdict = give(4)
+    assert set(verdict.statistics) == {f"{name}_{key}" for name, keys in STATISTICS[give].items() for key in keys}
+    claims = [claim for claim in (*verdict.claims, *verdict.claims[0].parts) if claim.name in STATISTICS[give]]
+    assert {claim.name for claim in claims} == set(STATISTICS[give])
+    for claim in claims:
+        of_test = {name: getattr(claim.result.difference, name) for name in ("low", "high")}
+        of_test |= {"difference": claim.result.difference.mean, "replicates": claim.result.n}
+        names = ("p_above", "p_below", "p_equivalent", "p_different", "smallest_margin", "replicates_needed")
+        of_test |= {name: getattr(claim.result, name) for name in names if hasattr(claim.result, name)}
+        if claim.name in ("symmetry", "ensemble"):  # rest on two tests
+            of_test = {"replicates": claim.result.n}
+        assert of_test == {name: verdict.statistics[f"{claim.name}_{name}"] for name in of_test}
 
 
 @every

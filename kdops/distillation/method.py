@@ -166,7 +166,7 @@ class Method:
         return nn.Module()
 
     def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
-        """Set what the modules of one student hold of all training images, once before the training.
+        """Set what the modules of one student hold of all training images, once; draws as :meth:`modules` does.
 
         Args:
             modules: what :meth:`modules` returned.

@@ -84,9 +84,9 @@ class Objective:
             terms[LABELS_TERM] = self.label_weight * each.view(labels.shape).mean(dim=1)
         return terms
 
-    def __call__(self, student: Outputs, labels: Tensor, source: Outputs | None) -> Tensor:
+    def __call__(self, student: Outputs, labels: Tensor, source: Outputs | None, rows: Tensor | None = None) -> Tensor:
         """Return the loss of every member, ``[M]``: the sum of :meth:`terms`."""
-        return reduce(add, self.terms(student, labels, source).values())
+        return reduce(add, self.terms(student, labels, source, rows=rows).values())
 
     def _terms_of(self, step: Step) -> Mapping[str, Tensor]:
         if not self.modules:

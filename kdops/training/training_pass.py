@@ -283,7 +283,7 @@ class TrainingPass:
         for (seed, temperature), (source, feed) in zip(self.members, sources, strict=True):
             with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
                 found.append(method.modules(student, source.shapes).to(self.device))
-            method.prepare(found[-1], source, feed.labels)
+                method.prepare(found[-1], source, feed.labels)
         return [merged(found)] if method.needs.joint else found
 
     def _note(self, measured: Mapping[str, list[float]]) -> None:

@@ -211,7 +211,7 @@ def test_hard_members_learn_labels_alone_to_the_bit(name, broken):
     # Whatever the source of a hard member gives, also nothing that is a number.
     source = source.map(lambda one: torch.cat([torch.full_like(one[:1], broken), one[1:]]))
     modules = [one.float() for one in modules_of(method, 2)]
-    found = Objective(method, ts, [merged(modules)] if modules else [])(own, labels, source)
+    found = Objective(method, ts, [merged(modules)] if modules else [])(own, labels, source, some_rows())
     plain = leaves(own.map(torch.Tensor.detach))
     expected = Objective(LabelsOnly(), torch.zeros(2))(plain, labels, None)
     assert torch.equal(found[0], expected[0])

@@ -436,3 +436,74 @@ def test_a_layer_of_the_source_may_have_another_name():
     assert parse_method("attention(at=stage1:layer1/stage3)").student_taps == ("stage1", "stage3")
     with pytest.raises(UsageError, match=r"option at must be .*, 2 or more separated by /"):
         parse_method("fsp(at=stage1)")
+
+
+def contrasted(name, seed=0):
+    """A method with memories of 12 images, its modules, and a batch of 6 of them: outputs, labels and rows."""
+    method, labels = method_of(name), torch.arange(12) % 4
+    shapes = [Shapes(4, {"embedding": (size,)}) for size in (3, 5)]
+    modules = method.modules(*shapes).double()
+    method.prepare(modules, Kept(values("z", 12, 4), {}), labels)
+    rows = torch.tensor([[7, 0, 3, 11, 5, 2]])
+    pair = [Outputs(values(("z", n), 1, 6, 4), {"embedding": values((seed, n), 1, 6, n)}) for n in (3, 5)]
+    return method, modules, pair, labels[rows], rows
+
+
+@pytest.mark.parametrize("mode", ["exact", "relax"])
+def test_crd_is_noise_contrastive_estimation_with_memories(mode):
+    method, modules, (own, source), labels, rows = contrasted(f"crd(weight=2,negatives=20,dim=4,tau=0.5,mode={mode})")
+    before, drawn = [one[0].clone() for one in modules.memories()], modules.drawn(20)[0]
+    positives = (modules.of_class(labels, rows) if mode == "relax" else rows)[0]
+    leaf = own.features["embedding"].clone().requires_grad_()
+    step = [Outputs(own.logits, {"embedding": leaf}), labels, source]
+    found = Objective(method, torch.ones(1), [modules]).terms(*step, rows=rows)["contrast"]
+    points = [one.features["embedding"][0] for one in (own, source)]
+    mine = points[0].clone().requires_grad_()
+    vectors = [layer(one[None])[0] for layer, one in zip(modules.layers, (mine, points[1]), strict=True)]
+    vectors = [one / one.norm(dim=1, keepdim=True) for one in vectors]
+    expected = torch.zeros(())
+    for own_vectors, memory in zip(vectors, reversed(before), strict=True):
+        for place, vector in enumerate(own_vectors):
+            negatives = [row for row in drawn if row % 4 != labels[0, place]]
+            p = (memory @ vector / 0.5).exp() / (12 * math.exp(1 / (2 * 4 * 0.5**2)))
+            h = p / (p + 20 / 12)
+            rest = torch.stack([(1 - h[row]).log() for row in negatives])
+            expected = expected - (h[positives[place]].log() + 20 * rest.mean()) / 6
+    torch.testing.assert_close(found, 2 * expected.view(1))
+    found.backward()
+    expected.mul(2).backward()
+    torch.testing.assert_close(leaf.grad[0], mine.grad)
+    for memory, old, new in zip(modules.memories(), before, vectors, strict=True):
+        mixed = 0.5 * old[rows[0]] + 0.5 * new.detach()
+        torch.testing.assert_close(memory[0, rows[0]], mixed / mixed.norm(dim=1, keepdim=True))
+        assert torch.equal(memory[0, [1, 4, 6]], old[[1, 4, 6]]), "images that were not in the batch"
+
+
+def test_what_crd_draws_is_even_and_new_at_each_step():
+    _, modules, _, labels, rows = contrasted("crd(dim=4)")
+    drawn, positives = [], []
+    for _ in range(200):
+        drawn.append(modules.drawn(30)[0])
+        positives.append(modules.of_class(labels, rows))
+        modules.get_buffer("step").add_(1)
+    counts = torch.stack(drawn).flatten().bincount(minlength=12)
+    assert ((counts - 500).square() / 500).sum() < 31.3, "chi-square at 0.1 %"
+    positives = torch.cat(positives)
+    assert torch.equal(positives % 4, labels.expand_as(positives))
+    assert all(len(column.unique()) == 3 for column in positives.T)
+
+
+def test_memories_that_take_too_much_are_refused(monkeypatch):
+    monkeypatch.setattr("kdops.distillation.crd.MEMORY_SHARE", 0.0)
+    with pytest.raises(
+        UsageError, match=r"^method=crd\(dim=4\): the memories of one student for 12 images take 0.0 GB, "
+    ):
+        contrasted("crd(dim=4)")
+
+
+def test_many_negatives_are_compared_in_parts(monkeypatch):
+    method, name = method_of("crd(dim=4)"), "kdops.distillation.crd.SCORES_AT_ONCE"
+    pair, labels = [outputs(method, n, 3, side=side) for n, side in ((1, "student"), (2, "source"))], some_labels(3)
+    whole = terms_of(method, *pair, labels, (1.0, 2.0, 3.0))["contrast"]
+    monkeypatch.setattr(name, 1)
+    torch.testing.assert_close(terms_of(method, *pair, labels, (1.0, 2.0, 3.0))["contrast"], whole)

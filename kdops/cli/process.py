@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from importlib import import_module
 
@@ -28,3 +29,5 @@ def configure_process(*modules: str) -> None:
         if address.startswith("http"):
             import_module("kdops.store.broken_answers").ask_again()
     gc.freeze()
+    # Else libraries that count what is left at the end, as Triton's bindings do, report leaks after the result.
+    atexit.register(gc.unfreeze)

@@ -105,3 +105,15 @@ def test_a_library_import_and_a_study_from_python_change_nothing_of_the_process(
     assert json.loads(found[0].removeprefix("found:")) == {"import": [], "students": [], "search": []}
     # Optuna writes one line a trial of its own.
     assert "[I " not in done.stderr
+
+
+def test_nothing_is_reported_after_the_result():
+    """Triton's bindings count what is left at the end of the process, and would report it as leaks."""
+    code = (
+        "from kdops.cli.process import configure_process; configure_process('torch.utils.flop_counter'); print('done')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert told.stdout == "done\n"
+    assert "leaked" not in told.stderr

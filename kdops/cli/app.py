@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -24,7 +24,7 @@ from kdops.cli.launch import fix_environment, launch, working_folder
 from kdops.cli.output import lasting_output
 from kdops.cli.process import configure_process
 from kdops.cli.signals import end_with_parent, interruptible
-from kdops.config.parameters import ENTRY_POINTS, MAIN
+from kdops.config.parameters import ENTRY_POINTS, MAIN, Parameter
 from kdops.config.parsing import whole
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError, UsageError, plain_line
@@ -59,11 +59,21 @@ def _dashed(name: str) -> str:
 
 def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, str]], object], name: str = "") -> None:
     """Add a command whose options are the parameters of the entry point, all of them text."""
+    found = ENTRY_POINTS[entry_point]
+    _add_command(application, name or entry_point, found.help, found.parameters(), body)
 
+
+def _add_command(
+    application: typer.Typer,
+    name: str,
+    about: str,
+    parameters: Iterable[Parameter],
+    body: Callable[[dict[str, str]], object],
+) -> None:
     def command(**given: str) -> object:
         return body(given)
 
-    command.__doc__ = ENTRY_POINTS[entry_point].help
+    command.__doc__ = about
     options = [
         inspect.Parameter(
             p.name,
@@ -71,10 +81,10 @@ def _add(application: typer.Typer, entry_point: str, body: Callable[[dict[str, s
             default=typer.Option(p.default, _dashed(p.name), help=p.help, metavar="TEXT"),
             annotation=str,
         )
-        for p in ENTRY_POINTS[entry_point].parameters()
+        for p in parameters
     ]
     vars(command)["__signature__"] = inspect.Signature(options)
-    application.command(name or entry_point, cls=Command)(command)
+    application.command(name, cls=Command)(command)
 
 
 def _launcher(entry_point: str) -> Callable[[dict[str, str]], int]:
@@ -123,7 +133,14 @@ def ui(
     os.execv(sys.executable, command)
 
 
-add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS, *check_data.COMMANDS))
+add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS))
+_add_command(
+    app,
+    "check-data",
+    check_data.HELP,
+    [p for p in ENTRY_POINTS["teacher"].parameters() if p.name in check_data.PARAMETERS],
+    check_data.check_data,
+)
 
 
 @app.callback(invoke_without_command=True)

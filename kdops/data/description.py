@@ -9,35 +9,56 @@ import numpy as np
 
 from kdops.data.dataset import Dataset
 from kdops.data.near_duplicates import NEAR, equal_images, near_duplicates
-from kdops.data.splits import make_split, parts_apart
+from kdops.data.splits import Split, parts_apart
+from kdops.data.tabular.rows import Encoding, Number
 
-__all__ = ["described"]
+__all__ = ["described", "summary"]
+
+LISTED = 12
+"""How many columns of a table are listed."""
+QUICK = 2**30
+"""Bytes of images that are compared at the start of every study; more take longer than is worth a remark."""
 
 
-def described(data: Dataset, transfer: str, split_seed: int) -> Iterator[str]:
-    """Yield lines that describe a data set and its split.
+def described(data: Dataset, split: Split) -> Iterator[str]:
+    """Yield lines that describe a data set, its split, and all copies across the parts."""
+    yield from _facts(data, split)
+    yield from [*_equal(data, split), *_near(data, parts_apart(split))] or ["copies: none across the parts"]
 
-    Args:
-        data: the data set.
-        transfer: the transfer setting whose split is looked at.
-        split_seed: the seed of the split.
 
-    Raises:
-        UsageError: the data cannot be split.
-    """
+def summary(data: Dataset, split: Split) -> Iterator[str]:
+    """Yield the lines of :func:`described` that take no time: without near-copies."""
+    yield from _facts(data, split)
+    if data.images.nbytes <= QUICK:
+        yield from _equal(data, split)
+
+
+def _facts(data: Dataset, split: Split) -> Iterator[str]:
+    """Yield the sizes, the columns, the classes and the parts."""
     yield f"{data.name}: {len(data.labels):,} {_examples(data)} in {len(data.classes)} classes"
     if data.notes:
         yield f"origin: {data.notes}"
+    if data.encoding:
+        yield f"columns: {_columns(data)}"
     yield _classes(data)
     if data.has_tracks:
         yield f"groups: {len(np.unique(data.tracks[data.tracks >= 0])):,}, each on one side of every split"
-    split = make_split(data, transfer, split_seed)
-    # What is trained on first, then what is measured on.
-    order = ["validation", "test"]
-    parts = dict(sorted(parts_apart(split).items(), key=lambda part: order.index(part[0]) if part[0] in order else -1))
-    yield f"parts (transfer={transfer}): " + ", ".join(f"{name} {len(rows):,}" for name, rows in parts.items())
-    found = list(_copies(data, parts))
-    yield from found or ["copies: none across the parts"]
+    listed = [f"{name} {len(rows):,}" for name, rows in sorted(parts_apart(split).items(), key=_trained_first)]
+    yield f"parts (transfer={split.mode}): {', '.join(listed)}"
+
+
+def _trained_first(part: tuple[str, np.ndarray]) -> int:
+    """Return the key that sorts what is trained on before what is measured on."""
+    return ("validation", "test").index(part[0]) if part[0] in ("validation", "test") else -1
+
+
+def _columns(data: Dataset) -> str:
+    columns = Encoding.from_json(data.encoding).columns
+    kinds = [
+        f"{column.name} ({'number' if isinstance(column, Number) else f'category of {column.width}'})"
+        for column in columns[:LISTED]
+    ]
+    return ", ".join(kinds) + (f" and {len(columns) - LISTED} more" if len(columns) > LISTED else "")
 
 
 def _examples(data: Dataset) -> str:
@@ -58,15 +79,19 @@ def _classes(data: Dataset) -> str:
     )
 
 
-def _copies(data: Dataset, parts: dict[str, np.ndarray]) -> Iterator[str]:
-    """Yield a line for each pair of parts with equal images, and for each with near-copies."""
+def _equal(data: Dataset, split: Split) -> Iterator[str]:
+    """Yield a line if test images are equal to images outside the test set."""
     unit = data.unit.removesuffix("s")
-    training = np.unique(np.concatenate([rows for name, rows in parts.items() if name != "test"]))
-    if (same := equal_images(data.images, training, parts["test"])).size:
+    training = np.unique(np.concatenate([split.teacher, *split.transfers, split.validation]))
+    if (same := equal_images(data.images, training, split.test)).size:
         yield f"copies: {_some(same.size, 'test ' + unit)} equal to a training {unit}"
+
+
+def _near(data: Dataset, parts: dict[str, np.ndarray]) -> Iterator[str]:
+    """Yield a line for each pair of parts with near-copies."""
     if data.encoding:
         return
-    for (one, left), (other, right) in combinations(parts.items(), 2):
+    for (one, left), (other, right) in combinations(sorted(parts.items(), key=_trained_first), 2):
         if count := len(np.unique(near_duplicates(data.images, left, right)[:, 1])):
             word = "near-copy" if count == 1 else "near-copies"
             yield (

@@ -9,6 +9,7 @@ from typing import TypeVar
 from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
 from kdops.data.dataset import Dataset
+from kdops.data.description import summary
 from kdops.data.splits import make_split
 from kdops.store.database import CHECKPOINTS, folded_log, store_address, store_path
 from kdops.store.faults import explained_faults
@@ -56,6 +57,8 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         index, reporter = ModelIndex(data, split, settings.fresh), Reporter()
+        for line in summary(data, split):
+            reporter.write(line)
         opened = (
             _planned(context, index, reporter) if settings.dry_run else _tracked(entry_point, context, index, reporter)
         )

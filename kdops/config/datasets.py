@@ -39,6 +39,9 @@ class DatasetKind:
         return self.text.endswith((":FOLDER", ":FILE"))
 
 
+COLUMNS = ("label", "group", "split", "ignore", "categorical", "numeric")
+"""The parameters that name columns of a table."""
+
 DATASETS: Mapping[str, DatasetKind] = {
     "digits": DatasetKind(
         "kdops.data.digits:load",
@@ -62,7 +65,7 @@ DATASETS: Mapping[str, DatasetKind] = {
         "imagefolder:FOLDER",
         ("name", "image_size", "channels", "skip_bad"),
     ),
-    "csv": DatasetKind("kdops.data.tabular.dataset:load", TABLE, "csv:FILE", ("name", "label", "group", "split")),
+    "csv": DatasetKind("kdops.data.tabular.dataset:load", TABLE, "csv:FILE", ("name", *COLUMNS)),
     "torchvision": DatasetKind(
         "kdops.data.torchvision:load", IMAGES, "torchvision:NAME", ("name", "image_size", "channels")
     ),
@@ -70,7 +73,7 @@ DATASETS: Mapping[str, DatasetKind] = {
 }
 """Every data set: a new one is one file in ``kdops/data/`` with its loader, and one entry here."""
 
-READING = ("name", "image_size", "channels", "skip_bad", "label", "group", "split")
+READING = ("name", "image_size", "channels", "skip_bad", *COLUMNS)
 """The parameters about reading; each kind of data accepts its ``options``, and the others are refused."""
 
 LARGEST_SIDE = 4096
@@ -97,6 +100,9 @@ class DatasetSpec:
         label: the column with the class; empty for ``label``, else the last one.
         group: the column with the group of each row, which stays together; empty for none.
         split: the column with ``train``, ``val`` or ``test``; empty for none.
+        ignore: columns that are left out, parted by commas; so are the columns of the two below.
+        categorical: columns of categories, though all their values are numbers.
+        numeric: columns of numbers.
     """
 
     kind: str
@@ -108,6 +114,9 @@ class DatasetSpec:
     label: str = ""
     group: str = ""
     split: str = ""
+    ignore: str = ""
+    categorical: str = ""
+    numeric: str = ""
 
     def __str__(self) -> str:
         """Return the text of the parameter ``dataset``."""
@@ -148,7 +157,7 @@ def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
         image_size=_image_size(text.get("image_size", "")),
         channels=_channels(text.get("channels", "")),
         skip_bad=boolean("skip_bad", text.get("skip_bad", "false")),
-        **{name: text.get(name, "") for name in ("label", "group", "split")},
+        **{name: text.get(name, "") for name in COLUMNS},
     )
     name = text.get("name", "")
     for option in READING:

@@ -70,6 +70,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
     Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
     Parameter("split", "", "column of a table that says train, val or test; empty: split here"),
+    Parameter("ignore", "", "columns of a table that are left out, such as id,date"),
+    Parameter("categorical", "", "columns of a table whose numbers are categories"),
+    Parameter("numeric", "", "columns of a table that must be numbers"),
     Parameter("owner", "", "person or team responsible for the study and its models; a tag of their runs"),
     Parameter("notes", "", "remarks about the study; a tag of its run, and in its description"),
 )

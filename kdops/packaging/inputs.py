@@ -82,7 +82,11 @@ def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
         except TableError as error:
             found.refused.append((file, str(error)))
             continue
-        values, bad = _encoded(table, columns, encoding)
+        remarks: list[str] = []
+        values, bad = _encoded(table, columns, encoding, remarks)
+        if remarks and not found.remark:
+            more = f", and {len(remarks) - 1} more cells likewise" if len(remarks) > 1 else ""
+            found.remark = f"answered as none of the known categories: {file}: {remarks[0]}{more}"
         encoded.append(values)
         found.refused += [(file, reason) for reason in bad.values()]
         lines = [line.removeprefix("line ") for row, line in enumerate(table.lines) if row not in bad]
@@ -91,17 +95,23 @@ def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
     return found
 
 
-def _encoded(table: Table, columns: list[str], encoding: Encoding) -> tuple[np.ndarray, dict[int, str]]:
-    """Encode the rows of a table; return those that can be, and of the others why not, by their place."""
+def _encoded(
+    table: Table, columns: list[str], encoding: Encoding, remarks: list[str]
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Encode the rows of a table; return those that can be, and of the others why not, by their place.
+
+    What is odd about a row that can be encoded is appended to the remarks.
+    """
     rows = table.rows(columns)
     try:
-        return encoding.encode(rows, table.lines), {}
+        return encoding.encode(rows, table.lines, lambda _, text: remarks.append(text)), {}
     except RowError:
         encoded, bad = [], {}
+        remarks.clear()
     # One of them is wrong: only now is each encoded for itself, which is slow.
     for place, (row, line) in enumerate(zip(rows, table.lines, strict=True)):
         try:
-            encoded.append(encoding.encode([row], [line]))
+            encoded.append(encoding.encode([row], [line], lambda _, text: remarks.append(text)))
         except RowError as error:
             bad[place] = str(error)
     return np.concatenate([np.zeros((0, encoding.width, 1, 1), np.uint8), *encoded]), bad

@@ -97,9 +97,10 @@ class ServedModel(PythonModel):
             MlflowException: the images or a parameter are not what they should be.
         """
         output = _chosen(params, "output", self.outputs)
+        remarks: dict[int, str] = {}
         vote = VOTES.index(_chosen(params, "vote", VOTES)) if self.votes else 0
         if self.encoding and not isinstance(model_input, np.ndarray):
-            model_input = _encoded(model_input, self.encoding)
+            model_input = _encoded(model_input, self.encoding, remarks)
         images = torch.from_numpy(_images(model_input, self.shape))
         with torch.inference_mode():
             # No images are a block of none, which the program answers in the right shape.
@@ -111,7 +112,9 @@ class ServedModel(PythonModel):
         if output == "probabilities":
             return pd.DataFrame(probabilities.numpy(), columns=self.classes)
         highest, place = probabilities.max(dim=1)
-        return pd.DataFrame({"class": [self.classes[p] for p in place.tolist()], "probability": highest.numpy()})
+        named = pd.DataFrame({"class": [self.classes[p] for p in place.tolist()], "probability": highest.numpy()})
+        # Only where there is one: most who ask know two columns.
+        return named.assign(remark=[remarks.get(row, "") for row in range(len(named))]) if remarks else named
 
 
 def _check(folder: Path, digests: dict[str, str]) -> None:
@@ -169,8 +172,8 @@ def _code(path: Path):
     return module
 
 
-def _encoded(given: object, encoding) -> np.ndarray:
-    """Return the rows of a table as a model takes them, uint8 ``[N, width, 1, 1]``."""
+def _encoded(given: object, encoding, remarks: dict[int, str]) -> np.ndarray:
+    """Return the rows of a table as a model takes them, uint8 ``[N, width, 1, 1]``; note what is odd about a row."""
     names = ", ".join(column.name for column in encoding.columns[:5]) + ", ..." * (len(encoding.columns) > 5)
     wanted = f"inputs: must be rows, each with a value by the name of each of {len(encoding.columns)} columns ({names})"
     if not isinstance(given, list | pd.DataFrame):
@@ -178,7 +181,7 @@ def _encoded(given: object, encoding) -> np.ndarray:
     if len(given) > MOST:
         raise Refused(f"inputs: at most {MOST} rows in one request, not {len(given)}; send the others in another one")
     try:
-        return encoding.encode(given)
+        return encoding.encode(given, remark=remarks.setdefault)
     except ValueError as error:
         raise Refused(f"inputs: {error}" if hasattr(error, "row") else wanted) from None
 

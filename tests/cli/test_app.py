@@ -70,6 +70,9 @@ BAD = [
     ("label", "species"),
     ("group", "animal"),
     ("split", "part"),
+    ("ignore", "id"),
+    ("categorical", "zip"),
+    ("numeric", "age"),
 ]
 
 

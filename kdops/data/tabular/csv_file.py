@@ -1,27 +1,39 @@
-"""Reads the file of a table: text cells by column, which are parted by comma, semicolon or tab.
+"""Reads the file of a table: text cells by column, which are parted by comma, semicolon, tab, bar or blanks.
 
-The first line names the columns, and which of the three parts them is what it has most of.
+The first line names the columns, and which of these parts them is what it has most of. The file may be compressed by
+gzip, and Parquet files are read too.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import os
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import TextIO, cast
 
 import psutil
 
 from kdops.data.tabular.csv_lines import bounded_lines
+from kdops.data.tabular.rows import as_number, is_missing
 
 __all__ = ["Table", "TableError", "read_table"]
 
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t|"
 MOST_COLUMNS = 10_000
 GROWTH = 30
 """A cell of a few bytes becomes an object of Python, and an entry of a row."""
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+FALLBACK = "cp1252"
+"""The encoding of files that are not UTF-8: what Excel writes in Western Europe and America."""
+
+_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
 
 
 class TableError(ValueError):
@@ -35,10 +47,12 @@ class Table:
     Attributes:
         columns: the text of each row by column.
         lines: what each row is called, such as ``line 2``.
+        remarks: what was done to read it, a phrase each.
     """
 
     columns: dict[str, list[str]]
     lines: list[str]
+    remarks: tuple[str, ...] = ()
 
     def rows(self, names: list[str]) -> list[dict[str, str]]:
         """Return each row as a dict of some columns."""
@@ -49,7 +63,7 @@ def read_table(path: Path) -> Table:
     """Read a table.
 
     Args:
-        path: the file, UTF-8.
+        path: the file: text in UTF-8, UTF-16 with its mark, or else Windows' cp1252, gzipped or not; or Parquet.
 
     Raises:
         TableError: it is not there, or no table.
@@ -59,34 +73,101 @@ def read_table(path: Path) -> Table:
         raise TableError("there is no such file")
     if not os.path.isfile(path):
         raise TableError("must be a file")
-    size, room = os.path.getsize(path), psutil.virtual_memory().available
+    _check_room(os.path.getsize(path))
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(PARQUET))
+        if start == PARQUET:
+            return _parquet(path)
+        encoding = "utf-16" if start[:2] in WIDE else "utf-8-sig"
+        try:
+            return _text(path, start[:2] == GZIP, encoding)
+        except UnicodeError:
+            read = _text(path, start[:2] == GZIP, FALLBACK)
+            return replace(read, remarks=(*read.remarks, f"read as {FALLBACK}, since it is not UTF-8"))
+    except (OSError, EOFError, UnicodeError, csv.Error) as error:
+        reason = "it is no text" if isinstance(error, UnicodeError) else " ".join(str(error).split())
+        raise TableError(f"cannot be read as a table ({reason})") from error
+
+
+def _check_room(size: int) -> None:
+    """Refuse a table that has no room in memory."""
+    room = psutil.virtual_memory().available
     if size * GROWTH > room:
-        problem = (
+        raise TableError(
             f"a table of {size / 1e9:.1f} GB takes {GROWTH} times as much memory, and {room / 1e9:.1f} GB are free"
         )
-        raise TableError(problem)
+
+
+def _text(path: Path, compressed: bool, encoding: str) -> Table:
+    """Read a table of text."""
+    with cast(TextIO, (gzip.open if compressed else open)(path, "rt", encoding=encoding, newline="")) as file:
+        lines_of = bounded_lines(file)
+        first = next(lines_of, "")
+        delimiter = max(DELIMITERS, key=first.count)
+        if delimiter not in first and len(first.split()) > 1:
+            delimiter, first, lines_of = " ", _single_blanks(first), map(_single_blanks, lines_of)
+        reader = csv.reader(
+            chain([first], lines_of), delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True
+        )
+        names = [name.strip() for name in next(reader, [])]
+        _check_names(names)
+        cells, lines, size = [], [], 0
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(names):
+                raise TableError(f"line {reader.line_num} has {len(row)} cells, and the first {len(names)}")
+            cells.append([cell.strip() for cell in row])
+            lines.append(f"line {reader.line_num}")
+            size += sum(map(len, row))
+            if compressed and not len(lines) % 10_000:
+                _check_room(size)  # what is compressed says nothing of its size beforehand
+    return _table(names, cells, lines, decimal_comma=delimiter != ",")
+
+
+def _parquet(path: Path) -> Table:
+    """Read a table of Parquet; what is no text or number becomes its text."""
+    from pyarrow import ArrowException, parquet
+
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines_of = bounded_lines(file)
-            first = next(lines_of, "")
-            delimiter = max(DELIMITERS, key=first.count)
-            reader = csv.reader(chain([first], lines_of), delimiter=delimiter, skipinitialspace=True, strict=True)
-            names = [name.strip() for name in next(reader, [])]
-            _check_names(names)
-            cells, lines = [], []
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(names):
-                    raise TableError(f"line {reader.line_num} has {len(row)} cells, and the first {len(names)}")
-                cells.append([cell.strip() for cell in row])
-                lines.append(f"line {reader.line_num}")
-    except (OSError, UnicodeError, csv.Error) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeError) else " ".join(str(error).split())
-        raise TableError(f"cannot be read as a table ({reason})") from error
+        read = parquet.ParquetFile(path).read()
+    except (ArrowException, OSError) as error:
+        raise TableError(f"cannot be read as Parquet ({' '.join(str(error).split())[:120]})") from error
+    _check_room(read.nbytes // 4)
+    names = list(map(str, read.column_names))
+    _check_names(names)
+    columns = [["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in read.columns]
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    return _table(names, cells, [f"row {number}" for number in range(1, len(cells) + 1)], decimal_comma=False)
+
+
+def _table(names: list[str], cells: list[list[str]], lines: list[str], decimal_comma: bool) -> Table:
+    """Return the columns; without an index that has no name, and with decimal points for commas."""
     if not cells:
         raise TableError("has no rows below the first line, which names the columns")
-    return Table(dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)), lines)
+    columns = dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
+    remarks = []
+    if "" in columns:
+        index = columns.pop("")
+        if not all(text.isdecimal() for text in index) or len(set(index)) < len(index):
+            raise TableError("column 1 has no name in the first line")
+        remarks.append("without its first column, which has no name and numbers the rows")
+    if decimal_comma and (commas := [name for name, texts in columns.items() if _has_commas(texts)]):
+        for name in commas:
+            columns[name] = [text.replace(",", ".") for text in columns[name]]
+        remarks.append(f"with decimal commas in {', '.join(commas[:3])}{', ...' * (len(commas) > 3)}")
+    return Table(columns, lines, tuple(remarks))
+
+
+def _has_commas(texts: list[str]) -> bool:
+    """Return whether a column is of numbers with decimal commas."""
+    known = [text for text in texts if not is_missing(text)]
+    return any("," in text for text in known) and all(map(_COMMA.fullmatch, known))
+
+
+def _single_blanks(line: str) -> str:
+    return re.sub(r"[ ]+", " ", line.strip(" ")).replace(" \n", "\n").replace(" \r", "\r")
 
 
 def _check_names(names: list[str]) -> None:
@@ -94,9 +175,12 @@ def _check_names(names: list[str]) -> None:
         raise TableError("is empty; its first line must name the columns")
     if len(names) > MOST_COLUMNS:
         raise TableError(f"has {len(names):,} columns, and {MOST_COLUMNS:,} are allowed")
+    if all(as_number(name) is not None for name in names):
+        raise TableError("has numbers only in its first line, which must name the columns; add such a line")
     counts = Counter(names)
     for number, name in enumerate(names, start=1):
-        if not name or not name.isprintable():
+        # One without a name in front may be an index; whether it is its cells decide.
+        if (not name and (number > 1 or len(names) == 1)) or not (name.isprintable()):
             raise TableError(f"column {number} has no name in the first line")
         if counts[name] > 1:
             raise TableError(f"two columns are called {name}")

@@ -7,6 +7,7 @@ Every column but those of the class, the group and the split is a number or a ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,16 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
             if column in taken:
                 raise UsageError(parameter, column, f"is the column of {taken[column]} already")
             taken[column] = parameter
-    features = {name: texts for name, texts in table.columns.items() if name not in taken}
+    listed = {parameter: _listed(origin, table, parameter) for parameter in ("ignore", "categorical", "numeric")}
+    for parameter, names in listed.items():
+        for column in names:
+            if column in taken:
+                raise UsageError(parameter, column, f"is the column of {taken[column]} already")
+            taken[column] = parameter
+    left_out = {column for column, parameter in taken.items() if parameter not in ("categorical", "numeric")}
+    features = {name: texts for name, texts in table.columns.items() if name not in left_out}
     if not features:
-        raise UsageError("dataset", origin, f"has no column beside {', '.join(taken)} to learn from")
+        raise UsageError("dataset", origin, f"has no column beside {', '.join(left_out)} to learn from")
     labels, classes = _classes(origin, table, label)
     tracks = _groups(table.columns[origin.group]) if origin.group else np.full(len(labels), -1, dtype=np.int64)
     test, validation = _given(origin, table)
@@ -62,9 +70,11 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
         test = hold_out_rest(origin, classes, labels, tracks, validation)
     # What the test rows have must not reach the training.
     seen = np.flatnonzero(~test)
-    encoding = fit_encoding({name: [texts[row] for row in seen] for name, texts in features.items()}, "dataset", origin)
+    fitted = {name: [texts[row] for row in seen] for name, texts in features.items()}
+    encoding = fit_encoding(fitted, "dataset", origin, listed["categorical"], listed["numeric"])
+    remarks: dict[int, str] = {}
     try:
-        values = encoding.encode(table.rows(list(features)), table.lines)
+        values = encoding.encode(table.rows(list(features)), table.lines, remarks.setdefault)
     except RowError as error:
         raise UsageError("dataset", origin, str(error)) from error
     decoded = Arrays.of(values, labels, tracks, test, classes, validation, encoding.to_json())
@@ -74,7 +84,13 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
         f"{len(labels):,} rows of {len(classes)} classes, {numbers} columns of numbers and "
         f"{len(encoding.columns) - numbers} of categories, {encoding.width} values a row"
     )
-    return decoded, f"table: {found}; {describe_split(official, decoded)}"
+    others = [*table.remarks]
+    if remarks:
+        others.append(
+            f"{len(remarks):,} test rows with a category that no training row has, taken for none of them ("
+            f"{next(iter(remarks.values()))})"
+        )
+    return decoded, "; ".join([f"table: {found}", describe_split(official, decoded), *others])
 
 
 def _check_column(origin: DatasetSpec, table: Table, parameter: str, column: str) -> None:
@@ -82,29 +98,50 @@ def _check_column(origin: DatasetSpec, table: Table, parameter: str, column: str
         raise UsageError(parameter, column, f"{origin} has no such column; it has {', '.join(table.columns)}")
 
 
+def _listed(origin: DatasetSpec, table: Table, parameter: str) -> list[str]:
+    """Return the columns that a parameter lists."""
+    names = [name.strip() for name in getattr(origin, parameter).split(",") if name.strip()]
+    for name in names:
+        _check_column(origin, table, parameter, name)
+    return names
+
+
 def _label(origin: DatasetSpec, table: Table) -> str:
     if origin.label:
         _check_column(origin, table, "label", origin.label)
         return origin.label
-    taken = (origin.group, origin.split)
-    return LABEL if LABEL in table.columns else [name for name in table.columns if name not in taken][-1]
+    taken = (origin.group, origin.split, *(name.strip() for name in origin.ignore.split(",")))
+    rest = [name for name in table.columns if name not in taken]
+    if not rest:
+        raise UsageError("dataset", origin, "has no column left that could be the class; give label=COLUMN")
+    return LABEL if LABEL in rest else rest[-1]
 
 
 def _classes(origin: DatasetSpec, table: Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return class numbers and class names; names that are all numbers are in their order."""
+    """Return class numbers and class names; names that are all numbers are in their order.
+
+    A class may be called ``none`` or ``NA``; only an empty cell is none.
+    """
     texts = table.columns[label]
-    if missing := [line for line, text in zip(table.lines, texts, strict=True) if is_missing(text)]:
+    if missing := [line for line, text in zip(table.lines, texts, strict=True) if not text]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UsageError("dataset", origin, f"{missing[0]}{more} has no label in the column {label}")
     found = set(texts)
     numeric = all(as_number(text) is not None for text in found)
     classes = tuple(sorted(found, key=(lambda text: (as_number(text), text)) if numeric else None))
+    equal = [pair for pair in pairwise(classes) if numeric and as_number(pair[0]) == as_number(pair[1])]
+    if equal:
+        raise UsageError(
+            "dataset",
+            origin,
+            f"the column {label} has {' and '.join(equal[0])}, which are one number; write it one way",
+        )
     if len(classes) > min(MOST_CLASSES, max(2, len(texts) // 2)):
         raise UsageError(
             "dataset",
             origin,
-            f"the column {label} has {len(classes)} different values in {len(texts)} rows, too many for classes; give "
-            "label=COLUMN",
+            f"the column {label} has {len(classes)} different values in {len(texts)} rows, too many for classes "
+            "(one class a row is learned, not a number); give label=COLUMN",
         )
     check_classes(origin, classes)
     number_of = {name: number for number, name in enumerate(classes)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -17,46 +18,77 @@ KNOTS = 65
 MOST_CATEGORIES = 100
 MOST_VALUES = 4096
 
+_CODE = re.compile(r"[-+]?0[0-9]")
 
-def fit_encoding(columns: Mapping[str, Sequence[str]], parameter: str = "rows", value: object = "") -> Encoding:
+
+def fit_encoding(
+    columns: Mapping[str, Sequence[str]],
+    parameter: str = "rows",
+    value: object = "",
+    categorical: Collection[str] = (),
+    numeric: Collection[str] = (),
+) -> Encoding:
     """Fit an encoding to the training rows of a table.
 
-    A column in which every value that is there is a number is one of numbers, any other one of categories.
+    A column in which every value that is there is a number is one of numbers, any other one of categories; so is a
+    column whose numbers have zeros in front, such as postal codes.
 
     Args:
         columns: the text of each row by column.
         parameter: the parameter that an error names.
         value: its value.
+        categorical: columns of categories, whatever their values are.
+        numeric: columns of numbers.
 
     Raises:
         UsageError: a column has no values, or too many different ones for categories.
     """
-    found = Encoding(tuple(_fit(name, texts, parameter, value) for name, texts in columns.items()))
+    found = Encoding(
+        tuple(
+            _category(name, texts, parameter, value)
+            if name in categorical or not (name in numeric or _are_numbers(texts))
+            else _number(name, texts, parameter, value)
+            for name, texts in columns.items()
+        )
+    )
     if not 0 < found.width <= MOST_VALUES:
         problem = f"the columns make {found.width} values a row, and 1 to {MOST_VALUES} are allowed"
         raise UsageError(parameter, value, problem)
     return found
 
 
-def _fit(name: str, texts: Sequence[str], parameter: str, value: object) -> Number | Category:
-    known = [text for text in texts if not is_missing(text)]
-    if not known:
-        raise UsageError(parameter, value, f"the column {name} has no value in the training rows; leave it out")
-    odd = next((text for text in known if as_number(text) is None), None)
-    if odd is None:
-        return _number(name, texts)
+def _known(name: str, texts: Sequence[str], parameter: str, value: object) -> list[str]:
+    """Return the values that are there."""
+    if known := [text for text in texts if not is_missing(text)]:
+        return known
+    raise UsageError(
+        parameter, value, f"the column {name} has no value in the training rows; leave it out with ignore={name}"
+    )
+
+
+def _are_numbers(texts: Sequence[str]) -> bool:
+    """Return whether all values that are there are numbers, and none is a code with zeros in front."""
+    return all(is_missing(text) or (as_number(text) is not None and not _CODE.match(text)) for text in texts)
+
+
+def _category(name: str, texts: Sequence[str], parameter: str, value: object) -> Category:
+    known = _known(name, texts, parameter, value)
     if (count := len(set(known))) > MOST_CATEGORIES:
+        odd = next((text for text in known if as_number(text) is None), known[0])
         raise UsageError(
             parameter,
             value,
-            f"the column {name} has {count} different values that are not all numbers (such as {odd[:40]!r}), "
-            f"and categories may have {MOST_CATEGORIES}; leave it out",
+            f"the column {name} has {count} different values that are not all numbers (such as {odd[:40]!r}), and "
+            f"categories may have {MOST_CATEGORIES}; leave it out with ignore={name}",
         )
     return Category(name, tuple(sorted({"" if is_missing(text) else text for text in texts})))
 
 
-def _number(name: str, texts: Sequence[str]) -> Number:
-    known = np.array([float(text) for text in texts if not is_missing(text)])
+def _number(name: str, texts: Sequence[str], parameter: str, value: object) -> Number:
+    texts_known = _known(name, texts, parameter, value)
+    if odd := next((text for text in texts_known if as_number(text) is None), ""):
+        raise UsageError("numeric", name, f"has {odd[:40]!r}, which is no number")
+    known = np.array([float(text) for text in texts_known])
     positions = np.linspace(0, 1, KNOTS)
     knots, group = np.unique(np.quantile(known, positions), return_inverse=True)
     # A value that many rows share has the middle of their ranks.

@@ -2,8 +2,8 @@
 
 Each number becomes its rank among the training rows, in 256 steps between their quantiles, as networks on tables are
 often fed (Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", 2021); each category one value of 0 or
-255. So a table is like images of one pixel with a channel for each value: it is trained, tracked and served in the
-same way. The encoding is plain JSON.
+255; a category that no training row has is none of them, all 0. So a table is like images of one pixel with a channel
+for each value: it is trained, tracked and served in the same way. The encoding is plain JSON.
 
 A copy of this file travels with each model of a table, which is asked with rows; so it needs nothing of kdops.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +27,10 @@ FORMAT = 1
 BRIGHTEST = 255
 SHOWN = 60
 """Characters of a cell that a mistake shows."""
+
+
+Remark = Callable[[int, str], object]
+"""Called with the place of a row, from 0, and a sentence about it."""
 
 
 class RowError(ValueError):
@@ -64,7 +68,7 @@ class Number:
         """How many values it becomes."""
         return 1 + self.flag
 
-    def encode(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], names: Sequence[str], remark: Remark) -> np.ndarray:
         """Return uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
         absent = np.array([is_missing(text) for text in texts], dtype=bool)
         values = np.full(len(texts), self.median)
@@ -95,18 +99,17 @@ class Category:
         """How many values it becomes."""
         return len(self.values)
 
-    def encode(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], names: Sequence[str], remark: Remark) -> np.ndarray:
         """Return uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
         place = {value: number for number, value in enumerate(self.values)}
         encoded = np.zeros((len(texts), self.width), dtype=np.uint8)
         for row, text in enumerate(texts):
             value = "" if is_missing(text) else text
-            if value not in place:
+            if value in place:
+                encoded[row, place[value]] = BRIGHTEST
+            else:
                 what = _shown(value) if value else "no value"
-                listed = ", ".join(map(_shown, self.values[:10])) + (", ..." if len(self.values) > 10 else "")
-                problem = f"{names[row]} has {what} in the column {self.name}, which no training row has; they have "
-                raise RowError(problem + listed, row)
-            encoded[row, place[value]] = BRIGHTEST
+                remark(row, f"{names[row]} has {what} in the column {self.name}, which no training row has")
         return encoded
 
 
@@ -121,18 +124,19 @@ class Encoding:
         """How many values a row becomes."""
         return sum(column.width for column in self.columns)
 
-    def encode(self, rows: Any, names: Sequence[str] = ()) -> np.ndarray:
+    def encode(self, rows: Any, names: Sequence[str] = (), remark: Remark = lambda row, text: None) -> np.ndarray:
         """Encode rows.
 
         Args:
             rows: a list of dicts by column, or a pandas DataFrame; other columns than the encoding's are left alone.
             names: what each row is called in a mistake.
+            remark: called for each cell whose category was not seen in training; its row is of no category then.
 
         Returns:
             uint8 ``[N, width, 1, 1]``.
 
         Raises:
-            RowError: a column is missing, a number is none, or a category was not seen in training.
+            RowError: a column is missing, or a number is none.
         """
         records = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
         names = names or [f"row {number}" for number in range(len(records))]
@@ -144,7 +148,7 @@ class Encoding:
                     raise RowError(f"{names[number]} has no column {column.name}", number)
         encoded = [np.zeros((len(records), 0), dtype=np.uint8)]
         for column in self.columns:
-            encoded.append(column.encode([str(record[column.name]).strip() for record in records], names))
+            encoded.append(column.encode([str(record[column.name]).strip() for record in records], names, remark))
         return np.concatenate(encoded, axis=1)[:, :, None, None]
 
     def to_json(self) -> str:

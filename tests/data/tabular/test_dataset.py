@@ -1,6 +1,9 @@
 """Tables: what is in them arrives encoded, nothing of the test rows leaks, and what is wrong is one line."""
 
+import gzip
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -144,13 +147,17 @@ def changed(line, old, new):
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         ([PLAIN[0]], "has no rows"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"\xff\xfe\x00", "a character of code 0"),
+        (b"1,2,3\n4,5,6\n", "has numbers only in its first line"),
+        ([",".join(["" if number == 0 else f"a{number}", row]) for number, row in enumerate(PLAIN)],
+         "column 1 has no name"),
+        ([row.replace("kind ", "") + ".0" * (number == 5) for number, row in enumerate(PLAIN)], "which are one number"),
         (b"a,b\n\"x,1\n", "cannot be read as a table"),
         (changed(0, "width", "length"), "two columns are called length"),
         (changed(0, "width", ""), "column 2 has no name"),
         (changed(3, "red", "red,4"), "line 4 has 5 cells, and the first 4"),
         (changed(3, "kind 2", ""), "line 4 has no label in the column label"),
-        ([row.replace("kind 1", "?") for row in PLAIN], "line 3 (and 19 more) has no label"),
+        ([row.replace("kind 1", "") for row in PLAIN], "line 3 (and 19 more) has no label"),
         ([PLAIN[0], *(f"{row}{number}" for number, row in enumerate(PLAIN[1:]))],
          "60 different values in 60 rows, too many"),
         ([PLAIN[0], *(row for row in PLAIN if "kind 1" in row)], "at least 2 classes, and has 'kind 1' alone"),
@@ -164,12 +171,79 @@ def test_what_is_wrong_with_a_table(write, rows, words):
     assert words in refused(write(rows))
 
 
-def test_a_category_that_only_test_rows_have_is_named(write):
+def test_a_category_that_only_test_rows_have_is_none_of_the_known_ones(write):
     test = np.flatnonzero(load(write(PLAIN)).test)
     row = PLAIN[test[0] + 1]
     color = row.split(",")[2]
-    text = refused(write(changed(test[0] + 1, color, "green")))
-    assert f"line {test[0] + 2} has 'green' in the column color, which no training row has" in text
+    found = load(write(changed(test[0] + 1, color, "green")))
+    assert found.images[test[0], -2:].sum() == 0
+    assert "1 test rows with a category that no training row has" in found.notes
+    assert f"line {test[0] + 2} has 'green' in the column color" in found.notes
+
+
+def test_a_class_may_be_called_none(write):
+    assert load(write([row.replace("kind 1", "none").replace("kind 2", "NA") for row in PLAIN])).classes == (
+        "NA",
+        "kind 0",
+        "none",
+    )
+
+
+def kinds(found):
+    """Return what each column was taken for."""
+    return {one.name: type(one).__name__ for one in Encoding.from_json(found.encoding).columns}
+
+
+def test_columns_are_left_out_or_taken_for_what_the_caller_says(write):
+    path = write(ROWS)
+    assert "ignore=plant" not in str(load(path, ignore="plant, part").notes)
+    assert kinds(load(path, ignore="plant, part")) == {"length": "Number", "width": "Number", "color": "Category"}
+    codes = [f"{row},{'code' if number == 0 else number % 4}" for number, row in enumerate(PLAIN)]
+    assert kinds(load(write(codes), label="label"))["code"] == "Number"
+    assert kinds(load(write(codes), label="label", categorical="code"))["code"] == "Category"
+    zeros = [f"{row},{'code' if number == 0 else f'0{number % 4}'}" for number, row in enumerate(PLAIN)]
+    assert kinds(load(write(zeros), label="label"))["code"] == "Category"
+    assert kinds(load(write(zeros), label="label", numeric="code"))["code"] == "Number"
+    assert "has no such column" in refused(path, "ignore", ignore="colors")
+    assert "is the column of label already" in refused(path, "ignore", ignore="label", label="label")
+    assert "which is no number" in refused(path, "numeric", numeric="color", label="label")
+
+
+def written(rows, how):
+    """Return the bytes of a table as other programs write it."""
+    text = "\n".join(rows) + "\n"
+    return {
+        "gzip": lambda: gzip.compress(text.encode()),
+        "utf-16": lambda: text.encode("utf-16"),
+        "cp1252": lambda: text.replace("red", "rouge fonc\xe9").encode("cp1252"),
+        "bars": lambda: text.replace(",", "|").encode(),
+        "blanks": lambda: text.replace("kind ", "kind").replace(",", "   ").encode(),
+        "commas": lambda: text.replace(",", ";").replace(".", ",").encode(),
+        "index": lambda: "".join(f"{number - 1 if number else ''},{row}\n" for number, row in enumerate(rows)).encode(),
+    }[how]()
+
+
+@pytest.mark.parametrize("how", ["gzip", "utf-16", "cp1252", "bars", "blanks", "commas", "index"])
+def test_tables_as_other_programs_write_them(write, how):
+    rows = [row for row in PLAIN if not row.startswith(",")]  # runs of blanks have no empty cells
+    plain, found = load(write(rows)), load(write(written(rows, how)))
+    assert np.array_equal(found.images, plain.images)
+    assert np.array_equal(found.labels, plain.labels)
+    remark = {
+        "cp1252": "read as cp1252",
+        "commas": "decimal commas in length, width",
+        "index": "without its first column",
+    }
+    assert remark.get(how, "") in found.notes
+
+
+def test_parquet_is_read_as_its_text(write, tmp_path):
+    frame = pd.read_csv(write(PLAIN), dtype={"length": str, "width": str})
+    frame.to_parquet(tmp_path / "flowers.parquet")
+    found = load(tmp_path / "flowers.parquet", name="flowers")
+    assert found.digest == load(write(PLAIN)).digest
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "flowers.parquet").read_bytes()[:200])
+    assert "cannot be read as Parquet" in refused(tmp_path / "cut.parquet")
 
 
 def test_text_among_the_numbers_of_the_test_rows_is_named(write):
@@ -219,11 +293,17 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     capsys.readouterr()
     ask = ("predict", "kdops-flowers-student@champion")
     assert main([*ask, str(file)]) == 2
+    capsys.readouterr()
     assert main([*ask, str(file), "--skip-bad", "true"]) == 0
     told = capsys.readouterr()
     answers = [line.split("  ")[:2] for line in told.out.splitlines()]
-    assert answers == [[f"{file}:2", "kind 0"], [f"{file}:4", "kind 2"]]
-    assert [line.partition(": line ")[2][:10] for line in told.err.splitlines()] == ["3 has 'gre", "5 has 'wid"] * 2
+    assert [answers[0], answers[2]] == [[f"{file}:2", "kind 0"], [f"{file}:4", "kind 2"]]
+    assert answers[1][0] == f"{file}:3"
+    assert "line 3 has 'green' in the column color, which no training row has" in told.err
+    assert "line 5 has 'wide' in the column width, which is no number" in told.err
+    odd = model.predict([*new, {**new[0], "color": "green"}], params={"output": "classes"})
+    assert odd.remark.tolist() == ["", "", "row 2 has 'green' in the column color, which no training row has"]
+    assert list(model.predict(new, params={"output": "classes"})) == ["class", "probability"]
     file.write_text("color,width\nblue,0\n")
     assert main([*ask, str(file), str(path.parent / "none.csv")]) == 2
     assert [line.rpartition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [

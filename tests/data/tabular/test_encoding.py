@@ -95,9 +95,18 @@ def test_rows_that_do_not_fit_are_named():
         encoding.encode, [good, {**good, "age": "old"}]
     )
     assert "'inf'" in refused(encoding.encode, [{**good, "age": float("inf")}])
-    text = refused(encoding.encode, [{**good, "color": "green"}])
-    assert "row 0 has 'green' in the column color, which no training row has; they have 'blue', 'red'" in text
-    assert "has no value in the column color" in refused(encoding.encode, [{**good, "color": ""}])
+
+
+def test_a_category_that_was_not_seen_is_remarked_on_and_is_none_of_the_known_ones():
+    encoding = fit_encoding({"age": ["1", "2"], "color": ["red", "blue"]})
+    rows, remarks = [{"age": 1, "color": color} for color in ("red", "green", "")], {}
+    encoded = encoding.encode(rows, remark=remarks.setdefault)
+    assert encoded[1:, 1:].sum() == 0
+    assert encoded[0, 1:].sum() == 255
+    assert remarks == {
+        1: "row 1 has 'green' in the column color, which no training row has",
+        2: "row 2 has no value in the column color, which no training row has",
+    }
 
 
 def test_columns_that_teach_nothing_are_named():

@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
+from kdops.config.methods import LOGITS
 from kdops.config.search import SearchSettings
-from kdops.config.search_space import NLL_OBJECTIVE
+from kdops.config.search_procedure import NLL_OBJECTIVE
+from kdops.config.search_space import METHOD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
@@ -93,7 +95,7 @@ def answer(
     verdict = search_verdict(best.accuracies(), plain.accuracies(), settings.margin) if judged else NO_VERDICT
     rows = [
         *([summarize("source", sources)] if sources.records[0].metrics else []),
-        *(summarize(f"trial {trial.number}, {describe_trial(trial)}", models) for trial, models in found),
+        *(summarize(f"trial {trial.number}, {describe_trial(settings, trial)}", models) for trial, models in found),
         summarize(f"best of the sweep, T = {plain.records[0].temperature:g}", plain),
     ]
     # A low loss has no verdict of its own.
@@ -103,10 +105,13 @@ def answer(
     return Answer.of(rows, verdict, remarks=remarks, measured=search.measured())
 
 
-def describe_trial(trial: Trial) -> str:
-    """Name what a trial tried, the architecture first."""
+def describe_trial(settings: SearchSettings, trial: Trial) -> str:
+    """Name what a trial tried: its method where that is not plain distillation in all, the architecture, T."""
     values = trial.values
-    return f"{values['hidden']} x {values['depth']}, T = {values['temperature']:.3g}"
+    method = (
+        [str(values.get(METHOD, settings.method))] if METHOD in values or settings.method.name != LOGITS.name else []
+    )
+    return ", ".join([*method, f"{values['hidden']} x {values['depth']}", f"T = {values['temperature']:.3g}"])
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from kdops.config.datasets import DATASETS, LARGEST_SIDE, NAME_CHARACTERS, parse
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.parsing import boolean, real, whole
 from kdops.config.roles import BASE_ROLES, ROLES
-from kdops.config.search_space import OBJECTIVES, parse_objectives, parse_space
+from kdops.config.search_procedure import OBJECTIVES, parse_objectives
 from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatures
 from kdops.config.sources import parse_sources
+from kdops.config.space_parser import parse_space
 from kdops.config.uris import check_model, check_study
 from kdops.errors import UsageError, plain_line
 from kdops.utils.process import ProcessId

@@ -25,9 +25,6 @@ REACH = 4.0
 
 MOST_TRIALS = 1000
 
-FEWEST_EPOCHS = 2
-"""A method with two phases trains at least one epoch in each."""
-
 SHUFFLED = "shuffled"
 OTHERS = tuple(name for name in METHODS if name != LOGITS.name)
 
@@ -130,10 +127,8 @@ def check_method(method: ChosenMethod, student: Recipe, teacher: Recipe) -> None
     Raises:
         UsageError: a network lacks a tap, or there are fewer epochs than phases.
     """
-    method.check_taps(student.architecture, "student")
+    method.check_recipe(student, "student")
     method.check_taps(teacher.architecture, "teacher")
-    if not method.is_stacked and student.epochs < FEWEST_EPOCHS:
-        raise UsageError("epochs", student.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {method}")
 
 
 def shuffled(method: ChosenMethod) -> ChosenMethod:

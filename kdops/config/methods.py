@@ -12,9 +12,10 @@ from typing import Any
 
 from kdops.config.architectures import Architecture
 from kdops.config.parsing import Choice, Flag, Integer, Option, Real, Several, Spec, Text, parse_spec
+from kdops.config.recipes import Recipe
 from kdops.errors import UsageError
 
-__all__ = ["LOGITS", "METHODS", "ChosenMethod", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
+__all__ = ["LOGITS", "METHODS", "ChosenMethod", "Inner", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
 
 
 class MethodSpec(Spec):
@@ -47,6 +48,11 @@ class MethodSpec(Spec):
         self.summary, self.reference, self.taps = summary, reference, taps
         self.has_modules, self.is_stacked, self.is_control = has_modules, is_stacked, is_control
 
+    @property
+    def searchable(self) -> dict[str, Option[Any]]:
+        """Its options but for a method that it changes."""
+        return {name: option for name, option in self.options.items() if not isinstance(option, Inner)}
+
 
 @dataclass(frozen=True)
 class Inner(Option["ChosenMethod"]):
@@ -74,6 +80,9 @@ class Inner(Option["ChosenMethod"]):
         """Return the method with all its options."""
         return value.full_text
 
+
+FEWEST_EPOCHS = 2
+"""A method with two phases trains at least one epoch in each."""
 
 MOST_BRACKETS = 4
 """How deep methods stand in each other: no more is of use, and deeper ones would take long to read."""
@@ -347,6 +356,26 @@ class ChosenMethod:
         return (self, *(part for parts in inner for part in parts))
 
     @property
+    def searchable(self) -> dict[str, Option[Any]]:
+        """Its options, with those of the method that it changes."""
+        return {name: option for part in self.parts for name, option in part.spec.searchable.items()}
+
+    def with_options(self, values: Mapping[str, Any]) -> ChosenMethod:
+        """Return the method with other values of its options, and of the options of the method that it changes.
+
+        Args:
+            values: by name, those of other methods too; a text is read.
+        """
+        changed = dict(self.options)
+        for name, value in self.options.items():
+            if isinstance(value, ChosenMethod):
+                changed[name] = value.with_options(values)
+            elif name in values:
+                given = values[name]
+                changed[name] = self.spec.options[name].read(given) if isinstance(given, str) else given
+        return ChosenMethod(self.name, changed)
+
+    @property
     def soft_weight(self) -> float:
         """The parameter ``alpha`` of a run: the weight of a soft term, 0 for a method without one of that name."""
         return self.parts[-1].options.get("alpha", 0.0)
@@ -377,6 +406,16 @@ class ChosenMethod:
     def is_stacked(self) -> bool:
         """Whether dense students are trained together in one pass."""
         return all(part.spec.is_stacked for part in self.parts)
+
+    def check_recipe(self, recipe: Recipe, role: str) -> None:
+        """Refuse a network that lacks a tap, and fewer epochs than the method has phases.
+
+        Raises:
+            UsageError: names what is missing.
+        """
+        self.check_taps(recipe.architecture, role)
+        if not self.is_stacked and recipe.epochs < FEWEST_EPOCHS:
+            raise UsageError("epochs", recipe.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {self}")
 
     def check_taps(self, architecture: Architecture, role: str) -> None:
         """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.

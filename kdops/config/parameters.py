@@ -103,7 +103,10 @@ SEARCH = (
     Parameter("source", "", "URI of the model to distill from; empty: the best registered teacher"),
     TRUST,
     Parameter(
-        "space", "", "what may be tried, such as temperature=1..20 hidden=16,32,64; what is not named keeps its default"
+        "space",
+        "",
+        "what may be tried, such as temperature=1..20 hidden=16,32,64 or method=logits,dkd beta=1..15; "
+        "what is not named keeps its default",
     ),
     Parameter(
         "objective", "accuracy", "accuracy or val_nll, on validation; accuracy,parameters or accuracy,flops for a front"
@@ -173,7 +176,7 @@ SEARCHING = {
     "learning_rate": "highest learning rate, by role; of the trials the space decides",
     "alpha": "weight of the soft term in the sweep; of the trials the space decides",
     "t_squared": "squared temperature in the sweep; of the trials the space decides",
-    "method": "what a student learns, one of logits alone: logits or dkd, of the sweep and the trials",
+    "method": "what a student learns in the sweep, and in the trials unless the space names methods",
     "order": "shared; the trials of a search see the same batches",
     "select_on": "validation; a search never sees the test set",
 }

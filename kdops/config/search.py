@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kdops.config.methods import LOGITS, ChosenMethod
 from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import Spec, one_of, parse_spec, whole, write_spec
-from kdops.config.search_space import PRUNERS, SAMPLERS, Space, parse_objectives, parse_space
+from kdops.config.search_procedure import PRUNERS, SAMPLERS, parse_objectives
+from kdops.config.search_space import Space
+from kdops.config.space_parser import parse_space
 from kdops.config.studies import SourceSettings
 from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password
@@ -32,7 +33,7 @@ class SearchSettings(SourceSettings):
     Attributes:
         role: what is searched for, one of ``SEARCHED``.
         space: what may be tried.
-        objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`.
+        objectives: what it looks for, a key of :data:`kdops.config.search_procedure.OBJECTIVES`.
         trials: number of finished trials.
         batch: number of trials that are trained together.
         sampler: what chooses the values of trials, canonical text with what differs from its defaults.
@@ -68,18 +69,16 @@ class SearchSettings(SourceSettings):
         if text["order"] != "shared":
             raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
         values = super().read(point, text)
-        method: ChosenMethod = values["method"]
-        if method.student_taps or method.has_modules:
-            raise UsageError("method", method, "must be one of logits alone in a search, such as logits or dkd")
-        # The weights of logits are searched for; another method has the options it was given.
-        own = frozenset() if method.name == LOGITS.name else frozenset(LOGITS.options)
-        space, trials = parse_space(text["space"], own), whole("trials", text["trials"], 1, MOST_TRIALS)
+        space, trials = parse_space(text["space"], values["method"]), whole("trials", text["trials"], 1, MOST_TRIALS)
+        role = one_of("role", text["role"], SEARCHED)
+        for method in space.methods:
+            method.check_recipe(values["recipes"][role], role)
         if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:
             advice = f"the space has {space.size(1)} points; give at most so many trials, or a wider space"
             raise UsageError("trials", trials, advice)
         return {
             **values,
-            "role": one_of("role", text["role"], SEARCHED),
+            "role": role,
             "space": space,
             "objectives": parse_objectives(text["objective"]),
             "trials": trials,

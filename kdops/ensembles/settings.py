@@ -94,9 +94,7 @@ def _method_of(settings: EnsembleSettings, read: Mapping[str, Any]) -> ChosenMet
     method = settings.method
     if "method" in read and read["method"] != method.name:
         method = parse_method(read["method"])
-    if method.name != LOGITS.name:
-        return method
-    return replace(method, options={**method.options, **{name: read[name] for name in LOGITS.options if name in read}})
+    return method.with_options(read) if method.name == LOGITS.name else method
 
 
 def _common(

@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
     "chain": ("left", lambda m: m.chain),
     "T": ("right", lambda m: "-" if math.isnan(m.temperature) else f"{m.temperature:g}"),
     "seed": ("right", lambda m: str(m.seed)),
+    "method": ("left", lambda m: m.method or "-"),
     "transfer": ("left", lambda m: m.transfer),
     "parameters": ("right", lambda m: "-" if m.parameters is None else str(m.parameters)),
     "val": ("right", lambda m: f"{m.val_accuracy:.4f}"),
@@ -32,7 +33,7 @@ COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
 }
 """Each column's side and cells."""
 
-DISPENSABLE = ("role", "parameters", "transfer", "source", "chain", "seed")
+DISPENSABLE = ("role", "parameters", "transfer", "source", "method", "chain", "seed")
 """The columns that a narrow terminal drops, in this order. The chain ends with the role."""
 
 
@@ -66,7 +67,7 @@ def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = ""
 def models_csv(models: Sequence[Model]) -> str:
     """Return the models as CSV, numbers in full."""
     names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
-    names += [VAL_ACCURACY, VAL_NLL, TEST_ACCURACY, "source", "run_id"]
+    names += [VAL_ACCURACY, VAL_NLL, TEST_ACCURACY, "source", "run_id", "method"]
     rows = []
     for model in models:
         cells = {name: getattr(model, name) for name in names if name not in ("model", "champion", "source")}

@@ -16,8 +16,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from kdops.config.methods import LOGITS
 from kdops.config.parsing import parse_spec
-from kdops.config.search_space import OBJECTIVES, SAMPLERS, Space, Value
+from kdops.config.search_procedure import OBJECTIVES, SAMPLERS
+from kdops.config.search_space import METHOD, Space, Value
 from kdops.errors import UsageError
 from kdops.search.dead_processes import of_dead_processes
 from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of
@@ -44,7 +46,8 @@ class Trial:
 
     Attributes:
         number: counts from 0; numbers that are missing were never tried.
-        values: of every setting of the space, the fixed ones too; empty where its process died before it chose.
+        values: of every setting of the space, the fixed ones too, but for options of other methods than its own; empty
+            where its process died before it chose.
         state: ``running``, ``complete``, ``pruned`` or ``failed``.
         results: one for each objective, of a complete trial; empty of any other.
         again: the number of the failed trial whose values it tries once more; None for new values.
@@ -64,7 +67,7 @@ class TrialQueue:
 
     Attributes:
         space: what the search looks through.
-        objectives: what it looks for, a key of :data:`kdops.config.search_space.OBJECTIVES`; the first one is the
+        objectives: what it looks for, a key of :data:`kdops.config.search_procedure.OBJECTIVES`; the first one is the
             main one.
         prunes: whether :meth:`should_prune` may ever return true.
         notes: sentences for the caller about what was asked for and is done otherwise.
@@ -100,7 +103,7 @@ class TrialQueue:
                 database server (``postgresql://...``). The processes of a new SQLite file get into each other's way.
             name: of the study.
             space: what to look through.
-            objectives: what to look for, see :func:`kdops.config.search_space.parse_objectives`.
+            objectives: what to look for, see :func:`kdops.config.search_procedure.parse_objectives`.
             sampler: ``tpe``, ``random`` or ``grid``, with options as in ``grid(points=5)``. It may change from one
                 opening to the next, but not to or from a grid.
             pruner: ``median``, with options as in ``median(startup=20)``, or ``none``; several objectives are never
@@ -288,7 +291,9 @@ class TrialQueue:
         trial = self.study.ask()
         trial.set_user_attr(schema.PROCESS, str(ProcessId.own()))
         for dimension in self.space.free:
-            choose(trial, dimension)
+            # The method comes first: the options of others are not chosen.
+            if dimension in self.space.of(trial.params):
+                choose(trial, dimension)
         self._asked[trial.number] = trial
         return self._plain(trial)
 
@@ -310,21 +315,18 @@ class TrialQueue:
             return trial.user_attrs[schema.TRIAL_AGAIN]["values"]
         if self._grid:
             return self._grid.at(place_of(trial.number, trials))
-        names = [dimension.name for dimension in self.space.free]
-        return {name: trial.params[name] for name in names} if set(names) <= set(trial.params) else None
+        return trial.params if self.space.whole(trial.params) else None
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
     def _plain(self, trial: FrozenTrial | optuna.Trial) -> Trial:
         """Return a trial without Optuna's types; one that was asked for is running."""
-        chosen = {**self.space.fixed, **trial.params}
-        names = [dimension.name for dimension in self.space.dimensions]
         state = trial.state if isinstance(trial, FrozenTrial) else TrialState.RUNNING
         # Optuna sets a pruned trial's value to its last report, so only a complete one has results.
         return Trial(
             number=trial.number,
-            values={name: chosen[name] for name in names} if set(names) <= set(chosen) else {},
+            values=self.space.whole(trial.params),
             state=NAMES[state],
             results=tuple(trial.values) if isinstance(trial, FrozenTrial) and state == TrialState.COMPLETE else (),
             again=trial.user_attrs.get(schema.TRIAL_AGAIN, {}).get("of"),
@@ -334,4 +336,4 @@ class TrialQueue:
 
 def _identity(space: Space, objectives: tuple[str, ...], setting: Mapping[str, object] | None) -> dict[str, object]:
     """Return what identifies a search, plain values by name."""
-    return {"space": str(space), "objectives": ",".join(objectives), **(setting or {})}
+    return {"space": str(space), "objectives": ",".join(objectives), METHOD: LOGITS.name, **(setting or {})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,7 +16,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from kdops.config.parsing import parse_spec
-from kdops.config.search_space import PRUNERS, Dimension, Space, Value
+from kdops.config.search_procedure import PRUNERS
+from kdops.config.search_space import Dimension, Space, Value
 from kdops.errors import UsageError
 from kdops.sweeps import schema
 
@@ -30,7 +32,7 @@ def sampler_of(name: str, options: Mapping[str, Any], seed: int, grid: Grid | No
     """Return the sampler of a search.
 
     Args:
-        name: a key of :data:`kdops.config.search_space.SAMPLERS`.
+        name: a key of :data:`kdops.config.search_procedure.SAMPLERS`.
         options: its options.
         seed: of the search.
         grid: what ``grid`` goes through; no other sampler has one.
@@ -44,7 +46,7 @@ def pruner_of(text: str) -> BasePruner:
     """Return what ends trials early, from the text of the parameter ``pruner``.
 
     Raises:
-        UsageError: it is not one of :data:`kdops.config.search_space.PRUNERS`.
+        UsageError: it is not one of :data:`kdops.config.search_procedure.PRUNERS`.
     """
     name, options = parse_spec(text, "pruner", PRUNERS)
     if name == "none":
@@ -62,7 +64,7 @@ class Grid:
             advice = f"a grid of it has {self.size} points; {MOST_GRID} are allowed: fix settings or name fewer values"
             raise UsageError("space", space, advice)
         free = {dimension.name for dimension in space.free}
-        self._axes = {name: values for name, values in space.grid(points).items() if name in free}
+        self._grids = [{name: values for name, values in grid.items() if name in free} for grid in space.grids(points)]
         self._order = list(range(self.size))
         random.Random(seed).shuffle(self._order)
         self._text = f"{points} points of a range, seed {seed}"
@@ -76,8 +78,13 @@ class Grid:
         Processes that ask at the same moment may go beyond the end, as beyond any other number of trials.
         """
         rest = self._order[place % self.size]
+        for grid in self._grids:
+            size = math.prod(map(len, grid.values()))
+            if rest < size:
+                break
+            rest -= size
         values: dict[str, Value] = {}
-        for name, axis in self._axes.items():
+        for name, axis in grid.items():
             rest, index = divmod(rest, len(axis))
             values[name] = axis[index]
         return values

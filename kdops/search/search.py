@@ -14,14 +14,15 @@ from matplotlib.figure import Figure
 
 from kdops.config.methods import LOGITS
 from kdops.config.search import STORAGE, SearchSettings
-from kdops.config.search_space import NLL_OBJECTIVE, Value
+from kdops.config.search_procedure import NLL_OBJECTIVE
+from kdops.config.search_space import METHOD, Value
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search.importance import importance_of
 from kdops.search.queue import Trial, TrialQueue
-from kdops.search.trials import METRICS, Trials, dense_net, settings_of
+from kdops.search.trials import METRICS, Trials, check_methods, dense_net, settings_of
 from kdops.store.database import store_path
 from kdops.store.locks import locked
 from kdops.study.study import Study
@@ -65,8 +66,8 @@ def storage_of(settings: SearchSettings) -> str:
 
 def retrained(study: Study[SearchSettings], sources: Sweep, values: Mapping[str, Value]) -> Sweep:
     """Train the values of a trial with every fresh seed."""
-    varied = study.with_settings(settings_of(study.settings, values))
-    return varied.distill(sources, varied.settings.role, [values["temperature"]], seeds=fresh_seeds(study.settings))
+    varied, temperature = study.with_settings(settings_of(study.settings, values)), float(values["temperature"])
+    return varied.distill(sources, varied.settings.role, [temperature], seeds=fresh_seeds(study.settings))
 
 
 def plain_sweep(study: Study[SearchSettings], sources: Sweep, best_of: Callable[[Sweep], Model]) -> Sweep:
@@ -93,6 +94,7 @@ class Search:
     def __init__(self, study: Study[SearchSettings], executor: TrainingExecutor, sources: Sweep):
         self.study, self.executor, self.sources, self.settings = study, executor, sources, study.settings
         (self.source,) = sources.records
+        check_methods(study.settings.space, self.source, executor.networks)
         self.seed = study.settings.seed
         self.trainset = study.transfer_images(sources.hops)
         self.remarks: list[str] = []
@@ -161,7 +163,7 @@ class Search:
                 {
                     "number": trial.number,
                     "state": trial.state,
-                    **trial.values,
+                    **{d.name: trial.values.get(d.name) for d in self.settings.space.dimensions},
                     **dict(zip(self.settings.objectives, trial.results or (), strict=False)),
                     "again": trial.again,
                     "run_id": trial.run,
@@ -253,6 +255,7 @@ def _given_storage(settings: SearchSettings) -> str:
 def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str, object]:
     """Return what must be the same for trials to be compared, beside space, objectives and source."""
     role, recipe = settings.role, settings.recipes[settings.role]
+    methods = [method.full_text for method in settings.space.methods]
     return {
         "data": data.digest[:16],
         "split": split.digest[:16],
@@ -261,7 +264,7 @@ def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str,
         "epochs": recipe.epochs,
         "weight_decay": recipe.weight_decay,
         # Searches of earlier versions have none.
-        **({"method": settings.method.full_text} if settings.method.name != LOGITS.name else {}),
+        **({METHOD: ",".join(methods)} if [m.name for m in settings.space.methods] != [LOGITS.name] else {}),
         # With brackets and comma, as the searches of earlier versions have it.
         "dropout": f"({dense_net(settings).dropout},)",
     }
@@ -273,4 +276,6 @@ def _digest(*words: object) -> str:
 
 def _written(value: Value) -> str:
     """Write a value as the space does, reals in four digits."""
+    if isinstance(value, str):
+        return value
     return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

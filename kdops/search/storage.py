@@ -19,7 +19,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import make_url
 
-from kdops.config.search_space import OBJECTIVES
+from kdops.config.methods import LOGITS
+from kdops.config.search_procedure import OBJECTIVES
+from kdops.config.search_space import METHOD
 from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError
 from kdops.sweeps import schema
@@ -37,7 +39,7 @@ def open_search(storage: str, name: str, objectives: tuple[str, ...], identity: 
     Args:
         storage: the path of a journal, or the URL of a database.
         name: of the study.
-        objectives: a key of :data:`kdops.config.search_space.OBJECTIVES`.
+        objectives: a key of :data:`kdops.config.search_procedure.OBJECTIVES`.
         identity: what identifies this search, plain values by name.
 
     Raises:
@@ -94,6 +96,7 @@ def _same(name: str, noted: Mapping[str, object] | None, identity: Mapping[str, 
     """
     if noted is None:
         raise UsageError("study_name", name, "is taken by a study that is no search of kdops; choose another name")
+    noted = {METHOD: LOGITS.name, **noted}  # searches of earlier versions learned logits, and note no method
     for what, value in identity.items():
         if noted.get(what) != value:
             taken = f"is taken by a search with another {what} ({noted.get(what)}, not {value}); choose another name"

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.architectures import MLP
-from kdops.config.methods import LOGITS
 from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
-from kdops.config.search_space import NLL_OBJECTIVE, Value
-from kdops.distillation.method import build_method
+from kdops.config.search_procedure import NLL_OBJECTIVE
+from kdops.config.search_space import Space, Value
+from kdops.distillation.method import Shapes, build_method
+from kdops.distillation.sources import Kept
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import Trial, TrialQueue
 from kdops.study.study import Study
@@ -25,11 +26,13 @@ from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.trial_run import TrialRuns
 from kdops.training.history import DIVERGED, Trained
+from kdops.training.networks import Networks
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import process_threads, with_threads
 from kdops.utils.progress import Progress
+from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["METRICS", "Trials", "dense_net", "settings_of"]
+__all__ = ["METRICS", "Trials", "check_methods", "dense_net", "settings_of"]
 
 WAIT_SECONDS = 1.0
 PATIENCE_SECONDS = 1800.0
@@ -87,9 +90,22 @@ def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> Search
         learning_rate=values["learning_rate"],
     )
     recipes = {**settings.recipes, role: changed}
-    own = {name: values[name] for name in LOGITS.options if name in values}
-    method = replace(settings.method, options={**settings.method.options, **own})
-    return replace(settings, recipes=recipes, method=method)
+    return replace(settings, recipes=recipes, method=settings.space.method_of(values))
+
+
+def check_methods(space: Space, source: Model, networks: Networks) -> None:
+    """Refuse a space with a method that cannot learn from the source, before a trial is trained.
+
+    Raises:
+        UsageError: the source has logits only or lacks a tap, or the method cannot compare its values with a dense
+            student's.
+    """
+    for chosen in space.methods:
+        method = build_method(chosen)
+        shapes = networks.feature_shapes(source, method) if method.needs.source else {}
+        classes, student = len(networks.data.classes), dict.fromkeys(method.needs.student, (1,))
+        with as_global_rng(named_generator("check")):
+            method.modules(Shapes(classes, student), Shapes(classes, shapes))
 
 
 class Trials:
@@ -175,12 +191,12 @@ class Trials:
 
     def _results_of(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> Iterator[Trained]:
         """Train trials, judged on validation images alone; yield each as it ends, numbered by its place."""
-        networks, rows, temperatures = self.networks, self.trainset.rows, [job.plan.temperature for job in jobs]
+        networks, rows = self.networks, self.trainset.rows
         results = train_trials(
             streams_of(self.settings.role),
             [job.plan for job in jobs],
             self.seed,
-            networks.kept_at(self.source, rows, self.trainset.what, temperatures),
+            self._sources_of(jobs),
             networks.images(rows),
             networks.images(networks.split.validation),
             len(networks.data.classes),
@@ -190,6 +206,21 @@ class Trials:
             progress=lambda done, total: progress(done / total),
         )
         return with_threads(process_threads(), results)
+
+    def _sources_of(self, jobs: Sequence[_Job]) -> list[Kept]:
+        """Return the source's outputs for each trial, with the features that its method needs.
+
+        What a dense student compares are vectors, which are few enough to be kept.
+        """
+        networks, rows, what = self.networks, self.trainset.rows, self.trainset.what
+        kept = networks.kept_at(self.source, rows, what, [job.plan.temperature for job in jobs])
+        found = []
+        for own, job in zip(kept, jobs, strict=True):
+            method, taps = job.plan.method, job.plan.method.needs.source
+            features = {tap: networks.features_of(self.source, rows, what, tap, method) for tap in taps}
+            # Trials that share their source's outputs share a pass.
+            found.append(replace(own, features=features) if taps else own)
+        return found
 
     def _give_up(self) -> None:
         """Report the trials of this process as failed, so that whoever goes on with the search tries them again."""

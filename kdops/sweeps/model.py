@@ -121,6 +121,11 @@ class Model:
         return self.params.get("architecture", "")
 
     @property
+    def method(self) -> str:
+        """What it was distilled by, as text; empty for one that was not, and where it is unknown."""
+        return self.params.get("method", "")
+
+    @property
     def transfer(self) -> str:
         """The transfer setting; empty where unknown."""
         return self.params.get("transfer", "")

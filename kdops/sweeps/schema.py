@@ -218,6 +218,7 @@ def to_version(model: Model) -> dict[str, str]:
         "source": model.source,
         "chain": model.chain,
         "architecture": model.architecture,
+        **({"method": model.method} if model.method else {}),
         **{name: repr(model.metrics[name]) for name in RANKED},
         **({CHOSEN_ON: model.select_on} if model.select_on == "test" else {}),
     }

@@ -136,7 +136,8 @@ def _alike(version: ModelVersion, example: Model) -> Model:
         model_id=tagged.model_id,
         weights="",
         metrics=tagged.metrics,
-        params={name: example.params[name] for name in SHARED if name in example.params},
+        params={name: example.params[name] for name in SHARED if name in example.params}
+        | {name: version.tags[name] for name in ("method",) if name in version.tags},
         pass_seeds=(),
         pass_digest="",
         # Of one split; how many images a model was trained on its version does not say.

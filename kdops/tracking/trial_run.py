@@ -48,7 +48,7 @@ class TrialRuns:
             schema.TRIAL_STATE: "running",
             schema.SEARCH: self.search,
         }
-        name = f"trial {number} {record.role} T={record.temperature:.3g} {record.params['architecture']}"
+        name = f"trial {number} {record.role} {record.method} T={record.temperature:.3g} {record.architecture}"
         run = self.tracker.make_run(name, tags)
         params, _ = schema.to_run(record)
         client.log_batch(run, params=[Param(name, value) for name, value in params.items()])

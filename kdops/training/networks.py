@@ -159,8 +159,8 @@ class Networks:
             self._outputs[key] = torch.from_numpy(found)
         return self._outputs[key]
 
-    def feature_sizes(self, model: Model, method: Method) -> dict[str, int]:
-        """Return how many values a method keeps of a model at each tap for one image.
+    def feature_shapes(self, model: Model, method: Method) -> dict[str, tuple[int, ...]]:
+        """Return the shape of what a method keeps of a model at each tap for one image.
 
         Raises:
             UsageError: the model is no network of kdops, or lacks a tap.
@@ -170,7 +170,7 @@ class Networks:
             raise logits_only(model)
         check_taps(net, taps, "source")
         found = features_of(net, self._pixels(np.arange(1))[:1], taps)
-        return {tap: method.reduced(own).numel() for tap, own in found.items()}
+        return {tap: tuple(method.reduced(own).shape[1:]) for tap, own in found.items()}
 
     def measure(self, network: Module) -> dict[str, float]:
         """Measure a network that kdops did not build, on the validation and the test images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -129,8 +130,8 @@ class Orders:
         """Add a source's outputs for the training images; features are kept or live by their size."""
         networks, taps = self.networks, method.needs.source
         given = replace(given, logits=self._put_outputs(source, rows, part))
-        sizes = networks.feature_sizes(source, method) if taps else {}
-        if 4 * len(rows) * sum(size for tap, size in sizes.items() if tap != EMBEDDING) <= KEPT_BYTES:
+        shapes = networks.feature_shapes(source, method) if taps else {}
+        if 4 * len(rows) * sum(math.prod(own) for tap, own in shapes.items() if tap != EMBEDDING) <= KEPT_BYTES:
             return replace(given, features={tap: self._put_features(source, rows, part, tap, method) for tap in taps})
         content = np.frombuffer(pack(networks.weights_of(source)), dtype=np.uint8)
         weights = self._put(fingerprint(weights=source.weights), content)

@@ -20,7 +20,7 @@ from kdops.config.parsing import (
     whole,
     write_spec,
 )
-from kdops.config.search_space import PRUNERS, SAMPLERS
+from kdops.config.search_procedure import PRUNERS, SAMPLERS
 from kdops.errors import UsageError
 
 RATE = Real(0, 1, open_high=True)

@@ -1,5 +1,6 @@
 """The space of a search: its text, its errors, its grid."""
 
+import re
 from itertools import product
 
 import pytest
@@ -7,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.search_space import OBJECTIVES, Space, parse_objectives, parse_space
+from kdops.config.methods import METHODS, parse_method
+from kdops.config.parsing import Flag, Integer, Real
+from kdops.config.search_procedure import OBJECTIVES, parse_objectives
+from kdops.config.search_space import Space
 from kdops.config.settings import Settings, parse_temperatures
+from kdops.config.space_parser import parse_space
 from kdops.errors import UsageError
 
 NAMES = ("temperature", "alpha", "t_squared", "hidden", "depth", "learning_rate", "batch_size")
@@ -51,21 +56,20 @@ def test_a_range_a_list_and_one_value():
         (DEFAULT, ""),
     ],
 )
-def test_equal_spaces_have_equal_text_and_digest(text, same):
+def test_equal_spaces_have_equal_text(text, same):
     assert str(parse_space(text)) == str(parse_space(same))
     assert parse_space(text) == parse_space(same)
-    assert parse_space(text).digest() == parse_space(same).digest()
 
 
-def test_other_spaces_have_another_digest():
+def test_other_spaces_have_another_text():
     texts = ["", "depth=2", "depth=1..2", "depth=1,2", "alpha=1", "t_squared=true", "t_squared=false"]
-    assert len({parse_space(text).digest() for text in texts}) == len(texts)
+    assert len({str(parse_space(text)) for text in texts}) == len(texts)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("width=3", "unknown setting 'width'; there are temperature, alpha"),
+        ("width=3", "unknown setting 'width'; there are method, temperature, alpha"),
         ("seed=1,2", "unknown setting 'seed'"),
         ("depth=1 depth=2", "depth is given twice"),
         ("depth", "depth needs values, for example depth=1..3"),
@@ -90,6 +94,19 @@ def test_other_spaces_have_another_digest():
         ("t_squared=true..false", "t_squared takes a list"),
         ("depth=__import__('os')", "of depth must be a whole number"),
         ("hidden=" + ",".join(map(str, range(1, 102))), "has 101 values; 100 are allowed"),
+        ("method", "method needs values, for example method=logits,dkd"),
+        ("method=kd", "'kd' of method must be a method"),
+        ("method=dkd,dkd(beta=8)", "the list of method has doubles"),
+        ("method=dkd..dist", "method takes a list"),
+        ("method=dkd(beta=2),dkd(beta=4) beta=1..3", "differ only in what the space varies"),
+        ("beta=1", "no method of the space has an option beta: logits has alpha, t_squared"),
+        (
+            "method=logits,dist warmup=0.1",
+            "no method of the space has an option warmup: logits has alpha, t_squared; dist has beta, gamma, t_squared",
+        ),
+        ("method=logits,dkd alpha=0..2", "'2' of alpha must be a number from 0 to 1"),
+        ("method=dist,dkd beta=1..200", "'200' of beta must be a number from 0 to 100"),
+        ("method=multilevel factors=1..2", "factors takes a list"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(text, said):
@@ -103,7 +120,8 @@ def test_a_mistake_is_told_in_one_line(text, said):
 
 
 # Text that looks like a space comes much further into the parser than any text does.
-PIECES = st.sampled_from([*NAMES, "=", "..", ",", ";", " ", "\n", "true", "0", "1", "2.5", "16", "1e-3", "-", ".", "e"])
+SIGNS = ["=", "..", ",", ";", " ", "\n", "true", "0", "1", "2.5", "16", "1e-3", "-", ".", "e", "(", ")"]
+PIECES = st.sampled_from([*NAMES, *SIGNS, "method", "dkd", "dist", "beta", "standardize"])
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=14).map("".join)))
@@ -143,10 +161,10 @@ SPACES = st.tuples(
 def test_text_reads_back_and_the_grid_lies_within(text, points):
     space = parse_space(text)
     assert parse_space(str(space)) == space
-    grid = space.grid(points)
+    (grid,) = space.grids(points)
     assert [*grid] == [*NAMES]
     for d in space.dimensions:
-        assert all(d.contains(value) for value in grid[d.name])
+        assert all(d.low <= value <= d.high if d.is_range else value in d.values for value in grid[d.name])
         assert list(grid[d.name]) == sorted(set(grid[d.name]), reverse=d.name == "t_squared")
         assert len(grid[d.name]) <= (points if d.is_range else len(d.values))
         if d.is_range and points > 1:
@@ -165,33 +183,7 @@ def test_a_grid_is_spaced_as_its_dimension_is():
 
 def test_size_counts_the_crossings_of_the_grid():
     space = parse_space("temperature=1..8 alpha=0,1 hidden=16..64 depth=2 learning_rate=0.001 batch_size=64")
-    assert space.size(3) == len([*product(*space.grid(3).values())]) == 3 * 2 * 2 * 3
-
-
-def test_contains_asks_for_each_setting_and_its_type():
-    space = parse_space("")
-    values = {
-        "temperature": 4,
-        "alpha": 0.5,
-        "t_squared": True,
-        "hidden": 50,
-        "depth": 1,
-        "learning_rate": 1e-3,
-        "batch_size": 64,
-    }
-    assert space.contains(values)
-    assert not space.contains({**values, "seed": 1})
-    assert not space.contains({name: value for name, value in values.items() if name != "depth"})
-    for name, wrong in {
-        "temperature": 31.0,
-        "alpha": float("nan"),
-        "t_squared": 1,
-        "hidden": 50.0,
-        "depth": True,
-        "learning_rate": "0.001",
-        "batch_size": 65,
-    }.items():
-        assert not space.contains({**values, name: wrong}), name
+    assert space.size(3) == len([*product(*space.grids(3)[0].values())]) == 3 * 2 * 2 * 3
 
 
 def test_what_a_space_allows_is_what_the_rest_allows():
@@ -221,3 +213,83 @@ def test_objectives_read_back(objectives):
 def test_other_objectives_are_refused(text):
     with pytest.raises(UsageError, match="must be one of: accuracy; val_nll; accuracy,parameters"):
         parse_objectives(text)
+
+
+# Methods.
+
+MIXED = "method=logits,dkd,standardize(dist) beta=1..15 t_squared=true,false alpha=0.5"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_option_of_a_method_is_a_setting_within_the_bounds_of_the_table(name):
+    chosen = parse_method(name)
+    assert parse_space(f"method={name}").methods == parse_space("", chosen).methods == (chosen,)
+    for option, kind in chosen.searchable.items():
+        given = kind.write(kind.default) or "embedding"
+        for space in (parse_space(f"{option}={given}", chosen), parse_space(f"method={name} {option}={given}")):
+            assert option in space.fixed
+            assert space.method_of(space.fixed) == chosen.with_options({option: given})
+        if isinstance(kind, Real | Integer):
+            with pytest.raises(UsageError, match=re.escape(f"of {option} must be {kind.allowed()}")):
+                parse_space(f"{option}={kind.low}..{kind.high + 1}", chosen)
+            middle = (kind.low + kind.high) // 2 if isinstance(kind, Integer) else (kind.low + kind.high) / 2
+            near = kind.high if isinstance(kind, Integer) else (middle + kind.high) / 2
+            space = parse_space(f"{option}={kind.write(middle)}..{kind.write(near)}", chosen)
+            assert [d.name for d in space.free if d.name == option and d.is_range] == [option]
+
+
+def test_options_of_one_name_are_of_one_type_and_none_has_the_name_of_a_setting():
+    kinds = {}
+    for spec in METHODS.values():
+        for name, option in spec.searchable.items():
+            kind = type(option) if isinstance(option, Real | Integer | Flag) else str
+            assert kinds.setdefault(name, kind) is kind, name
+    settings = {d.name for d in parse_space("method=logits,dkd").dimensions}
+    assert not settings & set(kinds)
+
+
+def test_an_option_is_of_the_trials_whose_method_has_it():
+    space = parse_space(MIXED)
+    assert str(space).startswith(
+        "method=logits,dkd,standardize(dist) temperature=1..30 alpha=0.5 t_squared=true,false beta=1..15 "
+    )
+    assert parse_space(str(space)) == space
+    own = {
+        str(one): {d.name for d in space.of({"method": str(one)})} & {"alpha", "beta", "t_squared"}
+        for one in space.methods
+    }
+    assert own == {
+        "logits": {"alpha", "t_squared"},
+        "dkd": {"alpha", "beta"},
+        "standardize(dist)": {"beta", "t_squared"},
+    }
+    tried = {"method": "standardize(dist)", "beta": 3.5, "t_squared": True}
+    assert str(space.method_of(tried)) == "standardize(dist(beta=3.5,t_squared=true))"
+    assert space.whole({"method": "dkd", "temperature": 4.0}) == {}, "not all is chosen yet"
+
+
+def test_a_grid_has_no_crossing_twice_where_a_method_lacks_an_option():
+    space = parse_space(
+        "method=logits,dkd beta=1,2,3 temperature=1,4 hidden=4 depth=1 learning_rate=0.01 batch_size=32"
+    )
+    assert space.size(3) == 2 + 2 * 3
+    assert [set(grid["method"]) for grid in space.grids(3)] == [{"logits"}, {"dkd"}]
+    assert set(space.middle()) == {d.name for d in space.of(space.middle())}
+
+
+def test_a_weight_is_searched_in_the_logarithm_and_a_share_evenly():
+    def log(text, name):
+        return next(d.log for d in parse_space(text).dimensions if d.name == name)
+
+    assert log("method=dkd beta=1..15", "beta")
+    assert not log("method=dkd beta=0..15", "beta")
+    assert not log("method=dkd warmup=0.1..0.5", "warmup")
+    assert not log("method=logits,dkd alpha=0.1..1", "alpha")
+
+
+def test_what_is_not_named_is_searched_of_logits_alone():
+    assert str(parse_space("", parse_method("dkd"))) == DEFAULT.replace("alpha=0..1 t_squared=true,false ", "")
+    assert str(parse_space("method=logits,mse")) == "method=logits,mse " + DEFAULT.replace(
+        "alpha=0..1 t_squared=true,false ", ""
+    )
+    assert str(parse_space("method=logits")) == f"method=logits {DEFAULT}"

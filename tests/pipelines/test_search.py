@@ -15,7 +15,8 @@ import pytest
 
 import kdops.search.trials
 from kdops.cli.app import main
-from kdops.config.search_space import parse_space
+from kdops.config.methods import parse_method
+from kdops.config.space_parser import parse_space
 from kdops.errors import KdopsError, UsageError
 from kdops.search.search import JOURNAL, fresh_seeds
 from kdops.search.trials import settings_of
@@ -98,7 +99,7 @@ def test_every_trial_is_a_nested_run_that_tells_what_it_tried_and_how_it_ended(s
             "search",
             "teacher>student",
         )
-        assert space.dimensions[0].contains(float(params["temperature"]))
+        assert space.dimensions[0].low <= float(params["temperature"]) <= space.dimensions[0].high
         assert {"val_accuracy", "val_nll", "train_loss", "train_seconds"} <= set(metrics)
         assert not [name for name in metrics if "test" in name], "a trial never sees the test set"
         assert "kdops.model" not in tags
@@ -184,7 +185,8 @@ def test_more_trials_go_on_from_those_that_are_there(fork_of_searched):
     assert len(table_of(fork_of_searched, parent)) == 15
 
 
-def test_an_interrupted_search_goes_on_and_each_trial_counts_once(fork, monkeypatch):
+def test_an_interrupted_search_over_methods_goes_on_and_each_trial_counts_once(fork, monkeypatch):
+    space = f"{SPACE} method=logits,dkd,rkd,fitnet(at=embedding) beta=1..15 t_squared=true,false angle=0"
     train = kdops.search.trials.train_trials
 
     def interrupted(*given, **named):
@@ -195,11 +197,11 @@ def test_an_interrupted_search_goes_on_and_each_trial_counts_once(fork, monkeypa
 
     monkeypatch.setattr(kdops.search.trials, "train_trials", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        searching(fork)
+        searching(fork, space=space)
     assert states_of(fork).count("failed") == 3
     assert {run.info.status for run in trials_of(fork)} == {"FINISHED", "KILLED"}
     monkeypatch.setattr(kdops.search.trials, "train_trials", train)
-    parent = searching(fork)
+    parent = searching(fork, space=space)
     table = table_of(fork, parent)
     assert (table["state"].isin(DONE)).sum() == 12
     assert (table["state"] == "failed").sum() == 3
@@ -207,7 +209,20 @@ def test_an_interrupted_search_goes_on_and_each_trial_counts_once(fork, monkeypa
     again = table[table["again"].notna()]
     assert len(again) == 3
     for row in again.itertuples():
-        assert table.set_index("number").loc[int(row.again), "temperature"] == row.temperature
+        first = table.set_index("number").loc[int(row.again)]
+        assert (first["temperature"], first["method"]) == (row.temperature, row.method)
+    # A trial has the options of its own method; its run and what is trained again say what it learned by.
+    assert set(table["method"]) == {"logits", "dkd", "rkd", "fitnet(at=embedding)"}
+    assert (table["beta"].notna() == (table["method"] == "dkd")).all()
+    runs = {run.info.run_id: run.data.params["method"] for run in trials_of(fork)}
+    params = {row.run_id: parse_method(runs[row.run_id]) for row in table.itertuples()}
+    for row in table.itertuples():
+        own = {name: getattr(row, name) for name in ("beta", "t_squared", "angle") if not pd.isna(getattr(row, name))}
+        assert params[row.run_id] == parse_method(row.method).with_options(own)
+    best = table.loc[table["accuracy"].idxmax()]
+    trained = [run.data.params["method"] for run in fork.children(parent) if run.data.params["seed"] in ("1", "2", "3")]
+    assert trained.count(runs[best["run_id"]]) >= 3
+    assert f"trial {best['number']}, {best['method']}, {best['hidden']} x " in parent.data.tags["mlflow.note.content"]
     assert not [run for run in fork.runs() if run.info.status == "RUNNING"]
 
 
@@ -411,6 +426,15 @@ BAD = {
     "a password": (
         {"storage": "postgresql://me:hunter2@db/x"},
         "storage=postgresql://me:***@db/x: would be logged with its password; set KDOPS_SEARCH_STORAGE",
+    ),
+    "an option of no method": (
+        {"space": "method=dist,nkd warmup=0.1"},
+        "dist has beta, gamma, t_squared; nkd has gamma$",
+    ),
+    "a tap that a dense net lacks": ({"space": "method=logits,fitnet"}, "has no tap stage2; it has embedding"),
+    "an epoch for two phases": (
+        {"space": "method=logits,fitnet(at=embedding)", "epochs": "student=1"},
+        "epochs=1: must be at least 2 for the phases of fitnet(at=embedding)",
     ),
     "a convolutional student": ({"student": "cnn(filters=4)"}, "a search is over dense nets"),
     "a folder as storage": ({"storage": "."}, "cannot be opened"),

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from matplotlib.figure import Figure
 
-from kdops.config.search_space import parse_space
+from kdops.config.space_parser import parse_space
 from kdops.errors import UsageError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search.importance import importance_of
@@ -22,6 +22,7 @@ from kdops.search.queue import Trial, TrialQueue
 from kdops.utils.process import ProcessId
 
 SPACE = parse_space("alpha=1 batch_size=64")
+METHODS = parse_space("method=logits,dkd,standardize(dist) beta=1..15 batch_size=64")
 GRID = parse_space("temperature=1,4 alpha=1 t_squared=true hidden=16,32 depth=1..3 learning_rate=0.001 batch_size=64")
 BOTH = ("accuracy", "parameters")
 
@@ -49,6 +50,14 @@ def run(queue, total, batch=4):
             queue.tell(trial.number, [results[name](trial) for name in queue.objectives], "complete")
 
 
+def lies_in(space, values):
+    """Whether every setting of a trial has a value, and each may be tried."""
+    own = {d.name: d for d in space.of(values)}
+    return set(own) == set(values) and all(
+        d.low <= values[name] <= d.high if d.is_range else values[name] in d.values for name, d in own.items()
+    )
+
+
 def states(queue):
     return [trial.state for trial in queue.trials()]
 
@@ -56,12 +65,13 @@ def states(queue):
 # What is asked for.
 
 
+@pytest.mark.parametrize("space", [SPACE, METHODS], ids=["plain", "methods"])
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-def test_a_batch_is_of_new_trials_within_the_space(opened, sampler):
-    queue = opened(sampler=sampler)
+def test_a_batch_is_of_new_trials_within_the_space(opened, sampler, space):
+    queue = opened(sampler=sampler, space=space)
     asked = queue.ask(5, 20)
     assert [trial.number for trial in asked] == [0, 1, 2, 3, 4]
-    assert all(SPACE.contains(trial.values) and trial.state == "running" for trial in asked)
+    assert all(lies_in(space, trial.values) and trial.state == "running" for trial in asked)
     assert len({str(trial.values) for trial in asked}) == 5
     assert queue.trials() == asked
 
@@ -80,8 +90,9 @@ def test_never_more_is_asked_for_than_is_wanted(opened):
     assert (queue.wanted(5), queue.wanted(2), queue.wanted(9)) == (1, 0, 5)
 
 
-def test_failed_values_are_tried_once_more(opened):
-    queue = opened(sampler="random")
+@pytest.mark.parametrize("space", [SPACE, METHODS], ids=["plain", "methods"])
+def test_failed_values_are_tried_once_more(opened, space):
+    queue = opened(sampler="random", space=space)
     (first,) = queue.ask(1, 1)
     queue.tell(first.number, None, "failed")
     (second,) = queue.ask(9, 1)
@@ -95,9 +106,11 @@ def test_failed_values_are_tried_once_more(opened):
     assert states(queue) == ["failed", "failed", "complete"]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-def test_a_search_that_was_stopped_goes_on_as_it_would_have(opened, sampler):
-    options = {"sampler": sampler, "seed": 3}
+@pytest.mark.parametrize(
+    ("sampler", "space"), [("tpe", SPACE), ("random", SPACE), ("grid", SPACE), ("tpe", METHODS), ("grid", METHODS)]
+)
+def test_a_search_that_was_stopped_goes_on_as_it_would_have(opened, sampler, space):
+    options = {"sampler": sampler, "seed": 3, "space": space}
     # TPE draws its first ten at random.
     part, total = (8, 16) if sampler == "tpe" else (4, 8)
     whole = opened(name="whole", **options)
@@ -107,7 +120,7 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(opened, sampler):
     assert again.wanted(total) == total - part
     run(again, total)
     assert again.trials() == whole.trials()
-    (other,) = opened(name="other", sampler=sampler, seed=4).ask(1, 1)
+    (other,) = opened(name="other", **{**options, "seed": 4}).ask(1, 1)
     assert other.values != whole.trials()[0].values
 
 
@@ -126,6 +139,14 @@ def test_a_grid_is_walked_once_and_then_ends(opened):
     assert sorted(found) == [*product((1.0, 4.0), (16, 32), (1, 2, 3))]
     assert queue.wanted(1000) == 0
     assert found != sorted(found)
+
+
+def test_a_grid_over_methods_crosses_each_with_its_own_options(opened):
+    text = "method=logits,dkd beta=1,2,3 temperature=1,4 hidden=4 depth=1 learning_rate=0.001 batch_size=64"
+    queue = opened(space=parse_space(text), sampler="grid")
+    run(queue, 1000)
+    found = [(t.values["method"], t.values["temperature"], t.values.get("beta", 0)) for t in queue.trials()]
+    assert sorted(found) == sorted([*product(["logits"], (1, 4), (0,)), *product(["dkd"], (1, 4), (1, 2, 3))])
 
 
 def test_a_point_of_a_grid_that_fails_twice_is_left(opened):
@@ -187,7 +208,7 @@ def test_failed_values_are_tried_again_though_all_ask_at_the_same_moment(opened)
 WORKER = """
 import sys, time
 from kdops.search.queue import TrialQueue
-from kdops.config.search_space import parse_space
+from kdops.config.space_parser import parse_space
 
 queue = TrialQueue.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])
 print("open", flush=True)
@@ -427,11 +448,15 @@ def test_equal_results_say_nothing_of_importance(opened):
     assert importance_figure(queue) is None
 
 
-@pytest.mark.parametrize("objectives", [("accuracy",), BOTH, (*BOTH, "flops")])
-def test_figures_are_drawn_and_leave_nothing_behind(opened, tmp_path, objectives, capfd):
+@pytest.mark.parametrize(
+    ("objectives", "space"),
+    [(("accuracy",), METHODS), (BOTH, SPACE), ((*BOTH, "flops"), SPACE)],
+    ids=["methods", "two", "three"],
+)
+def test_figures_are_drawn_and_leave_nothing_behind(opened, tmp_path, objectives, space, capfd):
     mine, _ = plt.subplots()
     before = dict(plt.rcParams)
-    queue = opened(objectives=objectives, sampler="random")
+    queue = opened(objectives=objectives, sampler="random", space=space)
     draw = {"history": history_figure, "slice": slice_figure, "importance": importance_figure, "pareto": pareto_figure}
     assert [figure(queue) for figure in draw.values()] == [None] * 4
     run(queue, 12, batch=12)
@@ -452,6 +477,7 @@ def test_figures_are_drawn_and_leave_nothing_behind(opened, tmp_path, objectives
 @pytest.mark.parametrize(
     ("other", "differs"),
     [
+        ({"setting": {"method": "wsld(alpha=2.5,t_squared=true)"}}, "another method (logits, not wsld"),
         ({"space": parse_space("depth=1")}, "another space (temperature=1..30 alpha=1 "),
         ({"objectives": ("val_nll",)}, "another objectives (accuracy, not val_nll)"),
         ({"objectives": BOTH}, "another objectives (accuracy, not accuracy,parameters)"),

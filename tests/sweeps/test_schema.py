@@ -29,7 +29,9 @@ models = st.builds(
     model_id=st.text("0123456789abcdef", min_size=32, max_size=32).map("m-{}".format),
     weights=words,
     metrics=st.fixed_dictionaries(dict.fromkeys((*schema.RANKED, "test_nll"), numbers)),
-    params=st.fixed_dictionaries({"architecture": words, "transfer": words, "epochs": words}),
+    params=st.fixed_dictionaries(
+        {"architecture": words, "transfer": words, "epochs": words}, optional={"method": words}
+    ),
     pass_seeds=st.lists(st.integers(0, 99), max_size=5).map(tuple),
     pass_digest=words,
     reused=st.just(True),

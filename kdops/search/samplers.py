@@ -23,8 +23,6 @@ from kdops.sweeps import schema
 
 __all__ = ["Grid", "choose", "place_of", "pruner_of", "sampler_of"]
 
-"""Optuna's attribute of a trial that tries the values of a failed one once more."""
-
 MOST_GRID = 100_000
 
 

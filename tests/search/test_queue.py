@@ -411,6 +411,8 @@ def test_the_best_is_by_the_direction_of_the_objective(opened):
         for trial, value in zip(queue.ask(4, 4), (0.2, 0.7, 0.5, 0.7), strict=True):
             queue.tell(trial.number, [value], "complete")
         assert queue.best().number == best
+        assert [queue.better(value, queue.best()) for value in (0.1, 0.7, 0.8)] == [best == 0, False, best == 1]
+        assert queue.better(0.1, None)
 
 
 def test_the_front_is_what_no_other_beats(opened):

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import ClaimSpec, adjust, check_accuracies, finite
+from kdops.verdicts.claims import NO_VERDICT, ClaimSpec, Gain, adjust, check_accuracies, finite
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.phrases import margin_phrase, percent, points, rounded_up, seen
-from kdops.verdicts.statistics import equivalence
+from kdops.verdicts.statistics import equivalence, one_sided, superiority
 
 law = settings(max_examples=50, deadline=None)
 
@@ -50,6 +50,29 @@ def test_adjusted_p_values_decide_the_word(adjusted, word):
     assert (claim.name, claim.word, claim.result) == ("name", word, result)
     assert claim.sentence.startswith(f"{word.capitalize()}: one against the other, a difference of +0.00")
     assert ("Holm's adjustment for 4 claims leaves it open" in claim.sentence) == (word == "inconclusive")
+
+
+def test_an_interval_beside_the_margin_that_holm_leaves_open_says_on_which_side():
+    spec = ClaimSpec("name", "one against the other", np.zeros(3))
+    for differences, side in (([0.001, -0.001, 0.0], "inside"), ([0.101, 0.1, 0.099], "outside")):
+        sentence = spec.claim(equivalence(differences, 0.02), (0.2, 0.2), 4).sentence
+        assert f"The interval lies {side} the margin, but Holm's adjustment for 4 claims" in sentence
+
+
+def test_a_gain_is_tested_against_the_margin_and_against_zero():
+    differences = np.array([0.03, 0.035, 0.04])
+    gain = Gain.of(differences, 0.02)
+    assert gain == Gain(one_sided(differences, 0.02, 0.05), superiority(differences, 0.05))
+    assert gain.word("it") == "it helps"
+    assert Gain.of(differences, 0.05).word("it") == "it does not help"  # less than the margin counts as none
+    assert Gain.of(differences[:2], 0.02).word("it") == "inconclusive"
+    for margin in (0, -0.1, math.inf, math.nan):
+        with pytest.raises(ValueError, match="margin"):
+            Gain.of(differences, margin)
+
+
+def test_no_verdict_has_no_words():
+    assert (NO_VERDICT.word, NO_VERDICT.sentence) == ("", "")
 
 
 def test_what_is_unknown_is_left_out():

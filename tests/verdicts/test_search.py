@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kdops.verdicts.search import search_verdict
+from kdops.verdicts.statistics import one_sided
 
 PLAIN = np.array([0.80, 0.81, 0.82, 0.80, 0.81])
 
@@ -14,6 +15,7 @@ PLAIN = np.array([0.80, 0.81, 0.82, 0.80, 0.81])
         ([0.05, 0.06, 0.05, 0.04, 0.05], "search helps"),
         ([0.001, 0.002, 0.001, 0.0, 0.001], "search does not help"),
         ([-0.05, -0.06, -0.05, -0.04, -0.05], "search does not help"),
+        ([0.03, 0.035, 0.04, 0.035, 0.035], "search helps"),
         ([0.1, -0.1, 0.15, -0.12, 0.02], "inconclusive"),
     ],
 )
@@ -24,6 +26,20 @@ def test_the_interval_decides(gain, word):
     assert "n = 5 seeds" in verdict.sentence
     assert verdict.statistics["search_difference"] == pytest.approx(np.mean(gain))
     assert all(np.isfinite(value) for value in verdict.statistics.values())
+    positive, little = one_sided(gain, 0.0), one_sided(gain, 0.02)
+    assert verdict.statistics == pytest.approx(
+        {
+            **{f"search_{name}": getattr(positive.difference, name) for name in ("low", "high")},
+            **{f"search_{name}": getattr(positive, name) for name in ("p_above", "p_below", "replicates_needed")},
+            "search_difference": positive.difference.mean,
+            "search_replicates": 5,
+            "search_found_accuracy": np.mean(PLAIN + gain),
+            "search_plain_accuracy": PLAIN.mean(),
+            "search_margin": 0.02,
+            "search_p_little": little.p_below,
+        },
+        rel=1e-6,
+    )
 
 
 def test_a_gain_within_the_margin_is_named_where_it_is_there():

@@ -183,6 +183,6 @@ def test_refuses_what_does_not_fit():
     for bad in (np.zeros((1, 3), dtype=int), np.zeros(3, dtype=int), np.zeros((2, 3)), np.full((2, 3), -1)):
         with pytest.raises(ValueError, match="predictions"):
             disagreement(bad, labels)
-    for single, ensemble in (([True], [True, False]), ([1, 0], [1, 1]), ([], [])):
+    for single, ensemble in (([True], [True, False]), ([1, 0], [1, 1]), ([], []), ([[True]], [[True]])):
         with pytest.raises(ValueError, match="both must be"):
             mcnemar(single, ensemble)

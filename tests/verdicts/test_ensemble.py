@@ -27,19 +27,19 @@ def judge(data, **more):
 
 
 @pytest.mark.parametrize(
-    ("gain", "spread", "word", "said"),
+    ("gain", "spread", "word", "sign", "said"),
     [
-        (0.03, 0.002, "ensemble helps", "the gain is above the margin"),
-        (0.02, 0.004, "ensemble helps", "not shown to be above the margin"),
-        (0.01, 0.002, "ensemble does not help", "the gain is above zero all the same"),
-        (0.0, 0.002, "ensemble does not help", "nor is it shown to be above zero"),
-        (-0.03, 0.002, "ensemble does not help", "even worse than the best single one"),
-        (0.01, 0.03, "inconclusive", "it takes about"),
+        (0.03, 0.002, "ensemble helps", "above zero", "the gain is above the margin"),
+        (0.02, 0.004, "ensemble helps", "above zero", "not shown to be above the margin"),
+        (0.01, 0.002, "ensemble does not help", "above zero", "the gain is above zero all the same"),
+        (0.0, 0.002, "ensemble does not help", "inconclusive", "nor is it shown to be above zero"),
+        (-0.03, 0.002, "ensemble does not help", "not above zero", "even worse than the best single one"),
+        (0.01, 0.03, "inconclusive", "inconclusive", "it takes about"),
     ],
 )
-def test_the_interval_decides(gain, spread, word, said):
+def test_the_interval_decides(gain, spread, word, sign, said):
     verdict = judge(study(gain, spread))
-    assert verdict.word == word
+    assert (verdict.word, verdict.claims[0].parts[0].word) == (word, sign)
     assert said in verdict.sentence
     assert f"{100 * gain + 0.0:+.2f} percentage points" in verdict.sentence
     assert "the best 5 of 20 members" in verdict.sentence
@@ -103,6 +103,7 @@ def test_an_ensemble_of_one_is_its_member_by_choice(n, select_on):
     decided = n >= 3
     assert verdict.word == ("ensemble does not help" if decided else "inconclusive")
     assert part.word == ("not above zero" if decided else "inconclusive")
+    assert (part.result.difference.mean, part.result.n, part.result.threshold) == (0.0, n, 0.0)
     for sentence, word in ((verdict.sentence, verdict.word), (part.sentence, part.word)):
         assert sentence.startswith(word[0].upper() + word[1:])
         assert f"the choice on {select_on} was a single member (N = 1 of 20)" in sentence

@@ -113,6 +113,7 @@ def test_names_that_pipelines_import():
         "chain_verdict",
         "ensemble_verdict",
         "methods_verdict",
+        "mutual_verdict",
         "search_verdict",
         "symmetry_verdict",
         "transitivity_verdict",

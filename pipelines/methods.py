@@ -31,6 +31,10 @@ check = check_study
 """Refuse what cannot be studied, before there is a run."""
 
 
+Trial = tuple[ChosenMethod, float]
+"""A method with its weights, and the temperature."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What was chosen of one method.
@@ -111,18 +115,28 @@ def choose(
         method: the method.
     """
     trials = trials_of(method, study.settings.trials, study.settings.sweeps["student"])
-    best, highest = trials[0], (-1.0, 0.0)
-    for one, temperature in trials:
-        students = distill(study, tried_on, one, temperature)
-        # A dry run plans with models that have no metrics yet: there nothing is chosen.
-        reached = float(students.table(VAL_ACCURACY).mean()), -float(students.table(VAL_NLL).mean())
-        if reached > highest:
-            best, highest = (one, temperature), reached
-    one, temperature = best
-    students = distill(fresh, teachers, one, temperature)
-    wanted = study.settings.controls and not method.is_control
-    control = distill(fresh, teachers, shuffled(one), temperature) if wanted else replace(students, records=())
-    return Chosen(method, one, temperature, highest[0], len(trials), students, control)
+    tried = [((one, temperature), distill(study, tried_on, one, temperature)) for one, temperature in trials]
+    has_control = study.settings.controls and not method.is_control
+
+    def again(trial: Trial) -> tuple[Sweep, Sweep]:
+        one, temperature = trial
+        students = distill(fresh, teachers, one, temperature)
+        control = distill(fresh, teachers, shuffled(one), temperature) if has_control else replace(students, records=())
+        return students, control
+
+    (one, temperature), (students, control) = study.retrain(tried, badness, again)
+    validation = next(validation_of(sweep) for trial, sweep in tried if trial == (one, temperature))
+    return Chosen(method, one, temperature, validation, len(trials), students, control)
+
+
+def badness(students: Sweep) -> tuple[float, float]:
+    """Return what trials are compared by: the mean validation accuracy over the replicates, then the mean loss."""
+    return -validation_of(students), float(students.table(VAL_NLL).mean())
+
+
+def validation_of(students: Sweep) -> float:
+    """Return the mean validation accuracy of a trial's students."""
+    return float(students.table(VAL_ACCURACY).mean())
 
 
 def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:

@@ -6,6 +6,7 @@ Its text, ``method=logits,dkd temperature=1..20 hidden=16,32,64``, is canonical,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,6 +143,24 @@ class Space:
         """Return a value of every setting from the middle of what may be tried."""
         grids = self.grids(1)
         return {name: values[len(values) // 2] for name, values in grids[len(grids) // 2].items()}
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether some setting may be any number of a range."""
+        return any(d.is_range and not d.whole for d in self.dimensions)
+
+    def points(self, most: int) -> list[dict[str, Value]]:
+        """Return different points, at most so many; all there are, where these are no more.
+
+        Those of ranges of real numbers are none that anyone would write.
+        """
+        endless = {d.name for d in self.dimensions if d.is_range and not d.whole}
+        crossed = (
+            dict(zip(grid, values, strict=True))
+            for grid in self.grids(most + 10)
+            for values in itertools.product(*(v[3 : most + 3] if name in endless else v for name, v in grid.items()))
+        )
+        return list(itertools.islice(crossed, most))
 
     def size(self, points: int) -> int:
         """Count the crossings of such a grid."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from kdops.config.methods import method_apart
 from kdops.config.settings import Settings
@@ -17,7 +18,7 @@ from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.ranking import rank_key
 from kdops.verdicts.claims import DECIMALS
 
-__all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters"]
+__all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters", "mean_rank"]
 
 ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
 
@@ -58,9 +59,12 @@ def controls_of(study: StudyVerbs[VoteSettings], replicates: Replicates) -> tupl
     every = set.union(*own.values())
     # The few best of a replicate may share no temperature with those of another.
     common = set.intersection(*own.values()) or every
-    temperature = best_temperature(members.at(sorted(common)), study.settings.select_on)
     copies = min(map(len, replicates.values()))
-    reseeded = study.distill(sources, "reseeded", [temperature], copies=copies)
+    _, reseeded = study.retrain(
+        [(temperature, members.at([temperature])) for temperature in sorted(common)],
+        partial(mean_rank, by=study.settings.select_on),
+        lambda temperature: study.distill(sources, "reseeded", [temperature], copies=copies),
+    )
     given: dict[str, dict[int, Sequence[Model]]] = {
         ONE_TEMPERATURE: {seed: reseeded.copies_of(seed) for seed in replicates}
     }
@@ -72,18 +76,11 @@ def controls_of(study: StudyVerbs[VoteSettings], replicates: Replicates) -> tupl
     return {name: EnsembleEvaluation(study, control, study.settings.top) for name, control in given.items()}, ""
 
 
-def best_temperature(models: Sweep, by: str) -> float:
-    """Choose the temperature whose models are best on average over the replicates, the lowest of equals."""
-    measured = [record for record in models.records if record.metrics]
-    if not measured:
-        # A dry run plans with models that have no metrics yet.
-        return min(record.temperature for record in models.records)
-    found: dict[float, list[float]] = {}
-    for record in measured:
-        found.setdefault(record.temperature, []).append(rank_key(record, by)[0])
+def mean_rank(models: Sweep, by: str) -> float:
+    """Return by what temperatures are compared: the mean of :func:`rank_key` over replicates."""
+    ranks = [rank_key(record, by)[0] for record in models.records]
     # The rounding noise of a sum must not choose between equals.
-    means = {temperature: round(sum(keys) / len(keys), DECIMALS) for temperature, keys in found.items()}
-    return min(means, key=lambda temperature: (means[temperature], temperature))
+    return round(sum(ranks) / len(ranks), DECIMALS)
 
 
 def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Model], replicates: int) -> str:

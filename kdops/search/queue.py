@@ -18,12 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdops.config.methods import LOGITS
 from kdops.config.parsing import parse_spec
+from kdops.config.search import SearchSettings
 from kdops.config.search_procedure import OBJECTIVES, SAMPLERS
 from kdops.config.search_space import METHOD, Space, Value
 from kdops.errors import UsageError
 from kdops.search.dead_processes import of_dead_processes
 from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of
-from kdops.search.storage import check_search, open_search, quiet
+from kdops.search.storage import directions_of, find_search, open_search, quiet
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
@@ -158,7 +159,24 @@ class TrialQueue:
             UsageError: the storage or the name cannot be used; the message has the reason.
         """
         with quiet():
-            check_search(storage, name, _identity(space, objectives, setting))
+            find_search(storage, name, _identity(space, objectives, setting))
+
+    @classmethod
+    def as_it_is(cls, storage: str, name: str, settings: SearchSettings) -> TrialQueue:
+        """Return a search as far as it was begun, to be read; nothing is written.
+
+        Args:
+            storage: as for :meth:`open`.
+            name: of the study.
+            settings: what is searched for.
+        """
+        kind, options = parse_spec(settings.sampler, "sampler", SAMPLERS)
+        grid = Grid(settings.space, options["points"], settings.seed) if kind == "grid" else None
+        with quiet():
+            study = find_search(storage, name, {})
+            if study is None:
+                study = optuna.create_study(directions=directions_of(settings.objectives))
+        return cls(study, settings.space, settings.objectives, grid)
 
     def wanted(self, total: int) -> int:
         """Return how many trials are still to be asked for, so that at least ``total`` are finished in the end.

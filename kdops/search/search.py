@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -27,13 +27,13 @@ from kdops.store.database import store_path
 from kdops.store.locks import locked
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
-from kdops.sweeps.metrics import VAL_NLL
 from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.ranking import rank_key
 from kdops.tracking.trial_run import TrialRuns
 from kdops.utils.secrets import redact_password
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "plain_sweep", "retrained", "storage_of"]
+__all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "name_of", "plain_sweep", "retrained", "storage_of"]
 
 JOURNAL = "kdops-search.journal"
 
@@ -64,17 +64,40 @@ def storage_of(settings: SearchSettings) -> str:
     return str(store_path(JOURNAL))
 
 
+def name_of(study: Study[SearchSettings], source: Model) -> str:
+    """Name a search by what it is, so that the same command goes on with it, and a fresh one does not."""
+    settings = study.settings
+    if settings.study_name:
+        return settings.study_name
+    # Only of a grid it matters which one it is: other samplers may go on with each other's trials.
+    grid = settings.sampler if settings.sampler.startswith("grid(") else settings.sampler == "grid"
+    setting = {**_setting(settings, study.data, study.split), "source": source.weights[:16]}
+    digest = _digest(*setting.items(), str(settings.space), settings.objectives, grid)
+    name = f"{settings.dataset}-{settings.role}-{'-'.join(settings.objectives)}-{digest[:10]}"
+    return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if settings.fresh else name
+
+
 def retrained(study: Study[SearchSettings], sources: Sweep, values: Mapping[str, Value]) -> Sweep:
     """Train the values of a trial with every fresh seed."""
     varied, temperature = study.with_settings(settings_of(study.settings, values)), float(values["temperature"])
     return varied.distill(sources, varied.settings.role, [temperature], seeds=fresh_seeds(study.settings))
 
 
-def plain_sweep(study: Study[SearchSettings], sources: Sweep, best_of: Callable[[Sweep], Model]) -> Sweep:
+def plain_sweep(study: Study[SearchSettings], sources: Sweep) -> Sweep:
     """Train a plain sweep over T with the seed of the trials, and its best again with every fresh seed."""
     settings, role = study.settings, study.settings.role
-    best = best_of(study.distill(sources, role, settings.sweeps[role], seeds=[settings.seed]))
-    return study.distill(sources, role, [best.temperature], seeds=fresh_seeds(settings))
+    sweep = study.distill(sources, role, settings.sweeps[role], seeds=[settings.seed])
+
+    def badness(models: Sweep) -> tuple[float, ...]:
+        (model,) = models.records
+        return (model.val_nll,) if settings.objectives[0] == NLL_OBJECTIVE else rank_key(model)
+
+    _, best = study.retrain(
+        [(temperature, sweep.at([temperature])) for temperature in sweep.temperatures],
+        badness,
+        lambda temperature: study.distill(sources, role, [temperature], seeds=fresh_seeds(settings)),
+    )
+    return best
 
 
 class Search:
@@ -101,7 +124,7 @@ class Search:
         setting = _setting(study.settings, study.data, study.split)
         setting["source"] = self.source.weights[:16]
         self.storage = storage_of(study.settings)
-        self.name = self.settings.study_name or self._own_name(setting)
+        self.name = name_of(study, self.source)
         self.queue = self._open(setting)
         if self.queue.finished():
             executor.reporter.write(f"{self.name} goes on: {self.queue.finished()} trials are finished")
@@ -141,14 +164,7 @@ class Search:
 
     def plain(self) -> Sweep:
         """Return the best of a plain sweep over T, chosen like the trials and trained with the fresh seeds."""
-
-        def best_of(sweep: Sweep) -> Model:
-            if self.settings.objectives[0] == NLL_OBJECTIVE:
-                return min(sweep.records, key=lambda model: (model.metrics[VAL_NLL], model.temperature))
-            (best,) = self.study.best(sweep).records
-            return best
-
-        return plain_sweep(self.study, self.sources, best_of)
+        return plain_sweep(self.study, self.sources)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -236,15 +252,6 @@ class Search:
             seed=self.seed,
             setting=setting,
         )
-
-    def _own_name(self, setting: Mapping[str, object]) -> str:
-        """Name a search by what it is, so that the same command goes on with it, and a fresh one does not."""
-        search = self.settings
-        # Only of a grid it matters which one it is: other samplers may go on with each other's trials.
-        grid = search.sampler if search.sampler.startswith("grid(") else search.sampler == "grid"
-        digest = _digest(*setting.items(), str(search.space), search.objectives, grid)
-        name = f"{self.study.settings.dataset}-{search.role}-{'-'.join(search.objectives)}-{digest[:10]}"
-        return f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if self.study.settings.fresh else name
 
 
 def _given_storage(settings: SearchSettings) -> str:

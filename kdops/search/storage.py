@@ -28,7 +28,7 @@ from kdops.sweeps import schema
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password
 
-__all__ = ["check_search", "open_search", "quiet"]
+__all__ = ["find_search", "open_search", "quiet"]
 
 NOTING_SECONDS = 5.0
 
@@ -51,16 +51,23 @@ def open_search(storage: str, name: str, objectives: tuple[str, ...], identity: 
     return _study(opened, name, objectives, identity)
 
 
-def check_search(storage: str, name: str, identity: Mapping[str, object]) -> None:
-    """Refuse a storage that cannot be opened, and a name that another search has; nothing is written.
+def find_search(storage: str, name: str, identity: Mapping[str, object]) -> optuna.Study | None:
+    """Return the study of a search that was begun, None where there is none; nothing is written.
 
     Raises:
-        UsageError: the storage or the name cannot be used; the message has the reason.
+        UsageError: the storage cannot be opened, or another search has the name.
     """
     opened = _storage(storage, make=False)
     if opened is None or name not in optuna.get_all_study_names(opened):
-        return
-    _same(name, optuna.load_study(storage=opened, study_name=name).user_attrs.get(schema.SEARCH), identity)
+        return None
+    study = optuna.load_study(storage=opened, study_name=name)
+    _same(name, study.user_attrs.get(schema.SEARCH), identity)
+    return study
+
+
+def directions_of(objectives: tuple[str, ...]) -> list[optuna.study.StudyDirection]:
+    """Return which way each objective is better."""
+    return [optuna.study.StudyDirection[direction.upper()] for direction in OBJECTIVES[objectives]]
 
 
 def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identity: dict[str, object]) -> optuna.Study:
@@ -69,9 +76,8 @@ def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identit
     Raises:
         UsageError: it is another one, and how it differs.
     """
-    directions = [optuna.study.StudyDirection[direction.upper()] for direction in OBJECTIVES[objectives]]
     try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions_of(objectives))
         study.set_user_attr(schema.SEARCH, identity)
         study.set_metric_names(list(objectives))
         return study

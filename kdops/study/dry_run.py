@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdops.config.architectures import parse_architecture
 from kdops.study.conclusion import Conclusion
-from kdops.study.executor import Executor
+from kdops.study.executor import Executor, ResultT, TriedT
 from kdops.study.index import ModelIndex
 from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.outcomes import Fork, PlannedUnit, possible_models
 from kdops.sweeps.ranking import ranked
-from kdops.sweeps.unit import Context, Unit
+from kdops.sweeps.unit import Context, Task, Unit
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
@@ -32,10 +34,8 @@ class Planned(Exception):
 class PlanningExecutor(Executor):
     """Plans what a study would train.
 
-    A planned model has its fingerprint for URI and weights, so that sources stay apart. It has no metrics: of planned
-    models the one at the lowest temperature is taken for the best, the one at the highest for the worst, and a model
-    that is there for better than a planned one. So where a choice decides which models there are, as many are counted
-    as if the best, the best distilled and the worst were all different.
+    What is there is chosen from as in training. Where a choice depends on models that are not there, what is distilled
+    from it is planned from the choice itself, see :mod:`kdops.sweeps.outcomes`.
 
     Args:
         plan: what sweeps are added to.
@@ -60,12 +60,34 @@ class PlanningExecutor(Executor):
         self.models |= part.models
 
     def best(self, models: Sweep, by: str) -> Sweep:
-        """Choose the best model of each replicate that is there, else the planned one at the lowest temperature."""
-        return _chosen(models, lambda own: _best(own, by))
+        """Choose the best model of each replicate, or plan with that choice."""
+        return self._chosen(models, by, worst=False)
 
     def worst(self, models: Sweep, by: str) -> Sweep:
-        """Choose the planned model of each replicate at the highest temperature, else the worst that is there."""
-        return _chosen(models, lambda own: _worst(own, by))
+        """Choose the worst model of each replicate, or plan with that choice."""
+        return self._chosen(models, by, worst=True)
+
+    def retrain(
+        self,
+        tried: Sequence[tuple[TriedT, Sweep]],
+        badness: Callable[[Sweep], Any],
+        train: Callable[[TriedT], ResultT],
+    ) -> tuple[TriedT, ResultT]:
+        """Plan what is trained of each that may be the best, and return the first of these."""
+        measured = [one for one in tried if _is_measured(one[1].records)]
+        best = min((sweep for _, sweep in measured), key=badness, default=None)
+        options = [option for option, sweep in tried if sweep is best or not _is_measured(sweep.records)]
+        return options[0], self.any_of([partial(train, option) for option in options])[0]
+
+    def any_of(self, ways: Sequence[Callable[[], ResultT]]) -> list[ResultT]:
+        """Plan ways of which a study goes one, depending on outcomes, and return the result of each."""
+        if len(ways) == 1:
+            return [ways[0]()]
+        fork, results = Fork(len(ways)), []
+        for number, go in enumerate(ways):
+            with self.plan.way(fork, number):
+                results.append(go())
+        return results
 
     def adopt(self, model: Model, network: Module) -> None:
         """Use a network that was loaded elsewhere as that of a model: a plan needs none."""
@@ -93,35 +115,72 @@ class PlanningExecutor(Executor):
     def _models_of(
         self, units: Sequence[Unit], trainset: Trainset, context: Context, sources: Mapping[int, Model | None]
     ) -> Mapping[str, Model]:
-        self.index.look(units)
-        there, missing = self.index.sort(units)
-        task, absent = units[0].task, [unit.fingerprint for unit in missing]
+        task = units[0].task
+        temperatures = list(dict.fromkeys(unit.record.temperature for unit in units))
+        there, missing = self._sorted(units)
+        # The same units whatever the weights of their sources.
+        blank = self.units(
+            task, {s: one and replace(one, weights="") for s, one in sources.items()}, temperatures, context
+        )
+        later = self._there_later(task, sources, temperatures, context) if missing else {}
+        planned: dict[str, list[PlannedUnit]] = {}
+        models = {}
+        for unit, plain in zip(units, blank, strict=True):
+            model = there.get(unit.fingerprint)
+            node = self.plan.node(model) if model else None
+            if not isinstance(node, PlannedUnit):
+                source = self.plan.node(unit.source) if unit.source else None
+                found = later.get(plain.training, {})
+                if isinstance(node, Model):
+                    found = {unit.source.uri if unit.source else "": node}
+                node = PlannedUnit(plain.training, source, found)
+            models[unit.fingerprint] = model or self.plan.named(unit.record, node)
+            planned.setdefault(unit.record.architecture, []).append(node)
         recipe = context.settings.recipes[task.role]
-        by_net: dict[str, list[str]] = {}
-        for unit in units:
-            by_net.setdefault(unit.record.architecture, []).append(unit.fingerprint)
-        for net, own in by_net.items():
-            planned_recipe = recipe.replace(architecture=parse_architecture(net)) if task.nets else recipe
-            self.plan.add(task.known_as, planned_recipe, len(trainset.rows), own, absent)
-        planned = {
-            unit.fingerprint: replace(unit.record, uri=unit.fingerprint, weights=unit.fingerprint) for unit in missing
+        for net, own in planned.items():
+            recipe = recipe.replace(architecture=parse_architecture(net)) if task.nets else recipe
+            self.plan.add(task.known_as, recipe, len(trainset.rows), own)
+        return models
+
+    def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:
+        self.index.look([unit for unit in units if unit.source is None or self.plan.node(unit.source) is unit.source])
+        return self.index.sort(units)
+
+    def _there_later(
+        self, task: Task, sources: Mapping[int, Model | None], temperatures: Sequence[float], context: Context
+    ) -> Mapping[str, Mapping[str, Model]]:
+        """Return what is there already of each model that a source may turn out to be.
+
+        Returns:
+            By the digest of a unit without its source: the models by the URI of their source.
+        """
+        found: dict[str, dict[str, Model]] = {}
+        candidates = {
+            seed: [
+                replace(model, select_on=source.select_on) for model in possible_models(self.plan.node(source)).values()
+            ]
+            for seed, source in sources.items()
+            if source is not None and self.plan.node(source) is not source
         }
-        return {**there, **planned}
+        for place in range(max(map(len, candidates.values()), default=0)):
+            given = {seed: models[place] for seed, models in candidates.items() if place < len(models)}
+            plain = {seed: replace(model, weights="") for seed, model in given.items()}
+            units = self.units(task, given, temperatures, context)
+            there, _ = self._sorted(units)
+            for unit, one in zip(units, self.units(task, plain, temperatures, context), strict=True):
+                model = there.get(unit.fingerprint)
+                if model is not None and unit.source is not None and self.plan.node(model) is model:
+                    found.setdefault(one.training, {})[unit.source.uri] = model
+        return found
+
+    def _chosen(self, models: Sweep, by: str, worst: bool) -> Sweep:
+        return replace(models, records=tuple(self._one(models.of_seed(seed), by, worst) for seed in models.seeds))
+
+    def _one(self, models: Sequence[Model], by: str, worst: bool) -> Model:
+        if len(models) == 1 or _is_measured(models):
+            return ranked(models, by)[-1 if worst else 0] if len(models) > 1 else models[0]
+        return self.plan.choose(models, by, worst)
 
 
-def _chosen(models: Sweep, choose: Callable[[Sequence[Model]], Model]) -> Sweep:
-    return replace(models, records=tuple(choose(models.of_seed(seed)) for seed in models.seeds))
-
-
-def _best(models: Sequence[Model], by: str) -> Model:
-    there = [model for model in models if model.metrics]
-    return ranked(there, by)[0] if there else min(models, key=_temperature)
-
-
-def _worst(models: Sequence[Model], by: str) -> Model:
-    planned = [model for model in models if not model.metrics]
-    return max(planned, key=_temperature) if planned else ranked(models, by)[-1]
-
-
-def _temperature(model: Model) -> float:
-    return model.temperature
+def _is_measured(models: Sequence[Model]) -> bool:
+    return all(model.metrics for model in models)

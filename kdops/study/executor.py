@@ -10,13 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdops.study.conclusion import Conclusion
 from kdops.study.index import ModelIndex
 from kdops.sweeps.company import units_of_companies
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.ranking import best, worst
 from kdops.sweeps.unit import Context, Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
@@ -25,7 +26,10 @@ from kdops.utils.progress import Reporter
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "ResultT", "TriedT"]
+
+TriedT = TypeVar("TriedT")
+ResultT = TypeVar("ResultT")
 
 
 class Executor(ABC):
@@ -60,12 +64,7 @@ class Executor(ABC):
             trainset: what they are trained on.
             context: settings, data, split and device.
         """
-        if task.nets:
-            (temperature,) = temperatures
-            units = units_of_companies(task, sources, temperature, context)
-        else:
-            units = units_of(task, sources, temperatures, context.trains_together(task), context)
-        units = [_marked(unit) for unit in units]
+        units = self.units(task, sources, temperatures, context)
         if not units:
             return ()
         found = self._models_of(units, trainset, context, sources)
@@ -79,6 +78,18 @@ class Executor(ABC):
         self.use(models)
         return models
 
+    @staticmethod
+    def units(
+        task: Task, sources: Mapping[int, Model | None], temperatures: Sequence[float], context: Context
+    ) -> list[Unit]:
+        """Return the units of a task, seed by seed."""
+        if task.nets:
+            (temperature,) = temperatures
+            units = units_of_companies(task, sources, temperature, context)
+        else:
+            units = units_of(task, sources, temperatures, context.trains_together(task), context)
+        return [_marked(unit) for unit in units]
+
     def use(self, models: Sequence[Model]) -> None:
         """Count models among those of the study."""
         self.models |= {(model.uri, str(model)): model for model in models}
@@ -91,13 +102,23 @@ class Executor(ABC):
     def part(self, entry_point: str, title: str) -> AbstractContextManager[Executor]:
         """Open what carries out a part of the study."""
 
-    @abstractmethod
     def best(self, models: Sweep, by: str) -> Sweep:
-        """Choose the best model of each replicate."""
+        """Choose the best model of each replicate; see :func:`kdops.sweeps.ranking.best`."""
+        return best(models, by)
 
-    @abstractmethod
     def worst(self, models: Sweep, by: str) -> Sweep:
-        """Choose the worst model of each replicate."""
+        """Choose the worst model of each replicate, in the same order."""
+        return worst(models, by)
+
+    def retrain(
+        self,
+        tried: Sequence[tuple[TriedT, Sweep]],
+        badness: Callable[[Sweep], Any],
+        train: Callable[[TriedT], ResultT],
+    ) -> tuple[TriedT, ResultT]:
+        """Train the best of what was tried again."""
+        option, _ = min(tried, key=lambda one: badness(one[1]))
+        return option, train(option)
 
     @abstractmethod
     def adopt(self, model: Model, network: Module) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kdops.config.architectures import Architecture
 from kdops.config.companies import ChosenCompany
@@ -18,7 +18,7 @@ from kdops.config.settings import HARD, Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.study.conclusion import Conclusion
-from kdops.study.executor import Executor
+from kdops.study.executor import Executor, ResultT, TriedT
 from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.ranking import chosen_on
@@ -162,6 +162,24 @@ class Study(Generic[SettingsT]):
         """Return the worst model of each replicate, by validation unless ``select_on`` is ``test``."""
         by = self.settings.select_on
         return chosen_on(self.executor.worst(models, by), by)
+
+    def retrain(
+        self,
+        tried: Sequence[tuple[TriedT, Sweep]],
+        badness: Callable[[Sweep], Any],
+        train: Callable[[TriedT], ResultT],
+    ) -> tuple[TriedT, ResultT]:
+        """Train the best of several settings again, such as with fresh seeds.
+
+        Args:
+            tried: the settings, each with its models.
+            badness: returns by what the models of a setting are compared, lower being better; the first of equals wins.
+            train: trains a setting again. A dry run plans it for each setting that may turn out to be the best.
+
+        Returns:
+            The best setting, and what ``train`` returned.
+        """
+        return self.executor.retrain(tried, badness, train)
 
     def known(self, role: str) -> list[Model]:
         """Return every finished and registered model of a role, of this data and split."""

@@ -24,8 +24,7 @@ from kdops.study.failure import CurrentSweep, describe_failure, failure_note
 from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
 from kdops.study.summary import about, describe_sweep
-from kdops.sweeps.model import Model, Sweep
-from kdops.sweeps.ranking import best, worst
+from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass, lock_keys
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
@@ -134,14 +133,6 @@ class TrainingExecutor(Executor):
                 part.finish()
             finally:
                 self.models |= part.models
-
-    def best(self, models: Sweep, by: str) -> Sweep:
-        """Choose the best model of each replicate; see :func:`kdops.sweeps.ranking.best`."""
-        return best(models, by)
-
-    def worst(self, models: Sweep, by: str) -> Sweep:
-        """Choose the worst model of each replicate, in the same order."""
-        return worst(models, by)
 
     def adopt(self, model: Model, network: Module) -> None:
         """Use a network that was loaded elsewhere as that of a model."""

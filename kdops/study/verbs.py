@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kdops.config.settings import Settings
 
@@ -27,6 +27,8 @@ __all__ = ["StudyVerbs"]
 
 OwnSettings = TypeVar("OwnSettings", bound=Settings, covariant=True)
 Others = TypeVar("Others", bound=Settings)
+TriedT = TypeVar("TriedT")
+ResultT = TypeVar("ResultT")
 
 
 class StudyVerbs(Protocol[OwnSettings]):
@@ -79,6 +81,14 @@ class StudyVerbs(Protocol[OwnSettings]):
 
     def worst(self, models: Sweep) -> Sweep:
         """Choose the worst model of each replicate."""
+
+    def retrain(
+        self,
+        tried: Sequence[tuple[TriedT, Sweep]],
+        badness: Callable[[Sweep], Any],
+        train: Callable[[TriedT], ResultT],
+    ) -> tuple[TriedT, ResultT]:
+        """Train the best of several settings again."""
 
     def known(self, role: str) -> list[Model]:
         """Return every finished model of a role."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
 from kdops.config.recipes import Recipe
 from kdops.models.size import network_size
+from kdops.sweeps.model import Model
+from kdops.sweeps.outcomes import Choice, Fork, Node, PlannedUnit, Request, Tally, tallies
 from kdops.utils.hardware import matrix_speed
 from kdops.utils.text import duration
 
-__all__ = ["Plan", "PlannedSweep"]
+__all__ = ["Plan"]
 
 EFFICIENCY = {"mlp": 0.5, "cnn": 0.6}
 """Share of the measured matrix speed that training reaches; convolutions count forward operations alike."""
@@ -23,19 +27,24 @@ MODEL_BYTES = 60_000
 
 
 @dataclass(frozen=True)
-class PlannedSweep:
+class Step:
     """One sweep of the plan, or the trials of a search, whose models are not stored."""
 
     role: str
     recipe: Recipe
     images: int
-    models: int
-    missing: int
-    stored: bool = True
+    trials: int = 0
+
+    @property
+    def text(self) -> str:
+        """Its line, without counts."""
+        return f"{self.role} {self.recipe.architecture} on {self.images} images"
 
 
 class Plan:
     """Adds up the sweeps of a study.
+
+    A model that is not there has a URI of its own in the plan, so that what is distilled from it stays apart.
 
     Args:
         shape: (channels, height, width) of an image.
@@ -45,23 +54,33 @@ class Plan:
 
     def __init__(self, shape: tuple[int, int, int], classes: int, device: str):
         self.shape, self.classes, self.device = shape, classes, device
-        self.steps: list[PlannedSweep] = []
-        self._seen: set[str] = set()
+        self.steps: list[Step] = []
+        self._nodes: dict[str, Node] = {}
+        self._choices: dict[object, Model] = {}
+        self._requests: list[Request] = []
+        self._taken: tuple[tuple[Fork, int], ...] = ()
+        self._fork_begins = 0
 
-    def add(self, role: str, recipe: Recipe, images: int, models: Collection[str], missing: Collection[str]) -> None:
-        """Add a sweep; models that an earlier sweep of the plan has are not counted again.
+    def add(self, role: str, recipe: Recipe, images: int, units: Sequence[PlannedUnit]) -> None:
+        """Add a sweep; a model that an earlier sweep of the plan has is not counted again.
 
         Args:
             role: what is trained.
             recipe: how.
             images: on how many images.
-            models: the fingerprints of the sweep's models.
-            missing: those that are to be trained.
+            units: what it is to have.
         """
-        new = set(models) - self._seen
-        self._seen |= new
-        if new:
-            self.steps.append(PlannedSweep(role, recipe, images, len(new), len(new & set(missing))))
+        place = self._place(Step(role, recipe, images))
+        self._requests += [Request(place, unit, self._taken) for unit in units]
+
+    def _place(self, step: Step) -> int:
+        """Return the place of a step; the ways of a fork share those that look alike."""
+        if self._taken:
+            for place in range(self._fork_begins, len(self.steps)):
+                if self.steps[place].text == step.text:
+                    return place
+        self.steps.append(step)
+        return len(self.steps) - 1
 
     def add_trials(self, role: str, recipe: Recipe, images: int, trials: int) -> None:
         """Add the trials of a search.
@@ -72,33 +91,73 @@ class Plan:
             images: on how many images.
             trials: how many.
         """
-        self.steps.append(PlannedSweep(f"trial of a {role}, such as", recipe, images, trials, trials, stored=False))
+        self.steps.append(Step(f"trial of a {role}, such as", recipe, images, trials))
+
+    def named(self, record: Model, node: Node) -> Model:
+        """Return a model of the plan, to be distilled from."""
+        uri = f"planned:{len(self._nodes)}"
+        self._nodes[uri] = node
+        return replace(record, uri=uri, weights=uri, metrics={})
+
+    def node(self, model: Model) -> Node:
+        """Return what a model is in the plan: itself, if it is there."""
+        return self._nodes.get(model.uri, model)
+
+    def choose(self, models: Sequence[Model], by: str, worst: bool) -> Model:
+        """Return the model of a choice; it has the lowest temperature that it may have."""
+        key = (*(model.uri for model in models), by, worst)
+        if key not in self._choices:
+            lowest = min(models, key=lambda model: model.temperature)
+            self._choices[key] = self.named(lowest, Choice(tuple(map(self.node, models)), by, worst))
+        return self._choices[key]
+
+    @contextmanager
+    def way(self, fork: Fork, number: int) -> Iterator[None]:
+        """Count what is added within only for one way of a fork."""
+        before = self._taken
+        if not number:
+            self._fork_begins = len(self.steps)
+        self._taken = (*before, (fork, number))
+        try:
+            yield
+        finally:
+            self._taken = before
 
     def lines(self) -> list[str]:
-        """Return it in lines, the last one with the sums."""
+        """Return it in lines, the last one with the sums; what depends on outcomes is a range, from least to most."""
+        groups = tallies(self._requests)
+        lines = []
+        for place, step in enumerate(self.steps):
+            models, missing, there = (
+                _span(groups, partial(count, place)) for count in (_models_at, _missing_at, _there_at)
+            )
+            if step.trials:
+                models = missing = _text(step.trials, step.trials)
+            if models != "0":
+                lines.append(f"{models} x {step.text}, {missing} to train, {there} already there")
         speed = matrix_speed(self.device)
-        lines, seconds, disk = [], 0.0, 0
-        for step in self.steps:
-            architecture = step.recipe.architecture
-            lines.append(
-                f"{step.models} x {step.role} {architecture} on {step.images} images, "
-                f"{step.missing} to train, {step.models - step.missing} already there"
-            )
-            seconds += self._seconds(step, speed)
-            disk += (
-                step.stored
-                * step.missing
-                * (8 * network_size(architecture, self.shape, self.classes).parameters + MODEL_BYTES)
-            )
-        kept = [step for step in self.steps if step.stored]
-        models, missing = (sum(getattr(step, name) for step in kept) for name in ("models", "missing"))
-        lines.append(
-            f"{models} models, {missing} to train: about {duration(seconds)} on this machine, "
-            f"{disk / 1e6:.0f} MB of disk"
-        )
-        return lines
+        ends = [[end(group, key=_missing) for group in groups] for end in (min, max)]
+        models, missing = _span(groups, lambda tally: sum(tally.models.values())), _span(groups, _missing)
+        depending = ", depending on which models are best" if " to " in models + missing else ""
+        times, sizes = zip(*(self._costs(outcome, speed) for outcome in ends), strict=True)
+        took = dict.fromkeys(map(duration, times))
+        return [
+            *lines,
+            f"{models} models, {missing} to train{depending}: about {' to '.join(took)} on this machine, "
+            f"{_text(*(round(size / 1e6) for size in sizes))} MB of disk",
+        ]
 
-    def _seconds(self, step: PlannedSweep, speed: float) -> float:
+    def _costs(self, outcome: Sequence[Tally], speed: float) -> tuple[float, float]:
+        """Return the seconds and the bytes of an outcome."""
+        seconds = disk = 0.0
+        for place, step in enumerate(self.steps):
+            missing = sum(tally.missing[place] for tally in outcome)
+            seconds += self._seconds(step, missing + step.trials, speed)
+            parameters = network_size(step.recipe.architecture, self.shape, self.classes).parameters
+            disk += missing * (8 * parameters + MODEL_BYTES)
+        return seconds, disk
+
+    def _seconds(self, step: Step, missing: int, speed: float) -> float:
         recipe = step.recipe
         # Networks of others are taken for convolutional ones.
         family = "mlp" if recipe.architecture.is_dense else "cnn"
@@ -106,7 +165,32 @@ class Plan:
         known = network_size(recipe.architecture, self.shape, self.classes)
         # What cannot be counted has at least the two operations of each parameter.
         work = (2.2 if family == "mlp" else 3.0) * (known.flops or 2 * known.parameters)
-        arithmetic = work * step.images * recipe.epochs * step.missing / (speed * EFFICIENCY[family])
+        arithmetic = work * step.images * recipe.epochs * missing / (speed * EFFICIENCY[family])
         steps = recipe.epochs * -(-step.images // recipe.batch_size)
-        passes = step.missing if family == "cnn" else min(step.missing, 1)
-        return arithmetic + passes * steps * STEP_SECONDS[family] + step.missing * TRACKING_SECONDS
+        passes = missing if family == "cnn" else min(missing, 1)
+        return arithmetic + passes * steps * STEP_SECONDS[family] + missing * TRACKING_SECONDS
+
+
+def _models_at(place: int, tally: Tally) -> int:
+    return tally.models[place]
+
+
+def _missing_at(place: int, tally: Tally) -> int:
+    return tally.missing[place]
+
+
+def _there_at(place: int, tally: Tally) -> int:
+    return tally.models[place] - tally.missing[place]
+
+
+def _missing(tally: Tally) -> int:
+    return sum(tally.missing.values())
+
+
+def _span(groups: Sequence[Sequence[Tally]], count: Callable[[Tally], int]) -> str:
+    """Return a count over all outcomes: the least, and the most if it differs."""
+    return _text(*(sum(end(map(count, group)) for group in groups) for end in (min, max)))
+
+
+def _text(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"

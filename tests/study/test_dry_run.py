@@ -1,106 +1,197 @@
-"""The law of a dry run: it lists what is then trained, model by model where they are known and by role where not."""
+"""The law of a dry run: what is then trained lies within its range, and each end of the range is what may be trained.
 
+Which models are the best is drawn at random here instead of trained: the pipelines, the units and the store are those
+of a study.
+"""
+
+import random
 import re
 from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
 import kdops.data.dataset
+import kdops.sweeps.dry_run
 from kdops.cli.launch import launch
 from kdops.config.parameters import ENTRY_POINTS
-from kdops.study.dry_run import PlanningExecutor
-from kdops.sweeps.model import Model, Sweep
+from kdops.data.splits import make_split
+from kdops.study.executor import Executor
+from kdops.study.index import ModelIndex
+from kdops.study.study import Study
+from kdops.sweeps.unit import Context
 from kdops.utils.progress import Reporter
 from tests.conftest import FAST, PAPER
 
-LINE = re.compile(r"(\d+) x (?!trial )(\S+) .* on \d+ images, (\d+) to train, \d+ already there")
-SMALL = {"seeds": "1", "temperatures": "1,4"}
-SMALL["epochs"] = "teacher=1,student=2,middle=2,reversed=1,born-again=1"
-GIVEN = {
+NUMBER = r"(\d+)(?: to (\d+))?"
+LINE = re.compile(rf"{NUMBER} x (?!trial )(\S+) .* on \d+ images, {NUMBER} to train, {NUMBER} already there")
+TOTAL = re.compile(rf"{NUMBER} models, {NUMBER} to train(, depending on which models are best)?: about .* MB of disk")
+
+ONE = {"seeds": "1"}
+CASES = {
     "teacher": {},
-    "students": {},
-    "symmetry": {"student_temperatures": "1,4", "born_again_temperatures": "1"},
-    # At one temperature the best, the best distilled and the worst of a station are two nets, whichever is the best.
-    "chain": {"steps": "teacher>middle>student>student", "temperatures": "4"},
-    "transitivity": {"temperatures": "4"},
-    "search": {"trials": "2", "space": "hidden=8,16 temperature=1..4", "seeds": "2"},
+    "students": {"seeds": "3"},
+    "symmetry": {"student_temperatures": "1,2", "born_again_temperatures": "1"},
+    "transitivity": {"temperatures": "1,2,4"},
+    "transitivity at one temperature": {"temperatures": "4"},
+    "chain": {"steps": "teacher>middle>student>student", "temperatures": "1,4"},
+    "chain of two": {"steps": "teacher>student"},
+    "chain of teachers, on test": {"steps": "teacher>teacher>teacher", "select_on": "test"},
+    "methods": {"methods": "dkd", "trials": "3"},
+    "methods, one a control": {"methods": "dkd,shuffled(method=logits)", "trials": "1", "temperatures": "4"},
+    "mutual": {"nets": "2"},
+    "paper": {**PAPER, "temperatures": "1,2", "middle_temperatures": "1,4"},
 }
+EXACT = ("teacher", "students", "symmetry", "transitivity at one", "chain of two", "methods", "mutual")
+"""What is exact where nothing is there."""
 
 
-def planned(place, entry_point, capsys, **given):
-    """Return how many models of each role a dry run lists, and how many of them it would train."""
-    capsys.readouterr()
-    place.plan(entry_point, **given)
-    found = [LINE.fullmatch(line) for line in capsys.readouterr().out.splitlines()]
-    listed, missing = Counter(), Counter()
-    for match in filter(None, found):
-        listed[match[2]] += int(match[1])
-        missing[match[2]] += int(match[3])
-    return listed, +missing
+class Stop(Exception):
+    """A study is at a point where all that it trains is trained."""
 
 
-def trained(place):
+class DrawnExecutor(Executor):
+    """Draws the metrics of the models that a study would train, and counts these."""
+
+    def __init__(self, index, draw):
+        super().__init__(index, Reporter())
+        self.draw, self.trained = draw, Counter()
+
+    def stop_if_planned(self):
+        raise Stop
+
+    @contextmanager
+    def part(self, entry_point, title):
+        with suppress(Stop):
+            yield self
+
+    def _models_of(self, units, trainset, context, sources):
+        self.index.look(units)
+        there, missing = self.index.sort(units)
+        self.trained[units[0].task.known_as] += len(missing)
+        made = {unit.fingerprint: self._made(unit) for unit in missing}
+        return {**there, **made}
+
+    def _made(self, unit):
+        names = ("val_accuracy", "val_nll", "test_accuracy", "test_nll")
+        metrics = {name: self.draw.choice((0.0, 0.2, 0.4, 0.9)) + self.draw.random() / 10 for name in names}
+        return replace(unit.record, uri=f"models:/{unit.fingerprint}/1", weights=unit.fingerprint, metrics=metrics)
+
+    adopt = network = measure = store = conclude = None
+
+
+DrawnExecutor.__abstractmethods__ = frozenset()
+
+
+def trained(entry_point, settings, data, draw):
+    """Return how many models of each role a study would train, were its metrics those that are drawn."""
+    split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
+    executor = DrawnExecutor(ModelIndex(data, split), draw)
+    with suppress(Stop):
+        import_module(f"pipelines.{entry_point}").run(Study(settings, Context(settings, data, split, "cpu"), executor))
+    return executor.trained
+
+
+def stored(place):
     """Return how many models of each role were trained and stored."""
     tags = [run.data.tags for run in place.children() if "kdops.model" in run.data.tags]
     return Counter(one["kdops.role"] for one in tags if one["kdops.role"] != "ensemble")
 
 
-@pytest.mark.parametrize("entry_point", [name for name in GIVEN if name != "chain"])
-def test_a_dry_run_lists_what_is_then_trained(entry_point, store, capsys):
-    given = {**SMALL, **GIVEN[entry_point]}
-    listed, missing = planned(store, entry_point, capsys, **given)
-    assert listed == missing, "the store is empty"
-    assert store.children() == store.calls == []
-    store.run(entry_point, **given)
-    assert missing == trained(store)
+def planned(place, entry_point, capsys, **given):
+    """Return the least and the most that a dry run lists: models by role, to train by role, and both in all."""
+    capsys.readouterr()
+    place.plan(entry_point, **given)
+    *lines, total = capsys.readouterr().out.splitlines()
+    roles = {"models": (Counter(), Counter()), "to train": (Counter(), Counter())}
+    for match in filter(None, map(LINE.fullmatch, lines)):
+        for name, first in (("models", 1), ("to train", 4)):
+            for end, counts in enumerate(roles[name]):
+                counts[match[3]] += int(match[first + end] or match[first])
+    found = TOTAL.fullmatch(total)
+    sums = {
+        "models": (int(found[1]), int(found[2] or found[1])),
+        "to train": (int(found[3]), int(found[4] or found[3])),
+    }
+    assert bool(found[5]) == any(low < high for low, high in sums.values())
+    return roles, sums
 
 
-def test_a_dry_run_of_an_ensemble_lists_its_controls(fork, capsys):
-    before = trained(fork)
-    _, missing = planned(fork, "ensemble", capsys)
-    assert missing == {"reseeded": 4, "reordered": 4}
+@pytest.fixture(autouse=True)
+def _speed_is_known(monkeypatch):
+    """Measure the machine's speed in no plan: it takes longer than the plans of this file."""
+    monkeypatch.setattr(kdops.sweeps.dry_run, "matrix_speed", lambda device: 1e10)
+
+
+@pytest.fixture(params=["nowhere", "done"])
+def place(request, monkeypatch):
+    """A place without a store, and one with a part of what is asked for."""
+    found = request.getfixturevalue(request.param)
+    return request.param, found if request.param == "nowhere" else found.enter(monkeypatch)
+
+
+def test_every_entry_point_is_held_to_the_law():
+    assert {case.partition(" ")[0].strip(",") for case in CASES} | {"search", "ensemble"} == set(ENTRY_POINTS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_trained_lies_within_the_range_and_both_ends_can_happen(case, place, capsys):
+    name, where = place
+    entry_point = case.partition(" ")[0].strip(",")
+    roles, sums = planned(where, entry_point, capsys, **{**ONE, **CASES[case]})
+    low, high = sums["to train"]
+    if name == "nowhere":
+        assert sums["models"] == sums["to train"]
+        assert (low == high) == case.startswith(EXACT)
+    settings = where.settings(entry_point, **{**ONE, **CASES[case]})
+    data, draw, found = kdops.data.dataset.load("digits"), random.Random(0), set()
+    for number in range(100):
+        counts = trained(entry_point, settings, data, draw)
+        found.add(counts.total())
+        assert low <= counts.total() <= high
+        assert roles["to train"][0] <= counts <= roles["to train"][1]
+        if number >= 2 and {low, high} <= found:
+            break
+    assert {low, high} <= found
+
+
+def test_what_is_there_decides_so_nothing_is_left_open(done, whole, monkeypatch, capsys):
+    for entry_point, place, given in (("transitivity", done, FAST), ("paper", whole, PAPER)):
+        with monkeypatch.context() as patch:
+            roles, sums = planned(place.enter(patch), entry_point, capsys, **given)
+        assert sums["to train"] == (0, 0)
+        assert roles["models"] == (stored(place),) * 2
+
+
+def test_a_search_trains_what_its_dry_run_lists_before_and_after_more_trials(store, capsys):
+    given = {"space": "hidden=8,16 temperature=1,2 alpha=1 t_squared=true depth=1", "temperatures": "1,4", "seeds": "2"}
+    given |= {"epochs": "teacher=1,student=2", "student": "mlp(hidden=8)", "batch_size": "student=64"}
+    for trials in ("2", "4"):
+        before = stored(store)
+        _, sums = planned(store, "search", capsys, trials=trials, **given)
+        store.run("search", trials=trials, **given)
+        low, high = sums["to train"]
+        assert low <= (stored(store) - before).total() <= high
+    assert planned(store, "search", capsys, trials="4", **given)[1]["to train"] == (0, 0)
+
+
+def test_what_an_ensemble_trains_is_what_its_dry_run_lists(fork, capsys):
+    roles, _ = planned(fork, "ensemble", capsys)
+    before = stored(fork)
     fork.run("ensemble")
-    assert trained(fork) - before == missing
+    assert roles["to train"] == (stored(fork) - before,) * 2 == (Counter(reseeded=4, reordered=4),) * 2
 
 
-@pytest.mark.parametrize(("entry_point", "given"), [("transitivity", FAST), ("paper", PAPER)])
-def test_what_numbers_decide_is_counted_as_if_all_choices_were_different(
-    entry_point, given, nowhere, done, whole, monkeypatch, capsys
-):
-    listed, missing = planned(nowhere, entry_point, capsys, **given)
-    assert listed == missing, "there is no store"
-    place = done if entry_point == "transitivity" else whole
-    models = trained(place)
-    assert listed.keys() == models.keys()
-    # A student per temperature and replicate for each way through a middle net, of which two may be one.
-    ways = len(given.get("middle_temperatures", given["temperatures"]).split(",")) * int(given["seeds"])
-    assert 0 <= listed["student"] - models["student"] <= 2 * ways
-    assert listed - Counter(student=listed["student"]) == models - Counter(student=models["student"])
-    # Once the numbers are there, so are the choices: the plan lists the very models that the study has.
-    with monkeypatch.context() as patch:
-        listed, missing = planned(place.enter(patch), entry_point, capsys, **given)
-    assert not missing
-    assert sum(listed.values()) == sum(models.values())
-
-
-def test_a_dry_run_of_a_chain_lists_no_less_than_is_trained(store, capsys):
-    given = {**SMALL, **GIVEN["chain"]}
-    _, missing = planned(store, "chain", capsys, **given)
-    store.run("chain", **given)
-    assert not trained(store) - missing
-    assert planned(store, "chain", capsys, **given)[1] == Counter()
-
-
-def model(seed, temperature, accuracy=None):
-    metrics = {} if accuracy is None else {"val_accuracy": accuracy, "val_nll": 1.0}
-    return Model("student", seed, temperature, "teacher>student", "labels", f"{seed} {temperature}", metrics=metrics)
-
-
-def test_a_model_that_is_there_is_better_than_a_planned_one():
-    executor = PlanningExecutor(None, None, Reporter())
-    models = Sweep((model(0, 1.0), model(0, 2.0, 0.4), model(0, 4.0, 0.6), model(1, 2.0), model(1, 1.0)))
-    assert [one.temperature for one in executor.best(models, "validation").records] == [4.0, 1.0]
-    assert [one.temperature for one in executor.worst(models, "validation").records] == [1.0, 2.0]
+def test_beyond_too_many_outcomes_the_range_has_all_of_them(nowhere, capsys):
+    """Fourteen stations, each of which may go on from hard labels or not."""
+    given = {"steps": ">".join(["teacher", *["student"] * 15]), "temperatures": "4", "seeds": "1"}
+    _, sums = planned(nowhere, "chain", capsys, **given)
+    low, high = sums["to train"]
+    settings, data = nowhere.settings("chain", **given), kdops.data.dataset.load("digits")
+    for seed in range(3):
+        assert low <= trained("chain", settings, data, random.Random(seed)).total() <= high
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)

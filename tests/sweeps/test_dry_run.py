@@ -6,7 +6,9 @@ import pytest
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
-from kdops.sweeps.dry_run import MODEL_BYTES, Plan, PlannedSweep
+from kdops.sweeps.dry_run import MODEL_BYTES, Plan, Step
+from kdops.sweeps.model import Model
+from kdops.sweeps.outcomes import PlannedUnit
 from kdops.utils.text import duration
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -17,7 +19,8 @@ def plan_of(*steps):
     plan = Plan(SHAPE, CLASSES, "cpu")
     for role, images, models, missing in steps:
         names = [f"{role} {number}" for number in range(models)]
-        plan.add(role, SETTINGS.recipes[role], images, names, names[:missing])
+        there = {name: {"": Model(role, 0, 0.0, role, "labels", name)} for name in names[missing:]}
+        plan.add(role, SETTINGS.recipes[role], images, [PlannedUnit(name, None, there.get(name, {})) for name in names])
     return plan
 
 
@@ -62,7 +65,7 @@ def test_what_is_there_costs_nothing(steps):
 
 def test_time_grows_with_what_is_to_be_trained():
     def seconds(role, images, missing, speed=1e11):
-        return plan_of()._seconds(PlannedSweep(role, SETTINGS.recipes[role], images, 100, missing), speed)
+        return plan_of()._seconds(Step(role, SETTINGS.recipes[role], images), missing, speed)
 
     for role in ("teacher", "student"):
         one = seconds(role, 1000, 1)

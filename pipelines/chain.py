@@ -11,6 +11,8 @@ Cost on two cores: a chain of n steps trains 2 n - 3 sweeps, some ten seconds ea
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kdops.cli.app import pipeline_main
 from kdops.config.chain import ChainSettings, describe_path
 from kdops.config.settings import HARD
@@ -25,10 +27,12 @@ from kdops.study.chain import (
 )
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import Verdict, chain_verdict
 from kdops.verdicts.answer import Answer, Row
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -42,7 +46,7 @@ def main(settings: ChainSettings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[ChainSettings]) -> Answer:
+def run(study: Study[ChainSettings]) -> Answer:
     """Distill along the chain and conclude."""
     from kdops.study.figures import chain_steps_figure, chain_temperatures_figure
 

@@ -21,7 +21,6 @@ from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import ensemble_findings
 from kdops.study.checks import check_networks
 from kdops.study.summary import summary_of
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Model
 from kdops.verdicts import ensemble_verdict
 from kdops.verdicts.answer import Answer
@@ -29,6 +28,7 @@ from pipelines.students import direct
 
 if TYPE_CHECKING:
     from kdops.ensembles.evaluation import EnsembleEvaluation
+    from kdops.study.study import Study
 
 
 def check(settings: EnsembleSettings, data: Dataset) -> None:
@@ -51,7 +51,7 @@ def main(settings: EnsembleSettings, data: Dataset | None = None) -> None:
         run(study, drawn_voters(study, drawn), drawn.left_out)
 
 
-def run_with_students(study: StudyVerbs[VoteSettings]) -> Answer:
+def run_with_students(study: Study[VoteSettings]) -> Answer:
     """Run it with the direct students of the study, T >= 1."""
     students = direct(study)[1].at([t for t in study.settings.sweeps["student"] if t >= 1])
     if len(students.temperatures) < 2:
@@ -60,7 +60,7 @@ def run_with_students(study: StudyVerbs[VoteSettings]) -> Answer:
     return run(study, {seed: students.of_seed(seed) for seed in students.seeds})
 
 
-def run(study: StudyVerbs[VoteSettings], members: Mapping[int, Sequence[Model]], remark: str = "") -> Answer:
+def run(study: Study[VoteSettings], members: Mapping[int, Sequence[Model]], remark: str = "") -> Answer:
     """Let the members vote, train the controls, and conclude.
 
     Args:

@@ -11,6 +11,7 @@ Cost on two cores: five minutes on digits; hours on GTSRB.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
 from kdops.config.method_trials import MethodsSettings, shuffled, trials_of
@@ -19,13 +20,15 @@ from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.metrics import TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import methods_verdict
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.phrases import counted, points
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -66,7 +69,7 @@ def main(settings: MethodsSettings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[MethodsSettings]) -> Answer:
+def run(study: Study[MethodsSettings]) -> Answer:
     """Try the methods, train what is best of each again, and conclude."""
     from kdops.study.figures import methods_figure
 
@@ -99,8 +102,8 @@ def run(study: StudyVerbs[MethodsSettings]) -> Answer:
 
 
 def choose(
-    study: StudyVerbs[MethodsSettings],
-    fresh: StudyVerbs[MethodsSettings],
+    study: Study[MethodsSettings],
+    fresh: Study[MethodsSettings],
     tried_on: Sweep,
     teachers: Sweep,
     method: ChosenMethod,
@@ -139,7 +142,7 @@ def validation_of(students: Sweep) -> float:
     return float(students.table(VAL_ACCURACY).mean())
 
 
-def distill(study: StudyVerbs[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:
+def distill(study: Study[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:
     """Distill students by a method at a temperature."""
     return study.with_settings(replace(study.settings, method=method)).distill(sources, "student", [temperature])
 

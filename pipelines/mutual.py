@@ -11,17 +11,20 @@ better, and whether their vote is. Cost on two cores: a minute on digits.
 from __future__ import annotations
 
 from statistics import median
+from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
 from kdops.config.companies import INDEPENDENT, MutualSettings
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summary_of
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.metrics import TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import mutual_verdict
 from kdops.verdicts.answer import Answer
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -35,7 +38,7 @@ def main(settings: MutualSettings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[MutualSettings]) -> Answer:
+def run(study: Study[MutualSettings]) -> Answer:
     """Train the companies and independent nets, let each vote, and conclude."""
     settings = study.settings
     sweeps = {str(one): study.train_together(one, settings.nets) for one in (INDEPENDENT, *settings.companies)}

@@ -12,16 +12,19 @@ figure 2, of which ``reversed_seeds`` and ``reversed_temperatures`` ask for fewe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
 from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
-from kdops.study.verbs import StudyVerbs
 from kdops.verdicts.answer import Answer, Row
 from pipelines import ensemble, students, symmetry, teacher, transitivity
 
-PARTS: Mapping[str, Callable[[StudyVerbs[PaperSettings]], Answer]] = {
+if TYPE_CHECKING:
+    from kdops.study.study import Study
+
+PARTS: Mapping[str, Callable[[Study[PaperSettings]], Answer]] = {
     "teacher": teacher.run,
     "students": students.run,
     "symmetry": symmetry.run,
@@ -41,7 +44,7 @@ def main(settings: PaperSettings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[PaperSettings]) -> Answer:
+def run(study: Study[PaperSettings]) -> Answer:
     """Run every experiment, and conclude with a report."""
     answers = {}
     for name, experiment in PARTS.items():

@@ -8,6 +8,8 @@ Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD, Settings
 from kdops.config.studies import SourceSettings
@@ -16,9 +18,11 @@ from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import student_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer, Row
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 
 def check(settings: SourceSettings, data: Dataset) -> None:
@@ -38,7 +42,7 @@ def main(settings: SourceSettings, data: Dataset | None = None) -> None:
         run_from_source(study) if settings.source else run(study)
 
 
-def run(study: StudyVerbs[Settings]) -> Answer:
+def run(study: Study[Settings]) -> Answer:
     """Distill the students from the study's own teachers, and conclude."""
     from kdops.study.figures import students_figure
 
@@ -58,7 +62,7 @@ def run(study: StudyVerbs[Settings]) -> Answer:
     )
 
 
-def run_from_source(study: StudyVerbs[SourceSettings]) -> Answer:
+def run_from_source(study: Study[SourceSettings]) -> Answer:
     """Distill the students from what the caller names, and conclude."""
     from kdops.study.sources import find_source
 
@@ -71,13 +75,13 @@ def run_from_source(study: StudyVerbs[SourceSettings]) -> Answer:
     return study.conclude("students", Answer.of(rows, remarks=[remark] if remark else []))
 
 
-def direct(study: StudyVerbs[Settings]) -> tuple[Sweep, Sweep]:
+def direct(study: Study[Settings]) -> tuple[Sweep, Sweep]:
     """Return the teachers and their direct students, at every temperature that any experiment of the study asks for."""
     teachers = study.train("teacher")
     return teachers, study.distill(teachers, "student", [HARD, *study.settings.direct_temperatures()])
 
 
-def rows_of(study: StudyVerbs[Settings], students: Sweep) -> list[Row]:
+def rows_of(study: Study[Settings], students: Sweep) -> list[Row]:
     """Return the rows of the students."""
     return [
         summarize("student, hard labels", students.hard()),

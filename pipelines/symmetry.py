@@ -10,6 +10,8 @@ Cost on two cores: a minute on digits; about ten minutes a net on GTSRB, and twi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import HARD
 from kdops.config.studies import SymmetrySettings
@@ -18,11 +20,13 @@ from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import symmetry_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts import symmetry_verdict
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -36,7 +40,7 @@ def main(settings: SymmetrySettings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[SymmetrySettings]) -> Answer:
+def run(study: Study[SymmetrySettings]) -> Answer:
     """Reverse the best students and conclude."""
     from kdops.study.figures import symmetry_figure
 

@@ -7,6 +7,8 @@ Cost on two cores: a few seconds a replicate on digits; a quarter of an hour a r
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kdops.cli.app import pipeline_main
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
@@ -14,8 +16,10 @@ from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import teacher_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.study.verbs import StudyVerbs
 from kdops.verdicts.answer import Answer
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 check = check_study
 """Refuse what cannot be studied, before there is a run."""
@@ -29,7 +33,7 @@ def main(settings: Settings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[Settings]) -> Answer:
+def run(study: Study[Settings]) -> Answer:
     """Train the teachers and conclude."""
     settings = study.settings
     teachers = study.train("teacher")

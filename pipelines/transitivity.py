@@ -11,6 +11,8 @@ Cost on two cores: under a minute on digits; about an hour for three replicates 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kdops.cli.app import pipeline_main
 from kdops.config.chain import Chain, parse_steps
 from kdops.config.settings import HARD, Settings
@@ -20,10 +22,12 @@ from kdops.papers.szijarto_2020 import transitivity_findings
 from kdops.study.chain import distill_along
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.study.verbs import StudyVerbs
 from kdops.verdicts import transitivity_verdict
 from kdops.verdicts.answer import Answer
 from pipelines.students import direct as direct_students
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 CHAIN = Chain(parse_steps("teacher>middle>student"))
 
@@ -39,7 +43,7 @@ def main(settings: Settings, data: Dataset | None = None) -> None:
         run(study)
 
 
-def run(study: StudyVerbs[Settings]) -> Answer:
+def run(study: Study[Settings]) -> Answer:
     """Distill through the middle nets and conclude."""
     from kdops.study.figures import middles_figure, transitivity_figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kdops.config.methods import method_apart
 from kdops.config.settings import Settings
@@ -13,10 +14,12 @@ from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.ranking import rank_key
 from kdops.verdicts.claims import DECIMALS
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 __all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters", "mean_rank"]
 
@@ -26,7 +29,7 @@ Replicates = Mapping[int, Sequence[Model]]
 """The members of each replicate by its seed."""
 
 
-def drawn_voters(study: StudyVerbs[VoteSettings], drawn: Drawn) -> dict[int, tuple[Model, ...]]:
+def drawn_voters(study: Study[VoteSettings], drawn: Drawn) -> dict[int, tuple[Model, ...]]:
     """Return the records of drawn members: those of each replicate by its seed."""
     found = {
         seed: tuple(_record(study, member) for member in members)
@@ -36,7 +39,7 @@ def drawn_voters(study: StudyVerbs[VoteSettings], drawn: Drawn) -> dict[int, tup
     return found
 
 
-def controls_of(study: StudyVerbs[VoteSettings], replicates: Replicates) -> tuple[dict[str, EnsembleEvaluation], str]:
+def controls_of(study: Study[VoteSettings], replicates: Replicates) -> tuple[dict[str, EnsembleEvaluation], str]:
     """Train the controls of an ensemble of direct students, as many of each as there are members.
 
     - ``ONE_TEMPERATURE``: students of the temperature that is best on average, which differ in their seed only;
@@ -114,7 +117,7 @@ def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
     return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
 
 
-def _record(study: StudyVerbs[VoteSettings], member: Model) -> Model:
+def _record(study: Study[VoteSettings], member: Model) -> Model:
     """Return the record of a drawn model; one that others registered is loaded and measured first."""
     if member.own:
         return member

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from kdops.config.settings import Settings
 from kdops.errors import UsageError
 from kdops.packaging.ensemble import digest_of_members, write_ensemble
 from kdops.packaging.vote import Vote, latency
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model, Sweep
@@ -25,6 +25,9 @@ from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.training.evaluation import measure
 from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 __all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common", "describe_costs", "measure_vote"]
 
@@ -71,7 +74,7 @@ class EnsembleEvaluation:
         top: how many of the best of each replicate vote; None for all.
     """
 
-    def __init__(self, study: StudyVerbs[Settings], replicates: Mapping[int, Sequence[Model]], top: int | None = None):
+    def __init__(self, study: Study[Settings], replicates: Mapping[int, Sequence[Model]], top: int | None = None):
         self.study, self.by = study, study.settings.select_on
         self._members, self._top = replicates, top
         self.most = min(len(members[:top]) for members in replicates.values())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kdops.config.chain import Chain
 from kdops.config.recipes import Recipe
 from kdops.config.settings import HARD, Settings
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.phrases import percent, seen
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
 
 __all__ = [
     "ChainResult",
@@ -84,7 +87,7 @@ class ChainResult:
 
 
 def distill_along(
-    study: StudyVerbs[Settings],
+    study: Study[Settings],
     chain: Chain,
     first: Sweep,
     temperatures: Sequence[float],
@@ -113,18 +116,18 @@ def distill_along(
     return tuple(stations)
 
 
-def train_first(study: StudyVerbs[Settings], chain: Chain) -> Sweep:
+def train_first(study: Study[Settings], chain: Chain) -> Sweep:
     """Train the first step on labels, on the teacher's images."""
     stream = chain.streams()[0]
     return _with_recipe(study, chain, 0, chain.role_at(0), stream).train(chain.role_at(0), stream)
 
 
-def distill_directly(study: StudyVerbs[Settings], chain: Chain, first: Sweep, temperatures: Sequence[float]) -> Sweep:
+def distill_directly(study: Study[Settings], chain: Chain, first: Sweep, temperatures: Sequence[float]) -> Sweep:
     """Distill the last step straight from the first; 0 is hard labels."""
     return _distill(study, chain, first, chain.last, temperatures, 0)
 
 
-def on_own_images(study: StudyVerbs[Settings], chain: Chain, sources: Sweep) -> Sweep:
+def on_own_images(study: Study[Settings], chain: Chain, sources: Sweep) -> Sweep:
     """Train the last step on hard labels, on the images that it has at the end of the whole chain."""
     return _distill(study, chain, sources, chain.last, [HARD])
 
@@ -147,7 +150,7 @@ def is_of_generations(chain: Chain, recipes: Mapping[str, Recipe]) -> bool:
 
 
 def _distill(
-    study: StudyVerbs[Settings],
+    study: Study[Settings],
     chain: Chain,
     sources: Sweep,
     place: int,
@@ -161,7 +164,7 @@ def _distill(
     return _with_recipe(study, chain, place, role, stream).distill(sources, role, temperatures, stream=stream)
 
 
-def _with_recipe(study: StudyVerbs[Settings], chain: Chain, place: int, role: str, stream: str) -> StudyVerbs[Settings]:
+def _with_recipe(study: Study[Settings], chain: Chain, place: int, role: str, stream: str) -> Study[Settings]:
     """Return the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
     recipes = study.settings.recipes
     recipe = recipe_at(chain, place, recipes)

@@ -10,7 +10,6 @@ from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
 from kdops.errors import UsageError
 from kdops.store.database import store_address, store_exists
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import FOREIGN, Model, Sweep
 from kdops.sweeps.ranking import ranked
@@ -18,6 +17,8 @@ from kdops.tracking.named_models import NamedModel, find_model
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+    from kdops.study.study import Study
 
 __all__ = ["check_source", "find_source"]
 
@@ -40,7 +41,7 @@ def check_source(uri: str, data: Dataset, trust: bool = False) -> None:
         _load(model, data, trust)
 
 
-def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep, str]:
+def find_source(study: Study[SourceSettings], uri: str = "") -> tuple[Sweep, str]:
     """Return the model to distill from.
 
     Args:
@@ -71,7 +72,7 @@ def find_source(study: StudyVerbs[SourceSettings], uri: str = "") -> tuple[Sweep
     return Sweep((model,), hops=named.hops), "" if known else _remark(named)
 
 
-def _best_teacher(study: StudyVerbs[SourceSettings]) -> Sweep:
+def _best_teacher(study: Study[SourceSettings]) -> Sweep:
     """Return the best registered teacher; without one, or where all is trained afresh, train it."""
     settings = study.settings
     known = [model for model in study.known("teacher") if model.select_on != "test"]
@@ -98,7 +99,7 @@ def _parts(uri: str) -> Parts:
     return found
 
 
-def _several(study: StudyVerbs[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
+def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
     """Return several models as one source."""
     from kdops.distillation.sources import Mixture
 
@@ -123,7 +124,7 @@ def _several(study: StudyVerbs[SourceSettings], parts: Parts) -> tuple[Sweep, st
     return Sweep((whole,), hops=max(model.hops for _, model in parts)), " ".join([sentence, *remarks])
 
 
-def _adopted(study: StudyVerbs[SourceSettings], named: NamedModel) -> tuple[Model, Module]:
+def _adopted(study: Study[SourceSettings], named: NamedModel) -> tuple[Model, Module]:
     """Load a model that this study's data and split do not know, and describe it."""
     from kdops.packaging.named_network import SEEN, digest_of_network
 

@@ -19,7 +19,6 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor, ResultT, TriedT
-from kdops.study.verbs import StudyVerbs
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.ranking import chosen_on
 from kdops.sweeps.unit import Context, Task
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Study", "title_of"]
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
+SettingsT = TypeVar("SettingsT", bound=Settings, covariant=True)
 Others = TypeVar("Others", bound=Settings)
 
 
@@ -61,7 +60,7 @@ class Study(Generic[SettingsT]):
         """Which images each model may see."""
         return self.context.split
 
-    def with_settings(self, settings: Others) -> StudyVerbs[Others]:
+    def with_settings(self, settings: Others) -> Study[Others]:
         """Return the same study with other settings for what it trains next; its runs and models are this one's.
 
         Args:

@@ -1,4 +1,8 @@
-"""What is known of a network before it is trained: its sizes, and the code of one that others wrote."""
+"""What is known of a network before it is trained: its sizes, and the code of one that others wrote.
+
+Apart from :mod:`kdops.models.inspection`, which builds a network to look at it: the sizes of kdops's own families are
+computed without PyTorch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Registered models that kdops did not train: loaded without pickle, and tried before they are trusted."""
+"""Models that a study did not train itself, as networks: loaded without pickle, and tried before they are trusted.
+
+Apart from :mod:`kdops.packaging.loading`, which builds kdops's own models from their weights and has them checked by
+digest: here nothing is known of a model but what it does.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,28 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import torch
+from mlflow import MlflowClient
 from mlflow.models import get_model_info
 from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import PyFuncModel
 from torch import Tensor, nn
 
 from kdops.data.dataset import Dataset
+from kdops.distillation.sources import FromProbabilities
 from kdops.errors import KdopsError, UsageError
+from kdops.models.classifier import digest_of
+from kdops.packaging.loading import load_stored
 from kdops.packaging.program import load_program
 from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import first_line
 from kdops.utils.quiet import env_var
 
-__all__ = ["load_classifier"]
+__all__ = ["SEEN", "digest_of_network", "load_classifier", "load_network"]
 
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+
+SEEN = 256
+"""Number of images on which the outputs of a network are examined."""
 
 
 class PythonFunction(nn.Module):
@@ -78,6 +89,43 @@ def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bo
             kind = str(given.dtype).removeprefix("torch.")
             raise UsageError(parameter, uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
     return net
+
+
+def load_network(uri: str, data: Dataset, votes: bool, trust: bool = False) -> nn.Module:
+    """Load a model as a classifier: uint8 images to logits; of one that returns probabilities to their logarithms.
+
+    Args:
+        uri: the model.
+        data: what it must classify.
+        votes: it is an ensemble of kdops.
+        trust: run the Python code of a model that is no program.
+
+    Raises:
+        UsageError: it cannot be loaded, or does not fit the data.
+    """
+    if votes:
+        loaded = load_stored(MlflowClient(), uri)
+        if loaded.classes != tuple(data.classes) or loaded.shape != tuple(data.shape):
+            raise UsageError("source", uri, f"has other classes or images than {data.name}")
+        return FromProbabilities(loaded.module, 1)
+    network = load_classifier(uri, data, "source", trust)
+    with torch.no_grad():
+        given = network(torch.from_numpy(np.array(data.images[:SEEN])))
+    # Logits that happen to lie so on hundreds of images are as good as none.
+    are_shares = bool((given >= 0).all()) and torch.allclose(given.sum(dim=1), torch.ones(len(given)), atol=1e-4)
+    return FromProbabilities(network) if are_shares else network
+
+
+def digest_of_network(network: nn.Module, images: np.ndarray) -> str:
+    """Return the digest of a network's weights and of what it returns: equal weights may be used in different ways.
+
+    Args:
+        network: from uint8 images to logits.
+        images: uint8 ``[N, C, H, W]``.
+    """
+    with torch.no_grad():
+        given = network(torch.from_numpy(np.array(images)))
+    return digest_of({**network.state_dict(), "given": given})
 
 
 def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:

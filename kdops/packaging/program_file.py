@@ -3,7 +3,8 @@
 ``torch.export.save`` turns the graph into text each time, which takes longer than all else of a small model's folder.
 Its archive (PT2, https://docs.pytorch.org/docs/stable/export/pt2_archive.html) holds graph and weights as records of
 their own, so a network's file is another one's with its own weights in place: the bytes are those that
-``torch.export.save`` would write.
+``torch.export.save`` would write. Apart from :mod:`kdops.packaging.program`, which opens such a file, since a copy of
+that one lies beside each model.
 """
 
 from __future__ import annotations

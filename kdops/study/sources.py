@@ -126,7 +126,7 @@ def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
 
 def _adopted(study: Study[SourceSettings], named: NamedModel) -> tuple[Model, Module]:
     """Load a model that this study's data and split do not know, and describe it."""
-    from kdops.packaging.named_network import SEEN, digest_of_network
+    from kdops.packaging.external import SEEN, digest_of_network
 
     network = _load(named, study.data, study.settings.trust)
     seen = study.data.images[study.transfer_images(named.hops).rows[:SEEN]]
@@ -146,7 +146,7 @@ def _adopted(study: Study[SourceSettings], named: NamedModel) -> tuple[Model, Mo
 
 
 def _load(named: NamedModel, data: Dataset, trust: bool) -> Module:
-    from kdops.packaging.named_network import load_network
+    from kdops.packaging.external import load_network
 
     return load_network(named.uri, data, named.votes, trust)
 

@@ -1,4 +1,4 @@
-"""Models that a caller names by URI, whoever made them; :mod:`kdops.packaging.named_network` loads them."""
+"""Models that a caller names by URI, whoever made them; :mod:`kdops.packaging.external` loads them."""
 
 from __future__ import annotations
 

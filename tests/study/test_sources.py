@@ -156,7 +156,7 @@ def registered(name, module):
 
 
 def test_probabilities_are_recognized(fork):
-    from kdops.packaging.named_network import load_network
+    from kdops.packaging.external import load_network
 
     registered("shares", Shares())
     net = load_network("models:/shares/1", datasets.load("digits", ""), votes=False)

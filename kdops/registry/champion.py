@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from kdops.registry.lookup import finished_run
+from kdops.registry.lookup import existing, finished_run
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
@@ -54,13 +54,8 @@ def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], b
 
 def _drop_dead_champion(client: MlflowClient, name: str) -> None:
     """Take the alias from a version whose run was deleted."""
-    try:
-        holder = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in NOTHING:
-            raise
-        return
-    if finished_run(client, holder) is None:
+    holder = existing(client.get_model_version_by_alias, name, CHAMPION)
+    if holder is not None and finished_run(client, holder) is None:
         client.delete_registered_model_alias(name, CHAMPION)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -32,12 +32,25 @@ IDS = 50
 NAMES_SHOWN = 20
 
 
+Found = TypeVar("Found")
+
+
 class MadeByRun(Protocol):
     """A version, as MLflow or :mod:`kdops.registry.registered` has it."""
 
     @property
     def run_id(self) -> str | None:
         """The run that made it."""
+
+
+def existing(call: Callable[..., Found], *given: object) -> Found | None:
+    """Return what a call to MLflow returns; None where the run, model, version or alias that it names is not there."""
+    try:
+        return call(*given)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> ModelVersion:
@@ -54,17 +67,12 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
     given = ModelUri.parse(uri, parameter)
     name = given.name
     quoted(name, parameter)
-    try:
-        if given.alias:
-            version = client.get_model_version_by_alias(name, given.alias)
-        else:
-            version = client.get_model_version(name, given.version)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
+    read = client.get_model_version_by_alias if given.alias else client.get_model_version
+    version = existing(read, name, given.alias or given.version)
+    if version is None:
         ends = [end for order in ("ASC", "DESC") for end in _first(client, name, order)]
         there = f"{name} has versions {ends[0]} to {ends[-1]}" if ends else describe_names(client)
-        raise UsageError(parameter, uri, f"there is no such {'alias' if given.alias else 'version'}; {there}") from None
+        raise UsageError(parameter, uri, f"there is no such {'alias' if given.alias else 'version'}; {there}")
     if version.status != "READY":
         raise UsageError(parameter, uri, f"is not ready ({version.status})")
     return version
@@ -86,12 +94,7 @@ def runs_of(client: MlflowClient, versions: Iterable[MadeByRun]) -> dict[str, Ru
 
 def finished_run(client: MlflowClient, version: MadeByRun) -> Run | None:
     """Return the run that trained a version; None where it did not finish or was deleted."""
-    try:
-        run = client.get_run(version.run_id) if version.run_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    run = existing(client.get_run, version.run_id) if version.run_id else None
     whole = run is not None and (run.info.status, run.info.lifecycle_stage) == ("FINISHED", "active")
     return run if whole else None
 

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
-from kdops.registry.lookup import describe_names, find_version, runs_of, uri_of
+from kdops.registry.lookup import describe_names, existing, find_version, runs_of, uri_of
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY
 
@@ -100,7 +99,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     version = find_version(client, uri)
     _check_whole(client, version)
     accuracy = float(version.tags[VAL_ACCURACY])
-    holder = _holder(client, version.name, alias)
+    holder = existing(client.get_model_version_by_alias, version.name, alias)
     promotion = Promotion(uri_of(version), accuracy)
     if holder is not None:
         if holder.version == version.version:
@@ -132,7 +131,7 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
         UsageError: there is no such registered model.
         KdopsError: nothing was promoted, or all that held the alias before was deleted.
     """
-    holder, history = _holder(client, name, alias), holders_of(client, name, alias)
+    holder, history = existing(client.get_model_version_by_alias, name, alias), holders_of(client, name, alias)
     if not history:
         raise KdopsError(f"nothing was promoted to {alias} of {name} (by kdops promote), so nothing can be taken back")
     earlier = _before(history, holder)
@@ -167,13 +166,11 @@ def holders_of(client: MlflowClient, name: str, alias: str) -> list[Holder]:
         UsageError: there is no such registered model.
         KdopsError: the tag that lists them was changed by others.
     """
+    model = existing(client.get_registered_model, name)
+    if model is None:
+        raise UsageError("model", name, f"there is no such registered model; {describe_names(client)}")
     try:
-        text = client.get_registered_model(name).tags.get(schema.promotions(alias), "[]")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise UsageError("model", name, f"there is no such registered model; {describe_names(client)}") from None
-    try:
+        text = model.tags.get(schema.promotions(alias), "[]")
         return [Holder(str(one["version"]), str(one["run_id"]), str(one["at"])) for one in json.loads(text)]
     except (ValueError, KeyError, TypeError) as error:
         raise KdopsError(
@@ -224,24 +221,10 @@ def _compared(version: ModelVersion, holder: ModelVersion, alias: str, margin: f
     return known
 
 
-def _holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-
-
 def _there(client: MlflowClient, name: str, holder: Holder) -> bool:
     """Return whether a version is still the one that was promoted."""
-    try:
-        version = client.get_model_version(name, holder.version)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-    return version.status == "READY" and version.run_id == holder.run_id
+    version = existing(client.get_model_version, name, holder.version)
+    return version is not None and version.status == "READY" and version.run_id == holder.run_id
 
 
 def _is(one: Holder, version: ModelVersion) -> bool:

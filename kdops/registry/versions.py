@@ -15,6 +15,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.card import card
 from kdops.registry.champion import champion_of, update_champion
+from kdops.registry.lookup import existing
 from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
 from kdops.sweeps import schema
@@ -107,12 +108,8 @@ class Registry:
     def delete_versions_of(self, run_id: str) -> None:
         """Delete the versions of a run that ended before its model was whole; a champion among them has a successor."""
         for version in list(_search(self.client, f"run_id = '{run_id}'")):
-            try:
-                delete_version(self.client, version)
-            except MlflowException as error:
-                # The answer to a first request may have been lost.
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
+            # The answer to a first request may have been lost.
+            existing(delete_version, self.client, version)
 
     def of_role(self, role: str) -> list[ModelVersion]:
         """Return every version of a role of this data set and split."""

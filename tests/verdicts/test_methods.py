@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from kdops.verdicts import methods_verdict
+from kdops.verdicts.statistics import one_sided
 
 PLAIN = np.array([0.80, 0.82, 0.79, 0.81, 0.805])
 NOISE = np.array([0.001, -0.001, 0.0005, 0.0, -0.0005])
@@ -71,6 +73,33 @@ def test_statistics_are_finite_and_named_by_the_method():
     statistics = methods_verdict(PLAIN, {"dkd(beta=2)": PLAIN + 0.01 + NOISE}, 0.02).statistics
     assert statistics["method_dkd_beta_2_difference"] == pytest.approx(0.01)
     assert np.isfinite(list(statistics.values())).all()
+
+
+def test_the_statistics_are_those_of_the_tests_adjusted_over_the_methods_of_a_family():
+    gains = {"a": 0.006 + 8 * NOISE, "b": 0.001 + 8 * NOISE, "c": -0.006 + 8 * NOISE, "d": 0.03 + NOISE}
+    methods = {name: PLAIN + gains[name] for name in "abc"}
+    verdict = methods_verdict(PLAIN, methods, 0.015, {"d": PLAIN + gains["d"]})
+    expected = {"methods_plain_accuracy": PLAIN.mean(), "methods_margin": 0.015}
+    for family in ("abc", "d"):
+        tests = {name: (one_sided(gains[name], 0.0), one_sided(gains[name], 0.015)) for name in family}
+        p_values = {
+            "p_above_holm": [positive.p_above for positive, _ in tests.values()],
+            "p_below_holm": [positive.p_below for positive, _ in tests.values()],
+            "p_little_holm": [little.p_below for _, little in tests.values()],
+        }
+        adjusted = {name: multipletests(values, method="holm")[1] for name, values in p_values.items()}
+        for place, (name, (positive, _)) in enumerate(tests.items()):
+            own = {key: getattr(positive, key) for key in ("p_above", "p_below", "replicates_needed")}
+            own |= {key: values[place] for key, values in adjusted.items()}
+            own |= {key: getattr(positive.difference, key) for key in ("low", "high")}
+            own |= {"difference": positive.difference.mean, "replicates": 5, "accuracy": (PLAIN + gains[name]).mean()}
+            expected |= {f"method_{name}_{key}": value for key, value in own.items()}
+    assert verdict.statistics == pytest.approx(expected, rel=1e-6)
+    assert verdict.claims[0].result == verdict.claims[1].result, "of the largest gain"
+    words = [claim.word for claim in verdict.claims[1:4]]
+    counts = {word: words.count(word) for word in ("better", "no gain", "worse", "inconclusive")}
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    assert verdict.sentence.endswith(f"of 3 methods held against plain distillation at equal budgets: {told}.")
 
 
 @pytest.mark.parametrize(

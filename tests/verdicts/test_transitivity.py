@@ -45,6 +45,21 @@ def test_the_interval_decides(difference, spread, word):
     assert verdict.sentence == verdict.claims[0].sentence
     assert verdict.sentence.startswith(word.capitalize())
     assert verdict.statistics["transitivity_difference"] == pytest.approx(difference)
+    side = "those via the middle are " + ("better." if difference > 0 else "worse.")
+    assert verdict.sentence.endswith(side) == (word == "not transitive")
+
+
+def test_the_sentence_has_the_numbers():
+    direct = np.full((3, 2), 0.8)
+    via = direct + np.array([0.04, 0.05, 0.06])[:, None]
+    verdict = transitivity_verdict(via, direct, MARGIN, middle_temperatures=[0, 1, 0])
+    assert verdict.sentence == (
+        "Not transitive: over 2 temperatures the students reach 85.00 % on average via the best middle against 80.00 % "
+        "directly, a difference of +5.00 percentage points (90 % interval +3.31 to +6.69, n = 3 replicates), outside "
+        "the margin of 2 percentage points: those via the middle are better. In 2 of 3 replicates the best middle is "
+        "the one trained on hard labels: nothing of the teacher passes through it, so what is compared there is "
+        "distilling from a net that learned from labels."
+    )
 
 
 @law

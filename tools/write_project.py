@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from kdops import __version__  # noqa: E402
 from kdops.config.architectures import FAMILIES, TorchvisionNet  # noqa: E402
+from kdops.config.companies import COMPANIES  # noqa: E402
 from kdops.config.datasets import DATASETS  # noqa: E402
 from kdops.config.methods import METHODS  # noqa: E402
 from kdops.config.parameters import ENTRY_POINTS, MAIN, PARAMETERS, Parameter  # noqa: E402
@@ -68,7 +69,8 @@ all layers, or one for each; without any, the default rates are those of the fir
 RECIPES = """## What `auto` stands for
 
 Architecture, epochs, batch size and learning rate by data and role. `reversed` and `born-again` nets are trained as the
-teacher is, the controls `reseeded` and `reordered` as the student, where `epochs` and the others do not name them.
+teacher is, the controls `reseeded` and `reordered` and the `peer` nets of a company as the student, where `epochs` and
+the others do not name them.
 """
 
 SPECS = {
@@ -77,6 +79,7 @@ SPECS = {
         "torchvision:NAME": TorchvisionNet.spec,
     },
     "method": METHODS,
+    "company": COMPANIES,
     "sampler": SAMPLERS,
     "pruner": PRUNERS,
 }

@@ -5,14 +5,14 @@ A new method of a company is one file in ``kdops/distillation/`` and one entry i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.architectures import CNN, Architecture, parse_architecture
 from kdops.config.methods import LOGITS, ChosenMethod, MethodSpec
 from kdops.config.parameters import EntryPoint
-from kdops.config.parsing import Choice, Real, parse_spec, split_outside
+from kdops.config.parsing import Choice, Flag, Real, parse_spec, split_outside
 from kdops.config.settings import HARD, Settings
 from kdops.errors import UsageError
 
@@ -22,6 +22,9 @@ ORDERS = ("simultaneous", "sequential")
 """Whether all nets of a company learn from the outputs before a step, or each from those after the steps before its."""
 
 MOST_NETS = 32
+
+MAPS = "maps"
+"""In the place of taps: the method compares the last maps, the outputs of the last convolution's activation."""
 
 COMPANIES: Mapping[str, MethodSpec] = {
     "independent": MethodSpec(
@@ -38,8 +41,20 @@ COMPANIES: Mapping[str, MethodSpec] = {
         temperature=Real(0, 1000, default=1.0, open_low=True),
         order=Choice(ORDERS, default=ORDERS[0]),
     ),
+    "adversarial": MethodSpec(
+        "kdops.distillation.adversarial:AdversarialMaps",
+        "the labels, the others' softened outputs, and last maps that a discriminator takes for another net's",
+        "Chung et al., Feature-map-level Online Adversarial Knowledge Distillation, 2020",
+        MAPS,
+        has_modules=True,
+        weight=Real(0, 1000, default=1.0),
+        temperature=Real(0, 1000, default=3.0, open_low=True),
+        rate=Real(0, 1, default=2e-5, open_low=True),
+        decay=Real(0, 1, default=0.1),
+        cyclic=Flag(True),
+    ),
 }
-"""By name, ``module:class`` of each, see :class:`kdops.distillation.method.Method`, and its options."""
+"""By name, ``module:class`` of each, see :class:`kdops.distillation.company.CompanyMethod`, and its options."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,17 @@ class ChosenCompany(ChosenMethod):
     def temperature(self) -> float:
         """At what temperature its nets learn from each other; 0 where they learn from labels alone."""
         return float(self.options.get("temperature", HARD))
+
+    def check_nets(self, nets: Sequence[Architecture]) -> None:
+        """Refuse nets whose maps cannot be compared.
+
+        Raises:
+            UsageError: the method compares maps, and not all nets are convolutional, of as many layers.
+        """
+        layers = {net.layers if isinstance(net, CNN) else 0 for net in nets}
+        if MAPS in self.spec.taps and (0 in layers or len(layers) > 1):
+            given = "+".join(map(str, nets))
+            raise UsageError("nets", given, f"must be cnn(...) with as many layers each: {self.name} compares maps")
 
 
 INDEPENDENT = ChosenCompany("independent", COMPANIES["independent"].defaults())
@@ -84,6 +110,7 @@ class MutualSettings(Settings):
         for one in companies:
             if companies.count(one) > 1:
                 raise UsageError("company", text["company"], f"{one} is given twice")
+            one.check_nets(nets)
             if one == INDEPENDENT:
                 raise UsageError("company", text["company"], f"{one} nets are trained beside every other company")
         return {**values, "nets": nets, "companies": companies}

@@ -147,7 +147,7 @@ COMPANY = (
     Parameter(
         "company",
         "mutual",
-        "how its nets learn from each other: mutual, with options: mutual(order=sequential); or several by commas",
+        "how its nets learn from each other: mutual or adversarial, with options: mutual(temperature=2), or several",
     ),
 )
 PEERS = {

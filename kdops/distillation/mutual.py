@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from kdops.distillation.company import CompanyMethod
+from kdops.distillation.company import CompanyMethod, divergence_from_peers
 from kdops.distillation.method import Step
-from kdops.distillation.softening import soft_weight
 
-__all__ = ["MutualLearning", "mean_divergence"]
+__all__ = ["MutualLearning"]
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,4 @@ class MutualLearning(CompanyMethod):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the term ``peers``."""
-        divergence = mean_divergence(step.source.logits, step.student.logits, step.temperature)
-        return {"peers": soft_weight(self.weight, True, step.temperature) * divergence}
-
-
-def mean_divergence(given: Tensor, logits: Tensor, temperature: Tensor) -> Tensor:
-    """Return how far each net is from the others: KL(other || own), ``[K]`` in nats, mean over them and the batch.
-
-    Args:
-        given: the logits that are learned from, without gradient, ``[K, B, classes]``.
-        logits: the logits that learn, likewise.
-        temperature: broadcastable to them.
-    """
-    own, log_target = (torch.log_softmax(one / temperature, dim=-1) for one in (logits, given))
-    target = log_target.exp()
-    # From net j, the first axis, to net k: [K, K]. Class by class, since a whole of logarithms of nearly 0 cancels.
-    each = (target.unsqueeze(1) * (log_target.unsqueeze(1) - own.unsqueeze(0))).sum(dim=-1).mean(dim=-1)
-    return each.masked_fill(torch.eye(len(each), dtype=torch.bool, device=each.device), 0.0).sum(dim=0) / (
-        len(each) - 1
-    )
+        return {"peers": self.weight * divergence_from_peers(step)}

@@ -47,8 +47,9 @@ class Classifier(nn.Module):
     def __init__(self, net: nn.Module, mean: Tensor, std: Tensor):
         super().__init__()
         self.net = net
-        self.register_buffer("mean", mean.reshape(-1, 1, 1).float())
-        self.register_buffer("std", std.reshape(-1, 1, 1).float())
+        # Copies: a checkpoint of several networks refuses what shares memory.
+        self.register_buffer("mean", mean.reshape(-1, 1, 1).float().clone())
+        self.register_buffer("std", std.reshape(-1, 1, 1).float().clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[N, classes]`` of uint8 images ``[N, C, H, W]``."""

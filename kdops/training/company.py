@@ -6,30 +6,38 @@ depend on them, and nets that learn nothing from each other are to be the very n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kdops.config.architectures import Architecture
+from kdops.config.architectures import CNN, Architecture
 from kdops.config.recipes import Recipe
-from kdops.distillation.company import CompanyMethod
-from kdops.distillation.method import Outputs
+from kdops.data.memmap import Pixels
+from kdops.distillation.company import CompanyMethod, MapsMethod
+from kdops.distillation.method import Method, Outputs
 from kdops.models.classifier import Classifier
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.groups import Group, Images
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.joint import JointNetworks
+from kdops.training.optimizer import AdamW
+from kdops.training.schedule import one_cycle
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import DenseNetworks, StackedMLPs, can_stack
 from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
+from kdops.utils.random import as_global_rng, named_generator
 
 __all__ = ["PeerNetworks", "train_company"]
+
+BY_MAPS = "maps."
+"""Begins the names of what the optimizer of maps keeps."""
 
 
 class PeerNetworks(JointNetworks):
@@ -39,6 +47,7 @@ class PeerNetworks(JointNetworks):
         nets: the nets.
         device: where they are computed.
         can_replay: whether a step may be recorded.
+        taps: the tap of each net whose values :meth:`maps` returns; empty for none.
 
     Attributes:
         each: what computes each net.
@@ -46,12 +55,19 @@ class PeerNetworks(JointNetworks):
 
     batches, has_own_rates = 1, True
 
-    def __init__(self, nets: Sequence[Classifier], device: torch.device | str, can_replay: bool):
+    def __init__(
+        self, nets: Sequence[Classifier], device: torch.device | str, can_replay: bool, taps: Sequence[str] = ()
+    ):
         stacks = [StackedMLPs if can_stack(net) else SeparateModels for net in nets]
-        self.each: list[JointNetworks] = [stack([[net]], device) for stack, net in zip(stacks, nets, strict=True)]
-        self.can_replay = can_replay
+        self.taps = taps or [""] * len(nets)
+        self.each: list[JointNetworks] = [
+            stack([[net]], device, [tap] if tap else ())
+            for stack, net, tap in zip(stacks, nets, self.taps, strict=True)
+        ]
+        # A discriminator normalizes by the batch.
+        self.can_replay, self.learns_from_one = can_replay, not taps
 
-    def prepared(self, images):
+    def prepared(self, images: Pixels) -> Pixels:
         """Return images as dense nets take them quickest, where all nets are dense."""
         return self.each[0].prepared(images) if all(isinstance(own, DenseNetworks) for own in self.each) else images
 
@@ -70,13 +86,20 @@ class PeerNetworks(JointNetworks):
 
     def outputs_of(self, place: int, images: Sequence[Tensor]) -> Outputs:
         """Compute one net: logits ``[1, B, classes]``."""
-        own = self.each[place]
-        own.training = self.training
-        return own.outputs(images)
+        return self._ready()[place].outputs(images)
+
+    def maps(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return the values of each net at its tap, ``[B, C, H, W]``."""
+        return [self.outputs_of(place, images).features[tap][0] for place, tap in enumerate(self.taps)]
 
     def logits(self, images: Sequence[Tensor]) -> Tensor:
         """Return logits ``[K, B, classes]``."""
-        return self.outputs(images).logits
+        return torch.cat([own.logits(images) for own in self._ready()])
+
+    def _ready(self) -> list[JointNetworks]:
+        for own in self.each:
+            own.training = self.training
+        return self.each
 
     def clear_gradients(self) -> None:
         """Forget every gradient."""
@@ -117,6 +140,55 @@ class _SequentialPass(TrainingPass):
                 latest[place] = networks.outputs_of(place, images).logits
         joined = {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
         self._add_up(reduce(add, joined.values()), joined, len(rows))
+
+
+class _MapsPass(TrainingPass):
+    """A company whose nets learn each other's last maps too, by an optimizer of its own."""
+
+    networks: PeerNetworks
+
+    def _modules(self, method: Method) -> list[nn.Module]:
+        """Return what is trained beside the nets, as one module."""
+        self.method = cast("MapsMethod", method)
+        self.networks.training = False
+        with torch.no_grad():
+            maps = self.networks.maps([self.images.pixels[:1].to(self.device)])
+        seed, temperature = self.members[0]
+        with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
+            self.transfers, self.judges = self.method.adversaries([own.shape[1] for own in maps])
+        return [nn.ModuleList((self.transfers, self.judges)).to(self.device)]
+
+    def _enter(self, epoch: int, kept: Mapping[str, Tensor] | None = None) -> None:
+        super()._enter(epoch, kept)
+        nets = [values for part in self.networks.parts() for values in part]
+        parts: list[list[Tensor]] = [[*nets, *self.transfers.parameters()], list(self.judges.parameters())]
+        steps = (self.stage.stop - self.stage.start) * len(self.batches)
+        self.by_maps = AdamW(parts, [one_cycle(steps, self.method.rate)] * 2, [self.method.decay] * 2)
+        if kept is not None and epoch > self.stage.start:
+            own = {name: values for name, values in kept.items() if name.startswith(BY_MAPS)}
+            self.by_maps.load({name.removeprefix(BY_MAPS): values for name, values in own.items()})
+
+    def _set_rates(self, step: int) -> None:
+        super()._set_rates(step)
+        self.by_maps.set_rate(step)
+
+    def _moments(self) -> dict[str, Tensor]:
+        return super()._moments() | {f"{BY_MAPS}{name}": values for name, values in self.by_maps.state().items()}
+
+    def _step(self, *chosen: Tensor) -> None:
+        """Learn from one batch, given by the rows ``[B]`` of its images: the outputs first, then the maps."""
+        super()._step(*chosen)
+        maps = self.networks.maps([self.pixels[chosen[0]]])
+        self.judges.zero_grad(set_to_none=True)
+        judged = self.method.discriminator_loss(maps, self.transfers, self.judges)
+        judged.backward()
+        self.by_maps.step_part(1)
+        self.transfers.zero_grad(set_to_none=True)
+        deceived = self.method.map_losses(maps, self.transfers, self.judges)
+        self.networks.backward(deceived.sum())
+        self.by_maps.step_part(0)
+        for name, values in (("maps", deceived), ("discriminators", judged.expand(len(maps)))):
+            self.parts.setdefault(name, torch.zeros_like(self.total)).add_(values.detach() * len(chosen[0]))
 
 
 def train_company(
@@ -170,9 +242,9 @@ def train_company(
         new_network(role, own, seed, 0.0, shape, classes, statistics, device)
         for own, seed in zip(recipes, seeds, strict=True)
     ]
-    in_turn = method.order == "sequential" and temperature > 0
-    networks = PeerNetworks(built, device, can_replay=not in_turn)
-    training = (_SequentialPass if in_turn else TrainingPass)(
+    kind, taps = _kind_of(method), [f"stage{net.layers}" for net in nets if isinstance(net, CNN)]
+    networks = PeerNetworks(built, device, kind is TrainingPass, taps if kind is _MapsPass else ())
+    training = kind(
         role,
         [Group(seeds[0], (temperature,) * len(nets))],
         recipes,
@@ -184,5 +256,12 @@ def train_company(
         device,
         threads_for(max(net.flops(shape, classes) for net in nets), recipe.batch_size),
     )
+    training.members = [(seed, temperature) for seed in seeds]
     meter = Meter(progress, len(nets) * len(images.labels) * recipe.epochs)
     return list(training.run(meter, checkpoint))
+
+
+def _kind_of(method: CompanyMethod) -> type[TrainingPass]:
+    if isinstance(method, MapsMethod):
+        return _MapsPass
+    return _SequentialPass if method.order == "sequential" else TrainingPass

@@ -157,7 +157,7 @@ class TrainingPass:
             last = epoch + 1 == self.epochs
             if checkpoint is not None and (last or checkpoint.is_due()):
                 # Once it is done, its weights are all that is asked for.
-                checkpoint.save(self._tensors() | ({} if last else self.optimizer.state()), self._plain())
+                checkpoint.save(self._tensors() | ({} if last else self._moments()), self._plain())
 
     def _enter(self, epoch: int, kept: Mapping[str, Tensor] | None = None) -> None:
         """Begin the stage of an epoch with a new optimizer, or go on within it with what the optimizer had."""
@@ -180,6 +180,14 @@ class TrainingPass:
         if kept is not None and epoch > self.stage.start:
             self.optimizer.load(kept)
 
+    def _set_rates(self, step: int) -> None:
+        """Set the learning rates to those of a step of the stage, counted from 0."""
+        self.optimizer.set_rate(step)
+
+    def _moments(self) -> dict[str, Tensor]:
+        """Return what the optimizer keeps, by name."""
+        return self.optimizer.state()
+
     def _stage_of(self, epoch: int) -> Stage:
         return next(stage for stage in self.stages if epoch < stage.stop)
 
@@ -193,7 +201,7 @@ class TrainingPass:
             part.zero_()
         self.networks.training = True
         for number, batch in enumerate(self.batches, start=begun):
-            self.optimizer.set_rate(number - first)
+            self._set_rates(number - first)
             if self.objective.method.needs.progress:
                 self.progress.fill_(number / steps)
             self.step(*(order[batch] for order in shuffled))

@@ -62,6 +62,8 @@ def test_companies_are_held_against_independent_nets(store, capsys):
         ({"company": "mutual(order=random)"}, "one of simultaneous, sequential"),
         ({"company": "mutual(temperature=0)"}, "temperature must be a number above 0"),
         ({"method": "dkd"}, "company names how nets learn"),
+        ({"company": "adversarial"}, "must be cnn(...) with as many layers each"),
+        ({"company": "adversarial", "nets": "cnn(layers=2)+cnn(layers=3)"}, "must be cnn(...) with as many layers"),
     ],
 )
 def test_what_is_no_company_is_refused_in_a_line(given, words):

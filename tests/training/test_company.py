@@ -29,7 +29,7 @@ DENSE = ("mlp(hidden=6,dropout=0.1)", "mlp(hidden=6,dropout=0.1)")
 MIXED = ("mlp(hidden=6)", "mlp(hidden=5,depth=2)", "cnn(filters=4,layers=2)")
 CONVOLUTIONAL = ("cnn(filters=4,layers=2,dropout=0.1)", "cnn(filters=3,layers=2)")
 
-WAYS = [*COMPANIES, "mutual(order=sequential,temperature=2)"]
+WAYS = [*COMPANIES, "mutual(order=sequential,temperature=2)", "adversarial(cyclic=false,rate=0.01)"]
 every_way = pytest.mark.parametrize("text", WAYS)
 
 
@@ -62,7 +62,7 @@ def same(one, other):
     return all(torch.equal(one.state[name], other.state[name]) for name in other.state)
 
 
-@pytest.mark.parametrize("nets", [DENSE, MIXED])
+@pytest.mark.parametrize("nets", [DENSE, MIXED, CONVOLUTIONAL])
 def test_independent_nets_are_to_the_bit_those_that_are_trained_alone(nets):
     for place, (net, found) in enumerate(zip(nets, trained("independent", nets), strict=True)):
         by_itself = alone(net, COPY_SEEDS * place)
@@ -101,8 +101,8 @@ def test_a_company_that_was_cut_off_gives_what_one_that_never_was_gives(text, tm
 
 @every_way
 def test_nets_that_learn_at_once_are_permuted_with_their_starts(text):
-    if "sequential" in text:
-        pytest.skip("there the sequence is the method")
+    if "sequential" in text or "adversarial" in text:
+        pytest.skip("there the sequence is the method, or discriminators start by it")
     nets = nets_of(text)
     # The batch order is that of the first seed, so the first net stays the first.
     nets, order = nets[:1] + nets, [0, *range(len(nets), 0, -1)]
@@ -123,7 +123,8 @@ def losses(text, student):
     """Return the loss of each net ``[K]`` in a step of its company."""
     chosen = parse_company(text)
     members = len(student.logits)
-    objective = Objective(build_company(chosen), torch.full((members,), chosen.temperature))
+    method, temperatures = build_company(chosen), torch.full((members,), chosen.temperature)
+    objective = Objective(method, temperatures, [torch.nn.Module()] if method.has_modules else [])
     labels = torch.arange(6).remainder(CLASSES).expand(members, -1)
     return objective(student, labels, student.map(torch.Tensor.detach))
 
@@ -160,6 +161,62 @@ def test_in_turn_each_net_learns_from_those_that_stepped_before_it():
     first, second = ([way[place].train_loss[0] for way in ways] for place in (0, 1))
     assert first[0] == first[1]
     assert second[0] != second[1]
+
+
+def adversaries(text, channels, seed=5):
+    """Return the method, what learns with the nets of such maps and against them, and the maps."""
+    torch.manual_seed(seed)
+    method = build_company(parse_company(text))
+    maps = [torch.randn(6, each, 2, 2).relu().requires_grad_() for each in channels]
+    return method, *method.adversaries(channels), maps
+
+
+@pytest.mark.parametrize("text", ["adversarial", "adversarial(cyclic=false)"])
+def test_no_loss_of_maps_has_a_gradient_in_another_net(text):
+    method, transfers, judges, maps = adversaries(text, (3, 4, 3))
+    for place, loss in enumerate(method.map_losses(maps, transfers, judges)):
+        found = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
+        reached = [gradient is not None and bool(gradient.abs().max() > 0) for gradient in found]
+        assert reached == [other == place for other in range(3)]
+    judged = method.discriminator_loss(maps, transfers, judges)
+    given = [*maps, *transfers.parameters()]
+    assert all(one is None for one in torch.autograd.grad(judged, given, retain_graph=True, allow_unused=True))
+    assert all(one.abs().max() > 0 for one in torch.autograd.grad(judged, list(judges.parameters())))
+
+
+def test_each_net_has_a_discriminator_or_one_for_each_other_net():
+    cyclic, every = (build_company(parse_company(f"adversarial(cyclic={flag})")) for flag in ("true", "false"))
+    assert cyclic.pairs(3) == [(0, 2), (1, 0), (2, 1)]
+    assert sorted(cyclic.pairs(2)) == sorted(every.pairs(2))
+    assert len(every.pairs(3)) == 6
+    transfers, judges = cyclic.adversaries((3, 4, 4))
+    assert [type(one).__name__ for one in transfers] == ["Conv2d", "Conv2d", "Identity"]
+    assert [one[0].in_channels for one in judges] == [4, 3, 4]
+
+
+def test_the_losses_of_maps_by_hand():
+    method, transfers, judges, maps = adversaries("adversarial", (3, 3))
+    (real, fake), (other_real, other_fake) = (
+        [judges[own](maps[which]).detach() for which in (1 - own, own)] for own in (0, 1)
+    )
+    by_hand = sum(((1 - one) ** 2).mean() for one in (real, other_real)) + (fake**2).mean() + (other_fake**2).mean()
+    assert method.discriminator_loss(maps, transfers, judges).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    losses = method.map_losses(maps, transfers, judges).tolist()
+    assert losses == pytest.approx([((1 - one) ** 2).mean().item() for one in (fake, other_fake)], rel=1e-5)
+
+
+def test_nets_deceive_their_discriminators_by_an_optimizer_of_their_own():
+    nets = ("cnn(filters=4,layers=2,dropout=0)",) * 2
+    slow, fast = (run(f"adversarial(rate={rate})", nets) for rate in ("1e-8", "0.003"))
+    plain = run("mutual(temperature=3)", nets)
+    assert not same(slow[0], fast[0])
+    # All but at a standstill, it leaves what mutual learning alone does.
+    for one, other in zip(slow, plain, strict=True):
+        for name, values in other.state.items():
+            torch.testing.assert_close(one.state[name], values, atol=1e-4, rtol=1e-4)
+    terms = fast[0].terms
+    assert set(terms) == {"peers", "labels", "maps", "discriminators"}
+    assert terms["peers"][-1] + terms["labels"][-1] == pytest.approx(fast[0].train_loss[-1], rel=1e-4)
 
 
 def test_the_table_says_what_the_class_is():

@@ -36,16 +36,27 @@ __all__ = ["add_commands", "app", "main", "pipeline_main"]
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice, of which the last would silently win."""
+    """A command that takes ``--fresh`` for ``--fresh true``, and refuses an option that is given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments, but look for doubled options first."""
+        """Parse the arguments; of an option given twice the last would silently win."""
+        args = self._with_values(args)
         values, _, given = self.make_parser(ctx).parse_args(args=list(args))
         for option in given:
             if option.name != "help" and given.count(option) > 1:
                 advice = f"is given more than once; give it once (with mlflow run, as -P {option.name}=...)"
                 raise UsageError(option.name, values[option.name], advice)
         return super().parse_args(ctx, args)
+
+    def _with_values(self, args: list[str]) -> list[str]:
+        """Return the arguments with ``true`` after each switch that stands without a value."""
+        switches = {name for option in self.params if option.default in ("true", "false") for name in option.opts}
+        written: list[str] = []
+        for place, argument in enumerate(args):
+            written.append(argument)
+            if argument in switches and (place + 1 == len(args) or args[place + 1].startswith("--")):
+                written.append("true")
+        return written
 
 
 def _application() -> typer.Typer:

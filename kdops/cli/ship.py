@@ -100,7 +100,9 @@ def export(
 
 def predict(
     model: str = typer.Argument(metavar="MODEL", help=MODEL),
-    files: list[str] = typer.Argument(metavar="FILES...", help="image files; of a model of a table CSV files"),
+    files: list[str] = typer.Argument(
+        metavar="FILES...", help="image files, of a model of a table CSV files; or folders of them"
+    ),
     csv: bool = typer.Option(False, "--csv", help="print CSV, with the probability of every class"),
     skip_bad: str = typer.Option("false", "--skip-bad", help="true: leave out what cannot be read", metavar="TEXT"),
 ) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import SourceFile
+from kdops.data.images import SUFFIXES
 from kdops.data.own_data import check_classes, part_of
 from kdops.data.tabular.csv_lines import bounded_lines
 from kdops.errors import UsageError
@@ -30,7 +31,6 @@ __all__ = ["GROUPS", "Layout", "read_layout", "table_rows"]
 GROUPS = "groups.csv"
 LABELS = "labels.csv"
 ANNOTATIONS = "val_annotations.txt"
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 LEFT_ALONE = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 """Files and folders that file managers, archives and network storages leave behind."""
 SEEN = 4

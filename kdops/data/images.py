@@ -25,6 +25,7 @@ from kdops.errors import UsageError
 __all__ = [
     "FORMATS",
     "MOST_PIXELS",
+    "SUFFIXES",
     "DecodedImage",
     "ImageError",
     "check_size",
@@ -35,6 +36,9 @@ __all__ = [
 
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 """The formats that are read. Some of Pillow's others start programs of the system."""
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+"""How their files are called."""
 
 MOST_PIXELS = 2**26
 """An image of more pixels is a mistake or an attack; the largest phone cameras make 50 million."""

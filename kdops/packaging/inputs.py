@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from kdops.config.datasets import DATASETS
 from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
-from kdops.data.images import ImageError, read_image
+from kdops.data.images import SUFFIXES, ImageError, read_image
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
@@ -22,6 +22,7 @@ from kdops.packaging.loading import Loaded
 
 __all__ = ["Examples", "images_to_compare", "read_examples"]
 
+TABLES = {".csv", ".tsv", ".parquet"}
 COMPARED = 256
 """Images that an export is compared on."""
 
@@ -47,10 +48,24 @@ def read_examples(files: Sequence[str], loaded: Loaded) -> Examples:
     """Read files as a model takes them.
 
     Args:
-        files: image files, or CSV files of which other columns than the model's are left alone.
+        files: image files, or CSV files of which other columns than the model's are left alone; or folders of them.
         loaded: the model.
     """
-    return _rows(files, loaded, loaded.encoding) if loaded.encoding else _images(files, loaded)
+    if loaded.encoding:
+        return _rows(_with_files_of_folders(files, TABLES), loaded, loaded.encoding)
+    return _images(_with_files_of_folders(files, SUFFIXES), loaded)
+
+
+def _with_files_of_folders(files: Sequence[str], suffixes: Collection[str]) -> list[str]:
+    """Return the files, and for each folder the files in it and below that end in one of the suffixes."""
+    found = []
+    for file in files:
+        if os.path.isdir(file):
+            below = [os.path.join(folder, name) for folder, _, names in os.walk(file) for name in names]
+            found += sorted(path for path in below if os.path.splitext(path)[1].lower() in suffixes) or [file]
+        else:
+            found.append(file)
+    return found
 
 
 def _images(files: Sequence[str], loaded: Loaded) -> Examples:

@@ -231,9 +231,18 @@ class Sweep:
             raise ValueError(f"the sweep lacks the model of (seed, temperature) = {missing}") from None
 
     def accuracies(self) -> np.ndarray:
-        """Return the test accuracy of a sweep with one model a replicate, as ``[replicates]``."""
-        (column,) = self.table(TEST_ACCURACY).T
-        return column
+        """Return the test accuracy of a sweep with one model a replicate, as ``[replicates]``.
+
+        Raises:
+            ValueError: there are several temperatures.
+        """
+        table = self.table(TEST_ACCURACY)
+        if table.shape[1] != 1:
+            raise ValueError(
+                f"a sweep of {table.shape[1]} temperatures has several accuracies a replicate; choose one with at(), "
+                "hard() or Study.best(), or take table()"
+            )
+        return table[:, 0]
 
 
 def _count(text: str) -> int | None:

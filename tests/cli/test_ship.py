@@ -234,6 +234,17 @@ def test_files_are_classified_as_the_served_model_does(shipped, capsys, tmp_path
     assert sums == pytest.approx([1.0] * 12, abs=1e-5)
 
 
+def test_a_folder_stands_for_the_files_in_it(shipped, capsys, tmp_path):
+    (tmp_path / "new" / "more").mkdir(parents=True)
+    (tmp_path / "new" / "notes.txt").write_text("left alone")
+    names = [f"new/{name}" for name in pictures(tmp_path / "new", 2)]
+    names += [f"new/more/{name}" for name in pictures(tmp_path / "new" / "more", 1)]
+    out, err = said(capsys, "predict", STUDENT, "new")
+    assert ([line.split("  ")[0] for line in out], err) == (sorted(names), [])
+    (tmp_path / "empty").mkdir()
+    assert "empty: is no file" in said(capsys, "predict", STUDENT, "empty", code=2)[1][0]
+
+
 def test_other_sizes_are_converted_and_it_says_so_once(shipped, capsys, tmp_path):
     names = pictures(tmp_path, 3)
     for name in names:

@@ -112,7 +112,7 @@ def test_a_table_that_lacks_a_member_is_refused(gone):
 
 
 def test_accuracies_of_several_models_a_replicate_are_refused():
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(ValueError, match=r"of 2 temperatures .*choose one with at\(\)"):
         sweep_of((0, 1), (1.0, 2.0)).accuracies()
 
 

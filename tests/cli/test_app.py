@@ -188,8 +188,8 @@ def test_pipeline_gets_checked_settings_with_its_own_defaults():
 @pytest.mark.parametrize("rest", [["--dataset", "imagefolder:x"], []])
 def test_a_switch_needs_no_value(name, rest):
     seen, before = [], [] if rest else ["--dataset", "imagefolder:x"]
-    for given in ([dashed(name)], [dashed(name), "true"], [f"{dashed(name)}=true"]):
-        assert run_pipeline([*before, *given, *rest], seen.append) == 0
+    for written in ([dashed(name)], [dashed(name), "true"], [f"{dashed(name)}=true"]):
+        assert run_pipeline([*before, *written, *rest], seen.append) == 0
     assert seen[0] == seen[1] == seen[2]
     assert run_pipeline([*before, dashed(name), "false", *rest], seen.append) == 0
     assert seen[3] != seen[0]

@@ -40,6 +40,7 @@ __all__ = [
     "store_address",
     "store_exists",
     "store_path",
+    "writers",
 ]
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -188,6 +189,11 @@ def _has_runs(database: Path) -> bool:
 def store_address() -> str:
     """Return the address of the current tracking store."""
     return mlflow.get_tracking_uri()
+
+
+def writers(tracking_uri: str) -> int:
+    """Return how many threads store models the quickest: a local store takes one at a time, a server waits for most."""
+    return 8 if tracking_uri.startswith(("http", "postgresql", "mysql", "mssql")) else 1
 
 
 def registry_address() -> str:

@@ -19,8 +19,9 @@ from kdops.study.dry_run import Planned, PlanningExecutor
 from kdops.study.executor import Executor
 from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
+from kdops.study.shared import Shared
 from kdops.study.study import Study, title_of
-from kdops.study.training import Shared, TrainingExecutor, ended
+from kdops.study.training import TrainingExecutor, ended
 from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker

@@ -8,86 +8,34 @@ stored: it takes seconds, and a study that finds all its models there needs none
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kdops.config.architectures import parse_architecture
 from kdops.reporting.tables import show_answer
 from kdops.store.database import store_address
 from kdops.store.faults import explained
 from kdops.store.locks import exclusive
 from kdops.study.conclusion import Conclusion, log_answer, log_report
 from kdops.study.executor import Executor
-from kdops.study.failure import CurrentSweep, describe_failure, failure_note
+from kdops.study.failure import describe_failure, failure_note
 from kdops.study.index import ModelIndex
-from kdops.study.packagers import Packagers
+from kdops.study.shared import Shared
 from kdops.study.summary import about, describe_sweep
+from kdops.study.sweep_training import SweepTraining
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass, lock_keys
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.tracking.tracker import Tracker
-from kdops.training.checkpoint import Checkpoints
-from kdops.utils.progress import Progress, Reporter
+from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
-    from kdops.training.engine import Engine
     from kdops.training.networks import Networks
-    from kdops.training.order import Order, TrainedModel
 
-__all__ = ["Shared", "TrainingExecutor", "ended"]
-
-
-@dataclass
-class Shared:
-    """What a study and its parts train with.
-
-    Attributes:
-        context: the study's settings, data, split and device.
-        tracker: its runs.
-        checkpoints: where long trainings are kept.
-        packagers: write models.
-        current: the sweep that is trained now.
-        alone: the architectures that were reported as trained one by one.
-    """
-
-    context: Context
-    tracker: Tracker
-    checkpoints: Checkpoints
-    packagers: Packagers
-    current: CurrentSweep = field(default_factory=CurrentSweep)
-    alone: set[str] = field(default_factory=set)
-
-    @cached_property
-    def networks(self) -> Networks:
-        """The networks that models are distilled from, or vote with; loaded as they are asked for."""
-        from kdops.training.networks import Networks
-
-        context = self.context
-        named = [recipe.architecture for _, recipe in context.settings.external_networks()]
-        return Networks(context.data, context.split, context.device, self._load_weights, self._load_program, named)
-
-    @cached_property
-    def engine(self) -> Engine:
-        """Where models are trained and measured; made once it is asked for."""
-        from kdops.training.engine import build_engine
-
-        return build_engine("local")
-
-    def _load_weights(self, model: Model) -> dict[str, Tensor]:
-        from kdops.packaging.loading import load_weights
-
-        return load_weights(model.uri, model.weights)
-
-    def _load_program(self, model: Model) -> Module:
-        from kdops.packaging.external import load_classifier
-
-        return load_classifier(model.uri, self.context.data, "source")
+__all__ = ["TrainingExecutor", "ended"]
 
 
 class TrainingExecutor(Executor):
@@ -226,103 +174,9 @@ class TrainingExecutor(Executor):
             whole = {unit.replicate for unit in missing} if together else set()
             chosen = [unit for unit in units if unit.fingerprint in wanted or unit.replicate in whole]
             self.shared.current.begin(units, there)
-            for fingerprint, model in self._train(chosen, wanted, trainset, context):
-                there[fingerprint] = model
+            SweepTraining(self.tracker, self.shared, self.reporter).train(chosen, wanted, trainset, context, there)
             self.shared.current.end()
             return there
-
-    def _train(
-        self, units: Sequence[Unit], missing: set[str], trainset: Trainset, context: Context
-    ) -> Iterator[tuple[str, Model]]:
-        """Train units, and yield those that are missing by fingerprint, each as soon as it is stored."""
-        from kdops.training.sweep_orders import Orders
-
-        task, shared, made = units[0].task, self.shared, dict[str, tuple[Unit, ...]]()
-        together = context.trains_together(task)
-        recipe = context.settings.recipes[task.role]
-        if not recipe.architecture.is_counted:
-            shared.packagers.check(task.role, recipe.architecture, lambda: self.networks.build(recipe.architecture))
-            self._report_alone(str(recipe.architecture), len(units))
-
-        def orders() -> Iterator[Order]:
-            for order, own in Orders(context, self.networks, shared.engine, shared.checkpoints).of(
-                units, trainset.rows
-            ):
-                made[order.digest] = own
-                yield order
-
-        total = len(units) * len(trainset.rows) * recipe.epochs
-        with (
-            self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar,
-            closing(shared.engine.run(orders(), _Passed(bar, total))) as results,
-        ):
-            for done in results:
-                own = made.pop(done.digest)
-                # What was trained in one pass is on every run.
-                pass_seeds = tuple(sorted({unit.record.seed for unit in own})) if together else ()
-                digest = "" if len(own) == 1 and not pass_seeds else done.digest
-                batch = [pair for pair in zip(own, done.models, strict=True) if pair[0].fingerprint in missing]
-                yield from self._store(task.known_as, batch, done.finished, pass_seeds, digest, trainset)
-                shared.checkpoints.remove(done.digest)
-
-    def _store(
-        self,
-        role: str,
-        batch: Sequence[tuple[Unit, TrainedModel]],
-        finished: float,
-        pass_seeds: tuple[int, ...],
-        pass_digest: str,
-        trainset: Trainset,
-    ) -> Iterator[tuple[str, Model]]:
-        from kdops.models.classifier import digest_of
-
-        with self.reporter.bar(f"log {len(batch)} x {role}") as bar:
-            for number, (unit, trained) in enumerate(batch, start=1):
-                weights, metrics = digest_of(trained.state), trained.metrics
-                outcome = Outcome(
-                    replace(
-                        unit.record, metrics=metrics, weights=weights, pass_seeds=pass_seeds, pass_digest=pass_digest
-                    ),
-                    unit.fingerprint,
-                    unit.training,
-                    (unit.source,) if unit.source else (),
-                    trainset,
-                    trained.history,
-                    trained.seconds,
-                    finished,
-                )
-                architecture = parse_architecture(unit.record.architecture)
-                network = partial(self.networks.with_weights, architecture, trained.state)
-                packager = self.shared.packagers.of(architecture, network)
-                stored = self.tracker.commit(outcome, partial(packager.write, state=trained.state))
-                self.networks.keep(stored, trained.state)
-                bar(number, len(batch))
-                yield unit.fingerprint, stored
-
-    def _report_alone(self, architecture: str, models: int) -> None:
-        """Report once that the networks of an architecture are trained one by one."""
-        if models > 1 and architecture not in self.shared.alone:
-            self.shared.alone.add(architecture)
-            self.reporter.write(
-                f"{architecture} cannot be trained as one fleet: its models are trained one after another"
-            )
-
-
-class _Passed:
-    """Adds up the images that orders have passed, for one bar over all.
-
-    Args:
-        bar: called with (images passed, images in all).
-        total: images in all.
-    """
-
-    def __init__(self, bar: Progress, total: int):
-        self.bar, self.total = bar, total
-        self._of: dict[str, int] = {}
-
-    def __call__(self, order: str, done: int, _: int) -> None:
-        self._of[order] = done
-        self.bar(sum(self._of.values()), self.total)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -63,31 +64,35 @@ class Writer(Protocol):
         """Write it for a logged model, the run that made it, and the place where its files will lie."""
 
 
-def log_model(study: StudyRun, outcome: Outcome, write: Writer) -> Model:
+def log_model(
+    study: StudyRun, outcome: Outcome, write: Writer, turn: AbstractContextManager[object] | None = None
+) -> Model:
     """Log one model: its run, its metrics, its data and sources, the model, and its version.
 
     Args:
         study: the study that it is of.
         outcome: the model.
         write: writes its folder.
+        turn: within it the version is made, where several are logged at the same time.
 
     Returns:
         The record with its model URI and run.
     """
-    ended = int(outcome.finished * 1000)
     tags = study.model_tags(outcome.record, outcome.fingerprint, outcome.training)
-    start = ended - int(outcome.seconds * 1000)
+    start = int(outcome.finished * 1000) - int(outcome.seconds * 1000)
     run_id = study.make_run(_run_name(outcome.record, outcome.sources), tags, start)
     try:
-        return _fill_run(study, outcome, write, run_id, ended)
+        return _fill_run(study, outcome, write, run_id, turn or nullcontext())
     except BaseException:
         _discard(study, run_id)
         raise
 
 
-def _fill_run(study: StudyRun, outcome: Outcome, write: Writer, run_id: str, ended: int) -> Model:
+def _fill_run(
+    study: StudyRun, outcome: Outcome, write: Writer, run_id: str, turn: AbstractContextManager[object]
+) -> Model:
     """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
-    client, record = study.client, study.placed(outcome.record)
+    client, record, ended = study.client, study.placed(outcome.record), int(outcome.finished * 1000)
     params, _ = schema.to_run(record)
     model = client.create_logged_model(
         study.experiment,
@@ -110,7 +115,8 @@ def _fill_run(study: StudyRun, outcome: Outcome, write: Writer, run_id: str, end
         metrics=_metrics(outcome, model.model_id, ended),
         params=[Param(name, value) for name, value in params.items()],
     )
-    stored = replace(stored, uri=study.registry.register(stored, study.entry_point, outcome.fingerprint))
+    with turn:
+        stored = replace(stored, uri=study.registry.register(stored, study.entry_point, outcome.fingerprint))
     client.set_tag(run_id, schema.MODEL, stored.uri)
     client.set_terminated(run_id, "FINISHED", end_time=ended)
     return stored

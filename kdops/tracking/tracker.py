@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +75,9 @@ class Tracker(StudyRun):
         part._log_data()
         return part
 
-    def commit(self, outcome: Outcome, write: Writer) -> Model:
-        """Log one model; see :func:`~kdops.tracking.model_run.log_model`."""
-        return log_model(self, outcome, write)
+    def commit(self, outcome: Outcome, write: Writer, turn: AbstractContextManager[object] | None = None) -> Model:
+        """Log one model, in any thread; see :func:`~kdops.tracking.model_run.log_model`."""
+        return log_model(self, outcome, write, turn)
 
     def log(
         self, *, artifacts: Path, tags: Mapping[str, str] | None = None, metrics: Mapping[str, float] | None = None

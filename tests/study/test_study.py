@@ -1,7 +1,9 @@
 """Whole studies on digits, in this process and with real stores: what is trained, reused, resumed and told."""
 
 import json
-from contextlib import contextmanager
+import os
+import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +14,10 @@ import torch
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
+from kdops.study.commits import Commits
 from kdops.sweeps.fingerprint import digest_code
+from kdops.tracking.tracker import Tracker
 from kdops.utils.process import ProcessId
-from kdops.utils.progress import Reporter
 from kdops.verdicts.answer import Answer
 from tests.conftest import Place, copy_database
 
@@ -197,22 +200,21 @@ def interrupted(monkeypatch):
     """Return a way to interrupt a study once so many models of a role are logged, as Ctrl-C does."""
 
     def after(role, logged):
-        left = [True]
-        real = Reporter.bar
+        count, underway = [], []
+        real, put = Tracker.commit, Commits.put
 
-        @contextmanager
-        def bar(self, label):
-            with real(self, label) as progress:
+        def commit(self, outcome, *given):
+            model = real(self, outcome, *given)
+            if outcome.record.role == role:
+                count.append(model)
+                if len(count) == logged:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    while not underway[-1]._is_closed:
+                        time.sleep(0.001)
+            return model
 
-                def told(done, total):
-                    progress(done, total)
-                    if left and label.startswith("log") and label.endswith(role) and done == logged:
-                        left.clear()
-                        raise KeyboardInterrupt
-
-                yield told
-
-        monkeypatch.setattr(Reporter, "bar", bar)
+        monkeypatch.setattr(Tracker, "commit", commit)
+        monkeypatch.setattr(Commits, "put", lambda self, *given: underway.append(self) or put(self, *given))
 
     return after
 

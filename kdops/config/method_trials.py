@@ -113,6 +113,9 @@ def fitting_methods(student: Recipe, teacher: Recipe) -> tuple[ChosenMethod, ...
         known = student.architecture.taps() and teacher.architecture.taps()
         if method.name == SHUFFLED or not (known or method.is_stacked):
             continue
+        # A pair is the control of residual, which dense students do not fit.
+        if method.deploys_more and student.architecture.is_dense:
+            continue
         try:
             check_method(method, student, teacher)
         except UsageError:
@@ -129,6 +132,7 @@ def check_method(method: ChosenMethod, student: Recipe, teacher: Recipe) -> None
     """
     method.check_recipe(student, "student")
     method.check_taps(teacher.architecture, "teacher")
+    method.deployed(student.architecture, teacher.architecture)
 
 
 def shuffled(method: ChosenMethod) -> ChosenMethod:

@@ -6,16 +6,21 @@ known to the command line (``method="dkd(beta=2)"``), the run parameter ``method
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture
+from kdops.config.composed import ASSISTANT, Network, alone, joined_logits, joined_maps, reused
 from kdops.config.parsing import Choice, Flag, Integer, Option, Real, Several, Spec, Text, parse_spec
 from kdops.config.recipes import Recipe
 from kdops.errors import UsageError
 
 __all__ = ["LOGITS", "METHODS", "ChosenMethod", "Inner", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
+
+
+Deploys = Callable[[Architecture, Architecture, Mapping[str, Any]], Architecture]
+"""From student, source and the options of a method to what is trained and stored; raises ValueError."""
 
 
 class MethodSpec(Spec):
@@ -30,6 +35,8 @@ class MethodSpec(Spec):
         is_stacked: whether dense students are trained together in one pass, see
             :attr:`kdops.distillation.method.Method.is_stacked`.
         is_control: whether a student learns nothing of what the source knows of its images.
+        deploys: returns the network that is trained, measured and stored, which may be more than the student. The taps
+            of the method are then those of that network, which has them all.
         **options: its options by name.
     """
 
@@ -42,10 +49,11 @@ class MethodSpec(Spec):
         has_modules: bool = False,
         is_stacked: bool = True,
         is_control: bool = False,
+        deploys: Deploys = alone,
         **options: Option[Any],
     ):
         super().__init__(place, **options)
-        self.summary, self.reference, self.taps = summary, reference, taps
+        self.summary, self.reference, self.taps, self.deploys = summary, reference, taps, deploys
         self.has_modules, self.is_stacked, self.is_control = has_modules, is_stacked, is_control
 
     @property
@@ -93,9 +101,9 @@ class ModifierSpec(MethodSpec):
 
     first = "method"
 
-    def __init__(self, place: str, summary: str, reference: str, *, is_control: bool = False, **options: Option[Any]):
-        super().__init__(place, summary, reference, is_control=is_control)
-        self.options = {self.first: Inner(), **options}
+    def __init__(self, place: str, summary: str, reference: str, **given: Any):
+        super().__init__(place, summary, reference, **given)
+        self.options = {self.first: Inner(), **self.options}
 
 
 class MapSpec(MethodSpec):
@@ -202,6 +210,14 @@ METHODS: Mapping[str, MethodSpec] = {
         is_control=True,
         within=Choice(("class", "all"), "class"),
     ),
+    "pair": ModifierSpec(
+        "kdops.distillation.pair:Pair",
+        "a method, by the sum of two networks' logits, both of which are deployed; a control of residual",
+        "Gao et al., Residual Knowledge Distillation, 2020",
+        is_stacked=False,
+        deploys=joined_logits,
+        assistant=Network(ASSISTANT),
+    ),
     "rkd": MethodSpec(
         "kdops.distillation.rkd:RelationalDistillation",
         "distances and angles between the embeddings of a batch",
@@ -251,6 +267,24 @@ METHODS: Mapping[str, MethodSpec] = {
         weight=Real(0, 1_000_000, default=100.0),
         gamma=Real(0, 100, default=0.4, open_low=True),
         order=Integer(1, 10, 2),
+    ),
+    "simkd": MethodSpec(
+        "kdops.distillation.simkd:ReusedClassifier",
+        "the source's last map, through a projector; the source's last layer is deployed with it",
+        "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, 2022",
+        is_stacked=False,
+        deploys=reused,
+        factor=Integer(1, 1000, 2),
+    ),
+    "residual": MethodSpec(
+        "kdops.distillation.residual:ResidualDistillation",
+        "the source's maps; an assistant, which is deployed too, learns what the student leaves of them",
+        "Gao et al., Residual Knowledge Distillation, 2020",
+        has_modules=True,
+        is_stacked=False,
+        deploys=joined_maps,
+        assistant=Network(ASSISTANT),
+        weight=Real(0, 100_000, default=1.0),
     ),
     "fitnet": MethodSpec(
         "kdops.distillation.fitnet:HintDistillation",
@@ -416,6 +450,29 @@ class ChosenMethod:
         self.check_taps(recipe.architecture, role)
         if not self.is_stacked and recipe.epochs < FEWEST_EPOCHS:
             raise UsageError("epochs", recipe.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {self}")
+
+    @property
+    def deploys_more(self) -> bool:
+        """Whether what is trained and stored is more than the student."""
+        return any(part.spec.deploys is not alone for part in self.parts)
+
+    def deployed(self, student: Architecture, source: Architecture) -> Architecture:
+        """Return the network that is trained, measured and stored: the student, or one that it is a part of.
+
+        Raises:
+            UsageError: one of the networks lacks what the method needs; names what it has.
+        """
+        found = student
+        for part in self.parts:
+            if part.spec.deploys is alone:
+                continue
+            if found is not student:
+                raise UsageError("method", self, "has two methods that deploy more than the student; take one of them")
+            try:
+                found = part.spec.deploys(student, source, part.options)
+            except ValueError as error:
+                raise UsageError("method", self, str(error)) from None
+        return found
 
     def check_taps(self, architecture: Architecture, role: str) -> None:
         """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.

@@ -73,6 +73,8 @@ class SearchSettings(SourceSettings):
         role = one_of("role", text["role"], SEARCHED)
         for method in space.methods:
             method.check_recipe(values["recipes"][role], role)
+            if method.deploys_more:
+                raise UsageError("method", method, "deploys more than the student, and a search tries students alone")
         if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:
             advice = f"the space has {space.size(1)} points; give at most so many trials, or a wider space"
             raise UsageError("trials", trials, advice)

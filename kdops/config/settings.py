@@ -241,7 +241,10 @@ def _method(text: Mapping[str, str], recipes: Mapping[str, Recipe]) -> ChosenMet
     alpha, t_squared = real("alpha", text["alpha"], 0.0, 1.0), boolean("t_squared", text["t_squared"])
     method = with_shorthand(text["method"], alpha, t_squared)
     if "steps" not in text:
-        method.check_taps(recipes["student"].architecture, "student")
+        student, teacher = (recipes[role].architecture for role in ("student", "teacher"))
+        method.check_taps(student, "student")
+        # Another source is known once it is found.
+        method.deployed(student, student if text.get("source") else teacher)
     return method
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,6 @@ __all__ = [
 ]
 
 
-Net = TypeVar("Net", bound=nn.Module)
-
-
 @dataclass(frozen=True)
 class Needs:
     """What a method asks of the trainer beside the logits of both networks.
@@ -36,6 +33,9 @@ class Needs:
         joint: whether the modules of several members are one, see :mod:`kdops.distillation.adapters`.
         rows: whether :attr:`Step.rows` is read.
         peers: whether :attr:`Step.source` has the members' own outputs, see :mod:`kdops.distillation.company`.
+        more: whether what is trained and stored is more than the student; the table of methods says what, and the
+            student's logits and taps are those of that network.
+        head: whether the last layer of that network is the source's, and stays as it is.
     """
 
     student: tuple[str, ...] = ()
@@ -44,6 +44,8 @@ class Needs:
     joint: bool = False
     rows: bool = False
     peers: bool = False
+    more: bool = False
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Method:
     @property
     def is_stacked(self) -> bool:
         """Whether dense students can be trained together in one pass: modules are joint, one phase, only embeddings."""
-        fits = self.needs.joint or not self.has_modules
+        fits = not self.needs.more and (self.needs.joint or not self.has_modules)
         return fits and len(self.phases()) == 1 and set(self.needs.student) <= {"embedding"}
 
     @property
@@ -198,10 +200,6 @@ class Method:
             stream: to draw from; the same for all members of a replicate.
         """
         return torch.arange(len(labels))
-
-    def deploy(self, student: Net, modules: nn.Module) -> Net:
-        """Return the network that is stored, of the student's architecture: the student without the modules."""
-        return student
 
     @classmethod
     def stacked(cls, methods: Sequence[Self], device: torch.device | str) -> Self:
@@ -283,10 +281,6 @@ class Modifier(Method):
     def rows(self, labels: Tensor, stream: torch.Generator) -> Tensor:
         """Return those of the other method."""
         return self.method.rows(labels, stream)
-
-    def deploy(self, student: Net, modules: nn.Module) -> Net:
-        """Return what the other method stores."""
-        return self.method.deploy(student, modules)
 
 
 def build_method(chosen: ChosenMethod) -> Method:

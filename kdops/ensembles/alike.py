@@ -84,5 +84,5 @@ def _origin_of(member: Model, sources: Mapping[str, Model]) -> str:
 
 
 def _params(model: Model, names: Sequence[str]) -> dict[str, str]:
-    params = model.params
+    params = model.recipe_params
     return {name: method_apart(params) if name == "method" else params.get(name, "") for name in names}

@@ -114,7 +114,7 @@ def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
         wanted |= {"order": settings.order}
         if method_apart(record.params) != method_apart({"method": str(method)}):
             return False
-    return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.params.items()
+    return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.recipe_params.items()
 
 
 def _record(study: Study[VoteSettings], member: Model) -> Model:

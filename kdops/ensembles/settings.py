@@ -57,7 +57,7 @@ def settings_of_members(
     # Roles with a recipe of their own first, so that what follows them can still be distinguished.
     roles = {model.role for model in trained} & set(recipes)
     for role in sorted(roles, key=lambda role: not ROLES[role].has_own_recipe):
-        runs = [model.params for model in trained if model.role == role]
+        runs = [model.recipe_params for model in trained if model.role == role]
         read, several = _common(runs, RECIPE, recipes[role].__dict__)
         # Code that a stored run names is not imported; without it no controls are trained.
         if isinstance(stored := read.get("architecture"), FunctionNet) and stored != recipes[role].architecture:

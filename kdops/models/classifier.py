@@ -23,6 +23,7 @@ __all__ = [
     "Classifier",
     "Dropout",
     "ExternalClassifier",
+    "Tap",
     "build",
     "digest_of",
     "pixel_statistics",
@@ -113,6 +114,18 @@ class Dropout(nn.Module):
         below = min(round((1.0 - self.rate) * 2**32) - 2**31, 2**31 - 1)
         kept = drawn.view(torch.int32)[:count] < below
         return kept.to(x.dtype).div_(1.0 - self.rate).as_strided(x.shape, torch.empty_like(x).stride())
+
+
+class Tap(nn.Identity):
+    """A value inside of a network that is neither a stage nor the last layer's input, see :mod:`kdops.models.taps`.
+
+    Args:
+        name: of the tap.
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
 
 
 def build(

@@ -2,8 +2,9 @@
 
 kdops's own families have ``embedding``, the input of the last layer ``[B, D]``, and convolutional ones ``stage1``,
 ``stage2`` ... as well: what follows the activation of each convolution, ``[B, C, H, W]``, and ``stage1.before`` ...:
-what goes into it. Of networks that others wrote any module is one, by its path (``layer3``, ``layer3.0``), and
-``embedding`` is the input of their last dense layer.
+what goes into it. In composed ones those of one network come after those of the other, and
+:class:`~kdops.models.classifier.Tap` names what else there is. Of networks that others wrote any module is one, by its
+path (``layer3``, ``layer3.0``), and ``embedding`` is the input of their last dense layer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from kdops.config.architectures import BEFORE, EMBEDDING
 from kdops.errors import UsageError
-from kdops.models.classifier import Classifier, ExternalClassifier
+from kdops.models.classifier import Classifier, ExternalClassifier, Tap
 
 __all__ = ["EMBEDDING", "captured", "check_taps", "features_of"]
 
@@ -94,4 +95,5 @@ def _places(net: Classifier) -> dict[str, _Place]:
             name = f"stage{len(stages) // 2 + 1}"
             stages |= {name: _Place(part, False), f"{name}{BEFORE}": _Place(part, True)}
             convolved = False
-    return {**stages, **last}
+    named = {part.name: _Place(part, False) for part in net.net.modules() if isinstance(part, Tap)}
+    return {**stages, **last, **named}

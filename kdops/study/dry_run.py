@@ -138,8 +138,7 @@ class PlanningExecutor(Executor):
             planned.setdefault(unit.record.architecture, []).append(node)
         recipe = context.settings.recipes[task.role]
         for net, own in planned.items():
-            recipe = recipe.replace(architecture=parse_architecture(net)) if task.nets else recipe
-            self.plan.add(task.known_as, recipe, len(trainset.rows), own)
+            self.plan.add(task.known_as, recipe.replace(architecture=parse_architecture(net)), len(trainset.rows), own)
         return models
 
     def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:

@@ -12,13 +12,16 @@ from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COPY_SEEDS", "FOREIGN", "LABELS", "METRICS", "Model", "Sweep"]
+__all__ = ["COPY_SEEDS", "FOREIGN", "LABELS", "LEARNER", "METRICS", "Model", "Sweep"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
 
 LABELS = "labels"
 """The source of a model that learned from labels alone."""
+
+LEARNER = "student_architecture"
+"""Parameter of a model that is more than the student: the student in it, as the role's recipe has it."""
 
 FOREIGN = "foreign"
 """The role of a model that kdops did not train."""
@@ -117,13 +120,18 @@ class Model:
 
     @property
     def architecture(self) -> str:
-        """Its network as text; empty where unknown."""
+        """Its network as text, all that is deployed; empty where unknown."""
         return self.params.get("architecture", "")
 
     @property
     def method(self) -> str:
         """What it was distilled by, as text; empty for one that was not, and where it is unknown."""
         return self.params.get("method", "")
+
+    @property
+    def recipe_params(self) -> Mapping[str, str]:
+        """Its parameters, with the architecture that its recipe has: of a model that is more, the student's alone."""
+        return {**self.params, "architecture": self.params.get(LEARNER, self.architecture)}
 
     @property
     def transfer(self) -> str:

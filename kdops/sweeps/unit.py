@@ -16,7 +16,7 @@ from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.models.size import NetworkSize, network_size
 from kdops.sweeps.fingerprint import code_digest, fingerprint
-from kdops.sweeps.model import COPY_SEEDS, LABELS, Model
+from kdops.sweeps.model import COPY_SEEDS, LABELS, LEARNER, Model
 from kdops.utils.hardware import numeric_mode, process_threads
 
 __all__ = ["Context", "Task", "Unit", "digest_of_pass", "lock_keys", "unit_of", "units_of"]
@@ -120,7 +120,7 @@ def units_of(
         context: what the study's units share.
 
     Raises:
-        UsageError: the network lacks a tap that the method needs.
+        UsageError: the networks lack what the method needs.
     """
     if any(source is not None for source in sources.values()) and any(t != HARD for t in temperatures):
         task.method.check_taps(context.architecture_of(task.role), task.role)
@@ -182,7 +182,8 @@ def unit_of(
         stacked: the temperatures of all that is stacked with it; None where it is trained as if alone.
         context: what the study's units share.
     """
-    recipe = context.settings.recipes[task.role]
+    recipe, network = context.settings.recipes[task.role], _network(task, source, temperature, context)
+    known = network_size(network, context.data.shape, len(context.data.classes))
     what = {
         "role": task.role,
         "seed": seed,
@@ -193,21 +194,33 @@ def unit_of(
         "order": task.order,
         "soft": _learned_from(task, source, temperature),
         "streams": streams_of(task.role),
-        "code": code_digest(_plugins(task, source, temperature, context)),
+        "code": code_digest(_plugins(task, source, temperature, network)),
         # Neither is asked of PyTorch itself, which takes seconds to import.
         "torch": version("torch"),
         "threads": process_threads(),
         "device": context.device,
         # Asked only where PyTorch is there anyway.
         **({"arithmetic": numeric_mode(context.device)} if context.device != "cpu" else {}),
-        **({"network": code} if (code := _facts(task, context).code) else {}),
+        **({"network": known.code} if known.code else {}),
     }
-    record = _planned(task, seed, temperature, source, context)
+    record = _planned(task, seed, temperature, source, context, network, known)
     return Unit(task, record, source, fingerprint(**what, stacked=stacked), fingerprint(**what))
 
 
-def _facts(task: Task, context: Context) -> NetworkSize:
-    return network_size(context.architecture_of(task.role), context.data.shape, len(context.data.classes))
+def _network(task: Task, source: Model | None, temperature: float, context: Context) -> Architecture:
+    """Return the network that is trained and stored, which may be more than that of the role's recipe.
+
+    Raises:
+        UsageError: student or source lack what the method needs.
+    """
+    own = context.architecture_of(task.role)
+    if source is None or temperature == HARD or not task.method.deploys_more:
+        return own
+    try:
+        given = parse_architecture(source.architecture)
+    except UsageError:
+        raise UsageError("method", task.method, f"the source {source.uri} is no single network of kdops") from None
+    return task.method.deployed(own, given)
 
 
 def _learned_from(task: Task, source: Model | None, temperature: float) -> dict[str, object]:
@@ -219,9 +232,9 @@ def _learned_from(task: Task, source: Model | None, temperature: float) -> dict[
     return {"source": source.weights, "method": task.method.full_text}
 
 
-def _plugins(task: Task, source: Model | None, temperature: float, context: Context) -> tuple[str, ...]:
+def _plugins(task: Task, source: Model | None, temperature: float, network: Architecture) -> tuple[str, ...]:
     """Return the modules of the method, of the network and of its source, beside the core that all units share."""
-    specs: list[Spec] = [context.architecture_of(task.role).spec]
+    specs: list[Spec] = [part.spec for part in network.parts]
     if source is not None:
         specs += [part.spec for part in task.method.parts] if temperature != HARD else []
         specs += _families_of(source)
@@ -231,14 +244,21 @@ def _plugins(task: Task, source: Model | None, temperature: float, context: Cont
 def _families_of(source: Model) -> list[Spec]:
     """Return the family of a source's network; a source that is an exported program is data, not code."""
     try:
-        return [parse_architecture(source.params.get("architecture", "")).spec]
+        return [part.spec for part in parse_architecture(source.architecture).parts]
     except UsageError:
         return []
 
 
-def _planned(task: Task, seed: int, temperature: float, source: Model | None, context: Context) -> Model:
+def _planned(
+    task: Task,
+    seed: int,
+    temperature: float,
+    source: Model | None,
+    context: Context,
+    network: Architecture,
+    known: NetworkSize,
+) -> Model:
     settings, recipe, role = context.settings, context.settings.recipes[task.role], task.known_as
-    known = _facts(task, context)
     soft = source is not None and temperature != HARD
     return Model(
         role=role,
@@ -250,7 +270,8 @@ def _planned(task: Task, seed: int, temperature: float, source: Model | None, co
         select_on=source.select_on if source else "validation",
         params={
             "dataset": context.data.name,
-            "architecture": str(recipe.architecture),
+            "architecture": str(network),
+            **({LEARNER: str(recipe.architecture)} if network != recipe.architecture else {}),
             "parameters": str(known.parameters),
             **({"flops": str(known.flops)} if known.flops is not None else {}),
             **({"code": known.code} if known.code else {}),

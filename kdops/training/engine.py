@@ -160,7 +160,8 @@ def _with_arrays(group: OrderGroup, order: Order, arrays: Arrays, pixels: Pixels
             return {tap: method.reduced(values) for tap, values in found.items()}
 
         outputs = Live(logits, computed)
-    return Group(group.seed, group.temperatures, outputs, group.own_order, labels)
+    head = load(arrays[source.head].tobytes()) if source.head else {}
+    return Group(group.seed, group.temperatures, outputs, group.own_order, labels, head)
 
 
 def _images(order: Order, arrays: Arrays, part: str) -> Images:

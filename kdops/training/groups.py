@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Group:
         source: the source's outputs for the training images; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
         labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
+        head: the source's last layer, which those at T > 0 reuse; empty where none does.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Group:
     source: Kept | Live | None = None
     own_order: bool = False
     labels: Tensor | None = None
+    head: Mapping[str, Tensor] = field(default_factory=dict)
 
     def apart(self) -> list[Group]:
         """Return one group for each member."""

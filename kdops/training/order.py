@@ -30,6 +30,7 @@ class SourceArrays:
         live: taps whose features are computed for each batch instead.
         architecture: the network that computes these; empty where there is none.
         weights: digest of its weights, the bytes of a safetensors file as uint8.
+        head: likewise of its last layer alone, which students reuse; empty where none does.
     """
 
     logits: str = ""
@@ -38,6 +39,7 @@ class SourceArrays:
     live: tuple[str, ...] = ()
     architecture: str = ""
     weights: str = ""
+    head: str = ""
 
 
 @dataclass(frozen=True)

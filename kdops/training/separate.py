@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 
 import torch
@@ -102,7 +103,9 @@ class SeparateModels(JointNetworks):
             if not (self.training and self.is_own and self.on_gpu):
                 return Outputs(net(batch), found)
             with autocast_bf16(self.device):
-                logits = _with_late_biases(net.net, net.normalized(batch)).float()
+                is_chain = isinstance(net.net, nn.Sequential)
+                compute = partial(_with_late_biases, net.net) if is_chain else net.net
+                logits = compute(net.normalized(batch)).float()
             return Outputs(logits, {tap: values.float() for tap, values in found.items()})
 
 

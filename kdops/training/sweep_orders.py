@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kdops.config.architectures import parse_architecture
 from kdops.config.roles import streams_of
 from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Mixture
+from kdops.models.head import head_of
 from kdops.models.taps import EMBEDDING
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model
@@ -77,10 +79,12 @@ class Orders:
         context, task = self.context, units[0].task
         data, recipe = context.data, context.settings.recipes[task.role]
         members = [one for own in _alike(units) for one in self._with_sources(own, rows)]
-        together, most = (
-            context.trains_together(task),
-            nets_a_pass(recipe, data.shape, len(data.classes), context.device),
-        )
+        recipes = {
+            text: recipe.replace(architecture=parse_architecture(text))
+            for text in {unit.record.architecture for unit in units}
+        }
+        together = context.trains_together(task)
+        most = min(nets_a_pass(own, data.shape, len(data.classes), context.device) for own in recipes.values())
         parts = {"train": rows, "validation": context.split.validation, "test": context.split.test}
         common = Order(
             digest="",
@@ -103,7 +107,9 @@ class Orders:
         )
         for part in cut_passes(members, together, most):
             own = tuple(unit for one in part for unit in one.units)
-            yield replace(common, digest=digest_of_pass(own), groups=tuple(one.group() for one in part)), own
+            # What is deployed is one network for all of a pass: hard labels have passes of their own.
+            recipe, groups = recipes[own[0].record.architecture], tuple(one.group() for one in part)
+            yield replace(common, digest=digest_of_pass(own), recipe=recipe, groups=groups), own
 
     def _with_sources(self, units: tuple[Unit, ...], rows: np.ndarray) -> list[_Members]:
         """Return units of a replicate with the outputs of their source."""
@@ -114,6 +120,8 @@ class Orders:
             return [_Members(units, SourceArrays())]
         method = LabelsOnly() if predicted else build_method(task.method)
         given = SourceArrays(test_logits=self._put_outputs(source, self.context.split.test, "test images"))
+        if method.needs.head:
+            given = replace(given, head=self._put_head(source))
         if not isinstance(self.networks.of(source), Mixture):
             return [_Members(units, self._with_outputs(given, source, rows, task.part, method))]
         if method.needs.source:
@@ -147,6 +155,11 @@ class Orders:
         values = self.networks.features_of(source, rows, part, tap, method)
         named = fingerprint(source=source.weights, rows=_digest_of(rows), tap=tap, reduction=method.reduction)
         return self._put(named, values.numpy())
+
+    def _put_head(self, source: Model) -> str:
+        """Put the values of a source's last layer."""
+        values = pack(head_of(self.networks.of(source)).state_dict())
+        return self._put(fingerprint(source=source.weights, part="head"), np.frombuffer(values, dtype=np.uint8))
 
     def _put_averaged(self, source: Model, rows: np.ndarray, part: str, unit: Unit) -> str:
         """Put the joint outputs of several sources for some images at the temperature of a unit."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
+from kdops.models.head import reuse_head
 from kdops.models.taps import check_taps
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint
@@ -133,6 +134,10 @@ def train_pass(
         [new_network(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures]
         for g in groups
     ]
+    for group, row in zip(groups, nets, strict=True):
+        for t, net in zip(group.temperatures, row, strict=True):
+            if group.head and t != 0:
+                reuse_head(net, group.head)
     images, validation = images.to(device), validation.to(device)
     taps = method.needs.student if any(t != 0 for group in groups for t in group.temperatures) else ()
     check_taps(nets[0][0], taps, "student")

@@ -35,7 +35,6 @@ from kdops.training.history import COMPLETE, TERM, Meter, Trained
 from kdops.training.joint import JointNetworks
 from kdops.training.optimizer import AdamW
 from kdops.training.schedule import Stage, one_cycle, stages_of
-from kdops.training.separate import SeparateModels
 from kdops.utils.hardware import allow_tf32, with_threads
 from kdops.utils.memory import malloc_keeps_pages
 from kdops.utils.random import as_global_rng, named_generator
@@ -121,9 +120,6 @@ class TrainingPass:
             # by. The images would stay as long as the trained networks are measured and stored.
             for name in ("step", "pixels"):
                 vars(self).pop(name, None)
-        if isinstance(self.networks, SeparateModels) and not self.objective.method.needs.joint:
-            for place, own in enumerate(self.objective.modules):
-                self.networks.nets[place] = self.objective.method.deploy(self.networks.nets[place], own)
         done = zip(range(len(self.members)), self.networks.states() if self.members else (), strict=True)
         yield from sorted((self._result(place, state, COMPLETE) for place, state in done), key=lambda one: one.number)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
+from kdops.config.method_specs import ChosenMethod
 from kdops.config.method_trials import MethodsSettings, shuffled, trials_of
-from kdops.config.methods import ChosenMethod
 from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from kdops.config.composed import INNER, Joined, Reused
 from kdops.config.families import BEFORE, CNN, EMBEDDING, MLP, Architecture, Layer, Shape
-from kdops.config.parsing import Choice, Spec, split_options, split_spec
+from kdops.config.options import Choice
+from kdops.config.specs import Spec, split_options, split_spec
 from kdops.errors import UsageError
 
 __all__ = [

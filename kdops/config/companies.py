@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import CNN, Architecture, parse_architecture
-from kdops.config.methods import LOGITS, ChosenMethod, MethodSpec
+from kdops.config.method_specs import ChosenMethod, MethodSpec
+from kdops.config.methods import LOGITS
+from kdops.config.options import Choice, Flag, Real
 from kdops.config.parameters import EntryPoint
-from kdops.config.parsing import Choice, Flag, Real, parse_spec, split_outside
 from kdops.config.settings import HARD, Settings
+from kdops.config.specs import parse_spec, split_outside
 from kdops.errors import UsageError
 
 __all__ = ["COMPANIES", "INDEPENDENT", "ORDERS", "ChosenCompany", "MutualSettings", "parse_company", "parse_nets"]
@@ -62,11 +64,6 @@ class ChosenCompany(ChosenMethod):
     """A method of a company and the value of each of its options."""
 
     @property
-    def spec(self) -> MethodSpec:
-        """Its entry in the table."""
-        return COMPANIES[self.name]
-
-    @property
     def temperature(self) -> float:
         """At what temperature its nets learn from each other; 0 where they learn from labels alone."""
         return float(self.options.get("temperature", HARD))
@@ -83,7 +80,7 @@ class ChosenCompany(ChosenMethod):
             raise UsageError("nets", given, f"must be cnn(...) with as many layers each: {self.name} compares maps")
 
 
-INDEPENDENT = ChosenCompany("independent", COMPANIES["independent"].defaults())
+INDEPENDENT = ChosenCompany("independent", {}, COMPANIES["independent"])
 """The control of every other company."""
 
 
@@ -132,7 +129,8 @@ def parse_company(text: str) -> ChosenCompany:
     Raises:
         UsageError: for an unknown method or option, a doubled option, or a value that is not allowed.
     """
-    return ChosenCompany(*parse_spec(text, "company", COMPANIES))
+    name, options = parse_spec(text, "company", COMPANIES)
+    return ChosenCompany(name, options, COMPANIES[name])
 
 
 def parse_nets(text: str, usual: Architecture) -> tuple[Architecture, ...]:

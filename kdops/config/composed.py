@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from kdops.config.families import CNN, EMBEDDING, MLP, Architecture, Layer, Map, Shape, stages
-from kdops.config.parsing import Choice, Integer, Option, Spec, split_options, split_spec
+from kdops.config.options import Choice, Integer, Option
+from kdops.config.specs import Spec, split_options, split_spec
 
 __all__ = [
     *("ASSISTANT", "INNER", "RESIDUAL", "Joined", "Network", "Reused"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdops.config.parsing import Spec
+from kdops.config.specs import Spec
 
 __all__ = ["ENGINES"]
 

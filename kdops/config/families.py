@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
-from kdops.config.parsing import Integer, Real, Several, Spec
+from kdops.config.options import Integer, Real, Several
+from kdops.config.specs import Spec
 
 __all__ = ["BEFORE", "CNN", "EMBEDDING", "MLP", "Architecture", "Layer", "Map", "Shape", "stages"]
 

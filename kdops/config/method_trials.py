@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kdops.config.methods import LOGITS, METHODS, ChosenMethod, ModifierSpec, parse_method
+from kdops.config.method_specs import ChosenMethod
+from kdops.config.methods import LOGITS, METHODS, parse_method
+from kdops.config.options import Real
 from kdops.config.parameters import ALL, EntryPoint
-from kdops.config.parsing import Real, boolean, split_outside, whole
+from kdops.config.parsing import boolean, whole
 from kdops.config.recipes import Recipe
 from kdops.config.settings import HIGHEST_SEED, Settings
+from kdops.config.specs import split_outside
 from kdops.errors import UsageError
 
 __all__ = ["MethodsSettings", "fitting_methods", "parse_methods", "shuffled", "trials_of"]
@@ -108,7 +111,7 @@ def fitting_methods(student: Recipe, teacher: Recipe) -> tuple[ChosenMethod, ...
     """
     found = [LOGITS]
     for name in OTHERS:
-        method = ChosenMethod(name, METHODS[name].defaults())
+        method = parse_method(name)
         # The taps of other people's networks are known once these are built.
         known = student.architecture.taps() and teacher.architecture.taps()
         if method.name == SHUFFLED or not (known or method.is_stacked):
@@ -137,7 +140,7 @@ def check_method(method: ChosenMethod, student: Recipe, teacher: Recipe) -> None
 
 def shuffled(method: ChosenMethod) -> ChosenMethod:
     """Return the control of a method: each image has the source outputs of another image of its class."""
-    return ChosenMethod(SHUFFLED, {**METHODS[SHUFFLED].defaults(), ModifierSpec.first: method})
+    return parse_method(f"{SHUFFLED}({method})")
 
 
 def trials_of(method: ChosenMethod, count: int, temperatures: Sequence[float]) -> list[tuple[ChosenMethod, float]]:
@@ -173,7 +176,7 @@ def _drawn_method(method: ChosenMethod, draw: random.Random) -> ChosenMethod:
             options[name] = _drawn_method(value, draw)
         elif isinstance(option, Real) and option.default > 0 and value == option.default:
             options[name] = _drawn(option, draw)
-    return ChosenMethod(method.name, options)
+    return replace(method, options=options)
 
 
 def _drawn(option: Real, draw: random.Random) -> float:

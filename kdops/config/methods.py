@@ -1,127 +1,21 @@
-"""The distillation methods by name, with their options, and the choice of one as a checked value. No torch here.
+"""The distillation methods by name, with their options and bounds, and the text that one is chosen by. No torch here.
 
 A new method is one file in ``kdops/distillation/`` and one entry in ``METHODS``. Its name, options and bounds are then
-known to the command line (``method="dkd(beta=2)"``), the run parameter ``method``, the fingerprint and the tests.
+known to the command line (``method="dkd(beta=2)"``), the run parameter ``method``, the search space, the fingerprint
+and the tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
-from kdops.config.architectures import Architecture
-from kdops.config.composed import ASSISTANT, Network, alone, joined_logits, joined_maps, reused
-from kdops.config.parsing import Choice, Flag, Integer, Option, Real, Several, Spec, Text, parse_spec
-from kdops.config.recipes import Recipe
+from kdops.config.composed import ASSISTANT, Network, joined_logits, joined_maps, reused
+from kdops.config.method_specs import PLAIN, ChosenMethod, MapSpec, MethodSpec, ModifierSpec, choose
+from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
 from kdops.errors import UsageError
 
-__all__ = ["LOGITS", "METHODS", "ChosenMethod", "Inner", "MethodSpec", "method_apart", "parse_method", "with_shorthand"]
-
-
-Deploys = Callable[[Architecture, Architecture, Mapping[str, Any]], Architecture]
-"""From student, source and the options of a method to what is trained and stored; raises ValueError."""
-
-
-class MethodSpec(Spec):
-    """One method.
-
-    Args:
-        place: ``module:class`` of it, see :class:`kdops.distillation.method.Method`.
-        summary: what a student learns, in a few words.
-        reference: the paper.
-        *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
-        has_modules: whether something is trained beside a student.
-        is_stacked: whether dense students are trained together in one pass, see
-            :attr:`kdops.distillation.method.Method.is_stacked`.
-        is_control: whether a student learns nothing of what the source knows of its images.
-        deploys: returns the network that is trained, measured and stored, which may be more than the student. The taps
-            of the method are then those of that network, which has them all.
-        **options: its options by name.
-    """
-
-    def __init__(
-        self,
-        place: str,
-        summary: str,
-        reference: str,
-        *taps: str,
-        has_modules: bool = False,
-        is_stacked: bool = True,
-        is_control: bool = False,
-        deploys: Deploys = alone,
-        **options: Option[Any],
-    ):
-        super().__init__(place, **options)
-        self.summary, self.reference, self.taps, self.deploys = summary, reference, taps, deploys
-        self.has_modules, self.is_stacked, self.is_control = has_modules, is_stacked, is_control
-
-    @property
-    def searchable(self) -> dict[str, Option[Any]]:
-        """Its options but for a method that it changes."""
-        return {name: option for name, option in self.options.items() if not isinstance(option, Inner)}
-
-
-@dataclass(frozen=True)
-class Inner(Option["ChosenMethod"]):
-    """The method that a modifier changes; ``logits`` where none is given."""
-
-    @property
-    def default(self) -> ChosenMethod:  # type: ignore[override]
-        """``logits`` with its defaults."""
-        return LOGITS
-
-    def read(self, text: str) -> ChosenMethod:
-        """Read the method."""
-        if text.count("(") > MOST_BRACKETS:
-            raise ValueError(self.allowed())
-        try:
-            return parse_method(text)
-        except UsageError as error:
-            raise ValueError(f"{self.allowed()}; {error}") from None
-
-    def allowed(self) -> str:
-        """Return what is allowed."""
-        return f"a method, with at most {MOST_BRACKETS} pairs of brackets"
-
-    def write_full(self, value: ChosenMethod) -> str:
-        """Return the method with all its options."""
-        return value.full_text
-
-
-FEWEST_EPOCHS = 2
-"""A method with two phases trains at least one epoch in each."""
-
-MOST_BRACKETS = 4
-"""How deep methods stand in each other: no more is of use, and deeper ones would take long to read."""
-
-
-class ModifierSpec(MethodSpec):
-    """A method that changes another one, its first option: ``standardize(dkd(beta=2))``."""
-
-    first = "method"
-
-    def __init__(self, place: str, summary: str, reference: str, **given: Any):
-        super().__init__(place, summary, reference, **given)
-        self.options = {self.first: Inner(), **self.options}
-
-
-class MapSpec(MethodSpec):
-    """A method on the maps of several layers, whose names the option ``at`` has: ``own:source`` where they differ."""
-
-    def __init__(
-        self,
-        place: str,
-        summary: str,
-        reference: str,
-        *,
-        layers: tuple[str, ...] = ("stage1", "stage2"),
-        fewest: int = 1,
-        **options: Option[Any],
-    ):
-        super().__init__(place, summary, reference, "at", has_modules=True, is_stacked=False)
-        self.options = {"at": Several(Text(), default=layers, fewest=fewest), **options}
-
+__all__ = ["LOGITS", "METHODS", "method_apart", "parse_method", "with_shorthand"]
 
 METHODS: Mapping[str, MethodSpec] = {
     "logits": MethodSpec(
@@ -202,11 +96,13 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.standardize:Standardized",
         "a method on logits, with each image's logits brought to mean 0 and deviation 1",
         "Sun et al., Logit Standardization in Knowledge Distillation, 2024",
+        methods=lambda: METHODS,
     ),
     "shuffled": ModifierSpec(
         "kdops.distillation.shuffled:Shuffled",
         "a method, with the source's outputs for another image; a control without knowledge of the image",
         "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015",
+        methods=lambda: METHODS,
         is_control=True,
         within=Choice(("class", "all"), "class"),
     ),
@@ -214,6 +110,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.pair:Pair",
         "a method, by the sum of two networks' logits, both of which are deployed; a control of residual",
         "Gao et al., Residual Knowledge Distillation, 2020",
+        methods=lambda: METHODS,
         is_stacked=False,
         deploys=joined_logits,
         assistant=Network(ASSISTANT),
@@ -356,139 +253,8 @@ METHODS: Mapping[str, MethodSpec] = {
     ),
 }
 
-
-@dataclass(frozen=True)
-class ChosenMethod:
-    """A method and the value of each of its options.
-
-    Attributes:
-        name: of the method, in ``METHODS``.
-        options: every option's value.
-    """
-
-    name: str
-    options: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        """Return the canonical text: options that differ from their defaults, in the order of the table."""
-        return self.name + self.spec.write(self.options)
-
-    @property
-    def spec(self) -> MethodSpec:
-        """Its entry in the table."""
-        return METHODS[self.name]
-
-    @property
-    def full_text(self) -> str:
-        """The text with all options, which means the same whatever becomes of the defaults."""
-        return self.name + self.spec.write(self.options, full=True)
-
-    @property
-    def parts(self) -> tuple[ChosenMethod, ...]:
-        """The method itself, and those that it changes, from the outermost."""
-        inner = (value.parts for value in self.options.values() if isinstance(value, ChosenMethod))
-        return (self, *(part for parts in inner for part in parts))
-
-    @property
-    def searchable(self) -> dict[str, Option[Any]]:
-        """Its options, with those of the method that it changes."""
-        return {name: option for part in self.parts for name, option in part.spec.searchable.items()}
-
-    def with_options(self, values: Mapping[str, Any]) -> ChosenMethod:
-        """Return the method with other values of its options, and of the options of the method that it changes.
-
-        Args:
-            values: by name, those of other methods too; a text is read.
-        """
-        changed = dict(self.options)
-        for name, value in self.options.items():
-            if isinstance(value, ChosenMethod):
-                changed[name] = value.with_options(values)
-            elif name in values:
-                given = values[name]
-                changed[name] = self.spec.options[name].read(given) if isinstance(given, str) else given
-        return ChosenMethod(self.name, changed)
-
-    @property
-    def soft_weight(self) -> float:
-        """The parameter ``alpha`` of a run: the weight of a soft term, 0 for a method without one of that name."""
-        return self.parts[-1].options.get("alpha", 0.0)
-
-    @property
-    def t_squared(self) -> bool:
-        """The parameter ``t_squared`` of a run; true for a method without that option."""
-        return self.parts[-1].options.get("t_squared", True)
-
-    @property
-    def student_taps(self) -> tuple[str, ...]:
-        """The taps of the student that it needs."""
-        named = (part.options.get(name, name) for part in self.parts for name in part.spec.taps)
-        layers = (layer for one in named for layer in ((one,) if isinstance(one, str) else one))
-        return tuple(layer.partition(":")[0] for layer in layers)
-
-    @property
-    def is_control(self) -> bool:
-        """Whether a student learns nothing of what the source knows of its images."""
-        return any(part.spec.is_control for part in self.parts)
-
-    @property
-    def has_modules(self) -> bool:
-        """Whether something is trained beside a student."""
-        return any(part.spec.has_modules for part in self.parts)
-
-    @property
-    def is_stacked(self) -> bool:
-        """Whether dense students are trained together in one pass."""
-        return all(part.spec.is_stacked for part in self.parts)
-
-    def check_recipe(self, recipe: Recipe, role: str) -> None:
-        """Refuse a network that lacks a tap, and fewer epochs than the method has phases.
-
-        Raises:
-            UsageError: names what is missing.
-        """
-        self.check_taps(recipe.architecture, role)
-        if not self.is_stacked and recipe.epochs < FEWEST_EPOCHS:
-            raise UsageError("epochs", recipe.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {self}")
-
-    @property
-    def deploys_more(self) -> bool:
-        """Whether what is trained and stored is more than the student."""
-        return any(part.spec.deploys is not alone for part in self.parts)
-
-    def deployed(self, student: Architecture, source: Architecture) -> Architecture:
-        """Return the network that is trained, measured and stored: the student, or one that it is a part of.
-
-        Raises:
-            UsageError: one of the networks lacks what the method needs; names what it has.
-        """
-        found = student
-        for part in self.parts:
-            if part.spec.deploys is alone:
-                continue
-            if found is not student:
-                raise UsageError("method", self, "has two methods that deploy more than the student; take one of them")
-            try:
-                found = part.spec.deploys(student, source, part.options)
-            except ValueError as error:
-                raise UsageError("method", self, str(error)) from None
-        return found
-
-    def check_taps(self, architecture: Architecture, role: str) -> None:
-        """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.
-
-        Raises:
-            UsageError: names the tap, and those that the network has.
-        """
-        there = architecture.taps()
-        for tap in self.student_taps if there else ():
-            if tap not in there:
-                known = ", ".join(name for name in there if "." not in name)
-                raise UsageError("method", self, f"the {role} {architecture} has no tap {tap}; it has {known}")
-
-
-LOGITS = ChosenMethod("logits", METHODS["logits"].defaults())
-"""The method where none is named."""
+LOGITS = choose(PLAIN, "method", METHODS)
+"""The method where none is named, with its defaults."""
 
 
 def parse_method(text: str, parameter: str = "method") -> ChosenMethod:
@@ -497,7 +263,7 @@ def parse_method(text: str, parameter: str = "method") -> ChosenMethod:
     Raises:
         UsageError: for an unknown method or option, a doubled option, or a value that is not allowed.
     """
-    return ChosenMethod(*parse_spec(text, parameter, METHODS))
+    return choose(text, parameter, METHODS)
 
 
 def with_shorthand(text: str, alpha: float, t_squared: bool) -> ChosenMethod:
@@ -520,7 +286,7 @@ def with_shorthand(text: str, alpha: float, t_squared: bool) -> ChosenMethod:
             raise UsageError(name, written, f"is an option of logits; leave it out with method={method}")
         if method.options[name] not in (value, METHODS["logits"].options[name].default):
             raise UsageError(name, written, f"method={method} has another value; give one of the two")
-    return ChosenMethod(method.name, {**method.options, **given})
+    return replace(method, options={**method.options, **given})
 
 
 def method_apart(params: Mapping[str, str]) -> str:

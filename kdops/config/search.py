@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kdops.config.parameters import EntryPoint
-from kdops.config.parsing import Spec, one_of, parse_spec, whole, write_spec
+from kdops.config.parsing import one_of, whole
 from kdops.config.search_procedure import PRUNERS, SAMPLERS, parse_objectives
 from kdops.config.search_space import Space
 from kdops.config.space_parser import parse_space
+from kdops.config.specs import Spec, parse_spec, write_spec
 from kdops.config.studies import SourceSettings
 from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password

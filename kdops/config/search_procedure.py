@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdops.config.parsing import Integer, Spec
+from kdops.config.options import Integer
+from kdops.config.specs import Spec
 from kdops.errors import UsageError
 
 __all__ = ["NLL_OBJECTIVE", "OBJECTIVES", "PRUNERS", "SAMPLERS", "parse_objectives"]

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdops.config.methods import ChosenMethod, parse_method
-from kdops.config.parsing import Integer, Option
+from kdops.config.method_specs import ChosenMethod
+from kdops.config.methods import parse_method
+from kdops.config.options import Integer, Option
 
 __all__ = ["METHOD", "Dimension", "Space", "Value"]
 

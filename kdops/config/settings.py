@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
-from kdops.config.methods import ChosenMethod, with_shorthand
+from kdops.config.method_specs import ChosenMethod
+from kdops.config.methods import with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, whole
 from kdops.config.recipes import Recipe, parse_recipes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from kdops.config.parsing import Real
+from kdops.config.options import Real
 from kdops.errors import UsageError
 
 __all__ = ["parse_sources"]

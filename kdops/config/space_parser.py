@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import MLP
-from kdops.config.methods import LOGITS, METHODS, ChosenMethod, Inner, parse_method
-from kdops.config.parsing import Integer, Option, Real, split_outside
+from kdops.config.method_specs import ChosenMethod, Inner
+from kdops.config.methods import LOGITS, METHODS, parse_method
+from kdops.config.options import Integer, Option, Real
 from kdops.config.search_space import METHOD, Dimension, Space, Value
+from kdops.config.specs import split_outside
 from kdops.errors import UsageError
 
 __all__ = ["parse_space"]
@@ -82,7 +84,7 @@ class _Setting:
 # The bounds are those of the parameters of a study and of the options of an architecture. A temperature or learning
 # rate of 0 is no place on a logarithmic axis: hard labels are alpha=0.
 _SETTINGS: Mapping[str, _Setting] = {
-    METHOD: _Setting(Inner(), "logits,dkd", ranges=False),
+    METHOD: _Setting(Inner(lambda: METHODS), "logits,dkd", ranges=False),
     "temperature": _Setting(Real(0.01, 1000), "1..30", log=True),
     "hidden": _Setting(MLP.spec.options["hidden"], "16..128", log=True),
     "depth": _Setting(MLP.spec.options["depth"], "1..3"),

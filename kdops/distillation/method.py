@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from kdops.config.methods import ChosenMethod
+from kdops.config.method_specs import ChosenMethod
 from kdops.utils.imports import load_place
 
 __all__ = [

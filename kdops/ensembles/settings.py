@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from kdops.config.architectures import FunctionNet, parse_architecture
-from kdops.config.methods import LOGITS, ChosenMethod, method_apart, parse_method
+from kdops.config.method_specs import ChosenMethod
+from kdops.config.methods import LOGITS, method_apart, parse_method
 from kdops.config.recipes import Recipe
 from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings

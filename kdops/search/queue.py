@@ -17,10 +17,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from kdops.config.methods import LOGITS
-from kdops.config.parsing import parse_spec
 from kdops.config.search import SearchSettings
 from kdops.config.search_procedure import OBJECTIVES, SAMPLERS
 from kdops.config.search_space import METHOD, Space, Value
+from kdops.config.specs import parse_spec
 from kdops.errors import UsageError
 from kdops.search.dead_processes import of_dead_processes
 from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of

@@ -15,9 +15,9 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from kdops.config.parsing import parse_spec
 from kdops.config.search_procedure import PRUNERS
 from kdops.config.search_space import Dimension, Space, Value
+from kdops.config.specs import parse_spec
 from kdops.errors import UsageError
 from kdops.sweeps import schema
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kdops.config.architectures import Architecture
 from kdops.config.companies import ChosenCompany
-from kdops.config.methods import LOGITS, ChosenMethod
+from kdops.config.method_specs import ChosenMethod
+from kdops.config.methods import LOGITS
 from kdops.config.settings import HARD, Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from kdops.config.architectures import Architecture, parse_architecture
-from kdops.config.methods import LOGITS, ChosenMethod
-from kdops.config.parsing import Spec
+from kdops.config.method_specs import ChosenMethod
+from kdops.config.methods import LOGITS
 from kdops.config.roles import streams_of
 from kdops.config.settings import HARD, Settings
+from kdops.config.specs import Spec
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.errors import UsageError

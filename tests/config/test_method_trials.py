@@ -3,7 +3,7 @@
 import pytest
 
 from kdops.config.method_trials import parse_methods, trials_of
-from kdops.config.methods import LOGITS, METHODS, ChosenMethod, parse_method
+from kdops.config.methods import LOGITS, METHODS, parse_method
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
@@ -12,7 +12,7 @@ TEMPERATURES = tuple(float(t) for t in range(1, 21))
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_gets_as_many_settings_which_it_takes(name):
-    method = ChosenMethod(name, METHODS[name].defaults())
+    method = parse_method(name)
     found = trials_of(method, 8, TEMPERATURES)
     assert found[0] == (method, 4.0)
     assert len(set(map(str, found))) == len(found) == 8

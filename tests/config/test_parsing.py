@@ -6,21 +6,10 @@ from hypothesis import strategies as st
 
 from kdops.config.architectures import FAMILIES
 from kdops.config.methods import METHODS
-from kdops.config.parsing import (
-    Choice,
-    Flag,
-    Integer,
-    Real,
-    Several,
-    Spec,
-    Text,
-    parse_spec,
-    real,
-    split_spec,
-    whole,
-    write_spec,
-)
+from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
+from kdops.config.parsing import real, whole
 from kdops.config.search_procedure import PRUNERS, SAMPLERS
+from kdops.config.specs import Spec, parse_spec, split_spec, write_spec
 from kdops.errors import UsageError
 
 RATE = Real(0, 1, open_high=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, parse_method
-from kdops.config.parsing import Flag, Integer, Real
+from kdops.config.options import Flag, Integer, Real
 from kdops.config.search_procedure import OBJECTIVES, parse_objectives
 from kdops.config.search_space import Space
 from kdops.config.settings import Settings, parse_temperatures

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.composed import Network
-from kdops.config.methods import METHODS, ChosenMethod, Inner, parse_method
-from kdops.config.parsing import Choice, Flag, Integer, Real, Several, Text
+from kdops.config.method_specs import ChosenMethod, Inner
+from kdops.config.methods import METHODS, parse_method
+from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
 from kdops.config.recipes import Recipe
 from kdops.config.settings import Settings
 from kdops.distillation.adapters import merged
@@ -100,10 +101,12 @@ def option_values(option):
 @given(st.data())
 def test_the_canonical_text_reads_back(name, data):
     spec = METHODS[name]
-    chosen = ChosenMethod(name, {option: data.draw(option_values(kind)) for option, kind in spec.options.items()})
+    chosen = replace(
+        parse_method(name), options={o: data.draw(option_values(kind)) for o, kind in spec.options.items()}
+    )
     assert parse_method(str(chosen)) == parse_method(chosen.full_text) == chosen
     assert str(parse_method(str(chosen))) == str(chosen)
-    assert str(ChosenMethod(name, spec.defaults())) == name
+    assert str(parse_method(name)) == name
 
 
 @pytest.mark.parametrize(("name", "option"), [(n, o) for n, spec in METHODS.items() for o in spec.options])
@@ -537,12 +540,3 @@ def test_alpha_and_t_squared_are_shorthand_of_logits(given, told):
 def test_a_shorthand_with_another_method_is_a_mistake(given, told):
     with pytest.raises(UsageError, match=told):
         Settings.parse("students", **given)
-
-
-def test_a_search_takes_methods_of_logits_and_then_no_alpha():
-    assert "alpha" in str(Settings.parse("search").space)
-    assert "alpha" not in str(Settings.parse("search", method="dkd(beta=2)").space)
-    with pytest.raises(UsageError, match=r"^method=rkd: must be one of logits alone in a search"):
-        Settings.parse("search", method="rkd")
-    with pytest.raises(UsageError, match=r"^space=alpha=1: unknown setting 'alpha'"):
-        Settings.parse("search", method="dkd", space="alpha=1")

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kdops.config.methods import METHODS, MethodSpec, parse_method
+from kdops.config.method_specs import MethodSpec
+from kdops.config.methods import METHODS, parse_method
 from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
 from kdops.sweeps import unit as unit_module

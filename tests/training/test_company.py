@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.companies import COMPANIES, ChosenCompany, parse_company
+from kdops.config.companies import COMPANIES, parse_company
 from kdops.config.recipes import Recipe
 from kdops.distillation.company import build_company
 from kdops.distillation.method import LabelsOnly, Outputs, Step
@@ -221,9 +221,9 @@ def test_nets_deceive_their_discriminators_by_an_optimizer_of_their_own():
 
 def test_the_table_says_what_the_class_is():
     for name, spec in COMPANIES.items():
-        method = build_company(ChosenCompany(name, spec.defaults()))
+        method = build_company(parse_company(name))
         assert method.needs.peers
         assert method.has_modules is spec.has_modules
         assert {option: getattr(method, option) for option in spec.options} == spec.defaults()
-        chosen = ChosenCompany(name, spec.defaults())
+        chosen = parse_company(name)
         assert parse_company(str(chosen)) == parse_company(chosen.full_text) == chosen

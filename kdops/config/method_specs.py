@@ -1,0 +1,269 @@
+"""What an entry in the table of methods says, and a method that was chosen from it, as a checked value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kdops.config.architectures import Architecture
+from kdops.config.composed import alone
+from kdops.config.options import Option, Several, Text
+from kdops.config.recipes import Recipe
+from kdops.config.specs import Spec, parse_spec
+from kdops.errors import UsageError
+
+__all__ = ["ChosenMethod", "Inner", "MapSpec", "MethodSpec", "ModifierSpec", "choose"]
+
+PLAIN = "logits"
+"""The method where none is named."""
+
+FEWEST_EPOCHS = 2
+"""A method with two phases trains at least one epoch in each."""
+
+MOST_BRACKETS = 4
+"""How deep methods stand in each other: no more is of use, and deeper ones would take long to read."""
+
+
+Deploys = Callable[[Architecture, Architecture, Mapping[str, Any]], Architecture]
+"""From student, source and the options of a method to what is trained and stored; raises ValueError."""
+
+
+class MethodSpec(Spec):
+    """One method.
+
+    Args:
+        place: ``module:class`` of it, see :class:`kdops.distillation.method.Method`.
+        summary: what a student learns, in a few words.
+        reference: the paper.
+        *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
+        has_modules: whether something is trained beside a student.
+        is_stacked: whether dense students are trained together in one pass, see
+            :attr:`kdops.distillation.method.Method.is_stacked`.
+        is_control: whether a student learns nothing of what the source knows of its images.
+        deploys: returns the network that is trained, measured and stored, which may be more than the student. The taps
+            of the method are then those of that network, which has them all.
+        **options: its options by name.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        summary: str,
+        reference: str,
+        *taps: str,
+        has_modules: bool = False,
+        is_stacked: bool = True,
+        is_control: bool = False,
+        deploys: Deploys = alone,
+        **options: Option[Any],
+    ):
+        super().__init__(place, **options)
+        self.summary, self.reference, self.taps, self.deploys = summary, reference, taps, deploys
+        self.has_modules, self.is_stacked, self.is_control = has_modules, is_stacked, is_control
+
+    @property
+    def searchable(self) -> dict[str, Option[Any]]:
+        """Its options but for a method that it changes."""
+        return {name: option for name, option in self.options.items() if not isinstance(option, Inner)}
+
+
+@dataclass(frozen=True)
+class ChosenMethod:
+    """A method and the value of each of its options.
+
+    Attributes:
+        name: of the method, in the table.
+        options: every option's value.
+        spec: its entry in the table.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    spec: MethodSpec = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        """Return the canonical text: options that differ from their defaults, in the order of the table."""
+        return self.name + self.spec.write(self.options)
+
+    @property
+    def full_text(self) -> str:
+        """The text with all options, which means the same whatever becomes of the defaults."""
+        return self.name + self.spec.write(self.options, full=True)
+
+    @property
+    def parts(self) -> tuple[ChosenMethod, ...]:
+        """The method itself, and those that it changes, from the outermost."""
+        inner = (value.parts for value in self.options.values() if isinstance(value, ChosenMethod))
+        return (self, *(part for parts in inner for part in parts))
+
+    @property
+    def searchable(self) -> dict[str, Option[Any]]:
+        """Its options, with those of the method that it changes."""
+        return {name: option for part in self.parts for name, option in part.spec.searchable.items()}
+
+    def with_options(self, values: Mapping[str, Any]) -> ChosenMethod:
+        """Return the method with other values of its options, and of the options of the method that it changes.
+
+        Args:
+            values: by name, those of other methods too; a text is read.
+        """
+        changed = dict(self.options)
+        for name, value in self.options.items():
+            if isinstance(value, ChosenMethod):
+                changed[name] = value.with_options(values)
+            elif name in values:
+                given = values[name]
+                changed[name] = self.spec.options[name].read(given) if isinstance(given, str) else given
+        return replace(self, options=changed)
+
+    @property
+    def soft_weight(self) -> float:
+        """The parameter ``alpha`` of a run: the weight of a soft term, 0 for a method without one of that name."""
+        return self.parts[-1].options.get("alpha", 0.0)
+
+    @property
+    def t_squared(self) -> bool:
+        """The parameter ``t_squared`` of a run; true for a method without that option."""
+        return self.parts[-1].options.get("t_squared", True)
+
+    @property
+    def student_taps(self) -> tuple[str, ...]:
+        """The taps of the student that it needs."""
+        named = (part.options.get(name, name) for part in self.parts for name in part.spec.taps)
+        layers = (layer for one in named for layer in ((one,) if isinstance(one, str) else one))
+        return tuple(layer.partition(":")[0] for layer in layers)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether a student learns nothing of what the source knows of its images."""
+        return any(part.spec.is_control for part in self.parts)
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether something is trained beside a student."""
+        return any(part.spec.has_modules for part in self.parts)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether dense students are trained together in one pass."""
+        return all(part.spec.is_stacked for part in self.parts)
+
+    def check_recipe(self, recipe: Recipe, role: str) -> None:
+        """Refuse a network that lacks a tap, and fewer epochs than the method has phases.
+
+        Raises:
+            UsageError: names what is missing.
+        """
+        self.check_taps(recipe.architecture, role)
+        if not self.is_stacked and recipe.epochs < FEWEST_EPOCHS:
+            raise UsageError("epochs", recipe.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {self}")
+
+    @property
+    def deploys_more(self) -> bool:
+        """Whether what is trained and stored is more than the student."""
+        return any(part.spec.deploys is not alone for part in self.parts)
+
+    def deployed(self, student: Architecture, source: Architecture) -> Architecture:
+        """Return the network that is trained, measured and stored: the student, or one that it is a part of.
+
+        Raises:
+            UsageError: one of the networks lacks what the method needs; names what it has.
+        """
+        found = student
+        for part in self.parts:
+            if part.spec.deploys is alone:
+                continue
+            if found is not student:
+                raise UsageError("method", self, "has two methods that deploy more than the student; take one of them")
+            try:
+                found = part.spec.deploys(student, source, part.options)
+            except ValueError as error:
+                raise UsageError("method", self, str(error)) from None
+        return found
+
+    def check_taps(self, architecture: Architecture, role: str) -> None:
+        """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.
+
+        Raises:
+            UsageError: names the tap, and those that the network has.
+        """
+        there = architecture.taps()
+        for tap in self.student_taps if there else ():
+            if tap not in there:
+                known = ", ".join(name for name in there if "." not in name)
+                raise UsageError("method", self, f"the {role} {architecture} has no tap {tap}; it has {known}")
+
+
+@dataclass(frozen=True)
+class Inner(Option[ChosenMethod]):
+    """The method that a modifier changes; ``logits`` where none is given.
+
+    Attributes:
+        methods: returns the table.
+    """
+
+    methods: Callable[[], Mapping[str, MethodSpec]]
+
+    @property
+    def default(self) -> ChosenMethod:  # type: ignore[override]
+        """``logits`` with its defaults."""
+        spec = self.methods()[PLAIN]
+        return ChosenMethod(PLAIN, spec.defaults(), spec)
+
+    def read(self, text: str) -> ChosenMethod:
+        """Read the method."""
+        if text.count("(") > MOST_BRACKETS:
+            raise ValueError(self.allowed())
+        try:
+            return choose(text, "method", self.methods())
+        except UsageError as error:
+            raise ValueError(f"{self.allowed()}; {error}") from None
+
+    def allowed(self) -> str:
+        """Return what is allowed."""
+        return f"a method, with at most {MOST_BRACKETS} pairs of brackets"
+
+    def write_full(self, value: ChosenMethod) -> str:
+        """Return the method with all its options."""
+        return value.full_text
+
+
+def choose(text: str, parameter: str, methods: Mapping[str, MethodSpec]) -> ChosenMethod:
+    """Return the method of a table that a text names, see :func:`kdops.config.methods.parse_method`."""
+    name, options = parse_spec(text, parameter, methods)
+    return ChosenMethod(name, options, methods[name])
+
+
+class ModifierSpec(MethodSpec):
+    """A method that changes another one, its first option: ``standardize(dkd(beta=2))``.
+
+    Args:
+        place, summary, reference, **given: as of any method.
+        methods: returns the table that the other one is in.
+    """
+
+    first = "method"
+
+    def __init__(
+        self, place: str, summary: str, reference: str, *, methods: Callable[[], Mapping[str, MethodSpec]], **given: Any
+    ):
+        super().__init__(place, summary, reference, **given)
+        self.options = {self.first: Inner(methods), **self.options}
+
+
+class MapSpec(MethodSpec):
+    """A method on the maps of several layers, whose names the option ``at`` has: ``own:source`` where they differ."""
+
+    def __init__(
+        self,
+        place: str,
+        summary: str,
+        reference: str,
+        *,
+        layers: tuple[str, ...] = ("stage1", "stage2"),
+        fewest: int = 1,
+        **options: Option[Any],
+    ):
+        super().__init__(place, summary, reference, "at", has_modules=True, is_stacked=False)
+        self.options = {"at": Several(Text(), default=layers, fewest=fewest), **options}

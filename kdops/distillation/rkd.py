@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kdops.config.architectures import EMBEDDING
 from kdops.distillation.method import Method, Needs, Step
-from kdops.distillation.softening import as_weight
+from kdops.distillation.softening import as_weight, with_gradient
 
 __all__ = ["RelationalDistillation"]
 
@@ -57,70 +55,118 @@ class RelationalDistillation(Method):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the terms ``distance`` and ``angle``."""
-        gaps, source_gaps = _gaps(step.student.features[EMBEDDING]), _gaps(step.source.features[EMBEDDING])
-        apart = F.smooth_l1_loss(_scaled(gaps), _scaled(source_gaps), reduction="none").mean(dim=(1, 2))
-        batch = gaps.shape[1]
-        bent = _AngleLoss.apply(gaps, source_gaps, min(self.vertices or batch, batch))
-        return {"distance": as_weight(self.distance, gaps) * apart, "angle": as_weight(self.angle, gaps) * bent}
+        points = step.student.features[EMBEDDING]
+        batch = points.shape[1]
+        with torch.no_grad():
+            own, turn = _within_few(points)
+            theirs, whose = _distinct(step.source.features[EMBEDDING])
+            gaps, source_gaps = _gaps(own), _gaps(theirs)
+            apart = _compare_distances(own, gaps, source_gaps[whose])
+            bent = _compare_angles(own, gaps, source_gaps, whose, min(self.vertices or batch, batch))
+        distance, angle = (
+            with_gradient(points, loss, gradient if turn is None else gradient @ turn.mT)
+            for loss, gradient in (apart, bent)
+        )
+        return {"distance": as_weight(self.distance, gaps) * distance, "angle": as_weight(self.angle, gaps) * angle}
+
+
+def _within_few(points: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return points ``[M, B, D]`` in a space of at most B dimensions, and the turn ``[M, D, B]`` there, if any.
+
+    Distances and angles stay. On a GPU to find the turn takes longer than to do without.
+    """
+    if points.shape[2] <= points.shape[1] or points.is_cuda:
+        return points, None
+    turn, turned = torch.linalg.qr(points.mT)
+    return turned.mT, turn
+
+
+def _distinct(sources: Tensor) -> tuple[Tensor, list[int]]:
+    """Return the sources ``[S, B, E]`` that differ from the member's before, and which of them each member has."""
+    if sources.is_cuda:  # which it would have to be asked for
+        return sources, list(range(len(sources)))
+    found, whose = [sources[0]], []
+    for own in sources:
+        if not torch.equal(own, found[-1]):
+            found.append(own)
+        whose.append(len(found) - 1)
+    return torch.stack(found), whose
 
 
 def _gaps(points: Tensor) -> Tensor:
-    """Return the distance of each pair of a batch, ``[M, B, D]`` to ``[M, B, B]``; its gradient is 0 where it is 0."""
+    """Return the distance of each pair of a batch, ``[M, B, D]`` to ``[M, B, B]``."""
     return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _scaled(gaps: Tensor) -> Tensor:
-    """Divide distances by their mean over all that are not 0."""
+def _compare_distances(points: Tensor, gaps: Tensor, source_gaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean Huber loss of distances by their mean, ``[M]``, and its gradient by the points."""
+    own, mean, count = _scaled(gaps)
+    excess = own - _scaled(source_gaps)[0]
+    slopes = excess.clamp(-1.0, 1.0)
+    pairs = gaps.shape[1] ** 2
+    loss = (slopes * (excess - slopes / 2)).sum(dim=(1, 2)) / pairs
+    # By each distance, which is in the mean too, and from there by the points.
+    slopes -= (slopes * own).sum(dim=(1, 2), keepdim=True) / count
+    pulls = slopes * _inverse(gaps) * (2 / (pairs * mean))
+    return loss, pulls.sum(dim=2, keepdim=True) * points - pulls @ points
+
+
+def _scaled(gaps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return distances by their mean over all that are not 0, this mean, and the number of these."""
     count = (gaps > 0).sum(dim=(1, 2), keepdim=True).clamp_min(1)
-    return gaps / (gaps.sum(dim=(1, 2), keepdim=True) / count).clamp_min(TINY)
+    mean = (gaps.sum(dim=(1, 2), keepdim=True) / count).clamp_min(TINY)
+    return gaps / mean, mean, count
 
 
-class _AngleLoss(torch.autograd.Function):
-    """The mean Huber loss between the cosines of angles of two batches, each given by its distances ``[M, B, B]``.
+def _compare_angles(
+    points: Tensor, gaps: Tensor, source_gaps: Tensor, whose: list[int], vertices: int
+) -> tuple[Tensor, Tensor]:
+    """Return the mean Huber loss of the cosines of angles, ``[M]``, and its gradient by the points.
 
-    By the law of cosines no more is needed: ``cos(i, j, k) = (d_ij² + d_jk² - d_ik²) / (2 d_ij d_jk)``, which counts as
-    0 where one of the two sides is 0. There are B² of them at each vertex j, so they are computed for some vertices at
-    a time, and the gradient with them, so that none is kept.
+    There are B² of them at each vertex j: products of the directions ``u_ij = (e_i - e_j) / d_ij``, which are 0 where
+    the distance is. They are computed for some vertices at a time, and the gradient with them, so that none is kept.
+
+    Args:
+        points: the students', ``[M, B, D]``.
+        gaps: their distances.
+        source_gaps: those of the sources, ``[S, B, B]``.
+        whose: which of them each member has.
+        vertices: at how many images, the first of the batch.
     """
+    members, batch, _ = points.shape
+    loss, over = points.new_zeros(members), _inverse(gaps)
+    # The images as the last axis: it is the longest.
+    images = points.mT.contiguous()
+    gradient = torch.zeros_like(images)
+    at_once = max(1, VALUES_AT_ONCE[gaps.device.type] // batch**2)
+    # Used again for each member, which is quicker than other memory for each.
+    room = points.new_empty(2, min(at_once, vertices), batch, batch)
+    for start in range(0, vertices, at_once):
+        rows = slice(start, min(start + at_once, vertices))
+        excess, slopes = room[:, : rows.stop - start]
+        last, cosines = -1, gaps
+        for own, ends, short, number, total, slope in zip(points, images, over, whose, loss, gradient, strict=True):
+            if number != last:
+                last, cosines = number, _cosines(source_gaps[number], rows)
+            units = (ends - own[rows].unsqueeze(2)) * short[rows].unsqueeze(1)
+            torch.baddbmm(cosines, units.mT, units, beta=-1, out=excess)
+            torch.clamp(excess, -1.0, 1.0, out=slopes)
+            flat = slopes.view(-1)
+            total += torch.dot(flat, excess.view(-1)) - torch.dot(flat, flat) / 2
+            pulls = torch.bmm(units, slopes)
+            pulls.addcmul_((pulls * units).sum(dim=1, keepdim=True), units, value=-1).mul_(short[rows].unsqueeze(1))
+            slope += pulls.sum(dim=0)
+            slope[:, rows] -= pulls.sum(dim=2).T
+    count = vertices * batch**2
+    return loss / count, gradient.mT * (2 / count)
 
-    @staticmethod
-    def forward(ctx: Any, gaps: Tensor, source_gaps: Tensor, vertices: int) -> Tensor:
-        """Return ``[M]``, the mean over the angles at the first ``vertices`` images."""
-        members, batch, _ = gaps.shape
-        loss, gradient = gaps.new_zeros(members), torch.zeros_like(gaps)
-        at_once = max(1, VALUES_AT_ONCE[gaps.device.type] // batch**2)
-        for own, source, total, slope in zip(gaps, source_gaps, loss, gradient, strict=True):
-            for start in range(0, vertices, at_once):
-                rows = slice(start, min(start + at_once, vertices))
-                excess, product, difference = _twice_cosines(own, rows)
-                excess -= _twice_cosines(source, rows)[0]
-                slopes = excess.clamp(-2.0, 2.0)
-                flat = slopes.flatten()
-                total += (torch.dot(flat, excess.flatten()) - torch.dot(flat, flat) / 2) / 4
-                # The derivative by the two sides at the vertex, and by the side across.
-                slopes *= product
-                sides = own[rows]
-                slope -= own * (slopes.sum(0) / 2)
-                slope[rows] += (sides * slopes.sum(2) - _inverse(sides) * (slopes * difference).sum(2)) / 2
-        count = vertices * batch**2
-        ctx.save_for_backward(gradient / count)
-        return loss / count
 
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient by the first distances."""
-        (gradient,) = ctx.saved_tensors
-        return upstream[0].view(-1, 1, 1) * gradient, None, None
+def _cosines(gaps: Tensor, rows: slice) -> Tensor:
+    """Return ``cos(i, j, k) = (d_ij² + d_jk² - d_ik²) / (2 d_ij d_jk)`` at some vertices j, ``[V, B, B]``."""
+    squares, over = gaps.square(), _inverse(gaps[rows])
+    sums = squares[rows].unsqueeze(2) + squares[rows].unsqueeze(1) - squares
+    return sums.mul_(over.unsqueeze(2)).mul_(over.unsqueeze(1)).div_(2)
 
 
 def _inverse(gaps: Tensor) -> Tensor:
     return torch.where(gaps > 0, 1 / gaps, 0.0)
-
-
-def _twice_cosines(gaps: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``2 cos(i, j, k)``, ``1 / (d_ij d_jk)`` and ``d_jk² - d_ik²`` at some vertices j, each ``[V, B, B]``."""
-    sides, squares = gaps[rows], gaps.square()
-    over = _inverse(sides)
-    product = over.unsqueeze(2) * over.unsqueeze(1)
-    difference = squares[rows].unsqueeze(1) - squares
-    return (difference + squares[rows].unsqueeze(2)).mul_(product), product, difference

@@ -82,16 +82,21 @@ def test_rkd_is_its_equations(seed, dimensions):
 
 
 @pytest.mark.parametrize("vertices", [2, 5])
-def test_the_gradient_of_rkds_angles_is_that_of_their_values(vertices):
-    from kdops.distillation.rkd import _AngleLoss, _gaps
+def test_the_gradient_of_rkd_is_that_of_its_values(vertices):
+    method = method_of(f"rkd(vertices={vertices},angle=1,distance=1)")
+    source = Outputs(values("z", 2, 5, 4), {"embedding": values(2, 2, 5, 4)})
 
-    points, source = values(1, 2, 5, 3).requires_grad_(), values(2, 2, 5, 4)
-    some = _AngleLoss.apply(_gaps(points), _gaps(source), vertices)
-    expected = [
-        huber(relations(a)[1][:vertices], relations(b)[1][:vertices]) for a, b in zip(points, source, strict=True)
-    ]
-    torch.testing.assert_close(some, torch.stack(expected))
-    assert torch.autograd.gradcheck(lambda p: _AngleLoss.apply(_gaps(p), _gaps(source), vertices), (points,), atol=1e-5)
+    def terms(points):
+        return terms_of(method, Outputs(source.logits, {"embedding": points}), source, some_labels(2, 5, 4))
+
+    # More dimensions than images are turned into fewer.
+    for dimensions in (3, 9):
+        points = values(1, 2, 5, dimensions).requires_grad_()
+        pairs = list(zip(points, source.features["embedding"], strict=True))
+        expected = [huber(*(relations(one)[1][:vertices] for one in pair)) for pair in pairs]
+        torch.testing.assert_close(terms(points)["angle"], torch.stack(expected))
+        for name in ("angle", "distance"):
+            assert torch.autograd.gradcheck(lambda p, name=name: terms(p)[name], (points,), atol=1e-5)
 
 
 def softened(method, seed, t, batch=6, classes=5):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdops.distillation.method import Method, Step
-from kdops.distillation.softening import as_weight, log_softmax, with_gradient
+from kdops.distillation.softening import as_weight, with_gradient
 
 __all__ = ["MultiLevelDistillation"]
 
@@ -47,37 +47,43 @@ class MultiLevelDistillation(Method):
         """Return the terms ``instance``, ``batch`` and ``classes``."""
         logits, batch = step.student.logits, step.labels.shape[1]
         with torch.no_grad():
-            # All temperatures at once: [levels, M, B, C].
+            # All temperatures at once, and images last, as the longer axis: [levels, M, C, B].
             at = torch.stack([factor * step.temperature for factor in self.factors])
-            own, source = (log_softmax(values / at) for values in (logits, step.source.logits))
-            source = source.exp_()
-            soft = -at.square().flatten(1) * torch.linalg.vecdot(source, own).mean(dim=-1)
-            own = own.exp_()
-            slopes = at * (own - source) / batch
-            found = [(soft, slopes), *(_through_softmax(one, own, at) for one in _products(own, source))]
+            own, source = (torch.log_softmax(z.mT.contiguous() / at, dim=-2) for z in (logits, step.source.logits))
+            source.exp_()
+            soft = -at.square().flatten(1) * (source * own).sum(dim=(-2, -1)) / batch
+            own.exp_()
+            apart = own - source
+            found = [(soft, apart * (at / batch)), *(_through_softmax(one, own, at) for one in _products(own, apart))]
         weights = {"instance": self.instance, "batch": self.batch, "classes": self.classes}
         return {
-            name: as_weight(weight, logits) * with_gradient(logits, loss.mean(dim=0), slope.mean(dim=0))
+            name: as_weight(weight, logits) * with_gradient(logits, loss.mean(dim=0), slope.mean(dim=0).mT)
             for (name, weight), (loss, slope) in zip(weights.items(), found, strict=True)
         }
 
 
-def _products(own: Tensor, source: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield L_B and L_C, each ``[levels, M]``, with the gradient by the student's softened outputs.
+def _products(own: Tensor, apart: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield L_B and L_C, each ``[levels, M]``, with the gradient by the student's softened outputs ``[.., C, B]``.
 
     With E = S - T and P = S + T the difference of products is (E P' + P E') / 2, so that no matrix of B x B is needed.
+    All products of S and E over the images are blocks of one; those with P = 2 S - E follow.
     """
-    batch, classes = own.shape[-2:]
-    apart, sums = own - source, own + source
-    mixed, between = apart.mT @ sums, apart.mT @ own
-    crossed = (apart.mT @ apart) * (sums.mT @ sums) + mixed * mixed.mT
-    slope = apart @ (sums.mT @ own) + sums @ between
+    classes, batch = own.shape[-2:]
+    both = torch.cat([apart, own], dim=-2)
+    blocks = both @ both.mT
+    of_apart, between = blocks[..., :classes, :].split(classes, dim=-1)
+    of_own = blocks[..., classes:, classes:]
+    mixed = 2 * between - of_apart
+    of_sums = 4 * of_own - 2 * (between + between.mT) + of_apart
+    crossed = of_apart * of_sums + mixed * mixed.mT
+    # E (P'S) + P (E'S), of which P'S = 2 S'S - E'S.
+    slope = torch.cat([2 * (of_own - between.mT), 2 * between.mT], dim=-1) @ both
     yield crossed.sum(dim=(-2, -1)) / (2 * batch), slope * (2 / batch)
     gaps = (mixed + mixed.mT) / 2
-    yield gaps.square().sum(dim=(-2, -1)) / classes, own @ gaps * (4 / classes)
+    yield gaps.square().sum(dim=(-2, -1)) / classes, gaps @ own * (4 / classes)
 
 
 def _through_softmax(found: tuple[Tensor, Tensor], own: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     """Return a loss with its gradient by the logits, of one with its gradient by the softened outputs."""
     loss, slope = found
-    return loss, (slope - torch.linalg.vecdot(slope, own).unsqueeze(-1)) * own / at
+    return loss, (slope - (slope * own).sum(dim=-2, keepdim=True)) * own / at

@@ -29,8 +29,6 @@ from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_s
 if TYPE_CHECKING:
     from kdops.study.study import Study
 
-__all__ = ["Cost", "EnsembleEvaluation", "VoteCurves", "common", "describe_costs", "measure_vote"]
-
 BLOCK = 512
 """Images at a time, which bounds the memory."""
 
@@ -107,10 +105,6 @@ class EnsembleEvaluation:
     def of(self, size: int) -> np.ndarray:
         """Return the test accuracy of each replicate's first ``size`` members, ``[replicates]``."""
         return self.curves("test")[:, min(size, self.most) - 1]
-
-    def gain(self, size: int) -> np.ndarray:
-        """Return the test accuracy of the first ``size`` members minus that of the best one, ``[replicates]``."""
-        return self.of(size) - self.single()
 
     def shared(self) -> list[Disagreement]:
         """Return what the members of each replicate have in common."""

@@ -27,8 +27,6 @@ from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import first_line
 from kdops.utils.quiet import env_var
 
-__all__ = ["SEEN", "digest_of_network", "load_classifier", "load_network"]
-
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 SEEN = 256
@@ -156,5 +154,5 @@ def _program(folder: Path, flavor: dict[str, object]) -> Path:
     return path
 
 
-def _listed(classes: list, count: int = 5) -> str:
-    return ", ".join(map(str, classes[:count])) + (", ..." if len(classes) > count else "")
+def _listed(classes: list) -> str:
+    return ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")

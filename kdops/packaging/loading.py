@@ -30,10 +30,11 @@ from kdops.store.artifacts import damaged_model_error, downloaded_model
 from kdops.store.faults import explained, first_line
 from kdops.sweeps import schema
 
-__all__ = ["Loaded", "load_stored", "load_weights"]
-
 ARTIFACTS, PROGRAM, MEMBERS = "artifacts", "ensemble.pt2", "members.json"
 """Of an ensemble; see :mod:`kdops.packaging.ensemble`."""
+
+BLOCK = 512
+"""Images at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +59,9 @@ class Loaded:
     encoding: Encoding | None = None
 
     @torch.inference_mode()
-    def probabilities(self, images: Tensor, block: int = 512) -> Tensor:
-        """Return the probabilities ``[N, classes]`` of uint8 images; of an ensemble the scores of its votes.
-
-        Args:
-            images: ``[N, C, H, W]``.
-            block: images at a time, which bounds the memory.
-        """
-        given = [self.module(part) for part in images.split(block)]
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the probabilities ``[N, classes]`` of uint8 images ``[N, C, H, W]``; of an ensemble its scores."""
+        given = [self.module(part) for part in images.split(BLOCK)]
         return torch.cat([one[0] if self.votes else one.softmax(dim=1) for one in given])
 
     def classify(self, values: np.ndarray) -> np.ndarray:

@@ -14,8 +14,6 @@ from kdops.models.classifier import Classifier
 from kdops.training.stacked import StackedMLPs, can_stack
 from kdops.utils.hardware import num_threads
 
-__all__ = ["Tally", "Vote", "export_vote", "latency"]
-
 CALLS = (20, 200)
 """The fewest and the most calls that are timed."""
 
@@ -103,10 +101,8 @@ def export_vote(vote: Vote, image_shape: tuple[int, int, int]) -> torch.export.E
 
 
 @torch.no_grad()
-def latency(
-    module: Callable[[Tensor], object], image_shape: tuple[int, int, int], batch: int, threads: int = 1
-) -> float:
-    """Measure how long a network takes for one batch, in seconds: the median of 20 to 200 calls after a warm-up.
+def latency(module: Callable[[Tensor], object], image_shape: tuple[int, int, int], batch: int) -> float:
+    """Measure how long a network takes for one batch on one thread: the median seconds of 20 to 200 calls.
 
     It takes about half a second, or twenty calls where these take longer.
 
@@ -114,12 +110,11 @@ def latency(
         module: a network, or any function, that takes uint8 images ``[batch, C, H, W]``.
         image_shape: (channels, height, width).
         batch: images a call.
-        threads: threads that PyTorch may use meanwhile.
     """
     images = torch.zeros(batch, *image_shape, dtype=torch.uint8)
     seconds: list[float] = []
     fewest, most = CALLS
-    with num_threads(threads):
+    with num_threads(1):
         for _ in range(3):
             module(images)
         while len(seconds) < fewest or (len(seconds) < most and sum(seconds) < TIMED_SECONDS):

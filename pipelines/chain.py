@@ -28,8 +28,9 @@ from kdops.study.chain import (
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.sweeps.model import Sweep
-from kdops.verdicts import Verdict, chain_verdict
 from kdops.verdicts.answer import Answer, Row
+from kdops.verdicts.chain import chain_verdict
+from kdops.verdicts.claims import Verdict
 
 if TYPE_CHECKING:
     from kdops.study.study import Study

@@ -22,8 +22,8 @@ from kdops.papers.szijarto_2020 import ensemble_findings
 from kdops.study.checks import check_networks
 from kdops.study.summary import summary_of
 from kdops.sweeps.model import Model
-from kdops.verdicts import ensemble_verdict
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.ensemble import ensemble_verdict
 from pipelines.students import direct
 
 if TYPE_CHECKING:

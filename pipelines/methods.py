@@ -22,9 +22,9 @@ from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.sweeps.metrics import TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Sweep
-from kdops.verdicts import methods_verdict
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.methods import methods_verdict
 from kdops.verdicts.phrases import counted, points
 
 if TYPE_CHECKING:

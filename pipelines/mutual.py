@@ -20,8 +20,8 @@ from kdops.study.checks import check_study
 from kdops.study.summary import summary_of
 from kdops.sweeps.metrics import TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
-from kdops.verdicts import mutual_verdict
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.mutual import mutual_verdict
 
 if TYPE_CHECKING:
     from kdops.study.study import Study

@@ -23,9 +23,9 @@ from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.sweeps.metrics import TEST_NLL
 from kdops.sweeps.model import Sweep
-from kdops.verdicts import search_verdict
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.claims import NO_VERDICT
+from kdops.verdicts.search import search_verdict
 
 if TYPE_CHECKING:
     from kdops.search.queue import Trial

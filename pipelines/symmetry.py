@@ -21,8 +21,8 @@ from kdops.papers.szijarto_2020 import symmetry_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.sweeps.model import Sweep
-from kdops.verdicts import symmetry_verdict
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.symmetry import symmetry_verdict
 from pipelines.students import direct
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from kdops.papers.szijarto_2020 import transitivity_findings
 from kdops.study.chain import distill_along
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.verdicts import transitivity_verdict
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.transitivity import transitivity_verdict
 from pipelines.students import direct as direct_students
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from kdops.verdicts.claims import DECIMALS
 if TYPE_CHECKING:
     from kdops.study.study import Study
 
-__all__ = ["ONE_TEMPERATURE", "OWN_ORDER", "controls_of", "drawn_voters", "mean_rank"]
-
 ONE_TEMPERATURE, OWN_ORDER = "one temperature", "own batch order"
 
 Replicates = Mapping[int, Sequence[Model]]

@@ -10,8 +10,6 @@ from kdops.config.settings import Settings
 from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.reporting.figures import Curve, members_figure
 
-__all__ = ["ensemble_figure"]
-
 
 def ensemble_figure(
     settings: Settings, ensemble: EnsembleEvaluation, controls: Mapping[str, EnsembleEvaluation]

@@ -14,8 +14,6 @@ from kdops.errors import UsageError
 from kdops.registry.registered import RegisteredModels, RegisteredVersion
 from kdops.registry.versions import group_of
 
-__all__ = ["advice", "check_group", "describe_left_out", "describe_replicates", "other_group_error"]
-
 STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity", "reversed": "symmetry"}
 """The entry point that trains a role; any other role comes with an ensemble."""
 

@@ -33,8 +33,6 @@ from kdops.sweeps.model import Model
 from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import without_bars
 
-__all__ = ["digest_of_members", "write_ensemble"]
-
 MEMBER_FIELDS = ("uri", "weights", "architecture", "chain", "source", "seed", "temperature", VAL_ACCURACY)
 """What is stored about each member; the weights by their digest."""
 

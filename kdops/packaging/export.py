@@ -26,8 +26,6 @@ from kdops.store.faults import first_line
 from kdops.utils.files import replace_file
 from kdops.utils.quiet import silenced
 
-__all__ = ["FORMATS", "Exported", "check_format", "export_model"]
-
 CLASSES = "class_names"
 """Under this name, with the ending ``.json`` in a pt2, lie the class names, as a JSON list."""
 

@@ -40,21 +40,6 @@ from kdops.store.faults import first_line
 from kdops.utils.files import set_usual_mode, temporary_folder
 from kdops.utils.quiet import silenced
 
-__all__ = [
-    "CODE",
-    "EXPORTED",
-    "OPENER",
-    "WEIGHTS",
-    "Packager",
-    "check_room",
-    "quiet",
-    "read_weights",
-    "requirements",
-    "save_weights",
-    "signature_of",
-    "write_mlmodel",
-]
-
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"
 GRAPH_BYTES = 1_000_000

@@ -17,8 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["ProgramFile"]
-
 CONFIG = "data/weights/model_weights_config.json"
 WRITERS_OWN = (".data/", "byteorder")
 """The records that an archive's writer adds by itself."""

@@ -12,8 +12,6 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from kdops.data.tabular import rows
 from kdops.data.tabular.rows import Encoding, Number
 
-__all__ = ["take_rows"]
-
 EXAMPLE, SERVED = "input_example.json", "serving_input_example.json"
 
 

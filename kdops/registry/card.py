@@ -10,8 +10,6 @@ from kdops.sweeps.model import LABELS, METRICS, Model
 from kdops.utils.text import markdown_text
 from kdops.verdicts.intervals import wilson_interval
 
-__all__ = ["card"]
-
 NAMED = 12
 """Members and classes that are named; MLflow keeps 5,000 characters."""
 

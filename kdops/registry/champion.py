@@ -21,8 +21,6 @@ from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model
 from kdops.sweeps.ranking import rank_key
 
-__all__ = ["CHAMPION", "champion_of", "update_champion"]
-
 CHAMPION = "champion"
 PAGE = 1000
 NOTHING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")

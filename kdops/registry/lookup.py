@@ -15,16 +15,6 @@ from kdops.errors import UsageError
 from kdops.store.client import paged, quoted
 from kdops.sweeps import schema
 
-__all__ = [
-    "describe_names",
-    "find_version",
-    "finished_run",
-    "runs_of",
-    "uri_of",
-    "versions_of",
-    "versions_of_runs",
-]
-
 PAGE = 1000
 IDS = 50
 """Most runs that are asked for at once: the filter is in the address of a request, which a server limits."""

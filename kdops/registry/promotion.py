@@ -21,8 +21,6 @@ from kdops.registry.lookup import describe_names, existing, find_version, runs_o
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY
 
-__all__ = ["Holder", "Promotion", "Rollback", "holders_of", "promote", "rollback"]
-
 MOST = 100
 """Number of holders that are kept; more than are ever rolled back."""
 

@@ -15,8 +15,6 @@ from kdops.registry.sources import Sources
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
-__all__ = ["RegisteredModels", "RegisteredVersion"]
-
 
 @dataclass(frozen=True)
 class RegisteredVersion:

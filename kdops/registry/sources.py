@@ -16,8 +16,6 @@ from kdops.config.uris import ModelUri
 from kdops.store.client import is_quotable, paged
 from kdops.sweeps import schema
 
-__all__ = ["Sources"]
-
 PAGE = 1000
 FEW = 5
 """Up to so many versions of a registered model are asked for one by one; of more, all that names one of them."""

@@ -21,13 +21,6 @@ from kdops.store.duplicates import drop_double_versions
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
-__all__ = [
-    "Registry",
-    "delete_version",
-    "group_of",
-    "registered_name",
-]
-
 PAGE = 1000
 
 

@@ -15,8 +15,6 @@ from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 
 from kdops.store.faults import texts_of
 
-__all__ = ["ask_again", "is_cut_off"]
-
 REQUEST = "_get_http_response_with_retries"
 """MLflow's function for every request (private to it, seen in 3.17.2); where it is missing nothing is asked again."""
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-__all__ = ["commit_quickly", "engines_of"]
-
 LOCK_SECONDS = 120.0
 """So long another process, such as a backup, may lock a database before a study fails."""
 

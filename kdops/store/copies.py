@@ -12,8 +12,6 @@ from kdops.store.artifacts import local_folder
 from kdops.store.database import sqlite_file
 from kdops.sweeps import schema
 
-__all__ = ["check_own_artifacts"]
-
 
 def check_own_artifacts(client: MlflowClient, experiment: Experiment) -> None:
     """Refuse to write to an experiment, or to remove from it, whose artifacts are those of another store.

@@ -17,8 +17,6 @@ from kdops.store.tables import other_version
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password, redact_secrets
 
-__all__ = ["explained", "explained_faults", "first_line", "texts_of"]
-
 AGAIN = "then start the same command again: what is finished stays, and it goes on from there"
 
 KINDS: tuple[tuple[str, str, str], ...] = (

@@ -14,8 +14,6 @@ from filelock import FileLock, Timeout
 
 from kdops.store.database import store_path
 
-__all__ = ["exclusive", "locked"]
-
 FOLDER = "kdops-turns"
 """The folder beside the store with the locks."""
 

@@ -13,8 +13,6 @@ from mlflow.tracking.default_experiment.abstract_context import DefaultExperimen
 
 from kdops.store.experiment import EXPERIMENT, is_project
 
-__all__ = ["KdopsExperimentProvider"]
-
 
 class KdopsExperimentProvider(DefaultExperimentProvider):
     """Names the experiment where nothing else does: no argument and no variable of MLflow's own."""

@@ -16,17 +16,6 @@ from kdops.verdicts.phrases import percent, seen
 if TYPE_CHECKING:
     from kdops.study.study import Study
 
-__all__ = [
-    "ChainResult",
-    "Stage",
-    "distill_along",
-    "distill_directly",
-    "is_of_generations",
-    "on_own_images",
-    "recipe_at",
-    "train_first",
-]
-
 
 @dataclass(frozen=True)
 class Stage:

@@ -6,8 +6,6 @@ from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import make_split
 
-__all__ = ["check_networks", "check_study"]
-
 
 def check_study(settings: Settings, data: Dataset) -> None:
     """Refuse external networks that do not fit the data, and data that cannot be split.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Conclusion", "log_answer", "log_report"]
-
 
 @dataclass(frozen=True)
 class Conclusion:

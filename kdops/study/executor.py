@@ -26,8 +26,6 @@ from kdops.utils.progress import Reporter
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Executor", "ResultT", "TriedT"]
-
 TriedT = TypeVar("TriedT")
 ResultT = TypeVar("ResultT")
 

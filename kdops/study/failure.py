@@ -10,8 +10,6 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.utils.text import markdown_line, number_ranges
 
-__all__ = ["CurrentSweep", "describe_failure", "describe_models", "failure_note"]
-
 
 @dataclass
 class CurrentSweep:

@@ -13,17 +13,6 @@ from kdops.reporting.figures import Curve, gains_figure, steps_figure, temperatu
 from kdops.study.chain import ChainResult
 from kdops.sweeps.model import Sweep
 
-__all__ = [
-    "chain_steps_figure",
-    "chain_temperatures_figure",
-    "companies_figure",
-    "methods_figure",
-    "middles_figure",
-    "students_figure",
-    "symmetry_figure",
-    "transitivity_figure",
-]
-
 
 def students_figure(settings: Settings, teachers: Sweep, students: Sweep) -> Figure:
     """Draw the accuracy of the students over temperature (figure 1 of the paper)."""

@@ -10,8 +10,6 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Unit
 from kdops.tracking.known_models import KnownModels, Wanted
 
-__all__ = ["ModelIndex"]
-
 
 class ModelIndex:
     """The models that are there, by what decides their weights and by URI; one for a study and all its parts.

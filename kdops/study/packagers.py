@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from kdops.models.classifier import Classifier
     from kdops.packaging.folder import Packager
 
-__all__ = ["Packagers"]
-
 
 class Packagers:
     """The packagers of a study and all its parts, made as they are asked for.

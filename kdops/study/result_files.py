@@ -20,8 +20,6 @@ from kdops.sweeps.model import Model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["results_table", "write_results"]
-
 PACKAGES = ("mlflow", "numpy", "torch", "torchvision")
 
 

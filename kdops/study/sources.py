@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from kdops.study.study import Study
 
-__all__ = ["check_source", "find_source"]
-
 Parts = list[tuple[float, NamedModel]]
 """The models of a source, each with its share."""
 

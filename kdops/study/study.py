@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.nn import Module
 
-__all__ = ["Study", "title_of"]
-
 SettingsT = TypeVar("SettingsT", bound=Settings, covariant=True)
 Others = TypeVar("Others", bound=Settings)
 

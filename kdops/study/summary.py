@@ -17,8 +17,6 @@ from kdops.utils.text import accuracy_interval, markdown_text
 from kdops.verdicts.answer import Row
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["about", "describe_sweep", "note", "setting", "summarize", "summary_of"]
-
 
 def summarize(what: str, sweep: Sweep) -> Row:
     """Summarize a sweep: the mean over temperatures of each replicate, then over replicates."""

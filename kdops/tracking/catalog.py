@@ -15,8 +15,6 @@ from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 
-__all__ = ["Catalog", "find_registered", "in_registry", "read_aliases"]
-
 OURS = "name LIKE 'kdops-%'"
 PAGE = 100
 

@@ -14,8 +14,6 @@ from mlflow.entities import DatasetInput, InputTag
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 
-__all__ = ["PARTS", "Trainset", "dataset_inputs"]
-
 PARTS = ("train", "val", "test")
 """What a run may see of a data set."""
 

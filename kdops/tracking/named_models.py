@@ -13,8 +13,6 @@ from kdops.registry.lookup import find_version, uri_of
 from kdops.sweeps import schema
 from kdops.sweeps.model import FOREIGN
 
-__all__ = ["NamedModel", "find_model"]
-
 
 @dataclass(frozen=True)
 class NamedModel:

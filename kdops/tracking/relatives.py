@@ -15,8 +15,6 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.tracking.catalog import Catalog, find_registered, in_registry, read_aliases
 
-__all__ = ["Relatives", "made_from", "read_relatives"]
-
 
 @dataclass(frozen=True)
 class Relatives:

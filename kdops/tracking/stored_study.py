@@ -24,8 +24,6 @@ from kdops.utils.quiet import without_bars
 from kdops.verdicts.answer import ANSWER_FILE, Answer, read_answer
 from kdops.verdicts.claims import finite
 
-__all__ = ["PARTS", "StoredStudy", "experiments", "find_study", "read_study"]
-
 PARTS = ("teacher", "students", "symmetry", "ensemble", "transitivity")
 """The studies that a whole reproduction of the paper is made of, in the paper's order."""
 

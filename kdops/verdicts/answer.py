@@ -11,8 +11,6 @@ from kdops.verdicts.claims import NO_VERDICT, ClaimAnswer, Verdict, finite
 from kdops.verdicts.findings import Finding
 from kdops.verdicts.intervals import Interval
 
-__all__ = ["ANSWER_FILE", "Answer", "Row", "read_answer"]
-
 ANSWER_FILE = "answer.json"
 
 

@@ -23,8 +23,6 @@ from kdops.config.chain import describe_path
 from kdops.verdicts.claims import Verdict, check_accuracies
 from kdops.verdicts.transitivity import Wording, in_replicates, way_spec, way_verdict
 
-__all__ = ["chain_verdict"]
-
 
 def chain_verdict(
     ways: Sequence[ArrayLike],

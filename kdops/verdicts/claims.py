@@ -31,25 +31,6 @@ from kdops.verdicts.statistics import (
     superiority,
 )
 
-__all__ = [
-    "DECIMALS",
-    "LEVEL",
-    "NO_VERDICT",
-    "Claim",
-    "ClaimAnswer",
-    "ClaimSpec",
-    "Gain",
-    "Verdict",
-    "adjust",
-    "check_accuracies",
-    "equivalence_statistics",
-    "finite",
-    "one_sided_statistics",
-    "prefixed",
-    "replicate_means",
-    "verdict_of",
-]
-
 LEVEL = 0.05
 """Level of each one-sided test; intervals are at 90 % accordingly."""
 

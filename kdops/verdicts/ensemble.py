@@ -56,8 +56,6 @@ from kdops.verdicts.phrases import (
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided
 from kdops.verdicts.votes import McNemar
 
-__all__ = ["Control", "ensemble_verdict"]
-
 Control = tuple[ArrayLike, ArrayLike]
 """Test accuracies of a control's ensemble and of its best single member, [replicates] each."""
 

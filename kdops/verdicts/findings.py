@@ -8,8 +8,6 @@ from typing import Any
 
 from kdops.verdicts.intervals import Interval
 
-__all__ = ["ANSWERS", "LEVEL", "UNITS", "Finding"]
-
 ANSWERS = ("yes", "no", "open", "other data")
 UNITS = ("accuracy", "difference", "share")
 LEVEL = 0.95

@@ -15,16 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = [
-    "Interval",
-    "bounds",
-    "checked_values",
-    "interval_at",
-    "mean_and_error",
-    "mean_interval",
-    "wilson_interval",
-]
-
 
 @dataclass(frozen=True)
 class Interval:

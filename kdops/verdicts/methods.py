@@ -32,8 +32,6 @@ from kdops.verdicts.claims import (
 from kdops.verdicts.phrases import counted, margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, holm
 
-__all__ = ["gain_claims", "methods_verdict", "summed_up"]
-
 BETTER, WORSE, NO_GAIN, OPEN = "better", "worse", "no gain", "inconclusive"
 
 

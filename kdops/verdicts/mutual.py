@@ -19,8 +19,6 @@ from kdops.verdicts.claims import Claim, Verdict, check_accuracies
 from kdops.verdicts.methods import gain_claims, summed_up
 from kdops.verdicts.phrases import counted
 
-__all__ = ["mutual_verdict"]
-
 WORDS = "some companies gain", "no company gains"
 
 QUESTIONS = {

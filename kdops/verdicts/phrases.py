@@ -11,19 +11,6 @@ from kdops.utils.text import capitalized
 from kdops.verdicts.intervals import Interval
 from kdops.verdicts.statistics import FEWEST_REPLICATES, MOST_REPLICATES, POWER, Equivalence
 
-__all__ = [
-    "counted",
-    "flattered",
-    "margin_phrase",
-    "needs_at_least",
-    "outlook",
-    "outlook_of_several",
-    "percent",
-    "points",
-    "rounded_up",
-    "seen",
-]
-
 ONE_REPLICATE = "one does not show the spread among them, and so neither how many would decide."
 
 

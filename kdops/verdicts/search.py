@@ -9,8 +9,6 @@ from kdops.verdicts.claims import DECIMALS, Claim, Gain, Verdict, check_accuraci
 from kdops.verdicts.phrases import margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
 
-__all__ = ["search_verdict"]
-
 
 def search_verdict(found: ArrayLike, plain: ArrayLike, margin: float) -> Verdict:
     """Return whether what a search found is better than the best of a plain sweep over temperatures.

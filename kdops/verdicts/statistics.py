@@ -18,19 +18,6 @@ from numpy.typing import ArrayLike
 
 from kdops.verdicts.intervals import Interval, checked_values, mean_and_error, mean_interval
 
-__all__ = [
-    "FEWEST_REPLICATES",
-    "MOST_REPLICATES",
-    "POWER",
-    "Equivalence",
-    "OneSided",
-    "equivalence",
-    "holm",
-    "noninferiority",
-    "one_sided",
-    "superiority",
-]
-
 FEWEST_REPLICATES = 3
 """The fewest replicates that a decision may rest on; with two, the spread itself is hardly known."""
 

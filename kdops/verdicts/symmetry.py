@@ -46,8 +46,6 @@ from kdops.verdicts.phrases import counted, flattered, margin_phrase, outlook_of
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, noninferiority, superiority
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_spec
 
-__all__ = ["symmetry_verdict"]
-
 BETTER = {"yes": "better", "no": "not better", "inconclusive": "inconclusive"}
 NEAR = {"yes": "near", "no": "not near", "inconclusive": "inconclusive"}
 

@@ -11,14 +11,6 @@ from kdops.verdicts.claims import DECIMALS, LEVEL, Claim, ClaimSpec, check_accur
 from kdops.verdicts.phrases import percent
 from kdops.verdicts.statistics import Equivalence, equivalence
 
-__all__ = [
-    "FEWEST_TEMPERATURES",
-    "check_temperatures",
-    "temperature_changes",
-    "temperature_claim",
-    "temperature_spec",
-]
-
 FEWEST_TEMPERATURES = 3
 """The fewest temperatures that a statement about T may rest on: through two, a line fits whatever happens between."""
 

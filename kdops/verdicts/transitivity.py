@@ -36,8 +36,6 @@ from kdops.verdicts.claims import (
 from kdops.verdicts.phrases import counted, flattered, margin_phrase, outlook, percent, points, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, equivalence
 
-__all__ = ["Wording", "in_replicates", "transitivity_verdict", "way_spec", "way_verdict"]
-
 ENDINGS = {
     "transitive": ", inside the margin of {margin}.",
     "not transitive": ", outside the margin of {margin}: those via {through} are {side}.",

@@ -9,17 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = [
-    "Disagreement",
-    "McNemar",
-    "Vote",
-    "accuracy_curve",
-    "choose_size",
-    "disagreement",
-    "mcnemar",
-    "vote_scores",
-]
-
 Vote = Literal["majority", "probability"]
 
 DECIMALS = 12

@@ -13,9 +13,11 @@ from kdops.papers.szijarto_2020 import (
     teacher_findings,
     transitivity_findings,
 )
-from kdops.verdicts import ensemble_verdict, symmetry_verdict, transitivity_verdict
+from kdops.verdicts.ensemble import ensemble_verdict
 from kdops.verdicts.findings import ANSWERS, UNITS, Finding
 from kdops.verdicts.intervals import mean_interval
+from kdops.verdicts.symmetry import symmetry_verdict
+from kdops.verdicts.transitivity import transitivity_verdict
 from kdops.verdicts.votes import Disagreement
 
 MARGIN = 0.02

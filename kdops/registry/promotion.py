@@ -106,8 +106,9 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
         promotion = Promotion(promotion.uri, accuracy, uri_of(holder), before)
     history = holders_of(client, version.name, alias)
     if holder is not None:
+        place = _last_place(history, holder)
         # If the alias was moved by hand since, its present holder stays in the history: a rollback returns to it.
-        history = [*_up_to(history, holder), *([] if _stands(history, holder) else [_described(holder)])]
+        history = [*history, _described(holder)] if place is None else history[: place + 1]
     client.set_registered_model_alias(version.name, alias, version.version)
     _write(client, version.name, alias, [*history, _described(version)])
     client.set_model_version_tag(version.name, version.version, schema.promoted(alias), _now())
@@ -132,7 +133,8 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
     holder, history = existing(client.get_model_version_by_alias, name, alias), holders_of(client, name, alias)
     if not history:
         raise KdopsError(f"nothing was promoted to {alias} of {name} (by kdops promote), so nothing can be taken back")
-    earlier = _before(history, holder)
+    # A holder that was set by hand came after all of the history.
+    earlier = history[: None if holder is None else _last_place(history, holder)]
     there = [_there(client, name, one) for one in earlier]
     alive = [number for number, found in enumerate(there) if found]
     before = "" if holder is None else uri_of(holder)
@@ -225,25 +227,10 @@ def _there(client: MlflowClient, name: str, holder: Holder) -> bool:
     return version is not None and version.status == "READY" and version.run_id == holder.run_id
 
 
-def _is(one: Holder, version: ModelVersion) -> bool:
-    return (one.version, one.run_id) == (str(version.version), version.run_id)
-
-
-def _stands(history: Sequence[Holder], version: ModelVersion) -> bool:
-    return any(_is(one, version) for one in history)
-
-
-def _up_to(history: Sequence[Holder], version: ModelVersion) -> list[Holder]:
-    """Return the history up to the last time a version was promoted; all of it where it never was."""
-    last = max((number for number, one in enumerate(history) if _is(one, version)), default=len(history) - 1)
-    return list(history[: last + 1])
-
-
-def _before(history: Sequence[Holder], holder: ModelVersion | None) -> list[Holder]:
-    """Return the holders before the present one; a holder that was set by hand came after all of them."""
-    if holder is None or not _stands(history, holder):
-        return list(history)
-    return _up_to(history, holder)[:-1]
+def _last_place(history: Sequence[Holder], version: ModelVersion) -> int | None:
+    """Return where a version stands in the history for the last time; None where it does not."""
+    own = str(version.version), version.run_id
+    return max((place for place, one in enumerate(history) if (one.version, one.run_id) == own), default=None)
 
 
 def _described(version: ModelVersion) -> Holder:

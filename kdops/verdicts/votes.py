@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-Vote = Literal["majority", "probability"]
+from kdops.verdicts.claims import DECIMALS
 
-DECIMALS = 12
-"""Beyond this many decimals two mean accuracies differ by rounding noise only."""
+Vote = Literal["majority", "probability"]
 
 
 @dataclass(frozen=True)

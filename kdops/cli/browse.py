@@ -20,8 +20,6 @@ from kdops.errors import UsageError
 if TYPE_CHECKING:
     from kdops.tracking.catalog import Catalog
 
-__all__ = ["COMMANDS", "open_store"]
-
 NAME = re.compile(r"[\w./:-]*")
 
 

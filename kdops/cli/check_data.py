@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from kdops.config.datasets import READING
 
-__all__ = ["HELP", "PARAMETERS", "check_data"]
-
 HELP = "Report what a data set holds, its split, and copies of images across the parts."
 PARAMETERS = ("dataset", "data_root", "transfer", "split_seed", *READING)
 """The parameters of a study that control which data are read, how, and how they are split."""

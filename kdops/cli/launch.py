@@ -23,8 +23,6 @@ from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
 from kdops.utils.quiet import ASKED_ONCE_MORE, server_patience
 
-__all__ = ["absolute_store", "fix_environment", "launch", "working_folder"]
-
 MANY = 1000
 """Fewer images are decoded in no time."""
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["lasting_output"]
-
 
 @contextmanager
 def lasting_output() -> Iterator[None]:

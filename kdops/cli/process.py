@@ -8,8 +8,6 @@ from importlib import import_module
 
 from kdops.utils.gc import gc_paused
 
-__all__ = ["configure_process"]
-
 
 def configure_process(*modules: str) -> None:
     """Import what a command needs, exempt all that is there by then from garbage collection, and make requests patient.

@@ -19,8 +19,6 @@ from kdops.utils.text import file_size
 if TYPE_CHECKING:
     from kdops.tracking.garbage_rules import Piece
 
-__all__ = ["COMMANDS"]
-
 MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 ALIAS = "production"
 CHAMPION = "champion"

@@ -18,8 +18,6 @@ from kdops.config.roles import BASE_ROLES, streams_of
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
-__all__ = ["MOST_STEPS", "Chain", "ChainSettings", "Step", "describe_path", "parse_steps"]
-
 MOST_STEPS = 100
 
 TITLE_CHARACTERS = 60

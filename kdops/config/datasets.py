@@ -12,8 +12,6 @@ from kdops.config.parsing import boolean
 from kdops.config.recipes import IMAGES, TABLE, Recipe, recipe
 from kdops.errors import UsageError
 
-__all__ = ["DATASETS", "READING", "DatasetKind", "DatasetSpec", "parse_dataset"]
-
 
 @dataclass(frozen=True)
 class DatasetKind:

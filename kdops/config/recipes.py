@@ -17,8 +17,6 @@ from kdops.config.parsing import real, whole
 from kdops.config.roles import ROLES
 from kdops.errors import UsageError
 
-__all__ = ["IMAGES", "TABLE", "Recipe", "parse_recipes", "recipe"]
-
 
 @dataclass(frozen=True)
 class Recipe:

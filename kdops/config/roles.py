@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["BASE_ROLES", "ROLES", "Role", "streams_of"]
-
 
 @dataclass(frozen=True)
 class Role:

@@ -11,8 +11,6 @@ from kdops.config.parsing import boolean, one_of, whole
 from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures, value_or
 from kdops.config.sources import parse_sources
 
-__all__ = ["EnsembleSettings", "PaperSettings", "SourceSettings", "SymmetrySettings", "VoteSettings"]
-
 FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000
 
 PLAIN = {"seeds": "1", "split_seed": "0", "transfer": TRANSFERS[0]}

@@ -8,8 +8,6 @@ from typing import ClassVar
 
 from kdops.errors import UsageError
 
-__all__ = ["ModelUri", "check_model", "check_name", "check_study"]
-
 SCHEME = "models:/"
 STUDY = re.compile("[0-9a-f]{6,32}")
 

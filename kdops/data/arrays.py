@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ARRAYS", "VALIDATION", "Arrays"]
-
 ARRAYS = {"images": np.uint8, "labels": np.int64, "tracks": np.int64, "test": np.bool_}
 
 VALIDATION = "validation"

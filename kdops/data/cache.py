@@ -30,8 +30,6 @@ from kdops.data.arrays import ARRAYS, VALIDATION, Arrays
 from kdops.errors import KdopsError
 from kdops.utils.files import replace_file
 
-__all__ = ["ReadAhead", "SourceFile", "allocate", "cached", "signature", "user_cache_folder"]
-
 FORMAT = 2
 """Goes up when the layout of the cache, or the way that images are decoded, changes."""
 

@@ -16,8 +16,6 @@ from kdops.errors import UsageError
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
 
-__all__ = ["Dataset", "load"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset(Arrays):

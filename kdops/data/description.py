@@ -12,8 +12,6 @@ from kdops.data.near_duplicates import NEAR, equal_images, near_duplicates
 from kdops.data.splits import Split, parts_apart
 from kdops.data.tabular.rows import Encoding, Number
 
-__all__ = ["described", "summary"]
-
 LISTED = 12
 """How many columns of a table are listed."""
 QUICK = 2**30

@@ -12,8 +12,6 @@ from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.test_set import hold_out
 
-__all__ = ["load"]
-
 NOTES = (
     "scikit-learn digits: 1,797 images with neither an official test set nor tracks; the test set is a fixed "
     "stratified 20 % hold-out that does not depend on split_seed"

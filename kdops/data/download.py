@@ -6,8 +6,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["socket_timeout"]
-
 TIMEOUT = 30.0
 """Seconds without an answer after which a download has failed."""
 

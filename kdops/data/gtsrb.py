@@ -32,8 +32,6 @@ from kdops.data.download import socket_timeout
 from kdops.data.images import MOST_PIXELS, check_size, pixels_of
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["CLASSES", "load"]
-
 CLASSES = (
     "speed limit 20",
     "speed limit 30",

@@ -19,8 +19,6 @@ from kdops.data.images import FORMATS, decode_all
 from kdops.data.own_data import check_parts, describe_split, hold_out_rest
 from kdops.errors import UsageError
 
-__all__ = ["load"]
-
 DARK = 32
 """Images whose brightest pixel is darker than this, of 255, are remarked on."""
 SAMPLE = 1000

@@ -10,8 +10,6 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["NEAR", "equal_images", "near_duplicates"]
-
 NEAR = 0.985
 """Correlation of two thumbnails from which two images count as near-copies.
 

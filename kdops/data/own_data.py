@@ -11,8 +11,6 @@ from kdops.data.arrays import Arrays
 from kdops.data.test_set import hold_out
 from kdops.errors import UsageError
 
-__all__ = ["check_classes", "check_parts", "describe_split", "hold_out_rest", "part_of"]
-
 PARTS = {
     "train": ("train", "training", "trainset", "trainingset"),
     "val": ("val", "valid", "validation", "dev", "valset", "validationset"),

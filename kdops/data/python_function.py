@@ -24,8 +24,6 @@ from kdops.data.own_data import check_classes, check_parts, describe_split, hold
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.imports import describe_error, import_function, importable
 
-__all__ = ["load"]
-
 FIELDS = ("images", "labels", "tracks", "groups", "test", "validation", "classes")
 NEEDED = ("images", "labels")
 

@@ -20,8 +20,6 @@ import numpy as np
 from kdops.data.dataset import Dataset
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["MODES", "Split", "check_split", "make_split", "parts_apart"]
-
 MODES = ("disjoint", "shared", "fresh")
 
 VALIDATION = 0.1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["HELD_OUT", "hold_out"]
-
 HELD_OUT = 0.2
 """Share of each class's images (of its groups, where they are known) that is held out."""
 

@@ -22,8 +22,6 @@ from kdops.data.images import decode_all
 from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["load"]
-
 ARGUMENTS: Mapping[str, Mapping[str, object]] = {"EMNIST": {"split": "balanced"}}
 """Arguments that a data set requires beside the part that is wanted."""
 

@@ -15,8 +15,6 @@ from kdops.verdicts.intervals import Interval, interval_at, mean_interval
 from kdops.verdicts.phrases import seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
 
-__all__ = ["Statement"]
-
 
 @dataclass(frozen=True)
 class Statement:

@@ -15,8 +15,6 @@ from kdops.reporting.terminal import plain_console, plain_table
 from kdops.tracking.stored_study import StoredStudy
 from kdops.verdicts.answer import Row
 
-__all__ = ["Comparison", "ResultPair", "compare_studies", "show_comparison"]
-
 ABSENT = "-"
 
 

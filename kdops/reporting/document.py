@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Block", "Details", "Figure", "Heading", "Paragraph", "Table"]
-
 
 @dataclass(frozen=True)
 class Heading:

@@ -13,8 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["COLORS", "Curve", "gains_figure", "members_figure", "new_figure", "steps_figure", "temperature_figure"]
-
 COLORS = ("#1f5fa8", "#d1661c", "#3b8a4b", "#7a4fa0", "#a8324a", "#1a8f94")
 MARKERS = ("o", "s", "^", "D", "v")
 MOST_LEVEL_NAMES = 5

@@ -8,8 +8,6 @@ from html import escape
 
 from kdops.reporting.document import Block, Details, Figure, Heading, Paragraph, Table
 
-__all__ = ["html"]
-
 STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: #fff; color: #1a1a1a;

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from kdops.reporting.document import Block, Details, Table
 
-__all__ = ["latex", "latex_text"]
-
 REPLACED = {
     "\\": r"\textbackslash{}",
     "{": r"\{",

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from kdops.reporting.document import Block, Details, Figure, Heading, Paragraph, Table
 from kdops.utils.text import markdown_line, markdown_text
 
-__all__ = ["FIGURES", "markdown"]
-
 FIGURES = "figures"
 """The folder beside the page that its figures lie in."""
 

@@ -14,8 +14,6 @@ from kdops.sweeps.model import Model
 from kdops.utils.text import csv_text
 from kdops.verdicts.intervals import wilson_interval
 
-__all__ = ["Candidate", "Group", "ServingCost", "candidates_csv", "group_candidates", "show_candidates"]
-
 CSV_COLUMNS = (
     *("model", "champion", "front", "role", "dataset", "chain", "architecture", "temperature", "seed", "transfer"),
     *("split", VAL_ACCURACY, "val_low", "val_high", TEST_ACCURACY, "test_low", "test_high"),

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from kdops.reporting.figures import COLORS, new_figure
 from kdops.reporting.pareto import Candidate, Group
 
-__all__ = ["pareto_figure"]
-
 MOST = 3
 """Groups that are drawn, the largest."""
 

@@ -18,18 +18,6 @@ from kdops.utils.text import accuracy_interval, capitalized
 from kdops.verdicts.answer import Row
 from kdops.verdicts.findings import ANSWERS, Finding
 
-__all__ = [
-    "flat",
-    "report_blocks",
-    "report_figures",
-    "report_folder",
-    "report_html",
-    "report_latex",
-    "report_markdown",
-    "report_title",
-    "write_report",
-]
-
 FORMS: Mapping[str, tuple[Callable[[float], str], str]] = {
     "accuracy": (lambda value: f"{min(max(value, 0.0), 1.0):.4f}", ""),
     "difference": (lambda value: f"{100 * value:+.2f}", " points"),

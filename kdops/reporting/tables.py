@@ -16,8 +16,6 @@ from kdops.tracking.catalog import Catalog
 from kdops.utils.text import accuracy_interval, csv_text
 from kdops.verdicts.answer import Row
 
-__all__ = ["choose", "models_csv", "show_answer", "show_models"]
-
 COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
     "model": ("left", lambda m: m.name + " *" * m.champion),
     "role": ("left", lambda m: m.role),

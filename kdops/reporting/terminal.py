@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.control import strip_control_codes
 from rich.table import Table
 
-__all__ = ["PlainTable", "Side", "plain_console", "plain_table"]
-
 Side = Literal["left", "right"]
 
 GAP = "  "

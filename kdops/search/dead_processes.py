@@ -10,8 +10,6 @@ from optuna.trial import FrozenTrial, TrialState
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
-__all__ = ["of_dead_processes"]
-
 """Optuna's attribute of a trial that names the process that asked for it."""
 
 NAMELESS_SECONDS = 300.0

@@ -15,8 +15,6 @@ from kdops.search.importance import evaluator_of, importance_of
 from kdops.search.queue import TrialQueue
 from kdops.search.storage import quiet
 
-__all__ = ["history_figure", "importance_figure", "pareto_figure", "slice_figure"]
-
 
 def history_figure(queue: TrialQueue) -> Figure | None:
     """Draw the main objective over the trials and the best so far; None without complete trials."""

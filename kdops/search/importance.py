@@ -7,8 +7,6 @@ from optuna.importance import BaseImportanceEvaluator, PedAnovaImportanceEvaluat
 from kdops.search.queue import TrialQueue
 from kdops.search.storage import quiet
 
-__all__ = ["evaluator_of", "importance_of"]
-
 FEWEST_TRIALS = 10
 
 

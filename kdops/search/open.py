@@ -15,8 +15,6 @@ from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.model import Sweep
 
-__all__ = ["open_search"]
-
 MOST_POINTS = 500
 """How many points of a space are told apart in a plan."""
 

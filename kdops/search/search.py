@@ -33,8 +33,6 @@ from kdops.tracking.trial_run import TrialRuns
 from kdops.utils.secrets import redact_password
 from kdops.verdicts.intervals import mean_interval
 
-__all__ = ["JOURNAL", "Search", "check", "fresh_seeds", "name_of", "plain_sweep", "retrained", "storage_of"]
-
 JOURNAL = "kdops-search.journal"
 
 

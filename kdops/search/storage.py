@@ -28,8 +28,6 @@ from kdops.sweeps import schema
 from kdops.utils.quiet import silenced
 from kdops.utils.secrets import redact_password
 
-__all__ = ["find_search", "open_search", "quiet"]
-
 NOTING_SECONDS = 5.0
 
 

@@ -32,8 +32,6 @@ from kdops.utils.hardware import process_threads, with_threads
 from kdops.utils.progress import Progress
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["METRICS", "Trials", "check_methods", "dense_net", "settings_of"]
-
 WAIT_SECONDS = 1.0
 PATIENCE_SECONDS = 1800.0
 """Seconds that a search waits for trials of other processes that report nothing: one on another host may be gone."""

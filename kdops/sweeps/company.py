@@ -10,8 +10,6 @@ from kdops.sweeps.fingerprint import code_digest, fingerprint
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.sweeps.unit import Context, Task, Unit, unit_of
 
-__all__ = ["units_of_companies"]
-
 
 def units_of_companies(task: Task, seeds: Iterable[int], temperature: float, context: Context) -> list[Unit]:
     """Return the units of a company for each replicate, seed by seed and net by net.

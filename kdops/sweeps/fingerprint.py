@@ -22,8 +22,6 @@ from kdops.config.companies import COMPANIES
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS
 
-__all__ = ["code_digest", "core_files", "digest_code", "fingerprint", "plugin_files"]
-
 ROOMS = ("training", "models", "distillation")
 """Rooms whose files all decide weights or metrics."""
 

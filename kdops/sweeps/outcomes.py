@@ -15,8 +15,6 @@ from itertools import pairwise
 from kdops.sweeps.model import Model
 from kdops.sweeps.ranking import ranked
 
-__all__ = ["Choice", "Fork", "Node", "PlannedUnit", "Request", "Tally", "possible_models", "tallies"]
-
 MOST_VISITS = 100_000
 """How many models are looked at, over all outcomes of those that depend on each other."""
 

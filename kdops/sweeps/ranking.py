@@ -9,8 +9,6 @@ from dataclasses import replace
 from kdops.errors import KdopsError
 from kdops.sweeps.model import METRICS, Model, Sweep
 
-__all__ = ["best", "chosen_on", "rank_key", "ranked", "worst"]
-
 
 def rank_key(model: Model, by: str = "validation") -> tuple[float, float]:
     """Return what models are ranked by, lower being better: highest accuracy, then lowest loss.

@@ -22,8 +22,6 @@ from kdops.store.copies import check_own_artifacts
 from kdops.sweeps import schema
 from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, with_parents
 
-__all__ = ["Piece", "find_garbage", "remove_garbage"]
-
 OLD_SECONDS = 14 * 86400.0
 """A checkpoint that was not touched for so long is not used any more."""
 

@@ -24,8 +24,6 @@ from kdops.sweeps import schema
 from kdops.tracking.stale_runs import is_stale
 from kdops.utils.process import ProcessId
 
-__all__ = ["ELSEWHERE", "GONE", "Judge", "Piece", "with_parents"]
-
 ENDED = ("FAILED", "KILLED")
 CUT_OFF = ("running", "failed")
 """States of a search's trial that was killed; one that was pruned or diverged is a result of the search."""

@@ -24,8 +24,6 @@ from kdops.sweeps.model import Model
 from kdops.tracking.catalog import Catalog, in_registry, read_aliases
 from kdops.tracking.stored_study import experiments
 
-__all__ = ["list_registered"]
-
 PAGE = 1000
 SHARED = ("architecture", "transfer", "parameters", "flops")
 """Parameters of runs that are equal wherever architecture, data set and split are."""

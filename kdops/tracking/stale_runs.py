@@ -19,8 +19,6 @@ from kdops.store.liveness import expired
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
-__all__ = ["discard_run", "end_stale_runs", "is_stale"]
-
 PAGE = 1000
 NAMELESS_SECONDS = 3600.0
 """A study names its process within seconds of its start, but before that MLflow may build an environment. A run that it

@@ -16,8 +16,6 @@ from kdops.tracking.datasets import Trainset
 from kdops.tracking.study_run import StudyRun
 from kdops.utils.secrets import redact_secrets
 
-__all__ = ["STATUS", "TrialRuns"]
-
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 """How the run of a trial ends, by the trial's state."""
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from kdops.errors import KdopsError, UsageError
 
-__all__ = ["CODE_FOLDER", "describe_error", "import_function", "importable", "load_place"]
-
 CODE_FOLDER = "KDOPS_CODE_FOLDER"
 """Names the folder of the caller, where a module of theirs may lie; the project runs in another."""
 

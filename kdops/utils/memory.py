@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["malloc_keeps_pages"]
-
 MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -4, -3, -1
 """Of glibc's ``mallopt``: how many blocks may be mapped one by one, from which size on, and the free bytes that are
 given back at once."""

@@ -12,8 +12,6 @@ from kdops.utils.text import duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Progress", "Reporter"]
-
 Progress = Callable[..., None]
 """Called with the progress: (done, total) or, of :meth:`Reporter.bar`, also (done, total, note)."""
 

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["ASKED_IN_A_STUDY", "ASKED_ONCE_MORE", "env_var", "server_patience", "silenced", "without_bars"]
-
 QUIET = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 

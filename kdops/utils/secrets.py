@@ -6,8 +6,6 @@ import os
 import re
 from urllib.parse import unquote
 
-__all__ = ["redact_password", "redact_secrets"]
-
 _IN_ADDRESS = re.compile(r"://[^/@\s]*?:([^/\s]+)@")
 _IN_QUERY = re.compile(r"[?&;](?:[a-z_]*(?:password|passwd|token|secret)[a-z_]*|pwd)=([^&;#\s]+)", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|ACCESS_KEY|API_KEY|PRIVATE_KEY", re.IGNORECASE)

@@ -8,17 +8,6 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "accuracy_interval",
-    "capitalized",
-    "csv_text",
-    "duration",
-    "file_size",
-    "markdown_line",
-    "markdown_text",
-    "number_ranges",
-]
-
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~$#])")
 STARTS = re.compile(r"^(?:([-+])(?=[\s-]|$)|(\d{1,9})([.)])(?=\s|$))")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

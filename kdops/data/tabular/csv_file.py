@@ -22,8 +22,6 @@ import psutil
 from kdops.data.tabular.csv_lines import bounded_lines
 from kdops.data.tabular.rows import as_number, is_missing
 
-__all__ = ["Table", "TableError", "read_table"]
-
 DELIMITERS = ",;\t|"
 MOST_COLUMNS = 10_000
 GROWTH = 30

@@ -6,8 +6,6 @@ import csv
 from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["LONGEST", "bounded_lines"]
-
 LONGEST = 2**20
 """The most characters of a line; a table of 4,096 columns fits."""
 

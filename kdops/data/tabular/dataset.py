@@ -20,8 +20,6 @@ from kdops.data.tabular.encoding import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
 from kdops.errors import UsageError
 
-__all__ = ["load"]
-
 LABEL = "label"
 MOST_CLASSES = 1000
 

@@ -10,8 +10,6 @@ import numpy as np
 from kdops.data.tabular.rows import Category, Encoding, Number, as_number, is_missing
 from kdops.errors import UsageError
 
-__all__ = ["fit_encoding"]
-
 KNOTS = 65
 """Quantiles that a number's rank is interpolated between; the least and the greatest value are among them."""
 

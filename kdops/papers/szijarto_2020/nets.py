@@ -18,8 +18,6 @@ from kdops.verdicts.findings import Finding
 from kdops.verdicts.statistics import FEWEST_REPLICATES
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_claim
 
-__all__ = ["student_findings", "symmetry_findings", "teacher_findings", "transitivity_findings"]
-
 
 def teacher_findings(teacher: ArrayLike, *, margin: float, same_data: bool) -> tuple[Finding, ...]:
     """Compare the teacher with the paper's.

@@ -10,8 +10,6 @@ from kdops.verdicts.findings import LEVEL
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.phrases import counted, percent
 
-__all__ = ["BELOW_SINGLE_AFTER", "BEST_MIDDLE", "FALLS_AFTER", "LOW_TEMPERATURE", "STATEMENTS", "reached"]
-
 LOW_TEMPERATURE = 4
 BEST_MIDDLE = 6
 FALLS_AFTER = 10

@@ -20,8 +20,6 @@ from kdops.verdicts.phrases import counted, percent, points, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, equivalence
 from kdops.verdicts.votes import Disagreement
 
-__all__ = ["ensemble_findings"]
-
 
 def ensemble_findings(
     verdict: Verdict,

@@ -26,14 +26,12 @@ __all__ = ["measure", "where_seconds_go"]
 CALLS = (
     "create_run",
     "create_logged_model",
-    "log_model_artifacts",
     "finalize_logged_model",
     "log_inputs",
     "log_outputs",
     "log_batch",
     "create_model_version",
     "set_logged_model_tags",
-    "set_tag",
     "set_terminated",
 )
 """The calls of MLflow's client that store a model."""
@@ -96,6 +94,7 @@ def where_seconds_go(seeds: int) -> dict[str, float]:
     from kdops.config.settings import Settings
     from kdops.packaging.folder import Packager
     from kdops.study.study import Study
+    from kdops.tracking import model_run
     from kdops.tracking.tracker import Tracker
     from kdops.training.local import LocalEngine
     from pipelines import transitivity
@@ -105,6 +104,7 @@ def where_seconds_go(seeds: int) -> dict[str, float]:
         (Tracker, "commit"),
         (Packager, "write"),
         (Study, "conclude"),
+        (model_run, "put_files"),
         *((MlflowClient, call) for call in CALLS),
     ):
         _timed(owner, name, spent)
@@ -119,7 +119,7 @@ def _seconds(spent: Counter[str]) -> dict[str, float]:
     return {name: value for name, value in spent.items() if not name.endswith(" calls")}
 
 
-def _timed(owner: type, name: str, spent: Counter[str]) -> None:
+def _timed(owner: object, name: str, spent: Counter[str]) -> None:
     real = getattr(owner, name)
 
     def timed(*given, **named):

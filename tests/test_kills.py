@@ -91,7 +91,7 @@ MOMENTS = [
     ("transitivity", "a version", 1, "before"),
     ("transitivity", "a version", 9, "after"),
     ("transitivity", "a version's link", 8, "after"),
-    ("transitivity", "a run's tag", 6, "after"),
+    ("transitivity", "metrics", 6, "before"),
     ("transitivity", "a run's end", 2, "before"),
     ("transitivity", "a run's end", 10, "after"),
     ("transitivity", "the alias", 1, "before"),
@@ -322,7 +322,7 @@ def test_killed_and_begun_again_until_it_is_through(name, started, undisturbed):
         ("a version's link", 2, "before"),
         ("a run's end", 3, "before"),
         ("a checkpoint", 1, "after"),
-        ("a run's tag", 2, "after"),
+        ("metrics", 2, "after"),
     ]
     for attempt in range(60):
         kill = rounds[attempt % len(rounds)]

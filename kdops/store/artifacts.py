@@ -28,6 +28,7 @@ __all__ = [
     "is_below",
     "is_empty",
     "local_folder",
+    "put_files",
     "remove_files",
     "size_of",
 ]
@@ -139,6 +140,11 @@ def size_of(client: MlflowClient, location: str) -> int:
             size += 0 if found.is_dir else found.file_size or 0
             left += [found.path] if found.is_dir else []
     return size
+
+
+def put_files(client: MlflowClient, location: str, folder: Path) -> None:
+    """Put the files of a folder at a place of artifacts; a client asked for a model's place would look it up again."""
+    get_artifact_repository(location, client.tracking_uri).log_artifacts(str(folder))
 
 
 def remove_files(client: MlflowClient, location: str) -> None:

@@ -19,7 +19,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.lookup import finished_run, runs_of, versions_of_runs
 from kdops.registry.versions import Registry
-from kdops.store.client import is_quotable, paged
+from kdops.store.client import is_quotable, paged, quoted
 from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
 from kdops.sweeps import schema
@@ -61,13 +61,25 @@ class KnownModels:
 
     def __init__(self, data: Dataset, split: Split):
         self.data, self.split = data, split
+        self._keys: dict[str, set[str]] = {}
+        """What the models of the runs that were read are found by, by run."""
+        self._read: dict[str, set[str]] = {}
+        """The runs that were read, by filter."""
 
     def find(self, wanted: Iterable[Wanted]) -> dict[str, Model]:
         """Look for models, and return those that are there by fingerprint and by training; of equal ones the latest."""
         wanted = list(wanted)
-        asked = dict.fromkeys(self._where(one.record) for one in wanted)
         keys = {key for one in wanted for key in (one.fingerprint, one.training)}
-        runs = [run for where in asked for run in self._runs(where) if keys & _keys(run)]
+        new = {
+            run.info.run_id: run
+            for where in dict.fromkeys(self._where(one.record) for one in wanted)
+            for run in self._unread(where)
+        }
+        chosen = [run_id for run_id, own in self._keys.items() if own & keys]
+        # What was read for an earlier sweep may be gone by now.
+        again = list(self._finished([run_id for run_id in chosen if run_id not in new]))
+        runs = [*again, *(new[run_id] for run_id in chosen if run_id in new)]
+        runs.sort(key=lambda run: -run.info.start_time)
         found: dict[str, Model] = {}
         # Newest first: the latest of equals wins.
         for run, model in schema.readable(self._registered(runs)):
@@ -119,15 +131,32 @@ class KnownModels:
                 where += f" and {name} = '{text}'"
         return where
 
+    def _unread(self, where: str) -> Iterator[Run]:
+        """Yield the runs of this experiment that a filter leaves and that were not read for it before.
+
+        A study has many sweeps of the same kind, each of which would read again what those before it made.
+        """
+        read = self._read.setdefault(where, set())
+        but = f" and attributes.run_id NOT IN ({', '.join(map(quoted, sorted(read)))})" if read else ""
+        for run in self._runs(where + but):
+            read.add(run.info.run_id)
+            self._keys[run.info.run_id] = _keys(run)
+            yield run
+
+    def _finished(self, run_ids: list[str]) -> Iterator[Run]:
+        """Yield those runs that are finished and still there."""
+        for start in range(0, len(run_ids), PAGE):
+            ids = ", ".join(map(quoted, run_ids[start : start + PAGE]))
+            yield from self._runs(f"attributes.status = 'FINISHED' and attributes.run_id IN ({ids})")
+
     def _runs(self, where: str) -> Iterator[Run]:
-        """Yield the runs of this experiment that a filter leaves, the latest first."""
+        """Yield the runs of this experiment that a filter leaves."""
         if not self._is_there():
             return
         client = MlflowClient()
         experiment = client.get_experiment_by_name(experiment_name())
         if experiment is not None:
-            order = ["start_time DESC"]
-            yield from paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE, order_by=order)
+            yield from paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE)
 
     def _registered(self, runs: list[Run]) -> Iterator[Run]:
         """Yield those runs whose version is registered, and records that they made it."""

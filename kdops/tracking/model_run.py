@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Param
+from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Param, RunTag
 
+from kdops.store.artifacts import put_files
 from kdops.store.client import retry_on_conflict
 from kdops.store.faults import first_line
 from kdops.sweeps import schema
@@ -91,7 +92,7 @@ def log_model(
 def _fill_run(
     study: StudyRun, outcome: Outcome, write: Writer, run_id: str, turn: AbstractContextManager[object]
 ) -> Model:
-    """Log a model in the order that leaves nothing half done: a version is made once all else is there."""
+    """Log a model in the order that leaves nothing half done: a version counts once its run is FINISHED."""
     client, record, ended = study.client, study.placed(outcome.record), int(outcome.finished * 1000)
     params, _ = schema.to_run(record)
     model = client.create_logged_model(
@@ -104,20 +105,20 @@ def _fill_run(
     )
     with temporary_folder() as folder:
         write(folder / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
-        client.log_model_artifacts(model.model_id, str(folder / "model"))
+        put_files(client, model.artifact_location, folder / "model")
     client.finalize_logged_model(model.model_id, "READY")
     inputs = [LoggedModelInput(one) for source in outcome.sources for one in source.model_id.split()]
     retry_on_conflict(client.log_inputs, run_id, datasets=study.dataset_inputs(outcome.trainset), models=inputs)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     stored = replace(record, run_id=run_id, model_id=model.model_id)
+    with turn:
+        stored = replace(stored, uri=study.registry.register(stored, study.entry_point, outcome.fingerprint))
     client.log_batch(
         run_id,
         metrics=_metrics(outcome, model.model_id, ended),
         params=[Param(name, value) for name, value in params.items()],
+        tags=[RunTag(schema.MODEL, stored.uri)],
     )
-    with turn:
-        stored = replace(stored, uri=study.registry.register(stored, study.entry_point, outcome.fingerprint))
-    client.set_tag(run_id, schema.MODEL, stored.uri)
     client.set_terminated(run_id, "FINISHED", end_time=ended)
     return stored
 

@@ -289,7 +289,7 @@ def results(place, run):
     return {(r.chain, r.seed, r.temperature): r.test_accuracy for r in table.itertuples()}
 
 
-@pytest.mark.parametrize("step", ["log_model_artifacts", "log_batch", "set_logged_model_tags", "set_terminated"])
+@pytest.mark.parametrize("step", ["finalize_logged_model", "log_batch", "set_logged_model_tags", "set_terminated"])
 def test_a_model_that_fails_at_any_step_of_its_logging_leaves_no_version(store, monkeypatch, step):
     _fail_once(monkeypatch, step, 1)
     with pytest.raises(OSError, match="no room left"):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
+from mlflow import MlflowClient
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
@@ -97,3 +98,31 @@ def test_a_version_belongs_to_the_run_that_it_names(apart):
     assert (teacher.data.tags["kdops.model"], teacher.data.params["seed"]) == (f"models:/{name}/2", "0")
     apart.run("students", seeds=1, temperatures="9")
     assert apart.trained()[-1] == ("student", 0, 9)
+
+
+def test_a_later_sweep_reads_no_run_again_and_finds_what_came_meanwhile(fork, known, monkeypatch):
+    students = [run for run in fork.children() if run.data.tags["kdops.role"] == "student"]
+    read, search = [], MlflowClient.search_runs
+
+    def counted(*given, **named):
+        found = search(*given, **named)
+        read.extend(run.info.run_id for run in found)
+        return found
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    known.find([replace(asked(run), fingerprint="other", training="other") for run in students])
+    assert {run.info.run_id for run in students} <= set(read)
+    read.clear()
+    first, second, third = students[:3]
+    assert {model.uri for model in known.find([asked(first)]).values()} == {uri_of(first)}
+    assert read == [first.info.run_id], "whether it is still there"
+    fork.client.delete_run(second.info.run_id)
+    assert not known.find([asked(second)])
+    fork.client.update_run(third.info.run_id, status="RUNNING")
+    assert not known.find([asked(third)])
+    fork.client.set_terminated(third.info.run_id, "FINISHED")
+    fresh = KnownModels(known.data, known.split)
+    fork.client.update_run(first.info.run_id, status="RUNNING")
+    assert not fresh.find([asked(first)])
+    fork.client.set_terminated(first.info.run_id, "FINISHED")
+    assert {model.uri for model in fresh.find([asked(first)]).values()} == {uri_of(first)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from kdops.errors import UsageError
 from kdops.registry.lookup import uri_of, versions_of_runs
 from kdops.registry.sources import Sources
 from kdops.sweeps import schema
@@ -35,7 +36,7 @@ def read_relatives(client: MlflowClient, text: str) -> Relatives:
     """Read a model that the caller named, and its relatives; also those whose version was deleted since.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: there is no such model, or its run cannot be read.
     """
     aliases, sources = read_aliases(client), Sources(client)
     first = _named(client, sources, Catalog((), aliases).resolve(text))
@@ -46,6 +47,8 @@ def read_relatives(client: MlflowClient, text: str) -> Relatives:
     known = [run for own in up.values() for run in own if isinstance(run, Run)]
     known += [run for own in down.values() for run in own]
     models = _models(client, [first, *known], aliases)
+    if first.info.run_id not in models:
+        raise UsageError("model", text, f"its run {first.info.run_id} cannot be read")
 
     def shown(runs: Iterable[Run | str]) -> Iterator[Model | str]:
         for run in runs:
@@ -66,7 +69,13 @@ def made_from(client: MlflowClient, uri: str) -> set[str]:
     sources = Sources(client)
     first = _named(client, sources, uri)
     named = [run for run, model in schema.readable(sources.naming([uri])) if uri in model.sources]
-    return {run.info.run_id for run in named if first is None or _is_same(first, sources.source_of(run, uri))}
+    made = {run.info.run_id: sources.source_of(run, uri) for run in named}
+    # Of what is no model of the store the URI alone is known.
+    return {
+        run_id
+        for run_id, source in made.items()
+        if first is None or (source and source.info.run_id == first.info.run_id)
+    }
 
 
 def _named(client: MlflowClient, sources: Sources, uri: str) -> Run | None:
@@ -95,21 +104,17 @@ def _down(sources: Sources, first: Run) -> dict[str, list[Run]]:
     seen, level = {first.info.run_id}, [first]
     while level:
         uris = {run.data.tags[schema.MODEL] for run in level}
+        ids = {run.info.run_id for run in level}
         candidates = {run.info.run_id: (run, model) for run, model in schema.readable(sources.naming(uris))}
         following = {}
         for run, model in candidates.values():
             for source in (sources.source_of(run, uri) for uri in model.sources if uri in uris):
-                if any(_is_same(one, source) for one in level):
-                    assert source is not None
+                if source is not None and source.info.run_id in ids:
                     found[source.info.run_id].append(run)
                     following[run.info.run_id] = run
         level = [run for run_id, run in following.items() if run_id not in seen]
         seen |= following.keys()
     return found
-
-
-def _is_same(run: Run, other: Run | None) -> bool:
-    return other is not None and run.info.run_id == other.info.run_id
 
 
 def _models(client: MlflowClient, runs: Iterable[Run], aliases: Mapping[str, str]) -> dict[str, Model]:

@@ -309,3 +309,14 @@ def test_the_logged_models_of_a_run_decide_where_a_uri_was_given_twice(empty_dat
         shelf.client.set_terminated(run_id, "FINISHED")
     assert "seed=0" in tree(shelf, student)[0].nodes[0].text
     assert not tree(shelf, old)[1].nodes, "that is the later teacher"
+
+
+def test_a_run_that_cannot_be_read_is_told_and_left_out_of_the_lineage_of_others(empty_database, tmp_path):
+    shelf = Shelf(tmp_path).open(empty_database)
+    teacher = shelf.model("teacher", "teacher")
+    students = [shelf.model("student", "teacher>student", teacher, temperature=t) for t in (1, 2)]
+    damaged = read_relatives(shelf.client, students[0]).model.run_id
+    shelf.client.set_tag(damaged, "kdops.fleet", "0,a")
+    with pytest.raises(UsageError, match=f"run {damaged} cannot be read"):
+        read_relatives(shelf.client, students[0])
+    assert [node.models[0].uri for node in tree(shelf, teacher)[1].nodes] == students[1:]

@@ -127,6 +127,9 @@ def is_empty(client: MlflowClient, location: str) -> bool:
 
 def holds_model(client: MlflowClient, location: str) -> bool:
     """Return whether a place of artifacts holds an MLflow model."""
+    folder = local_folder(location)
+    if folder is not None:
+        return (folder / "MLmodel").is_file()
     repository = get_artifact_repository(location, client.tracking_uri)
     return any(found.path == "MLmodel" for found in repository.list_artifacts())
 

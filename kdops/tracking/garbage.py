@@ -12,20 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from kdops.errors import KdopsError
-from kdops.registry.versions import PAGE, delete_version
+from kdops.registry.registered import RegisteredVersion
+from kdops.registry.versions import delete_version
 from kdops.store.artifacts import is_empty, local_folder, remove_files
 from kdops.store.client import paged
 from kdops.store.copies import check_own_artifacts
 from kdops.sweeps import schema
-from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, with_parents
+from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, StoredModel, with_parents
 
 OLD_SECONDS = 14 * 86400.0
 """A checkpoint that was not touched for so long is not used any more."""
 
-RUNS = 1000
+PAGE = 500
 
 
 def find_garbage(
@@ -44,17 +46,14 @@ def find_garbage(
     """
     experiment = client.get_experiment(experiment_id)
     check_own_artifacts(client, experiment)
-    where = f"tags.`{schema.STUDY}` != ''"
     root = experiment.artifact_location
-    runs = paged(client.search_runs, [experiment_id], where, max_results=RUNS)
-    models = list(paged(client.search_logged_models, [experiment_id], max_results=PAGE))
     folder = local_folder(root)
     judge = Judge(
         client,
         root,
-        {run.info.run_id: run for run in runs},
-        {model.model_id: model for model in models if schema.CHAIN in model.tags},
-        list(paged(client.search_model_versions, max_results=PAGE)),
+        _unfinished(client, experiment_id),
+        _logged_models(client, experiment_id, ""),
+        _versions(client, None),
         sorted((folder / "models").glob("m-*/artifacts")) if folder else [],
     )
     if judge.models and not missing_files and is_empty(client, root):
@@ -116,18 +115,36 @@ def _remove(client: MlflowClient, piece: Piece) -> None:
 
 def _judged_anew(client: MlflowClient, experiment_id: str, root: str, piece: Piece) -> Piece:
     """Judge a piece by what the store holds now of its run, and of what belongs to that."""
-    where = f"source_run_id = '{piece.run_id}'"
-    models = paged(client.search_logged_models, [experiment_id], where, max_results=PAGE)
     judge = Judge(
         client,
         root,
         with_parents(client, piece.run_id),
-        {model.model_id: model for model in models},
-        list(paged(client.search_model_versions, f"run_id = '{piece.run_id}'", max_results=PAGE)),
+        _logged_models(client, experiment_id, f"source_run_id = '{piece.run_id}'"),
+        _versions(client, f"run_id = '{piece.run_id}'"),
         [Path(piece.name)] if piece.kind == "files" else [],
     )
     found = [one for one in judge.pieces() if (one.kind, one.name) == (piece.kind, piece.name)]
     return found[0] if found else replace(piece, kept="it is whole by now, in use, or gone")
+
+
+def _unfinished(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
+    """Return the runs of kdops that did not finish, and those above them, by id."""
+    where = f"tags.`{schema.STUDY}` != '' and attributes.status != 'FINISHED'"
+    found = {run.info.run_id: run for run in paged(client.search_runs, [experiment_id], where, max_results=PAGE)}
+    for run in list(found.values()):
+        if (parent := run.data.tags.get(schema.PARENT, "")) not in found:
+            found |= with_parents(client, parent)
+    return found
+
+
+def _logged_models(client: MlflowClient, experiment_id: str, where: str) -> dict[str, StoredModel]:
+    """Return the logged models of kdops that are not marked as deleted, by id; of each no more than is judged."""
+    found = paged(client.search_logged_models, [experiment_id], where or None, max_results=PAGE)
+    return {model.model_id: StoredModel.of(model) for model in found if schema.CHAIN in model.tags}
+
+
+def _versions(client: MlflowClient, where: str | None) -> list[RegisteredVersion]:
+    return list(map(RegisteredVersion.of, paged(client.search_model_versions, where, max_results=PAGE)))
 
 
 def _checkpoints(folder: Path) -> Iterator[Piece]:

@@ -15,10 +15,10 @@ from typing import TypeVar
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.registry.champion import CHAMPION
+from kdops.registry.registered import RegisteredVersion
 from kdops.store.artifacts import holds_model, is_below, local_folder, size_of
 from kdops.sweeps import schema
 from kdops.tracking.stale_runs import is_stale
@@ -58,6 +58,28 @@ class Piece:
     run_id: str = ""
 
 
+@dataclass(frozen=True)
+class StoredModel:
+    """What is judged of a logged model.
+
+    Attributes:
+        model_id: its id.
+        name: its name.
+        run_id: the run that made it; empty where it names none.
+        location: where its files are.
+    """
+
+    model_id: str
+    name: str
+    run_id: str
+    location: str
+
+    @classmethod
+    def of(cls, model: LoggedModel) -> StoredModel:
+        """Return the plain value of MLflow's logged model."""
+        return cls(model.model_id, model.name or "", model.source_run_id or "", model.artifact_location)
+
+
 @dataclass
 class Judge:
     """Judges what may go of an experiment, or of a run in it.
@@ -65,7 +87,7 @@ class Judge:
     Attributes:
         client: a client of the store.
         root: where the experiment's artifacts lie.
-        runs: its runs of kdops by id, or a run and those above it.
+        runs: its runs of kdops that did not finish and those above them by id, or a run and those above it.
         models: their logged models by id, without those that are marked deleted.
         versions: all versions that may need one of them.
         places: folders on disk that may hold the files of a model that is marked deleted.
@@ -75,8 +97,8 @@ class Judge:
     client: MlflowClient
     root: str
     runs: dict[str, Run]
-    models: Mapping[str, LoggedModel]
-    versions: Sequence[ModelVersion]
+    models: Mapping[str, StoredModel]
+    versions: Sequence[RegisteredVersion]
     places: Sequence[Path]
     failed: dict[str, str] = field(init=False)
 
@@ -125,43 +147,47 @@ class Judge:
             if own:
                 kept = f"it is {', '.join(own)}: kdops rollback first"
             kept = kept or next((held[one] for one in _needed(version) if one in held), "")
-            found.append(Piece("version", _name(version), why, kept=kept, run_id=version.run_id or ""))
+            found.append(Piece("version", _name(version), why, kept=kept, run_id=version.run_id))
         return found
 
-    def _judge_version(self, version: ModelVersion) -> tuple[str, str]:
+    def _judge_version(self, version: RegisteredVersion) -> tuple[str, str]:
         """Return why a version has no model (empty if it has one, or is not kdops's), and why it stays all the same."""
-        run = self.runs.get(version.run_id or "")
-        model_id = (version.source or "").removeprefix("models:/")
-        own = version.name.startswith("kdops-") and "fingerprint" in version.tags and MADE.fullmatch(model_id)
-        # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
-        if not own or run is None or self._is_live(run, self.runs):
+        model_id = version.source.removeprefix("models:/")
+        if not (version.name.startswith("kdops-") and "fingerprint" in version.tags and MADE.fullmatch(model_id)):
             return "", ""
         if version.run_id in self.failed:
             return "its run did not finish", ""
         # The pages of a search shift while others write, so that a model may have been missed.
         model = self.models.get(model_id) or self._model(model_id)
+        if model is not None and holds_model(self.client, model.location):
+            return "", ""
+        runs = self.runs
+        if version.run_id not in runs:
+            runs = {**runs, **with_parents(self.client, version.run_id)}
+        run = runs.get(version.run_id)
+        # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
+        if run is None or not is_below(run.info.artifact_uri, self.root) or self._is_live(run, runs):
+            return "", ""
         if model is None:
             return "its logged model was deleted", ""
-        if holds_model(self.client, model.artifact_location):
-            return "", ""
         process = run.data.tags.get(schema.PROCESS, "")
-        elsewhere = process and local_folder(model.artifact_location) and not ProcessId.own().shares_host(process)
+        elsewhere = process and local_folder(model.location) and not ProcessId.own().shares_host(process)
         return GONE, ELSEWHERE if elsewhere else ""
 
-    def _needed_by(self, versions: Iterable[ModelVersion]) -> dict[str, str]:
+    def _needed_by(self, versions: Iterable[RegisteredVersion]) -> dict[str, str]:
         """Return of each thing that the given versions need, which of them needs it."""
         held: dict[str, str] = {}
         for version in versions:
             for one in _needed(version):
                 held[one] = f"{_name(version)} needs it"
-                if one in self.models and (run_id := self.models[one].source_run_id):
+                if one in self.models and (run_id := self.models[one].run_id):
                     held[run_id] = held[one]
         return held
 
     def _logged_models(self, held: Mapping[str, str]) -> Iterator[Piece]:
         """Yield the logged models that no finished run needs."""
         for model in self.models.values():
-            run_id = model.source_run_id or ""
+            run_id = model.run_id
             if run_id in self.runs and run_id not in self.failed:
                 continue
             kept = held.get(model.model_id, "") or held.get(run_id, "")
@@ -169,7 +195,7 @@ class Judge:
             if run_id not in self.runs and (kept or not run_id or _is_active(self._run(run_id))):
                 continue
             why = f"{'its run did not finish' if run_id in self.runs else 'its run was deleted'}: {model.name}"
-            yield self._piece("logged model", model.model_id, why, model.artifact_location, kept, run_id)
+            yield self._piece("logged model", model.model_id, why, model.location, kept, run_id)
 
     def _files(self, held: Mapping[str, str]) -> Iterator[Piece]:
         """Yield the files on disk of models of failed runs that were marked deleted before.
@@ -178,12 +204,14 @@ class Judge:
         """
         for place in self.places:
             model_id = place.parent.name
+            if model_id in self.models:
+                continue
             try:
                 described = yaml.safe_load((place / "MLmodel").read_text(encoding="utf-8"))
                 run_id = str(described["run_id"])
             except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
                 continue
-            if model_id in self.models or (run := self._run(run_id)) is None or schema.ROLE not in run.data.tags:
+            if (run := self._run(run_id)) is None or schema.ROLE not in run.data.tags:
                 continue
             live = self._is_live(run, with_parents(self.client, run.data.tags.get(schema.PARENT, "")))
             if live or run.info.status not in ENDED or self._model(model_id) is not None:
@@ -206,19 +234,20 @@ class Judge:
         """Read a run, also one that was marked deleted; None where there is none."""
         return _existing(self.client.get_run, run_id)
 
-    def _model(self, model_id: str) -> LoggedModel | None:
+    def _model(self, model_id: str) -> StoredModel | None:
         """Read a logged model; None where there is none or it was deleted."""
-        return _existing(self.client.get_logged_model, model_id)
+        found = _existing(self.client.get_logged_model, model_id)
+        return None if found is None else StoredModel.of(found)
 
 
-def _name(version: ModelVersion) -> str:
+def _name(version: RegisteredVersion) -> str:
     return f"{version.name}/{version.version}"
 
 
-def _needed(version: ModelVersion) -> set[str]:
+def _needed(version: RegisteredVersion) -> set[str]:
     """Return what a version cannot do without, and itself: ids of its run and its logged model, names of versions."""
-    source = version.source or ""
-    return {version.run_id or "", source.removeprefix("models:/"), _name(version), *MADE.findall(source)} - {""}
+    source = version.source
+    return {version.run_id, source.removeprefix("models:/"), _name(version), *MADE.findall(source)} - {""}
 
 
 def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:

@@ -14,10 +14,9 @@ from functools import partial
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.search_utils import SearchUtils
 
-from kdops.registry.lookup import uri_of
+from kdops.registry.registered import RegisteredVersion
 from kdops.store.client import paged, quoted
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
@@ -38,24 +37,24 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
     """
     where = f"name LIKE {quoted(f'kdops-%-{role}')}" if role else "name LIKE 'kdops-%'"
     # Runs are asked for after the versions: what is registered meanwhile has a run that has not finished yet.
-    versions = list(paged(client.search_model_versions, where, max_results=PAGE))
+    versions = list(map(RegisteredVersion.of, paged(client.search_model_versions, where, max_results=PAGE)))
     finished = _finished(client, {version.run_id for version in versions if version.run_id})
     made = Counter(version.run_id for version in versions)
-    groups = defaultdict[tuple[str, ...], list[ModelVersion]](list)
+    groups = defaultdict[tuple[str, ...], list[RegisteredVersion]](list)
     for version in versions:
         if version.run_id in finished:
             # Of several versions of one run all but one are copies, which only the run tells apart.
             groups[_group(version) if made[version.run_id] == 1 else ()].append(version)
     unclear = groups.pop((), [])
-    examples = {uri_of(own[0]): own[0] for own in groups.values()}
+    examples = {own[0].uri: own[0] for own in groups.values()}
     known = _of_runs(client, [*unclear, *examples.values()])
     # Of a group whose example is not what its run made, but a copy, every run is asked for.
-    lost = [version for own in groups.values() if uri_of(own[0]) not in known for version in own[1:]]
+    lost = [version for own in groups.values() if own[0].uri not in known for version in own[1:]]
     known |= _of_runs(client, lost)
     aliases = read_aliases(client)
-    found = [(version, known[uri]) for version in (*unclear, *lost) if (uri := uri_of(version)) in known]
+    found = [(version, known[uri]) for version in (*unclear, *lost) if (uri := version.uri) in known]
     for own in groups.values():
-        if (example := known.get(uri_of(own[0]))) is not None:
+        if (example := known.get(own[0].uri)) is not None:
             found += [(version, _alike(version, example)) for version in own]
     return Catalog(tuple(in_registry(model, version.tags, aliases) for version, model in found), aliases)
 
@@ -97,7 +96,7 @@ def _unfinished(client: MlflowClient) -> set[str]:
     }
 
 
-def _group(version: ModelVersion) -> tuple[str, ...]:
+def _group(version: RegisteredVersion) -> tuple[str, ...]:
     """Return what versions share whose models are alike in all that their tags lack; empty where that is not known."""
     tags = version.tags
     # A network of the caller's own may have changed since under the same name.
@@ -106,12 +105,12 @@ def _group(version: ModelVersion) -> tuple[str, ...]:
     return version.name, tags["chain"], tags["architecture"], *(tags[name] for name in schema.GROUP)
 
 
-def _of_runs(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str, Model]:
+def _of_runs(client: MlflowClient, versions: Iterable[RegisteredVersion]) -> dict[str, Model]:
     """Return models as their runs describe them, by URI; those whose run finished and has the URI of the version."""
     wanted = defaultdict[str, set[str]](set)
     for version in versions:
         if version.run_id:
-            wanted[version.run_id].add(uri_of(version))
+            wanted[version.run_id].add(version.uri)
     ids, found = sorted(wanted), {}
     for start in range(0, len(ids), PAGE):
         where = _finished_among(ids[start : start + PAGE])
@@ -121,7 +120,7 @@ def _of_runs(client: MlflowClient, versions: Iterable[ModelVersion]) -> dict[str
     return found
 
 
-def _alike(version: ModelVersion, example: Model) -> Model:
+def _alike(version: RegisteredVersion, example: Model) -> Model:
     """Return the model of a version that is like another one in all that the version's tags lack."""
     tagged = schema.from_version(version)
     return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import time
 from pathlib import Path
@@ -13,16 +14,20 @@ from mlflow.exceptions import MlflowException
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.registry.versions import Registry
 from kdops.store.client import paged
+from kdops.store.database import sqlite_file
 from kdops.store.experiment import is_project
 from kdops.store.faults import first_line
 from kdops.store.liveness import expired
 from kdops.sweeps import schema
-from kdops.utils.process import ProcessId
+from kdops.utils.process import ProcessId, may_be_open
 
 PAGE = 1000
 NAMELESS_SECONDS = 3600.0
 """A study names its process within seconds of its start, but before that MLflow may build an environment. A run that it
 made for one and that has no name after this long was killed before it could."""
+
+LAUNCHED_SECONDS = 60.0
+"""So old a run without a name must be at least, also where it is known that nobody is there any more to name it."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +75,8 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     """
     name = run.data.tags.get(schema.PROCESS)
     if not name:
-        return _is_ours(run) and time.time() - run.info.start_time / 1000 > NAMELESS_SECONDS
+        age = time.time() - run.info.start_time / 1000
+        return _is_ours(run) and (age > NAMELESS_SECONDS or (age > LAUNCHED_SECONDS and _is_abandoned(client, run)))
     own = ProcessId.own()
     if own.shares_host(name):
         return own.is_dead(name)
@@ -88,6 +94,26 @@ def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
                 return False
         run = known[parent]
     return bool(silent)
+
+
+def _is_abandoned(client: MlflowClient, run: Run) -> bool:
+    """Return whether the process that made a run in a local store has surely ended.
+
+    It was one of this host, since all that write to a database with a log share memory, and it holds the database open
+    as long as it lives.
+    """
+    database = sqlite_file(client.tracking_uri)
+    if database is None or not Path(f"{database}-shm").exists() or run.data.tags.get("mlflow.user") != _user():
+        return False
+    return not may_be_open(database, run.info.start_time / 1000)
+
+
+def _user() -> str | None:
+    """Return the name of the user as MLflow writes it on a run; None for a user without one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
 
 
 def _is_ours(run: Run) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["ProcessId"]
+__all__ = ["ProcessId", "may_be_open"]
 
 SHIFT = 60
 """Seconds by which the time of one boot may seem to move, where there is nothing better to distinguish boots by."""
@@ -84,6 +85,38 @@ class ProcessId:
         return abs(start - other.start) > 100
 
 
+def may_be_open(path: Path, since: float) -> bool:
+    """Return whether a process of this user that began by some time may have a file open.
+
+    Only Linux tells, and only outside of containers, which do not see the processes of others.
+
+    Args:
+        path: the file.
+        since: seconds since the epoch; a process that began a second later is not looked at.
+    """
+    import psutil
+
+    if _process_ids() != OUTSIDE or not hasattr(os, "getuid"):
+        return True
+    wanted = path.stat()
+    for process in psutil.process_iter():
+        # One that ended meanwhile has nothing open, and one that hides its files (a setuid program) is no study.
+        with suppress(psutil.Error, OSError):
+            is_candidate = process.uids().real == os.getuid() and process.create_time() <= since + 1
+            if is_candidate and _has_open(process.pid, wanted):
+                return True
+    return False
+
+
+def _has_open(pid: int, wanted: os.stat_result) -> bool:
+    for opened in os.scandir(f"/proc/{pid}/fd"):
+        # It may be closed since it was listed.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(opened), wanted):
+                return True
+    return False
+
+
 @cache
 def _of_pid(pid: int) -> ProcessId:
     # Only where it is asked for: it would be a tenth of the time of ``kdops --help``.
@@ -95,14 +128,19 @@ def _of_pid(pid: int) -> ProcessId:
 def _host() -> str:
     """Name the host so that two machines, or two containers of one image, differ even where their host names do not."""
     identity = _read("/etc/machine-id")
-    try:
-        ids = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        ids = OUTSIDE
-    if ids != OUTSIDE:
+    ids = _process_ids()
+    if ids not in ("", OUTSIDE):
         # Images carry the machine's name of whoever made them; the kernel's boot and the container's ids are its own.
         identity = _read("/proc/sys/kernel/random/boot_id") + ids
     return f"{platform.node()}+{hashlib.sha256(identity.encode()).hexdigest()[:8]}" if identity else platform.node()
+
+
+def _process_ids() -> str:
+    """Return which process ids this process sees; empty where the system has one set of them."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _read(path: str) -> str:

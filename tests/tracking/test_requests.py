@@ -33,7 +33,10 @@ def asked(apart, monkeypatch):
 def counted(counts, name, method):
     def call(*given, **named):
         counts[name] += 1
-        return method(*given, **named)
+        answer = method(*given, **named)
+        if name == "search_runs":
+            counts["runs"] += len(answer)
+        return answer
 
     return call
 
@@ -66,8 +69,18 @@ def test_a_store_of_five_models_and_one_of_fifty_are_asked_equally_often(what, a
     copy_studies(apart.folder, 50)
     assert len(apart.children()) >= 50
     many = asked(action)
+    few.pop("runs", 0)
+    many.pop("runs", 0)
     if what in ("reuse", "study"):
         # A few more or less, as the champion of a role is another one now or is not.
         assert abs(few.total() - many.total()) <= FEW, (few, many)
     else:
         assert few == many
+
+
+@pytest.mark.parametrize("arguments", [("lineage", MODEL), ("runs", "--source", "kdops-digits-teacher/1"), ("gc",)])
+def test_finished_runs_that_nothing_depends_on_are_not_read(arguments, apart, asked, capsys):
+    few = asked(command(*arguments))
+    copy_studies(apart.folder, 50)
+    many = asked(command(*arguments))
+    assert few == many

@@ -1,5 +1,6 @@
 """What a study leaves in MLflow, against the contract (part 3 of the design), and runs that nobody ended."""
 
+import getpass
 import json
 import math
 import subprocess
@@ -8,13 +9,16 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from mlflow.entities import LoggedModelStatus
 from PIL import Image
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
-from kdops.utils.process import ProcessId
+from kdops.registry.versions import Registry
+from kdops.tracking.stale_runs import end_stale_runs
+from kdops.utils.process import ProcessId, may_be_open
 from kdops.verdicts.transitivity import transitivity_verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,6 +283,39 @@ def test_a_study_that_was_killed_before_it_named_its_process_is_ended(fork, age,
     run = client.create_run(experiment, start_time=int(1000 * (time.time() - age)), tags=tags)
     fork.run("teacher")
     assert client.get_run(run.info.run_id).info.status == status
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="only Linux tells which files are open")
+@pytest.mark.parametrize(("user", "status"), [("", "KILLED"), ("other", "RUNNING")])
+def test_a_run_without_a_process_is_ended_once_its_launcher_is_gone(fork, monkeypatch, user, status):
+    """A launcher has the database open as long as it lives, as MLflow's has."""
+    code = "import sqlite3, sys; held = sqlite3.connect(sys.argv[1]); held.execute('select 1 from runs'); input()"
+    launcher = subprocess.Popen([sys.executable, "-c", code, fork.database], stdin=subprocess.PIPE)
+    client, began = fork.client, psutil.Process.create_time
+    # Before this process, which has the database open too; only the launcher seems to be older yet.
+    start = min(time.time() - 70, began(psutil.Process()) - 5)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda one: start if one.pid == launcher.pid else began(one))
+    assert wait_until(lambda: may_be_open(fork.database, start))
+    tags = {
+        "mlflow.project.entryPoint": "teacher",
+        "mlflow.source.name": ROOT.as_uri(),
+        "mlflow.user": user or getpass.getuser(),
+    }
+    experiment = client.get_experiment_by_name("kdops").experiment_id
+    run = client.create_run(experiment, start_time=int(1000 * start), tags=tags).info.run_id
+    end_stale_runs(client, Registry(client, DIGITS, SPLIT), experiment)
+    assert client.get_run(run).info.status == "RUNNING"
+    launcher.kill()
+    launcher.wait()
+    end_stale_runs(client, Registry(client, DIGITS, SPLIT), experiment)
+    assert client.get_run(run).info.status == status
+
+
+def wait_until(question, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not question() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return question()
 
 
 def _verdict(children):

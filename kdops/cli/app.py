@@ -32,8 +32,6 @@ from kdops.store.liveness import note_error
 from kdops.utils.quiet import ASKED_IN_A_STUDY, server_patience
 from kdops.utils.secrets import redact_secrets
 
-__all__ = ["add_commands", "app", "main", "pipeline_main"]
-
 
 class Command(TyperCommand):
     """A command that takes ``--fresh`` for ``--fresh true``, and refuses an option that is given twice."""

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from kdops.sweeps.model import Model
     from kdops.tracking.catalog import Catalog
 
-__all__ = ["COMMANDS"]
-
 MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 FORMATS = ("onnx", "pt2")
 """As in :mod:`kdops.packaging.export`, which is slow to load; a test compares the two."""

@@ -18,8 +18,6 @@ from kdops.config.settings import HARD, Settings
 from kdops.config.specs import parse_spec, split_outside
 from kdops.errors import UsageError
 
-__all__ = ["COMPANIES", "INDEPENDENT", "ORDERS", "ChosenCompany", "MutualSettings", "parse_company", "parse_nets"]
-
 ORDERS = ("simultaneous", "sequential")
 """Whether all nets of a company learn from the outputs before a step, or each from those after the steps before its."""
 

@@ -17,11 +17,6 @@ from kdops.config.families import CNN, EMBEDDING, MLP, Architecture, Layer, Map,
 from kdops.config.options import Choice, Integer, Option
 from kdops.config.specs import Spec, split_options, split_spec
 
-__all__ = [
-    *("ASSISTANT", "INNER", "RESIDUAL", "Joined", "Network", "Reused"),
-    *("alone", "joined_logits", "joined_maps", "reused"),
-]
-
 INNER: Mapping[str, type[MLP] | type[CNN]] = {"mlp": MLP, "cnn": CNN}
 """The families that composed networks are made of; composed ones are none, so that a text has an end."""
 

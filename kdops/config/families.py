@@ -11,8 +11,6 @@ from typing import ClassVar, NamedTuple
 from kdops.config.options import Integer, Real, Several
 from kdops.config.specs import Spec
 
-__all__ = ["BEFORE", "CNN", "EMBEDDING", "MLP", "Architecture", "Layer", "Map", "Shape", "stages"]
-
 Shape = tuple[int, int, int]
 """(channels, height, width) of an image."""
 

@@ -13,8 +13,6 @@ from kdops.config.recipes import Recipe
 from kdops.config.specs import Spec, parse_spec
 from kdops.errors import UsageError
 
-__all__ = ["ChosenMethod", "Inner", "MapSpec", "MethodSpec", "ModifierSpec", "choose"]
-
 PLAIN = "logits"
 """The method where none is named."""
 

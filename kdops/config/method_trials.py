@@ -18,8 +18,6 @@ from kdops.config.settings import HIGHEST_SEED, Settings
 from kdops.config.specs import split_outside
 from kdops.errors import UsageError
 
-__all__ = ["MethodsSettings", "fitting_methods", "parse_methods", "shuffled", "trials_of"]
-
 USUAL = 4.0
 """The temperature of the first trial: what most of the papers publish."""
 

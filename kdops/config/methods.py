@@ -15,8 +15,6 @@ from kdops.config.method_specs import PLAIN, ChosenMethod, MapSpec, MethodSpec, 
 from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
 from kdops.errors import UsageError
 
-__all__ = ["LOGITS", "METHODS", "method_apart", "parse_method", "with_shorthand"]
-
 METHODS: Mapping[str, MethodSpec] = {
     "logits": MethodSpec(
         "kdops.distillation.logits:LogitDistillation",

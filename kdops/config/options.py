@@ -8,8 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Choice", "Flag", "Integer", "Option", "Real", "Several", "Text"]
-
 V = TypeVar("V")
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")

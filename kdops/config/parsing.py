@@ -8,8 +8,6 @@ from typing import TypeVar
 from kdops.config.options import Choice, Flag, Integer, Option, Real
 from kdops.errors import UsageError
 
-__all__ = ["boolean", "line", "one_of", "real", "whole"]
-
 V = TypeVar("V")
 
 

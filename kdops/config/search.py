@@ -16,8 +16,6 @@ from kdops.config.studies import SourceSettings
 from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password
 
-__all__ = ["SEARCHED", "STORAGE", "SearchSettings"]
-
 SEARCHED = ("student", "middle")
 """The roles that can be searched for: the dense nets, which are trained stacked."""
 

@@ -8,8 +8,6 @@ from kdops.config.options import Integer
 from kdops.config.specs import Spec
 from kdops.errors import UsageError
 
-__all__ = ["NLL_OBJECTIVE", "OBJECTIVES", "PRUNERS", "SAMPLERS", "parse_objectives"]
-
 NLL_OBJECTIVE = "val_nll"
 """The objective of the lowest loss on validation; a metric has the same name."""
 

@@ -16,8 +16,6 @@ from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import parse_method
 from kdops.config.options import Integer, Option
 
-__all__ = ["METHOD", "Dimension", "Space", "Value"]
-
 Value = float | int | bool | str
 
 METHOD = "method"

@@ -8,8 +8,6 @@ import re
 from kdops.config.options import Real
 from kdops.errors import UsageError
 
-__all__ = ["parse_sources"]
-
 ONE = "must be a model URI such as models:/name/3, models:/name@alias or runs:/id/name"
 SEVERAL = "must be model URIs such as models:/name/3,models:/name@alias, all or none weighted as in 0.7*URI,0.3*URI"
 _WEIGHT = Real(0, 1_000_000, open_low=True)

@@ -15,8 +15,6 @@ from kdops.config.search_space import METHOD, Dimension, Space, Value
 from kdops.config.specs import split_outside
 from kdops.errors import UsageError
 
-__all__ = ["parse_space"]
-
 MOST_VALUES = 100
 
 

@@ -17,8 +17,6 @@ from typing import Any
 from kdops.config.options import Option
 from kdops.errors import UsageError
 
-__all__ = ["Spec", "parse_spec", "split_options", "split_outside", "split_spec", "write_spec"]
-
 _SPEC = re.compile(r"\s*([a-zA-Z_][\w.:-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _NAMED = re.compile(r"([^=(]*)=(.*)", re.DOTALL)
 

@@ -26,8 +26,6 @@ from kdops.data.own_data import check_classes, part_of
 from kdops.data.tabular.csv_lines import bounded_lines
 from kdops.errors import UsageError
 
-__all__ = ["GROUPS", "Layout", "read_layout", "table_rows"]
-
 GROUPS = "groups.csv"
 LABELS = "labels.csv"
 ANNOTATIONS = "val_annotations.txt"

@@ -22,18 +22,6 @@ from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import allocate
 from kdops.errors import UsageError
 
-__all__ = [
-    "FORMATS",
-    "MOST_PIXELS",
-    "SUFFIXES",
-    "DecodedImage",
-    "ImageError",
-    "check_size",
-    "decode_all",
-    "pixels_of",
-    "read_image",
-]
-
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 """The formats that are read. Some of Pillow's others start programs of the system."""
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from kdops.config.methods import method_apart
 from kdops.sweeps.model import LABELS, Model
 
-__all__ = ["FEWEST", "newest_training"]
-
 FEWEST = 2
 """The fewest members of an ensemble."""
 

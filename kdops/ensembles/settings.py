@@ -15,8 +15,6 @@ from kdops.config.studies import EnsembleSettings
 from kdops.ensembles.messages import describe_replicates
 from kdops.sweeps.model import Model
 
-__all__ = ["settings_of_members"]
-
 RECIPE: Mapping[str, Callable[[str], object]] = {
     "architecture": parse_architecture,
     "epochs": int,

@@ -20,8 +20,6 @@ from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
 from kdops.packaging.loading import Loaded
 
-__all__ = ["Examples", "images_to_compare", "read_examples"]
-
 TABLES = {".csv", ".tsv", ".parquet"}
 COMPARED = 256
 """Images that an export is compared on."""

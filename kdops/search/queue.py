@@ -28,8 +28,6 @@ from kdops.search.storage import directions_of, find_search, open_search, quiet
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
-__all__ = ["Trial", "TrialQueue"]
-
 FORMAT = 1
 """Raised when what a queue notes in a study changes its meaning."""
 

@@ -21,8 +21,6 @@ from kdops.config.specs import parse_spec
 from kdops.errors import UsageError
 from kdops.sweeps import schema
 
-__all__ = ["Grid", "choose", "place_of", "pruner_of", "sampler_of"]
-
 MOST_GRID = 100_000
 
 

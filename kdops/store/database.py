@@ -27,22 +27,6 @@ from kdops.store.tables import check_tables, has_tables
 from kdops.sweeps import schema
 from kdops.utils.secrets import redact_password
 
-__all__ = [
-    "CHECKPOINTS",
-    "EXPERIMENT_TAGS",
-    "ensure_experiment",
-    "ensure_store",
-    "folded_log",
-    "import_store",
-    "open_existing",
-    "registry_address",
-    "sqlite_file",
-    "store_address",
-    "store_exists",
-    "store_path",
-    "writers",
-]
-
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the web page show training runs rather than traces."""
 

@@ -9,8 +9,6 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Commit", "Commits"]
-
 MOST = 64
 """Models that wait to be stored; with more of them the training waits."""
 

@@ -24,8 +24,6 @@ from kdops.utils.progress import Reporter
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Planned", "PlanningExecutor"]
-
 
 class Planned(Exception):
     """A dry run is at a point where a study would need numbers: all that it would train is in its plan."""

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from kdops.training.networks import Networks
 
-__all__ = ["TrainingExecutor", "ended"]
-
 
 class TrainingExecutor(Executor):
     """Trains, stores and registers the models of one study, or of a part of it.

@@ -141,6 +141,12 @@ def test_a_grid_is_walked_once_and_then_ends(opened):
     assert found != sorted(found)
 
 
+def test_a_grid_is_walked_from_its_first_place(opened):
+    queue = opened(space=GRID, sampler="grid")
+    for place, trial in enumerate(queue.ask(3, 99)):
+        assert trial.values.items() >= queue._grid.at(place).items()
+
+
 def test_a_grid_over_methods_crosses_each_with_its_own_options(opened):
     text = "method=logits,dkd beta=1,2,3 temperature=1,4 hidden=4 depth=1 learning_rate=0.001 batch_size=64"
     queue = opened(space=parse_space(text), sampler="grid")
@@ -625,6 +631,8 @@ def test_options_of_samplers_and_pruners_are_used(opened):
     queue = opened(name="median", sampler="tpe(startup=0)", pruner="median(startup=2,warmup=7)")
     pruner = queue.study.pruner
     assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (2, 7)
+    sampler = queue.study.sampler._sampler
+    assert (sampler._n_startup_trials, sampler._constant_liar) == (0, True)
     pruner = opened(name="default", pruner="median").study.pruner
     assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (10, 3)
 

@@ -15,7 +15,6 @@ from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
 from kdops.study.commits import Commits
-from kdops.sweeps.fingerprint import digest_code
 from kdops.tracking.tracker import Tracker
 from kdops.utils.process import ProcessId
 from kdops.verdicts.answer import Answer
@@ -454,17 +453,6 @@ def test_a_device_that_is_not_there_makes_no_run(store):
     with pytest.raises(KdopsError, match="device=cuda"):
         store.run("teacher", device="cuda")
     assert store.runs() == []
-
-
-def test_code_counts_and_words_do_not():
-    code = '"""A module."""\n\n\ndef double(x):\n    """Twice."""\n    return 2 * x\n'
-    same = 'def double( x ):  # a comment\n    "Other words."\n    return (2 * x)'
-    assert digest_code([code]) == digest_code([same])
-    for other in (code.replace("2 *", "3 *"), code.replace("double", "triple"), code + "\n\ny = 1\n"):
-        assert digest_code([code]) != digest_code([other])
-    # A text that does something is code.
-    assert digest_code(["x = 'a'"]) != digest_code(["x = 'b'"])
-    assert digest_code(["x = 1", "y = 2"]) != digest_code(["y = 2", "x = 1"])
 
 
 def _passes(place):

@@ -11,7 +11,7 @@ from kdops.config.methods import METHODS, parse_method
 from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
 from kdops.sweeps import unit as unit_module
-from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, plugin_files
+from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, digest_code, plugin_files
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, units_of
 
@@ -210,3 +210,14 @@ def test_names_and_what_was_measured_do_not_count():
     renamed = replace(SOURCE, uri="models:/y/9", run_id="r", metrics={"val_accuracy": 0.5}, chain="several")
     assert unit_of(source=renamed).fingerprint == unit_of().fingerprint
     assert unit_of(margin="0.05", select_on="test").fingerprint == unit_of().fingerprint
+
+
+def test_code_counts_and_words_do_not():
+    code = '"""A module."""\n\n\ndef double(x):\n    """Twice."""\n    return 2 * x\n'
+    same = 'def double( x ):  # a comment\n    "Other words."\n    return (2 * x)'
+    assert digest_code([code]) == digest_code([same])
+    for other in (code.replace("2 *", "3 *"), code.replace("double", "triple"), code + "\n\ny = 1\n"):
+        assert digest_code([code]) != digest_code([other])
+    # A text that does something is code.
+    assert digest_code(["x = 'a'"]) != digest_code(["x = 'b'"])
+    assert digest_code(["x = 1", "y = 2"]) != digest_code(["y = 2", "x = 1"])

@@ -6,6 +6,8 @@ import pytest
 
 from kdops.config.methods import parse_method
 from kdops.errors import UsageError
+from kdops.models.size import NetworkSize
+from kdops.sweeps import unit as unit_module
 from kdops.sweeps.model import COPY_SEEDS, LABELS
 from kdops.sweeps.unit import Task, digest_of_pass, lock_keys, units_of
 from tests.sweeps.test_fingerprint import DECIDES, SOURCE, TRANSFER, context, unit_of
@@ -113,3 +115,18 @@ def test_a_network_without_the_tap_that_the_method_needs_is_refused_only_where_i
     units_of(task, {0: SOURCE}, (0.0,), True, here)
     with pytest.raises(UsageError, match="no tap stage9"):
         units_of(task, {0: None, 1: SOURCE}, (0.0, 4.0), True, here)
+
+
+def test_predictions_are_learned_without_the_method():
+    plain, other = (unit_of(temperature=0.0, predictions=True, method=method) for method in ("logits", "dkd"))
+    assert plain.fingerprint == other.fingerprint != unit_of(temperature=0.0).fingerprint
+
+
+def test_the_code_of_a_network_counts_and_what_is_not_counted_is_not_recorded(monkeypatch):
+    found = []
+    for code in ("one", "other"):
+        monkeypatch.setattr(unit_module, "network_size", lambda *_, code=code: NetworkSize(5, None, code))
+        found.append(unit_of())
+    assert found[0].fingerprint != found[1].fingerprint
+    params = found[0].record.params
+    assert (params["parameters"], params["code"], "flops" in params) == ("5", "one", False)

@@ -59,6 +59,11 @@ def run(study: Study[MutualSettings]) -> Answer:
     rows = []
     for name, (each, vote) in reached.items():
         rows.append(summary_of(f"{name}, members", size * len(each), each))
+        if len(set(settings.nets)) > 1:
+            by_net = sweeps[name].copies_table(replicates).T
+            rows += [
+                summary_of(f"{name}, {net}", len(each), own) for net, own in zip(settings.nets, by_net, strict=True)
+            ]
         rows.append(summary_of(f"{name}, their vote", size * len(each), vote))
     registered = [model for one in votes.values() for model in one.register(size).records]
     remarks = [

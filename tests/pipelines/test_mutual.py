@@ -34,8 +34,9 @@ def test_companies_are_held_against_independent_nets(store, capsys):
     assert len(votes) == 2
     answer = json.loads(store.artifact(parent, "answer.json").read_text())
     assert [claim["name"] for claim in answer["claims"]] == ["members", "vote", "members_mutual", "vote_mutual"]
+    nets = by_company["mutual"][0].data.params["nets"].split("+")
     assert [row["what"] for row in answer["rows"]] == [
-        f"{company}, {what}" for company in ("independent", "mutual") for what in ("members", "their vote")
+        f"{company}, {what}" for company in ("independent", "mutual") for what in ("members", *nets, "their vote")
     ]
     assert store.artifact(parent, "figures/figure-mutual.png").stat().st_size > 5000
     # The first independent net is the very student that learns hard labels by itself.

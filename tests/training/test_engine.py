@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import kdops.training.engine
+from kdops.config.companies import parse_company
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipes import recipe
@@ -65,6 +66,12 @@ ORDERS = [
     order("mlp(hidden=5,depth=2,dropout=0.3)", (replace(GROUPS[0], seed=1), GROUPS[0]), "two replicates"),
     order("cnn(filters=4,layers=2)", (replace(GROUPS[0], temperatures=(4.0,)),), "alone"),
     order("mlp(hidden=5)", (OrderGroup(3, (0.0,), SourceArrays()),), "labels"),
+    order(
+        groups=(OrderGroup(3, (2.0, 2.0), SourceArrays()),),
+        digest="company",
+        nets=("cnn(filters=4,layers=2)", "cnn(filters=3,layers=2,dropout=0)"),
+        method=parse_company("adversarial(temperature=2)").full_text,
+    ),
 ]
 
 WORKER = """

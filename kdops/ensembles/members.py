@@ -29,7 +29,7 @@ from kdops.registry.registered import RegisteredModels, RegisteredVersion
 from kdops.registry.versions import group_of, registered_name
 from kdops.store.database import open_existing, registry_address, store_address, store_exists
 from kdops.sweeps import schema
-from kdops.sweeps.model import LABELS, METRICS, Model
+from kdops.sweeps.model import COPIES, COPY_SEEDS, LABELS, METRICS, Model
 from kdops.sweeps.ranking import rank_key
 
 __all__ = ["Drawn", "draw", "draw_members", "with_newest_split"]
@@ -164,22 +164,22 @@ def _named(models: RegisteredModels, data: Dataset, split: Split, settings: Ense
         return Drawn(name, (_ranked(_enough(members, name, first), settings.select_on),))
     left_out: Counter[str] = Counter()
     direct = _of_split(models, data, split, settings, versions, left_out)
-    found = models.models(direct)
-    left_out["without a finished run"] += len(direct) - len(found)
+    wanted = settings.wanted_replicates()
+    asked = _keep(direct, lambda version: _replicate_of(version) in wanted, "of other replicates", left_out)
+    if direct and not asked:
+        there = describe_replicates(set(map(_replicate_of, direct)))
+        problem = f"{name} has models of {there}, none of {describe_replicates(wanted)}"
+        raise UsageError("seed", wanted.start, problem)
+    found = models.models(asked)
+    left_out["without a finished run"] += len(asked) - len(found)
     # Of a chain that has a role twice; beside the sweep they would be members of one temperature and seed twice.
     whole = list(found.values())
     if not all(map(_starts_apart, whole)):
         whole = _keep(whole, lambda model: not _starts_apart(model), "of a step inside a chain", left_out)
     if whole and all(model.role == "ensemble" for model in whole):
         raise UsageError("model", name, "its versions are ensembles themselves; name what they are made of")
-    wanted = settings.wanted_replicates()
-    members = _keep(whole, lambda model: model.replicate in wanted, "of other replicates", left_out)
-    if whole and not members:
-        there = describe_replicates({model.replicate for model in whole})
-        problem = f"{name} has models of {there}, none of {describe_replicates(wanted)}"
-        raise UsageError("seed", wanted.start, problem)
     # Newest first: the first of equals is the one that counts.
-    replicates = newest_training(members[::-1], models.sources(members), left_out)
+    replicates = newest_training(whole[::-1], models.sources(whole), left_out)
     for seed, own in replicates.items():
         if len(own) < FEWEST:
             left_out[f"alone in replicate {seed}"] += len(own)
@@ -284,6 +284,12 @@ def _keep(given: Sequence[Kept], fits: Callable[[Kept], bool], why_not: str, lef
     kept = [one for one in given if fits(one)]
     left_out[why_not] += len(given) - len(kept)
     return kept
+
+
+def _replicate_of(version: RegisteredVersion) -> int:
+    """Return the replicate that a version is of, see :attr:`~kdops.sweeps.model.Model.replicate`."""
+    seed = int(version.tags["seed"])
+    return seed % COPY_SEEDS if version.tags["chain"].rpartition(">")[2] in COPIES else seed
 
 
 def _starts_apart(model: Model) -> bool:

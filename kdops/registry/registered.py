@@ -55,10 +55,16 @@ class RegisteredModels:
     def __init__(self, client: MlflowClient):
         self._client = client
         self._runs: dict[str, Run] = {}
+        self._versions: dict[str, list[RegisteredVersion]] = {}
 
     def versions(self, name: str) -> list[RegisteredVersion]:
-        """Return every finished version of a registered model, the oldest first; none where there is no such model."""
-        return list(map(RegisteredVersion.of, versions_of(self._client, name)))
+        """Return every finished version of a registered model, the oldest first; none where there is no such model.
+
+        They are read once.
+        """
+        if name not in self._versions:
+            self._versions[name] = list(map(RegisteredVersion.of, versions_of(self._client, name)))
+        return self._versions[name]
 
     def find(self, uri: str) -> RegisteredVersion:
         """Return the version that a URI names; see :func:`~kdops.registry.lookup.find_version`."""

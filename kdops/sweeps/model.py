@@ -12,7 +12,7 @@ from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COPY_SEEDS", "FOREIGN", "LABELS", "LEARNER", "METRICS", "Model", "Sweep"]
+__all__ = ["COPIES", "COPY_SEEDS", "FOREIGN", "LABELS", "LEARNER", "METRICS", "Model", "Sweep"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""

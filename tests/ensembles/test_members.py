@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -717,3 +718,28 @@ def test_what_was_chosen_on_test_is_taken_where_it_is_named_and_nowhere_else(she
         delete_version(shelf.client, shelf.client.get_model_version(STUDENT, uri.rsplit("/", 1)[1]))
     assert registry.update_champion("student") is None
     assert "name them by version to take them anyhow" in shelf.refusal()
+
+
+def test_the_runs_of_other_replicates_are_not_read_and_the_versions_once(shelf, monkeypatch):
+    asked = [shelf.put(seed=0, temperature=t) for t in (1, 2)]
+    others = [shelf.put(seed=1, temperature=t) for t in (1, 2)]
+    runs, names = [], []
+    for search, seen in (("search_runs", runs), ("search_model_versions", names)):
+        monkeypatch.setattr(MlflowClient, search, noting(getattr(MlflowClient, search), seen))
+    models = RegisteredModels(shelf.client)
+    settings = with_newest_split(models, DIGITS, settings_for(seed=0, seeds=1))
+    drawn = draw_members(models, DIGITS, DISJOINT, settings)
+    assert {member.uri for member in drawn.members} == set(asked)
+    assert "2 of other replicates" in drawn.left_out
+    read = {run.data.tags["kdops.model"] for run in runs}
+    assert read == {*asked, others[-1]}, "the newest of all has the seed of the split"
+    assert sorted(f"models:/{one.name}/{one.version}" for one in names) == sorted([*asked, *others])
+
+
+def noting(search, seen):
+    def called(*given, **named):
+        found = search(*given, **named)
+        seen.extend(found)
+        return found
+
+    return called

@@ -217,4 +217,5 @@ def _rows_of(memory: Tensor, rows: Tensor) -> Tensor:
 
 def _for_each(value: float | Tensor, like: Tensor) -> Tensor:
     """Return an option for tensors ``[M, B, ...]``."""
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+    # A number is filled in on the device: a copy from the memory of the program cannot be recorded.
+    return value.to(like.dtype).view(-1, 1, 1) if isinstance(value, Tensor) else like.new_full((1, 1, 1), value)

@@ -61,7 +61,7 @@ class RelationalDistillation(Method):
             own, turn = _within_few(points)
             theirs, whose = _distinct(step.source.features[EMBEDDING])
             gaps, source_gaps = _gaps(own), _gaps(theirs)
-            apart = _compare_distances(own, gaps, source_gaps[whose])
+            apart = _compare_distances(own, gaps, torch.stack([source_gaps[number] for number in whose]))
             bent = _compare_angles(own, gaps, source_gaps, whose, min(self.vertices or batch, batch))
         distance, angle = (
             with_gradient(points, loss, gradient if turn is None else gradient @ turn.mT)

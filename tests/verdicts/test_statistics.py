@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -150,6 +150,8 @@ def test_order_of_the_replicates_does_not_matter(x, margin):
 
 @law
 @given(st.integers(-500, 500).map(lambda c: c / 10_000), st.integers(2, 9))
+@example(MARGIN, 3)
+@example(-MARGIN, 3)
 def test_no_spread_is_decided_by_the_value(c, n):
     result = equivalence([c] * n, MARGIN)
     assert (result.difference.low, result.difference.mean, result.difference.high) == (c, c, c)

@@ -287,11 +287,10 @@ def with_shorthand(text: str, alpha: float, t_squared: bool) -> ChosenMethod:
     return replace(method, options={**method.options, **given})
 
 
-def method_apart(params: Mapping[str, str]) -> str:
+def method_apart(text: str) -> str:
     """Return what distinguishes a stored model's method from others, beside its ``alpha`` and ``t_squared``.
 
     Args:
-        params: parameters of its run; models stored before there were methods have none and learned logits.
+        text: the method; of models stored before there were methods it is empty, and they learned logits.
     """
-    text = params.get("method", LOGITS.name)
-    return LOGITS.name if text.partition("(")[0] == LOGITS.name else text
+    return LOGITS.name if text.partition("(")[0] in ("", LOGITS.name) else text

@@ -7,12 +7,25 @@ from collections.abc import Mapping, Sequence
 
 from kdops.config.methods import method_apart
 from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps.params import (
+    ALPHA,
+    ARCHITECTURE,
+    BATCH_SIZE,
+    COMPANY,
+    EPOCHS,
+    LEARNING_RATE,
+    METHOD,
+    NETS,
+    ORDER,
+    T_SQUARED,
+    WEIGHT_DECAY,
+)
 
 FEWEST = 2
 """The fewest members of an ensemble."""
 
-TRAINED = ("architecture", "epochs", "batch_size", "learning_rate", "weight_decay", "company", "nets")
-DISTILLED = ("method", "alpha", "t_squared", "order")
+TRAINED = (ARCHITECTURE, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, COMPANY, NETS)
+DISTILLED = (METHOD, ALPHA, T_SQUARED, ORDER)
 """Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 
 
@@ -83,4 +96,4 @@ def _origin_of(member: Model, sources: Mapping[str, Model]) -> str:
 
 def _params(model: Model, names: Sequence[str]) -> dict[str, str]:
     params = model.recipe_params
-    return {name: method_apart(params) if name == "method" else params.get(name, "") for name in names}
+    return {name: method_apart(model.method) if name == METHOD else params.get(name, "") for name in names}

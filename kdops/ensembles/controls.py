@@ -15,6 +15,17 @@ from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.params import (
+    ALPHA,
+    ARCHITECTURE,
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    ORDER,
+    PARAMETERS,
+    T_SQUARED,
+    WEIGHT_DECAY,
+)
 from kdops.sweeps.ranking import rank_key
 from kdops.verdicts.claims import DECIMALS
 
@@ -104,13 +115,12 @@ def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Mo
 def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
     """Return whether a model is what the settings train for a role."""
     recipe = settings.recipes[role].as_dict()
-    wanted = {"architecture": recipe["architecture"], "epochs": recipe["epochs"], "batch_size": recipe["batch_size"]}
-    wanted |= {name: f"{recipe[name]:g}" for name in ("learning_rate", "weight_decay")}
+    wanted = {name: recipe[name] for name in (ARCHITECTURE, EPOCHS, BATCH_SIZE)}
+    wanted |= {name: f"{recipe[name]:g}" for name in (LEARNING_RATE, WEIGHT_DECAY)}
     if role != "teacher":
         method = settings.method
-        wanted |= {"alpha": f"{method.soft_weight:g}", "t_squared": str(method.t_squared).lower()}
-        wanted |= {"order": settings.order}
-        if method_apart(record.params) != method_apart({"method": str(method)}):
+        wanted |= {ALPHA: f"{method.soft_weight:g}", T_SQUARED: str(method.t_squared).lower(), ORDER: settings.order}
+        if method_apart(record.method) != method_apart(str(method)):
             return False
     return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.recipe_params.items()
 
@@ -124,7 +134,7 @@ def _record(study: Study[VoteSettings], member: Model) -> Model:
         member,
         weights=digest_of(network.state_dict()),
         metrics=study.measure(network),
-        params={"architecture": "foreign", "parameters": str(sum(one.numel() for one in network.parameters()))},
+        params={ARCHITECTURE: "foreign", PARAMETERS: str(sum(one.numel() for one in network.parameters()))},
     )
     study.adopt(model, network)
     return model

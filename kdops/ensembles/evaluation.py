@@ -20,6 +20,7 @@ from kdops.packaging.vote import Vote, latency
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model, Sweep
+from kdops.sweeps.params import ARCHITECTURE, DATASET, FLOPS, MEMBERS, PARAMETERS, SPLIT_SEED, TRANSFER, VOTE
 from kdops.sweeps.ranking import ranked
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
@@ -151,7 +152,7 @@ class EnsembleEvaluation:
             metrics |= {f"{prefix}_{name}": value for name, value in measured.items()}
         weights = digest_of_members([member.weights for member in members])
         chains = {member.chain or member.role for member in members}
-        flops = [member.params.get("flops") for member in members]
+        flops = [member.params.get(FLOPS) for member in members]
         architectures = sorted({member.architecture for member in members})
         record = Model(
             role="ensemble",
@@ -164,15 +165,15 @@ class EnsembleEvaluation:
             select_on=self.by,
             metrics={name: value for name, value in metrics.items() if name.startswith("test_") or name in _VALIDATION},
             params={
-                "dataset": data.name,
-                "architecture": f"vote({len(members)} x {' or '.join(architectures)})",
-                "members": str(len(members)),
-                "parameters": str(sum(int(member.params["parameters"]) for member in members)),
+                DATASET: data.name,
+                ARCHITECTURE: f"vote({len(members)} x {' or '.join(architectures)})",
+                MEMBERS: str(len(members)),
+                PARAMETERS: str(sum(int(member.params[PARAMETERS]) for member in members)),
                 # Where one cannot be counted, neither can the sum.
-                **({} if None in flops else {"flops": str(sum(int(one) for one in flops if one is not None))}),
-                "vote": "majority",
-                "transfer": split.mode,
-                "split_seed": str(study.settings.split_seed),
+                **({} if None in flops else {FLOPS: str(sum(int(one) for one in flops if one is not None))}),
+                VOTE: "majority",
+                TRANSFER: split.mode,
+                SPLIT_SEED: str(study.settings.split_seed),
             },
         )
         chosen = {"select_on": self.by} if self.by == "test" else {}
@@ -194,7 +195,7 @@ class EnsembleEvaluation:
         nets = [self.study.network(member) for member in members]
         module = nets[0] if len(nets) == 1 else Vote(nets)
         shape = self.study.data.shape
-        parameters = sum(int(member.params["parameters"]) for member in members)
+        parameters = sum(int(member.params[PARAMETERS]) for member in members)
         return Cost(parameters, latency(module, shape, 1), latency(module, shape, 64))
 
     def _labels(self, rows: np.ndarray) -> np.ndarray:

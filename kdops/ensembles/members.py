@@ -30,6 +30,7 @@ from kdops.registry.versions import group_of, registered_name
 from kdops.store.database import open_existing, registry_address, store_address, store_exists
 from kdops.sweeps import schema
 from kdops.sweeps.model import COPIES, COPY_SEEDS, LABELS, METRICS, Model
+from kdops.sweeps.params import SEED, STREAMS, TEMPERATURE, TRANSFER
 from kdops.sweeps.ranking import rank_key
 
 __all__ = ["Drawn", "draw", "draw_members", "with_newest_split"]
@@ -138,7 +139,7 @@ def with_newest_split(models: RegisteredModels, data: Dataset, settings: Ensembl
         could = [version for version in drawable if _is_direct(version, data.name)]
     seeds: dict[str, str] = {}
     for version in could if settings.newest else ():
-        mode, digest = version.tags["transfer"], version.tags["split"]
+        mode, digest = version.tags[TRANSFER], version.tags["split"]
         if version.tags["data_digest"] != data.digest:
             continue
         if digest not in seeds:
@@ -218,7 +219,7 @@ def _of_split(
         raise UsageError("model", name, f"none of its {len(same)} versions can vote here ({chains}); {first}")
     # A model that learned from labels has no temperature to be asked for.
     asked = {*settings.temperatures, 0.0, None}
-    return _keep(direct, lambda v: schema.finite(v.tags["temperature"]) in asked, "of other temperatures", left_out)
+    return _keep(direct, lambda v: schema.finite(v.tags[TEMPERATURE]) in asked, "of other temperatures", left_out)
 
 
 def _listed(models: RegisteredModels, data: Dataset, split: Split, settings: EnsembleSettings) -> Drawn:
@@ -288,17 +289,17 @@ def _keep(given: Sequence[Kept], fits: Callable[[Kept], bool], why_not: str, lef
 
 def _replicate_of(version: RegisteredVersion) -> int:
     """Return the replicate that a version is of, see :attr:`~kdops.sweeps.model.Model.replicate`."""
-    seed = int(version.tags["seed"])
+    seed = int(version.tags[SEED])
     return seed % COPY_SEEDS if version.tags["chain"].rpartition(">")[2] in COPIES else seed
 
 
 def _starts_apart(model: Model) -> bool:
-    return "streams" in model.params
+    return STREAMS in model.params
 
 
 def _is_direct(version: RegisteredVersion, dataset: str) -> bool:
     """Return whether a version may vote: of students those distilled straight from a teacher, of others nearly all."""
-    tags, temperature = version.tags, schema.finite(version.tags["temperature"])
+    tags, temperature = version.tags, schema.finite(version.tags[TEMPERATURE])
     if version.name == registered_name(dataset, "student"):
         return tags["chain"] == "teacher>student" and temperature is not None and temperature >= 1
     # At 0 a model learned from labels, or from the hard predictions of another, which is a control of its own.

@@ -13,6 +13,7 @@ from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.registry.registered import RegisteredModels, RegisteredVersion
 from kdops.registry.versions import group_of
+from kdops.sweeps.params import TRANSFER
 
 STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity", "reversed": "symmetry"}
 """The entry point that trains a role; any other role comes with an ensemble."""
@@ -101,8 +102,8 @@ def other_group_error(
     here = [version for version in versions if version.tags["data_digest"] == data.digest]
     if not here:
         return UsageError("dataset", data.name, f"all {len(versions)} versions of {name} are of other data; {first}")
-    groups = {(version.tags["transfer"], version.tags["split"]): version for version in here}
-    counts = Counter((version.tags["transfer"], version.tags["split"]) for version in here)
+    groups = {(version.tags[TRANSFER], version.tags["split"]): version for version in here}
+    counts = Counter((version.tags[TRANSFER], version.tags["split"]) for version in here)
     there, instead = [], []
     for (transfer, digest), count in counts.most_common(3):
         seed = models.split_seed(groups[transfer, digest])

@@ -14,21 +14,32 @@ from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
 from kdops.ensembles.messages import describe_replicates
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import (
+    ALPHA,
+    ARCHITECTURE,
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    METHOD,
+    ORDER,
+    T_SQUARED,
+    WEIGHT_DECAY,
+)
 
 RECIPE: Mapping[str, Callable[[str], object]] = {
-    "architecture": parse_architecture,
-    "epochs": int,
-    "batch_size": int,
-    "learning_rate": float,
-    "weight_decay": float,
+    ARCHITECTURE: parse_architecture,
+    EPOCHS: int,
+    BATCH_SIZE: int,
+    LEARNING_RATE: float,
+    WEIGHT_DECAY: float,
 }
 """How each value of a recipe is read from a run's parameters."""
 
 SOFT: Mapping[str, Callable[[str], object]] = {
-    "method": str,
-    "alpha": float,
-    "t_squared": lambda text: text == "true",
-    "order": str,
+    METHOD: str,
+    ALPHA: float,
+    T_SQUARED: lambda text: text == "true",
+    ORDER: str,
 }
 """The same of the settings of distillation."""
 
@@ -59,17 +70,15 @@ def settings_of_members(
         runs = [model.recipe_params for model in trained if model.role == role]
         read, several = _common(runs, RECIPE, recipes[role].__dict__)
         # Code that a stored run names is not imported; without it no controls are trained.
-        if isinstance(stored := read.get("architecture"), FunctionNet) and stored != recipes[role].architecture:
-            del read["architecture"]
+        if isinstance(stored := read.get(ARCHITECTURE), FunctionNet) and stored != recipes[role].architecture:
+            del read[ARCHITECTURE]
         mixed += [f"{role} {name}" for name in several]
         recipes = _laid_over(recipes, role, recipes[role].replace(**read))
     # These do not apply to models that learned from labels.
-    params: list[Mapping[str, str]] = [
-        {**m.params, "method": method_apart(m.params)} for m in own if m.temperature != 0
-    ]
+    params: list[Mapping[str, str]] = [{**m.params, METHOD: method_apart(m.method)} for m in own if m.temperature != 0]
     soft, several = _common(params, SOFT, _soft_settings(settings))
     mixed += several
-    order, method = str(soft.pop("order", settings.order)), _method_of(settings, soft)
+    order, method = str(soft.pop(ORDER, settings.order)), _method_of(settings, soft)
     sentences = [f"The members were trained with more than one {' and '.join(mixed)}."] if mixed else []
     if seeds != tuple(range(min(seeds), min(seeds) + (settings.seeds or len(seeds)))):
         sentences.append(f"They are of {describe_replicates(seeds)}.")
@@ -81,18 +90,18 @@ def _soft_settings(settings: EnsembleSettings) -> dict[str, object]:
     """Return the settings of distillation under the names of a run's parameters."""
     method = settings.method
     return {
-        "method": method_apart({"method": str(method)}),
-        "alpha": method.soft_weight,
-        "t_squared": method.t_squared,
-        "order": settings.order,
+        METHOD: method_apart(str(method)),
+        ALPHA: method.soft_weight,
+        T_SQUARED: method.t_squared,
+        ORDER: settings.order,
     }
 
 
 def _method_of(settings: EnsembleSettings, read: Mapping[str, Any]) -> ChosenMethod:
     """Return the method that members share, as far as they do."""
     method = settings.method
-    if "method" in read and read["method"] != method.name:
-        method = parse_method(read["method"])
+    if METHOD in read and read[METHOD] != method.name:
+        method = parse_method(read[METHOD])
     return method.with_options(read) if method.name == LOGITS.name else method
 
 

@@ -71,10 +71,9 @@ def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
 
 
 def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
-    params = record.params
-    sizes = [f"`{params['architecture']}`"] if "architecture" in params else []
-    sizes += [f"{int(params['parameters']):,} parameters"] if "parameters" in params else []
-    sizes += [f"{int(params['flops']):,} floating point operations an image"] if "flops" in params else []
+    sizes = [f"`{record.architecture}`"] if record.architecture else []
+    sizes += [] if record.parameters is None else [f"{record.parameters:,} parameters"]
+    sizes += [] if record.flops is None else [f"{record.flops:,} floating point operations an image"]
     classes = ", ".join(_cut(name, 40) for name in data.classes[:NAMED]) + ", ..." * (len(data.classes) > NAMED)
     return [
         f"Size: {', '.join(sizes)}",

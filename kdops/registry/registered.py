@@ -14,6 +14,7 @@ from kdops.registry.lookup import describe_names, find_version, runs_of, version
 from kdops.registry.sources import Sources
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import SPLIT_SEED
 
 
 @dataclass(frozen=True)
@@ -96,4 +97,4 @@ class RegisteredModels:
     def split_seed(self, version: RegisteredVersion) -> str:
         """Return the seed of the split that a version was trained on, as its run records it; empty where none does."""
         runs = runs_of(self._client, [version])
-        return runs[version.run_id].data.params.get("split_seed", "") if version.run_id in runs else ""
+        return runs[version.run_id].data.params.get(SPLIT_SEED, "") if version.run_id in runs else ""

@@ -22,6 +22,7 @@ from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.metrics import TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import FLOPS, PARAMETERS
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.trial_run import TrialRuns
@@ -281,7 +282,7 @@ class Trials:
     def _results(self, unit: Unit, result: Trained) -> list[float]:
         """Return the value of each objective."""
         measured = {name: result.history[metric][-1] for name, metric in METRICS.items()}
-        counted = {name: float(unit.record.params[name]) for name in ("parameters", "flops")}
+        counted = {name: float(unit.record.params[name]) for name in (PARAMETERS, FLOPS)}
         return [{**measured, **counted}[name] for name in self.settings.objectives]
 
     def _job(self, trial: Trial) -> _Job:

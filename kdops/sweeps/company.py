@@ -8,6 +8,7 @@ from dataclasses import replace
 from kdops.config.settings import HARD
 from kdops.sweeps.fingerprint import code_digest, fingerprint
 from kdops.sweeps.model import COPY_SEEDS
+from kdops.sweeps.params import COMPANY, NETS, TARGETS
 from kdops.sweeps.unit import Context, Task, Unit, unit_of
 
 
@@ -48,7 +49,7 @@ def _peer(task: Task, seed: int, place: int, temperature: float, context: Contex
         code=code_digest((task.method.spec.place.partition(":")[0], *families)),
     )
     targets = "labels" if temperature == HARD else "labels and peers"
-    params = {"company": company, "nets": "+".join(map(str, task.nets)), "targets": targets}
+    params = {COMPANY: company, NETS: "+".join(map(str, task.nets)), TARGETS: targets}
     return replace(
         unit,
         record=replace(unit.record, params={**unit.record.params, **params}),

@@ -8,20 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.params import ARCHITECTURE, FLOPS, LEARNER, METHOD, PARAMETERS, TRANSFER
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COPIES", "COPY_SEEDS", "FOREIGN", "LABELS", "LEARNER", "METRICS", "Model", "Sweep"]
+__all__ = ["COPIES", "COPY_SEEDS", "FOREIGN", "LABELS", "METRICS", "Model", "Sweep"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
 
 LABELS = "labels"
 """The source of a model that learned from labels alone."""
-
-LEARNER = "student_architecture"
-"""Parameter of a model that is more than the student: the student in it, as the role's recipe has it."""
 
 FOREIGN = "foreign"
 """The role of a model that kdops did not train."""
@@ -121,32 +119,32 @@ class Model:
     @property
     def architecture(self) -> str:
         """Its network as text, all that is deployed; empty where unknown."""
-        return self.params.get("architecture", "")
+        return self.params.get(ARCHITECTURE, "")
 
     @property
     def method(self) -> str:
         """What it was distilled by, as text; empty for one that was not, and where it is unknown."""
-        return self.params.get("method", "")
+        return self.params.get(METHOD, "")
 
     @property
     def recipe_params(self) -> Mapping[str, str]:
         """Its parameters, with the architecture that its recipe has: of a model that is more, the student's alone."""
-        return {**self.params, "architecture": self.params.get(LEARNER, self.architecture)}
+        return {**self.params, ARCHITECTURE: self.params.get(LEARNER, self.architecture)}
 
     @property
     def transfer(self) -> str:
         """The transfer setting; empty where unknown."""
-        return self.params.get("transfer", "")
+        return self.params.get(TRANSFER, "")
 
     @property
     def parameters(self) -> int | None:
         """How many parameters it has; None where unknown."""
-        return _count(self.params.get("parameters", ""))
+        return _count(self.params.get(PARAMETERS, ""))
 
     @property
     def flops(self) -> int | None:
         """Floating point operations of one image; None where unknown."""
-        return _count(self.params.get("flops", ""))
+        return _count(self.params.get(FLOPS, ""))
 
     @property
     def val_accuracy(self) -> float:

@@ -1,4 +1,6 @@
-"""How a run and a registered version describe a model: the only file that names tags, parameters and metrics.
+"""How a run and a registered version describe a model: the only file that names tags.
+
+Parameters are named in :mod:`kdops.sweeps.params`, metrics in :mod:`kdops.sweeps.metrics`.
 
 It stands below the rooms that know MLflow, since the store, the packages, the registry and the search use its names
 too; runs and versions are taken as they are, and MLflow is not loaded.
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from kdops.sweeps import params
 from kdops.sweeps.metrics import TEST_ACCURACY, TEST_NLL, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import FOREIGN, LABELS, Model
 
@@ -86,7 +89,7 @@ DATABASE = "kdops.database"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
-GROUP = ("data_digest", "transfer", "split")
+GROUP = ("data_digest", params.TRANSFER, "split")
 """Tags that versions must share to be compared."""
 
 CHOSEN_ON = "select_on"
@@ -95,7 +98,7 @@ CHOSEN_ON = "select_on"
 RANKED = (VAL_ACCURACY, VAL_NLL, TEST_ACCURACY)
 """Metrics that a version has as tags."""
 
-OWN_PARAMS = ("seed", "temperature")
+OWN_PARAMS = (params.SEED, params.TEMPERATURE)
 """Parameters of a run that are fields of a model."""
 
 LONGEST = 7900
@@ -150,7 +153,7 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
 
     A model that is not trained yet has no tags of weights; one that is not registered yet has none of its URI.
     """
-    params = {**model.params, "temperature": _number(model.temperature), "seed": str(model.seed)}
+    logged = {**model.params, params.TEMPERATURE: _number(model.temperature), params.SEED: str(model.seed)}
     tags = {
         ROLE: model.role,
         SOURCE: fitted(model.source.split()),
@@ -163,11 +166,11 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
         tags |= {WEIGHTS: model.weights, FLEET: seeds, FLEET_DIGEST: model.pass_digest}
     if model.select_on == "test":
         tags[SELECT_ON] = model.select_on
-    if "company" in model.params:
-        tags[COMPANY] = model.params["company"]
+    if params.COMPANY in model.params:
+        tags[COMPANY] = model.params[params.COMPANY]
     if model.uri:
         tags[MODEL] = model.uri
-    return {name: str(value) for name, value in params.items()}, tags
+    return {name: str(value) for name, value in logged.items()}, tags
 
 
 def from_run(run: Any) -> Model:
@@ -176,12 +179,12 @@ def from_run(run: Any) -> Model:
     Raises:
         ValueError: a tag or parameter cannot be read.
     """
-    tags, params = run.data.tags, run.data.params
+    tags, logged = run.data.tags, run.data.params
     outputs = run.outputs.model_outputs if run.outputs else []
     return Model(
         role=tags.get(ROLE, ""),
-        seed=_read(run, "seed", params.get("seed", "0"), int),
-        temperature=_read(run, "temperature", params.get("temperature", "nan"), float),
+        seed=_read(run, params.SEED, logged.get(params.SEED, "0"), int),
+        temperature=_read(run, params.TEMPERATURE, logged.get(params.TEMPERATURE, "nan"), float),
         chain=tags.get(CHAIN, ""),
         source=tags.get(SOURCE, LABELS),
         uri=tags.get(MODEL, ""),
@@ -189,7 +192,7 @@ def from_run(run: Any) -> Model:
         model_id=outputs[0].model_id if outputs else "",
         weights=tags.get(WEIGHTS, ""),
         metrics=dict(run.data.metrics),
-        params={name: value for name, value in params.items() if name not in OWN_PARAMS},
+        params={name: value for name, value in logged.items() if name not in OWN_PARAMS},
         pass_seeds=_read(run, FLEET, tags.get(FLEET, ""), _seeds),
         pass_digest=tags.get(FLEET_DIGEST, ""),
         dataset=tags.get(DATASET, ""),
@@ -213,12 +216,12 @@ def readable(items: Iterable[Item], read: Any = from_run) -> Iterator[tuple[Item
 def to_version(model: Model) -> dict[str, str]:
     """Return the tags of the version of a model."""
     return {
-        "temperature": _number(model.temperature),
-        "seed": str(model.seed),
+        params.TEMPERATURE: _number(model.temperature),
+        params.SEED: str(model.seed),
         "source": model.source,
         "chain": model.chain,
-        "architecture": model.architecture,
-        **({"method": model.method} if model.method else {}),
+        params.ARCHITECTURE: model.architecture,
+        **({params.METHOD: model.method} if model.method else {}),
         **{name: repr(model.metrics[name]) for name in RANKED},
         **({CHOSEN_ON: model.select_on} if model.select_on == "test" else {}),
     }
@@ -228,8 +231,8 @@ def is_own(version: Any) -> bool:
     """Return whether a registered version has the tags of a kdops model."""
     tags = version.tags
     numbers = all(finite(tags.get(name)) is not None for name in RANKED)
-    texts = all(name in tags for name in (*GROUP, "source", "chain", "architecture", "temperature"))
-    return numbers and texts and tags.get("seed", "").isdigit()
+    texts = all(name in tags for name in (*GROUP, "source", "chain", params.ARCHITECTURE, params.TEMPERATURE))
+    return numbers and texts and tags.get(params.SEED, "").isdigit()
 
 
 def from_version(version: Any, run: Any = None) -> Model:
@@ -256,14 +259,14 @@ def from_version(version: Any, run: Any = None) -> Model:
     trained = from_run(run)
     return replace(
         trained,
-        seed=int(tags["seed"]),
-        temperature=float(tags["temperature"]),
+        seed=int(tags[params.SEED]),
+        temperature=float(tags[params.TEMPERATURE]),
         chain=tags["chain"],
         source=tags["source"],
         uri=uri,
         run_id=run_id,
         model_id=model_id,
-        params={**trained.params, "architecture": tags["architecture"]},
+        params={**trained.params, params.ARCHITECTURE: tags[params.ARCHITECTURE]},
         metrics={**trained.metrics, **metrics},
     )
 

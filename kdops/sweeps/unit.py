@@ -17,7 +17,27 @@ from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.models.size import NetworkSize, network_size
 from kdops.sweeps.fingerprint import code_digest, fingerprint
-from kdops.sweeps.model import COPY_SEEDS, LABELS, LEARNER, Model
+from kdops.sweeps.model import COPY_SEEDS, LABELS, Model
+from kdops.sweeps.params import (
+    ALPHA,
+    ARCHITECTURE,
+    BATCH_SIZE,
+    CODE,
+    DATASET,
+    EPOCHS,
+    FLOPS,
+    LEARNER,
+    LEARNING_RATE,
+    METHOD,
+    ORDER,
+    PARAMETERS,
+    SPLIT_SEED,
+    STREAMS,
+    T_SQUARED,
+    TARGETS,
+    TRANSFER,
+    WEIGHT_DECAY,
+)
 from kdops.utils.hardware import numeric_mode, process_threads
 
 __all__ = ["Context", "Task", "Unit", "digest_of_pass", "lock_keys", "unit_of", "units_of"]
@@ -270,25 +290,25 @@ def _planned(
         uri="",
         select_on=source.select_on if source else "validation",
         params={
-            "dataset": context.data.name,
-            "architecture": str(network),
+            DATASET: context.data.name,
+            ARCHITECTURE: str(network),
             **({LEARNER: str(recipe.architecture)} if network != recipe.architecture else {}),
-            "parameters": str(known.parameters),
-            **({"flops": str(known.flops)} if known.flops is not None else {}),
-            **({"code": known.code} if known.code else {}),
-            "targets": "softened outputs" if soft else "labels" if source is None else "predictions",
-            **({"method": str(task.method)} if soft else {}),
+            PARAMETERS: str(known.parameters),
+            **({FLOPS: str(known.flops)} if known.flops is not None else {}),
+            **({CODE: known.code} if known.code else {}),
+            TARGETS: "softened outputs" if soft else "labels" if source is None else "predictions",
+            **({METHOD: str(task.method)} if soft else {}),
             # The weight that the soft term really had: none on hard labels.
-            "alpha": f"{task.method.soft_weight if soft else 0:g}",
-            "t_squared": str(task.method.t_squared).lower(),
-            "epochs": str(recipe.epochs),
-            "batch_size": str(recipe.batch_size),
-            "learning_rate": f"{recipe.learning_rate:g}",
-            "weight_decay": f"{recipe.weight_decay:g}",
-            "order": task.order,
-            "transfer": settings.transfer,
-            "split_seed": str(settings.split_seed),
+            ALPHA: f"{task.method.soft_weight if soft else 0:g}",
+            T_SQUARED: str(task.method.t_squared).lower(),
+            EPOCHS: str(recipe.epochs),
+            BATCH_SIZE: str(recipe.batch_size),
+            LEARNING_RATE: f"{recipe.learning_rate:g}",
+            WEIGHT_DECAY: f"{recipe.weight_decay:g}",
+            ORDER: task.order,
+            TRANSFER: settings.transfer,
+            SPLIT_SEED: str(settings.split_seed),
             # Else two models would differ in nothing that their runs record.
-            **({"streams": task.role} if task.registered else {}),
+            **({STREAMS: task.role} if task.registered else {}),
         },
     )

@@ -14,6 +14,7 @@ from kdops.registry.lookup import find_version, finished_run, uri_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import TRANSFER
 
 OURS = "name LIKE 'kdops-%'"
 PAGE = 100
@@ -80,6 +81,6 @@ def in_registry(model: Model, tags: Mapping[str, str], aliases: Mapping[str, str
     """Return a model with the tags of its version and its aliases in the registry."""
     name, _ = model.place
     # Runs of before have no such parameter.
-    params = {"transfer": tags.get("transfer", ""), **model.params}
+    params = {TRANSFER: tags.get(TRANSFER, ""), **model.params}
     champion = aliases.get(f"models:/{name}@{CHAMPION}") == model.uri
     return replace(model, params=params, registered=True, champion=champion)

@@ -24,12 +24,13 @@ from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import ARCHITECTURE, BATCH_SIZE, EPOCHS, LEARNING_RATE
 
 __all__ = ["KnownModels", "Wanted"]
 
 PAGE = 1000
 
-TELLING = ("architecture", "epochs", "batch_size", "learning_rate")
+TELLING = (ARCHITECTURE, EPOCHS, BATCH_SIZE, LEARNING_RATE)
 """Parameters that models of one chain and seed differ in most, beside the temperature."""
 
 

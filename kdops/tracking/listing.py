@@ -20,11 +20,12 @@ from kdops.registry.registered import RegisteredVersion
 from kdops.store.client import paged, quoted
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import ARCHITECTURE, FLOPS, METHOD, PARAMETERS, SEED, TEMPERATURE, TRANSFER
 from kdops.tracking.catalog import Catalog, in_registry, read_aliases
 from kdops.tracking.stored_study import experiments
 
 PAGE = 1000
-SHARED = ("architecture", "transfer", "parameters", "flops")
+SHARED = (ARCHITECTURE, TRANSFER, PARAMETERS, FLOPS)
 """Parameters of runs that are equal wherever architecture, data set and split are."""
 
 
@@ -100,9 +101,9 @@ def _group(version: RegisteredVersion) -> tuple[str, ...]:
     """Return what versions share whose models are alike in all that their tags lack; empty where that is not known."""
     tags = version.tags
     # A network of the caller's own may have changed since under the same name.
-    if not schema.is_own(version) or tags["chain"].endswith(">ensemble") or ":" in tags["architecture"]:
+    if not schema.is_own(version) or tags["chain"].endswith(">ensemble") or ":" in tags[ARCHITECTURE]:
         return ()
-    return version.name, tags["chain"], tags["architecture"], *(tags[name] for name in schema.GROUP)
+    return version.name, tags["chain"], tags[ARCHITECTURE], *(tags[name] for name in schema.GROUP)
 
 
 def _of_runs(client: MlflowClient, versions: Iterable[RegisteredVersion]) -> dict[str, Model]:
@@ -125,8 +126,8 @@ def _alike(version: RegisteredVersion, example: Model) -> Model:
     tagged = schema.from_version(version)
     return replace(
         example,
-        seed=int(version.tags["seed"]),
-        temperature=float(version.tags["temperature"]),
+        seed=int(version.tags[SEED]),
+        temperature=float(version.tags[TEMPERATURE]),
         source=version.tags["source"],
         uri=tagged.uri,
         run_id=tagged.run_id,
@@ -134,7 +135,7 @@ def _alike(version: RegisteredVersion, example: Model) -> Model:
         weights="",
         metrics=tagged.metrics,
         params={name: example.params[name] for name in SHARED if name in example.params}
-        | {name: version.tags[name] for name in ("method",) if name in version.tags},
+        | {name: version.tags[name] for name in (METHOD,) if name in version.tags},
         pass_seeds=(),
         pass_digest="",
         # Of one split; how many images a model was trained on its version does not say.

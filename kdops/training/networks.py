@@ -25,6 +25,7 @@ from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.models.size import network_size
 from kdops.models.taps import check_taps, features_of
 from kdops.sweeps.model import Model
+from kdops.sweeps.params import CODE
 from kdops.training.evaluation import compute_logits, measure
 from kdops.training.groups import Images
 from kdops.utils.hardware import num_threads, process_threads
@@ -199,7 +200,7 @@ class Networks:
             now = network_size(architecture, self.data.shape, len(self.data.classes)).code
         except UsageError:
             return False
-        return now == model.params.get("code")
+        return now == model.params.get(CODE)
 
     def _pixels(self, rows: np.ndarray) -> Pixels:
         return load_rows(self.data.images, rows, psutil.virtual_memory().available)

@@ -152,3 +152,37 @@ def test_metrics_are_named_in_one_place(path):
     if "config" not in path.parts and path.name != "metrics.py":
         named = {getattr(metrics, name) for name in metrics.__all__}
         assert not named & set(literals(path)), "take it from kdops/sweeps/metrics.py"
+
+
+def written_parameters(path):
+    """Return the names by which a file reads or writes a run's parameters: ``params["x"]``, ``params={"x": ...}``."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        owner, names = None, []
+        if isinstance(node, ast.Subscript):
+            owner, names = node.value, [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            owner, names = node.func.value, node.args[:1]
+        elif isinstance(node, ast.Compare):
+            owner, names = node.comparators[0], [node.left]
+        elif isinstance(node, ast.keyword | ast.Assign) and isinstance(node.value, ast.Dict):
+            owner = ast.Name(node.arg or "") if isinstance(node, ast.keyword) else node.targets[0]
+            names = [key for one in ast.walk(node.value) if isinstance(one, ast.Dict) for key in one.keys]
+        if owner is not None and ast.unparse(owner).rpartition(".")[2] == "params":
+            found += [one.value for one in names if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_parameters_of_runs_are_named_in_one_place(path):
+    assert not written_parameters(path), "take it from kdops/sweeps/params.py"
+
+
+def test_parameters_are_found_however_they_are_written(tmp_path):
+    file = tmp_path / "some.py"
+    file.write_text(
+        'run.data.params["a"], m.params.get("b"), "c" in params, f(params={"d": 1, **({"e": 2} if x else {})})\n'
+        'params = {"f": 1, SEED: 2}\nother["g"], params[name], params.get(SEED)\n',
+        encoding="utf-8",
+    )
+    assert sorted(written_parameters(file)) == list("abcdef")

@@ -107,7 +107,7 @@ def plain(most: int) -> dict[str, float]:
 
 def _accuracy(net: Classifier, test: Images) -> float:
     # A copy: it is laid out in memory as kdops would have it, and the loop's own is not to gain by that.
-    return measured(compute_logits([copy.deepcopy(net).eval()], test.pixels)[0], test.labels)["accuracy"]
+    return measured(compute_logits([copy.deepcopy(net).eval()], test.pixels)[0], test.labels, "test")["test_accuracy"]
 
 
 def _start(way: str, epochs: int, folder: Path) -> subprocess.Popen:

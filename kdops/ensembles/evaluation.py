@@ -18,13 +18,12 @@ from kdops.errors import UsageError
 from kdops.packaging.ensemble import digest_of_members, write_ensemble
 from kdops.packaging.vote import Vote, latency
 from kdops.sweeps.fingerprint import fingerprint
-from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.params import ARCHITECTURE, DATASET, FLOPS, MEMBERS, PARAMETERS, SPLIT_SEED, TRANSFER, VOTE
 from kdops.sweeps.ranking import ranked
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
-from kdops.training.evaluation import measure
+from kdops.training.evaluation import METRICS, measure
 from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
 
 if TYPE_CHECKING:
@@ -148,8 +147,7 @@ class EnsembleEvaluation:
         study, data, split = self.study, self.study.data, self.study.split
         metrics: dict[str, float] = {}
         for prefix, rows in (("val", split.validation), ("test", split.test)):
-            measured = measure_vote(self._logits(members, rows), torch.from_numpy(self._labels(rows)))
-            metrics |= {f"{prefix}_{name}": value for name, value in measured.items()}
+            metrics |= measure_vote(self._logits(members, rows), torch.from_numpy(self._labels(rows)), prefix)
         weights = digest_of_members([member.weights for member in members])
         chains = {member.chain or member.role for member in members}
         flops = [member.params.get(FLOPS) for member in members]
@@ -163,7 +161,7 @@ class EnsembleEvaluation:
             uri="",
             weights=weights,
             select_on=self.by,
-            metrics={name: value for name, value in metrics.items() if name.startswith("test_") or name in _VALIDATION},
+            metrics=metrics,
             params={
                 DATASET: data.name,
                 ARCHITECTURE: f"vote({len(members)} x {' or '.join(architectures)})",
@@ -214,21 +212,22 @@ class EnsembleEvaluation:
         return torch.cat([vote.logits(torch.from_numpy(np.array(images[part]))) for part in parts], dim=1)
 
 
-def measure_vote(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def measure_vote(logits: Tensor, labels: Tensor, part: str) -> dict[str, float]:
     """Measure an ensemble: by its majority vote how often it is right, by its mean probability how sure it is.
 
     Args:
         logits: of the members, ``[members, N, classes]``.
         labels: ``[N]`` class numbers.
+        part: ``val`` or ``test``.
 
     Returns:
-        As :func:`kdops.training.evaluation.measure`; ``nll`` and ``ece`` are those of the mean probability, and an
-        ensemble of one has the numbers of its member.
+        As :func:`kdops.training.evaluation.measure`; an ensemble of one has the numbers of its member.
     """
     mean = logits.double().log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))
     # The scores sum to 1, so their logarithms are logits whose softmax they are.
-    voted = measure(torch.from_numpy(vote_scores(logits.softmax(dim=2).numpy())).log(), labels)
-    return measure(mean, labels) | {name: voted[name] for name in ("accuracy", "balanced_accuracy")}
+    voted = measure(torch.from_numpy(vote_scores(logits.softmax(dim=2).numpy())).log(), labels, part)
+    of_vote = {f"{part}_{name}" for name, metric in METRICS.items() if metric.of_vote}
+    return measure(mean, labels, part) | {name: value for name, value in voted.items() if name in of_vote}
 
 
 def common(whose: str, shared: Sequence[Disagreement]) -> str:
@@ -248,6 +247,3 @@ def describe_costs(one: Cost, many: Cost) -> str:
         f"{1e3 * many.latency_1:.2f} against {1e3 * one.latency_1:.2f} ms for one image, "
         f"{1e3 * many.latency_64:.2f} against {1e3 * one.latency_64:.2f} ms for 64, on one thread here."
     )
-
-
-_VALIDATION = (VAL_ACCURACY, VAL_NLL)

@@ -31,7 +31,7 @@ from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept, Live
 from kdops.models.classifier import Classifier, build
 from kdops.models.taps import features_of
-from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_KL, TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_KL, TRAIN_LOSS, TRAIN_SECONDS
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.company import train_company
@@ -120,24 +120,25 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
     finished = time.time()
     architectures = order.nets or [str(order.recipe.architecture)] * len(trained)
     nets = [_net(order, own, one.state) for own, one in zip(architectures, trained, strict=True)]
-    parts = [_images(order, arrays, part) for part in ("validation", "test")]
+    parts = {"val": _images(order, arrays, "validation"), "test": _images(order, arrays, "test")}
     # The nets of a company are measured as each is trained, as if it were alone.
     together = [[net] for net in nets] if order.nets else [nets]
-    val, test = (torch.cat([compute_logits(own, part.pixels, order.device) for own in together]) for part in parts)
+    logits = {
+        part: torch.cat([compute_logits(own, images.pixels, order.device) for own in together])
+        for part, images in parts.items()
+    }
     models = []
     for place, (one, (group, t)) in enumerate(zip(trained, order.members, strict=True)):
-        on_val, on_test = (measure(each[place], part.labels) for each, part in zip((val, test), parts, strict=True))
         metrics = {
-            VAL_ACCURACY: on_val["accuracy"],
-            VAL_NLL: on_val["nll"],
-            **{f"test_{name}": value for name, value in on_test.items()},
+            **measure(logits["val"][place], parts["val"].labels, "val"),
+            **measure(logits["test"][place], parts["test"].labels, "test"),
             TRAIN_LOSS: one.train_loss[-1],
             **({TRAIN_KL: one.train_kl[-1]} if one.train_kl else {}),
             TRAIN_SECONDS: one.seconds,
             **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }
         if group.source.test_logits and (t != HARD or group.predictions):
-            metrics[SOURCE_AGREEMENT] = agreement(test[place], _tensor(arrays, group.source.test_logits))
+            metrics[SOURCE_AGREEMENT] = agreement(logits["test"][place], _tensor(arrays, group.source.test_logits))
         models.append(TrainedModel(one.state, one.history, metrics, one.seconds))
     return Done(order.digest, tuple(models), finished)
 

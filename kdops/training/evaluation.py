@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
 from kdops.utils.memory import malloc_keeps_pages
 
-__all__ = ["agreement", "compute_logits", "expected_calibration_error", "measure", "measure_members"]
+__all__ = ["METRICS", "agreement", "compute_logits", "expected_calibration_error", "measure", "measure_members"]
 
 
 @torch.no_grad()
@@ -52,26 +53,48 @@ def compute_logits(
     return torch.cat(rows)
 
 
-def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure one network.
+@dataclass(frozen=True)
+class Metric:
+    """What is measured of a trained network.
+
+    Attributes:
+        compute: from logits ``[N, classes]`` and class numbers ``[N]`` to the value.
+        parts: the images that it is measured on, ``val`` and ``test``; a run has it as ``<part>_<name>``.
+        of_vote: whether an ensemble has that of its majority vote; else that of its mean probability.
+    """
+
+    compute: Callable[[Tensor, Tensor], float]
+    parts: tuple[str, ...] = ("test",)
+    of_vote: bool = False
+
+
+def measure(logits: Tensor, labels: Tensor, part: str) -> dict[str, float]:
+    """Return each metric of :data:`METRICS` that is measured on some part of the data, by ``<part>_<name>``.
 
     Args:
         logits: ``[N, classes]``.
         labels: ``[N]`` class numbers.
-
-    Returns:
-        ``accuracy``; ``balanced_accuracy``, the mean recall of the classes that occur; ``nll``, the mean
-        negative log-likelihood in nats; ``ece``, see :func:`expected_calibration_error`.
+        part: ``val`` or ``test``.
     """
+    return {f"{part}_{name}": one.compute(logits, labels) for name, one in METRICS.items() if part in one.parts}
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share of images whose class is predicted."""
+    return (logits.argmax(dim=1) == labels).double().mean().item()
+
+
+def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean recall of the classes that occur."""
     right = logits.argmax(dim=1) == labels
     count = torch.bincount(labels, minlength=logits.shape[1])
     recall = torch.bincount(labels, weights=right.double(), minlength=logits.shape[1])[count > 0] / count[count > 0]
-    return {
-        "accuracy": right.double().mean().item(),
-        "balanced_accuracy": recall.mean().item(),
-        "nll": F.cross_entropy(logits.double(), labels).item(),
-        "ece": expected_calibration_error(logits, labels),
-    }
+    return recall.mean().item()
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean negative log-likelihood of the labels, in nats."""
+    return F.cross_entropy(logits.double(), labels).item()
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -88,6 +111,15 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
     place = (confidence * bins).ceil().long().clamp(1, bins) - 1
     gap = torch.bincount(place, weights=(predicted == labels).double() - confidence, minlength=bins)
     return (gap.abs().sum() / len(labels)).item()
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(accuracy, ("val", "test"), of_vote=True),
+    "balanced_accuracy": Metric(balanced_accuracy, of_vote=True),
+    "nll": Metric(negative_log_likelihood, ("val", "test")),
+    "ece": Metric(expected_calibration_error),
+}
+"""What every trained network is measured by, by name."""
 
 
 def agreement(logits: Tensor, source_logits: Tensor) -> float:

@@ -177,8 +177,7 @@ class Networks:
         """Measure a network that kdops did not build, on the validation and the test images."""
         found: dict[str, float] = {}
         for prefix, rows in (("val", self.split.validation), ("test", self.split.test)):
-            metrics = measure(self._external_logits(network, rows), self.images(rows).labels)
-            found |= {f"{prefix}_{name}": value for name, value in metrics.items()}
+            found |= measure(self._external_logits(network, rows), self.images(rows).labels, prefix)
         return found
 
     def images(self, rows: np.ndarray) -> Images:

@@ -18,6 +18,7 @@ from kdops.config.recipes import recipe
 from kdops.errors import DivergenceError, KdopsError
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training.engine import build_engine, perform
+from kdops.training.evaluation import METRICS, Metric
 from kdops.training.order import Done, Order, OrderGroup, SourceArrays, TrainedModel
 from kdops.utils.hardware import process_threads
 from tests.toys import quarters
@@ -228,3 +229,15 @@ def test_orders_are_asked_for_as_there_is_room_and_closing_cancels(name):
     results.close()
     assert len(asked) < 10
     engine.close()
+
+
+def test_a_metric_of_both_parts_is_one_entry(monkeypatch):
+    monkeypatch.setitem(METRICS, "count", Metric(lambda logits, labels: float(len(labels)), ("val", "test")))
+    monkeypatch.setitem(METRICS, "classes", Metric(lambda logits, labels: float(logits.shape[1])))
+    (first, *_) = perform(order(), ARRAYS, lambda done, total: None).models
+    assert {name: first.metrics[name] for name in ("val_count", "test_count", "test_classes")} == {
+        "val_count": len(ARRAYS["validation"]),
+        "test_count": len(ARRAYS["test"]),
+        "test_classes": CLASSES,
+    }
+    assert "val_classes" not in first.metrics

@@ -23,12 +23,12 @@ def test_measures_are_scikit_learns(seed, classes, count):
     logits = 2 * torch.randn(count, classes, generator=stream)
     # In half of the cases the last class does not occur.
     labels = torch.randint(0, classes - seed % 2, (count,), generator=stream)
-    found, predicted = measure(logits, labels), logits.argmax(1)
-    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
-    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    found, predicted = measure(logits, labels, "test"), logits.argmax(1)
+    assert found["test_accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert found["test_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     probabilities = logits.double().softmax(1).numpy()
-    assert found["nll"] == pytest.approx(log_loss(labels, probabilities, labels=range(classes)))
-    assert found["ece"] == expected_calibration_error(logits, labels)
+    assert found["test_nll"] == pytest.approx(log_loss(labels, probabilities, labels=range(classes)))
+    assert found["test_ece"] == expected_calibration_error(logits, labels)
 
 
 @few
@@ -81,11 +81,11 @@ def test_calibration_errors_known_by_hand(parts, error):
 
 def test_full_confidence_is_counted():
     logits = torch.tensor([[1e4, 0.0], [1e4, 0.0], [1e4, 0.0], [0.0, 1e4]])
-    assert measure(logits, torch.tensor([0, 1, 1, 1])) == {
-        "accuracy": 0.5,
-        "balanced_accuracy": pytest.approx((1 + 1 / 3) / 2),
-        "nll": 5000.0,
-        "ece": 0.5,
+    assert measure(logits, torch.tensor([0, 1, 1, 1]), "test") == {
+        "test_accuracy": 0.5,
+        "test_balanced_accuracy": pytest.approx((1 + 1 / 3) / 2),
+        "test_nll": 5000.0,
+        "test_ece": 0.5,
     }
 
 

@@ -14,6 +14,7 @@ from kdops.config.method_specs import ChosenMethod, MethodSpec
 from kdops.config.methods import LOGITS
 from kdops.config.options import Choice, Flag, Real
 from kdops.config.parameters import EntryPoint
+from kdops.config.parsing import whole
 from kdops.config.settings import HARD, Settings
 from kdops.config.specs import parse_spec, split_outside
 from kdops.errors import UsageError
@@ -143,7 +144,7 @@ def parse_nets(text: str, usual: Architecture) -> tuple[Architecture, ...]:
     """
     allowed = f"must be a number from 2 to {MOST_NETS}, or as many architectures: mlp(hidden=50)+mlp(hidden=20)"
     if text.isdecimal():
-        nets = (usual,) * min(int(text), MOST_NETS + 1)
+        nets = (usual,) * whole("nets", text, 2, MOST_NETS)
     else:
         nets = tuple(parse_architecture(part, "nets") for part in split_outside(text, "+"))
     if not 2 <= len(nets) <= MOST_NETS:

@@ -54,7 +54,9 @@ def test_companies_are_held_against_independent_nets(store, capsys):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"nets": "1"}, "nets=1: must be a number from 2"),
+        ({"nets": "1"}, "nets=1: must be a whole number from 2"),
+        ({"nets": "9" * 5000}, "must be a whole number from 2"),
+        ({"nets": "mlp"}, "nets=mlp: must be a number from 2"),
         ({"nets": "mlp+torchvision:resnet18"}, "no network of kdops's own"),
         ({"nets": "mlp+"}, "unknown architecture"),
         ({"company": "logits"}, "company=logits: must be one of independent"),

@@ -17,7 +17,8 @@ from kdops.config.search_space import Space, Value
 from kdops.distillation.method import Shapes, build_method
 from kdops.distillation.sources import Kept
 from kdops.errors import KdopsError, UsageError
-from kdops.search.queue import Trial, TrialQueue
+from kdops.search.queue import TrialQueue
+from kdops.search.trial import Trial
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.metrics import TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL

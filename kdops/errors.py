@@ -29,6 +29,9 @@ class UsageError(KdopsError):
         self.parameter, self.value, self.allowed = parameter, value, allowed
         super().__init__(plain_line(f"{parameter}={shortened(str(value), VALUE)}: {shortened(allowed, ALLOWED)}"))
 
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str]]:
+        return type(self), (self.parameter, self.value, self.allowed)
+
 
 class DivergenceError(KdopsError):
     """A training loss stopped being finite."""

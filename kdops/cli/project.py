@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from kdops.cli.process import configure_process
 from kdops.errors import KdopsError
-from kdops.store.liveness import LAUNCHER, beat
+from kdops.store.liveness import beat
 from kdops.utils.files import temporary_folder
+from kdops.utils.process import LAUNCHER
 from kdops.utils.quiet import ASKED_IN_A_STUDY, ASKED_ONCE_MORE, server_patience, silenced
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from kdops.cli import PARENT
 from kdops.errors import KdopsError
-from kdops.store.liveness import LAUNCHER
+from kdops.utils.process import LAUNCHER
 
 __all__ = ["end_with_parent", "interruptible"]
 

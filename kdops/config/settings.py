@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
+from kdops.config.engines import AUTO_WORKERS, ENGINES, LOCAL, MOST_WORKERS
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
@@ -90,6 +91,8 @@ class Settings:
     select_on: str
     margin: float
     device: str
+    engine: str
+    workers: int
     fresh: bool
     dry_run: bool
     owner: str
@@ -151,6 +154,8 @@ class Settings:
             "select_on": one_of("select_on", text["select_on"], SELECTIONS),
             "margin": real("margin", text["margin"], 0.0, 1.0, open_low=True),
             "device": one_of("device", text["device"], DEVICES),
+            "engine": one_of("engine", text["engine"], ENGINES),
+            "workers": _workers(text),
             "fresh": boolean("fresh", text["fresh"]),
             "dry_run": boolean("dry_run", text["dry_run"]),
             "owner": line("owner", text["owner"], 200),
@@ -235,6 +240,18 @@ def value_or(word: str, value: Value, name: str, text: Mapping[str, str], check:
         return check(name, given)
     except UsageError as error:
         raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None
+
+
+def _workers(text: Mapping[str, str]) -> int:
+    """Read the number of workers.
+
+    Raises:
+        UsageError: it is none, or the engine has no workers.
+    """
+    workers = value_or("auto", AUTO_WORKERS, "workers", text, lambda name, value: whole(name, value, 1, MOST_WORKERS))
+    if workers > 1 and text["engine"] == LOCAL:
+        raise UsageError("workers", workers, f"engine={LOCAL} has one; use engine=processes, or workers=1")
+    return workers
 
 
 def _method(text: Mapping[str, str], recipes: Mapping[str, Recipe]) -> ChosenMethod:

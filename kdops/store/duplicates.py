@@ -21,9 +21,8 @@ from mlflow.exceptions import MlflowException
 
 from kdops.store.client import paged
 from kdops.store.faults import first_line
-from kdops.store.liveness import LAUNCHER
 from kdops.sweeps import schema
-from kdops.utils.process import ProcessId
+from kdops.utils.process import LAUNCHER, ProcessId
 
 __all__ = ["drop_double_runs", "drop_double_versions", "drop_unfinished_models"]
 

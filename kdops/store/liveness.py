@@ -18,7 +18,6 @@ __all__ = [
     "BEAT_SECONDS",
     "CHARACTERS",
     "EXPIRED_SECONDS",
-    "LAUNCHER",
     "Heartbeat",
     "beat",
     "expired",
@@ -33,9 +32,6 @@ BEAT_SECONDS = 60.0
 EXPIRED_SECONDS = 1800.0
 """A study that was silent for so long is gone. A server may be away for ten minutes and more, which a study waits for,
 and clocks of two hosts may differ by minutes."""
-
-LAUNCHER = "KDOPS_LAUNCHER"
-"""The variable by which a study knows the process that launched it, whatever shells lie between them."""
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
+from kdops.config.engines import LOCAL
 from kdops.config.settings import Settings
 from kdops.data import dataset as datasets
 from kdops.data.dataset import Dataset
@@ -27,6 +28,7 @@ from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker
 from kdops.training.checkpoint import Checkpoints
 from kdops.utils.files import remove_abandoned_folders
+from kdops.utils.gpus import worker_count
 from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
 
@@ -70,18 +72,28 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
 @contextmanager
 def _planned(context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
     """Plan a study, and print its plan."""
-    plan = Plan(context.data.shape, len(context.data.classes), context.device)
+    plan = Plan(
+        context.data.shape, len(context.data.classes), context.device, context.settings.engine, _workers_of(context)
+    )
     with suppress(Planned):
         yield PlanningExecutor(plan, index, reporter)
     for line in plan.lines():
         print(line)
 
 
+def _workers_of(context: Context) -> int:
+    return 1 if context.settings.engine == LOCAL else worker_count(context.settings.workers, context.device)
+
+
 @contextmanager
 def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
     """Open the run of a study, and end it if the study fails."""
     settings, data = context.settings, context.data
-    remembered: Mapping[str, str] = {"owner": settings.owner, "notes": settings.notes}
+    remembered = {
+        "owner": settings.owner,
+        "notes": settings.notes,
+        "engine": f"{settings.engine}, workers={_workers_of(context)}",
+    }
     tracker = Tracker(entry_point, data, context.split, title_of(entry_point, settings), remembered)
     with ended(tracker.fail):
         if others := tracker.registry.of_other_data():
@@ -90,12 +102,13 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
                 "champion is now the best on these data; name=... keeps data of your own apart"
             )
         checkpoints = Checkpoints(store_path(CHECKPOINTS), not settings.fresh)
-        executor = TrainingExecutor(tracker, Shared(context, tracker, checkpoints, Packagers(data)), index, reporter)
+        shared = Shared(context, tracker, checkpoints, Packagers(data))
+        executor = TrainingExecutor(tracker, shared, index, reporter)
 
     def end(reason: str, status: str) -> None:
         for sentence in executor.fail(reason, status):
             reporter.write(sentence)
 
-    with ended(end):
+    with ended(end), closing(shared):
         yield executor
         executor.finish()

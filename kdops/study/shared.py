@@ -57,7 +57,13 @@ class Shared:
         """Where models are trained and measured; made once it is asked for."""
         from kdops.training.engine import build_engine
 
-        return build_engine("local")
+        settings = self.context.settings
+        return build_engine(settings.engine, settings.workers, self.context.device)
+
+    def close(self) -> None:
+        """End the engine's workers, if there are any."""
+        if "engine" in vars(self):
+            self.engine.close()
 
     def _load_weights(self, model: Model) -> dict[str, Tensor]:
         from kdops.packaging.loading import load_weights

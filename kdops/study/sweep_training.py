@@ -78,7 +78,7 @@ class SweepTraining:
                 # What was trained in one pass is on every run.
                 pass_seeds = tuple(sorted({unit.record.seed for unit in own})) if together else ()
                 digest = "" if len(own) == 1 and not pass_seeds else done.digest
-                store = partial(self._store, trainset, done.finished, pass_seeds, digest, there)
+                store = partial(self._store, trainset, done, pass_seeds, digest, there)
                 batch = [
                     partial(store, unit, trained, self._packager(unit, trained))
                     for unit, trained in zip(own, done.models, strict=True)
@@ -95,7 +95,7 @@ class SweepTraining:
     def _store(
         self,
         trainset: Trainset,
-        finished: float,
+        done: Done,
         pass_seeds: tuple[int, ...],
         pass_digest: str,
         there: dict[str, Model],
@@ -121,7 +121,8 @@ class SweepTraining:
             trainset,
             trained.history,
             trained.seconds,
-            finished,
+            done.finished,
+            done.trained_on,
         )
         stored = self.tracker.commit(outcome, partial(packager.write, state=trained.state), turn)
         self.networks.keep(stored, trained.state)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from kdops.config.engines import LOCAL
 from kdops.config.recipes import Recipe
 from kdops.models.size import network_size
 from kdops.sweeps.model import Model
@@ -50,10 +51,13 @@ class Plan:
         shape: (channels, height, width) of an image.
         classes: number of classes.
         device: where it would train.
+        engine: what would train.
+        workers: how many train at the same time.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, device: str):
+    def __init__(self, shape: tuple[int, int, int], classes: int, device: str, engine: str = LOCAL, workers: int = 1):
         self.shape, self.classes, self.device = shape, classes, device
+        self.engine, self.workers = engine, workers
         self.steps: list[Step] = []
         self._nodes: dict[str, Node] = {}
         self._choices: dict[object, Model] = {}
@@ -141,9 +145,10 @@ class Plan:
         depending = ", depending on which models are best" if " to " in models + missing else ""
         times, sizes = zip(*(self._costs(outcome, speed) for outcome in ends), strict=True)
         took = dict.fromkeys(map(duration, times))
+        where = "" if self.engine == LOCAL else f" with engine={self.engine} and workers={self.workers}"
         return [
             *lines,
-            f"{models} models, {missing} to train{depending}: about {' to '.join(took)} on this machine, "
+            f"{models} models, {missing} to train{depending}: about {' to '.join(took)} on this machine{where}, "
             f"{_text(*(round(size / 1e6) for size in sizes))} MB of disk",
         ]
 
@@ -152,7 +157,15 @@ class Plan:
         seconds = disk = 0.0
         for place, step in enumerate(self.steps):
             missing = sum(tally.missing[place] for tally in outcome)
-            seconds += self._seconds(step, missing + step.trials, speed)
+            training, tracking = (
+                self._seconds(step, missing + step.trials, speed),
+                (missing + step.trials) * TRACKING_SECONDS,
+            )
+            if self.engine == LOCAL or step.trials:
+                seconds += training + tracking
+            else:
+                # One network is of one worker, and beside them the study stores one model after the other.
+                seconds += max(training / min(self.workers, max(missing, 1)), tracking)
             parameters = network_size(step.recipe.architecture, self.shape, self.classes).parameters
             disk += missing * (8 * parameters + MODEL_BYTES)
         return seconds, disk
@@ -168,7 +181,7 @@ class Plan:
         arithmetic = work * step.images * recipe.epochs * missing / (speed * EFFICIENCY[family])
         steps = recipe.epochs * -(-step.images // recipe.batch_size)
         passes = missing if family == "cnn" else min(missing, 1)
-        return arithmetic + passes * steps * STEP_SECONDS[family] + missing * TRACKING_SECONDS
+        return arithmetic + passes * steps * STEP_SECONDS[family]
 
 
 def _models_at(place: int, tally: Tally) -> int:

@@ -49,6 +49,7 @@ FLEET = "kdops.fleet"
 FLEET_DIGEST = "kdops.fleet_digest"
 FINGERPRINT = "kdops.fingerprint"
 TRAINING = "kdops.training"
+TRAINED_ON = "kdops.trained_on"
 MODEL = "kdops.model"
 """The model URI; set last, so that a run that has it is whole."""
 
@@ -61,6 +62,7 @@ OWNER = "kdops.owner"
 
 # Tags of the run of a study.
 NOTES = "kdops.notes"
+ENGINE = "kdops.engine"
 HEARTBEAT = "kdops.heartbeat"
 ERROR = "kdops.error"
 SELECT_ON = "kdops.select_on"

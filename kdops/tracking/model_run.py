@@ -46,6 +46,7 @@ class Outcome:
         history: metrics of each epoch by name.
         seconds: what its training took.
         finished: when its training ended, in seconds since the epoch.
+        trained_on: host, device and attempt; empty where nothing was trained.
     """
 
     record: Model
@@ -56,6 +57,7 @@ class Outcome:
     history: Mapping[str, Sequence[float]]
     seconds: float
     finished: float
+    trained_on: str = ""
 
 
 class Writer(Protocol):
@@ -80,6 +82,8 @@ def log_model(
         The record with its model URI and run.
     """
     tags = study.model_tags(outcome.record, outcome.fingerprint, outcome.training)
+    if outcome.trained_on:
+        tags[schema.TRAINED_ON] = outcome.trained_on
     start = int(outcome.finished * 1000) - int(outcome.seconds * 1000)
     run_id = study.make_run(_run_name(outcome.record, outcome.sources), tags, start)
     try:

@@ -30,7 +30,7 @@ class StudyRun:
         entry_point: the study's name, ``transitivity``.
         data: the data set.
         split: the split of it.
-        about: what the caller wants to be remembered, ``owner`` and ``notes``; what is empty is left out.
+        about: what its run records: ``owner``, ``notes`` and ``engine``; what is empty is left out.
 
     Attributes:
         registry: where its models are registered.
@@ -43,8 +43,8 @@ class StudyRun:
 
     def __init__(self, client: MlflowClient, entry_point: str, data: Dataset, split: Split, about: Mapping[str, str]):
         self.client, self.entry_point, self.data, self.split = client, entry_point, data, split
-        texts = {schema.OWNER: about.get("owner", ""), schema.NOTES: about.get("notes", "")}
-        self.about = {tag: text for tag, text in texts.items() if text}
+        tags = {"owner": schema.OWNER, "notes": schema.NOTES, "engine": schema.ENGINE}
+        self.about = {tags[name]: text for name, text in about.items() if text}
         self.registry = Registry(client, data, split)
         self._source = _source_tags()
         self._made: set[str] = set()

@@ -45,7 +45,7 @@ class Tracker(StudyRun):
         data: the data set.
         split: the split of it.
         title: the name of the parent run, where the caller sets none.
-        about: what the caller wants to be remembered, ``owner`` and ``notes``; what is empty is left out.
+        about: what its run records: ``owner``, ``notes`` and ``engine``; what is empty is left out.
     """
 
     def __init__(

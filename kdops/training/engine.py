@@ -9,6 +9,7 @@ process.
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.companies import parse_company
-from kdops.config.engines import ENGINES
+from kdops.config.engines import AUTO_WORKERS, ENGINES
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.data.memmap import Pixels, load_rows
@@ -54,7 +55,13 @@ Report = Callable[..., None]
 
 
 class Engine(Protocol):
-    """Carries out orders, here or elsewhere."""
+    """Carries out orders, here or elsewhere.
+
+    Attributes:
+        workers: how many orders are carried out at the same time.
+    """
+
+    workers: int
 
     def put(self, digest: str, array: np.ndarray) -> None:
         """Take an array that orders name; one that it has already is not taken again."""
@@ -77,9 +84,15 @@ class Engine(Protocol):
         """Release arrays and workers."""
 
 
-def build_engine(name: str) -> Engine:
-    """Return a new engine of ``ENGINES``."""
-    return load_place(ENGINES[name].place)()
+def build_engine(name: str, workers: int = AUTO_WORKERS, device: str = "cpu") -> Engine:
+    """Return a new engine of ``ENGINES``.
+
+    Args:
+        name: its name.
+        workers: how many train; 0 for as many as there are GPUs, or one on the CPU.
+        device: where they train, ``cpu`` or ``cuda``.
+    """
+    return load_place(ENGINES[name].place)(workers, device)
 
 
 def perform(order: Order, arrays: Arrays, progress: Progress) -> Done:
@@ -140,7 +153,11 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
         if group.source.test_logits and (t != HARD or group.predictions):
             metrics[SOURCE_AGREEMENT] = agreement(logits["test"][place], _tensor(arrays, group.source.test_logits))
         models.append(TrainedModel(one.state, one.history, metrics, one.seconds))
-    return Done(order.digest, tuple(models), finished)
+    return Done(order.digest, tuple(models), finished, platform.node(), _device_name(order.device))
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _with_arrays(group: OrderGroup, order: Order, arrays: Arrays, pixels: Pixels) -> Group:

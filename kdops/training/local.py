@@ -14,9 +14,15 @@ __all__ = ["LocalEngine"]
 
 
 class LocalEngine:
-    """Carries out orders in this process."""
+    """Carries out orders in this process, the only worker.
 
-    def __init__(self) -> None:
+    Args:
+        workers: one.
+        device: known from each order.
+    """
+
+    def __init__(self, workers: int = 1, device: str = ""):
+        self.workers = 1
         self._arrays: dict[str, np.ndarray] = {}
 
     def put(self, digest: str, array: np.ndarray) -> None:

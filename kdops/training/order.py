@@ -9,12 +9,13 @@ from importlib.metadata import version
 from typing import Any, Self
 
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, cuda
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.errors import KdopsError
 from kdops.sweeps.fingerprint import code_digest
+from kdops.utils.hardware import numeric_mode, process_threads
 
 __all__ = ["Done", "Order", "OrderGroup", "SourceArrays", "TrainedModel", "pack"]
 
@@ -82,6 +83,7 @@ class Order:
         threads: how many compute.
         checkpoints: the folder of checkpoints; empty to keep none.
         resume: whether to go on with a checkpoint that is there.
+        arithmetic: the coarsest of the device, see :func:`~kdops.utils.hardware.numeric_mode`.
         code: digest of the code that decides the result, see :func:`~kdops.sweeps.fingerprint.code_digest`.
         torch: the version of PyTorch.
         nets: the architectures of a company, whose one replicate has the groups' members for nets; empty for others.
@@ -103,6 +105,7 @@ class Order:
     threads: int
     checkpoints: str = ""
     resume: bool = True
+    arithmetic: str = "fp32"
     code: str = field(default_factory=code_digest)
     torch: str = field(default_factory=lambda: version("torch"))
     nets: tuple[str, ...] = ()
@@ -127,7 +130,7 @@ class Order:
         return cls(**plain)
 
     def check(self) -> None:
-        """Refuse to train with other code, or another PyTorch, than the fingerprints of the models hold.
+        """Refuse to train with other code, PyTorch, threads or arithmetic than the fingerprints of the models hold.
 
         Raises:
             KdopsError: names both.
@@ -137,6 +140,14 @@ class Order:
         if self.code != code_digest():
             digests = f"{code_digest()[:12]}, the study has {self.code[:12]}"
             raise KdopsError(f"this worker has another kdops: its code has the digest {digests}")
+        if self.threads != process_threads():
+            raise KdopsError(f"this worker computes with {process_threads()} threads, the study with {self.threads}")
+        if self.arithmetic != (found := _arithmetic(self.device)):
+            raise KdopsError(f"this worker computes in {found} on {self.device}, the study in {self.arithmetic}")
+
+
+def _arithmetic(device: str) -> str:
+    return numeric_mode(device) if device == "cpu" or cuda.is_available() else "nothing"
 
 
 def _group(plain: dict[str, Any]) -> OrderGroup:
@@ -169,17 +180,28 @@ class Done:
         digest: of the order.
         models: its networks, group by group.
         finished: when the training ended, in seconds since the epoch.
+        host: the name of the machine that trained.
+        device: the name of its GPU, or what its processor computes with.
+        attempt: the number of the attempt, from 1; workers of those before died.
     """
 
     digest: str
     models: tuple[TrainedModel, ...]
     finished: float
+    host: str = ""
+    device: str = ""
+    attempt: int = 1
+
+    @property
+    def trained_on(self) -> str:
+        """Where it was carried out, as the runs of its models record it."""
+        return f"{self.host}, {self.device}, attempt {self.attempt}"
 
     def to_bytes(self) -> bytes:
         """Return the result as one file of safetensors, the plain values in its header."""
         tensors = {f"{number}.{name}": own for number, one in enumerate(self.models) for name, own in one.state.items()}
         plain = [replace(one, state={}) for one in self.models]
-        header = {"digest": self.digest, "finished": self.finished, "models": [asdict(one) for one in plain]}
+        header = asdict(replace(self, models=())) | {"models": [asdict(one) for one in plain]}
         return pack(tensors, {"done": json.dumps(header)})
 
     @classmethod
@@ -195,7 +217,7 @@ class Done:
             TrainedModel(**{**one, "state": state, "history": {k: tuple(v) for k, v in one["history"].items()}})
             for one, state in zip(done["models"], states, strict=True)
         ]
-        return cls(done["digest"], tuple(models), done["finished"])
+        return cls(**{**done, "models": tuple(models)})
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

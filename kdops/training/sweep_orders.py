@@ -23,7 +23,7 @@ from kdops.training.engine import Engine
 from kdops.training.networks import Networks, logits_only
 from kdops.training.order import Order, OrderGroup, SourceArrays, pack
 from kdops.training.trainer import cut_passes, nets_a_pass
-from kdops.utils.hardware import process_threads
+from kdops.utils.hardware import numeric_mode, process_threads
 
 __all__ = ["Orders"]
 
@@ -85,6 +85,8 @@ class Orders:
         }
         together = context.trains_together(task)
         most = min(nets_a_pass(own, data.shape, len(data.classes), context.device) for own in recipes.values())
+        # Those that could share a pass are shared out among the workers first.
+        most = min(most, -(-len(units) // self.engine.workers))
         parts = {"train": rows, "validation": context.split.validation, "test": context.split.test}
         common = Order(
             digest="",
@@ -101,6 +103,7 @@ class Orders:
             std=tuple(self.networks.statistics[1].tolist()),
             device=context.device,
             threads=process_threads(),
+            arithmetic=numeric_mode(context.device),
             checkpoints=str(self.checkpoints.folder),
             resume=self.checkpoints.resume,
             nets=tuple(map(str, task.nets)),

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from kdops.utils.process import ProcessId
 
-__all__ = ["remove_abandoned_folders", "replace_file", "set_usual_mode", "temporary_folder"]
+__all__ = ["SHARED_MEMORY", "remove_abandoned_folders", "replace_file", "set_usual_mode", "temporary_folder"]
+
+SHARED_MEMORY = "/dev/shm"
+"""A folder in memory, where the system has one."""
 
 PREFIX = "kdops-"
 SLASH = "~"
@@ -53,20 +56,24 @@ def set_usual_mode(path: Path) -> None:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(place: str = "") -> Iterator[Path]:
     """Yield a new temporary folder, which is removed at the end.
 
     Its name has the id of the process, so that :func:`remove_abandoned_folders` knows it where the process is killed.
+
+    Args:
+        place: the folder that it is made in, ``SHARED_MEMORY`` or the system's folder for temporary files.
     """
     owner = str(ProcessId.own()).replace("/", SLASH)
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{owner}{SLASH}") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{owner}{SLASH}", dir=place or None) as folder:
         yield Path(folder)
 
 
 def remove_abandoned_folders() -> None:
     """Remove the temporary folders of processes of this host that were killed."""
     own = ProcessId.own()
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{SLASH}*"):
+    places = (Path(tempfile.gettempdir()), Path(SHARED_MEMORY))
+    for folder in (one for place in places for one in place.glob(f"{PREFIX}*{SLASH}*")):
         owner = folder.name.removeprefix(PREFIX).rpartition(SLASH)[0].replace(SLASH, "/")
         if own.is_dead(owner):
             shutil.rmtree(folder, ignore_errors=True)

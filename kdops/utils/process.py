@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["ProcessId", "may_be_open"]
+LAUNCHER = "KDOPS_LAUNCHER"
+"""The variable by which a study knows the process that launched it, whatever shells lie between them."""
 
 SHIFT = 60
 """Seconds by which the time of one boot may seem to move, where there is nothing better to distinguish boots by."""

@@ -194,7 +194,7 @@ time.sleep(100)
 """
 LAUNCHED_BY = """
 import os, subprocess, sys
-from kdops.store.liveness import LAUNCHER
+from kdops.utils.process import LAUNCHER
 from kdops.utils.process import ProcessId
 
 shell, *command = sys.argv[1:]

@@ -1,16 +1,13 @@
-"""Every engine of the table, and one that shares nothing with the study but files, gives what ``local`` gives."""
+"""Every engine of the table gives what ``local`` gives."""
 
-import json
 import math
-import subprocess
-import sys
+import platform
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-import kdops.training.engine
 from kdops.config.companies import parse_company
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS, parse_method
@@ -75,52 +72,6 @@ ORDERS = [
     ),
 ]
 
-WORKER = """
-import json, os, sys
-from pathlib import Path
-import numpy as np
-from kdops.training.engine import perform
-from kdops.training.order import Order
-
-assert not [name for name in os.environ if name.startswith("MLFLOW_")]
-
-class Files(dict):
-    def __missing__(self, digest):
-        return np.load(FOLDER / f"{digest}.npy", mmap_mode="c")
-
-FOLDER = Path(sys.argv[1])
-for line in sys.stdin:
-    order = Order.from_json(json.loads(line))
-    done = perform(order, Files(), lambda passed, total: None)
-    (FOLDER / f"{order.digest}.done").write_bytes(done.to_bytes())
-    print(order.digest, flush=True)
-assert "mlflow" not in sys.modules
-"""
-
-
-class AnotherProcess:
-    """Gives each order as text to one process, which has only files."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        environment = {"PATH": "", "OMP_NUM_THREADS": str(process_threads()), "PYTHONPATH": ":".join(sys.path)}
-        command = [sys.executable, "-c", WORKER, str(folder)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, env=environment, **pipes)
-
-    def put(self, digest, array):
-        np.save(self.folder / f"{digest}.npy", array)
-
-    def run(self, orders, report):
-        for one in orders:
-            self.process.stdin.write(json.dumps(one.to_json()) + "\n")
-            self.process.stdin.flush()
-            assert self.process.stdout.readline().strip() == one.digest
-            yield Done.from_bytes((self.folder / f"{one.digest}.done").read_bytes())
-
-    def close(self):
-        """Leave the process to the next test."""
-
 
 def through(engine, orders=ORDERS, arrays=ARRAYS):
     """Return what an engine makes of orders, by order."""
@@ -131,7 +82,6 @@ def through(engine, orders=ORDERS, arrays=ARRAYS):
     for one in orders:
         images = len(one.members) * COUNT * one.recipe.epochs
         assert not told or [given for given in told if given[0] == one.digest][-1] == (one.digest, images, images)
-    engine.close()
     return found
 
 
@@ -142,35 +92,56 @@ def plain(done):
 
 
 @pytest.fixture(scope="module")
-def local():
-    return {digest: plain(done) for digest, done in through(build_engine("local")).items()}
+def engine():
+    """Return the engine of a name: one for all tests, as a study has one for all sweeps."""
+    made = {}
 
+    def of(name):
+        if name not in made:
+            made[name] = build_engine(name)
+        return made[name]
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_each_engine_gives_what_local_gives(name, local):
-    assert {digest: plain(done) for digest, done in through(build_engine(name)).items()} == local
+    yield of
+    for one in made.values():
+        one.close()
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """One process for all tests: it imports PyTorch once."""
-    engine = AnotherProcess(tmp_path_factory.mktemp("arrays"))
-    yield engine
-    engine.process.communicate(timeout=60)
-    assert engine.process.returncode == 0
+def local(engine):
+    return {digest: plain(done) for digest, done in through(engine("local")).items()}
 
 
-def test_a_process_that_has_only_files_gives_what_local_gives(elsewhere, local):
-    assert {digest: plain(done) for digest, done in through(elsewhere).items()} == local
+@pytest.mark.parametrize("name", ENGINES)
+def test_each_engine_gives_what_local_gives(name, engine, local):
+    found = through(engine(name))
+    assert {digest: plain(done) for digest, done in found.items()} == local
+    assert {(done.host, done.attempt) for done in found.values()} == {(platform.node(), 1)}
 
 
-def test_a_study_whose_engine_is_another_process_makes_the_same_models(elsewhere, store, monkeypatch):
-    first = store.run("students", seeds=1)
-    monkeypatch.setattr(kdops.training.engine, "build_engine", lambda name: elsewhere)
-    second = store.run("students", seeds=1, fresh="true")
+def test_a_study_makes_the_same_models_whichever_engine_trains_and_a_second_one_trains_nothing(store):
+    first = store.run("students", seeds=2)
+    before = sorted(run.data.tags["kdops.model"] for run in store.children(first))
+    again = store.run("students", seeds=2, engine="processes", workers="2")
+    assert store.children(again) == []
+    second = store.run("students", seeds=2, engine="processes", workers="2", fresh="true")
     # It refuses two digests of one and the same model.
-    assert len(store.weights()) == len(store.children(second)) == len(store.children(first)) == 4
+    assert len(store.weights()) == len(store.children(second)) == len(store.children(first)) == 8
     assert measured(store, first) == measured(store, second)
+    assert second.data.tags["kdops.engine"] == "processes, workers=2"
+    made = {run.data.tags["kdops.model"]: run for run in store.children(second)}
+    assert {run.data.tags["kdops.trained_on"].rpartition(", ")[2] for run in made.values()} == {"attempt 1"}
+    # Versions follow the replicates, whichever worker was the first.
+    order = [
+        [(run.data.params["seed"], run.data.params["temperature"]) for run in runs]
+        for runs in (sorted(store.children(study), key=version_of) for study in (first, second))
+    ]
+    assert order[0] == order[1]
+    assert not set(before) & set(made)
+
+
+def version_of(run):
+    name, _, number = run.data.tags["kdops.model"].rpartition("/")
+    return name, int(number)
 
 
 def measured(place, study):
@@ -204,31 +175,34 @@ def test_a_result_is_bytes_and_back():
     )
 
 
-def test_another_kdops_or_pytorch_is_refused_in_one_line():
+def test_another_kdops_pytorch_or_arithmetic_is_refused_in_one_line():
     with pytest.raises(KdopsError, match=r"^this worker has PyTorch .*, the study has 1\.0$"):
         perform(order(torch="1.0"), ARRAYS, lambda done, total: None)
     with pytest.raises(KdopsError, match=r"^this worker has another kdops: .*, the study has abc$"):
         perform(order(code="abc"), ARRAYS, lambda done, total: None)
+    with pytest.raises(KdopsError, match=r"^this worker computes with \d+ threads, the study with 77$"):
+        perform(order(threads=77), ARRAYS, lambda done, total: None)
+    with pytest.raises(KdopsError, match=r"^this worker computes in fp32 on cpu, the study in tf32$"):
+        perform(order(arithmetic="tf32"), ARRAYS, lambda done, total: None)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_what_fails_on_a_worker_fails_as_itself(name):
+def test_what_fails_on_a_worker_fails_as_itself(name, engine):
     broken = order(groups=(OrderGroup(5, (4.0,), SourceArrays("broken", "test logits")),))
     with pytest.raises(DivergenceError, match=r"student T=4 seed=5: .* epoch 1; lower learning_rate"):
-        through(build_engine(name), [broken])
+        through(engine(name), [broken])
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_orders_are_asked_for_as_there_is_room_and_closing_cancels(name):
-    engine, asked = build_engine(name), []
+def test_orders_are_asked_for_as_there_is_room_and_closing_cancels(name, engine):
+    asked = []
     for digest, array in ARRAYS.items():
-        engine.put(digest, array)
+        engine(name).put(digest, array)
     given = (asked.append(number) or order(digest=str(number)) for number in range(50))
-    results = engine.run(given, lambda *told: None)
+    results = engine(name).run(given, lambda *told: None)
     assert next(results).digest in map(str, range(10))
     results.close()
     assert len(asked) < 10
-    engine.close()
 
 
 def test_a_metric_of_both_parts_is_one_entry(monkeypatch):

@@ -20,11 +20,11 @@ from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.intervals import mean_interval
-from kdops.verdicts.methods import methods_verdict
+from kdops.verdicts.methods import MethodCost, describe_costs, methods_verdict
 from kdops.verdicts.phrases import counted, points
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def run(study: Study[MethodsSettings]) -> Answer:
         {str(one.given): one.students.accuracies() for one in others if one.given.is_control == wanted}
         for wanted in (False, True)
     )
-    verdict = methods_verdict(plain.students.accuracies(), methods, settings.margin, controls)
+    costs = {str(one.given): cost_of(one.students) for one in chosen}
+    verdict = methods_verdict(plain.students.accuracies(), methods, settings.margin, controls, costs)
     unknowing = {"hard labels": hard.accuracies(), **controls}
     unknowing |= {f"{one.given}, shuffled": one.control.accuracies() for one in chosen if one.control.records}
     rows = [
@@ -95,7 +96,7 @@ def run(study: Study[MethodsSettings]) -> Answer:
     ]
     return study.conclude(
         "methods",
-        Answer.of(rows, verdict, remarks=remarks(settings, chosen)),
+        Answer.of(rows, verdict, remarks=[*remarks(settings, chosen), *describe_costs(costs)]),
         figures={"figure-methods.png": methods_figure(settings, plain.students, methods, unknowing)},
         report=True,
     )
@@ -148,7 +149,7 @@ def distill(study: Study[MethodsSettings], sources: Sweep, method: ChosenMethod,
 
 
 def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
-    """Return how the settings of each method were chosen, what a shuffled source leaves, and what training takes."""
+    """Return how the settings of each method were chosen, and what a shuffled source leaves."""
     listed = "; ".join(f"{one.method} at T = {one.temperature:g} ({100 * one.validation:.2f} %)" for one in chosen)
     fewer = [f"{one.given} has {counted(one.trials, 'setting')}" for one in chosen if one.trials < settings.trials]
     sentences = [
@@ -161,9 +162,14 @@ def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
             f"What each gains over itself with the source's outputs for another image of the class: {left}. "
             "A gain over logits that such students have too is not the source's knowledge of the image."
         )
-    plain = chosen[0].students.table(TRAIN_SECONDS).mean()
-    times = ", ".join(f"{one.given} {one.students.table(TRAIN_SECONDS).mean() / plain:.2f}" for one in chosen[1:])
-    return [*sentences, f"Training takes {plain:.2g} s a student with logits, and so many times as long with {times}."]
+    return sentences
+
+
+def cost_of(students: Sweep) -> MethodCost:
+    """Return what the students of a method cost."""
+    means = (float(students.table(metric).mean()) for metric in (TRAIN_SECONDS, METHOD_PARAMETERS, METHOD_BYTES))
+    seconds, beside, kept = means
+    return MethodCost(seconds, float(students.records[0].parameters or 0), beside, kept)
 
 
 def with_knowledge(one: Chosen) -> str:

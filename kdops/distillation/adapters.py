@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MemberLinear", "merged"]
+__all__ = ["MemberLinear", "merged", "sizes_beside"]
 
 
 class MemberLinear(nn.Module):
@@ -39,3 +39,17 @@ def merged(members: Sequence[nn.Module]) -> nn.Module:
         for name, _ in list(own[0].named_buffers(recurse=False)):
             own[0].register_buffer(name, torch.cat([one.get_buffer(name) for one in own]))
     return first
+
+
+def sizes_beside(modules: Sequence[nn.Module], place: int, members: int) -> tuple[int, int]:
+    """Return how many values are trained beside a member, and the bytes of these and of all else its module holds.
+
+    Args:
+        modules: one for each member, or one for all, of which each has an equal share; empty for none.
+        place: of the member.
+        members: how many there are.
+    """
+    own, shared = (modules[place : place + 1], 1) if len(modules) == members else (modules, members)
+    trained = [values for module in own for values in module.parameters()]
+    kept = [values for module in own for values in module.buffers()]
+    return sum(values.numel() for values in trained) // shared, sum(v.nbytes for v in (*trained, *kept)) // shared

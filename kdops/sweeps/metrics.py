@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
+    "METHOD_BYTES",
+    "METHOD_PARAMETERS",
     "SOURCE_AGREEMENT",
     "TEST_ACCURACY",
     "TEST_NLL",
@@ -21,3 +23,6 @@ VAL_NLL = "val_nll"
 TEST_ACCURACY = "test_accuracy"
 TEST_NLL = "test_nll"
 SOURCE_AGREEMENT = "source_agreement"
+
+METHOD_PARAMETERS = "method_parameters"
+METHOD_BYTES = "method_bytes"

@@ -32,7 +32,14 @@ from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept, Live
 from kdops.models.classifier import Classifier, build
 from kdops.models.taps import features_of
-from kdops.sweeps.metrics import SOURCE_AGREEMENT, TRAIN_KL, TRAIN_LOSS, TRAIN_SECONDS
+from kdops.sweeps.metrics import (
+    METHOD_BYTES,
+    METHOD_PARAMETERS,
+    SOURCE_AGREEMENT,
+    TRAIN_KL,
+    TRAIN_LOSS,
+    TRAIN_SECONDS,
+)
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.company import train_company
@@ -150,6 +157,10 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
             TRAIN_SECONDS: one.seconds,
             **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }
+        if group.source.logits and t != HARD:
+            kept = (group.source.logits, *group.source.features.values(), *group.source.weights.split())
+            metrics[METHOD_PARAMETERS] = one.beside
+            metrics[METHOD_BYTES] = one.beside_bytes + sum(arrays[digest].nbytes for digest in kept)
         if group.source.test_logits and (t != HARD or group.predictions):
             metrics[SOURCE_AGREEMENT] = agreement(logits["test"][place], _tensor(arrays, group.source.test_logits))
         models.append(TrainedModel(one.state, one.history, metrics, one.seconds))

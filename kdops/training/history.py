@@ -34,6 +34,8 @@ class Trained:
         seconds: wall time; each epoch's is shared equally by those that were trained together in it.
         number: its place among all that were to be trained.
         ended: ``complete``, ``pruned`` or ``diverged``.
+        beside: how many values the method trained beside it, which are dropped.
+        beside_bytes: the bytes of these, and of what else the method keeps of the training images.
     """
 
     seed: int
@@ -43,6 +45,8 @@ class Trained:
     seconds: float
     number: int = 0
     ended: str = COMPLETE
+    beside: int = 0
+    beside_bytes: int = 0
 
     @property
     def train_loss(self) -> tuple[float, ...]:

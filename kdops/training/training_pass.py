@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
-from kdops.distillation.adapters import merged
+from kdops.distillation.adapters import merged, sizes_beside
 from kdops.distillation.method import Method, Shapes
 from kdops.distillation.objective import LABELS_TERM, Objective
 from kdops.distillation.sources import Live
@@ -307,7 +307,8 @@ class TrainingPass:
         shown = own if len(own) > 1 else []
         terms += [TRAIN_KL] if hard else []
         history = {name: values for name, values in history.items() if name not in terms or name in shown}
-        return Trained(*self.members[place], state, history, self.seconds, self.numbers[place], ended)
+        beside = (0, 0) if hard else sizes_beside(self.objective.modules, place, len(self.members))
+        return Trained(*self.members[place], state, history, self.seconds, self.numbers[place], ended, *beside)
 
     def _own(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""

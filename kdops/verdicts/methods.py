@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,11 +36,49 @@ from kdops.verdicts.statistics import FEWEST_REPLICATES, holm
 BETTER, WORSE, NO_GAIN, OPEN = "better", "worse", "no gain", "inconclusive"
 
 
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method costs, the mean over its students.
+
+    Attributes:
+        seconds: of a training.
+        parameters: of what is deployed.
+        beside: values that are trained beside it and dropped.
+        kept: bytes of these, and of all else that is kept for a student while it is trained.
+    """
+
+    seconds: float
+    parameters: float
+    beside: float
+    kept: float
+
+
+def describe_costs(costs: Mapping[str, MethodCost]) -> list[str]:
+    """Return in sentences what methods cost, each against the first one.
+
+    Args:
+        costs: by name, plain distillation first.
+    """
+    (name, plain), *others = costs.items()
+    times = ", ".join(f"{other} {cost.seconds / plain.seconds:.2f}" for other, cost in others)
+    more = {other: cost.parameters - plain.parameters for other, cost in others if cost.parameters != plain.parameters}
+    deployed = "; ".join(f"{other} {count:+,.0f}" for other, count in more.items())
+    beside = "; ".join(f"{other} {cost.beside:,.0f}" for other, cost in costs.items() if cost.beside)
+    kept = "; ".join(f"{other} {cost.kept / 1e6:.2g} MB" for other, cost in costs.items())
+    return [
+        f"Training takes {plain.seconds:.2g} s a student with {name}, and so many times as long with {times}.",
+        f"With {name} {plain.parameters:,.0f} parameters are deployed, with all others as many"
+        f"{f', but for {deployed}' if deployed else ''}; trained beside and dropped are {beside or 'none'}. "
+        f"For a student the training keeps, of source and method: {kept}.",
+    ]
+
+
 def methods_verdict(
     plain: ArrayLike,
     methods: Mapping[str, ArrayLike],
     margin: float,
     controls: Mapping[str, ArrayLike] | None = None,
+    costs: Mapping[str, MethodCost] | None = None,
 ) -> Verdict:
     """Return which methods are better than plain distillation.
 
@@ -52,6 +91,7 @@ def methods_verdict(
         margin: gain that counts as none, a fraction above zero.
         controls: by name, those of methods that learn nothing from the source. They are tested and adjusted among
             themselves, and the word of the verdict is not about them.
+        costs: by name, what each costs; the numbers join the statistics.
 
     Returns:
         The verdict; its first claim is about all methods, then one each. Its statistics are those of each method's
@@ -68,6 +108,8 @@ def methods_verdict(
     statistics = {"methods_plain_accuracy": float(plain.mean()), "methods_margin": margin}
     for _, found in own + others:
         statistics |= found
+    for name, cost in (costs or {}).items():
+        statistics |= finite({f"{_key('method', name)}_{kind}": value for kind, value in vars(cost).items()})
     held = f"of {counted(len(claims), 'method')} held against plain distillation at equal budgets"
     primary = summed_up("methods", claims, ("some methods are better", "no method is better"), held)
     return Verdict((primary, *claims, *further), statistics)

@@ -367,6 +367,20 @@ def test_each_term_is_a_metric_of_every_epoch_and_they_sum_to_the_loss(name):
 
 
 @every_method
+def test_what_is_trained_beside_a_student_is_counted(name):
+    method, source = method_of(name), source_of(method_of(name))
+    net = network(student_for(name))
+    features = features_of(net, IMAGES.pixels[:1], method.needs.student)
+    student = Shapes(CLASSES, {tap: tuple(own.shape[1:]) for tap, own in features.items()})
+    own = method.modules(student, source.shapes) if method.has_modules else torch.nn.Module()
+    method.prepare(own, source, IMAGES.labels)
+    kept = [*own.parameters(), *own.buffers()]
+    for one in trained(name, student_for(name)):
+        assert one.beside == sum(values.numel() for values in own.parameters())
+        assert one.beside_bytes == sum(values.nbytes for values in kept)
+
+
+@every_method
 def test_what_is_stored_is_the_students_own(name):
     for one in trained(name, student_for(name)):
         net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *STATISTICS)

@@ -91,6 +91,17 @@ def test_what_a_run_states_is_what_is_stored_and_served(deployed, name):
     np.testing.assert_allclose(np.asarray(served), logits[:5].numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_what_a_method_costs_beside_is_counted(deployed):
+    # Two stages with r from 3 channels to 5 and its bias, the first of them with q from 2 channels.
+    beside = {"simkd": 0, "residual": 2 * (3 * 5 + 5) + 2 * 5 + 5, "pair": 0}
+    # Logits of ten classes, the last map of 5 x 2 x 2, and maps of 5 x 4 x 4 and 5 x 2 x 2.
+    values = {"simkd": 10 + 20, "residual": 10 + 80 + 20, "pair": 10}
+    for name in GIVEN:
+        (run,) = models(deployed, name)
+        assert run.data.metrics["method_parameters"] == beside[name]
+        assert run.data.metrics["method_bytes"] == 4 * (beside[name] + values[name] * len(SPLIT.transfers[0]))
+
+
 def test_hard_labels_train_the_student_alone(deployed):
     students = [run for run in deployed.children() if run.data.tags["kdops.role"] == "student"]
     (hard,) = [run.data.params for run in students if run.data.params["temperature"] == "0"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from kdops.verdicts.methods import methods_verdict
+from kdops.verdicts.methods import MethodCost, describe_costs, methods_verdict
 from kdops.verdicts.statistics import one_sided
 
 PLAIN = np.array([0.80, 0.82, 0.79, 0.81, 0.805])
@@ -108,3 +108,14 @@ def test_the_statistics_are_those_of_the_tests_adjusted_over_the_methods_of_a_fa
 def test_what_cannot_be_compared_is_refused(methods, margin):
     with pytest.raises(ValueError, match=r".+"):
         methods_verdict(PLAIN, methods, margin)
+
+
+def test_costs_stand_beside_the_gain():
+    costs = {"logits": MethodCost(2.0, 610, 0, 1e4), "simkd": MethodCost(3.0, 900, 55, 2e6)}
+    statistics = methods_verdict([0.5, 0.6, 0.7], {"simkd": [0.6, 0.7, 0.8]}, 0.01, costs=costs).statistics
+    found = {name: statistics[f"method_simkd_{name}"] for name in ("seconds", "parameters", "beside", "kept")}
+    assert found == {"seconds": 3.0, "parameters": 900, "beside": 55, "kept": 2e6}
+    times, sizes = describe_costs(costs)
+    assert times.endswith("so many times as long with simkd 1.50.")
+    assert "but for simkd +290; trained beside and dropped are simkd 55." in sizes
+    assert sizes.endswith("of source and method: logits 0.01 MB; simkd 2 MB.")

@@ -11,13 +11,13 @@ of 224 pixels a side; small images would be pooled away, so
 
 from __future__ import annotations
 
-import warnings
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdops.config.architectures import TorchvisionNet
 from kdops.errors import KdopsError, UsageError
+from kdops.utils.quiet import without_warning
 
 __all__ = ["build_torchvision"]
 
@@ -56,7 +56,7 @@ def build_torchvision(
         raise UsageError("architecture", architecture, problem)
     # Without the outputs that only help training, so that a model always returns one tensor.
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    with warnings.catch_warnings(action="ignore"):
+    with without_warning():
         if pretrained and architecture.pretrained:
             options = {**options, "weights": _weights(models, architecture, name)}
             net = models.get_model(name, **options)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from kdops.packaging.loading import Loaded
 from kdops.packaging.vote import latency
 from kdops.store.faults import first_line
 from kdops.utils.files import replace_file
-from kdops.utils.quiet import silenced
+from kdops.utils.quiet import silenced, without_warning
 
 CLASSES = "class_names"
 """Under this name, with the ending ``.json`` in a pt2, lie the class names, as a JSON list."""
@@ -226,5 +225,5 @@ FORMATS: dict[str, tuple[Callable[[Loaded, Path], None], Callable[[Path], tuple[
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the log and the warnings of the exporters."""
-    with silenced("", level=logging.ERROR), warnings.catch_warnings(action="ignore"), torch.no_grad():
+    with without_warning(), silenced("", level=logging.ERROR), torch.no_grad():
         yield

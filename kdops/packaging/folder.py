@@ -16,7 +16,6 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -33,12 +32,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdops.models.classifier import Classifier, digest_of
-from kdops.packaging.program_file import ProgramFile
+from kdops.packaging.program_file import VIEWS, ProgramFile
 from kdops.packaging.tabular import take_rows
 from kdops.store.artifacts import FILES, damaged_model_error, file_digests
 from kdops.store.faults import first_line
 from kdops.utils.files import set_usual_mode, temporary_folder
-from kdops.utils.quiet import silenced
+from kdops.utils.quiet import silenced, without_warning
 
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"
@@ -201,8 +200,8 @@ def write_mlmodel(folder: Path, description: dict[str, Any], *, model_id: str, r
 def quiet() -> Iterator[None]:
     """Silence remarks of no use to the user: that pip has no version here, that weights are views."""
     names = [f"mlflow.{name}" for name in ("utils.environment", "utils.uv_utils", "pyfunc")]
-    with silenced(*names, level=logging.ERROR), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+    # The warnings first: in one thread at a time the levels of the loggers are restored in turn too.
+    with without_warning(VIEWS), silenced(*names, level=logging.ERROR):
         yield
 
 

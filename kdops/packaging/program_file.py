@@ -10,16 +10,20 @@ that one lies beside each model.
 from __future__ import annotations
 
 import json
-import warnings
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kdops.utils.quiet import without_warning
+
 CONFIG = "data/weights/model_weights_config.json"
 WRITERS_OWN = (".data/", "byteorder")
 """The records that an archive's writer adds by itself."""
+VIEWS = "No complete tensor found in the group"
+"""What torch warns of where weights are views of one another."""
 
 
 class ProgramFile:
@@ -33,6 +37,7 @@ class ProgramFile:
         # Not above: it brings sympy and torch's compiler, seconds that a study with nothing to store need not spend.
         from torch.export.pt2_archive import PT2ArchiveReader
 
+        self._lock = threading.Lock()
         self._program = torch.export.load(path)
         with PT2ArchiveReader(str(path)) as archive:
             names = [name for name in archive.get_file_names() if not name.startswith(WRITERS_OWN)]
@@ -40,7 +45,7 @@ class ProgramFile:
         self._places = self._found()
 
     def write(self, path: Path, state: Mapping[str, Tensor]) -> None:
-        """Write the program with a network's weights.
+        """Write the program with a network's weights; any number of threads may do so at the same time.
 
         Args:
             path: the file.
@@ -63,11 +68,10 @@ class ProgramFile:
                 archive.write_bytes(name, weights.get(name, content))
 
     def _export(self, path: Path, state: Mapping[str, Tensor]) -> None:
-        with torch.no_grad(), warnings.catch_warnings():
+        # All threads write the one program's weights. Weights that are views of one another are what this way is for.
+        with self._lock, without_warning(VIEWS), torch.no_grad():
             for name, known in self._program.state_dict.items():
                 known.copy_(state[name])
-            # Weights that are views of one another are what this way is for.
-            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
             torch.export.save(self._program, path)
 
     def _found(self) -> dict[str, str] | None:

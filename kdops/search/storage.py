@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from kdops.config.search_space import METHOD
 from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError
 from kdops.sweeps import schema
-from kdops.utils.quiet import silenced
+from kdops.utils.quiet import silenced, without_warning
 from kdops.utils.secrets import redact_password
 
 NOTING_SECONDS = 5.0
@@ -199,5 +198,5 @@ def _check_journal(path: Path, lock: JournalFileOpenLock, mend: bool) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Optuna's log, and its warnings, which are about Optuna's own versions, from the user."""
-    with silenced("optuna"), warnings.catch_warnings(action="ignore"):
+    with without_warning(), silenced("optuna"):
         yield

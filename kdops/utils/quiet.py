@@ -1,9 +1,11 @@
-"""Environment variables and loggers, set for a while."""
+"""Environment variables, loggers and filters of warnings, set for a while."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -16,6 +18,22 @@ ASKED_ONCE_MORE = 2
 ASKED_IN_A_STUDY = 10
 """And within one, at most for MLflow: after 0, 4, 8, ... and from then on every 120 seconds, for ten minutes in all. So
 long a server may be restarted or moved while a study goes on."""
+
+
+WARNINGS = threading.RLock()
+"""The filters of warnings are the process's: two threads that restore them in turn would leave the ones of each other."""
+
+
+@contextmanager
+def without_warning(message: str = "") -> Iterator[None]:
+    """Ignore warnings for a while, in one thread at a time.
+
+    Args:
+        message: a regular expression for the beginning of their text; empty for all.
+    """
+    with WARNINGS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 @contextmanager

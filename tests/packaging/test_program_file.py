@@ -1,5 +1,8 @@
 """The file of an exported program: what torch itself would write, with other weights."""
 
+import threading
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -62,6 +65,29 @@ def test_weights_that_share_their_bytes_are_written_too(tmp_path):
         given = torch.export.load(tmp_path / "second.pt2").module()(IMAGES)
         assert torch.equal(given, second(IMAGES))
         assert not torch.equal(given, first(IMAGES))
+
+
+def test_threads_that_write_at_the_same_time_write_each_its_own_weights(tmp_path):
+    nets = [Classifier(Tied(), *STATISTICS) for _ in range(8)]
+    file, filters = ProgramFile(exported(nets[0], tmp_path / "first.pt2")), list(warnings.filters)
+    assert file._places is None
+    together = threading.Barrier(len(nets))
+
+    def write(number, net):
+        together.wait(30)
+        for time in range(2):
+            file.write(tmp_path / f"{number}-{time}.pt2", net.state_dict())
+
+    threads = [threading.Thread(target=write, args=given) for given in enumerate(nets)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == filters
+    for number, net in enumerate(nets):
+        for time in range(2):
+            state = torch.export.load(tmp_path / f"{number}-{time}.pt2").state_dict
+            assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
 
 
 @pytest.mark.parametrize(

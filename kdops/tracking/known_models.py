@@ -29,6 +29,8 @@ from kdops.sweeps.params import ARCHITECTURE, BATCH_SIZE, EPOCHS, LEARNING_RATE
 __all__ = ["KnownModels", "Wanted"]
 
 PAGE = 1000
+MOST_IDS = 1000
+"""Most runs that a filter leaves out by id: MLflow's parser reads no more than 10,000 tokens."""
 
 TELLING = (ARCHITECTURE, EPOCHS, BATCH_SIZE, LEARNING_RATE)
 """Parameters that models of one chain and seed differ in most, beside the temperature."""
@@ -139,7 +141,9 @@ class KnownModels:
         """
         read = self._read.setdefault(where, set())
         but = f" and attributes.run_id NOT IN ({', '.join(map(quoted, sorted(read)))})" if read else ""
-        for run in self._runs(where + but):
+        for run in self._runs(where if len(read) > MOST_IDS else where + but):
+            if run.info.run_id in read:
+                continue
             read.add(run.info.run_id)
             self._keys[run.info.run_id] = _keys(run)
             yield run

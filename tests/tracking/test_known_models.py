@@ -44,6 +44,16 @@ def test_each_is_found_by_fingerprint_and_by_training(fork, known):
         assert found[run.data.tags["kdops.training"]] == record == known.of_uri(record.uri)
 
 
+def test_however_many_runs_were_read_before_a_later_sweep_finds_what_came_meanwhile(fork, known):
+    """MLflow's parser refuses a filter of some 3,300 ids."""
+    run, *_ = fork.children()
+    read = known._read.setdefault(known._where(asked(run).record), set())
+    read.update(f"{number:032x}" for number in range(4000))
+    assert {model.uri for model in known.find([asked(run)]).values()} == {uri_of(run)}
+    assert run.info.run_id in read
+    assert not list(known._unread(known._where(asked(run).record)))
+
+
 def test_what_was_not_asked_for_is_not_found(fork, known):
     one, *_ = map(asked, fork.children())
     assert {model.uri for model in known.find([one]).values()} == {one.record.uri}

@@ -11,7 +11,6 @@ of 224 pixels a side; small images would be pooled away, so
 
 from __future__ import annotations
 
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

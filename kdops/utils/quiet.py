@@ -21,7 +21,7 @@ long a server may be restarted or moved while a study goes on."""
 
 
 WARNINGS = threading.RLock()
-"""The filters of warnings are the process's: two threads that restore them in turn would leave the ones of each other."""
+"""The filters of warnings are the process's: two threads that restore them in turn would leave those of each other."""
 
 
 @contextmanager

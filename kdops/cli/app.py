@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import typer
@@ -49,10 +50,12 @@ class Command(TyperCommand):
     def _with_values(self, args: list[str]) -> list[str]:
         """Return the arguments with ``true`` after each switch that stands without a value."""
         switches = {name for option in self.params if option.default in ("true", "false") for name in option.opts}
+        takes_words = any(option.param_type_name == "argument" for option in self.params)
         written: list[str] = []
-        for place, argument in enumerate(args):
+        for argument, following in zip_longest(args, args[1:], fillvalue="--"):
             written.append(argument)
-            if argument in switches and (place + 1 == len(args) or args[place + 1].startswith("--")):
+            is_word = takes_words and following not in ("true", "false")
+            if argument in switches and (following.startswith("--") or is_word):
                 written.append("true")
         return written
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import csv
 import os
 import posixpath
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import SourceFile
-from kdops.data.images import SUFFIXES
+from kdops.data.folder_files import Listing, is_image, natural_order, source_file
 from kdops.data.own_data import check_classes, part_of
 from kdops.data.tabular.csv_lines import bounded_lines
 from kdops.errors import UsageError
@@ -29,8 +28,6 @@ from kdops.errors import UsageError
 GROUPS = "groups.csv"
 LABELS = "labels.csv"
 ANNOTATIONS = "val_annotations.txt"
-LEFT_ALONE = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
-"""Files and folders that file managers, archives and network storages leave behind."""
 SEEN = 4
 """How many folders an error names."""
 
@@ -96,6 +93,7 @@ class _Reader:
 
     def __init__(self, origin: DatasetSpec, folder: Path):
         self.origin, self.folder = origin, folder
+        self.listing = Listing(folder, self.refuse)
         self.tables: list[SourceFile] = []
         self.left_out: list[str] = []
         self.empty: set[tuple[str, str]] = set()
@@ -108,17 +106,19 @@ class _Reader:
     def note_table(self, path: str) -> bool:
         """Return whether a table is there, and remember it."""
         if there := os.path.lexists(self.folder / path):
-            self.tables.append(_source(path, self.folder / path))
+            self.tables.append(source_file(path, self.folder / path))
         return there
 
     def parts(self) -> dict[str, str]:
         """Return the folders that are parts, each with the part that it is; none where the folder is not parted."""
-        below = self.folders("")
+        below = self.listing.folders("")
         # A class may be called train too: then images lie in it, not folders.
-        parts = {name: part for name in below if (part := part_of(name)) and (part != "train" or self.folders(name))}
+        parts = {
+            name: part for name in below if (part := part_of(name)) and (part != "train" or self.listing.folders(name))
+        }
         if "train" not in parts.values():
             named = [name for name in below if part_of(name)]
-            if parts and (len(named) == len(below) or any(map(self.folders, parts))):
+            if parts and (len(named) == len(below) or any(map(self.listing.folders, parts))):
                 raise self.refuse(f"has {', '.join(f'{name}/' for name in parts)} and no train/")
             self.refuse_equal_folders(below)
             return {}
@@ -130,8 +130,8 @@ class _Reader:
 
     def refuse_equal_folders(self, names: list[str]) -> None:
         """Refuse folders that all have the same folders in them: parts by another name, learned as classes."""
-        below = self.folders(names[0]) if len(names) > 1 else []
-        if len(below) > 1 and all(self.folders(name) == below for name in names[1:]):
+        below = self.listing.folders(names[0]) if len(names) > 1 else []
+        if len(below) > 1 and all(self.listing.folders(name) == below for name in names[1:]):
             raise self.refuse(
                 f"{_few(names)} have the same folders in them ({_few(below)}), as parts have and classes have not; "
                 "call the parts train/, val/ and test/"
@@ -143,15 +143,15 @@ class _Reader:
         classes: set[str] = set()
         # The training part first: what the folders of the others are is judged by its classes.
         for name, part in sorted(parts.items(), key=lambda one: one[1] != "train"):
-            below = self.folders(name)
+            below = self.listing.folders(name)
             if len(below) == 1 and part_of(below[0]) == part:
                 name = posixpath.join(name, below[0])  # some archives have each part's folder twice
-                below = self.folders(name)
+                below = self.listing.folders(name)
             annotations = posixpath.join(name, ANNOTATIONS)
             if self.note_table(annotations):
                 found[part] = self.annotated(name, part, annotations)
             elif part == "test" and len(below) < 2 and not classes & set(below):
-                count = len(self.below(name))
+                count = len(self.listing.below(name))
                 self.left_out.append(f"the {count:,} files of {name}/, which has no class folders and so no labels,")
             else:
                 found[part] = self.by_class(name, part)
@@ -163,7 +163,7 @@ class _Reader:
         files: list[LabeledFile] = []
         for label in self.class_folders(name):
             where = posixpath.join(name, label)
-            below = self.below(where)
+            below = self.listing.below(where)
             if not below and not self.origin.skip_bad:
                 raise self.refuse(f"{where}/ has no image in it; remove it, or give skip_bad=true to leave it out")
             if not below:
@@ -174,8 +174,8 @@ class _Reader:
 
     def class_folders(self, part: str) -> list[str]:
         """Return the class folders of a part; an image beside them belongs to no class."""
-        classes = self.folders(part)
-        stray = [one.path for one in self.files(part) if os.path.splitext(one.path)[1].lower() in SUFFIXES]
+        classes = self.listing.folders(part)
+        stray = [one.path for one in self.listing.files(part) if is_image(one.path)]
         where = f"{part}/" if part else "the folder"
         if not classes:
             lying = f"; {stray[0]} lies in no class folder" if stray else ""
@@ -193,7 +193,7 @@ class _Reader:
         if not (self.folder / LABELS).is_file():
             return []
         self.note_table(LABELS)
-        there = {file.path: file for file in self.below("") if file.path not in (LABELS, GROUPS)}
+        there = {file.path: file for file in self.listing.below("") if file.path not in (LABELS, GROUPS)}
         files: dict[str, LabeledFile] = {}
         for line, path, label, split in table_rows(self.origin, self.folder / LABELS, "label", "split"):
             part = part_of(split)
@@ -204,32 +204,46 @@ class _Reader:
             if split and not part:
                 raise self.refuse(f"{LABELS} line {line} has the split {split!r}; allowed are train, val and test")
             files[path] = LabeledFile(there[path], part, label)
-        images = [path for path in there if os.path.splitext(path)[1].lower() in SUFFIXES]
-        if missing := [path for path in images if path not in files]:
-            if not self.origin.skip_bad:
-                raise self.refuse(
-                    f"{missing[0]} has no line in {LABELS} ({len(missing)} such); add it, or give skip_bad=true to "
-                    "leave it out"
-                )
-            self.left_out.append(f"{len(missing):,} without a line in {LABELS}")
+        self.check_listed(there, files, LABELS)
         if len({bool(one.part) for one in files.values()}) > 1:
             raise self.refuse(f"{LABELS} has a split for some files only; give one for all, or for none")
         return list(files.values())
 
     def annotated(self, name: str, part: str, table: str) -> list[LabeledFile]:
         """Return the files of a part whose labels a table of annotations gives: file, label and more, by tabs."""
-        there = {posixpath.basename(file.path): file for file in self.below(name)}
-        files = []
+        if not (self.folder / table).is_file():
+            raise self.refuse(f"{table} must be a file")
+        there: dict[str, SourceFile] = {}
+        for file in self.listing.below(name):
+            base = posixpath.basename(file.path)
+            if is_image(base) and base in there:
+                raise self.refuse(f"{there[base].path} and {file.path} have one name, and {table} names files by it")
+            there[base] = file
         with open(self.folder / table, encoding="utf-8") as lines:
             try:
                 rows = list(csv.reader(bounded_lines(lines), delimiter="\t"))
             except (csv.Error, ValueError) as error:
                 raise self.refuse(f"{table} is no text of a file and a label a line") from error
+        files: dict[str, LabeledFile] = {}
         for number, row in enumerate(rows, 1):
             if len(row) < 2 or row[0] not in there:
                 raise self.refuse(f"{table} line {number} must name an image of {name}/ and its label, by a tab")
-            files.append(LabeledFile(there[row[0]], part, row[1].strip()))
-        return files
+            if row[0] in files:
+                raise self.refuse(f"{table} line {number} names {row[0]} a second time")
+            files[row[0]] = LabeledFile(there[row[0]], part, row[1].strip())
+        self.check_listed(there, files, table)
+        return list(files.values())
+
+    def check_listed(self, there: Iterable[str], files: Container[str], table: str) -> None:
+        """Refuse images that a table of labels does not name, unless they are to be left out."""
+        missing = [name for name in there if is_image(name) and name not in files]
+        if missing and not self.origin.skip_bad:
+            raise self.refuse(
+                f"{missing[0]} has no line in {table} ({len(missing)} such); add it, or give skip_bad=true to "
+                "leave it out"
+            )
+        if missing:
+            self.left_out.append(f"{len(missing):,} without a line in {table}")
 
     def layout(self, found: dict[str, list[LabeledFile]]) -> Layout:
         """Return what was found, its classes checked."""
@@ -239,7 +253,7 @@ class _Reader:
             if "train" not in found:
                 raise self.refuse(f"{LABELS} has no file whose split is train")
         labels = {part: {file.label for file in files} for part, files in found.items()}
-        classes = tuple(sorted(labels.get("train", labels.get("", ())), key=_natural))
+        classes = tuple(sorted(labels.get("train", labels.get("", ())), key=natural_order))
         check_classes(self.origin, classes)
         if not (self.folder / LABELS).is_file():
             self.check_folders(labels, set(classes))
@@ -262,33 +276,6 @@ class _Reader:
                 lacking = "train" if label in there else part
                 if (lacking, label) not in self.empty:
                     raise self.refuse(f"class {label!r} has no folder in {lacking}/; every part must have all classes")
-
-    def folders(self, below: str) -> list[str]:
-        """Return the names of the folders in a folder, numbers within them in their order."""
-        with os.scandir(self.folder / below) as entries:
-            return sorted((one.name for one in entries if not _left_alone(one.name) and one.is_dir()), key=_natural)
-
-    def files(self, below: str) -> list[SourceFile]:
-        """Return the files in a folder."""
-        with os.scandir(self.folder / below) as entries:
-            found = [one for one in entries if not _left_alone(one.name) and not one.is_dir()]
-            return sorted(_source(posixpath.join(below, one.name), Path(one.path)) for one in found)
-
-    def below(self, top: str) -> list[SourceFile]:
-        """Return the files in a folder and in all folders in it."""
-        files: list[SourceFile] = []
-        waiting = [top]
-        # Links may lead to a folder above: back to where we are, or to all that is on the machine.
-        above = self.folder.resolve().parents if not top else (self.folder.resolve(), *self.folder.resolve().parents)
-        seen = {(stat.st_dev, stat.st_ino) for stat in map(os.stat, above)}
-        while waiting:
-            below = waiting.pop()
-            stat = os.stat(self.folder / below)
-            if (stat.st_dev, stat.st_ino) not in seen:
-                seen.add((stat.st_dev, stat.st_ino))
-                waiting += [posixpath.join(below, name) for name in self.folders(below)]
-                files += self.files(below)
-        return sorted(files)
 
 
 def table_rows(origin: DatasetSpec, table: Path, value: str, more: str = "") -> Iterator[tuple[int, str, str, str]]:
@@ -319,21 +306,6 @@ def table_rows(origin: DatasetSpec, table: Path, value: str, more: str = "") -> 
         raise UsageError(
             "dataset", origin, f"{table.name} must be a table with the columns file and {value}"
         ) from error
-
-
-def _left_alone(name: str) -> bool:
-    return name[0] == "." or name.lower() in LEFT_ALONE
-
-
-def _source(path: str, place: Path) -> SourceFile:
-    # A link to nothing has no size; that it cannot be opened is reported where images are read.
-    return SourceFile.of(path, os.stat(place, follow_symlinks=os.path.exists(place)))
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Return the key that sorts 10 after 9; names without digits are in the order of their characters."""
-    pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if number % 2 else piece for number, piece in enumerate(pieces)], name
 
 
 def _few(names: Iterable[str]) -> str:

@@ -14,13 +14,14 @@ from torch import Tensor
 from kdops.config.datasets import DATASETS
 from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
+from kdops.data.folder_files import is_left_alone
 from kdops.data.images import SUFFIXES, ImageError, read_image
 from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
 from kdops.packaging.loading import Loaded
 
-TABLES = {".csv", ".tsv", ".parquet"}
+TABLES = {".csv", ".tsv", ".txt", ".parquet"}
 COMPARED = 256
 """Images that an export is compared on."""
 
@@ -55,15 +56,25 @@ def read_examples(files: Sequence[str], loaded: Loaded) -> Examples:
 
 
 def _with_files_of_folders(files: Sequence[str], suffixes: Collection[str]) -> list[str]:
-    """Return the files, and for each folder the files in it and below that end in one of the suffixes."""
+    """Return the files, and for each folder the files in it and below that end in one of the suffixes.
+
+    As in training, what is hidden or left behind by programs is no file of a folder.
+    """
     found = []
     for file in files:
-        if os.path.isdir(file):
-            below = [os.path.join(folder, name) for folder, _, names in os.walk(file) for name in names]
-            found += sorted(path for path in below if os.path.splitext(path)[1].lower() in suffixes) or [file]
-        else:
-            found.append(file)
+        below: list[str] = []
+        for folder, folders, names in os.walk(file, onerror=_refuse):
+            folders[:] = [name for name in folders if not is_left_alone(name)]
+            below += [os.path.join(folder, name) for name in names if not is_left_alone(name)]
+        kept = [path for path in below if os.path.splitext(path.lower().removesuffix(".gz"))[1] in suffixes]
+        found += sorted(kept) or [file]
     return found
+
+
+def _refuse(error: OSError) -> None:
+    # A file is no folder; that it is not there is reported where it is read.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise UsageError("files", error.filename, f"cannot be read ({error.strerror})")
 
 
 def _images(files: Sequence[str], loaded: Loaded) -> Examples:
@@ -87,6 +98,7 @@ def _images(files: Sequence[str], loaded: Loaded) -> Examples:
 def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
     found, encoded = Examples(np.zeros((0, *loaded.shape), np.uint8)), []
     columns = [column.name for column in encoding.columns]
+    remarks: list[str] = []
     for file in files:
         try:
             table = read_table(Path(file))
@@ -95,39 +107,39 @@ def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
         except TableError as error:
             found.refused.append((file, str(error)))
             continue
-        remarks: list[str] = []
-        values, bad = _encoded(table, columns, encoding, remarks)
-        if remarks and not found.remark:
-            more = f", and {len(remarks) - 1} more cells likewise" if len(remarks) > 1 else ""
-            found.remark = f"answered as none of the known categories: {file}: {remarks[0]}{more}"
+        values, bad, odd = _encoded(table, columns, encoding)
         encoded.append(values)
+        remarks += [f"{file}: {remark}" for remark in odd]
         found.refused += [(file, reason) for reason in bad.values()]
         lines = [line.removeprefix("line ") for row, line in enumerate(table.lines) if row not in bad]
         found.names += [f"{file}:{line}" for line in lines]
     found.values = np.concatenate([found.values, *encoded])
+    if remarks:
+        more = f", and {len(remarks) - 1} more rows likewise" if len(remarks) > 1 else ""
+        found.remark = f"answered as none of the known categories: {remarks[0]}{more}"
     return found
 
 
-def _encoded(
-    table: Table, columns: list[str], encoding: Encoding, remarks: list[str]
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Encode the rows of a table; return those that can be, and of the others why not, by their place.
+def _encoded(table: Table, columns: list[str], encoding: Encoding) -> tuple[np.ndarray, dict[int, str], list[str]]:
+    """Encode the rows of a table.
 
-    What is odd about a row that can be encoded is appended to the remarks.
+    Returns:
+        Those that can be encoded, of the others why not by their place, and a remark on each odd one of the former.
     """
-    rows = table.rows(columns)
+    rows, remarks = table.rows(columns), dict[int, str]()
     try:
-        return encoding.encode(rows, table.lines, lambda _, text: remarks.append(text)), {}
+        return encoding.encode(rows, table.lines, remarks.setdefault), {}, list(remarks.values())
     except RowError:
-        encoded, bad = [], {}
-        remarks.clear()
+        encoded, bad, odd = list[np.ndarray](), dict[int, str](), list[str]()
     # One of them is wrong: only now is each encoded for itself, which is slow.
     for place, (row, line) in enumerate(zip(rows, table.lines, strict=True)):
+        remarks = {}
         try:
-            encoded.append(encoding.encode([row], [line], lambda _, text: remarks.append(text)))
+            encoded.append(encoding.encode([row], [line], remarks.setdefault))
+            odd += remarks.values()
         except RowError as error:
             bad[place] = str(error)
-    return np.concatenate([np.zeros((0, encoding.width, 1, 1), np.uint8), *encoded]), bad
+    return np.concatenate([np.zeros((0, encoding.width, 1, 1), np.uint8), *encoded]), bad, odd
 
 
 def images_to_compare(dataset: str, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:

@@ -195,6 +195,15 @@ def test_a_switch_needs_no_value(name, rest):
     assert seen[3] != seen[0]
 
 
+def test_a_switch_before_a_file_needs_no_value(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    for switch in (["--skip-bad"], ["--skip-bad", "true"]):
+        assert main(["predict", "kdops-digits-student/1", *switch, "a.png"]) != 0
+        told.append(capsys.readouterr().err)
+    assert told[0] == told[1]
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "line"),
     [

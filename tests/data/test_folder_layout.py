@@ -1,5 +1,6 @@
 """Layouts of image folders: each common one is read with the right labels, or answered with the one thing to do."""
 
+import os
 import shutil
 
 import numpy as np
@@ -89,12 +90,35 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path):
     ("line", "words"),
     [("val_9.JPEG\tcat", "val_annotations.txt line 2 must name an image of val/"),
      ("val_1.JPEG", "val_annotations.txt line 2 must name"),
+     ("val_0.JPEG\tdog", "val_annotations.txt line 2 names val_0.JPEG a second time"),
      ("val_1.JPEG\tbird", "class 'bird' has no folder in train/")],
 )  # fmt: skip
 def test_annotations_that_do_not_fit(tmp_path, line, words):
     base = tiny_imagenet(tmp_path / "tiny")
-    (base / "val/val_annotations.txt").write_text(f"val_0.JPEG\tcat\n{line}\n")
+    first, _, *rest = (base / "val/val_annotations.txt").read_text().splitlines()
+    (base / "val/val_annotations.txt").write_text("\n".join([first, line, *rest]) + "\n")
     assert words in refused(base)
+
+
+def test_annotations_name_each_image_once(tmp_path):
+    base = tiny_imagenet(tmp_path / "tiny")
+    (base / "val/more").mkdir()
+    picture(0, 9).save(base / "val/more/val_0.JPEG")
+    assert "val/images/val_0.JPEG and val/more/val_0.JPEG have one name" in refused(base)
+    (base / "val/more/val_0.JPEG").rename(base / "val/more/val_9.JPEG")
+    assert "val_9.JPEG has no line in val/val_annotations.txt (1 such)" in refused(base)
+    (base / "val/val_annotations.txt").rename(base / "kept.txt")
+    os.mkfifo(base / "val/val_annotations.txt")
+    assert "val_annotations.txt must be a file" in refused(base)
+    (base / "kept.txt").rename(base / "val/val_annotations.txt")
+    found = load(base, skip_bad="true")
+    assert (found.validation.sum(), "1 without a line" in found.notes) == (6, True)
+
+
+def test_a_link_to_another_class_is_refused(tmp_path):
+    base = fill(tmp_path / "pets")
+    (base / "cat/more").symlink_to(base / "dog")
+    assert "cat/more leads to dog/, so its images would be in two classes" in refused(base)
 
 
 def listed(base, split=False):
@@ -190,6 +214,10 @@ def test_an_empty_class_folder_of_one_part(tmp_path):
 def test_classes_called_by_numbers_are_in_their_order(tmp_path):
     names = tuple(f"class {number}" for number in (2, 9, 10))
     assert load(fill(tmp_path / "n", 4, classes=names[::-1])).classes == names
+    digits = ("9" * 200, "1" + "0" * 200)
+    assert load(fill(tmp_path / "long", 4, classes=digits[::-1])).classes == digits
+    mixed = ("2 of 10 b", "2 of 10 c", "10 of 9 a")
+    assert load(fill(tmp_path / "mixed", 4, classes=mixed[::-1])).classes == mixed
     assert load(fill(tmp_path / "z", 4, classes=("a10", "b", "a9"))).classes == ("a9", "a10", "b")
 
 

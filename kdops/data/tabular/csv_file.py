@@ -11,11 +11,12 @@ import csv
 import gzip
 import os
 import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import psutil
 
@@ -26,12 +27,16 @@ DELIMITERS = ",;\t|"
 MOST_COLUMNS = 10_000
 GROWTH = 30
 """A cell of a few bytes becomes an object of Python, and an entry of a row."""
+CHECKED = 2**20
+"""Characters after which the room for what comes from a compressed file is looked at again."""
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 FALLBACK = "cp1252"
 """The encoding of files that are not UTF-8: what Excel writes in Western Europe and America."""
 
 _COMMA = re.compile(r"[-+]?\d+(,\d+)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class TableError(ValueError):
@@ -83,7 +88,7 @@ def read_table(path: Path) -> Table:
         except UnicodeError:
             read = _text(path, start[:2] == GZIP, FALLBACK)
             return replace(read, remarks=(*read.remarks, f"read as {FALLBACK}, since it is not UTF-8"))
-    except (OSError, EOFError, UnicodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeError, csv.Error) as error:
         reason = "it is no text" if isinstance(error, UnicodeError) else " ".join(str(error).split())
         raise TableError(f"cannot be read as a table ({reason})") from error
 
@@ -110,7 +115,7 @@ def _text(path: Path, compressed: bool, encoding: str) -> Table:
         )
         names = [name.strip() for name in next(reader, [])]
         _check_names(names)
-        cells, lines, size = [], [], 0
+        cells, lines, size, checked = [], [], 0, 0
         for row in reader:
             if not row:
                 continue
@@ -118,26 +123,53 @@ def _text(path: Path, compressed: bool, encoding: str) -> Table:
                 raise TableError(f"line {reader.line_num} has {len(row)} cells, and the first {len(names)}")
             cells.append([cell.strip() for cell in row])
             lines.append(f"line {reader.line_num}")
-            size += sum(map(len, row))
-            if compressed and not len(lines) % 10_000:
+            size += sum(map(len, row)) + len(row)
+            if compressed and size > checked + CHECKED:
+                checked = size
                 _check_room(size)  # what is compressed says nothing of its size beforehand
     return _table(names, cells, lines, decimal_comma=delimiter != ",")
 
 
 def _parquet(path: Path) -> Table:
     """Read a table of Parquet; what is no text or number becomes its text."""
-    from pyarrow import ArrowException, parquet
+    import pyarrow as pa
+    from pyarrow import compute, parquet
 
     try:
-        read = parquet.ParquetFile(path).read()
-    except (ArrowException, OSError) as error:
+        schema = parquet.read_schema(path)
+        if nested := [name for name, kind in zip(schema.names, schema.types, strict=True) if pa.types.is_nested(kind)]:
+            raise TableError(f"has lists or records in the column {nested[0]}; give one value a cell")
+        texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(pa, kind)]
+        # By their dictionaries texts take no more memory than in the file until they are looked at.
+        file = parquet.ParquetFile(path, read_dictionary=texts)
+        about = file.metadata
+        unpacked = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+        _check_room(max(unpacked, about.num_rows * len(schema.names) * 4))
+        read, size = file.read(), 0
+        for column in read.columns:
+            for chunk in column.chunks:
+                if pa.types.is_dictionary(chunk.type):
+                    size += compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        _check_room(size)
+        columns = [
+            ["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in read.columns
+        ]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, TableError):
+            raise
         raise TableError(f"cannot be read as Parquet ({' '.join(str(error).split())[:120]})") from error
-    _check_room(read.nbytes // 4)
-    names = list(map(str, read.column_names))
+    names = list(map(str, schema.names))
     _check_names(names)
-    columns = [["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in read.columns]
     cells = [list(row) for row in zip(*columns, strict=True)]
     return _table(names, cells, [f"row {number}" for number in range(1, len(cells) + 1)], decimal_comma=False)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _is_text(pa: Any, kind: object) -> bool:
+    return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary))
 
 
 def _table(names: list[str], cells: list[list[str]], lines: list[str], decimal_comma: bool) -> Table:
@@ -147,21 +179,43 @@ def _table(names: list[str], cells: list[list[str]], lines: list[str], decimal_c
     columns = dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
     remarks = []
     if "" in columns:
-        index = columns.pop("")
-        if not all(text.isdecimal() for text in index) or len(set(index)) < len(index):
+        numbers = columns.pop("")
+        if not all(text.isdecimal() for text in numbers) or len(set(numbers)) < len(numbers):
             raise TableError("column 1 has no name in the first line")
         remarks.append("without its first column, which has no name and numbers the rows")
-    if decimal_comma and (commas := [name for name, texts in columns.items() if _has_commas(texts)]):
+    for index in filter(_INDEX.fullmatch, list(columns)):
+        del columns[index]
+        remarks.append(f"without {index}, the index of a data frame")
+    _check_header(columns)
+    if decimal_comma and (commas := [name for name, texts in columns.items() if _has_commas(name, texts)]):
         for name in commas:
             columns[name] = [text.replace(",", ".") for text in columns[name]]
         remarks.append(f"with decimal commas in {', '.join(commas[:3])}{', ...' * (len(commas) > 3)}")
     return Table(columns, lines, tuple(remarks))
 
 
-def _has_commas(texts: list[str]) -> bool:
+def _check_header(columns: dict[str, list[str]]) -> None:
+    """Refuse a first line that looks like the rows below it."""
+    among = [name for name, texts in columns.items() if name in texts]
+    if among and (len(among) == len(columns) or any(as_number(name) is not None for name in columns)):
+        raise TableError(
+            f"has no line that names the columns: its first line looks like a row ({among[-1]!r} is a value of rows "
+            "below too); add such a line"
+        )
+
+
+def _has_commas(name: str, texts: list[str]) -> bool:
     """Return whether a column is of numbers with decimal commas."""
     known = [text for text in texts if not is_missing(text)]
-    return any("," in text for text in known) and all(map(_COMMA.fullmatch, known))
+    written = [text for text in known if "," in text]
+    if not written or not all(map(_COMMA.fullmatch, known)):
+        return False
+    if all(map(_THOUSANDS.fullmatch, written)):
+        raise TableError(
+            f"the column {name} has {written[0]!r}, where the comma may part thousands or decimals; write decimal "
+            "points, and nothing between thousands"
+        )
+    return True
 
 
 def _single_blanks(line: str) -> str:

@@ -1,16 +1,20 @@
 """Tables: what is in them arrives encoded, nothing of the test rows leaks, and what is wrong is one line."""
 
 import gzip
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
 from kdops.cli.app import main
 from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.splits import make_split
+from kdops.data.tabular import csv_file
 from kdops.data.tabular.rows import Encoding
 from kdops.errors import KdopsError, UsageError
 
@@ -235,6 +239,53 @@ def test_tables_as_other_programs_write_them(write, how):
         "index": "without its first column",
     }
     assert remark.get(how, "") in found.notes
+
+
+@pytest.mark.parametrize("kind", ["cells", "numbers", "texts"])
+def test_what_is_compressed_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, kind):
+    path = tmp_path / "bomb"
+    if kind == "cells":
+        path.write_bytes(gzip.compress(b"a,b,label\n" + b",,x\n" * 400_000))
+    else:
+        column = np.zeros(400_000, dtype=np.int8) if kind == "numbers" else ["x" * 100_000] * 1000
+        pd.DataFrame({"a": column}).to_parquet(path)
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(csv_file.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 10**7))
+    assert "times as much memory" in refused(path)
+
+
+def test_damaged_and_odd_files_are_one_line(write, tmp_path):
+    content = bytearray(gzip.compress("\n".join(PLAIN).encode()))
+    content[40:60] = bytes(20)
+    (tmp_path / "damaged.csv").write_bytes(content)
+    assert "cannot be read as a table" in refused(tmp_path / "damaged.csv")
+    far = pa.table({"when": pa.array([2**50] * 9, pa.timestamp("s")), "label": list("abcabcabc")})
+    parquet.write_table(far, tmp_path / "far.parquet")
+    assert "cannot be read as Parquet" in refused(tmp_path / "far.parquet")
+    parquet.write_table(pa.table({"a": [[1]] * 9, "label": list("abcabcabc")}), tmp_path / "lists.parquet")
+    assert "has lists or records in the column a" in refused(tmp_path / "lists.parquet")
+
+
+def test_a_table_without_a_header_is_refused(write):
+    flowers = b"5.1,3.5,setosa\n4.9,3.0,setosa\n6.1,2.8,virginica\n"
+    assert "looks like a row ('setosa' is a value of rows below too)" in refused(write(flowers))
+    assert "looks like a row" in refused(write(b"p,x\np,y\ne,x\np,x\n"))
+    load(write([row.replace("length", "2020") for row in PLAIN]))  # a year may be a name
+
+
+def test_a_comma_that_may_part_thousands_is_refused(write):
+    rows = [row.replace(",", ";") for row in PLAIN]
+    prices = [f"{row};{'price' if number == 0 else f'{number},500'}" for number, row in enumerate(rows)]
+    assert "the comma may part thousands or decimals" in refused(write(prices), label="label")
+    assert "commas in price" in load(write([*prices[:5], prices[5][:-1], *prices[6:]]), label="label").notes
+
+
+def test_the_index_of_a_data_frame_is_not_learned_from(write, tmp_path):
+    frame = pd.read_csv(write(PLAIN)).sample(frac=1, random_state=0)
+    frame.to_parquet(tmp_path / "flowers.parquet")
+    found = load(tmp_path / "flowers.parquet")
+    assert set(kinds(found)) == {"length", "width", "color"}
+    assert "without __index_level_0__" in found.notes
 
 
 def test_parquet_is_read_as_its_text(write, tmp_path):

@@ -10,12 +10,14 @@ Cost on two cores: five minutes on digits; hours on GTSRB.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.method_trials import MethodsSettings, shuffled, trials_of
+from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
@@ -23,6 +25,7 @@ from kdops.study.summary import summarize
 from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.claims import Verdict
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.methods import MethodCost, describe_costs, methods_verdict
 from kdops.verdicts.phrases import counted, points
@@ -36,6 +39,10 @@ check = check_study
 
 Trial = tuple[ChosenMethod, float]
 """A method with its weights, and the temperature."""
+
+
+FAMILIES = ("methods", "larger", "controls")
+"""What is tested together: methods that deploy the student alone, those that deploy more, and controls."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,17 @@ class Chosen:
     students: Sweep
     control: Sweep
 
+    @property
+    def family(self) -> str:
+        """One of ``FAMILIES``."""
+        return "controls" if self.given.is_control else "larger" if self.given.deploys_more else "methods"
+
+    @property
+    def shown(self) -> str:
+        """The method as it was given, with the parameters that are deployed where these are more than the student's."""
+        size = f", {cost_of(self.students).parameters:,.0f} parameters" * self.given.deploys_more
+        return f"{self.given}{size}"
+
 
 def main(settings: MethodsSettings, data: Dataset | None = None) -> None:
     """Run the study."""
@@ -80,26 +98,34 @@ def run(study: Study[MethodsSettings]) -> Answer:
     chosen = [choose(study, fresh, tried_on, teachers, method) for method in settings.methods]
     study.stop_if_planned()
     plain, *others = chosen
-    methods, controls = (
-        {str(one.given): one.students.accuracies() for one in others if one.given.is_control == wanted}
-        for wanted in (False, True)
-    )
-    costs = {str(one.given): cost_of(one.students) for one in chosen}
-    verdict = methods_verdict(plain.students.accuracies(), methods, settings.margin, controls, costs)
-    unknowing = {"hard labels": hard.accuracies(), **controls}
-    unknowing |= {f"{one.given}, shuffled": one.control.accuracies() for one in chosen if one.control.records}
+    verdict = verdict_of(settings, chosen)
+    gains = {one.shown: one.students.accuracies() for one in others if not one.given.is_control}
+    unknowing = {"hard labels": hard.accuracies()}
+    unknowing |= {one.shown: one.students.accuracies() for one in others if one.given.is_control}
+    unknowing |= {f"{one.shown}, shuffled": one.control.accuracies() for one in chosen if one.control.records}
     rows = [
         summarize("teacher", teachers),
         summarize("student, hard labels", hard),
-        *(summarize(f"student, {one.given}", one.students) for one in chosen),
-        *(summarize(f"student, {one.given}, shuffled", one.control) for one in chosen if one.control.records),
+        *(summarize(f"student, {one.shown}", one.students) for one in chosen),
+        *(summarize(f"student, {one.shown}, shuffled", one.control) for one in chosen if one.control.records),
     ]
     return study.conclude(
         "methods",
-        Answer.of(rows, verdict, remarks=[*remarks(settings, chosen), *describe_costs(costs)]),
-        figures={"figure-methods.png": methods_figure(settings, plain.students, methods, unknowing)},
+        Answer.of(rows, verdict, remarks=[*remarks(settings, chosen), *describe_costs(costs_of(chosen))]),
+        figures={"figure-methods.png": methods_figure(settings, plain.students, gains, unknowing)},
         report=True,
     )
+
+
+def verdict_of(settings: MethodsSettings, chosen: Sequence[Chosen]) -> Verdict:
+    """Return which methods are better than the first one; those that deploy more, and controls, by themselves."""
+    plain, *others = chosen
+    methods, larger, controls = (
+        {str(one.given): one.students.accuracies() for one in others if one.family == family} for family in FAMILIES
+    )
+    of = {name: [str(o.given) for o in others if parse_method(name).is_control_of(o.given)] for name in controls}
+    accuracies = plain.students.accuracies()
+    return methods_verdict(accuracies, methods, settings.margin, controls, costs_of(chosen), larger, of)
 
 
 def choose(
@@ -163,6 +189,11 @@ def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
             "A gain over logits that such students have too is not the source's knowledge of the image."
         )
     return sentences
+
+
+def costs_of(chosen: Sequence[Chosen]) -> dict[str, MethodCost]:
+    """Return by name what the students of each method cost."""
+    return {str(one.given): cost_of(one.students) for one in chosen}
 
 
 def cost_of(students: Sweep) -> MethodCost:

@@ -39,6 +39,7 @@ class MethodSpec(Spec):
         is_stacked: whether dense students are trained together in one pass, see
             :attr:`kdops.distillation.method.Method.is_stacked`.
         is_control: whether a student learns nothing of what the source knows of its images.
+        control_of: the method that it is a control of, for a reason of its own; it is then a control too.
         deploys: returns the network that is trained, measured and stored, which may be more than the student. The taps
             of the method are then those of that network, which has them all.
         **options: its options by name.
@@ -53,12 +54,14 @@ class MethodSpec(Spec):
         has_modules: bool = False,
         is_stacked: bool = True,
         is_control: bool = False,
+        control_of: str = "",
         deploys: Deploys = alone,
         **options: Option[Any],
     ):
         super().__init__(place, **options)
         self.summary, self.reference, self.taps, self.deploys = summary, reference, taps, deploys
-        self.has_modules, self.is_stacked, self.is_control = has_modules, is_stacked, is_control
+        self.has_modules, self.is_stacked = has_modules, is_stacked
+        self.is_control, self.control_of = is_control or bool(control_of), control_of
 
     @property
     def searchable(self) -> dict[str, Option[Any]]:
@@ -134,8 +137,13 @@ class ChosenMethod:
 
     @property
     def is_control(self) -> bool:
-        """Whether a student learns nothing of what the source knows of its images."""
+        """Whether it tells what the gain of others is due to, and is held for no gain of its own."""
         return any(part.spec.is_control for part in self.parts)
+
+    def is_control_of(self, other: ChosenMethod) -> bool:
+        """Return whether it is the control of another method; the options that both have must be equal."""
+        shared = self.options.keys() & other.options.keys()
+        return self.spec.control_of == other.name and all(self.options[one] == other.options[one] for one in shared)
 
     @property
     def has_modules(self) -> bool:

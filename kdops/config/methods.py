@@ -110,6 +110,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "Gao et al., Residual Knowledge Distillation, 2020",
         methods=lambda: METHODS,
         is_stacked=False,
+        control_of="residual",
         deploys=joined_logits,
         assistant=Network(ASSISTANT),
     ),

@@ -7,13 +7,15 @@ Each method is held against the best plain ``logits`` on the same replicates. It
 - ``no gain``: it lies below the margin, so what gain there may be counts as none;
 - ``inconclusive``: none of these, or fewer than three replicates.
 
-Each word is decided by one-sided tests at 5 %, adjusted after Holm over all methods of the study, each kind by itself.
+Each word is decided by one-sided tests at 5 %, adjusted after Holm, each kind by itself. Three families are adjusted by
+themselves: methods that deploy the student alone, which the word of the verdict is about; methods that deploy more than
+the student, whose gain may be that of their size; and controls. A method and a control of its size are compared too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,44 +81,74 @@ def methods_verdict(
     margin: float,
     controls: Mapping[str, ArrayLike] | None = None,
     costs: Mapping[str, MethodCost] | None = None,
+    larger: Mapping[str, ArrayLike] | None = None,
+    controls_of: Mapping[str, Sequence[str]] | None = None,
 ) -> Verdict:
     """Return which methods are better than plain distillation.
 
-    The word of the verdict is ``some methods are better`` where at least one is, ``no method is better`` where all are
-    worse or without gain, and ``inconclusive`` otherwise.
+    The word of the verdict is ``some methods are better`` where at least one of ``methods`` is, ``no method is better``
+    where all of them are worse or without gain, and ``inconclusive`` otherwise.
 
     Args:
         plain: [replicates], test accuracies of plain distillation, at the best of its own trials.
-        methods: by name, those of each method on the same replicates, at the best of its trials.
+        methods: by name, those of each method that deploys the student alone, on the same replicates, at the best of
+            its trials.
         margin: gain that counts as none, a fraction above zero.
-        controls: by name, those of methods that learn nothing from the source. They are tested and adjusted among
-            themselves, and the word of the verdict is not about them.
-        costs: by name, what each costs; the numbers join the statistics.
+        controls: by name, those of controls. They are tested and adjusted among themselves, and the word of the verdict
+            is not about them.
+        costs: by name, plain distillation first, what each costs; the numbers join the statistics.
+        larger: by name, those of methods that deploy more than the student, with which it is as with controls.
+        controls_of: by name of a control, which of ``larger`` it is a control of: each of these is compared with it,
+            adjusted over those of one control.
 
     Returns:
-        The verdict; its first claim is about all methods, then one each. Its statistics are those of each method's
+        The verdict; its first claim is about all methods, then one each, one for each of ``larger``, of ``controls``,
+        and of the comparisons of ``controls_of``. Its statistics are those of each method's
         test of a gain above zero, by the method's name, and its p-values after Holm's adjustment.
 
     Raises:
         ValueError: for no methods, shapes that do not fit, accuracies outside [0, 1], a margin that is not above zero.
     """
-    if not methods:
+    controls, costs, larger = controls or {}, costs or {}, larger or {}
+    if not methods and not larger:
         raise ValueError("there must be a method to compare")
     plain = check_accuracies("plain", plain, axes=("replicates",))
-    own, others = (gain_claims("method", plain, family, margin, "logits") for family in (methods, controls or {}))
-    claims, further = [claim for claim, _ in own], [claim for claim, _ in others]
+    sizes = [cost.parameters for cost in costs.values()]
+
+    def shown(name: str) -> str:
+        differs = name in costs and costs[name].parameters != sizes[0]
+        return f"{name} with {costs[name].parameters:,.0f} parameters deployed" if differs else name
+
+    against = f"logits with {sizes[0]:,.0f}" if sizes else "logits of the student alone"
+    own = gain_claims("method", plain, methods, margin, "logits")
+    others = gain_claims("method", plain, larger, margin, against, shown=shown)
+    others += gain_claims("method", plain, controls, margin, "logits", shown=shown)
+    for name, among in (controls_of or {}).items():
+        held_against, whose = check_accuracies(name, controls[name], plain.shape), {one: larger[one] for one in among}
+        others += gain_claims(_key("beside", name), held_against, whose, margin, shown(name), shown=shown)
     statistics = {"methods_plain_accuracy": float(plain.mean()), "methods_margin": margin}
     for _, found in own + others:
         statistics |= found
-    for name, cost in (costs or {}).items():
+    for name, cost in costs.items():
         statistics |= finite({f"{_key('method', name)}_{kind}": value for kind, value in vars(cost).items()})
-    held = f"of {counted(len(claims), 'method')} held against plain distillation at equal budgets"
-    primary = summed_up("methods", claims, ("some methods are better", "no method is better"), held)
+    claims, further = [claim for claim, _ in own], [claim for claim, _ in others]
+    held = f"of {counted(len(claims), 'method')} held against plain distillation of the same student at equal budgets"
+    if claims:
+        primary = summed_up("methods", claims, ("some methods are better", "no method is better"), held)
+    else:
+        sentence = "Inconclusive: all methods deploy more than the student, and plain distillation the student alone."
+        primary = Claim("methods", OPEN, sentence, further[0].result)
     return Verdict((primary, *claims, *further), statistics)
 
 
 def gain_claims(
-    prefix: str, plain: np.ndarray, methods: Mapping[str, ArrayLike], margin: float, against: str, whose: str = ""
+    prefix: str,
+    plain: np.ndarray,
+    methods: Mapping[str, ArrayLike],
+    margin: float,
+    against: str,
+    whose: str = "",
+    shown: Callable[[str], str] = str,
 ) -> list[tuple[Claim, dict[str, float]]]:
     """Return a claim on each of several gains with its statistics, adjusted after Holm over all of them.
 
@@ -127,6 +159,7 @@ def gain_claims(
         margin: gain that counts as none, a fraction above zero.
         against: what ``plain`` is called in sentences.
         whose: what stands before a name there.
+        shown: returns what stands there for a name.
 
     Raises:
         ValueError: for shapes that do not fit, accuracies outside [0, 1], a margin that is not above zero.
@@ -151,8 +184,9 @@ def gain_claims(
             }
         )
         sentence = (
-            f"{capitalized(word)}: {whose}{name} ({percent(reached[name])}) against {against} ({percent(plain)}), "
-            f"{seen(gain.positive.difference)}; a gain below {margin_phrase(margin)} counts as none."
+            f"{capitalized(word)}: {whose}{shown(name)} ({percent(reached[name])}) against {against} "
+            f"({percent(plain)}), {seen(gain.positive.difference)}; "
+            f"a gain below {margin_phrase(margin)} counts as none."
         )
         if word == OPEN and gain.positive.n < FEWEST_REPLICATES:
             sentence += f" A decision takes at least {FEWEST_REPLICATES} replicates."

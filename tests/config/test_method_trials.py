@@ -74,6 +74,7 @@ def test_all_are_those_that_fit_both_networks_and_their_epochs():
     [
         {"select_on": "test"},
         {"methods": "tempered,virtual"},
+        {"methods": "pair,tempered"},
         {"methods": "fitnet", "student": "cnn(filters=8,layers=3)", "epochs": "student=1"},
         {"methods": "logits(alpha=0.3),dkd", "alpha": "0.5"},
     ],
@@ -100,3 +101,12 @@ def test_the_settings_name_their_methods_and_take_no_other():
         Settings.parse("methods", method="dkd")
     with pytest.raises(UsageError, match="stage2"):
         Settings.parse("methods", methods="fitnet", student="mlp(hidden=8)")
+
+
+def test_a_pair_is_the_control_of_a_residual_with_the_same_assistant():
+    pair = parse_method("pair(dkd,assistant=cnn(filters=6))")
+    assert pair.is_control
+    assert pair.is_control_of(parse_method("residual(assistant=cnn(filters=6),weight=2)"))
+    assert not pair.is_control_of(parse_method("residual"))
+    assert not parse_method("residual").is_control
+    assert not any(parse_method(name).is_control_of(LOGITS) for name in METHODS)

@@ -44,6 +44,30 @@ def test_a_control_is_no_method():
     ]
 
 
+def test_what_deploys_more_than_the_student_does_not_set_the_word():
+    """It is adjusted by itself, marked with its size, and compared with the control of its size."""
+    sizes = {"logits": 610, "dkd": 610, "residual": 9000, "simkd": 700, "pair": 9100}
+    costs = {name: MethodCost(1.0, size, 0, 0) for name, size in sizes.items()}
+    methods, larger = {"dkd": PLAIN - 0.05 + NOISE}, {"residual": PLAIN + 0.05 + NOISE, "simkd": PLAIN + 20 * NOISE}
+    controls = {"tempered": PLAIN + NOISE, "pair": PLAIN + 0.1 + 2 * NOISE}
+    verdict = methods_verdict(PLAIN, methods, 0.02, controls, costs, larger, {"pair": ["residual"]})
+    assert verdict.word == "no method is better"
+    assert "of 1 method held against plain distillation of the same student" in verdict.sentence
+    found = {claim.name: claim for claim in verdict.claims}
+    assert found["method_residual"].word == "better"
+    assert "residual with 9,000 parameters deployed (" in found["method_residual"].sentence
+    assert "against logits with 610 (" in found["method_residual"].sentence
+    assert "Better: pair with 9,100 parameters deployed" in found["method_pair"].sentence
+    beside = found["beside_pair_residual"]
+    assert beside.word == "worse"
+    assert beside.result.difference.mean == pytest.approx(-0.05)
+    assert "against pair with 9,100 parameters deployed (" in beside.sentence
+    alone = methods_verdict(PLAIN, methods, 0.02).statistics
+    assert alone.items() <= verdict.statistics.items(), "the methods of equal size are adjusted by themselves"
+    # Without any of equal size there is nothing that the word could be about.
+    assert methods_verdict(PLAIN, {}, 0.02, larger=larger).word == "inconclusive"
+
+
 def test_methods_whose_texts_differ_have_statistics_of_their_own():
     methods = {"multilevel(factors=1/5)": PLAIN, "multilevel(factors=1.5)": PLAIN + 0.01}
     names = [claim.name for claim in methods_verdict(PLAIN, methods, 0.02).claims]
@@ -99,7 +123,8 @@ def test_the_statistics_are_those_of_the_tests_adjusted_over_the_methods_of_a_fa
     words = [claim.word for claim in verdict.claims[1:4]]
     counts = {word: words.count(word) for word in ("better", "no gain", "worse", "inconclusive")}
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    assert verdict.sentence.endswith(f"of 3 methods held against plain distillation at equal budgets: {told}.")
+    held = "of 3 methods held against plain distillation of the same student at equal budgets"
+    assert verdict.sentence.endswith(f"{held}: {told}.")
 
 
 @pytest.mark.parametrize(

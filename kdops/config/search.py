@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kdops.config.methods import LOGITS
 from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import one_of, whole
 from kdops.config.search_procedure import PRUNERS, SAMPLERS, parse_objectives
@@ -69,6 +70,9 @@ class SearchSettings(SourceSettings):
             raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
         values = super().read(point, text)
         space, trials = parse_space(text["space"], values["method"]), whole("trials", text["trials"], 1, MOST_TRIALS)
+        if values["method"] != LOGITS and space.names_methods:
+            advice = "is not tried where the space names methods; write it there, or leave out method=... in the space"
+            raise UsageError("method", values["method"], advice)
         role = one_of("role", text["role"], SEARCHED)
         for method in space.methods:
             method.check_recipe(values["recipes"][role], role)

@@ -99,6 +99,11 @@ class Space:
         return " ".join(map(str, self.dimensions))
 
     @property
+    def names_methods(self) -> bool:
+        """Whether the methods are those of the dimension."""
+        return any(d.name == METHOD for d in self.dimensions)
+
+    @property
     def fixed(self) -> dict[str, Value]:
         """The settings with one value, and that value."""
         return {d.name: d.values[0] for d in self.dimensions if len(d.values) == 1}

@@ -21,8 +21,8 @@ MOST_VALUES = 100
 def parse_space(text: str, method: ChosenMethod = LOGITS) -> Space:
     """Parse ``name=low..high``, ``name=value,value`` and ``name=value``, parted by spaces or semicolons.
 
-    What is not named keeps its default range, an option of a method its value; of ``logits`` alone both options are
-    searched.
+    What is not named keeps its default range, an option of a method its value; of ``logits`` alone those options are
+    searched that have their defaults: another value was given, and is fixed.
 
     Args:
         text: the space.
@@ -138,13 +138,14 @@ def _settings_of(methods: Sequence[ChosenMethod]) -> dict[str, _Setting]:
         for name, option in method.searchable.items():
             found.setdefault(name, {})[str(method)] = option
     alone = len(methods) == 1 and methods[0].name == LOGITS.name
+    given = methods[0].options
     options = {}
     for name, own in found.items():
         first, *others = own.values()
         numbers = [one for one in own.values() if isinstance(one, Real | Integer)]
         options[name] = _Setting(
             first,
-            _BY_DEFAULT[name] if alone else "",
+            ("" if not alone else _BY_DEFAULT[name] if given[name] == first.default else first.write(given[name])),
             # A weight is searched in the logarithm, a share evenly.
             log=bool(numbers) and all(one.high > 1 for one in numbers),
             ranges=bool(numbers),

@@ -293,3 +293,20 @@ def test_what_is_not_named_is_searched_of_logits_alone():
         "alpha=0..1 t_squared=true,false ", ""
     )
     assert str(parse_space("method=logits")) == f"method=logits {DEFAULT}"
+
+
+@pytest.mark.parametrize(
+    "given", [{"alpha": "0.3"}, {"method": "logits(alpha=0.3)"}, {"space": "method=logits(alpha=0.3)"}]
+)
+def test_an_option_that_is_given_is_fixed(given):
+    space = Settings.parse("search", **given).space
+    assert space.fixed["alpha"] == 0.3
+    assert space.method_of(space.middle()).options["alpha"] == 0.3
+    assert "t_squared=true,false" in str(space)
+    assert "t_squared=false" in str(Settings.parse("search", t_squared="false").space)
+
+
+@pytest.mark.parametrize("given", [{"method": "dkd"}, {"alpha": "0.3"}])
+def test_a_method_beside_those_of_the_space_is_refused(given):
+    with pytest.raises(UsageError, match=r"method=.* is not tried where the space names methods"):
+        Settings.parse("search", space="method=logits,dkd", **given)

@@ -192,7 +192,9 @@ class _Worker:
         try:
             for line in process.stdout:
                 head = json.loads(line)
-                content = process.stdout.read(head.get("bytes", 0))
+                content = process.stdout.read(size := head.get("bytes", 0))
+                if len(content) < size:
+                    break  # it died while it wrote
                 self._events.put(_Event(self, process, head, content))
         except ValueError:
             process.kill()  # its pipe was closed, or broke off within a line

@@ -40,6 +40,10 @@ for line in sys.stdin:
         content = file.read()
     content = content.replace(b"DIGEST", order["digest"].encode().rjust(6, b"0"))
     told = json.dumps({"told": [1, 2]}) + "\\n"
+    if role == "breaks" and begun <= times:
+        sys.stdout.buffer.write(json.dumps({"bytes": len(content)}).encode() + b"\\n" + content[:-1])
+        sys.stdout.buffer.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
     sys.stdout.buffer.write(told.encode() + json.dumps({"bytes": len(content)}).encode() + b"\\n" + content)
     sys.stdout.buffer.flush()
 """
@@ -68,9 +72,10 @@ def an_order(number, role="works", times=0):
 
 
 def test_a_worker_that_dies_costs_its_order_alone(light):
-    orders = [an_order(n, "dies" if n % 5 == 2 else "leaves", n % 3 if n % 5 in (2, 3) else 0) for n in range(20)]
+    ends = {2: "dies", 3: "leaves", 4: "breaks"}
+    orders = [an_order(n, ends.get(n % 5, "works"), n % 3) for n in range(20)]
     done = {one.digest: one.attempt for one in light(3).run(iter(orders), lambda *told: None)}
-    assert done == {f"{n:06}": 1 + (n % 3 if n % 5 in (2, 3) else 0) for n in range(20)}
+    assert done == {f"{n:06}": 1 + (n % 3 if n % 5 in ends else 0) for n in range(20)}
 
 
 @pytest.mark.parametrize(

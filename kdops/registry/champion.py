@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from kdops.registry.lookup import existing, finished_run
+from kdops.registry.lookup import ABSENT, NOTHING, existing, finished_run
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
@@ -23,8 +23,6 @@ from kdops.sweeps.ranking import rank_key
 
 CHAMPION = "champion"
 PAGE = 1000
-NOTHING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""What MLflow answers where there is no such version, alias or run."""
 
 
 def champion_of(client: MlflowClient, name: str) -> str:
@@ -41,7 +39,7 @@ def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], b
             client.set_registered_model_alias(name, CHAMPION, best)
         except MlflowException as error:
             # Deleted by another process since it was found.
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code != ABSENT:
                 raise
             continue
         champion = best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from mlflow import MlflowClient
@@ -21,6 +21,9 @@ IDS = 50
 
 NAMES_SHOWN = 20
 
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+NOTHING = (ABSENT, "INVALID_PARAMETER_VALUE")
+"""What MLflow answers where there is no such run, model, version or alias; the second also to other mistakes."""
 
 Found = TypeVar("Found")
 
@@ -33,12 +36,12 @@ class MadeByRun(Protocol):
         """The run that made it."""
 
 
-def existing(call: Callable[..., Found], *given: object) -> Found | None:
+def existing(call: Callable[..., Found], *given: object, codes: Collection[str] = NOTHING) -> Found | None:
     """Return what a call to MLflow returns; None where the run, model, version or alias that it names is not there."""
     try:
         return call(*given)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in codes:
             raise
         return None
 

@@ -15,7 +15,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.card import card
 from kdops.registry.champion import champion_of, update_champion
-from kdops.registry.lookup import existing
+from kdops.registry.lookup import ABSENT, existing
 from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
 from kdops.sweeps import schema
@@ -102,7 +102,7 @@ class Registry:
         """Delete the versions of a run that ended before its model was whole; a champion among them has a successor."""
         for version in list(_search(self.client, f"run_id = '{run_id}'")):
             # The answer to a first request may have been lost.
-            existing(delete_version, self.client, version)
+            existing(delete_version, self.client, version, codes=(ABSENT,))
 
     def of_role(self, role: str) -> list[ModelVersion]:
         """Return every version of a role of this data set and split."""

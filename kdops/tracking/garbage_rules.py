@@ -7,17 +7,16 @@ version needs which stays, whatever its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
-from mlflow.exceptions import MlflowException
 
 from kdops.registry.champion import CHAMPION
+from kdops.registry.lookup import ABSENT, existing
 from kdops.registry.registered import RegisteredVersion
 from kdops.store.artifacts import holds_model, is_below, local_folder, size_of
 from kdops.sweeps import schema
@@ -33,8 +32,6 @@ MADE = re.compile(r"(?:m-)?[0-9a-f]{32}")
 
 GONE = "its files are gone"
 ELSEWHERE = "made on another host, which may have its files: kdops gc there"
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -232,11 +229,11 @@ class Judge:
 
     def _run(self, run_id: str) -> Run | None:
         """Read a run, also one that was marked deleted; None where there is none."""
-        return _existing(self.client.get_run, run_id)
+        return existing(self.client.get_run, run_id, codes=(ABSENT,))
 
     def _model(self, model_id: str) -> StoredModel | None:
         """Read a logged model; None where there is none or it was deleted."""
-        found = _existing(self.client.get_logged_model, model_id)
+        found = existing(self.client.get_logged_model, model_id, codes=(ABSENT,))
         return None if found is None else StoredModel.of(found)
 
 
@@ -253,8 +250,10 @@ def _needed(version: RegisteredVersion) -> set[str]:
 def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
     """Read a run and those above it; what was deleted is left out, as a search leaves it out."""
     found: dict[str, Run] = {}
-    while run_id and run_id not in found and _is_active(run := _existing(client.get_run, run_id)):
-        assert run is not None
+    while run_id and run_id not in found:
+        run = existing(client.get_run, run_id, codes=(ABSENT,))
+        if run is None or not _is_active(run):
+            break
         found[run_id] = run
         run_id = run.data.tags.get(schema.PARENT, "")
     return found
@@ -262,12 +261,3 @@ def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
 
 def _is_active(run: Run | None) -> bool:
     return run is not None and run.info.lifecycle_stage == "active"
-
-
-def _existing(read: Callable[[str], Found], identity: str) -> Found | None:
-    try:
-        return read(identity)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None

@@ -1,9 +1,12 @@
 """The registry: names, tags, and which version is the champion."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
@@ -191,6 +194,20 @@ def test_there_is_a_champion_whatever_is_deleted_and_set_meanwhile(doomed, set_m
     client.delete_model_version = deleted
     delete_version(client, client.get_model_version("kdops-digits-student", doomed))
     assert _champion(store) == ("2" if doomed == "1" else "3")
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"])
+def test_while_versions_are_withdrawn_only_their_absence_is_passed_over(code, store):
+    registry = _registry(store)
+    _register(store, registry, 0.5, 1.0)
+    version = store.client.get_model_version("kdops-digits-student", "1")
+
+    def refused(name, number):
+        raise MlflowException(f"no {name}/{number}", error_code=ErrorCode.Value(code))
+
+    registry.client.delete_model_version = refused
+    with nullcontext() if code == "RESOURCE_DOES_NOT_EXIST" else pytest.raises(MlflowException, match="student/1"):
+        registry.delete_versions_of(version.run_id)
 
 
 def test_what_was_no_champion_leaves_the_champion_alone(store):

@@ -13,6 +13,11 @@ class KdopsError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Return the line, with the notes of one line that were added to it."""
+        notes = [note for note in getattr(self, "__notes__", ()) if "\n" not in note]
+        return "; ".join([super().__str__(), *notes])
+
 
 class UsageError(KdopsError):
     """The caller's mistake: a parameter with a value that is not allowed.

@@ -87,6 +87,14 @@ def explained(error: BaseException, store: str) -> KdopsError | None:
         error: what was raised.
         store: the address of the tracking store.
     """
+    fault = _fault(error, store)
+    if fault is not None:
+        for note in getattr(error, "__notes__", ()):
+            fault.add_note(note)
+    return fault
+
+
+def _fault(error: BaseException, store: str) -> KdopsError | None:
     text = texts_of(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(MEMORY, text, re.IGNORECASE)):
         return KdopsError(

@@ -9,11 +9,18 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
+from kdops.errors import plain_line
+from kdops.store.database import store_address
+from kdops.store.faults import explained, first_line
+
 MOST = 64
 """Models that wait to be stored; with more of them the training waits."""
 
 SECONDS = 1.0
 """A signal may reach another thread, and a wait without an end would not see it."""
+
+LINE = 1000
+"""The most characters that a training's error says of what storing failed with."""
 
 Commit = Callable[[AbstractContextManager[object]], None]
 """Stores one model; in its turn, a context, it takes the model's version, so that versions follow the training."""
@@ -23,7 +30,8 @@ class Commits:
     """The models of a sweep on their way into the store.
 
     A context: left without an error, or with one of the training, it waits until all that it was given is stored;
-    interrupted, or where storing fails, only until what is being stored just then is whole, and drops the rest.
+    interrupted, or where storing fails, only until what is being stored just then is whole, and drops the rest. Where
+    both fail, a note on the training's error says what storing failed with.
 
     Args:
         threads: how many store at the same time; one is the quickest for a local database.
@@ -91,6 +99,9 @@ class Commits:
             self._wait_for(lambda: not self._waiting and not self._working)
         if error is None:
             self.check()
+        elif self._failure is not None and self._failure is not error:
+            told = explained(self._failure, store_address()) or self._failure
+            error.add_note(f"and storing failed: {plain_line(first_line(told, LINE))}")
 
     def _wait_for(self, is_so: Callable[[], bool]) -> None:
         while not is_so():

@@ -1,10 +1,13 @@
 """Storing beside the training: in sequence, bounded, and with an honest end."""
 
+import errno
 import threading
 from types import SimpleNamespace
 
 import pytest
 
+from kdops.errors import DivergenceError
+from kdops.store.faults import explained
 from kdops.study.commits import MOST, Commits
 from kdops.study.sweep_training import MOST as HELD
 from kdops.study.sweep_training import in_sequence
@@ -97,6 +100,30 @@ def test_what_is_trained_is_stored_where_training_fails_and_one_is_made_whole_wh
     with pytest.raises(error):
         train()
     assert made == list(range(expected))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DivergenceError("diverged"), "diverged"),
+        (OSError(errno.EROFS, "Read-only", "/data"), "/data cannot be written: it can only be read"),
+    ],
+)
+def test_where_training_fails_and_storing_too_one_line_says_both(error, line):
+    def fail(turn):
+        raise OSError(errno.ENOSPC, "No space left on device", "/store")
+
+    def train():
+        with Commits(ONE) as commits:
+            commits.put([fail], lambda: None)
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        train()
+    told = str(explained(raised.value, "sqlite:///mlflow.db") or raised.value)
+    assert told.startswith(line)
+    assert "; and storing failed: /store cannot be written: there is no room left on the disk" in told
+    assert "\n" not in told
 
 
 def results(names, fails=False):

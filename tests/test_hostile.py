@@ -23,7 +23,7 @@ from PIL import Image
 from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.images import ImageError, read_image
-from kdops.data.tabular import csv_file as table_file
+from kdops.data.tabular import table_file
 from kdops.errors import UsageError
 from tests.cli.test_bad_inputs import pictures, png
 

@@ -16,8 +16,8 @@ from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
 from kdops.data.folder_files import is_left_alone
 from kdops.data.images import SUFFIXES, ImageError, read_image
-from kdops.data.tabular.csv_file import Table, TableError, read_table
 from kdops.data.tabular.rows import Encoding, RowError
+from kdops.data.tabular.table_file import Table, TableError, read_table
 from kdops.errors import UsageError
 from kdops.packaging.loading import Loaded
 

@@ -20,7 +20,7 @@ import torch
 from mlflow.exceptions import MlflowException
 
 from kdops.config.architectures import parse_architecture
-from kdops.data.tabular.encoding import fit_encoding
+from kdops.data.tabular.columns import fit_encoding
 from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.folder import Packager

@@ -1,7 +1,7 @@
 """Tables: ``csv:FILE``, one row an example, one column the class.
 
 Every column but those of the class, the group and the split is a number or a category; see
-:mod:`kdops.data.tabular.csv_file` and :mod:`kdops.data.tabular.rows`.
+:mod:`kdops.data.tabular.table_file` and :mod:`kdops.data.tabular.rows`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest, part_of
-from kdops.data.tabular.csv_file import Table, TableError, read_table
-from kdops.data.tabular.encoding import fit_encoding
+from kdops.data.tabular.columns import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
+from kdops.data.tabular.table_file import Table, TableError, read_table
 from kdops.errors import UsageError
 
 LABEL = "label"

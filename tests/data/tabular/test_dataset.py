@@ -14,7 +14,7 @@ from kdops.cli.app import main
 from kdops.config.datasets import parse_dataset
 from kdops.data import dataset as data
 from kdops.data.splits import make_split
-from kdops.data.tabular import csv_file
+from kdops.data.tabular import table_file
 from kdops.data.tabular.rows import Encoding
 from kdops.errors import KdopsError, UsageError
 
@@ -250,7 +250,7 @@ def test_what_is_compressed_is_refused_before_it_fills_the_memory(tmp_path, monk
         column = np.zeros(400_000, dtype=np.int8) if kind == "numbers" else ["x" * 100_000] * 1000
         pd.DataFrame({"a": column}).to_parquet(path)
     assert path.stat().st_size < 20_000
-    monkeypatch.setattr(csv_file.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 10**7))
+    monkeypatch.setattr(table_file.psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * 10**7))
     assert "times as much memory" in refused(path)
 
 

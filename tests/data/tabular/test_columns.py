@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdops.data.tabular.encoding import fit_encoding
+from kdops.data.tabular.columns import fit_encoding
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
 

@@ -99,8 +99,8 @@ def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
 def _is_abandoned(client: MlflowClient, run: Run) -> bool:
     """Return whether the process that made a run in a local store has surely ended.
 
-    It was one of this host, since all that write to a database with a log share memory, and it holds the database open
-    as long as it lives.
+    It, or the server that it writes through, was one of this host, since all that write to a database with a log share
+    memory, and holds the database open as long as it lives.
     """
     database = sqlite_file(client.tracking_uri)
     if database is None or not Path(f"{database}-shm").exists() or run.data.tags.get("mlflow.user") != _user():

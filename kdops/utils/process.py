@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,9 @@ SHIFT = 60
 
 OUTSIDE = "pid:[4026531836]"
 """How Linux calls the process ids that are not those of a container: the number is fixed in its source."""
+
+MEMORY_BYTE = "128"
+"""The byte of a SQLite database's shared memory that is locked while it is open (UNIX_SHM_DMS in os_unix.c)."""
 
 
 @dataclass(frozen=True)
@@ -86,36 +88,44 @@ class ProcessId:
         return abs(start - other.start) > 100
 
 
-def may_be_open(path: Path, since: float) -> bool:
-    """Return whether a process of this user that began by some time may have a file open.
+def may_be_open(database: Path, since: float) -> bool:
+    """Return whether another process may have a SQLite database with a log open, of whatever user.
 
-    Only Linux tells, and only outside of containers, which do not see the processes of others.
+    Each process that has it open holds a lock on a byte of its shared memory. Only Linux lists locks, and only outside
+    of containers, which do not see those of others.
 
     Args:
-        path: the file.
-        since: seconds since the epoch; a process that began a second later is not looked at.
+        database: the database; this process has it open.
+        since: seconds since the epoch; this process and those that started it do not count where they began later.
     """
     import psutil
 
-    if _process_ids() != OUTSIDE or not hasattr(os, "getuid"):
+    if _process_ids() != OUTSIDE:
         return True
-    wanted = path.stat()
-    for process in psutil.process_iter():
-        # One that ended meanwhile has nothing open, and one that hides its files (a setuid program) is no study.
-        with suppress(psutil.Error, OSError):
-            is_candidate = process.uids().real == os.getuid() and process.create_time() <= since + 1
-            if is_candidate and _has_open(process.pid, wanted):
-                return True
-    return False
+    holders = _holders(Path(f"{database}-shm"))
+    if os.getpid() not in holders:
+        # This file system has other numbers for its files there, or its locks are not the system's.
+        return True
+    try:
+        own = psutil.Process()
+        ours = {process.pid for process in (own, *own.parents()) if process.create_time() > since + 1}
+    except psutil.Error:
+        return True
+    return not holders <= ours
 
 
-def _has_open(pid: int, wanted: os.stat_result) -> bool:
-    for opened in os.scandir(f"/proc/{pid}/fd"):
-        # It may be closed since it was listed.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(opened), wanted):
-                return True
-    return False
+def _holders(memory: Path) -> set[int]:
+    """Return the processes with a lock on the byte of a database's shared memory that says who has it open.
+
+    A line ends with process, device and number of the file, first and last byte: ``812 08:01:131090 128 128``. The
+    device is not compared: some file systems have several.
+    """
+    found, file = set(), str(memory.stat().st_ino)
+    for line in _read("/proc/locks").splitlines():
+        *_, pid, place, first, last = line.split()
+        if place.rpartition(":")[2] == file and (first, last) == (MEMORY_BYTE, MEMORY_BYTE):
+            found.add(int(pid))
+    return found
 
 
 @cache

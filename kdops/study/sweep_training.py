@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepTraining"]
 
-MOST = 64
-"""Models that are held back, until those that were asked for before them are there."""
-
 
 class SweepTraining:
     """Trains and stores the models of a study's sweeps.
@@ -160,7 +157,7 @@ def in_sequence(results: Iterable[Done], asked: Mapping[str, object]) -> Iterato
     """Return results in the sequence in which they were asked for, so that versions do not depend on who was quickest.
 
     Args:
-        results: in any sequence.
+        results: in any sequence; an engine sees that few come before an earlier one.
         asked: the orders whose results were not taken yet, by digest; whoever takes a result removes its order.
     """
     held: dict[str, Done] = {}
@@ -169,8 +166,6 @@ def in_sequence(results: Iterable[Done], asked: Mapping[str, object]) -> Iterato
             held[done.digest] = done
             while (first := next(iter(asked), "")) in held:
                 yield held.pop(first)
-            while sum(len(one.models) for one in held.values()) > MOST:
-                yield held.pop(next(iter(held)))
     except Exception:
         # What is done when another training fails is stored all the same.
         yield from held.values()

@@ -57,6 +57,9 @@ __all__ = ["Engine", "Report", "build_engine", "perform"]
 Arrays = Mapping[str, np.ndarray]
 """Arrays by digest."""
 
+HELD = 64
+"""Models that are done before an earlier order is; with so many an engine asks for no further order."""
+
 Report = Callable[..., None]
 """Called with the progress of an order: (digest of the order, images passed, images in all)."""
 
@@ -79,7 +82,8 @@ class Engine(Protocol):
         Closing the iterator cancels what is not done.
 
         Args:
-            orders: asked for as there is room for them; the arrays of each are there before it.
+            orders: asked for as there is room for them, and as long as fewer than ``HELD`` models are done that were
+                asked for after one that is not; the arrays of each are there before it.
             report: called with the progress of each order.
 
         Raises:

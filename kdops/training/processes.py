@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from kdops.training.array_files import ArrayFiles, Files, OpenedFiles
-from kdops.training.engine import Report, perform
+from kdops.training.engine import HELD, Report, perform
 from kdops.training.order import Done, Order
 from kdops.training.worker import Attempts, fields_of, restored, worker_environment
 from kdops.utils.gpus import visible_gpus, worker_count
@@ -89,6 +89,7 @@ class ProcessesEngine:
                     raise restored(event.head["kind"], event.head["fields"])
                 else:
                     event.worker.order = None
+                    waiting.done(order)
                     yield replace(Done.from_bytes(event.content), attempt=event.worker.attempt)
         finally:
             for worker in self._workers:
@@ -103,14 +104,25 @@ class ProcessesEngine:
 
 
 class _Ahead:
-    """Orders to come; one is made ready while the workers train, since it may take a source's forward pass."""
+    """Orders to come; one is made ready while the workers train, since it may take a source's forward pass.
+
+    None is asked for while ``HELD`` models wait for those of an earlier order.
+    """
 
     def __init__(self, orders: Iterator[Order]):
         self._orders, self._ready = orders, list[Order]()
+        self._done: dict[str, int] = {}
+        """How many models are done of each order from the first on that is not, in the sequence they were asked for."""
 
     def fill(self) -> None:
-        if not self._ready:
-            self._ready += [order for order in [next(self._orders, None)] if order is not None]
+        if not self._ready and sum(self._done.values()) < HELD and (order := next(self._orders, None)) is not None:
+            self._ready.append(order)
+            self._done[order.digest] = 0
+
+    def done(self, order: Order) -> None:
+        self._done[order.digest] = len(order.members)
+        while self._done and self._done[first := next(iter(self._done))]:
+            del self._done[first]
 
     def take(self) -> Order | None:
         self.fill()

@@ -12,6 +12,7 @@ import pytest
 from kdops.errors import DivergenceError, KdopsError, UsageError
 from kdops.training import processes
 from kdops.training.array_files import ArrayFiles, OpenedFiles
+from kdops.training.engine import HELD
 from kdops.training.order import Done
 from kdops.training.processes import ProcessesEngine
 from kdops.training.worker import fields_of, restored
@@ -20,7 +21,7 @@ from tests.training.test_engine import order
 
 # Real processes that speak as workers do, without PyTorch: they start in no time.
 LIGHT = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 folder = sys.argv[1]
 for line in sys.stdin:
     given = json.loads(line)
@@ -34,6 +35,10 @@ for line in sys.stdin:
         os.kill(os.getpid(), signal.SIGKILL)
     if role == "leaves" and begun <= times:
         sys.exit(3)
+    if role == "waits":
+        while len(os.listdir(folder)) < times:
+            time.sleep(0.01)
+        time.sleep(0.3)
     if role == "sleeps":
         signal.pause()
     with open(os.path.join(folder, "done"), "rb") as file:
@@ -91,6 +96,26 @@ def test_after_three_deaths_one_line_says_so(role, why, light, tmp_path):
     with pytest.raises(KdopsError, match=expected):
         list(light(1).run(iter([an_order(0), an_order(1, role, 99)]), lambda *told: None))
     assert (tmp_path / "1").read_text() == "xxx"
+
+
+def test_no_order_is_asked_for_while_many_models_wait_for_an_earlier_one(light):
+    each, asked = len(an_order(0).members), []
+    before = HELD // each
+
+    def orders():
+        for number in range(5 * before):
+            asked.append(number)
+            # There is a file of each that was begun, and one more.
+            yield an_order(number, "waits" if number == 0 else "works", before + 2)
+
+    found, most = [], 0
+    for done in light(2).run(orders(), lambda *told: None):
+        found.append(int(done.digest))
+        if 0 not in found:
+            most = len(asked)
+    # The first, those that it holds up, and one that was made ready before they were done.
+    assert most == 1 + before + 1
+    assert sorted(found) == list(range(5 * before))
 
 
 def test_closing_ends_the_workers(light):

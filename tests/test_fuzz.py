@@ -138,7 +138,11 @@ def test_a_space_reads_back_from_its_own_text(text):
     with or_one_line():
         space = parse_space(text)
         assert parse_space(str(space)) == space
-        assert space.contains(space.middle())
+        middle = space.middle()
+        assert space.whole(middle) == middle
+        for one in space.of(middle):
+            value = middle[one.name]
+            assert value in one.values or (one.is_range and one.low <= value <= one.high)
 
 
 @given(texts)

@@ -54,8 +54,8 @@ class Command(TyperCommand):
         written: list[str] = []
         for argument, following in zip_longest(args, args[1:], fillvalue="--"):
             written.append(argument)
-            is_word = takes_words and following not in ("true", "false")
-            if argument in switches and (following.startswith("--") or is_word):
+            is_file = takes_words and os.path.exists(following)
+            if argument in switches and (following.startswith("--") or is_file):
                 written.append("true")
         return written
 

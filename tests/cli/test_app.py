@@ -59,6 +59,8 @@ BAD = [
     ("margin", "0"),
     ("margin", "-0.02"),
     ("device", "tpu"),
+    ("engine", "spark"),
+    ("workers", "-1"),
     ("fresh", "1"),
     ("dry_run", ""),
     ("name", "../up"),
@@ -197,6 +199,7 @@ def test_a_switch_needs_no_value(name, rest):
 
 def test_a_switch_before_a_file_needs_no_value(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
     told = []
     for switch in (["--skip-bad"], ["--skip-bad", "true"]):
         assert main(["predict", "kdops-digits-student/1", *switch, "a.png"]) != 0

@@ -47,6 +47,7 @@ SPLIT = SimpleNamespace(teacher=ROWS, transfers=(ROWS,), validation=ROWS, test=R
 class Kept_(dict):
     """An engine that only keeps its arrays."""
 
+    workers = 1
     put = dict.__setitem__
 
 

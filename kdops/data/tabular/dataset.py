@@ -108,11 +108,13 @@ def _label(origin: DatasetSpec, table: Table) -> str:
     if origin.label:
         _check_column(origin, table, "label", origin.label)
         return origin.label
-    taken = (origin.group, origin.split, *(name.strip() for name in origin.ignore.split(",")))
-    rest = [name for name in table.columns if name not in taken]
+    ignored = [name.strip() for name in origin.ignore.split(",")]
+    if LABEL in table.columns and LABEL not in ignored:
+        return LABEL
+    rest = [name for name in table.columns if name not in (origin.group, origin.split, *ignored)]
     if not rest:
         raise UsageError("dataset", origin, "has no column left that could be the class; give label=COLUMN")
-    return LABEL if LABEL in rest else rest[-1]
+    return rest[-1]
 
 
 def _classes(origin: DatasetSpec, table: Table, label: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -24,10 +24,11 @@ __all__ = ["EMBEDDING", "captured", "check_taps", "features_of"]
 
 
 class _Place(NamedTuple):
-    """Where a tap is: the input of a module, or its output."""
+    """Where a tap is: the input of a module, or its output; copied where a later module may write over it."""
 
     module: nn.Module
     is_input: bool
+    is_copied: bool = False
 
 
 def check_taps(net: Classifier, taps: Sequence[str], role: str) -> None:
@@ -77,16 +78,21 @@ def features_of(net: Classifier, images: Tensor, taps: Sequence[str]) -> dict[st
 
 
 def _hook(place: _Place, tap: str, found: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
+    def keep(values: Tensor) -> None:
+        found[tap] = values.clone() if place.is_copied else values
+
     if place.is_input:
-        return place.module.register_forward_pre_hook(lambda _, given: found.__setitem__(tap, given[0]))
-    return place.module.register_forward_hook(lambda _, __, given: found.__setitem__(tap, given))
+        return place.module.register_forward_pre_hook(lambda _, given: keep(given[0]))
+    return place.module.register_forward_hook(lambda _, __, given: keep(given))
 
 
 def _places(net: Classifier) -> dict[str, _Place]:
     dense = [part for part in net.net.modules() if isinstance(part, nn.Linear)]
     last = {EMBEDDING: _Place(dense[-1], True)} if dense else {}
     if isinstance(net, ExternalClassifier):
-        return {**last, **{name: _Place(part, False) for name, part in net.net.named_modules() if name}}
+        parts = {name: _Place(part, False) for name, part in net.net.named_modules() if name}
+        # Modules of others may work in place.
+        return {name: place._replace(is_copied=True) for name, place in (last | parts).items()}
     stages: dict[str, _Place] = {}
     convolved = False
     for part in net.net.modules():

@@ -54,6 +54,13 @@ def test_modules_of_an_external_network_are_taps_by_their_path():
         check_taps(net, ("layer3",), "source")
 
 
+def test_what_later_modules_of_others_write_in_place_does_not_reach_a_tap():
+    chain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(108, 4))
+    found = features_of(ExternalClassifier(chain, *STATISTICS), IMAGES, ("0", "1", "2"))
+    assert found["1"].min() < 0
+    torch.testing.assert_close(found["1"].relu(), found["2"])
+
+
 def test_reading_features_changes_nothing():
     net = network("cnn(filters=4,layers=2,dropout=0.5)").train()
     before = {name: values.clone() for name, values in net.state_dict().items()}

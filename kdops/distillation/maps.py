@@ -62,7 +62,8 @@ class MapMethod(Method, ABC):
         """
         found = [(student.features[own], source.features[theirs]) for own, theirs in self.layers]
         for layer, (own, theirs) in zip(self.at, found, strict=True):
-            if len(own) != 3 or len(theirs) < 2:
+            # What a method keeps of a map has fewer axes.
+            if len(own) != 3 or len(theirs) < (2 if self.reduction else 3):
                 written = [" x ".join(map(str, shape)) or "one" for shape in (own, theirs)]
                 told = f"the student has {written[0]} values there, the source {written[1]}; both must have maps"
                 raise UsageError("method", f"at={layer}", f"{told}: channels x height x width")

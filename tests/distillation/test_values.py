@@ -433,6 +433,10 @@ def test_maps_of_other_sizes_are_compared_and_vectors_refused(name):
     flat = [Shapes(4, dict.fromkeys((own for own, _ in method.layers), shape)) for shape in ((6,), (6, 2, 2))]
     with pytest.raises(UsageError, match=rf"^method=at={tap}: the student has 6 values there, the source 6 x 2 x 2; "):
         method.modules(*flat)
+    # Such as the tokens of a transformer, where a method that keeps less than the map would have two axes.
+    tokens = Shapes(4, {theirs: (5, 6) if not method.reduction else (6,) for _, theirs in method.layers})
+    with pytest.raises(UsageError, match=rf"^method=at={tap}: .* both must have maps"):
+        method.modules(Shapes(4, {own: (6, 2, 2) for own, _ in method.layers}), tokens)
 
 
 def test_a_layer_of_the_source_may_have_another_name():

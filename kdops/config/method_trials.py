@@ -24,6 +24,9 @@ USUAL = 4.0
 REACH = 4.0
 """A weight is drawn between a quarter and four times its default."""
 
+SMALLEST_SHARE = 0.01
+"""An option up to 1 whose default is below this is no share, but a small number, and is drawn as a weight is."""
+
 MOST_TRIALS = 1000
 
 SHUFFLED = "shuffled"
@@ -179,7 +182,7 @@ def _drawn_method(method: ChosenMethod, draw: random.Random) -> ChosenMethod:
 
 def _drawn(option: Real, draw: random.Random) -> float:
     """Draw a value: of a share evenly between its bounds, of a weight evenly in its logarithm around its default."""
-    if option.high <= 1:
+    if option.high <= 1 and option.default >= SMALLEST_SHARE:
         value = option.low + (option.high - option.low) * draw.uniform(0.05, 0.95)
     else:
         value = option.default * REACH ** draw.uniform(-1, 1)

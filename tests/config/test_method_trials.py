@@ -4,6 +4,7 @@ import pytest
 
 from kdops.config.method_trials import parse_methods, trials_of
 from kdops.config.methods import LOGITS, METHODS, parse_method
+from kdops.config.options import Real
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 
@@ -29,10 +30,19 @@ def test_an_option_that_is_given_stays():
     assert len({one.options["alpha"] for one, _ in found}) > 1
 
 
-def test_weights_spread_around_their_default():
-    default = METHODS["rkd"].options["distance"].default
-    values = [one.options["distance"] for one, _ in trials_of(parse_method("rkd"), 40, TEMPERATURES)]
-    assert default / 4 <= min(values) < default < max(values) <= default * 4
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_spread_around_their_default_and_shares_over_their_range(name):
+    found = [one.options for one, _ in trials_of(parse_method(name), 40, TEMPERATURES)]
+    for option, kind in METHODS[name].options.items():
+        if not isinstance(kind, Real) or kind.default == 0:
+            continue
+        values, default = [one[option] for one in found], kind.default
+        if kind.high <= 1 and default >= 0.01:
+            wide = kind.high - kind.low
+            assert kind.low <= min(values) < kind.low + wide / 4
+            assert kind.high - wide / 4 < max(values) <= kind.high
+        else:
+            assert default / 4.01 <= min(values) < default < max(values) <= default * 4.01
 
 
 def test_fewer_settings_than_trials_are_all_there_are():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.method_specs import ChosenMethod
 from kdops.config.parameters import EntryPoint
 from kdops.config.recipes import Recipe
 from kdops.config.roles import BASE_ROLES, streams_of
@@ -40,6 +41,11 @@ class Step:
 
     def __str__(self) -> str:
         return self.role if self.architecture is None else f"{self.role}:{self.architecture}"
+
+    def recipe(self, recipes: Mapping[str, Recipe]) -> Recipe:
+        """Return the recipe of its role, with its own architecture."""
+        own = recipes[self.role]
+        return own if self.architecture is None else own.replace(architecture=self.architecture)
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,15 @@ class ChainSettings(Settings):
     @classmethod
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
         """Return the value of every field."""
-        return {**super().read(point, text), "chain": Chain(parse_steps(text["steps"]))}
+        values, chain = super().read(point, text), Chain(parse_steps(text["steps"]))
+        method: ChosenMethod = values["method"]
+        recipes = [step.recipe(values["recipes"]) for step in chain.steps]
+        for place, (own, step) in enumerate(zip(recipes, chain.steps, strict=True)):
+            # The last step is distilled from each one before it, others from the one before.
+            for source in recipes[0 if place == chain.last else max(place - 1, 0) : place]:
+                method.check_recipe(own, step.role)
+                method.check_source(own.architecture, source.architecture, step.role)
+        return {**values, "chain": chain}
 
     @property
     def subject(self) -> str:
@@ -145,7 +159,7 @@ class ChainSettings(Settings):
     def external_networks(self) -> list[tuple[str, Recipe]]:
         """Return the recipe of every external network that may be built, with the parameter that names it."""
         own = [
-            ("steps", self.recipes[step.role].replace(architecture=step.architecture))
+            ("steps", step.recipe(self.recipes))
             for step in self.chain.steps
             if step.architecture is not None and not step.architecture.is_counted
         ]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kdops.config.architectures import Architecture
+from kdops.config.architectures import EMBEDDING, Architecture
 from kdops.config.composed import alone
-from kdops.config.options import Option, Several, Text
+from kdops.config.options import Option
 from kdops.config.recipes import Recipe
 from kdops.config.specs import Spec, parse_spec
 from kdops.errors import UsageError
@@ -16,11 +16,8 @@ from kdops.errors import UsageError
 PLAIN = "logits"
 """The method where none is named."""
 
-FEWEST_EPOCHS = 2
-"""A method with two phases trains at least one epoch in each."""
-
-MOST_BRACKETS = 4
-"""How deep methods stand in each other: no more is of use, and deeper ones would take long to read."""
+MOST_MODIFIERS = 4
+"""How many modifiers a modifier may have in its brackets: no more are of use, and more would take long to read."""
 
 
 Deploys = Callable[[Architecture, Architecture, Mapping[str, Any]], Architecture]
@@ -40,6 +37,9 @@ class MethodSpec(Spec):
             :attr:`kdops.distillation.method.Method.is_stacked`.
         is_control: whether a student learns nothing of what the source knows of its images.
         control_of: the method that it is a control of, for a reason of its own; it is then a control too.
+        compares_logits: whether its terms see logits, those of student and source or one of them.
+        phases: number of parts of the training, each of at least one epoch.
+        source_tap: the option that names the source's tap where it is another one; empty for none.
         deploys: returns the network that is trained, measured and stored, which may be more than the student. The taps
             of the method are then those of that network, which has them all.
         **options: its options by name.
@@ -55,10 +55,14 @@ class MethodSpec(Spec):
         is_stacked: bool = True,
         is_control: bool = False,
         control_of: str = "",
+        compares_logits: bool = True,
+        phases: int = 1,
+        source_tap: str = "",
         deploys: Deploys = alone,
         **options: Option[Any],
     ):
         super().__init__(place, **options)
+        self.compares_logits, self.phases, self.source_tap = compares_logits, phases, source_tap
         self.summary, self.reference, self.taps, self.deploys = summary, reference, taps, deploys
         self.has_modules, self.is_stacked = has_modules, is_stacked
         self.is_control, self.control_of = is_control or bool(control_of), control_of
@@ -67,6 +71,21 @@ class MethodSpec(Spec):
     def searchable(self) -> dict[str, Option[Any]]:
         """Its options but for a method that it changes."""
         return {name: option for name, option in self.options.items() if not isinstance(option, Inner)}
+
+    def layers(self, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the tap of the student and that of the source, of each layer that is compared."""
+        own = (options.get(name, name) for name in self.taps)
+        return [(tap, options.get(self.source_tap) or tap) for tap in own]
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            ValueError: a map would be compared with a vector.
+        """
+        for own, source in self.layers(options):
+            if (own == EMBEDDING) is not (source == EMBEDDING):
+                raise ValueError(f"{own} and {source} cannot be compared: {EMBEDDING} is a vector, others are maps")
 
 
 @dataclass(frozen=True)
@@ -129,11 +148,19 @@ class ChosenMethod:
         return self.parts[-1].options.get("t_squared", True)
 
     @property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """The tap of the student and that of the source, of each layer that it compares."""
+        return tuple(layer for part in self.parts for layer in part.spec.layers(part.options))
+
+    @property
     def student_taps(self) -> tuple[str, ...]:
         """The taps of the student that it needs."""
-        named = (part.options.get(name, name) for part in self.parts for name in part.spec.taps)
-        layers = (layer for one in named for layer in ((one,) if isinstance(one, str) else one))
-        return tuple(layer.partition(":")[0] for layer in layers)
+        return tuple(own for own, _ in self.layers)
+
+    @property
+    def source_taps(self) -> tuple[str, ...]:
+        """The taps of the source that it needs."""
+        return tuple(source for _, source in self.layers)
 
     @property
     def is_control(self) -> bool:
@@ -156,14 +183,20 @@ class ChosenMethod:
         return all(part.spec.is_stacked for part in self.parts)
 
     def check_recipe(self, recipe: Recipe, role: str) -> None:
-        """Refuse a network that lacks a tap, and fewer epochs than the method has phases.
+        """Refuse options that do not go together, a network that lacks a tap, and fewer epochs than there are phases.
 
         Raises:
             UsageError: names what is missing.
         """
+        for part in self.parts:
+            try:
+                part.spec.check(part.options)
+            except ValueError as error:
+                raise UsageError("method", self, str(error)) from None
         self.check_taps(recipe.architecture, role)
-        if not self.is_stacked and recipe.epochs < FEWEST_EPOCHS:
-            raise UsageError("epochs", recipe.epochs, f"must be at least {FEWEST_EPOCHS} for the phases of {self}")
+        phases = max(part.spec.phases for part in self.parts)
+        if recipe.epochs < phases:
+            raise UsageError("epochs", recipe.epochs, f"must be at least {phases} for the phases of {self}")
 
     @property
     def deploys_more(self) -> bool:
@@ -188,17 +221,31 @@ class ChosenMethod:
                 raise UsageError("method", self, str(error)) from None
         return found
 
-    def check_taps(self, architecture: Architecture, role: str) -> None:
-        """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built.
+    def check_taps(self, student: Architecture, role: str) -> None:
+        """Refuse a student that lacks a tap; where more than it is deployed :meth:`check_source` does.
 
         Raises:
-            UsageError: names the tap, and those that the network has.
+            UsageError: names the tap, and those that the student has.
         """
-        there = architecture.taps()
-        for tap in self.student_taps if there else ():
+        if not self.deploys_more:
+            self._check(student, role, self.student_taps)
+
+    def check_source(self, student: Architecture, source: Architecture, role: str) -> None:
+        """Refuse a student and a source where one lacks what the method needs.
+
+        Raises:
+            UsageError: names what is missing, and what the network has.
+        """
+        self._check(self.deployed(student, source), role, self.student_taps)
+        self._check(source, "source", self.source_taps)
+
+    def _check(self, network: Architecture, role: str, taps: tuple[str, ...]) -> None:
+        """Refuse a network of kdops's own that lacks a tap; of external ones the taps are known once they are built."""
+        there = network.taps()
+        for tap in taps if there else ():
             if tap not in there:
                 known = ", ".join(name for name in there if "." not in name)
-                raise UsageError("method", self, f"the {role} {architecture} has no tap {tap}; it has {known}")
+                raise UsageError("method", self, f"the {role} {network} has no tap {tap}; it has {known}")
 
 
 @dataclass(frozen=True)
@@ -219,16 +266,20 @@ class Inner(Option[ChosenMethod]):
 
     def read(self, text: str) -> ChosenMethod:
         """Read the method."""
-        if text.count("(") > MOST_BRACKETS:
+        # Each method has at most two pairs: its own, and those of a network.
+        if text.count("(") > 2 * (MOST_MODIFIERS + 1):
             raise ValueError(self.allowed())
         try:
-            return choose(text, "method", self.methods())
+            chosen = choose(text, "method", self.methods())
         except UsageError as error:
             raise ValueError(f"{self.allowed()}; {error}") from None
+        if len(chosen.parts) > MOST_MODIFIERS + 1:
+            raise ValueError(self.allowed())
+        return chosen
 
     def allowed(self) -> str:
         """Return what is allowed."""
-        return f"a method, with at most {MOST_BRACKETS} pairs of brackets"
+        return f"a method, with at most {MOST_MODIFIERS} modifiers"
 
     def write_full(self, value: ChosenMethod) -> str:
         """Return the method with all its options."""
@@ -239,37 +290,3 @@ def choose(text: str, parameter: str, methods: Mapping[str, MethodSpec]) -> Chos
     """Return the method of a table that a text names, see :func:`kdops.config.methods.parse_method`."""
     name, options = parse_spec(text, parameter, methods)
     return ChosenMethod(name, options, methods[name])
-
-
-class ModifierSpec(MethodSpec):
-    """A method that changes another one, its first option: ``standardize(dkd(beta=2))``.
-
-    Args:
-        place, summary, reference, **given: as of any method.
-        methods: returns the table that the other one is in.
-    """
-
-    first = "method"
-
-    def __init__(
-        self, place: str, summary: str, reference: str, *, methods: Callable[[], Mapping[str, MethodSpec]], **given: Any
-    ):
-        super().__init__(place, summary, reference, **given)
-        self.options = {self.first: Inner(methods), **self.options}
-
-
-class MapSpec(MethodSpec):
-    """A method on the maps of several layers, whose names the option ``at`` has: ``own:source`` where they differ."""
-
-    def __init__(
-        self,
-        place: str,
-        summary: str,
-        reference: str,
-        *,
-        layers: tuple[str, ...] = ("stage1", "stage2"),
-        fewest: int = 1,
-        **options: Option[Any],
-    ):
-        super().__init__(place, summary, reference, "at", has_modules=True, is_stacked=False)
-        self.options = {"at": Several(Text(), default=layers, fewest=fewest), **options}

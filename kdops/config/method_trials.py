@@ -135,8 +135,7 @@ def check_method(method: ChosenMethod, student: Recipe, teacher: Recipe) -> None
         UsageError: a network lacks a tap, or there are fewer epochs than phases.
     """
     method.check_recipe(student, "student")
-    method.check_taps(teacher.architecture, "teacher")
-    method.deployed(student.architecture, teacher.architecture)
+    method.check_source(student.architecture, teacher.architecture, "student")
 
 
 def shuffled(method: ChosenMethod) -> ChosenMethod:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kdops.config.composed import ASSISTANT, Network, joined_logits, joined_maps, reused
-from kdops.config.method_specs import PLAIN, ChosenMethod, MapSpec, MethodSpec, ModifierSpec, choose
+from kdops.config.method_kinds import MapSpec, ModifierSpec
+from kdops.config.method_specs import PLAIN, ChosenMethod, MethodSpec, choose
 from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
 from kdops.errors import UsageError
 
@@ -95,6 +96,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "a method on logits, with each image's logits brought to mean 0 and deviation 1",
         "Sun et al., Logit Standardization in Knowledge Distillation, 2024",
         methods=lambda: METHODS,
+        changes_logits=True,
     ),
     "shuffled": ModifierSpec(
         "kdops.distillation.shuffled:Shuffled",
@@ -119,6 +121,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "distances and angles between the embeddings of a batch",
         "Park et al., Relational Knowledge Distillation, 2019",
         "embedding",
+        compares_logits=False,
         distance=Real(0, 10_000, default=25.0),
         angle=Real(0, 10_000, default=50.0),
         vertices=Integer(0, 1_000_000),
@@ -138,6 +141,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "the embedding, through a dense layer",
         "Romero et al., FitNets: Hints for Thin Deep Nets, 2015",
         "embedding",
+        compares_logits=False,
         has_modules=True,
         weight=Real(0, 100_000, default=1.0),
     ),
@@ -146,6 +150,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "which images of a batch are near to which in the embedding, as probabilities",
         "Passalis and Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer, 2018",
         "embedding",
+        compares_logits=False,
         weight=Real(0, 1_000_000, default=500.0),
     ),
     "sp": MethodSpec(
@@ -153,6 +158,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "how alike the images of a batch are in the embedding, row by row",
         "Tung and Mori, Similarity-Preserving Knowledge Distillation, 2019",
         "embedding",
+        compares_logits=False,
         weight=Real(0, 1_000_000, default=3000.0),
     ),
     "cc": MethodSpec(
@@ -160,6 +166,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "the correlation of the images of a batch in the embedding, by a Gaussian kernel",
         "Peng et al., Correlation Congruence for Knowledge Distillation, 2019",
         "embedding",
+        compares_logits=False,
         weight=Real(0, 1_000_000, default=100.0),
         gamma=Real(0, 100, default=0.4, open_low=True),
         order=Integer(1, 10, 2),
@@ -168,6 +175,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.simkd:ReusedClassifier",
         "the source's last map, through a projector; the source's last layer is deployed with it",
         "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, 2022",
+        compares_logits=False,
         is_stacked=False,
         deploys=reused,
         factor=Integer(1, 1000, 2),
@@ -176,6 +184,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "kdops.distillation.residual:ResidualDistillation",
         "the source's maps; an assistant, which is deployed too, learns what the student leaves of them",
         "Gao et al., Residual Knowledge Distillation, 2020",
+        compares_logits=False,
         has_modules=True,
         is_stacked=False,
         deploys=joined_maps,
@@ -189,6 +198,8 @@ METHODS: Mapping[str, MethodSpec] = {
         "at",
         has_modules=True,
         is_stacked=False,
+        phases=2,
+        source_tap="hint",
         at=Text("stage2"),
         hint=Text(),
         share=Real(0, 1, default=0.3, open_low=True, open_high=True),
@@ -200,6 +211,7 @@ METHODS: Mapping[str, MethodSpec] = {
         "which images are the same in both networks' embeddings, against images of other classes",
         "Tian et al., Contrastive Representation Distillation, 2020",
         "embedding",
+        compares_logits=False,
         has_modules=True,
         weight=Real(0, 10_000, default=0.8),
         negatives=Integer(1, 65_536, 128),
@@ -230,6 +242,8 @@ METHODS: Mapping[str, MethodSpec] = {
         "how each layer of the source flows into the next first, then its softened outputs or labels",
         "Yim et al., A Gift from Knowledge Distillation, 2017",
         fewest=2,
+        compares_logits=True,
+        phases=2,
         share=Real(0, 1, default=0.3, open_low=True, open_high=True),
         alpha=Real(0, 1, default=0.0),
         t_squared=Flag(True),

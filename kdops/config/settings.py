@@ -255,14 +255,17 @@ def _workers(text: Mapping[str, str]) -> int:
 
 
 def _method(text: Mapping[str, str], recipes: Mapping[str, Recipe]) -> ChosenMethod:
-    """Read the method; a chain's students, which may have architectures of their own, are checked with their units."""
+    """Read the method, and check it with the student; a chain has students of its own."""
     alpha, t_squared = real("alpha", text["alpha"], 0.0, 1.0), boolean("t_squared", text["t_squared"])
     method = with_shorthand(text["method"], alpha, t_squared)
     if "steps" not in text:
-        student, teacher = (recipes[role].architecture for role in ("student", "teacher"))
-        method.check_taps(student, "student")
-        # Another source is known once it is found.
-        method.deployed(student, student if text.get("source") else teacher)
+        student = recipes["student"]
+        method.check_recipe(student, "student")
+        if text.get("source"):
+            # Its taps are known once it is found.
+            method.deployed(student.architecture, student.architecture)
+        else:
+            method.check_source(student.architecture, recipes["teacher"].architecture, "student")
     return method
 
 

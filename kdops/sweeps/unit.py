@@ -144,7 +144,10 @@ def units_of(
         UsageError: the networks lack what the method needs.
     """
     if any(source is not None for source in sources.values()) and any(t != HARD for t in temperatures):
-        task.method.check_taps(context.architecture_of(task.role), task.role)
+        own = context.architecture_of(task.role)
+        task.method.check_taps(own, task.role)
+        for given in {network for source in sources.values() if source for network in _networks_of(source)}:
+            task.method.check_source(own, given, task.role)
     stacked: dict[int, list[float]] = {}
     for seed in sources if together else ():
         stacked.setdefault(seed % COPY_SEEDS, []).extend(temperatures)
@@ -237,11 +240,10 @@ def _network(task: Task, source: Model | None, temperature: float, context: Cont
     own = context.architecture_of(task.role)
     if source is None or temperature == HARD or not task.method.deploys_more:
         return own
-    try:
-        given = parse_architecture(source.architecture)
-    except UsageError:
-        raise UsageError("method", task.method, f"the source {source.uri} is no single network of kdops") from None
-    return task.method.deployed(own, given)
+    given = _networks_of(source)
+    if not given:
+        raise UsageError("method", task.method, f"the source {source.uri} is no single network of kdops")
+    return task.method.deployed(own, given[0])
 
 
 def _learned_from(task: Task, source: Model | None, temperature: float) -> dict[str, object]:
@@ -258,14 +260,14 @@ def _plugins(task: Task, source: Model | None, temperature: float, network: Arch
     specs: list[Spec] = [part.spec for part in network.parts]
     if source is not None:
         specs += [part.spec for part in task.method.parts] if temperature != HARD else []
-        specs += _families_of(source)
+        specs += [part.spec for network in _networks_of(source) for part in network.parts]
     return tuple(sorted({spec.place.partition(":")[0] for spec in specs}))
 
 
-def _families_of(source: Model) -> list[Spec]:
-    """Return the family of a source's network; a source that is an exported program is data, not code."""
+def _networks_of(source: Model) -> list[Architecture]:
+    """Return the network of a source; none of one that is an exported program, which is data, not code."""
     try:
-        return [part.spec for part in parse_architecture(source.architecture).parts]
+        return [parse_architecture(source.architecture)]
     except UsageError:
         return []
 

@@ -77,6 +77,8 @@ def test_all_are_those_that_fit_both_networks_and_their_epochs():
     assert "fitnet" not in names_of(**small, epochs="student=1")
     assert "fitnet" not in names_of(**small, teacher="cnn(filters=8,layers=1)")
     assert "fitnet" not in names_of(student="torchvision:resnet18")
+    # Only methods with two phases need two epochs.
+    assert set(names_of(**small)) - set(names_of(**small, epochs="student=1")) == {"fitnet", "fsp"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
-from kdops.config.composed import Network
+from kdops.config.composed import Network, alone
+from kdops.config.method_kinds import ModifierSpec
 from kdops.config.method_specs import ChosenMethod, Inner
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
@@ -64,6 +65,8 @@ def test_the_table_says_what_the_class_is(name):
     assert method.has_modules is spec.has_modules
     assert method.needs.more is parse_method(name).deploys_more
     assert parse_method(name).student_taps == method.needs.student or method.needs.more
+    assert parse_method(name).source_taps == method.needs.source or method.needs.more
+    assert spec.phases == len(method.phases())
     assert set(method.needs.student) <= {"embedding"} or not spec.is_stacked
     built = {o: build_method(one) if isinstance(one, ChosenMethod) else one for o, one in spec.defaults().items()}
     assert built == {option: getattr(method, option) for option in spec.options}
@@ -146,13 +149,11 @@ def phases_of(name):
 
 
 @pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in METHODS for phase in phases_of(name)])
-def test_the_source_gets_no_gradient_and_the_student_does(name, phase):
+def test_the_student_gets_a_gradient(name, phase):
     method = method_of(name)
     own, source = leaves(outputs(method, 1)), outputs(method, 2, side="source")
-    given = leaves(source)
-    terms = terms_of(method, own, given.map(torch.Tensor.detach), some_labels(), phase=phase)
+    terms = terms_of(method, own, source, some_labels(), phase=phase)
     sum(term.sum() for term in terms.values()).backward()
-    assert all(one.grad is None for one in tensors(given))
     assert any(one.grad is not None and one.grad.abs().max() > 0 for one in tensors(own))
     assert all(term.shape == (2,) for term in terms.values())
 
@@ -260,8 +261,13 @@ def network(text=SOURCE, *words):
     return build(parse_architecture(text), (1, 4, 4), CLASSES, *STATISTICS, named_generator("source", *words))
 
 
+@cache
+def source_network():
+    return network()
+
+
 def source_of(method, live=False):
-    net = network()
+    net = source_network()
     with torch.no_grad():
         logits = 3 * net.eval()(IMAGES.pixels)
 
@@ -281,7 +287,7 @@ def student_for(name):
 def run(method, text, temperatures=(0.0, 4.0), live=False, **options):
     # Replicates that are not stacked have nothing to do with each other.
     seeds = (0, 1) if method.is_stacked and text.startswith("mlp") else (0,)
-    head = head_of(network()).state_dict() if method.needs.head else {}
+    head = head_of(source_network()).state_dict() if method.needs.head else {}
     groups = [Group(seed, temperatures, source_of(method, live), head=head) for seed in seeds]
     given = (IMAGES, VALIDATION, CLASSES, STATISTICS, method)
     return list(train("student", recipe(text), groups, *given, **options))
@@ -388,12 +394,13 @@ def test_what_is_stored_is_the_students_own(name):
 
 
 @every_method
-def test_a_live_source_teaches_what_a_kept_one_teaches(name):
+def test_a_live_source_teaches_what_a_kept_one_teaches_and_gets_no_gradient(name):
     method, text = method_of(name), student_for(name)
     if not method.needs.source:
         pytest.skip("it has no features")
     for mine, other in zip(run(method, text, (4.0,), live=True), trained(name, text), strict=True):
         assert mine.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+    assert all(own.requires_grad and own.grad is None for own in source_network().parameters())
 
 
 @every_method
@@ -460,6 +467,49 @@ def test_a_method_with_more_phases_than_epochs_is_refused():
 # Modifiers
 
 
+def nested(inner):
+    assistant = st.sampled_from(["", ",assistant=cnn(filters=3)"])
+    within = st.sampled_from(["", ",within=all"])
+    changed = (
+        st.tuples(st.just("standardize("), inner, st.just(")")),
+        st.tuples(st.just("shuffled("), inner, within, st.just(")")),
+        st.tuples(st.just("pair("), inner, assistant, st.just(")")),
+    )
+    return st.one_of(*changed).map("".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(st.sampled_from(["standardize", "shuffled", "logits", "residual(assistant=cnn)"]), nested))
+def test_what_is_accepted_reads_back_however_deep(text):
+    try:
+        chosen = parse_method(text)
+    except UsageError as error:
+        assert "at most 4 modifiers" in str(error)  # noqa: PT017
+        assert len(text.split("(")) > 4
+    else:
+        assert parse_method(chosen.full_text) == parse_method(str(chosen)) == chosen
+
+
+@every_method
+def test_standardize_takes_the_methods_that_it_changes(name):
+    text = {"fsp": "fsp(alpha=0.5)", "fitnet": "fitnet(alpha=0.5)"}.get(name, name)
+    if METHODS[name].deploys is not alone or isinstance(METHODS[name], ModifierSpec):
+        pytest.skip("it is none of its own")
+    method, labels = method_of(text), some_labels()
+    own, source, modules = outputs(method, 1), outputs(method, 2, side="source"), modules_of(method, 2)
+    last = len(method.phases()) - 1
+    plain, changed = (
+        sum(terms_of(one, own, source, labels, phase=last, modules=modules).values())
+        for one in (method, method_of(f"standardize({text})"))
+    )
+    assert METHODS[name].compares_logits is not torch.equal(plain, changed)
+    if METHODS[name].compares_logits:
+        parse_method(f"standardize({text})").check_recipe(recipe("cnn(layers=2)"), "student")
+    else:
+        with pytest.raises(UsageError, match=rf"{name} compares no logits, .* methods that do are logits, dkd, "):
+            parse_method(f"standardize({text})").check_recipe(recipe("cnn(layers=2)"), "student")
+
+
 @pytest.mark.parametrize("text", ["standardize(dkd(beta=2))", "shuffled(standardize(logits(alpha=0.5)),within=all)"])
 def test_modifiers_stand_around_a_method(text):
     chosen = parse_method(text.replace("(", " ( ").replace(",", " , "))
@@ -480,7 +530,7 @@ def test_modifiers_stand_around_a_method(text):
         ("standardize(dkd(beta=-1))", r"option method must be a method, .*the option beta must be a number"),
         ("dkd(logits)", r"the option logits needs a value"),
         ("standardize(dkd,method=logits)", r"the option method is given twice"),
-        ("standardize(" * 9 + "logits" + ")" * 9, r"at most 4 pairs of brackets"),
+        ("standardize(" * 9 + "logits" + ")" * 9, r"at most 4 modifiers"),
     ],
 )
 def test_a_modifier_of_no_method_is_a_mistake(text, told):

@@ -20,7 +20,7 @@ from kdops.errors import UsageError
 __all__ = ["ContrastiveDistillation"]
 
 MEMORY_SHARE = 0.25
-"""Of the free memory, which the memories of one student may take."""
+"""Of the free memory, which the memories of all students that are trained together may take."""
 
 SCORES_AT_ONCE = 2**24
 """Pairs of an image and a negative that are computed at a time, of several students."""
@@ -75,18 +75,22 @@ class ContrastiveDistillation(Method):
         (own,), (theirs,) = student.features[EMBEDDING], source.features[EMBEDDING]
         return _Memories(own, theirs, self.dim)
 
-    def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
-        """Make the memories.
+    def check_room(self, images: int, members: int) -> None:
+        """Refuse memories that would take too much of the free memory, before one is made.
 
         Raises:
-            UsageError: they would take too much of the free memory.
+            UsageError: says how much they would take.
         """
-        assert isinstance(modules, _Memories)
-        size, free = 8 * len(labels) * self.dim, psutil.virtual_memory().available
+        # Each student has two, which are joined to one for all once they are made.
+        size, free = 2 * 8 * members * images * self.dim, psutil.virtual_memory().available
         if size > MEMORY_SHARE * free:
             told = f"{size / 1e9:.1f} GB, more than {MEMORY_SHARE:g} of the free memory; lower dim"
-            memories = f"the memories of one student for {len(labels)} images take"
+            memories = f"the memories of {members} students for {images} images take"
             raise UsageError("method", f"crd(dim={self.dim})", f"{memories} {told}")
+
+    def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
+        """Make the memories."""
+        assert isinstance(modules, _Memories)
         modules.fill(labels)
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:

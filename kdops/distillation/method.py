@@ -167,6 +167,17 @@ class Method:
         """
         return nn.Module()
 
+    def check_room(self, images: int, members: int) -> None:
+        """Refuse modules of several students that would take too much memory, before one is made.
+
+        Args:
+            images: number of training images.
+            members: number of students that are trained together.
+
+        Raises:
+            UsageError: says how much they would take.
+        """
+
     def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
         """Set what the modules of one student hold of all training images, once; draws as :meth:`modules` does.
 
@@ -260,6 +271,10 @@ class Modifier(Method):
     def modules(self, student: Shapes, source: Shapes) -> nn.Module:
         """Return what the other method trains beside one student."""
         return self.method.modules(student, source)
+
+    def check_room(self, images: int, members: int) -> None:
+        """Refuse what the other method refuses."""
+        self.method.check_room(images, members)
 
     def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
         """Set what the modules of the other method hold of all training images."""

@@ -277,6 +277,7 @@ class TrainingPass:
         if not method.has_modules:
             return []
         found = []
+        method.check_room(len(self.images.labels), len(self.members))
         self.networks.training = False
         with torch.no_grad():
             pixels = self.images.pixels[torch.zeros(1, dtype=torch.long)].to(self.device)

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -455,6 +456,17 @@ def test_fitnet_learns_the_layer_first_and_drops_the_regressor():
     hint, soft = one.terms["hint"], one.terms["soft"]
     assert [value == value for value in hint] == [True, False, False, False]
     assert [value == value for value in soft] == [False, True, True, True]
+
+
+def test_memories_of_all_students_are_counted_before_one_is_made(monkeypatch):
+    one, free = 2 * 8 * COUNT * 32, 10**6
+    monkeypatch.setattr("kdops.distillation.crd.psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr("kdops.distillation.crd.MEMORY_SHARE", 1.5 * one / free)
+    assert len(run(method_of("crd"), "cnn(filters=4,layers=1,dropout=0)", (4.0,))) == 1
+    with pytest.raises(
+        UsageError, match=rf"^method=crd\(dim=32\): the memories of [24] students for {COUNT} images take "
+    ):
+        run(method_of("crd"), "mlp(hidden=6)", (2.0, 4.0))
 
 
 def test_a_method_with_more_phases_than_epochs_is_refused():

@@ -502,14 +502,6 @@ def test_what_crd_draws_is_even_and_new_at_each_step():
     assert all(len(column.unique()) == 3 for column in positives.T)
 
 
-def test_memories_that_take_too_much_are_refused(monkeypatch):
-    monkeypatch.setattr("kdops.distillation.crd.MEMORY_SHARE", 0.0)
-    with pytest.raises(
-        UsageError, match=r"^method=crd\(dim=4\): the memories of one student for 12 images take 0.0 GB, "
-    ):
-        contrasted("crd(dim=4)")
-
-
 def test_many_negatives_are_compared_in_parts(monkeypatch):
     method, name = method_of("crd(dim=4)"), "kdops.distillation.crd.SCORES_AT_ONCE"
     pair, labels = [outputs(method, n, 3, side=side) for n, side in ((1, "student"), (2, "source"))], some_labels(3)

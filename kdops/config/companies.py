@@ -101,6 +101,8 @@ class MutualSettings(Settings):
         values = super().read(point, text)
         if values["method"] != LOGITS:
             raise UsageError("method", values["method"], "is for students of a source; company names how nets learn")
+        if text["order"] != "shared":
+            raise UsageError("order", text["order"], "must be shared: the nets of a company see the same batches")
         nets = parse_nets(text["nets"], values["recipes"]["peer"].architecture)
         companies = tuple(parse_company(part.strip()) for part in split_outside(text["company"]))
         for one in companies:

@@ -40,7 +40,7 @@ def _of_net(task: Task, place: int, context: Context) -> Context:
 
 def _peer(task: Task, seed: int, place: int, temperature: float, context: Context) -> Unit:
     unit, company = unit_of(task, seed + COPY_SEEDS * place, temperature, None, None, context), str(task.method)
-    families = tuple(sorted({net.spec.place.partition(":")[0] for net in task.nets}))
+    families = tuple(sorted({part.spec.place.partition(":")[0] for net in task.nets for part in net.parts}))
     digest = fingerprint(
         of=unit.training,
         company=task.method.full_text,

@@ -25,7 +25,10 @@ from kdops.config.methods import METHODS
 ROOMS = ("training", "models", "distillation")
 """Rooms whose files all decide weights or metrics."""
 
-OTHERS = ("data/memmap.py", "sweeps/unit.py", "utils/hardware.py", "utils/random.py")
+OTHERS = (
+    *("config/composed.py", "config/families.py", "data/memmap.py"),
+    *("sweeps/unit.py", "utils/hardware.py", "utils/random.py"),
+)
 """Files of other rooms that do. Values are in the fingerprint themselves, such as recipes and the names of streams."""
 
 

@@ -72,6 +72,7 @@ SETTINGS = [
     (["students", "--method", "dkd("], "method=dkd("),
     (["students", "--method", "dkd", "--alpha", "0.5"], "alpha=0.5"),
     (["students", "--t-squared", "1"], "true or false"),
+    (["mutual", "--order", "own"], "order=own: must be shared"),
     (["students", "--order", ""], "(empty)"),
     (["students", "--select-on", "test,validation"], "must be one of"),
     (["students", "--margin", "2%"], "must be a number"),

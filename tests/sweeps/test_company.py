@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from kdops.config.companies import INDEPENDENT, parse_company, parse_nets
 from kdops.config.settings import Settings
+from kdops.sweeps import company
 from kdops.sweeps.company import units_of_companies
 from kdops.sweeps.unit import Context, Task
 
@@ -11,9 +12,9 @@ DATA = SimpleNamespace(name="toy", shape=(1, 4, 4), classes=tuple("abcd"), diges
 NETS = "mlp(hidden=5)+cnn(filters=3,layers=2)"
 
 
-def units(company="mutual", nets=NETS, seeds=(0, 1)):
+def units(method="mutual", nets=NETS, seeds=(0, 1)):
     settings = Settings.parse("mutual")
-    task = Task("peer", "transfer images", "shared", method=parse_company(company), nets=parse_nets(nets, None))
+    task = Task("peer", "transfer images", "shared", method=parse_company(method), nets=parse_nets(nets, None))
     context = Context(settings, DATA, SimpleNamespace(digest="split"), "cpu")
     return units_of_companies(task, seeds, task.method.temperature, context)
 
@@ -44,3 +45,10 @@ def test_what_any_net_is_decides_all_of_them():
     prints = [unit.fingerprint for company in companies for unit in company]
     assert len(set(prints)) == len(prints)
     assert [unit.fingerprint for unit in units()] == [unit.fingerprint for unit in units()]
+
+
+def test_the_code_of_each_net_within_a_net_counts(monkeypatch):
+    asked = []
+    monkeypatch.setattr(company, "code_digest", lambda plugins: asked.append(plugins) or "")
+    units(nets="mlp(hidden=5)+joined(student=cnn(filters=3),assistant=cnn(filters=2))")
+    assert all({"kdops.models.mlp", "kdops.models.composed", "kdops.models.cnn"} <= set(plugins) for plugins in asked)

@@ -64,8 +64,7 @@ class PeerNetworks(JointNetworks):
             stack([[net]], device, [tap] if tap else ())
             for stack, net, tap in zip(stacks, nets, self.taps, strict=True)
         ]
-        # A discriminator normalizes by the batch.
-        self.can_replay, self.learns_from_one = can_replay, not taps
+        self.can_replay = can_replay
 
     def prepared(self, images: Pixels) -> Pixels:
         """Return images as dense nets take them quickest, where all nets are dense."""
@@ -178,6 +177,8 @@ class _MapsPass(TrainingPass):
     def _step(self, *chosen: Tensor) -> None:
         """Learn from one batch, given by the rows ``[B]`` of its images: the outputs first, then the maps."""
         super()._step(*chosen)
+        if len(chosen[0]) == 1:
+            return  # a discriminator normalizes by the batch
         maps = self.networks.maps([self.pixels[chosen[0]]])
         self.judges.zero_grad(set_to_none=True)
         judged = self.method.discriminator_loss(maps, self.transfers, self.judges)

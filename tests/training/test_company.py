@@ -76,6 +76,16 @@ def test_what_a_net_learns_from_the_others_changes_it_unless_it_is_independent(t
         assert same(mine, plain) is (text == "independent")
 
 
+@every_way
+def test_all_companies_see_the_same_batches_also_where_one_image_is_left(text):
+    recipe, passed = RECIPE.replace(batch_size=7, epochs=1), {}
+    assert COUNT % recipe.batch_size == 1
+    for way in ("independent", text):
+        seen = passed.setdefault(way, [])
+        run(way, CONVOLUTIONAL, recipe=recipe, progress=lambda done, total, seen=seen: seen.append(done))
+    assert passed[text] == passed["independent"]
+
+
 class CutError(Exception):
     """The training is cut off here."""
 

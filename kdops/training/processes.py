@@ -160,7 +160,7 @@ class _Worker:
         self._known: set[str] = set()
 
     def begin(self, order: Order, attempt: int, files: Files) -> None:
-        """Give it an order, with the files that it does not know yet."""
+        """Send it an order, with the files that it does not know yet."""
         if self.process is None:
             self.process = subprocess.Popen(
                 COMMAND,

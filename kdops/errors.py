@@ -19,6 +19,10 @@ class KdopsError(Exception):
         return "; ".join([super().__str__(), *notes])
 
 
+class MissingStoreError(KdopsError):
+    """There is no store to read."""
+
+
 class UsageError(KdopsError):
     """The caller's mistake: a parameter with a value that is not allowed.
 

@@ -51,7 +51,9 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 BROUGHT_BY_MLFLOW = {"alembic", "requests", "sqlalchemy", "yaml"}
 
 FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))}
-PIPELINES = {path.stem: path for path in sorted((ROOT / "pipelines").glob("*.py"))}
+PIPELINES = {
+    str(path.relative_to(ROOT / "pipelines").with_suffix("")): path for path in (ROOT / "pipelines").rglob("*.py")
+}
 MODULES = {"kdops." + name.replace("/", ".").removesuffix(".__init__"): name for name in FILES}
 
 

@@ -1,4 +1,4 @@
-"""The commands that read the store: ``runs``, ``lineage``, ``report``, ``compare``.
+"""The commands that read the store: ``runs``, ``lineage``, ``report``, ``compare``, ``papers``.
 
 They load MLflow and pandas only once the arguments are checked, and torch never.
 """
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from kdops.cli.launch import absolute_store, working_folder
+from kdops.config.papers import PAPERS
 from kdops.config.uris import check_model, check_study
-from kdops.errors import UsageError
+from kdops.errors import MissingStoreError, UsageError
 
 if TYPE_CHECKING:
     from kdops.tracking.catalog import Catalog
@@ -107,6 +108,37 @@ def compare(
         show_comparison(one, other, compare_studies(one, other))
 
 
+def papers(
+    paper: str = typer.Argument("", metavar="[PAPER]", help="show the claims of this one", show_default=False),
+) -> None:
+    """List the papers whose claims can be tested: title, data, cost, and what this store last answered."""
+    if paper and paper not in PAPERS:
+        raise UsageError("paper", paper, f"must be one of {', '.join(PAPERS)}")
+    answers = _last_answers()
+    for name, one in PAPERS.items():
+        if paper in ("", name):
+            about = f"{len(one.statements())} claims on {', '.join(one.data)}; {one.cost}"
+            typer.echo(f"{name}: {one.title}\n  {about}\n  {answers.get(name, 'not answered in this store')}")
+    for claim in PAPERS[paper].statements().values() if paper else ():
+        typer.echo(f"- {claim.what} ({claim.source}): {claim.shown}; replicates if {claim.test}")
+    if not paper:
+        typer.echo("kdops papers PAPER shows its claims, kdops paper --paper PAPER tests them.")
+
+
+def _last_answers() -> dict[str, str]:
+    """Return in a line what the store last answered on each paper; nothing where there is no store."""
+    try:
+        with open_store() as client:
+            from kdops.tracking.stored_study import last_of_papers, read_study
+            from kdops.verdicts.findings import describe_findings
+
+            studies = {name: read_study(client, run_id) for name, run_id in last_of_papers(client).items()}
+    except MissingStoreError:
+        return {}
+    last = {name: f"last answer {one.started:%Y-%m-%d}, run {one.run_id[:8]}" for name, one in studies.items()}
+    return {name: f"{last[name]}: {describe_findings(one.findings())}" for name, one in studies.items()}
+
+
 def open_store() -> AbstractContextManager:
     """Open the store of this folder, or of ``MLFLOW_TRACKING_URI``: gives a client, see :mod:`kdops.store.database`."""
     uri = absolute_store(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db", working_folder())
@@ -129,5 +161,5 @@ def _none(catalog: Catalog, asked: dict[str, str]) -> str:
     return f"No model fits {given}; the store has {len(models)}, of the roles {roles}, on {datasets}."
 
 
-COMMANDS = (runs, lineage, report, compare)
+COMMANDS = (runs, lineage, report, compare, papers)
 """The commands, in the order in which they are listed."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from kdops.config.datasets import DATASETS
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS
+from kdops.config.papers import AUTO, DEFAULT, PAPERS
 from kdops.config.roles import ROLES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
@@ -184,6 +185,12 @@ SEARCHING = {
     "select_on": "validation; a search never sees the test set",
 }
 """What shared parameters mean in a search."""
+REPEATING = {
+    "dataset": "data, as elsewhere; auto: those of the paper",
+    "temperatures": "temperatures of the students; auto: those of the paper",
+}
+"""What shared parameters mean where the experiments of a paper are repeated."""
+PAPER = Parameter("paper", DEFAULT, f"whose claims are tested: {', '.join(PAPERS)}")
 SOURCE = Parameter("source", "", "URI of what to distill from, or several: 0.7*URI,0.3*URI; empty: own teachers")
 DRAWN = {
     "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
@@ -269,10 +276,11 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         PEERS,
     ),
     "paper": EntryPoint(
-        "All experiments of the paper in one study, with a report claim by claim.",
-        {"dataset": "gtsrb", "temperatures": "1-29"},
-        (REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP, CONTROLS),
+        "All experiments of a paper in one study, with a report claim by claim.",
+        {"dataset": AUTO, "temperatures": AUTO},
+        (PAPER, REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP, CONTROLS),
         ("student",),
+        REPEATING,
     ),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, one_of, whole
 from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures, value_or
@@ -134,7 +135,24 @@ class EnsembleSettings(VoteSettings):
 
 @dataclass(frozen=True)
 class PaperSettings(SymmetrySettings, VoteSettings):
-    """Settings of all experiments of a paper in one study, whose members are its own students."""
+    """Settings of all experiments of a paper in one study, whose members are its own students.
+
+    Attributes:
+        paper: the paper, a key of :data:`kdops.config.papers.PAPERS`.
+    """
+
+    paper: str
+
+    @classmethod
+    def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of every field; what is ``auto`` is what the paper asks for."""
+        paper = one_of("paper", text["paper"], tuple(PAPERS))
+        return {**super().read(point, PAPERS[paper].filled(text)), "paper": paper}
+
+    @property
+    def subject(self) -> str:
+        """The paper, where it is not the one that the other studies are about too."""
+        return "" if self.paper == DEFAULT else self.paper
 
     @classmethod
     def most_members(cls, text: Mapping[str, str]) -> int:

@@ -58,6 +58,11 @@ class Statement:
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
+    @property
+    def shown(self) -> str:
+        """The paper's statement as the report has it: a number that was not looked up is marked."""
+        return f"{self.words} [from memory]" if self.from_memory else self.words
+
     def number(self, values: ArrayLike, sentence: str, *, margin: float, same_data: bool) -> Finding:
         """Compare accuracies with the published ones: a mean no farther from them than the margin is theirs.
 
@@ -109,7 +114,7 @@ class Statement:
 
     def answered(self, answer: str, sentence: str, measured: Interval | None = None) -> Finding:
         """Answer with a test of one's own."""
-        return Finding(self.what, self.words, measured, self.unit, answer, sentence)
+        return Finding(self.what, self.shown, measured, self.unit, answer, sentence)
 
     def not_measured(self, reason: str) -> Finding:
         """Leave the statement open, with the reason why nothing was measured."""

@@ -16,7 +16,7 @@ from kdops.reporting.markdown import FIGURES, markdown
 from kdops.tracking.stored_study import StoredStudy
 from kdops.utils.text import accuracy_interval, capitalized
 from kdops.verdicts.answer import Row
-from kdops.verdicts.findings import ANSWERS, Finding
+from kdops.verdicts.findings import Finding, describe_findings
 
 FORMS: Mapping[str, tuple[Callable[[float], str], str]] = {
     "accuracy": (lambda value: f"{min(max(value, 0.0), 1.0):.4f}", ""),
@@ -163,15 +163,11 @@ def _without(word: str, sentence: str) -> str:
 
 
 def _findings(study: StoredStudy) -> Iterator[Block]:
-    found = [finding for part in study.whole() for finding in part.answer.findings]
+    found = study.findings()
     if not found:
         return
     yield Heading("The paper and these measurements")
-    counts = {answer: sum(finding.answer == answer for finding in found) for answer in ANSWERS}
-    yield Paragraph(
-        f"{len(found)} statements: {counts['yes']} replicated, {counts['no']} not, {counts['open']} left open by the "
-        f"data, {counts['other data']} with a number that belongs to other data than these."
-    )
+    yield Paragraph(describe_findings(found))
     yield Table(
         "Statements of the paper and what was measured: mean, interval, replicates",
         ("statement", "paper", "measured", "replicates?"),

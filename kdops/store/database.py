@@ -19,7 +19,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.engine import make_url
 
 from kdops.data.cache import user_cache_folder
-from kdops.errors import KdopsError
+from kdops.errors import KdopsError, MissingStoreError
 from kdops.store.client import client_of
 from kdops.store.connections import commit_quickly
 from kdops.store.faults import explained_faults, first_line
@@ -79,12 +79,13 @@ def open_existing(uri: str, registry_uri: str | None = None) -> Iterator[MlflowC
         registry_uri: the model registry, where it is another one.
 
     Raises:
-        KdopsError: there is no store, or it cannot be used.
+        MissingStoreError: there is no store.
+        KdopsError: it cannot be used.
     """
     shown = redact_password(uri)
     if not _is_there(uri):
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
-        raise KdopsError(f"there is no store at {shown}; {advice}")
+        raise MissingStoreError(f"there is no store at {shown}; {advice}")
     with explained_faults(uri):
         if registry_uri is not None:
             store_exists(registry_uri)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from kdops.config.engines import LOCAL
 from kdops.config.settings import Settings
+from kdops.config.studies import PaperSettings
 from kdops.data import dataset as datasets
 from kdops.data.dataset import Dataset
 from kdops.data.description import summary
@@ -93,6 +94,7 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
         "owner": settings.owner,
         "notes": settings.notes,
         "engine": f"{settings.engine}, workers={_workers_of(context)}",
+        "paper": settings.paper if isinstance(settings, PaperSettings) else "",
     }
     tracker = Tracker(entry_point, data, context.split, title_of(entry_point, settings), remembered)
     with ended(tracker.fail):

@@ -62,6 +62,8 @@ OWNER = "kdops.owner"
 
 # Tags of the run of a study.
 NOTES = "kdops.notes"
+PAPER = "kdops.paper"
+"""Whose claims the study tests; before there were several it was the one of the other studies."""
 ENGINE = "kdops.engine"
 HEARTBEAT = "kdops.heartbeat"
 ERROR = "kdops.error"

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from kdops.config.papers import DEFAULT
 from kdops.config.uris import check_study
 from kdops.errors import KdopsError, UsageError
 from kdops.store.client import paged
@@ -23,6 +24,7 @@ from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import without_bars
 from kdops.verdicts.answer import ANSWER_FILE, Answer, read_answer
 from kdops.verdicts.claims import finite
+from kdops.verdicts.findings import Finding
 
 PARTS = ("teacher", "students", "symmetry", "ensemble", "transitivity")
 """The studies that a whole reproduction of the paper is made of, in the paper's order."""
@@ -88,6 +90,10 @@ class StoredStudy:
         """Return its parts, or itself where it has none."""
         return self.parts or (self,)
 
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what it found of a paper's statements."""
+        return tuple(finding for part in self.whole() for finding in part.answer.findings)
+
 
 def experiments(client: MlflowClient) -> list[str]:
     """Return the ids of every experiment of the store."""
@@ -119,6 +125,16 @@ def find_study(client: MlflowClient, text: str, parameter: str = "study") -> str
     latest = list(islice(everything, SHOWN))
     there = f"the latest are {_named(latest)}" if latest else "the store has none; run one first, such as: kdops main"
     raise UsageError(parameter, text, f"no study has this run id; {there}")
+
+
+def last_of_papers(client: MlflowClient) -> dict[str, str]:
+    """Return the run of the latest finished study of each paper."""
+    where = f"tags.`{schema.STUDY}` = '{WHOLE}' and attributes.status = 'FINISHED'"
+    found: dict[str, str] = {}
+    for run in _search(client, where):
+        if schema.ROLE not in run.data.tags:
+            found.setdefault(run.data.tags.get(schema.PAPER, DEFAULT), run.info.run_id)
+    return found
 
 
 def read_study(client: MlflowClient, run_id: str) -> StoredStudy:

@@ -30,7 +30,7 @@ class StudyRun:
         entry_point: the study's name, ``transitivity``.
         data: the data set.
         split: the split of it.
-        about: what its run records: ``owner``, ``notes`` and ``engine``; what is empty is left out.
+        about: what its run records: ``owner``, ``notes``, ``engine`` and ``paper``; what is empty is left out.
 
     Attributes:
         registry: where its models are registered.
@@ -43,7 +43,7 @@ class StudyRun:
 
     def __init__(self, client: MlflowClient, entry_point: str, data: Dataset, split: Split, about: Mapping[str, str]):
         self.client, self.entry_point, self.data, self.split = client, entry_point, data, split
-        tags = {"owner": schema.OWNER, "notes": schema.NOTES, "engine": schema.ENGINE}
+        tags = {"owner": schema.OWNER, "notes": schema.NOTES, "engine": schema.ENGINE, "paper": schema.PAPER}
         self.about = {tags[name]: text for name, text in about.items() if text}
         self.registry = Registry(client, data, split)
         self._source = _source_tags()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,3 +57,12 @@ class Finding:
         interval = None if measured is None else Interval.from_json(measured)
         what, paper, unit, answer = (str(values[name]) for name in ("what", "paper", "unit", "answer"))
         return cls(what, paper, interval, unit, answer, str(values.get("sentence") or ""))
+
+
+def describe_findings(findings: Collection[Finding]) -> str:
+    """Return how many statements replicate."""
+    counts = {answer: sum(finding.answer == answer for finding in findings) for answer in ANSWERS}
+    return (
+        f"{len(findings)} statements: {counts['yes']} replicated, {counts['no']} not, {counts['open']} left open by "
+        f"the data, {counts['other data']} with a number that belongs to other data than these."
+    )

@@ -10,9 +10,10 @@ import typer
 
 from kdops.cli import app as cli
 from kdops.cli import browse
+from kdops.config.papers import PAPERS
 from tests.shelves import Shelf, answer, family, finding, png, row
 
-COMMANDS = ("runs", "lineage", "report", "compare")
+COMMANDS = ("runs", "lineage", "report", "compare", "papers")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_the_commands_import_nothing_heavy_before_they_run():
     code = (
         "import sys, typer\nfrom kdops.cli import app as cli, browse\n"
         "app = cli._application()\ncli.add_commands(app, browse.COMMANDS)\n"
-        "for name in ('runs', 'lineage', 'report', 'compare'):\n"
+        "for name in ('runs', 'lineage', 'report', 'compare', 'papers'):\n"
         "    assert cli._run(app, 'kdops', [name, '--help']) == 0\n"
         "assert cli._run(app, 'kdops', ['lineage', 'x']) == cli._run(app, 'kdops', ['report', 'x']) == 2\n"
         f"print([name for name in {heavy} if name in sys.modules])"
@@ -81,7 +82,7 @@ def test_torch_is_never_imported(here, studies):
     code = (
         "import sys\nfrom kdops.cli import app as cli, browse\n"
         "app = cli._application()\ncli.add_commands(app, browse.COMMANDS)\n"
-        f"for call in (['runs'], ['lineage', 'kdops-digits-teacher/1'], ['report', '{studies[0]}'], "
+        f"for call in (['runs'], ['papers'], ['lineage', 'kdops-digits-teacher/1'], ['report', '{studies[0]}'], "
         f"['compare', '{studies[0]}', '{studies[1]}']):\n"
         "    assert cli._run(app, 'kdops', call) == 0, call\n"
         "print('torch' in sys.modules)"
@@ -102,6 +103,7 @@ def test_torch_is_never_imported(here, studies):
         (["report", "xyz"], ["study=xyz", "first 6 characters"]),
         (["compare", "abcdef", "no"], ["study=no"]),
         (["compare", "abcdef"], ["STUDY"]),
+        (["papers", "none"], ["paper=none", "szijarto-2020"]),
     ],
 )
 def test_a_mistake_is_one_line_before_any_store_is_looked_for(tmp_path, monkeypatch, called, arguments, words):
@@ -237,3 +239,26 @@ def test_commands_can_be_added_to_any_application():
     application = typer.Typer()
     cli.add_commands(application, browse.COMMANDS)
     assert {command.name for command in application.registered_commands} == set(COMMANDS)
+
+
+def test_papers_are_listed_with_the_last_answer_of_the_store(called, shelf, here):
+    code, out, err = called("papers")
+    assert (code, err) == (0, "")
+    assert all(paper.title in out and paper.cost in out for paper in PAPERS.values())
+    assert out.count("not answered in this store") == len(PAPERS)
+    run = shelf.study("paper", told=answer("paper", findings=[finding("one"), finding("two", answer="open")]))
+    shelf.study("paper", results=None, status="FAILED")
+    code, out, err = called("papers", "szijarto-2020")
+    assert (code, err) == (0, "")
+    assert f"run {run[:8]}: 2 statements: 1 replicated, 0 not, 1 left open" in out
+    claims = PAPERS["szijarto-2020"].statements().values()
+    assert all(f"- {one.what} ({one.source}): {one.words}" in out for one in claims)
+
+
+def test_papers_are_listed_without_a_store(called, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, out, err = called("papers")
+    assert (code, err) == (0, "")
+    assert out.count("not answered in this store") == len(PAPERS)
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 
 from kdops.config.datasets import DATASETS
+from kdops.config.papers import AUTO, PAPERS
 from kdops.config.parameters import ENTRY_POINTS, PARAMETERS, EntryPoint
 from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.settings import Settings, parse_temperatures
@@ -61,7 +62,8 @@ def test_each_entry_point_has_its_own_defaults_and_a_given_value_wins(entry_poin
     assert set(own) <= set(shared)
     assert not {p.name for p in ENTRY_POINTS[entry_point].own} & set(shared)
     settings = Settings.parse(entry_point)
-    assert settings.temperatures == parse_temperatures(own.get("temperatures", shared["temperatures"]))
+    usual = own.get("temperatures", shared["temperatures"])
+    assert settings.temperatures == parse_temperatures("1-29" if usual == AUTO else usual)
     assert Settings.parse(entry_point, temperatures="3").temperatures == (3.0,)
     written_out = {p.name: p.default for p in ENTRY_POINTS[entry_point].parameters()}
     assert Settings.parse(entry_point, **written_out) == settings
@@ -77,6 +79,18 @@ def test_the_papers_ranges_are_the_defaults():
     assert whole.sweeps["reversed"] == tuple(range(1, 11))
     assert whole.sweeps["middle"] == tuple(range(1, 21))
     assert whole.dataset == "gtsrb"
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_what_is_auto_is_what_the_paper_asks_for(name):
+    paper, own = PAPERS[name], Settings.parse("paper", paper=name)
+    assert str(own.origin) == paper.data[0]
+    assert own == Settings.parse("paper", paper=name, **{**paper.usual, "dataset": paper.data[0]})
+    small = Settings.parse("paper", paper=name, dataset="digits")
+    assert small == Settings.parse("paper", paper=name, **{**paper.small, "dataset": "digits"})
+    assert Settings.parse("paper", paper=name, dataset="digits", temperatures="3").temperatures == (3.0,)
+    with pytest.raises(UsageError, match=r"^paper=none: must be one of szijarto-2020"):
+        Settings.parse("paper", paper="none")
 
 
 def test_direct_students_are_trained_at_every_temperature_that_something_is_held_against():

@@ -218,10 +218,9 @@ def mlflow_run(entry_point, given):
 
 
 def test_fresh_trains_what_parts_share_once_and_bit_for_bit(fork_of_whole, whole, monkeypatch):
-    import pipelines.paper
+    import pipelines.papers.szijarto_2020 as paper
 
-    two = {name: pipelines.paper.PARTS[name] for name in ("students", "symmetry")}
-    monkeypatch.setattr(pipelines.paper, "PARTS", two)
+    monkeypatch.setattr(paper, "PARTS", {name: paper.PARTS[name] for name in ("students", "symmetry")})
     fork_of_whole.run("paper", **{**PAPER, "seeds": 1, "reversed_temperatures": 1}, fresh="true")
     assert sorted(fork_of_whole.trained()) == [
         *(("reversed", 0, t) for t in (0.0, 1.0, 1.0)),  # the last one is born again from the teacher

@@ -1,0 +1,61 @@
+"""The papers whose claims are tested, by name; a new one is one file in ``pipelines/papers/`` and one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+AUTO = "auto"
+"""What a parameter is that the paper's entry decides."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose claims are tested.
+
+    Attributes:
+        module: its file, which has ``STATEMENTS``, the claims by key, and ``run``, the experiment that tests them.
+        title: title, authors and year.
+        data: the data sets that the paper used, as the parameter ``dataset`` names them; the first is the default.
+        cost: what testing it costs.
+        usual: what parameters that are ``auto`` are on the paper's data.
+        small: what they are on digits.
+    """
+
+    module: str
+    title: str
+    data: tuple[str, ...]
+    cost: str
+    usual: Mapping[str, str] = field(default_factory=dict)
+    small: Mapping[str, str] = field(default_factory=dict)
+
+    def load(self) -> ModuleType:
+        """Return its file."""
+        return import_module(self.module)
+
+    def statements(self) -> dict[str, Any]:
+        """Return what the paper states by key, each a :class:`kdops.papers.Statement`."""
+        return dict(self.load().STATEMENTS)
+
+    def filled(self, text: Mapping[str, str]) -> dict[str, str]:
+        """Return the text of parameters with what the paper decides in the place of ``auto``."""
+        dataset = self.data[0] if text["dataset"] == AUTO else text["dataset"]
+        own = self.usual if dataset in self.data else self.small if dataset == "digits" else {}
+        chosen = {"temperatures": "1-29", **own, "dataset": dataset}
+        return {name: chosen.get(name, value) if value == AUTO else value for name, value in text.items()}
+
+
+DEFAULT = "szijarto-2020"
+
+PAPERS: Mapping[str, Paper] = {
+    DEFAULT: Paper(
+        module="pipelines.papers.szijarto_2020",
+        title='"Experimental study of some properties of knowledge distillation" (Szijártó, Lehotay-Kéry, Kiss, 2020)',
+        data=("gtsrb",),
+        cost="minutes on digits; most of a day on GTSRB, on two cores",
+    ),
+}
+"""The papers by name."""

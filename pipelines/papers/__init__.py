@@ -1,0 +1,1 @@
+"""The experiments that test the claims of papers, one file each; ``kdops.config.papers`` lists them."""

@@ -190,11 +190,7 @@ class Place:
 
 @pytest.fixture(scope="module", autouse=True)
 def _old_objects_are_left_alone() -> Iterator[None]:
-    """Keep what is loaded out of garbage collection.
-
-    statsmodels collects garbage at every adjustment of p-values, and beside torch and MLflow each collection takes
-    a tenth of a second: minutes over the thousands of examples that hypothesis makes.
-    """
+    """Keep what is loaded out of garbage collection: beside torch and MLflow each takes a tenth of a second."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -10,7 +10,7 @@ from kdops.verdicts.statistics import equivalence
 from kdops.verdicts.transitivity import transitivity_verdict
 
 MARGIN = 0.02
-law = settings(max_examples=20, deadline=None)  # statsmodels collects garbage in every adjustment: 20 ms
+law = settings(max_examples=20, deadline=None)
 PREFIXES = ("transitivity", "worst_middle", "middle")
 
 

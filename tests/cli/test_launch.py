@@ -55,7 +55,8 @@ if __name__ == "__main__":
 def project(tmp_path):
     """A copy of the project, with a pipeline of its own."""
     folder = tmp_path / "project"
-    shutil.copytree(ROOT / "kdops", folder / "kdops", ignore=shutil.ignore_patterns("__pycache__"))
+    # With what is compiled: it names the times of the sources, which are copied too.
+    shutil.copytree(ROOT / "kdops", folder / "kdops")
     for name in ("MLproject", "conda.yaml"):
         shutil.copy(ROOT / name, folder)
     (folder / "pipelines").mkdir()
@@ -154,8 +155,8 @@ def test_dry_run_makes_no_store(environment, tmp_path):
     ("command", "number"),
     [
         ([*KDOPS, "teacher", "--seed", "2"], signal.SIGTERM),
-        ([*KDOPS, "teacher", "--seed", "2"], signal.SIGINT),
-        ([*KDOPS, "teacher", "--seed", "2"], signal.SIGHUP),
+        pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGHUP, marks=pytest.mark.slow),
         ([*MLFLOW_RUN, "-P", "seed=2"], signal.SIGKILL),
     ],
     ids=["kdops-term", "kdops-int", "kdops-hup", "mlflow-kill"],
@@ -225,6 +226,7 @@ def test_bare_mlflow_run_lands_in_the_experiment(project, environment):
     assert [found[:2] for found in runs_of(project / "mlflow.db")] == [("kdops", "FINISHED")]
 
 
+@pytest.mark.slow
 def test_mlflows_own_means_win(project, environment):
     asked = "import mlflow.tracking.fluent as f, mlflow; print(mlflow.get_experiment(f._get_experiment_id()).name)"
     ask = [sys.executable, "-c", asked]
@@ -233,6 +235,7 @@ def test_mlflows_own_means_win(project, environment):
     assert run(ask, project / "pipelines", environment).stdout == "Default\n"
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_make_one_store(tmp_path, environment):
     code = (
         "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1])\n"

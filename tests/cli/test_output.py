@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
+
+from tests.conftest import FAST
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = ["--temperatures", "1", "--seeds", "1", "--epochs", "teacher=1,student=1"]
+STUDY = [f"--{name}={value}" for name, value in {**FAST, "seeds": "1"}.items()]
 
 
 @pytest.fixture
@@ -25,16 +26,18 @@ def code(text):
     return [sys.executable, "-c", f"import sys\nfrom kdops.cli.app import main\n{text}"]
 
 
-def test_a_study_whose_output_nobody_reads_is_finished(environment, tmp_path):
+@pytest.mark.parametrize("trained", ["small", pytest.param("empty", marks=pytest.mark.slow)])
+def test_a_study_whose_output_nobody_reads_is_finished(trained, request):
+    place = request.getfixturevalue({"small": "apart", "empty": "store"}[trained])
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "pipelines.students", *STUDY]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writer, stderr=writer, timeout=200)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=place.folder, env=environment, stdout=writer, stderr=writer, timeout=200)
     os.close(writer)
-    client = MlflowClient(tracking_uri=environment["MLFLOW_TRACKING_URI"])
-    experiment = client.get_experiment_by_name("kdops").experiment_id
-    (study,) = [run for run in client.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
-    assert (done.returncode, study.info.status) == (0, "FINISHED")
+    assert (done.returncode, place.studies()[0].info.status) == (0, "FINISHED")
+    assert len(place.studies()) == (2 if trained == "small" else 1)
+    assert len(place.children()) == 4
 
 
 @pytest.mark.parametrize("kept", ["stdout", "stderr"])

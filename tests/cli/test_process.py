@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 CODE = """
@@ -17,8 +19,7 @@ from importlib.util import find_spec
 
 # What these set themselves when they are imported is theirs.
 for name in ("matplotlib.pyplot", "mlflow", "optuna.visualization.matplotlib", "torchvision", "onnx", "sklearn",
-             "typer", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas",
-             "statsmodels.api"):
+             "typer", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store", "torch.export", "pandas"):
     if find_spec(name.partition(".")[0]):  # onnx is an extra
         import_module(name)
 import matplotlib, mlflow, numpy, torch
@@ -80,15 +81,17 @@ from kdops.search.search import Search
 small = {"temperatures": "1,4", "seeds": "2", "epochs": "teacher=2,student=2"}
 search = {**small, "trials": "3", "batch": "3", "space": "temperature=1..4 hidden=8"}
 by_study = {}
-for entry_point, given in (("students", small), ("search", search)):
+for entry_point in sys.argv[1:]:
     before = settings()
+    given = {"students": small, "search": search}[entry_point]
     import_module(f"pipelines.{entry_point}").main(Settings.parse(entry_point, **given))
     by_study[entry_point] = changed(before)
 print("found:" + json.dumps({"import": by_import, **by_study}))
 """
 
 
-def test_a_library_import_and_a_study_from_python_change_nothing_of_the_process(tmp_path):
+@pytest.mark.parametrize("studies", [[], pytest.param(["students", "search"], marks=pytest.mark.slow)])
+def test_a_library_import_and_a_study_from_python_change_nothing_of_the_process(studies, tmp_path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "KDOPS_"))}
     environment = {
         **kept,
@@ -98,11 +101,16 @@ def test_a_library_import_and_a_study_from_python_change_nothing_of_the_process(
         "MPLBACKEND": "svg",
     }
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250
+        [sys.executable, "-c", CODE, *studies],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
     found = [line for line in done.stdout.splitlines() if line.startswith("found:")]
     assert found, done.stderr[-3000:]
-    assert json.loads(found[0].removeprefix("found:")) == {"import": [], "students": [], "search": []}
+    assert json.loads(found[0].removeprefix("found:")) == {"import": [], **{study: [] for study in studies}}
     # Optuna writes one line a trial of its own.
     assert "[I " not in done.stderr
 

@@ -109,6 +109,7 @@ print(anonymous() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path):
     # 400 MB that take no room on the disk; as floats they would be 1.6 GB.

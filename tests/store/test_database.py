@@ -40,6 +40,7 @@ def make(database, statements):
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_a_store_whose_maker_was_killed_is_made_anew(tmp_path):
     database = tmp_path / "mlflow.db"
     assert make(database, 300)[0] == -9

@@ -262,6 +262,7 @@ def test_a_full_disk_ends_in_one_line_and_the_study_goes_on_once_there_is_room(a
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_a_full_disk(apart):
     # Above the size of the database, below that of the weights of 20,000 hidden units.
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))"

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from kdops.models.classifier import Classifier
 from kdops.study import open as studies
+from tests.conftest import FAST
 
 CALLS_A_MODEL = 10
 """Of MLflow's client: run, model, state, inputs, outputs, version, its tag, all values, end."""
@@ -100,18 +101,14 @@ AGAIN = """
 import sys
 from kdops.config.settings import Settings
 from pipelines import transitivity
-transitivity.main(Settings.parse("transitivity", seeds="1", temperatures="1", epochs="1"))
+transitivity.main(Settings.parse("transitivity", **dict(word.split("=", 1) for word in sys.argv[1:])))
 print("torch" in sys.modules, "sklearn" in sys.modules)
 """
 
 
-def test_a_study_that_finds_all_its_models_imports_no_torch(store):
-    def run():
-        done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-    assert run()[-1] == "True False"
-    again = run()
-    assert any("were there already and were reused" in line for line in again)
-    assert again[-1] == "False False"
+def test_a_study_that_finds_all_its_models_imports_no_torch(fork):
+    command = [sys.executable, "-c", AGAIN, *(f"{name}={value}" for name, value in FAST.items())]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "were there already and were reused" in again.stdout
+    assert again.stdout.splitlines()[-1] == "False False"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "DEAD_UNITS",
     "METHOD_BYTES",
     "METHOD_PARAMETERS",
     "SOURCE_AGREEMENT",
@@ -23,6 +24,8 @@ VAL_NLL = "val_nll"
 TEST_ACCURACY = "test_accuracy"
 TEST_NLL = "test_nll"
 SOURCE_AGREEMENT = "source_agreement"
+DEAD_UNITS = "dead_units"
+"""Share of the hidden units that no validation image activates."""
 
 METHOD_PARAMETERS = "method_parameters"
 METHOD_BYTES = "method_bytes"

@@ -41,6 +41,7 @@ from kdops.sweeps.metrics import (
     TRAIN_SECONDS,
 )
 from kdops.sweeps.model import COPY_SEEDS
+from kdops.training.activity import measure_units
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.company import train_company
 from kdops.training.evaluation import agreement, compute_logits, measure
@@ -156,6 +157,7 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
         metrics = {
             **measure(logits["val"][place], parts["val"].labels, "val"),
             **measure(logits["test"][place], parts["test"].labels, "test"),
+            **measure_units(nets[place], parts["val"].pixels, order.device),
             TRAIN_LOSS: one.train_loss[-1],
             **({TRAIN_KL: one.train_kl[-1]} if one.train_kl else {}),
             TRAIN_SECONDS: one.seconds,

@@ -52,6 +52,7 @@ METRICS = {
     "test_balanced_accuracy",
     "test_nll",
     "test_ece",
+    "dead_units",
     "train_seconds",
 }
 EPOCHS = {"teacher": 2, "student": 3, "middle": 3}

@@ -1,13 +1,15 @@
-"""The students: one small net distilled from the teacher at every temperature (figure 1 of the paper).
+"""Does distillation help? One small net distilled from the teacher at every temperature (figure 1 of the paper).
 
     mlflow run . -e students -P dataset=gtsrb
 
-The same net on hard labels (T = 0), with the same images, epochs and schedule, is what they are held against.
+The same net on hard labels (T = 0), with the same images, epochs and schedule, is what they are held against: the
+verdict is whether distillation helps, does not help or harms on these data.
 Cost on two cores: seconds on digits after the teacher; minutes on GTSRB.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
@@ -18,8 +20,12 @@ from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import student_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
+from kdops.sweeps.metrics import TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
+from kdops.sweeps.ranking import best_temperature
 from kdops.verdicts.answer import Answer, Row
+from kdops.verdicts.distillation import TrainingCost, distillation_verdict
+from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
@@ -44,35 +50,71 @@ def main(settings: SourceSettings, data: Dataset | None = None) -> None:
 
 def run(study: Study[Settings]) -> Answer:
     """Distill the students from the study's own teachers, and conclude."""
-    from kdops.study.figures import students_figure
-
     settings = study.settings
     teachers, students = direct(study)
     students = students.at([HARD, *settings.sweeps["student"]])
     study.stop_if_planned()
     hard, soft = students.hard().accuracies(), students.soft().table()
     same = settings.dataset in PAPERS[DEFAULT].data
-    return study.conclude(
-        "students",
-        Answer.of(
-            [summarize("teacher", teachers), *rows_of(study, students)],
-            findings=student_findings(hard, soft, students.temperatures, margin=settings.margin, same_data=same),
-        ),
-        figures={"figure-1-students.png": students_figure(settings, teachers, students)},
-    )
+    findings = student_findings(hard, soft, students.temperatures, margin=settings.margin, same_data=same)
+    return conclude(study, "students", [summarize("teacher", teachers)], teachers, students, findings)
 
 
-def run_from_source(study: Study[SourceSettings]) -> Answer:
-    """Distill the students from what the caller names, and conclude."""
+def run_from_source(study: Study[SourceSettings], title: str = "students") -> Answer:
+    """Distill the students from what the caller names, or from the best teacher there is, and conclude.
+
+    Args:
+        study: the study.
+        title: of the answer.
+    """
     from kdops.study.sources import find_source
 
     settings = study.settings
     source, remark = find_source(study, settings.source)
     students = study.distill(source, "student", [HARD, *settings.sweeps["student"]], seeds=settings.replicates())
     study.stop_if_planned()
-    measured = [summarize("source", source)] if source.records[0].metrics else []
-    rows = [*measured, *rows_of(study, students)]
-    return study.conclude("students", Answer.of(rows, remarks=[remark] if remark else []))
+    what = f"source, {source.records[0].name}".removesuffix(", ")
+    measured = [summarize(what, source)] if source.records[0].metrics else []
+    return conclude(study, title, measured, source, students, remarks=[remark] if remark else [])
+
+
+def conclude(
+    study: Study[Settings],
+    title: str,
+    measured: Sequence[Row],
+    sources: Sweep,
+    students: Sweep,
+    findings: Sequence[Finding] = (),
+    remarks: Sequence[str] = (),
+) -> Answer:
+    """End the study with whether distillation helps on its data.
+
+    Args:
+        study: the study.
+        title: of the answer.
+        measured: the row of the sources, where they were measured.
+        sources: what was distilled from, one a replicate or one for all.
+        students: with those on hard labels.
+        findings: what the paper states, and what was measured.
+        remarks: further sentences.
+    """
+    from kdops.study.figures import students_figure
+
+    settings, soft, hard = study.settings, students.soft(), students.hard()
+    chosen = best_temperature(soft, settings.select_on)
+    costs = (float(sweep.table(TRAIN_SECONDS).mean()) for sweep in (soft, hard, sources))
+    verdict = distillation_verdict(
+        soft.table(),
+        hard.accuracies(),
+        soft.temperatures,
+        chosen,
+        settings.margin,
+        cost := TrainingCost(*costs),
+        select_on=settings.select_on,
+    )
+    figures = {"figure-1-students.png": students_figure(settings, sources, students)}
+    rows = [*measured, *rows_of(study, students, chosen)]
+    return study.conclude(title, Answer.of(rows, verdict, findings, remarks=[cost.sentence, *remarks]), figures=figures)
 
 
 def direct(study: Study[Settings]) -> tuple[Sweep, Sweep]:
@@ -81,12 +123,15 @@ def direct(study: Study[Settings]) -> tuple[Sweep, Sweep]:
     return teachers, study.distill(teachers, "student", [HARD, *study.settings.direct_temperatures()])
 
 
-def rows_of(study: Study[Settings], students: Sweep) -> list[Row]:
-    """Return the rows of the students."""
+def rows_of(study: Study[Settings], students: Sweep, chosen: float) -> list[Row]:
+    """Return the rows of the students, ``chosen`` being the temperature that is best over all replicates."""
+    by, several = study.settings.select_on, len(students.temperatures) > 1
+    at_chosen = [summarize(f"students, T = {chosen:g}, best by {by}", students.at([chosen]))] * several
     return [
         summarize("student, hard labels", students.hard()),
         summarize("students, distilled", students.soft()),
-        summarize(f"student, best by {study.settings.select_on}", study.best(students.soft())),
+        *at_chosen,
+        summarize(f"student, best by {by}", study.best(students.soft())),
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from kdops.config.methods import method_apart
@@ -26,8 +25,7 @@ from kdops.sweeps.params import (
     T_SQUARED,
     WEIGHT_DECAY,
 )
-from kdops.sweeps.ranking import rank_key
-from kdops.verdicts.claims import DECIMALS
+from kdops.sweeps.ranking import mean_rank
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
@@ -74,7 +72,7 @@ def controls_of(study: Study[VoteSettings], replicates: Replicates) -> tuple[dic
     copies = min(map(len, replicates.values()))
     _, reseeded = study.retrain(
         [(temperature, members.at([temperature])) for temperature in sorted(common)],
-        partial(mean_rank, by=study.settings.select_on),
+        lambda models: mean_rank(models, study.settings.select_on)[0],
         lambda temperature: study.distill(sources, "reseeded", [temperature], copies=copies),
     )
     given: dict[str, dict[int, Sequence[Model]]] = {
@@ -86,13 +84,6 @@ def controls_of(study: Study[VoteSettings], replicates: Replicates) -> tuple[dic
             seed: [record for record in reordered.of_seed(seed) if record.temperature in own[seed]] for seed in own
         }
     return {name: EnsembleEvaluation(study, control, study.settings.top) for name, control in given.items()}, ""
-
-
-def mean_rank(models: Sweep, by: str) -> float:
-    """Return by what temperatures are compared: the mean of :func:`rank_key` over replicates."""
-    ranks = [rank_key(record, by)[0] for record in models.records]
-    # The rounding noise of a sum must not choose between equals.
-    return round(sum(ranks) / len(ranks), DECIMALS)
 
 
 def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Model], replicates: int) -> str:

@@ -138,6 +138,7 @@ def _adopted(study: Study[SourceSettings], named: NamedModel) -> tuple[Model, Mo
         model_id=named.model_id,
         select_on=named.select_on,
         weights=digest_of_network(network, seen),
+        metrics=study.measure(network),
     )
     study.adopt(model, network)
     return model, network

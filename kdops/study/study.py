@@ -16,8 +16,10 @@ from kdops.config.companies import ChosenCompany
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS
 from kdops.config.settings import HARD, Settings
+from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
+from kdops.papers import DEFAULT, PAPERS
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor, ResultT, TriedT
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
@@ -235,9 +237,10 @@ class Study(Generic[SettingsT]):
             report: write a report of the study and its parts.
 
         Returns:
-            The answer.
+            The answer. What a paper states is left out on other data than the paper's, but in a study of that paper.
         """
-        answer = replace(answer, title=title)
+        about_paper = isinstance(self.settings, PaperSettings) or self.settings.dataset in PAPERS[DEFAULT].data
+        answer = replace(answer, title=title, findings=answer.findings if about_paper else ())
         self.executor.conclude(Conclusion(answer, figures or {}, tables or {}, report), self.context)
         return answer
 

@@ -80,7 +80,8 @@ def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model |
     if given:
         levels = ", ".join(f"{source.temperature:g}" for source in given)
         plain = given[0].role == "teacher" or math.isnan(given[0].temperature)
-        text += f" from the {given[0].role}" + ("" if plain else f" (T = {levels})")
+        text += f" from the {given[0].role}" if given[0].own else f" from {given[0].name or 'the source'}"
+        text += "" if plain else f" (T = {levels})"
     reused = sum(model.reused for model in models)
     again = f", {reused} of them reused" if reused else ""
     accuracies = {f"{model.test_accuracy:.4f}" for model in models}

@@ -56,6 +56,23 @@ def worst(models: Sweep, by: str = "validation") -> Sweep:
     )
 
 
+def mean_rank(models: Sweep, by: str = "validation") -> tuple[float, ...]:
+    """Return what settings are compared by: the mean of :func:`rank_key` over models."""
+    keys = [rank_key(record, by) for record in models.records]
+    # The rounding noise of a sum must not choose between equals.
+    return tuple(round(sum(values) / len(keys), 12) for values in zip(*keys, strict=True))
+
+
+def best_temperature(models: Sweep, by: str = "validation") -> float:
+    """Return the temperature above zero that is best over all replicates: mean accuracy, mean loss, then the lower.
+
+    Args:
+        models: a sweep.
+        by: ``validation``, or ``test`` to mimic the paper.
+    """
+    return min(models.temperatures, key=lambda temperature: (*mean_rank(models.at([temperature]), by), temperature))
+
+
 def chosen_on(models: Sweep, by: str) -> Sweep:
     """Return models with what they were chosen on, if it was ``test``: what is distilled from them is marked too."""
     if by != "test":

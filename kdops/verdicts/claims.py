@@ -27,8 +27,6 @@ from kdops.verdicts.statistics import (
     OneSided,
     equivalence,
     holm,
-    one_sided,
-    superiority,
 )
 
 LEVEL = 0.05
@@ -178,36 +176,6 @@ def verdict_of(
     return Verdict((primary, *(spec.claim(results[spec.name], adjusted[spec.name], count) for spec in specs)), flat)
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Whether a gain counts: below the margin it counts as none, and it must be above zero.
-
-    Attributes:
-        little: the test against the margin.
-        positive: the test against zero.
-    """
-
-    little: OneSided
-    positive: OneSided
-
-    @classmethod
-    def of(cls, gain: np.ndarray, margin: float) -> Gain:
-        """Return the tests of one gain a replicate, ``[replicates]``.
-
-        Raises:
-            ValueError: for a margin that is not a finite number above zero.
-        """
-        if not 0 < margin < np.inf:
-            raise ValueError(f"margin must be a finite number above 0, not {margin}")
-        return cls(one_sided(gain, margin, LEVEL), superiority(gain, LEVEL))
-
-    def word(self, what: str) -> str:
-        """Return ``WHAT helps``, ``WHAT does not help`` or ``inconclusive``; three replicates decide at the least."""
-        if self.little.n < FEWEST_REPLICATES or not (self.little.below or self.positive.above):
-            return "inconclusive"
-        return f"{what} does not help" if self.little.below else f"{what} helps"
-
-
 def check_accuracies(
     name: str,
     values: ArrayLike,
@@ -256,7 +224,7 @@ def equivalence_statistics(name: str, result: Equivalence, adjusted: tuple[float
     return prefixed(
         name,
         {
-            **_seen(result),
+            **means_of(result),
             "p_equivalent": result.p_equivalent,
             "p_holm": adjusted[0],
             "p_different": result.p_different,
@@ -269,10 +237,11 @@ def equivalence_statistics(name: str, result: Equivalence, adjusted: tuple[float
 
 def one_sided_statistics(name: str, result: OneSided) -> dict[str, float]:
     """Return the flat statistics of a one-sided test, without what is unknown."""
-    return prefixed(name, {**_seen(result), "p_above": result.p_above, "p_below": result.p_below, **_counts(result)})
+    return prefixed(name, {**means_of(result), "p_above": result.p_above, "p_below": result.p_below, **_counts(result)})
 
 
-def _seen(result: Equivalence | OneSided) -> dict[str, float | None]:
+def means_of(result: Equivalence | OneSided) -> dict[str, float | None]:
+    """Return the mean difference of a test and its interval."""
     return {"difference": result.difference.mean, "low": result.difference.low, "high": result.difference.high}
 
 

@@ -37,20 +37,18 @@ from kdops.verdicts.claims import (
     LEVEL,
     Claim,
     ClaimSpec,
-    Gain,
     Verdict,
     check_accuracies,
     prefixed,
     verdict_of,
 )
+from kdops.verdicts.gain import Gain
 from kdops.verdicts.phrases import (
     counted,
     flattered,
     margin_phrase,
     needs_at_least,
-    outlook_of_several,
     percent,
-    rounded_up,
     seen,
 )
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided
@@ -155,22 +153,9 @@ def _control(name: str, size: int, theirs: np.ndarray, gain: np.ndarray) -> Clai
 def _statistics(
     gain: Gain, adjusted: tuple[float, float], counts: dict[str, float], mcnemar: Sequence[McNemar]
 ) -> dict[str, float]:
-    """Return the flat statistics of the primary claim.
-
-    ``smallest_margin``: the interval seen is no help by any margin above it.
-    """
-    little, positive = gain.little, gain.positive
+    """Return the flat statistics of the primary claim."""
     values = {
-        "difference": little.difference.mean,
-        "low": little.difference.low,
-        "high": little.difference.high,
-        "p_helps": positive.p_above,
-        "p_helps_holm": adjusted[1],
-        "p_no_help": little.p_below,
-        "p_no_help_holm": adjusted[0],
-        "replicates": little.n,
-        "replicates_needed": _replicates_needed(gain),
-        "smallest_margin": _smallest_margin(little),
+        **gain.statistics(adjusted),
         **counts,
         "mcnemar_lowest_p": min((test.p for test in mcnemar), default=None),
         "mcnemar_highest_p": max((test.p for test in mcnemar), default=None),
@@ -216,7 +201,7 @@ def _primary(gain: Gain, reached: str, mcnemar: Sequence[McNemar], select_on: st
         margin=margin_phrase(little.threshold),
         zero=zero,
         shown="above" if little.above else "not shown to be above",
-        outlook=_outlook(gain),
+        outlook=gain.outlook,
     )
     if mcnemar:
         differ = sum(test.p < LEVEL for test in mcnemar)
@@ -230,26 +215,3 @@ def _primary(gain: Gain, reached: str, mcnemar: Sequence[McNemar], select_on: st
         sign = "above zero" if positive.above else "not above zero" if positive.difference.high <= 0 else sign
     part = Claim("ensemble_gain", sign, f"{capitalized(sign)}: {against}.", positive)
     return Claim("ensemble", word, sentence, little, (part,))
-
-
-def _replicates_needed(gain: Gain) -> int | None:
-    """Return how many decide, if the mean and the spread are as seen: either test may."""
-    little, positive = gain.little, gain.positive
-    needed = [little.replicates_needed] if little.difference.mean < little.threshold else []
-    needed += [positive.replicates_needed] if positive.difference.mean > positive.threshold else []
-    return min((count for count in needed if count is not None), default=None)
-
-
-def _outlook(gain: Gain) -> str:
-    smallest = rounded_up(_smallest_margin(gain.little)) if gain.little.n > 1 else ""
-    return outlook_of_several(
-        gain.little.n,
-        _replicates_needed(gain),
-        "the mean and the spread",
-        f"By the interval seen it does not help with any margin above {smallest} points.",
-    )
-
-
-def _smallest_margin(little: OneSided) -> float:
-    high = little.difference.high
-    return max(0.0, high) if high == high else math.nan  # nan stays unknown

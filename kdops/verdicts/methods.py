@@ -26,12 +26,12 @@ from kdops.verdicts.claims import (
     DECIMALS,
     LEVEL,
     Claim,
-    Gain,
     Verdict,
     check_accuracies,
     finite,
     one_sided_statistics,
 )
+from kdops.verdicts.gain import Gain
 from kdops.verdicts.phrases import counted, margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES, holm
 

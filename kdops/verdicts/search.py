@@ -5,7 +5,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import DECIMALS, Claim, Gain, Verdict, check_accuracies, one_sided_statistics, prefixed
+from kdops.verdicts.claims import DECIMALS, Claim, Verdict, check_accuracies, one_sided_statistics, prefixed
+from kdops.verdicts.gain import Gain
 from kdops.verdicts.phrases import margin_phrase, percent, seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import NO_VERDICT, ClaimSpec, Gain, adjust, check_accuracies, finite
+from kdops.verdicts.claims import NO_VERDICT, ClaimSpec, adjust, check_accuracies, finite
+from kdops.verdicts.gain import Gain
 from kdops.verdicts.intervals import mean_interval
 from kdops.verdicts.phrases import margin_phrase, percent, points, rounded_up, seen
 from kdops.verdicts.statistics import equivalence, one_sided, superiority

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdops.verdicts.chain import chain_verdict
+from kdops.verdicts.distillation import TrainingCost, distillation_verdict
 from kdops.verdicts.ensemble import ensemble_verdict
 from kdops.verdicts.symmetry import symmetry_verdict
 from kdops.verdicts.transitivity import transitivity_verdict
@@ -64,6 +65,15 @@ def chained(n, select_on="validation", order=slice(None)):
     )
 
 
+def distilled(n, select_on="validation", order=slice(None)):
+    soft, hard = rows(n, 0.83, columns=4)[order], rows(n, 0.8)[order]
+    return distillation_verdict(soft, hard, TEMPERATURES, 2, MARGIN, TrainingCost(1.0, 1.0, 9.0), select_on=select_on)
+
+
+GAIN = {
+    *("difference", "low", "high", "p_helps", "p_helps_holm", "p_no_help", "p_no_help_holm", "replicates"),
+    *("replicates_needed", "smallest_margin", "margin", "accuracy"),
+}
 EQUIVALENCE = {
     *("difference", "low", "high", "p_equivalent", "p_holm", "p_different", "p_different_holm"),
     *("replicates", "replicates_needed", "smallest_margin"),
@@ -88,10 +98,7 @@ STATISTICS = {
         "predictions": {*EQUIVALENCE, "accuracy"},
     },
     helpful: {
-        "ensemble": {
-            *("difference", "low", "high", "p_helps", "p_helps_holm", "p_no_help", "p_no_help_holm", "replicates"),
-            *("replicates_needed", "smallest_margin", "margin", "size", "members", "accuracy", "single_accuracy"),
-        },
+        "ensemble": {*GAIN, "size", "members", "single_accuracy"},
         "all_members": {*EQUIVALENCE, "accuracy"},
         "one_temperature": {*EQUIVALENCE, "gain"},
         "own_order": {*EQUIVALENCE, "gain"},
@@ -102,10 +109,17 @@ STATISTICS = {
         "station_2": {*EQUIVALENCE, "via_accuracy"},
         "distilled_chain": {*EQUIVALENCE, "via_accuracy"},
     },
+    distilled: {
+        "distillation": {
+            *(*GAIN, "hard_accuracy", "temperature", "student_seconds", "hard_seconds", "source_seconds"),
+        },
+        "over_temperatures": {*EQUIVALENCE, "accuracy"},
+        "temperature": EQUIVALENCE,
+    },
 }
 """The statistics of each claim, by the names that they are logged under."""
 
-every = pytest.mark.parametrize("give", [transitive, symmetric, helpful, chained])
+every = pytest.mark.parametrize("give", [transitive, symmetric, helpful, chained, distilled])
 
 
 @every
@@ -136,7 +150,7 @@ def test_the_statistics_are_those_of_the_claims_by_their_names(give):
         of_test |= {"difference": claim.result.difference.mean, "replicates": claim.result.n}
         names = ("p_above", "p_below", "p_equivalent", "p_different", "smallest_margin", "replicates_needed")
         of_test |= {name: getattr(claim.result, name) for name in names if hasattr(claim.result, name)}
-        if claim.name in ("symmetry", "ensemble"):  # rest on two tests
+        if claim.name in ("symmetry", "ensemble", "distillation"):  # rest on two tests
             of_test = {"replicates": claim.result.n}
         assert of_test == {name: verdict.statistics[f"{claim.name}_{name}"] for name in of_test}
 

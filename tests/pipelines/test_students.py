@@ -1,0 +1,55 @@
+"""The study of students: its verdict is about these data, whoever is distilled from."""
+
+import json
+
+import pytest
+import torch
+
+from kdops.data import dataset as datasets
+from tests.study.test_sources import Shares, registered
+
+TEACHER = "kdops-digits-teacher/1"
+
+
+def answer_of(place, parent):
+    return json.loads(place.artifact(parent, "answer.json").read_text())
+
+
+@pytest.mark.parametrize("source", ["", f"models:/{TEACHER}"])
+def test_the_verdict_is_whether_distillation_helps_on_these_data(fork, source, capsys):
+    parent = fork.run("students", source=source)
+    answer = answer_of(fork, parent)
+    assert parent.data.tags["kdops.verdict"] == answer["word"] == "inconclusive"
+    assert [claim["name"] for claim in answer["claims"]] == ["distillation", "over_temperatures"]
+    assert answer["findings"] == [], "digits are not the data of the paper"
+    students = [
+        data
+        for data in (run.data for run in fork.children())
+        if data.tags.get("kdops.chain") == "teacher>student"
+        and (not source or data.tags["kdops.source"] in (source, "labels"))
+    ]
+    chosen = answer["statistics"]["distillation_temperature"]
+    reached = dict.fromkeys((1.0, 4.0), 0.0)
+    for data in students:
+        if (temperature := float(data.params["temperature"])) in reached:
+            reached[temperature] += data.metrics["val_accuracy"]
+    assert reached[chosen] == pytest.approx(max(reached.values()))
+    rows = {row["what"]: row for row in answer["rows"]}
+    assert rows[f"source, {TEACHER}" if source else "teacher"]["models"] == (1 if source else 2)
+    at_chosen = rows[f"students, T = {chosen:g}, best by validation"]
+    assert answer["statistics"]["distillation_accuracy"] == pytest.approx(at_chosen["mean"])
+    gain = at_chosen["mean"] - rows["student, hard labels"]["mean"]
+    assert answer["statistics"]["distillation_difference"] == pytest.approx(gain)
+    assert "Training takes" in capsys.readouterr().out
+    assert fork.artifact(parent, "figures/figure-1-students.png").stat().st_size > 5000
+
+
+def test_a_source_of_others_has_a_row_with_its_own_accuracy(fork, capsys):
+    registered("shares", Shares())
+    parent = fork.run("students", source="models:/shares/1", seeds="1", temperatures="1", epochs="1")
+    data = datasets.load("digits", "")
+    right = Shares()(torch.from_numpy(data.images[data.test])).argmax(1).numpy() == data.labels[data.test]
+    (row,) = (row for row in answer_of(fork, parent)["rows"] if row["what"].startswith("source"))
+    assert row["what"] == "source, shares/1"
+    assert row["mean"] == pytest.approx(right.mean())
+    assert "student models from shares/1" in capsys.readouterr().err

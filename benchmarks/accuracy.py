@@ -28,7 +28,7 @@ from benchmarks.children import environment
 from benchmarks.convolution import plain_epochs
 from benchmarks.pairs import Figure, Options
 from benchmarks.passes import train
-from benchmarks.work import CLASSES, everything, fresh
+from benchmarks.work import everything, fresh
 from kdops.distillation.logits import LogitDistillation
 from kdops.models.classifier import Classifier
 from kdops.training.evaluation import compute_logits
@@ -81,9 +81,8 @@ def own(epochs: int) -> dict[str, float]:
     """Train a teacher as kdops does, its validation after each epoch included, and measure it on test."""
     work, test = everything("shared")
     recipe = work.recipe("teacher").replace(epochs=epochs)
-    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
     started = time.process_time()
-    (trained,) = train("teacher", recipe, [Group(0, (0.0,))], *given)
+    (trained,) = train(recipe, [Group(0, (0.0,))], work.inputs("teacher"), LogitDistillation())
     seconds = time.process_time() - started
     net = fresh(work, recipe, 0.0, "teacher")
     net.load_state_dict(trained.state)

@@ -24,7 +24,7 @@ from benchmarks.children import printed
 from benchmarks.pairs import Figure, Options, in_turn, seconds_of
 from benchmarks.passes import train
 from benchmarks.peak import convolutions, matrix_flops
-from benchmarks.work import CLASSES, Work, flops_of_teacher, fresh, prepare
+from benchmarks.work import Work, flops_of_teacher, fresh, prepare
 from kdops.distillation.logits import LogitDistillation
 from kdops.models.classifier import Classifier
 from kdops.training.trainer import Group
@@ -122,8 +122,7 @@ def seconds_of_epoch(way: str, images: int, device: str = "cpu") -> float:
 def own(work: Work, nets: int = 1) -> None:
     """Train teachers on labels as kdops does, with their evaluation."""
     groups = [Group(seed, (0.0,)) for seed in range(nets)]
-    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
-    list(train("teacher", work.recipe("teacher"), groups, *given, device=work.device))
+    list(train(work.recipe("teacher"), groups, work.inputs("teacher"), LogitDistillation()))
 
 
 def plain(work: Work, batch_size: int) -> None:

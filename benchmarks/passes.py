@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import torch
-from torch import Tensor
-
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
 from kdops.training.checkpoint import Checkpoint
-from kdops.training.trainer import Group, Images, Trained, cut_passes, nets_a_pass, train_pass
+from kdops.training.trainer import Group, PassInputs, Trained, cut_passes, nets_a_pass, train_pass
 from kdops.utils.progress import Progress
 
 __all__ = ["train"]
@@ -20,16 +17,11 @@ CheckpointOf = Callable[[int], Checkpoint | None]
 
 
 def train(
-    role: str,
     recipe: Recipe,
     groups: Sequence[Group],
-    images: Images,
-    validation: Images,
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
+    inputs: PassInputs,
     method: Method,
     *,
-    device: torch.device | str = "cpu",
     progress: Progress | None = None,
     checkpoint_of: CheckpointOf = lambda number: None,
 ) -> Iterator[Trained]:
@@ -39,18 +31,14 @@ def train(
     time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
     ``checkpoint_of``, which returns the checkpoint of a pass by its number.
     """
-    images, validation = images.to(device), validation.to(device)
-    channels, height, width = images.pixels.shape[1:]
+    inputs, count = inputs.there(), len(inputs.images.labels)
     together = recipe.architecture.is_dense and method.is_stacked
-    most = nets_a_pass(recipe, (channels, height, width), classes, device)
-    total, before = sum(len(group.temperatures) for group in groups) * len(images.labels) * recipe.epochs, 0
+    most = nets_a_pass(recipe, inputs.shape, inputs.classes, inputs.device)
+    total, before = sum(len(group.temperatures) for group in groups) * count * recipe.epochs, 0
     for number, part in enumerate(cut_passes(groups, together, most)):
         report = None if progress is None else partial(_report_overall, progress, before, total)
-        given = (images, validation, classes, statistics, method)
-        yield from train_pass(
-            role, recipe, part, *given, device=device, progress=report, checkpoint=checkpoint_of(number)
-        )
-        before += sum(len(group.temperatures) for group in part) * len(images.labels) * recipe.epochs
+        yield from train_pass(recipe, part, inputs, method, progress=report, checkpoint=checkpoint_of(number))
+        before += sum(len(group.temperatures) for group in part) * count * recipe.epochs
 
 
 def _report_overall(progress: Progress, before: int, total: int, done: int, _: int) -> None:

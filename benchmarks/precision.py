@@ -74,9 +74,8 @@ def single_precision() -> Iterator[None]:
 def _tested(role: str, groups: list[Group], work: Work, test: Images) -> tuple[list, list[float]]:
     """Train with the recipe's epochs, and give the networks and their accuracies on the test images."""
     recipe = DATASETS["gtsrb"].recipes[role]
-    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
     nets = []
-    for one in train(role, recipe, groups, *given, device=work.device):
+    for one in train(recipe, groups, work.inputs(role), LogitDistillation()):
         nets.append(build(recipe.architecture, SHAPE, CLASSES, *work.statistics).eval())
         nets[-1].load_state_dict(one.state)
     right = compute_logits(nets, test.pixels, work.device).argmax(dim=2) == test.labels.cpu()

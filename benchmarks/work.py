@@ -17,7 +17,7 @@ from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import Classifier, build, pixel_statistics
-from kdops.training.trainer import Group, Images, Trained
+from kdops.training.trainer import Group, Images, PassInputs, Trained
 from kdops.utils.random import named_generator
 
 __all__ = [
@@ -64,6 +64,10 @@ class Work:
     def recipe(self, role: str = "student", **changes: object) -> Recipe:
         """Return the recipe of a role on GTSRB, for one epoch."""
         return DATASETS["gtsrb"].recipes[role].replace(epochs=1, **changes)
+
+    def inputs(self, role: str = "student") -> PassInputs:
+        """Return what a pass of a role is given."""
+        return PassInputs(role, self.images, self.validation, CLASSES, self.statistics, self.device)
 
     def cut(self, count: int) -> Work:
         """Return the same with the first images only."""
@@ -125,8 +129,7 @@ def sweep(
 ) -> list[Trained]:
     """Train students as kdops does: all temperatures of a seed in one pass, with kept source outputs."""
     groups = [Group(seed, tuple(temperatures), Kept(work.source_logits)) for seed in seeds]
-    given = (work.images, work.validation, CLASSES, work.statistics, LogitDistillation())
-    return list(train("student", work.recipe(**changes), groups, *given, device=work.device))
+    return list(train(work.recipe(**changes), groups, work.inputs(), LogitDistillation()))
 
 
 def flops_of_student(hidden: int = 50) -> int:

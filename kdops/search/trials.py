@@ -27,6 +27,7 @@ from kdops.sweeps.params import FLOPS, PARAMETERS
 from kdops.sweeps.unit import Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.trial_run import TrialRuns
+from kdops.training.groups import PassInputs
 from kdops.training.history import DIVERGED, Trained
 from kdops.training.networks import Networks
 from kdops.training.trials import TrialPlan, train_trials
@@ -192,16 +193,12 @@ class Trials:
     def _results_of(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> Iterator[Trained]:
         """Train trials, judged on validation images alone; yield each as it ends, numbered by its place."""
         networks, rows = self.networks, self.trainset.rows
+        given = networks.images(rows), networks.images(networks.split.validation), len(networks.data.classes)
         results = train_trials(
-            streams_of(self.settings.role),
             [job.plan for job in jobs],
             self.seed,
             self._sources_of(jobs),
-            networks.images(rows),
-            networks.images(networks.split.validation),
-            len(networks.data.classes),
-            networks.statistics,
-            device=networks.device,
+            PassInputs(streams_of(self.settings.role), *given, networks.statistics, networks.device),
             after_epoch=partial(self._after_epoch, jobs),
             progress=lambda done, total: progress(done / total),
         )

@@ -21,7 +21,7 @@ from kdops.distillation.company import CompanyMethod, MapsMethod
 from kdops.distillation.method import Method, Outputs
 from kdops.models.classifier import Classifier
 from kdops.training.checkpoint import Checkpoint
-from kdops.training.groups import Group, Images
+from kdops.training.groups import Group, PassInputs
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.joint import JointNetworks
@@ -193,18 +193,13 @@ class _MapsPass(TrainingPass):
 
 
 def train_company(
-    role: str,
     recipe: Recipe,
     nets: Sequence[Architecture],
     seeds: Sequence[int],
     temperature: float,
-    images: Images,
-    validation: Images,
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
+    inputs: PassInputs,
     method: CompanyMethod,
     *,
-    device: torch.device | str = "cpu",
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Trained]:
@@ -215,17 +210,12 @@ def train_company(
     net that is trained on hard labels by itself.
 
     Args:
-        role: name of the random streams.
         recipe: epochs, batch size and rates, the same for all; its architecture is left aside.
         nets: the architecture of each net, one of kdops's own.
         seeds: the seed of each; the first is that of the replicate.
         temperature: at which they learn from each other; 0 for labels alone.
-        images: what they are trained on.
-        validation: measured after every epoch, never trained on.
-        classes: number of classes.
-        statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
+        inputs: images, classes, statistics, and where to train.
         method: what they learn from each other.
-        device: where to train.
         progress: called with (images passed, images in all), counted over the nets.
         checkpoint: where the pass is kept from time to time; None to keep nothing.
 
@@ -235,30 +225,22 @@ def train_company(
     Raises:
         DivergenceError: a loss stopped being finite; names the net.
     """
-    channels, height, width = images.pixels.shape[1:]
-    shape = (channels, height, width)
-    images, validation = images.to(device), validation.to(device)
+    inputs = inputs.there()
     recipes = [recipe.replace(architecture=net) for net in nets]
-    built = [
-        new_network(role, own, seed, 0.0, shape, classes, statistics, device)
-        for own, seed in zip(recipes, seeds, strict=True)
-    ]
+    built = [new_network(inputs, own, seed, 0.0) for own, seed in zip(recipes, seeds, strict=True)]
     kind, taps = _kind_of(method), [f"stage{net.layers}" for net in nets if isinstance(net, CNN)]
-    networks = PeerNetworks(built, device, kind is TrainingPass, taps if kind is _MapsPass else ())
+    networks = PeerNetworks(built, inputs.device, kind is TrainingPass, taps if kind is _MapsPass else ())
     training = kind(
-        role,
+        inputs,
         [Group(seeds[0], (temperature,) * len(nets))],
         recipes,
         [method] * len(nets),
         networks,
         streams_of_networks(built),
-        images,
-        validation,
-        device,
-        threads_for(max(net.flops(shape, classes) for net in nets), recipe.batch_size),
+        threads_for(max(net.flops(inputs.shape, inputs.classes) for net in nets), recipe.batch_size),
     )
     training.members = [(seed, temperature) for seed in seeds]
-    meter = Meter(progress, len(nets) * len(images.labels) * recipe.epochs)
+    meter = Meter(progress, len(nets) * len(inputs.images.labels) * recipe.epochs)
     return list(training.run(meter, checkpoint))
 
 

@@ -45,7 +45,7 @@ from kdops.training.activity import measure_units
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.company import train_company
 from kdops.training.evaluation import agreement, compute_logits, measure
-from kdops.training.groups import Group, Images
+from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import Trained
 from kdops.training.order import Done, Order, OrderGroup, TrainedModel
 from kdops.training.trainer import train_pass
@@ -130,15 +130,16 @@ def _trained(order: Order, arrays: Arrays, progress: Progress) -> Sequence[Train
     checkpoint = None
     if order.checkpoints:
         checkpoint = Checkpoint(checkpoint_path(Path(order.checkpoints), order.digest), order.digest, order.resume)
-    given = images, _images(order, arrays, "validation"), order.classes, _statistics(order)
-    how: dict[str, Any] = {"device": order.device, "progress": progress, "checkpoint": checkpoint}
+    given = order.role, images, _images(order, arrays, "validation"), order.classes, _statistics(order)
+    inputs = PassInputs(*given, order.device)
+    how: dict[str, Any] = {"progress": progress, "checkpoint": checkpoint}
     if order.nets:
         nets, (group,) = [parse_architecture(net) for net in order.nets], order.groups
         seeds = [group.seed + COPY_SEEDS * place for place in range(len(nets))]
         company, temperature = build_company(parse_company(order.method)), group.temperatures[0]
-        return train_company(order.role, order.recipe, nets, seeds, temperature, *given, company, **how)
+        return train_company(order.recipe, nets, seeds, temperature, inputs, company, **how)
     groups = [_with_arrays(group, order, arrays, images.pixels) for group in order.groups]
-    return train_pass(order.role, order.recipe, groups, *given, build_method(parse_method(order.method)), **how)
+    return train_pass(order.recipe, groups, inputs, build_method(parse_method(order.method)), **how)
 
 
 def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:

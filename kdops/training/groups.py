@@ -13,7 +13,7 @@ from kdops.distillation.method import Method, Outputs
 from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.utils.random import named_generator
 
-__all__ = ["Feed", "Group", "Images", "batches_of", "for_members", "joined"]
+__all__ = ["Feed", "Group", "Images", "PassInputs", "batches_of", "for_members", "joined"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,37 @@ class Images:
     def to(self, device: torch.device | str) -> Images:
         """Return the same images on another device."""
         return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class PassInputs:
+    """What a pass is given, whatever its members are and learn.
+
+    Attributes:
+        role: name of the random streams.
+        images: what is trained on; every group sees all of them in every epoch.
+        validation: measured after every epoch, never trained on.
+        classes: number of classes.
+        statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
+        device: where to train.
+    """
+
+    role: str
+    images: Images
+    validation: Images
+    classes: int
+    statistics: tuple[Tensor, Tensor]
+    device: torch.device | str = "cpu"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        channels, height, width = self.images.pixels.shape[1:]
+        return channels, height, width
+
+    def there(self) -> PassInputs:
+        """Return the same with its images on the device."""
+        return replace(self, images=self.images.to(self.device), validation=self.validation.to(self.device))
 
 
 @dataclass(frozen=True)

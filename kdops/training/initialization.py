@@ -5,33 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from kdops.config.recipes import Recipe
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
+from kdops.training.groups import PassInputs
 from kdops.utils.random import named_generator
 
 __all__ = ["new_network", "streams_of_networks"]
 
 
-def new_network(
-    role: str,
-    recipe: Recipe,
-    seed: int,
-    temperature: float,
-    shape: tuple[int, int, int],
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
-    device: torch.device | str,
-) -> Classifier:
+def new_network(inputs: PassInputs, recipe: Recipe, seed: int, temperature: float) -> Classifier:
     """Build one member, initialized by (role, seed, temperature).
 
     Its dropout draws from a stream of its own, on the device where its values lie.
     """
-    words = (role, seed, f"{temperature:g}")
-    net = build(recipe.architecture, shape, classes, *statistics, named_generator("init", *words))
+    words = (inputs.role, seed, f"{temperature:g}")
+    stream = named_generator("init", *words)
+    net = build(recipe.architecture, inputs.shape, inputs.classes, *inputs.statistics, stream)
     for number, part in enumerate(_drawing(net)):
-        part.stream = named_generator("dropout", *words, number, device=device)
+        part.stream = named_generator("dropout", *words, number, device=inputs.device)
     return net
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
 
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
@@ -18,7 +17,7 @@ from kdops.models.head import reuse_head
 from kdops.models.taps import check_taps
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoint
-from kdops.training.groups import Group, Images
+from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.separate import SeparateModels
@@ -27,7 +26,7 @@ from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 
-__all__ = ["Group", "Images", "Trained", "cut_passes", "nets_a_pass", "train_pass"]
+__all__ = ["Group", "Images", "PassInputs", "Trained", "cut_passes", "nets_a_pass", "train_pass"]
 
 NETS_A_PASS = 8
 """Convolutional nets that share a GPU; more of them hardly gain (docs/explanation/performance-gpu.md)."""
@@ -89,16 +88,11 @@ def nets_a_pass(recipe: Recipe, shape: tuple[int, int, int], classes: int, devic
 
 
 def train_pass(
-    role: str,
     recipe: Recipe,
     groups: Sequence[Group],
-    images: Images,
-    validation: Images,
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
+    inputs: PassInputs,
     method: Method,
     *,
-    device: torch.device | str = "cpu",
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Trained]:
@@ -109,15 +103,10 @@ def train_pass(
     Of networks that others wrote, which may normalize by the batch, a last batch of one image joins the one before it.
 
     Args:
-        role: name of the random streams.
         recipe: architecture, epochs, batch size and rates.
         groups: the members to train, see :func:`cut_passes`.
-        images: what they are trained on; every group sees all of them in every epoch.
-        validation: measured after every epoch, never trained on.
-        classes: number of classes.
-        statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
+        inputs: images, classes, statistics, and where to train.
         method: what the members at T > 0 learn from their source.
-        device: where to train.
         progress: called with (images passed, images in all), counted over members.
         checkpoint: where the pass is kept from time to time; None to keep nothing.
 
@@ -129,16 +118,12 @@ def train_pass(
         UsageError: the networks lack what the method needs.
     """
     groups = [alone for group in groups for alone in (group.apart() if group.own_order else [group])]
-    shape = _shape(images)
-    nets = [
-        [new_network(role, recipe, g.seed, t, shape, classes, statistics, device) for t in g.temperatures]
-        for g in groups
-    ]
+    inputs = inputs.there()
+    nets = [[new_network(inputs, recipe, group.seed, t) for t in group.temperatures] for group in groups]
     for group, row in zip(groups, nets, strict=True):
         for t, net in zip(group.temperatures, row, strict=True):
             if group.head and t != 0:
                 reuse_head(net, group.head)
-    images, validation = images.to(device), validation.to(device)
     taps = method.needs.student if any(t != 0 for group in groups for t in group.temperatures) else ()
     check_taps(nets[0][0], taps, "student")
     stack: type[StackedMLPs] | type[SeparateModels] = StackedMLPs
@@ -146,16 +131,11 @@ def train_pass(
         stack, nets = SeparateModels, [[net] for row in nets for net in row]
         groups = [alone for group in groups for alone in group.apart()]
     streams = streams_of_networks([net for row in nets for net in row])
-    flops = recipe.architecture.flops(shape, classes) if recipe.architecture.is_counted else math.inf
+    flops = recipe.architecture.flops(inputs.shape, inputs.classes) if recipe.architecture.is_counted else math.inf
     threads = threads_for(flops * max(len(group.temperatures) for group in groups), recipe.batch_size)
     count = sum(map(len, nets))
     plans = [recipe] * count, [method] * count
-    networks = stack(nets, device, taps)
-    training = TrainingPass(role, groups, *plans, networks, streams, images, validation, device, threads)
-    meter = Meter(progress, count * len(images.labels) * recipe.epochs)
+    networks = stack(nets, inputs.device, taps)
+    training = TrainingPass(inputs, groups, *plans, networks, streams, threads)
+    meter = Meter(progress, count * len(inputs.images.labels) * recipe.epochs)
     return list(training.run(meter, checkpoint))
-
-
-def _shape(images: Images) -> tuple[int, int, int]:
-    channels, height, width = images.pixels.shape[1:]
-    return channels, height, width

@@ -30,7 +30,7 @@ from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.divergence import measured_rows, source_divergence
 from kdops.training.evaluation import measure_members
-from kdops.training.groups import Feed, Group, Images, batches_of, for_members, joined
+from kdops.training.groups import Feed, Group, Images, PassInputs, batches_of, for_members, joined
 from kdops.training.history import COMPLETE, TERM, Meter, Trained
 from kdops.training.joint import JointNetworks
 from kdops.training.optimizer import AdamW
@@ -52,15 +52,12 @@ class TrainingPass:
     of the method has an optimizer and a schedule of its own, within the recipe's epochs.
 
     Args:
-        role: name of the random streams.
+        inputs: images, on the device, and where to train.
         groups: the members.
         recipes: each member's rates; epochs and batch size are the same for all.
         methods: what each member at T > 0 learns: one method, whose options may differ where it is stacked.
         networks: the members' networks.
         streams: what the networks draw from while they are trained.
-        images: what they are trained on, on the device.
-        validation: measured after every epoch, on the device.
-        device: where to train.
         threads: how many compute.
     """
 
@@ -69,31 +66,29 @@ class TrainingPass:
 
     def __init__(
         self,
-        role: str,
+        inputs: PassInputs,
         groups: Sequence[Group],
         recipes: Sequence[Recipe],
         methods: Sequence[Method],
         networks: JointNetworks,
         streams: Sequence[torch.Generator],
-        images: Images,
-        validation: Images,
-        device: torch.device | str,
         threads: int,
     ):
-        self.role, self.recipes, self.methods, self.networks = role, list(recipes), list(methods), networks
-        self.images, self.validation, self.device, self.threads = images, validation, device, threads
+        self.role, self.recipes, self.methods, self.networks = inputs.role, list(recipes), list(methods), networks
+        self.images, self.validation, self.threads = inputs.images, inputs.validation, threads
+        self.device = inputs.device
         self.epochs = recipes[0].epochs
-        self.batches = batches_of(len(images.labels), recipes[0].batch_size, alone=networks.learns_from_one)
+        self.batches = batches_of(len(self.images.labels), recipes[0].batch_size, alone=networks.learns_from_one)
         self.is_soft = any(t != 0 for group in groups for t in group.temperatures)
-        self.feeds = [Feed(role, group, methods[0], images.labels, self.is_soft) for group in groups]
+        self.feeds = [Feed(self.role, group, methods[0], self.images.labels, self.is_soft) for group in groups]
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
         self.numbers = list(range(len(self.members)))
         self._set_objective(self._modules(methods[0]) if self.is_soft else [])
         self.stages = stages_of(self.objective.method.phases(), self.epochs)
         self.stage = self.stages[0]
-        self.progress = torch.zeros((), device=device)
+        self.progress = torch.zeros((), device=self.device)
         live = any(isinstance(group.source, Live) for group in groups)
-        self.can_replay = torch.device(device).type == "cuda" and networks.can_replay and not live
+        self.can_replay = torch.device(self.device).type == "cuda" and networks.can_replay and not live
         self.drawn_from = list(streams)
         # There while it runs.
         self.pixels: Pixels

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, S
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
 
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
@@ -20,7 +19,7 @@ from kdops.distillation.sources import Kept, Live
 from kdops.models.classifier import Classifier
 from kdops.models.taps import check_taps
 from kdops.training.evaluation import measure_members
-from kdops.training.groups import Group, Images
+from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import DIVERGED, PRUNED, Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.joint import JointNetworks
@@ -54,16 +53,11 @@ class TrialPlan:
 
 
 def train_trials(
-    role: str,
     plans: Sequence[TrialPlan],
     seed: int,
     sources: Sequence[Kept | Live],
-    images: Images,
-    validation: Images,
-    classes: int,
-    statistics: tuple[Tensor, Tensor],
+    inputs: PassInputs,
     *,
-    device: torch.device | str = "cpu",
     after_epoch: AfterEpoch = lambda epochs, epoch: (),
     progress: Progress | None = None,
 ) -> Iterator[Trained]:
@@ -74,15 +68,10 @@ def train_trials(
     batch order of (role, seed), as :func:`kdops.training.trainer.train_pass` has it.
 
     Args:
-        role: name of the random streams.
         plans: the trials.
         seed: the replicate, the same for all trials.
         sources: each trial's source; where several share one it is the same object.
-        images: what they are trained on; every trial sees all of them in every epoch.
-        validation: measured after every epoch, never trained on.
-        classes: number of classes.
-        statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
-        device: where to train.
+        inputs: images, classes, statistics, and where to train.
         after_epoch: returns which trials to end. After the last epoch its answer changes nothing. Trials that diverged
             are not in it.
         progress: called with (images passed, images in all), counted over trials; what an ended trial leaves out
@@ -100,26 +89,21 @@ def train_trials(
         raise ValueError("the trials of a batch must have the same number of epochs")
     if not all(plan.temperature > 0 for plan in plans):
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
-    channels, height, width = images.pixels.shape[1:]
-    shape = (channels, height, width)
-    images, validation = images.to(device), validation.to(device)
-    meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(images.labels))
+    inputs = inputs.there()
+    meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(inputs.images.labels))
     for places in _passes(plans, sources):
         own = [plans[place] for place in places]
-        nets = [new_network(role, one.recipe, seed, one.temperature, shape, classes, statistics, device) for one in own]
+        nets = [new_network(inputs, one.recipe, seed, one.temperature) for one in own]
         method, size, networks = own[0].method, own[0].recipe.batch_size, _networks(own[0].method)
         check_taps(nets[0], method.needs.student, "student")
-        flops = sum(one.recipe.architecture.flops(shape, classes) for one in own)
+        flops = sum(one.recipe.architecture.flops(inputs.shape, inputs.classes) for one in own)
         trained = _TrialPass(
-            role,
+            inputs,
             _groups(seed, places, plans, sources),
             [one.recipe for one in own],
             [one.method for one in own],
-            networks(nets, device),
+            networks(nets, inputs.device),
             streams_of_networks(nets),
-            images,
-            validation,
-            device,
             threads_for(flops, size),
         )
         trained.numbers, trained.after_epoch = places, after_epoch

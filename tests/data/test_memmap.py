@@ -18,7 +18,7 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.evaluation import compute_logits
-from kdops.training.trainer import Group
+from kdops.training.trainer import Group, PassInputs
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -61,7 +61,7 @@ def test_what_is_trained_on_them_is_the_same_to_the_bit(mapped, recipe):
     statistics = pixel_statistics(IMAGES.pixels)
     in_file = [replace(part, pixels=mapped(part.pixels)) for part in (IMAGES, VALIDATION)]
     one, other = (
-        list(train("student", recipe, groups, *parts, 4, statistics, LogitDistillation()))
+        list(train(recipe, groups, PassInputs("student", *parts, 4, statistics), LogitDistillation()))
         for parts in ((IMAGES, VALIDATION), in_file)
     )
     assert [digest_of(a.state) for a in one] == [digest_of(b.state) for b in other]
@@ -93,7 +93,7 @@ from kdops.models.classifier import pixel_statistics
 from kdops.config.recipes import Recipe
 from kdops.config.architectures import parse_architecture
 from benchmarks.passes import train
-from kdops.training.trainer import Group, Images
+from kdops.training.trainer import Group, Images, PassInputs
 
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1000
@@ -104,7 +104,8 @@ pixels = load_rows(file, np.arange(len(file)), free=1)
 images = Images(pixels, torch.zeros(len(file), dtype=torch.long))
 few = Images(torch.from_numpy(np.array(file[:64])), torch.zeros(64, dtype=torch.long))
 recipe = Recipe(parse_architecture("mlp(hidden=2)"), epochs=1, batch_size=256, learning_rate=1e-3)
-list(train("student", recipe, [Group(0, (0.0,))], images, few, 2, pixel_statistics(pixels), LogitDistillation()))
+inputs = PassInputs("student", images, few, 2, pixel_statistics(pixels))
+list(train(recipe, [Group(0, (0.0,))], inputs, LogitDistillation()))
 print(anonymous() - before)
 """
 

@@ -31,7 +31,7 @@ from kdops.models.head import head_of
 from kdops.models.taps import captured, features_of
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.separate import SeparateModels
-from kdops.training.trainer import Group
+from kdops.training.trainer import Group, PassInputs
 from kdops.utils.random import named_generator
 from tests.distillation.cases import (
     leaves,
@@ -49,7 +49,7 @@ from tests.toys import quarters
 
 CLASSES, COUNT, EPOCHS = 4, 50, 4
 IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
-STATISTICS = pixel_statistics(IMAGES.pixels)
+INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
 
 every_method = pytest.mark.parametrize("name", METHODS)
 few = settings(max_examples=12, deadline=None)
@@ -259,7 +259,7 @@ SOURCE = "cnn(filters=5,layers=3,dropout=0)"
 
 
 def network(text=SOURCE, *words):
-    return build(parse_architecture(text), (1, 4, 4), CLASSES, *STATISTICS, named_generator("source", *words))
+    return build(parse_architecture(text), (1, 4, 4), CLASSES, *INPUTS.statistics, named_generator("source", *words))
 
 
 @cache
@@ -290,8 +290,7 @@ def run(method, text, temperatures=(0.0, 4.0), live=False, **options):
     seeds = (0, 1) if method.is_stacked and text.startswith("mlp") else (0,)
     head = head_of(source_network()).state_dict() if method.needs.head else {}
     groups = [Group(seed, temperatures, source_of(method, live), head=head) for seed in seeds]
-    given = (IMAGES, VALIDATION, CLASSES, STATISTICS, method)
-    return list(train("student", recipe(text), groups, *given, **options))
+    return list(train(recipe(text), groups, INPUTS, method, **options))
 
 
 @cache
@@ -318,7 +317,7 @@ def test_the_divergence_from_the_source_is_measured_as_the_student_is_stored(nam
     logits = source.logits[method_of(name).rows(IMAGES.labels, named_generator("rows", "student", 0))]
     members = [one for one in trained(name, student_for(name), (0.0, 4.0)) if one.seed == 0]
     hard, soft = sorted(members, key=lambda one: one.temperature)
-    net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *STATISTICS)
+    net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *INPUTS.statistics)
     net.load_state_dict(soft.state)
     with torch.no_grad():
         logs = [(one / 4).log_softmax(-1) for one in (net.eval()(IMAGES.pixels), logits)]
@@ -390,7 +389,7 @@ def test_what_is_trained_beside_a_student_is_counted(name):
 @every_method
 def test_what_is_stored_is_the_students_own(name):
     for one in trained(name, student_for(name)):
-        net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *STATISTICS)
+        net = build(parse_architecture(student_for(name)), (1, 4, 4), CLASSES, *INPUTS.statistics)
         net.load_state_dict(one.state)
 
 
@@ -471,9 +470,8 @@ def test_memories_of_all_students_are_counted_before_one_is_made(monkeypatch):
 
 def test_a_method_with_more_phases_than_epochs_is_refused():
     method = method_of("fitnet")
-    groups, given = [Group(0, (4.0,), source_of(method))], (IMAGES, VALIDATION, CLASSES, STATISTICS, method)
     with pytest.raises(UsageError, match=r"^epochs=1: must be at least 2: the method has the phases hint and task$"):
-        list(train("student", recipe(student_for("fitnet"), 1), groups, *given))
+        list(train(recipe(student_for("fitnet"), 1), [Group(0, (4.0,), source_of(method))], INPUTS, method))
 
 
 # Modifiers
@@ -579,11 +577,8 @@ def test_a_shuffled_image_gets_what_another_one_gave(seed, classes):
 def test_a_shuffled_source_trains_as_one_that_gave_these_outputs():
     method, text = method_of("shuffled(within=all)"), student_for("logits")
     rows, source = method.rows(IMAGES.labels, named_generator("rows", "student", 0)), source_of(method)
-    given = (IMAGES, VALIDATION, CLASSES, STATISTICS)
-    (found,) = train("student", recipe(text), [Group(0, (4.0,), source)], *given, method)
-    (other,) = train(
-        "student", recipe(text), [Group(0, (4.0,), Kept(source.logits[rows]))], *given, method_of("logits")
-    )
+    (found,) = train(recipe(text), [Group(0, (4.0,), source)], INPUTS, method)
+    (other,) = train(recipe(text), [Group(0, (4.0,), Kept(source.logits[rows]))], INPUTS, method_of("logits"))
     assert all(torch.equal(found.state[key], other.state[key]) for key in other.state)
 
 

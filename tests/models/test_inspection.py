@@ -19,7 +19,7 @@ from kdops.errors import UsageError
 from kdops.models.classifier import build, digest_of
 from kdops.models.inspection import check_networks
 from kdops.models.size import network_size
-from kdops.training.trainer import Group, Images
+from kdops.training.trainer import Group, Images, PassInputs
 from kdops.utils.random import named_generator
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -170,7 +170,7 @@ def trained(text, count=20, seed=0, temperatures=(0.0,), source=None, **changes)
     statistics = (torch.tensor([128.0]), torch.tensor([64.0]))
     groups = [Group(seed, temperatures, None if source is None else Kept(source))]
     images = pictures(count)
-    return list(train("teacher", recipe, groups, images, images, CLASSES, statistics, LogitDistillation()))
+    return list(train(recipe, groups, PassInputs("teacher", images, images, CLASSES, statistics), LogitDistillation()))
 
 
 @pytest.mark.parametrize(

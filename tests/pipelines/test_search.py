@@ -276,10 +276,10 @@ def test_with_two_objectives_the_whole_front_is_trained_again(fork):
 def test_a_trial_that_breaks_its_batch_fails_alone(fork, monkeypatch):
     train = kdops.search.trials.train_trials
 
-    def breaking(role, plans, *given, **named):
+    def breaking(plans, *given, **named):
         if any(plan.recipe.architecture.hidden == 7 for plan in plans):
             raise RuntimeError("can't allocate memory:\n you tried to allocate much")
-        yield from train(role, plans, *given, **named)
+        yield from train(plans, *given, **named)
 
     monkeypatch.setattr(kdops.search.trials, "train_trials", breaking)
     space = "hidden=5,6,7 depth=1 batch_size=32 learning_rate=0.01 temperature=2 alpha=1 t_squared=true"

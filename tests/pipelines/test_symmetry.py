@@ -14,7 +14,7 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.study.open import open_study
-from kdops.training.trainer import Group, Images
+from kdops.training.trainer import Group, Images, PassInputs
 from kdops.verdicts.answer import Answer
 
 DIGITS = datasets.load("digits")
@@ -39,6 +39,13 @@ def labels(rows):
     return torch.from_numpy(np.array(DIGITS.labels[rows]))
 
 
+def inputs_of(images):
+    """What a pass of reversed nets is given that are trained on some images."""
+    statistics = pixel_statistics(pixels(np.union1d(SPLIT.teacher, np.concatenate(SPLIT.transfers))))
+    validation = Images(pixels(SPLIT.validation), labels(SPLIT.validation))
+    return PassInputs("reversed", images, validation, len(DIGITS.classes), statistics)
+
+
 def direct(study):
     """Return the teacher and its students, which are there."""
     teachers = study.train("teacher")
@@ -57,15 +64,10 @@ def test_a_reversed_net_without_temperature_learns_what_the_student_decides(stud
     with torch.no_grad():
         decided = student(pixels(rows)).argmax(dim=1)
     assert not torch.equal(decided, labels(rows))
-    statistics = pixel_statistics(pixels(np.union1d(SPLIT.teacher, np.concatenate(SPLIT.transfers))))
     (by_hand,) = train(
-        "reversed",
         study.settings.recipes["reversed"],
         [Group(0, (0.0,))],
-        Images(pixels(rows), decided),
-        Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
-        len(DIGITS.classes),
-        statistics,
+        inputs_of(Images(pixels(rows), decided)),
         LogitDistillation(),
     )
     assert hard.weights == digest_of(by_hand.state)
@@ -169,15 +171,10 @@ def test_only_what_learns_decisions_has_other_labels(fork):
         study.conclude("chain", Answer())
     (soft,) = back.soft().records
     rows = SPLIT.hop(1)
-    statistics = pixel_statistics(pixels(np.union1d(SPLIT.teacher, np.concatenate(SPLIT.transfers))))
     (by_hand,) = train(
-        "reversed",
         study.settings.recipes["reversed"],
         [Group(0, (1.0,), Kept(study.executor.networks.logits(best.records, rows)[0]))],
-        Images(pixels(rows), labels(rows)),
-        Images(pixels(SPLIT.validation), labels(SPLIT.validation)),
-        len(DIGITS.classes),
-        statistics,
+        inputs_of(Images(pixels(rows), labels(rows))),
         LogitDistillation(alpha=0.5),
     )
     assert soft.weights == digest_of(by_hand.state)

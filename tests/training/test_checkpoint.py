@@ -21,7 +21,7 @@ from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import checkpoint as module
 from kdops.training.checkpoint import Checkpoint, Checkpoints
-from kdops.training.trainer import Group, Images
+from kdops.training.trainer import Group, Images, PassInputs
 from kdops.utils.random import named_generator
 
 CLASSES, EPOCHS = 4, 4
@@ -97,13 +97,9 @@ def run(architecture, folder=None, cut=None, seen=None):
 
     return list(
         train(
-            "student",
             recipe,
             GROUPS,
-            IMAGES,
-            VALIDATION,
-            CLASSES,
-            STATISTICS,
+            PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS),
             LogitDistillation(),
             progress=progress,
             checkpoint_of=lambda number: checkpoints and checkpoints.of(f"{NETS.index(architecture)}-{number}"),

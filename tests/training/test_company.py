@@ -15,7 +15,7 @@ from kdops.models.classifier import pixel_statistics
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.company import PeerNetworks, train_company
-from kdops.training.groups import Group
+from kdops.training.groups import Group, PassInputs
 from kdops.training.history import Meter
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.training_pass import TrainingPass
@@ -23,7 +23,7 @@ from tests.toys import quarters
 
 CLASSES, COUNT, EPOCHS = 4, 50, 3
 IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
-STATISTICS = pixel_statistics(IMAGES.pixels)
+INPUTS = PassInputs("peer", IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
 RECIPE = Recipe(parse_architecture("mlp"), EPOCHS, 16, 5e-3)
 DENSE = ("mlp(hidden=6,dropout=0.1)", "mlp(hidden=6,dropout=0.1)")
 MIXED = ("mlp(hidden=6)", "mlp(hidden=5,depth=2)", "cnn(filters=4,layers=2)")
@@ -40,8 +40,8 @@ def nets_of(text):
 def run(text, nets, seeds=None, recipe=RECIPE, **options):
     chosen = parse_company(text)
     seeds = seeds or [COPY_SEEDS * place for place in range(len(nets))]
-    given = [parse_architecture(net) for net in nets], seeds, chosen.temperature, IMAGES, VALIDATION, CLASSES
-    return train_company("peer", recipe, *given, STATISTICS, build_company(chosen), **options)
+    given = [parse_architecture(net) for net in nets], seeds, chosen.temperature
+    return train_company(recipe, *given, INPUTS, build_company(chosen), **options)
 
 
 @cache
@@ -53,9 +53,9 @@ def trained(text, nets):
 def alone(net, seed):
     """Train one network on hard labels by itself, in the batch order of replicate 0."""
     recipe = RECIPE.replace(architecture=parse_architecture(net))
-    built = new_network("peer", recipe, seed, 0.0, (1, 4, 4), CLASSES, STATISTICS, "cpu")
-    given = ("peer", [Group(0, (0.0,))], [recipe], [LabelsOnly()], PeerNetworks([built], "cpu", True).each[0])
-    return next(TrainingPass(*given, streams_of_networks([built]), IMAGES, VALIDATION, "cpu", 1).run(Meter(None, 0)))
+    built = new_network(INPUTS, recipe, seed, 0.0)
+    given = (INPUTS, [Group(0, (0.0,))], [recipe], [LabelsOnly()], PeerNetworks([built], "cpu", True).each[0])
+    return next(TrainingPass(*given, streams_of_networks([built]), 1).run(Meter(None, 0)))
 
 
 def same(one, other):

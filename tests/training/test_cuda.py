@@ -15,7 +15,7 @@ from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.evaluation import compute_logits
 from kdops.training.optimizer import AdamW
-from kdops.training.trainer import Group
+from kdops.training.trainer import Group, PassInputs
 from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.random import named_generator
@@ -35,8 +35,8 @@ PLAIN = ("mlp(hidden=8,depth=2)", "cnn(filters=8,layers=2,dropout=0)")
 
 def run(text, groups=GROUPS, device="cuda", **options):
     recipe = Recipe(parse_architecture(text), epochs=4, batch_size=64, learning_rate=1e-2)
-    given = (recipe, groups, IMAGES, VALIDATION, CLASSES, STATISTICS, LogitDistillation())
-    return list(train("student", *given, device=device, **options))
+    inputs = PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS, device)
+    return list(train(recipe, groups, inputs, LogitDistillation(), **options))
 
 
 def without_replay(monkeypatch):
@@ -158,8 +158,11 @@ def test_no_step_waits_for_the_device(text, monkeypatch):
 def test_a_search_learns_what_it_learns_on_the_cpu():
     recipe = Recipe(parse_architecture("mlp(hidden=8)"), epochs=3, batch_size=64, learning_rate=1e-2)
     plans = [TrialPlan(recipe, temperature, LogitDistillation(0.5)) for temperature in (1.0, 4.0)]
-    given = ("student", plans, 0, [Kept(SOURCE)] * len(plans), IMAGES, VALIDATION, CLASSES, STATISTICS)
-    found = [{one.number: one for one in train_trials(*given, device=device)} for device in ("cuda", "cpu")]
+    given = ("student", IMAGES, VALIDATION, CLASSES, STATISTICS)
+    found = [
+        {one.number: one for one in train_trials(plans, 0, [Kept(SOURCE)] * len(plans), PassInputs(*given, device))}
+        for device in ("cuda", "cpu")
+    ]
     for number in range(len(plans)):
         ours, theirs = (one[number].train_loss for one in found)
         assert ours == pytest.approx(theirs, rel=0.02)

@@ -1,6 +1,7 @@
 """A fleet of M equals M single trainings, written here as the plainest loop there is."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.evaluation import compute_logits
-from kdops.training.trainer import Group, Images, cut_passes
+from kdops.training.trainer import Group, Images, PassInputs, cut_passes
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -26,11 +27,12 @@ CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epoc
 
 IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
 STATISTICS = pixel_statistics(IMAGES.pixels)
+INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS)
 SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=named_generator("source", seed)) for seed in (0, 1)}
 
 
 def run(recipe, groups, loss=None, images=IMAGES, role="student"):
-    return list(train(role, recipe, groups, images, VALIDATION, CLASSES, STATISTICS, loss or LogitDistillation()))
+    return list(train(recipe, groups, replace(INPUTS, role=role, images=images), loss or LogitDistillation()))
 
 
 def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=False):
@@ -222,16 +224,8 @@ def test_a_loss_that_stops_being_finite_names_the_member(recipe):
 def test_convolutional_members_come_one_by_one_so_that_each_can_be_kept():
     broken = SOURCE[1].clone()
     broken[:] = math.inf
-    arriving = train(
-        "student",
-        CNN,
-        [Group(0, (1.0,), Kept(SOURCE[0])), Group(1, (1.0,), Kept(broken))],
-        IMAGES,
-        VALIDATION,
-        CLASSES,
-        STATISTICS,
-        LogitDistillation(),
-    )
+    groups = [Group(0, (1.0,), Kept(SOURCE[0])), Group(1, (1.0,), Kept(broken))]
+    arriving = train(CNN, groups, INPUTS, LogitDistillation())
     assert next(arriving).seed == 0
     with pytest.raises(DivergenceError):
         next(arriving)
@@ -241,13 +235,9 @@ def test_progress_counts_every_image_of_every_member():
     told = []
     list(
         train(
-            "student",
             MLP,
             [Group(0, (1.0, 2.0), Kept(SOURCE[0]))],
-            IMAGES,
-            VALIDATION,
-            CLASSES,
-            STATISTICS,
+            INPUTS,
             LogitDistillation(),
             progress=lambda done, total: told.append((done, total)),
         )

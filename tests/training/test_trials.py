@@ -1,6 +1,7 @@
 """A trial trained among others gives what it gives alone, whatever becomes of the others."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, digest_of, pixel_statistics
-from kdops.training.trainer import Group
+from kdops.training.trainer import Group, PassInputs
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.random import named_generator
 from tests.toys import quarters
@@ -26,7 +27,7 @@ few = settings(max_examples=8, deadline=None)
 
 
 IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
-STATISTICS = pixel_statistics(IMAGES.pixels)
+INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
 SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=named_generator("source"))
 
 
@@ -50,22 +51,13 @@ MIXED = [
 
 def run(plans, seed=0, images=IMAGES, **options):
     sources = [Kept(SOURCE)] * len(plans)
-    told = list(train_trials("student", plans, seed, sources, images, VALIDATION, CLASSES, STATISTICS, **options))
+    told = list(train_trials(plans, seed, sources, replace(INPUTS, images=images), **options))
     assert sorted(one.number for one in told) == list(range(len(plans)))
     return {one.number: one for one in told}
 
 
 def trained_alone(one, seed=0):
-    (alone,) = train(
-        "student",
-        one.recipe,
-        [Group(seed, (one.temperature,), Kept(SOURCE))],
-        IMAGES,
-        VALIDATION,
-        CLASSES,
-        STATISTICS,
-        one.method,
-    )
+    (alone,) = train(one.recipe, [Group(seed, (one.temperature,), Kept(SOURCE))], INPUTS, one.method)
     return alone
 
 
@@ -107,7 +99,7 @@ def test_a_trial_equals_its_training_alone(plans, seed):
 
 def test_the_measures_are_those_of_the_weights_that_come_out():
     for number, result in run(MIXED).items():
-        net = build(MIXED[number].recipe.architecture, (1, 4, 4), CLASSES, *STATISTICS)
+        net = build(MIXED[number].recipe.architecture, (1, 4, 4), CLASSES, *INPUTS.statistics)
         net.load_state_dict(result.state)
         with torch.no_grad():
             logits = net.eval()(VALIDATION.pixels)
@@ -149,7 +141,7 @@ def test_the_order_of_the_plans_changes_no_bit(plans):
 
 def test_batch_sizes_are_trained_one_after_another_and_told_as_they_end():
     sources = [Kept(SOURCE)] * len(MIXED)
-    told = train_trials("s", MIXED, 0, sources, IMAGES, VALIDATION, CLASSES, STATISTICS)
+    told = train_trials(MIXED, 0, sources, INPUTS)
     assert [one.number for one in told] == [0, 1, 2, 5, 3, 4]
 
 
@@ -186,17 +178,8 @@ def test_who_is_padded_further_once_the_widest_is_gone_goes_on_unharmed():
 
 def test_a_pruned_trial_is_told_at_once():
     seen = []
-    arriving = train_trials(
-        "student",
-        MIXED,
-        0,
-        [Kept(SOURCE)] * len(MIXED),
-        IMAGES,
-        VALIDATION,
-        CLASSES,
-        STATISTICS,
-        after_epoch=lambda epochs, epoch: seen.append(epoch) or {2},
-    )
+    sources = [Kept(SOURCE)] * len(MIXED)
+    arriving = train_trials(MIXED, 0, sources, INPUTS, after_epoch=lambda epochs, epoch: seen.append(epoch) or {2})
     assert next(arriving).number == 2
     assert seen == [1]
 
@@ -277,12 +260,11 @@ def test_trials_of_all_methods_are_trained_beside_each_other_and_equal_their_tra
     logits = Kept(SOURCE)
     kept = Kept(SOURCE, {"embedding": torch.randn(COUNT, 3, generator=named_generator("embedding"))})
     sources = [kept if method.needs.source else logits for method in methods]
-    given = IMAGES, VALIDATION, CLASSES, STATISTICS
-    results = list(train_trials("student", plans, 0, sources, *given))
+    results = list(train_trials(plans, 0, sources, INPUTS))
     assert sorted(one.number for one in results) == list(range(len(plans)))
     for one in results:
         own, source = plans[one.number], sources[one.number]
-        (alone,) = train("student", own.recipe, [Group(0, (2.0,), source)], *given, own.method)
+        (alone,) = train(own.recipe, [Group(0, (2.0,), source)], INPUTS, own.method)
         assert one.train_loss == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
         in_own_pass = own.method.needs.student or own.method.has_modules
         assert not in_own_pass or digest_of(one.state) == digest_of(alone.state)

@@ -14,12 +14,13 @@ from kdops.config.recipes import Recipe
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import pixel_statistics
-from kdops.training.trainer import Group
+from kdops.training.trainer import Group, PassInputs
 from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, train_trials
 from tests.toys import quarters
 
 IMAGES, VALIDATION, CLASSES = quarters(48, 0, 8), quarters(16, 1, 8), 4
+INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
 SOURCE = torch.randn(48, CLASSES, generator=torch.Generator().manual_seed(0))
 
 QUESTIONS = (
@@ -88,8 +89,7 @@ def test_a_question_is_seen():
 @pytest.mark.parametrize("temperatures", [(0.0,), (1.0, 4.0), (0.0, 4.0)], ids=str)
 def test_an_epoch_of_a_sweep_asks_nothing(epochs, text, alpha, temperatures):
     groups = [Group(seed, temperatures, Kept(SOURCE)) for seed in (0, 1)]
-    given = (IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels), LogitDistillation(alpha))
-    list(train("student", recipe(text), groups, *given))
+    list(train(recipe(text), groups, INPUTS, LogitDistillation(alpha)))
     assert all(asked.operations > 50 and asked.questions == [] for asked in epochs)
     assert epochs
 
@@ -99,6 +99,5 @@ def test_an_epoch_of_a_search_asks_nothing(epochs):
         TrialPlan(recipe(f"mlp(hidden={width})"), 4.0, LogitDistillation(alpha))
         for width, alpha in ((4, 0.5), (9, 1.0))
     ]
-    given = (IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
-    list(train_trials("student", plans, 0, [Kept(SOURCE)] * 2, *given))
+    list(train_trials(plans, 0, [Kept(SOURCE)] * 2, INPUTS))
     assert [asked.questions for asked in epochs] == [[], []]

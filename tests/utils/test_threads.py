@@ -13,7 +13,7 @@ from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training import training_pass
-from kdops.training.trainer import Group
+from kdops.training.trainer import Group, PassInputs
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import SHARED_FROM, num_threads, process_threads, threads_for
 from tests.toys import quarters
@@ -41,8 +41,8 @@ def seen(monkeypatch):
 def trained(architecture, side, loss, batch_size=16):
     images = quarters(batch_size, 0, side)
     recipe = Recipe(parse_architecture(architecture), 1, batch_size, 1e-2)
-    given = (images, quarters(8, 1, side), 4, pixel_statistics(images.pixels), loss)
-    return list(train("student", recipe, [Group(0, (0.0,))], *given))
+    inputs = PassInputs("student", images, quarters(8, 1, side), 4, pixel_statistics(images.pixels))
+    return list(train(recipe, [Group(0, (0.0,))], inputs, loss))
 
 
 def test_a_step_is_shared_from_a_number_of_operations_on():
@@ -96,8 +96,8 @@ def test_between_the_models_that_a_training_gives_the_process_has_all_its_thread
     _, loss = seen
     images = quarters(16, 0, 8)
     recipe = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0)"), 1, 16, 1e-2)
-    given = (images, images, 4, pixel_statistics(images.pixels), loss)
-    for _ in train("student", recipe, [Group(0, (0.0,)), Group(1, (0.0,))], *given):
+    inputs = PassInputs("student", images, images, 4, pixel_statistics(images.pixels))
+    for _ in train(recipe, [Group(0, (0.0,)), Group(1, (0.0,))], inputs, loss):
         assert torch.get_num_threads() == 2
 
 
@@ -115,12 +115,9 @@ def test_trials_of_a_search_follow_the_same_rule(seen):
         found.clear()
         images = quarters(16, 0, 24)
         recipe = Recipe(parse_architecture(f"mlp(hidden={hidden},depth=1)"), 1, 16, 1e-2)
-        given = (images, images, 4, pixel_statistics(images.pixels))
-        list(
-            train_trials(
-                "student", [TrialPlan(recipe, 4.0, LogitDistillation(0.5))], 0, [Kept(torch.zeros(16, 4))], *given
-            )
-        )
+        inputs = PassInputs("student", images, images, 4, pixel_statistics(images.pixels))
+        plans = [TrialPlan(recipe, 4.0, LogitDistillation(0.5))]
+        list(train_trials(plans, 0, [Kept(torch.zeros(16, 4))], inputs))
         assert found == [threads]
         assert torch.get_num_threads() == 2
 

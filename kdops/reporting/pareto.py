@@ -125,8 +125,12 @@ COLUMNS = (
 )
 
 
+SHOWN = 50
+"""The rows of a group on the terminal, beside its Pareto front and champion."""
+
+
 def show_candidates(groups: Sequence[Group], console: Console | None = None) -> None:
-    """Print the candidates, each on one line, a table for each group."""
+    """Print each group as a table: the best candidates by validation, its Pareto front and its champion."""
     console = console or plain_console()
     for group in groups:
         heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
@@ -134,7 +138,10 @@ def show_candidates(groups: Sequence[Group], console: Console | None = None) -> 
         columns: list[tuple[str, Side]] = [
             (name, "left" if name in ("model", "chain") else "right") for name in COLUMNS
         ]
-        PlainTable(columns, map(_cells, group.candidates)).print(console)
+        shown = [c for n, c in enumerate(group.candidates) if n < SHOWN or c.front or c.model.champion]
+        PlainTable(columns, map(_cells, shown)).print(console)
+        if more := len(group.candidates) - len(shown):
+            console.print(f"{more} more; all of them: kdops candidates --csv", markup=False)
         console.print()
     console.print(
         "+ Pareto front: none of its group is at least as good in val, ms and parameters, and better in one.\n"

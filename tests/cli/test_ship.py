@@ -15,6 +15,7 @@ from PIL import Image
 
 import kdops.packaging.export
 import kdops.packaging.loading
+import kdops.reporting.pareto
 from kdops.cli import ship as shipping
 from kdops.cli.app import main
 from kdops.data import dataset as datasets
@@ -73,6 +74,23 @@ def test_candidates_tell_of_every_model_what_the_store_says(shipped, capsys):
     out, _ = said(capsys, "candidates", "--role", "student")
     assert sum("kdops-digits-student/" in line for line in out) == sum(m.role == "student" for m in stored.values())
     assert any(line.startswith("+ ") for line in out)
+
+
+@pytest.mark.parametrize("shown", [0, 2, 1000])
+def test_of_many_candidates_the_best_the_front_and_the_champions_are_shown(shipped, capsys, monkeypatch, shown):
+    every = sorted(read_catalog(shipped.client).registered(), key=lambda model: -model.val_accuracy)
+    monkeypatch.setattr(kdops.reporting.pareto, "SHOWN", shown)
+    out, _ = said(capsys, "candidates")
+    names = [line[2:].split()[0] for line in out if line[2:].startswith("kdops-digits-")]
+    assert len(set(names)) == len(names)
+    assert {model.name for model in every if model.champion} <= set(names)
+    groups = {(model.transfer, model.split): [] for model in every}
+    for model in every:
+        groups[model.transfer, model.split].append(model.name)
+    assert {name for group in groups.values() for name in group[:shown]} <= set(names)
+    told = [int(line.split()[0]) for line in out if line.endswith(" more; all of them: kdops candidates --csv")]
+    assert sum(told) == len(every) - len(names)
+    assert bool(told) == (shown < 1000)
 
 
 def test_each_architecture_is_loaded_once(shipped, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""The commands for models that leave the store: ``candidates``, ``export``, ``predict``.
+"""The commands for models that leave the store: ``candidates``, ``export``, ``predict``, ``tree``.
 
 They check their arguments first, and load torch and MLflow only then.
 """
@@ -127,6 +127,41 @@ def predict(
     _print_classes(examples.names, loaded, examples.values, csv)
 
 
+def tree(
+    model: str = typer.Argument(metavar="MODEL", help=f"of the family tree: {MODEL}"),
+    file: str = typer.Argument("", metavar="[FILE]", help="an image file, whose way is drawn too"),
+    output: str = typer.Option("tree.png", "--output", help="the figure", metavar="FILE.png"),
+) -> None:
+    """Draw the filters of a soft decision tree, and the way of an image through it."""
+    check_model(model)
+    drawing = _output("output", output, ".png")
+    with open_store() as client:
+        from kdops.packaging.loading import load_stored
+        from kdops.tracking.catalog import find_registered
+
+        found = find_registered(client, model)
+        loaded = load_stored(client, found.uri)
+    from kdops.packaging.inputs import read_examples
+    from kdops.packaging.trees import view_of, way_of
+    from kdops.reporting.tree_figure import tree_figure
+
+    view, way = view_of(loaded, model), None
+    if file:
+        examples = read_examples([file], loaded)
+        if not len(examples.values):
+            reason = examples.refused[0][1] if examples.refused else "has no image"
+            raise UsageError("file", file, reason)
+        way = way_of(loaded, model, examples.values[0])
+    try:
+        tree_figure(found.name, view, way).savefig(drawing, dpi=150, format="png")
+    except OSError as error:
+        raise KdopsError(f"{drawing} cannot be written: {error.strerror or error}") from error
+    if way is not None:
+        classified = loaded.classes[int(view.leaves[way.leaf].argmax())]
+        typer.echo(f"{plain_line(file)}  {plain_line(classified)}  leaf {way.leaf}, reached with {way.probability:.4f}")
+    typer.echo(f"{drawing}")
+
+
 def _dataset(catalog: Catalog, given: str) -> str:
     """Return the data set that was asked for, or the only one there is."""
     there = sorted({model.dataset for model in catalog.registered()})
@@ -208,5 +243,5 @@ def _output(parameter: str, text: str, ending: str) -> Path:
     return path
 
 
-COMMANDS = (candidates, export, predict)
+COMMANDS = (candidates, export, predict, tree)
 """The commands, in the order in which they are listed."""

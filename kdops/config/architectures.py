@@ -17,6 +17,7 @@ from kdops.config.composed import INNER, Joined, Reused
 from kdops.config.families import BEFORE, CNN, EMBEDDING, MLP, Architecture, Layer, Shape
 from kdops.config.options import Choice
 from kdops.config.specs import Spec, split_options, split_spec
+from kdops.config.tree import Tree
 from kdops.errors import UsageError
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "FunctionNet",
     "Layer",
     "TorchvisionNet",
+    "Tree",
     "parse_architecture",
 ]
 
@@ -79,7 +81,12 @@ class FunctionNet(_NetOfOthers):
         return self.place
 
 
-FAMILIES: Mapping[str, type[MLP | CNN | Reused | Joined]] = {**INNER, "reused": Reused, "joined": Joined}
+FAMILIES: Mapping[str, type[MLP | CNN | Tree | Reused | Joined]] = {
+    **INNER,
+    "tree": Tree,
+    "reused": Reused,
+    "joined": Joined,
+}
 """The families of kdops's own; the last two are what some methods deploy."""
 
 
@@ -108,5 +115,5 @@ def parse_architecture(text: str, parameter: str = "architecture") -> Architectu
 
 
 def _examples() -> str:
-    own = ", ".join(str(family.parse({})) for family in INNER.values())
+    own = ", ".join(str(family.parse({})) for family in (*INNER.values(), Tree))
     return f"{own}, torchvision:NAME such as torchvision:resnet18, and module:function"

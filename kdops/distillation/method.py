@@ -55,13 +55,15 @@ class Outputs:
     Attributes:
         logits: ``[M, B, classes]``, or ``[N, classes]`` of one network.
         features: by tap; ``embedding`` is ``[M, B, D]``, a convolution's stage ``[M, B, C, H, W]``.
+        own: terms of the loss by name, each ``[M]``, that the networks themselves add while they are trained.
     """
 
     logits: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    own: Mapping[str, Tensor] = field(default_factory=dict)
 
     def map(self, function) -> Outputs:
-        """Return outputs with a function applied to every tensor."""
+        """Return outputs with a function applied to logits and features."""
         return Outputs(function(self.logits), {name: function(values) for name, values in self.features.items()})
 
 

@@ -56,7 +56,7 @@ class Objective:
         """Return the weighted terms by name, each ``[M]``: the mean over a member's batch.
 
         Args:
-            student: logits ``[M, B, classes]`` and features ``[M, B, ...]``.
+            student: logits ``[M, B, classes]``, features ``[M, B, ...]``, and terms of the networks' own.
             labels: ``[M, B]`` class numbers.
             source: the same of the sources; may be None where all members learn hard labels.
             progress: share of the training done, one value.
@@ -82,7 +82,7 @@ class Objective:
             classes = student.logits.shape[-1]
             each = F.cross_entropy(student.logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
             terms[LABELS_TERM] = self.label_weight * each.view(labels.shape).mean(dim=1)
-        return terms
+        return {**terms, **student.own}
 
     def __call__(self, student: Outputs, labels: Tensor, source: Outputs | None, rows: Tensor | None = None) -> Tensor:
         """Return the loss of every member, ``[M]``: the sum of :meth:`terms`."""

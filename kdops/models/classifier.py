@@ -60,6 +60,10 @@ class Classifier(nn.Module):
         """Return images as the network itself takes them: floats, of mean 0 and deviation 1."""
         return (images.float() - self.mean) / self.std
 
+    def own_terms(self) -> dict[str, Tensor]:
+        """Return the terms ``[1]`` that the network adds to the loss of the latest batch in training, once."""
+        return vars(self.net).pop("own_terms", {})
+
 
 class ExternalClassifier(Classifier):
     """A network that others wrote: what it draws while it is trained it draws from PyTorch's global random state.
@@ -155,6 +159,8 @@ def build(
     with torch.device("meta"):
         net = load_place(architecture.spec.place)(architecture, shape, classes)
     net.to_empty(device="cpu")
+    for values in net.buffers():
+        values.zero_()
     if stream is not None:
         _initialize(net, stream)
     return Classifier(net, mean, std)

@@ -81,7 +81,7 @@ class PeerNetworks(JointNetworks):
 
     def outputs(self, images: Sequence[Tensor]) -> Outputs:
         """Compute all nets on one batch: logits ``[K, B, classes]``."""
-        return Outputs(torch.cat([self.outputs_of(place, images).logits for place in range(len(self.each))]))
+        return _as_one([self.outputs_of(place, images) for place in range(len(self.each))])
 
     def outputs_of(self, place: int, images: Sequence[Tensor]) -> Outputs:
         """Compute one net: logits ``[1, B, classes]``."""
@@ -115,6 +115,13 @@ class PeerNetworks(JointNetworks):
         return [state for own in self.each for state in own.states()]
 
 
+def _as_one(found: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of several nets as those of one: logits, and terms of their own, 0 where a net has none."""
+    names = dict.fromkeys(name for one in found for name in one.own)
+    own = {name: torch.cat([one.own.get(name, one.logits.new_zeros(1)) for one in found]) for name in names}
+    return Outputs(torch.cat([one.logits for one in found]), own=own)
+
+
 class _SequentialPass(TrainingPass):
     """A company whose nets learn in turn, each from what the others return after the steps before its."""
 
@@ -126,17 +133,17 @@ class _SequentialPass(TrainingPass):
         images, count = [self.pixels[rows]], len(networks.each)
         labels = self.feeds[0].labels[rows].expand(count, -1)
         with torch.no_grad():
-            latest = [networks.outputs_of(place, images).logits for place in range(count)]
+            latest = [networks.outputs_of(place, images) for place in range(count)]
         for place, own in enumerate(networks.each):
-            latest[place] = networks.outputs_of(place, images).logits
-            student = Outputs(torch.cat(latest))
+            latest[place] = networks.outputs_of(place, images)
+            student = _as_one(latest)
             terms = self.objective.terms(student, labels, student.map(Tensor.detach), self.progress, self.stage.phase)
             terms = {name: values[place] for name, values in terms.items()}
             own.backward(reduce(add, terms.values()))
             self.optimizer.step_part(place)
             found.append(terms)
             with torch.no_grad():
-                latest[place] = networks.outputs_of(place, images).logits
+                latest[place] = networks.outputs_of(place, images)
         joined = {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
         self._add_up(reduce(add, joined.values()), joined, len(rows))
 

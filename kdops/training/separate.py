@@ -95,18 +95,19 @@ class SeparateModels(JointNetworks):
             for queue in self.queues:
                 here.wait_stream(queue)
         features = {tap: torch.stack([one.features[tap] for one in found]) for tap in taps}
-        return Outputs(torch.stack([one.logits for one in found]), features)
+        own = {name: torch.cat([one.own[name] for one in found]) for name in found[0].own}
+        return Outputs(torch.stack([one.logits for one in found]), features, own)
 
     def _alone(self, net: Classifier, batch: Tensor, taps: Sequence[str]) -> Outputs:
         net.train(self.training)
         with captured(net, taps) as found:
             if not (self.training and self.is_own and self.on_gpu):
-                return Outputs(net(batch), found)
+                return Outputs(net(batch), found, net.own_terms())
             with autocast_bf16(self.device):
                 is_chain = isinstance(net.net, nn.Sequential)
                 compute = partial(_with_late_biases, net.net) if is_chain else net.net
                 logits = compute(net.normalized(batch)).float()
-            return Outputs(logits, {tap: values.float() for tap, values in found.items()})
+            return Outputs(logits, {tap: values.float() for tap, values in found.items()}, net.own_terms())
 
 
 def _with_late_biases(chain: nn.Module, values: Tensor) -> Tensor:

@@ -198,6 +198,7 @@ OTHERS = [
     (["candidates"], 1, "no models yet"),
     (["candidates", "--figure", "a.txt"], 2, "must end with .png"),
     (["candidates", "--figure", "no/such/a.png"], 2, "no folder"),
+    (["tree", "kdops-digits-student/1", "--output", "a.txt"], 2, "must end with .png"),
     (["export", "x/1", "--format", "pickle"], 2, "format=pickle"),
     (["export", "x/1"], 2, "--format"),
     (["export", "x/1", "--format", "pt2", "--int8", "true"], 2, "int8=true"),

@@ -28,6 +28,7 @@ SHAPE, CLASSES = (1, 8, 8), 10
 MIXED = (
     "mlp(hidden=4)",
     "cnn(filters=4,layers=2,dropout=0.5)",
+    "tree(depth=2)",
     "mlp(hidden=4)",
     "mlp(hidden=3,depth=2,dropout=0.5)",
     "mlp(hidden=4)",
@@ -157,7 +158,7 @@ def test_members_give_what_they_give_alone_in_their_order(mixed):
 
 def test_dense_members_of_one_shape_are_one_part():
     assert len(Vote(nets_of(*["mlp(hidden=8)"] * 29)).parts) == 1
-    assert len(Vote(nets_of(*MIXED)).parts) == 3
+    assert len(Vote(nets_of(*MIXED)).parts) == 4
     # Not where they normalize their images differently, which one pass could not do.
     other = nets_of("mlp(hidden=4)", statistics=(torch.tensor([10.0]), torch.tensor([70.0])))
     both = [*nets_of("mlp(hidden=4)"), *other]
@@ -310,6 +311,6 @@ def test_the_served_code_needs_little(written):
 
 
 def test_each_member_is_described(tmp_path, mixed):
-    with pytest.raises(ValueError, match="5 networks have 0 descriptions"):
+    with pytest.raises(ValueError, match="6 networks have 0 descriptions"):
         write_ensemble(tmp_path / "model", mixed, SHAPE, {"class_names": ["a"]}, [], **IDENTITY)
     assert not (tmp_path / "model").exists()

@@ -50,7 +50,7 @@ class Net(nn.Module):
 def net(channels, height, width, classes):
     return Net(channels, classes)
 """
-NETS = ["mlp(hidden=6,depth=2,dropout=0.2)", "cnn(filters=4,layers=2,dropout=0.2/0.3)", "mine:net"]
+NETS = ["mlp(hidden=6,depth=2,dropout=0.2)", "cnn(filters=4,layers=2,dropout=0.2/0.3)", "tree(depth=3)", "mine:net"]
 
 
 def some_images(count, seed):

@@ -26,7 +26,7 @@ IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(30, 1, 4)
 INPUTS = PassInputs("peer", IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
 RECIPE = Recipe(parse_architecture("mlp"), EPOCHS, 16, 5e-3)
 DENSE = ("mlp(hidden=6,dropout=0.1)", "mlp(hidden=6,dropout=0.1)")
-MIXED = ("mlp(hidden=6)", "mlp(hidden=5,depth=2)", "cnn(filters=4,layers=2)")
+MIXED = ("mlp(hidden=6)", "mlp(hidden=5,depth=2)", "tree(depth=2)", "cnn(filters=4,layers=2)")
 CONVOLUTIONAL = ("cnn(filters=4,layers=2,dropout=0.1)", "cnn(filters=3,layers=2)")
 
 WAYS = [*COMPANIES, "mutual(order=sequential,temperature=2)", "adversarial(cyclic=false,rate=0.01)"]

@@ -1,11 +1,20 @@
 """Networks in one pass are each what they are alone."""
 
+import math
+
 import pytest
 import torch
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.methods import METHODS, parse_method
+from kdops.config.recipes import Recipe
+from kdops.distillation.method import build_method
+from kdops.distillation.sources import Kept
+from kdops.errors import UsageError
 from kdops.models.classifier import build, pixel_statistics
+from kdops.training.groups import Group
 from kdops.training.separate import SeparateModels, _with_late_biases
+from kdops.training.trainer import train_pass
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -60,3 +69,35 @@ def test_a_bias_added_after_pooling_is_the_same_bias(layers, dropout):
     wanted = [torch.autograd.grad(found.square().sum(), list(net.parameters())) for found in (late, net(IMAGES))]
     for one, two in zip(*wanted, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_trees_in_one_pass_have_outputs_terms_and_gradients_of_their_own_to_the_bit():
+    nets, alone = ([make("tree(depth=3)", word) for word in range(3)] for _ in range(2))
+    found = SeparateModels([nets], taps=("embedding",)).outputs([IMAGES[:10]])
+    (found.logits.square().sum() + sum(values.sum() for values in found.own.values())).backward()
+    for place, (net, other) in enumerate(zip(nets, alone, strict=True)):
+        own = SeparateModels([[other]], taps=("embedding",)).outputs([IMAGES[:10]])
+        assert torch.equal(own.logits[0], found.logits[place])
+        assert torch.equal(own.features["embedding"][0], found.features["embedding"][place])
+        assert found.own.keys() == own.own.keys() == {"leaves", "balance"}
+        assert all(torch.equal(values[0], found.own[name][place]) for name, values in own.own.items())
+        (own.logits.square().sum() + sum(values.sum() for values in own.own.values())).backward()
+        assert all(
+            torch.equal(one.grad, two.grad) for one, two in zip(net.parameters(), other.parameters(), strict=True)
+        )
+
+
+@pytest.mark.parametrize("name", sorted({**METHODS}))
+def test_a_tree_learns_by_every_method_of_logits_and_embeddings(name):
+    method, images = build_method(parse_method(name)), quarters(12, 0, 8)
+    recipe = Recipe(parse_architecture("tree(depth=2)"), epochs=1, batch_size=6, learning_rate=1e-2)
+    source = Kept(torch.randn(12, 4), {"embedding": torch.randn(12, 5)})
+    given = recipe, [Group(0, (2.0,), source)], images, images, 4, STATISTICS, method
+    if method.needs.more or not {*method.needs.student} <= {"embedding"}:
+        if not method.needs.more:
+            with pytest.raises(UsageError, match="the student has no such tap; it has embedding"):
+                train_pass("student", *given)
+        return
+    (trained,) = train_pass("student", *given)
+    assert all(map(math.isfinite, trained.train_loss))
+    assert {"term leaves", "term balance"} <= trained.history.keys() or {"leaves", "balance"} <= trained.terms.keys()

@@ -48,7 +48,9 @@ def test_logits_and_gradients_are_each_networks_own(depth, sizes):
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["mlp(hidden=4)", "mlp(hidden=4,depth=3,dropout=0.2)", "cnn(filters=4)"])
+@pytest.mark.parametrize(
+    "text", ["mlp(hidden=4)", "mlp(hidden=4,depth=3,dropout=0.2)", "cnn(filters=4)", "tree(depth=2)"]
+)
 def test_an_architecture_knows_whether_its_networks_can_be_stacked(text):
     assert parse_architecture(text).is_dense == can_stack(make(text, 0))
 

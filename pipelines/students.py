@@ -126,7 +126,7 @@ def direct(study: Study[Settings]) -> tuple[Sweep, Sweep]:
 def rows_of(study: Study[Settings], students: Sweep, chosen: float) -> list[Row]:
     """Return the rows of the students, ``chosen`` being the temperature that is best over all replicates."""
     by, several = study.settings.select_on, len(students.temperatures) > 1
-    at_chosen = [summarize(f"students, T = {chosen:g}, best by {by}", students.at([chosen]))] * several
+    at_chosen = [summarize(f"students, best T = {chosen:g}", students.at([chosen]))] * several
     return [
         summarize("student, hard labels", students.hard()),
         summarize("students, distilled", students.soft()),

@@ -8,7 +8,7 @@ one entry here and one field there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kdops.config.datasets import DATASETS
 from kdops.config.engines import ENGINES
@@ -192,6 +192,12 @@ REPEATING = {
 """What shared parameters mean where the experiments of a paper are repeated."""
 PAPER = Parameter("paper", DEFAULT, f"whose claims are tested: {', '.join(PAPERS)}")
 SOURCE = Parameter("source", "", "URI of what to distill from, or several: 0.7*URI,0.3*URI; empty: own teachers")
+DISTILLING = {
+    "temperatures": "temperatures of the student; hard labels (T = 0) are trained beside",
+    "seeds": "replicates of the student; the source is one for all",
+    "seed": "seed of the first replicate, and of the teacher where one is trained",
+}
+"""What shared parameters mean where a student is distilled the short way."""
 DRAWN = {
     "temperatures": "temperatures of the members; what is listed by version is taken whatever its temperature",
     "seeds": "how many replicates have models that vote, or all there are",
@@ -235,6 +241,13 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         "Distill the teacher into the student at every temperature (figure 1).",
         {"temperatures": "1-29"},
         (SOURCE, TRUST),
+    ),
+    "distill": EntryPoint(
+        "Distill one source, or a teacher trained once, into a student: does it help, and which one to ship?",
+        {"temperatures": "1,4", "alpha": "1.0", "transfer": "shared"},
+        (replace(SOURCE, help=f"{SOURCE.help}: the best one registered, else one that is trained"), TRUST),
+        ("student",),
+        DISTILLING,
     ),
     "symmetry": EntryPoint(
         "Does distilling the best student back into an untrained teacher give the teacher (figure 2)?",

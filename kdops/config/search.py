@@ -13,7 +13,7 @@ from kdops.config.search_procedure import PRUNERS, SAMPLERS, parse_objectives
 from kdops.config.search_space import Space
 from kdops.config.space_parser import parse_space
 from kdops.config.specs import Spec, parse_spec, write_spec
-from kdops.config.studies import SourceSettings
+from kdops.config.studies import OneSourceSettings
 from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password
 
@@ -27,7 +27,7 @@ STORAGE = "KDOPS_SEARCH_STORAGE"
 
 
 @dataclass(frozen=True)
-class SearchSettings(SourceSettings):
+class SearchSettings(OneSourceSettings):
     """What to search for, where, and how.
 
     Attributes:
@@ -52,8 +52,6 @@ class SearchSettings(SourceSettings):
     storage: str
     study_name: str
 
-    # One source for all: what varies is the student alone.
-    interval_over: ClassVar[str] = "students' seeds"
     method_of: ClassVar[str] = "in the sweep "
 
     @classmethod

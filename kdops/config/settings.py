@@ -29,6 +29,7 @@ HARD = 0.0
 
 SETTINGS: Mapping[str, str] = {
     "students": "kdops.config.studies:SourceSettings",
+    "distill": "kdops.config.studies:OneSourceSettings",
     "symmetry": "kdops.config.studies:SymmetrySettings",
     "ensemble": "kdops.config.studies:EnsembleSettings",
     "paper": "kdops.config.studies:PaperSettings",
@@ -98,9 +99,6 @@ class Settings:
     owner: str
     notes: str
 
-    interval_over: ClassVar[str] = "replicates"
-    """What the intervals of the study's numbers are over."""
-
     method_of: ClassVar[str] = ""
     """Which of the study's models the method holds for, where that is not all."""
 
@@ -166,6 +164,11 @@ class Settings:
     def subject(self) -> str:
         """What the title of the study has beside its entry point and data; empty for nothing."""
         return ""
+
+    @property
+    def interval_over(self) -> str:
+        """What the intervals of the study's numbers are over."""
+        return "replicates"
 
     def replicates(self) -> tuple[int, ...]:
         """Return the seed of every replicate, in order."""

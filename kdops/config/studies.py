@@ -38,6 +38,21 @@ class SourceSettings(Settings):
         own = {"source": text["source"], "trust": boolean("trust", text["trust"])}
         return {**super().read(point, text), **own}
 
+    @property
+    def interval_over(self) -> str:
+        """What the intervals of the study's numbers are over."""
+        return "students' seeds" if self.source else super().interval_over
+
+
+@dataclass(frozen=True)
+class OneSourceSettings(SourceSettings):
+    """Settings of a study whose students have one source, given or the best registered teacher."""
+
+    @property
+    def interval_over(self) -> str:
+        """What the intervals of the study's numbers are over."""
+        return "students' seeds"
+
 
 @dataclass(frozen=True)
 class SymmetrySettings(Settings):

@@ -38,7 +38,7 @@ class Conclusion:
     report: bool = False
 
 
-def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conclusion: Conclusion) -> None:
+def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conclusion: Conclusion) -> list[str]:
     """Update the champions, and put results, figures, answer and note on the run.
 
     Args:
@@ -46,10 +46,12 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
         models: the models of the study.
         context: its settings, data and split.
         conclusion: what it ends with.
+
+    Returns:
+        The URIs of the champions.
     """
     settings, answer = context.settings, conclusion.answer
-    for role in sorted({model.role for model in models}):
-        tracker.registry.update_champion(role)
+    champions = [tracker.registry.update_champion(role) for role in sorted({model.role for model in models})]
     reused = [model.uri for model in models if model.reused]
     basis = setting(settings, context.data, context.split)
     written = note(answer.word or answer.title, answer.rows, answer.sentences, basis)
@@ -66,6 +68,7 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
         text = json.dumps({"study": tracker.entry_point, **answer.to_json()}, indent=2, allow_nan=False)
         (folder / ANSWER_FILE).write_text(f"{text}\n", encoding="utf-8")
         tracker.log(tags=tags, metrics=answer.statistics, artifacts=folder)
+    return [uri for uri in champions if uri]
 
 
 def log_report(tracker: Tracker) -> None:

@@ -109,7 +109,7 @@ class TrainingExecutor(Executor):
         """Put the answer on the run, end it, and print the closing table."""
         models = self._own_models()
         with self.reporter.bar("register, draw and write"):
-            log_answer(self.tracker, models, context, conclusion)
+            champions = log_answer(self.tracker, models, context, conclusion)
             self._is_concluded = True
             if conclusion.report:
                 log_report(self.tracker)
@@ -117,6 +117,8 @@ class TrainingExecutor(Executor):
         sentences, reused = list(conclusion.answer.sentences), sum(model.reused for model in models)
         if reused:
             sentences.append(f"{reused} of {len(models)} models were there already and were reused.")
+        if champions:
+            sentences.append(f"Best by validation, alias champion: {', '.join(champions)}; more with: kdops candidates")
         show_answer(conclusion.answer.rows, sentences, self.tracker.parent)
 
     def finish(self) -> None:

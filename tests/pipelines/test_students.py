@@ -36,7 +36,7 @@ def test_the_verdict_is_whether_distillation_helps_on_these_data(fork, source, c
     assert reached[chosen] == pytest.approx(max(reached.values()))
     rows = {row["what"]: row for row in answer["rows"]}
     assert rows[f"source, {TEACHER}" if source else "teacher"]["models"] == (1 if source else 2)
-    at_chosen = rows[f"students, T = {chosen:g}, best by validation"]
+    at_chosen = rows[f"students, best T = {chosen:g}"]
     assert answer["statistics"]["distillation_accuracy"] == pytest.approx(at_chosen["mean"])
     gain = at_chosen["mean"] - rows["student, hard labels"]["mean"]
     assert answer["statistics"]["distillation_difference"] == pytest.approx(gain)
@@ -53,3 +53,21 @@ def test_a_source_of_others_has_a_row_with_its_own_accuracy(fork, capsys):
     assert row["what"] == "source, shares/1"
     assert row["mean"] == pytest.approx(right.mean())
     assert "student models from shares/1" in capsys.readouterr().err
+
+
+def test_the_short_way_trains_one_teacher_and_ends_with_a_champion(store, capsys):
+    parent = store.run("distill", temperatures="4")
+    assert [one for one in store.trained() if one[0] == "teacher"] == [("teacher", 0, 0.0)]
+    assert {one for one in store.trained() if one[0] == "student"} == {
+        ("student", s, t) for s in (0, 1) for t in (0, 4)
+    }
+    teacher, student = "models:/kdops-digits-teacher/1", "models:/kdops-digits-student/"
+    sources = {run.data.tags["kdops.source"] for run in store.children(parent)}
+    assert sources == {"labels", teacher}
+    assert parent.data.tags["kdops.verdict"] == "inconclusive"
+    assert "Intervals are over students' seeds" in parent.data.tags["mlflow.note.content"]
+    champion = store.client.get_model_version_by_alias("kdops-digits-student", "champion").version
+    assert f"alias champion: {student}{champion}, {teacher}" in capsys.readouterr().out
+    before = len(store.trained())
+    store.run("distill", temperatures="4")
+    assert len(store.trained()) == before, "the registered teacher is the source, and all students are there"

@@ -33,6 +33,7 @@ ONE = {"seeds": "1"}
 CASES = {
     "teacher": {},
     "students": {"seeds": "3"},
+    "distill": {"seeds": "2"},
     "symmetry": {"student_temperatures": "1,2", "born_again_temperatures": "1"},
     "transitivity": {"temperatures": "1,2,4"},
     "transitivity at one temperature": {"temperatures": "4"},
@@ -44,7 +45,7 @@ CASES = {
     "mutual": {"nets": "2"},
     "paper": {**PAPER, "temperatures": "1,2", "middle_temperatures": "1,4"},
 }
-EXACT = ("teacher", "students", "symmetry", "transitivity at one", "chain of two", "methods", "mutual")
+EXACT = ("teacher", "students", "distill", "symmetry", "transitivity at one", "chain of two", "methods", "mutual")
 """What is exact where nothing is there."""
 
 

@@ -12,7 +12,7 @@ from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept
 from kdops.errors import UsageError
 from kdops.models.classifier import build, pixel_statistics
-from kdops.training.groups import Group
+from kdops.training.groups import Group, PassInputs
 from kdops.training.separate import SeparateModels, _with_late_biases
 from kdops.training.trainer import train_pass
 from kdops.utils.random import named_generator
@@ -92,12 +92,12 @@ def test_a_tree_learns_by_every_method_of_logits_and_embeddings(name):
     method, images = build_method(parse_method(name)), quarters(12, 0, 8)
     recipe = Recipe(parse_architecture("tree(depth=2)"), epochs=1, batch_size=6, learning_rate=1e-2)
     source = Kept(torch.randn(12, 4), {"embedding": torch.randn(12, 5)})
-    given = recipe, [Group(0, (2.0,), source)], images, images, 4, STATISTICS, method
+    given = recipe, [Group(0, (2.0,), source)], PassInputs("student", images, images, 4, STATISTICS), method
     if method.needs.more or not {*method.needs.student} <= {"embedding"}:
         if not method.needs.more:
             with pytest.raises(UsageError, match="the student has no such tap; it has embedding"):
-                train_pass("student", *given)
+                train_pass(*given)
         return
-    (trained,) = train_pass("student", *given)
+    (trained,) = train_pass(*given)
     assert all(map(math.isfinite, trained.train_loss))
     assert {"term leaves", "term balance"} <= trained.history.keys() or {"leaves", "balance"} <= trained.terms.keys()

@@ -99,6 +99,7 @@ class MutualSettings(Settings):
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
         """Return the value of every field."""
         values = super().read(point, text)
+        values["selection"].refuse("nets that see the same batches", "bootstrap")
         if values["method"] != LOGITS:
             raise UsageError("method", values["method"], "is for students of a source; company names how nets learn")
         if text["order"] != "shared":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from kdops.config.options import Choice, Flag, Integer, Option, Real
@@ -65,3 +65,18 @@ def _checked(name: str, value: str, option: Option[V]) -> V:
         return option.read(value)
     except ValueError as error:
         raise UsageError(name, value or "(empty)", f"must be {error}") from None
+
+
+def value_or(word: str, value: V, name: str, text: Mapping[str, str], check: Callable[[str, str], V]) -> V:
+    """Return ``value`` for a parameter whose text is ``word``, else what the check returns for its text.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    given = text[name]
+    if given == word:
+        return value
+    try:
+        return check(name, given)
+    except UsageError as error:
+        raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None

@@ -67,6 +67,7 @@ class SearchSettings(OneSourceSettings):
         if text["order"] != "shared":
             raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
         values = super().read(point, text)
+        values["selection"].refuse("a search", "leave_out", "frames", "label_noise", "bootstrap")
         space, trials = parse_space(text["space"], values["method"]), whole("trials", text["trials"], 1, MOST_TRIALS)
         if values["method"] != LOGITS and space.names_methods:
             advice = "is not tried where the space names methods; write it there, or leave out method=... in the space"

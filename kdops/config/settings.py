@@ -7,22 +7,23 @@ subclass. This module imports neither torch nor MLflow, so a wrong value is refu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
 from kdops.config.engines import AUTO_WORKERS, ENGINES, LOCAL, MOST_WORKERS
+from kdops.config.images import Selection
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
-from kdops.config.parsing import boolean, line, one_of, real, whole
+from kdops.config.parsing import boolean, line, one_of, real, value_or, whole
 from kdops.config.recipes import Recipe, parse_recipes
 from kdops.config.roles import BASE_ROLES
 from kdops.errors import UsageError
 
-__all__ = ["HARD", "MOST_SEEDS", "TRANSFERS", "Settings", "parse_temperatures", "value_or"]
+__all__ = ["HARD", "MOST_SEEDS", "TRANSFERS", "Settings", "parse_temperatures"]
 
 HARD = 0.0
 """The temperature that means training on hard labels."""
@@ -52,8 +53,6 @@ HIGHEST_SEED = 2**31 - 1
 HOPS = 2
 """Most distillations in a row of all studies but a chain: they share one split, whichever of them makes it."""
 
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -71,6 +70,7 @@ class Settings:
         split_seed: the seed of the split.
         sweeps: the temperatures of each role that is distilled, the main sweep among them; what has none is empty.
         recipes: for each role its architecture, epochs, batch size and learning rate.
+        selection: what is changed about the images that models learn from.
         method: what a student learns from its source; ``alpha`` and ``t_squared`` are in it.
         margin: accuracy difference (a fraction, 0.02 is two points) that counts as equivalence.
         owner: the owner of the study; nothing that is trained depends on it.
@@ -87,6 +87,7 @@ class Settings:
     split_seed: int
     recipes: Mapping[str, Recipe]
     transfer: str
+    selection: Selection
     method: ChosenMethod
     order: str
     select_on: str
@@ -147,6 +148,7 @@ class Settings:
             "split_seed": whole("split_seed", text["split_seed"], 0, HIGHEST_SEED),
             "recipes": recipes,
             "transfer": one_of("transfer", text["transfer"], TRANSFERS),
+            "selection": Selection.read(text),
             "method": _method(text, recipes),
             "order": one_of("order", text["order"], ORDERS),
             "select_on": one_of("select_on", text["select_on"], SELECTIONS),
@@ -195,6 +197,7 @@ class Settings:
         plain: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["origin"] = self.origin.as_dict()
         plain["method"] = str(self.method)
+        plain["selection"] = self.selection.as_dict()
         plain["temperatures"] = list(self.temperatures)
         plain["sweeps"] = {role: list(temperatures) for role, temperatures in self.sweeps.items()}
         plain["recipes"] = {role: recipe.as_dict() for role, recipe in self.recipes.items()}
@@ -228,21 +231,6 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
     if not soft or soft[-1] > HIGHEST_TEMPERATURE or len(soft) > MOST_TEMPERATURES:
         raise UsageError(parameter, text, allowed)
     return soft
-
-
-def value_or(word: str, value: Value, name: str, text: Mapping[str, str], check: Callable[[str, str], Value]) -> Value:
-    """Return ``value`` for a parameter whose text is ``word``, else what the check returns for its text.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    given = text[name]
-    if given == word:
-        return value
-    try:
-        return check(name, given)
-    except UsageError as error:
-        raise UsageError(name, error.value, f"{error.allowed}, or {word}") from None
 
 
 def _workers(text: Mapping[str, str]) -> int:

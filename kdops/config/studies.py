@@ -8,8 +8,8 @@ from typing import Any
 
 from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
-from kdops.config.parsing import boolean, one_of, whole
-from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures, value_or
+from kdops.config.parsing import boolean, one_of, value_or, whole
+from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures
 from kdops.config.sources import parse_sources
 
 FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000

@@ -11,8 +11,10 @@ from kdops.sweeps.params import (
     ALPHA,
     ARCHITECTURE,
     BATCH_SIZE,
+    BOOTSTRAP,
     COMPANY,
     EPOCHS,
+    LABEL_NOISE,
     LEARNING_RATE,
     METHOD,
     NETS,
@@ -24,7 +26,7 @@ from kdops.sweeps.params import (
 FEWEST = 2
 """The fewest members of an ensemble."""
 
-TRAINED = (ARCHITECTURE, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, COMPANY, NETS)
+TRAINED = (ARCHITECTURE, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, COMPANY, NETS, LABEL_NOISE, BOOTSTRAP)
 DISTILLED = (METHOD, ALPHA, T_SQUARED, ORDER)
 """Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
+from kdops.data.selection import select
 from kdops.data.splits import make_split
 
 
 def check_study(settings: Settings, data: Dataset) -> None:
-    """Refuse external networks that do not fit the data, and data that cannot be split.
+    """Refuse external networks that do not fit the data, data that cannot be split, and images that they do not have.
 
     Raises:
         UsageError: names the parameter and what is wrong.
     """
     check_networks(settings, data)
-    make_split(data, settings.transfer, settings.split_seed, settings.hops())
+    split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
+    select(data, split.hop(0), settings.selection)
 
 
 def check_networks(settings: Settings, data: Dataset) -> None:

@@ -18,6 +18,7 @@ from kdops.config.methods import LOGITS
 from kdops.config.settings import HARD, Settings
 from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
+from kdops.data.selection import select
 from kdops.data.splits import Split
 from kdops.papers import DEFAULT, PAPERS
 from kdops.study.conclusion import Conclusion
@@ -146,12 +147,15 @@ class Study(Generic[SettingsT]):
         """Return the images of a distillation: of the first one, hop 0, those that a teacher's students learn from.
 
         Raises:
+            UsageError: the data have no such class, or no tracks.
             KdopsError: the hops are to have fresh images each, and the split has none for this one.
         """
+        # The part's name distinguishes the images of one hop from those of another, and some of them from all.
+        rows, what = self.split.hop(min(hop, len(self.split.transfers) - 1)), "transfer images"
         if self.settings.transfer == "fresh":
-            # The part's name distinguishes the images of one hop from those of another.
-            return Trainset(self.split.hop(hop), f"hop {hop + 1} images")
-        return Trainset(self.split.hop(min(hop, len(self.split.transfers) - 1)), "transfer images")
+            rows, what = self.split.hop(hop), f"hop {hop + 1} images"
+        rows, words = select(self.data, rows, self.settings.selection)
+        return Trainset(rows, what + words)
 
     def best(self, models: Sweep) -> Sweep:
         """Return the best model of each replicate, by validation unless ``select_on`` is ``test``."""

@@ -226,6 +226,7 @@ def unit_of(
         # Asked only where PyTorch is there anyway.
         **({"arithmetic": numeric_mode(context.device)} if context.device != "cpu" else {}),
         **({"network": known.code} if known.code else {}),
+        **context.settings.selection.of_training(),
     }
     record = _planned(task, seed, temperature, source, context, network, known)
     return Unit(task, record, source, fingerprint(**what, stacked=stacked), fingerprint(**what))
@@ -310,6 +311,7 @@ def _planned(
             ORDER: task.order,
             TRANSFER: settings.transfer,
             SPLIT_SEED: str(settings.split_seed),
+            **{name: str(value).lower() for name, value in settings.selection.of_training().items()},
             # Else two models would differ in nothing that their runs record.
             **({STREAMS: task.role} if task.registered else {}),
         },

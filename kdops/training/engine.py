@@ -182,7 +182,7 @@ def _with_arrays(group: OrderGroup, order: Order, arrays: Arrays, pixels: Pixels
     """Return a group with its source's outputs themselves."""
     source = group.source
     if not source.logits:
-        return Group(group.seed, group.temperatures, None, group.own_order)
+        return Group(group.seed, group.temperatures, None, group.own_order, bootstrap=order.bootstrap)
     logits = _tensor(arrays, source.logits)
     labels = logits.argmax(dim=1) if group.predictions else None
     outputs: Kept | Live = Kept(logits, {tap: _tensor(arrays, own) for tap, own in source.features.items()})
@@ -197,7 +197,7 @@ def _with_arrays(group: OrderGroup, order: Order, arrays: Arrays, pixels: Pixels
 
         outputs = Live(logits, computed)
     head = load(arrays[source.head].tobytes()) if source.head else {}
-    return Group(group.seed, group.temperatures, outputs, group.own_order, labels, head)
+    return Group(group.seed, group.temperatures, outputs, group.own_order, labels, head, order.bootstrap)
 
 
 def _images(order: Order, arrays: Arrays, part: str) -> Images:

@@ -69,6 +69,8 @@ class Group:
         source: the source's outputs for the training images; None where all members train on labels.
         own_order: draw the batch order from the temperature too.
         labels: the labels that the group learns, class numbers ``[N]``; None for the images' own.
+        bootstrap: learn from a sample of the images, as large as they are and drawn with replacement (Breiman, "Bagging
+            Predictors", 1996); drawn by the seed, and where the order is by the temperature too.
         head: the source's last layer, which those at T > 0 reuse; empty where none does.
     """
 
@@ -78,6 +80,7 @@ class Group:
     own_order: bool = False
     labels: Tensor | None = None
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    bootstrap: bool = False
 
     def apart(self) -> list[Group]:
         """Return one group for each member."""
@@ -97,11 +100,16 @@ class Feed:
     Attributes:
         size: how many members the group has.
         order: draws the order of the images, once an epoch.
+        sample: the rows of the images that are learned from, ``[N]``; None for all of them.
     """
 
     def __init__(self, role: str, group: Group, method: Method, labels: Tensor, has_source: bool):
         own = (f"{group.temperatures[0]:g}",) if group.own_order else ()
         self.size, self.order = len(group.temperatures), named_generator("order", role, group.seed, *own)
+        self.sample: Tensor | None = None
+        if group.bootstrap:
+            stream = named_generator("bootstrap", role, group.seed, *own)
+            self.sample = torch.randint(len(labels), (len(labels),), generator=stream)
         self.labels = labels if group.labels is None else group.labels.to(labels.device)
         self.source: Kept | Live | Reordered | None = None
         if group.source is not None and has_source:
@@ -109,6 +117,11 @@ class Feed:
             source = group.source.to(labels.device)
             is_own = bool((rows == torch.arange(len(rows))).all())
             self.source = source if is_own else Reordered(source, rows.to(labels.device))
+
+    def shuffled(self, count: int) -> Tensor:
+        """Return the rows of the images in the order of the next epoch, ``[count]``."""
+        order = torch.randperm(count, generator=self.order)
+        return order if self.sample is None else self.sample[order]
 
 
 def batches_of(count: int, size: int, alone: bool) -> list[slice]:

@@ -86,6 +86,7 @@ class Order:
         arithmetic: the coarsest of the device, see :func:`~kdops.utils.hardware.numeric_mode`.
         code: digest of the code that decides the result, see :func:`~kdops.sweeps.fingerprint.code_digest`.
         torch: the version of PyTorch.
+        bootstrap: each group learns from a sample of the images, see :class:`~kdops.training.groups.Group`.
         nets: the architectures of a company, whose one replicate has the groups' members for nets; empty for others.
     """
 
@@ -109,6 +110,7 @@ class Order:
     code: str = field(default_factory=code_digest)
     torch: str = field(default_factory=lambda: version("torch"))
     nets: tuple[str, ...] = ()
+    bootstrap: bool = False
 
     @property
     def members(self) -> list[tuple[OrderGroup, float]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.roles import streams_of
+from kdops.data.selection import noisy_labels
 from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Mixture
 from kdops.models.head import head_of
@@ -95,7 +96,7 @@ class Orders:
             method=task.method.full_text,
             groups=(),
             images=self._put(fingerprint(images=data.digest), data.images),
-            labels=self._put(fingerprint(labels=data.digest), data.labels),
+            labels=self._put_labels(),
             rows={name: self._put(_digest_of(own), own) for name, own in parts.items()},
             shape=data.shape,
             classes=len(data.classes),
@@ -107,12 +108,21 @@ class Orders:
             checkpoints=str(self.checkpoints.folder),
             resume=self.checkpoints.resume,
             nets=tuple(map(str, task.nets)),
+            bootstrap=context.settings.selection.bootstrap,
         )
         for part in cut_passes(members, together, most):
             own = tuple(unit for one in part for unit in one.units)
             # What is deployed is one network for all of a pass: hard labels have passes of their own.
             recipe, groups = recipes[own[0].record.architecture], tuple(one.group() for one in part)
             yield replace(common, digest=digest_of_pass(own), recipe=recipe, groups=groups), own
+
+    def _put_labels(self) -> str:
+        """Put the labels; noise leaves those alone that models are measured by."""
+        data, split, share = self.context.data, self.context.split, self.context.settings.selection.label_noise
+        if not share:
+            return self._put(fingerprint(labels=data.digest), data.labels)
+        labels = noisy_labels(data, share, split.seed, np.concatenate([split.validation, split.test]))
+        return self._put(fingerprint(labels=data.digest, noise=share, split=split.digest), labels)
 
     def _with_sources(self, units: tuple[Unit, ...], rows: np.ndarray) -> list[_Members]:
         """Return units of a replicate with the outputs of their source."""

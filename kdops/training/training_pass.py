@@ -186,7 +186,7 @@ class TrainingPass:
         """Pass over all images once and return the mean of each member's loss, and of its terms where it has some."""
         count, begun = len(self.images.labels), epoch * len(self.batches)
         steps, first = self.epochs * len(self.batches), self.stage.start * len(self.batches)
-        shuffled = [torch.randperm(count, generator=feed.order).to(self.device) for feed in self.feeds]
+        shuffled = [feed.shuffled(count).to(self.device) for feed in self.feeds]
         self.total.zero_()
         for part in self.parts.values():
             part.zero_()

@@ -4,8 +4,8 @@ It covers the settings that reach the training, the data, the split, the source'
 weights and metrics, the versions and threads that change the last bits, and what is stacked in one pass.
 
 The code is a core, which all units share, and plug-ins: the file of the unit's own method, of its own family of
-networks and of its source's. So a new method or family retrains nothing, and a changed one only its own models.
-Engines decide nothing.
+networks and of its source's, each with its helpers, the files that it imports and the core does not. So a new method or
+family retrains nothing, and a changed file only the models that it decides. Engines decide nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -42,12 +42,61 @@ def plugin_files() -> frozenset[str]:
 
 @cache
 def core_files() -> tuple[str, ...]:
-    """Return the files that decide the models of all methods and families."""
+    """Return the files that decide the models of all methods and families.
+
+    Of the rooms these are the files that no plug-in uses, and those that they import: what only plug-ins import is a
+    helper of theirs.
+    """
+    imports, plugins = _imports(), plugin_files()
+    used = _reached(plugins, imports)
+    own = _reached({name for name in imports if name not in used}, {**imports, **dict.fromkeys(plugins, ())})
+    return tuple(sorted({*own, *OTHERS} - plugins))
+
+
+@cache
+def helpers_of(plugin: str) -> tuple[str, ...]:
+    """Return the files of the rooms that a plug-in imports, directly or not, and the core does not.
+
+    Args:
+        plugin: its file.
+    """
+    others = {*core_files(), *plugin_files()} - {plugin}
+    return tuple(sorted(_reached({plugin}, {**_imports(), **dict.fromkeys(others, ())}) - others - {plugin}))
+
+
+@cache
+def _imports() -> Mapping[str, tuple[str, ...]]:
+    """Return for each file of the rooms the files of the rooms that it imports, also within functions."""
     folder = files("kdops")
-    here = [
-        f"{room}/{one.name}" for room in ROOMS for one in folder.joinpath(room).iterdir() if one.name.endswith(".py")
-    ]
-    return tuple(sorted({*here, *OTHERS} - plugin_files()))
+    here = {
+        f"{room}/{one.name}": one.read_text(encoding="utf-8")
+        for room in ROOMS
+        for one in folder.joinpath(room).iterdir()
+        if one.name.endswith(".py")
+    }
+    named = {name: {_file(module) for module in _modules(text)} for name, text in here.items()}
+    return {name: tuple(sorted(found & here.keys())) for name, found in named.items()}
+
+
+@cache
+def _modules(text: str) -> tuple[str, ...]:
+    """Return the names that a file imports, each of which may be a module."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+    return tuple(found)
+
+
+def _reached(starts: Iterable[str], imports: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return some files and all that they import, directly or not."""
+    found, new = set[str](), set(starts)
+    while new:
+        found |= new
+        new = {other for name in new for other in imports.get(name, ())} - found
+    return found
 
 
 @cache
@@ -58,7 +107,8 @@ def code_digest(plugins: tuple[str, ...] = ()) -> str:
         plugins: modules, ``kdops.distillation.dkd``.
     """
     core = _digest_of(core_files()) if not plugins else code_digest()
-    return fingerprint(core=core, plugins=[_digest_of((_file(module),)) for module in plugins]) if plugins else core
+    own = [(_file(module), *helpers_of(_file(module))) for module in plugins]
+    return fingerprint(core=core, plugins=[_digest_of(names) for names in own]) if plugins else core
 
 
 @cache
@@ -75,13 +125,19 @@ def digest_code(sources: Iterable[str]) -> str:
     """Return the SHA-256 of Python code; comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for source in sources:
-        tree = ast.parse(source)
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-        digest.update(ast.unparse(tree).encode())
+        digest.update(_plain(source).encode())
     return digest.hexdigest()
+
+
+@cache
+def _plain(source: str) -> str:
+    """Return Python code without comments and docstrings, in one layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
 
 
 def fingerprint(**what: object) -> str:

@@ -11,7 +11,7 @@ from kdops.config.methods import METHODS, parse_method
 from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
 from kdops.sweeps import unit as unit_module
-from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, digest_code, plugin_files
+from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, digest_code, helpers_of, plugin_files
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, units_of
 
@@ -27,7 +27,8 @@ CODE = {
 def tree(monkeypatch):
     """kdops's files as a mapping that a test may change."""
     code = {**CODE, **{name: (files("kdops") / name).read_text(encoding="utf-8") for name in core_files()}}
-    caches = (fingerprint.plugin_files, fingerprint.core_files, fingerprint.code_digest, fingerprint._digest_of)
+    names = ("plugin_files", "core_files", "helpers_of", "code_digest", "_digest_of", "_imports")
+    caches = [getattr(fingerprint, name) for name in names]
 
     class Folder:
         def __init__(self, path=""):
@@ -70,9 +71,11 @@ def fingerprints(**given):
     return {one.record.temperature: one.fingerprint for one in found}
 
 
-def test_every_file_of_the_rooms_is_core_or_a_plug_in():
-    assert set(CODE) == {name for name in {*core_files(), *plugin_files()} if name.partition("/")[0] in ROOMS}
+def test_every_file_of_the_rooms_is_core_a_plug_in_or_a_helper_of_one():
+    helpers = {name for plugin in plugin_files() for name in helpers_of(plugin)}
+    assert set(CODE) == {name for name in {*core_files(), *plugin_files(), *helpers} if name.partition("/")[0] in ROOMS}
     assert not set(core_files()) & plugin_files()
+    assert not helpers & {*core_files(), *plugin_files()}
     assert plugin_files() <= set(CODE)
 
 
@@ -99,6 +102,40 @@ def test_a_new_file_of_a_method_retrains_nothing(tree, monkeypatch):
     monkeypatch.setattr(fingerprint, "METHODS", {**METHODS, "new": spec})
     tree.forget()
     assert {name: fingerprints(method=name) for name in ("logits", "dkd", "rkd")} == before
+
+
+LEARNED = ("logits", "dkd", "rkd", "pkt", "cc", "shuffled(cc)")
+
+
+def test_a_new_method_with_a_helper_retrains_nothing(tree, monkeypatch):
+    before = {name: fingerprints(method=name) for name in LEARNED}
+    tree.code["distillation/new.py"] = "from kdops.distillation.new_parts import part"
+    tree.code["distillation/new_parts.py"] = "from kdops.models import new_deeper\npart = new_deeper"
+    tree.code["models/new_deeper.py"] = ""
+    spec = MethodSpec("kdops.distillation.new:New", "nothing", "nobody")
+    monkeypatch.setattr(fingerprint, "METHODS", {**METHODS, "new": spec})
+    tree.forget()
+    assert {name: fingerprints(method=name) for name in LEARNED} == before
+    own = code_digest(("kdops.distillation.new",))
+    tree.code["models/new_deeper.py"] = "CHANGED = True"
+    tree.forget()
+    assert code_digest(("kdops.distillation.new",)) != own
+
+
+def test_a_changed_helper_retrains_the_models_of_methods_that_import_it(tree):
+    before = {name: fingerprints(method=name) for name in LEARNED}
+    tree.code["distillation/relations.py"] += "\nCHANGED = True\n"
+    tree.forget()
+    after = {name: fingerprints(method=name) for name in LEARNED}
+    changed = {(n, t) for n in before for t in (0.0, 4.0) if before[n][t] != after[n][t]}
+    assert changed == {("pkt", 4.0), ("cc", 4.0), ("shuffled(cc)", 4.0)}
+
+
+def test_what_the_core_begins_to_import_counts_for_all(tree):
+    assert "distillation/maps.py" not in core_files()
+    tree.code["training/trainer.py"] += "\ndef late():\n    from kdops.distillation import maps\n"
+    tree.forget()
+    assert "distillation/maps.py" in core_files()
 
 
 def test_a_changed_method_retrains_its_own_models_only(tree):

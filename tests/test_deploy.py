@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kdops.config.parameters import ENTRY_POINTS
+
 ROOT = Path(__file__).resolve().parent.parent
 SERVER, CLUSTER = ROOT / "deploy" / "server", ROOT / "deploy" / "kubernetes"
 
@@ -92,3 +94,23 @@ def test_the_job_is_one_that_mlflow_fills_in():
     assert [variable["name"] for variable in container["env"]] == ["XDG_CACHE_HOME"], "credentials come from a secret"
     (mount,) = container["volumeMounts"]
     assert mount["mountPath"] == container["env"][0]["value"], "what must last lies in the volume"
+
+
+def test_both_ways_to_start_ray_have_the_tested_version_and_the_settings_of_the_engine():
+    batch = (ROOT / "deploy" / "slurm" / "ray.sbatch").read_text()
+    spec = yaml.safe_load((ROOT / "deploy" / "ray" / "rayjob.yaml").read_text())["spec"]
+    cluster = spec["rayClusterSpec"]
+    assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text().split()
+    settings = set(re.findall(r"(RAY_[a-z_]+)=(\d+)", batch))
+    for machine in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        variables = machine["template"]["spec"]["containers"][0]["env"]
+        assert settings == {
+            (one["name"], one["value"]) for one in variables if re.fullmatch("RAY_[a-z_]+", one["name"])
+        }
+    # Its text: importing it needs Ray.
+    engine = (ROOT / "kdops" / "training" / "ray.py").read_text()
+    own = re.findall(r'(?m)^    "([a-z_]+)": ([\d_]+),$', engine)
+    assert settings == {(f"RAY_{name}", value.replace("_", "")) for name, value in own}
+    assert "--engine ray:auto" in batch
+    assert "--engine ray:auto" in spec["entrypoint"]
+    assert spec["entrypoint"].split()[1] in ENTRY_POINTS

@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "matplotlib": {"reporting", "study", "ensembles", "search"},
     "onnx": {"packaging"},
     "onnxruntime": {"packaging"},
+    "ray": {"training"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 BROUGHT_BY_MLFLOW = {"alembic", "requests", "sqlalchemy", "yaml"}

@@ -123,7 +123,8 @@ def test_version_is_one():
 def test_uv_resolves_the_tested_versions_of_what_is_named():
     constraints = PYPROJECT["tool"]["uv"]["constraint-dependencies"]
     groups = PYPROJECT["dependency-groups"]
-    more = [*groups["dev"], *groups["docs"], *PYPROJECT["project"]["optional-dependencies"]["onnx"]]
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    more = [*groups["dev"], *groups["docs"], *(line for extra in extras for line in extra)]
     named = {*DEPENDENCIES, *(Requirement(line).name for line in more)}
     assert {Requirement(line).name for line in constraints} == named
     assert set(constraints) <= set(PINS)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kdops.config.datasets import DATASETS
-from kdops.config.engines import ENGINES
+from kdops.config.engines import forms
 from kdops.config.methods import METHODS
 from kdops.config.papers import AUTO, DEFAULT, PAPERS
 from kdops.config.roles import ROLES
@@ -67,7 +67,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter("margin", "0.02", "accuracy difference that counts as none"),
     Parameter("device", "auto", "auto, cpu or cuda; auto: a GPU where there is one"),
-    Parameter("engine", "local", f"where networks are trained: {', '.join(ENGINES)}"),
+    Parameter("engine", "local", f"where networks are trained: {', '.join(forms())}"),
     Parameter("workers", "auto", "how many processes train, each on one device; auto: as many as there are GPUs, or 1"),
     Parameter("fresh", "false", "train again what is already there"),
     Parameter("dry_run", "false", "print which models, how long and how much disk, and stop"),

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
-from kdops.config.engines import AUTO_WORKERS, ENGINES, LOCAL, MOST_WORKERS
+from kdops.config.engines import AUTO_WORKERS, LOCAL, MOST_WORKERS, parse_engine
 from kdops.config.images import Selection
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import with_shorthand
@@ -154,7 +154,7 @@ class Settings:
             "select_on": one_of("select_on", text["select_on"], SELECTIONS),
             "margin": real("margin", text["margin"], 0.0, 1.0, open_low=True),
             "device": one_of("device", text["device"], DEVICES),
-            "engine": one_of("engine", text["engine"], ENGINES),
+            "engine": parse_engine(text["engine"]),
             "workers": _workers(text),
             "fresh": boolean("fresh", text["fresh"]),
             "dry_run": boolean("dry_run", text["dry_run"]),
@@ -241,7 +241,7 @@ def _workers(text: Mapping[str, str]) -> int:
     """
     workers = value_or("auto", AUTO_WORKERS, "workers", text, lambda name, value: whole(name, value, 1, MOST_WORKERS))
     if workers > 1 and text["engine"] == LOCAL:
-        raise UsageError("workers", workers, f"engine={LOCAL} has one; use engine=processes, or workers=1")
+        raise UsageError("workers", workers, f"engine={LOCAL} has one; use engine=processes or ray, or workers=1")
     return workers
 
 

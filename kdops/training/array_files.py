@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import platform
 import shutil
 import tempfile
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import numpy as np
 from kdops.errors import KdopsError
 from kdops.utils.files import SHARED_MEMORY, temporary_folder
 
-__all__ = ["ArrayFiles", "Files", "OpenedFiles"]
+__all__ = ["ArrayFiles", "Files", "OpenedFiles", "file_of"]
 
 SMALL = 1_000_000
 """Bytes of a file that is read whole; a larger one is mapped, so that all workers share its pages."""
@@ -40,7 +41,7 @@ class ArrayFiles:
         """Write an array, unless it is there, or is the content of a file already."""
         if digest in self.files:
             return
-        if (path := _file_of(array)) is not None:
+        if (path := file_of(array)) is not None:
             self.files[digest] = (path, "")
             return
         place = self._folder(2 * array.nbytes) / f"{len(self.files)}.npy"
@@ -61,7 +62,7 @@ class ArrayFiles:
         return self._folders[where]
 
 
-def _file_of(array: np.ndarray) -> str | None:
+def file_of(array: np.ndarray) -> str | None:
     """Return the file of an array that is the whole content of one, such as decoded images."""
     if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap) or array.filename is None:
         return None
@@ -86,6 +87,8 @@ class OpenedFiles(dict[str, np.ndarray]):
 
     def __missing__(self, digest: str) -> np.ndarray:
         path, expected = self.files[digest]
+        if not os.path.exists(path):
+            raise KdopsError(f"{platform.node()} has no {path}, which the study reads: share its folder")
         # Changes, which nothing makes, would stay this process' own.
         array: np.ndarray = np.load(path, mmap_mode="c" if os.path.getsize(path) > SMALL else None)
         if expected and (found := _sha(array)) != expected:

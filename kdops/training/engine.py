@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.companies import parse_company
-from kdops.config.engines import AUTO_WORKERS, ENGINES
+from kdops.config.engines import AUTO_WORKERS, ENGINES, engine_parts
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.data.memmap import Pixels, load_rows
@@ -96,15 +96,16 @@ class Engine(Protocol):
         """Release arrays and workers."""
 
 
-def build_engine(name: str, workers: int = AUTO_WORKERS, device: str = "cpu") -> Engine:
+def build_engine(text: str, workers: int = AUTO_WORKERS, device: str = "cpu") -> Engine:
     """Return a new engine of ``ENGINES``.
 
     Args:
-        name: its name.
+        text: its name, ``name:address`` for a cluster that is there.
         workers: how many train; 0 for as many as there are GPUs, or one on the CPU.
         device: where they train, ``cpu`` or ``cuda``.
     """
-    return load_place(ENGINES[name].place)(workers, device)
+    name, address = engine_parts(text)
+    return load_place(ENGINES[name].place)(workers, device, *([address] if address else []))
 
 
 def perform(order: Order, arrays: Arrays, progress: Progress) -> Done:

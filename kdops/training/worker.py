@@ -16,7 +16,7 @@ from kdops.errors import DivergenceError, KdopsError, UsageError
 from kdops.training.order import Order
 from kdops.utils.process import LAUNCHER
 
-__all__ = ["ATTEMPTS", "Attempts", "fields_of", "restored", "worker_environment"]
+__all__ = ["ATTEMPTS", "Attempts", "fields_of", "is_private", "restored", "worker_environment"]
 
 ATTEMPTS = 3
 """How often an order is begun whose worker dies."""
@@ -32,9 +32,14 @@ def worker_environment(threads: int, gpu: str = "") -> dict[str, str]:
         threads: how many it computes with.
         gpu: the only GPU that it sees, as ``CUDA_VISIBLE_DEVICES`` names it; empty for none.
     """
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_") and name != LAUNCHER}
+    kept = {name: text for name, text in os.environ.items() if not is_private(name)}
     path = os.pathsep.join(folder for folder in sys.path if folder)
     return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": gpu}
+
+
+def is_private(name: str) -> bool:
+    """Return whether a variable is the study's alone: the store, its password, and who launched it."""
+    return name.startswith("MLFLOW_") or name == LAUNCHER
 
 
 def fields_of(error: Exception) -> tuple[str, list[object]]:

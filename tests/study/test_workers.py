@@ -1,12 +1,17 @@
 """Whole studies through workers: the same with any number of them, and with workers that are killed."""
 
 import random
+import subprocess
 import threading
+from contextlib import suppress
 
+import psutil
 import pytest
 
-from kdops.training import processes
 from kdops.training.worker import ATTEMPTS
+from kdops.utils.imports import load_place
+
+WORKERS = {"processes": "kdops.training.processes:_Process", "ray": "kdops.training.ray:_Actor"}
 
 pytestmark = pytest.mark.slow
 
@@ -22,25 +27,47 @@ def content(place, study):
     return study.data.metrics, study.data.tags["kdops.verdict"], sorted(models), place.weights()
 
 
-@pytest.mark.parametrize("workers", ["1", "2", "3"])
-def test_a_study_is_the_same_with_any_number_of_workers(workers, store, done):
-    study = store.run("transitivity", engine="processes", workers=workers)
+ENGINES = [("processes", "1"), ("processes", "2"), ("processes", "3"), ("ray", "1"), ("ray", "2")]
+
+
+@pytest.mark.parametrize(("engine", "workers"), ENGINES)
+def test_a_study_is_the_same_with_any_number_of_workers(engine, workers, store, done):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    study = store.run("transitivity", engine=engine, workers=workers)
     assert content(store, study) == content(done, done.studies()[0])
+    assert study.data.tags["kdops.engine"] == f"{engine}, workers={workers}"
     # Another engine trains nothing.
     assert store.children(store.run("transitivity")) == []
 
 
-def test_killed_workers_change_nothing(store, done, monkeypatch):
-    drawn, kills, real = random.Random(0), [], processes._Worker.begin
+def processes_of(worker):
+    """Return the process of a worker; of Ray, whose own processes keep them, those of all workers."""
+    if isinstance(worker.handle, subprocess.Popen):
+        return [worker.handle]
+    return [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::_RayWo")]
 
-    def begin(self, order, attempt, files):
-        real(self, order, attempt, files)
+
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_killed_workers_change_nothing(engine, store, done, monkeypatch):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    drawn, kills, kind = random.Random(0), [], load_place(WORKERS[engine])
+    real = kind.begin
+
+    def kill(worker):
+        with suppress(psutil.NoSuchProcess):
+            for process in processes_of(worker)[:1]:
+                process.kill()
+                kills.append(worker)
+
+    def begin(self, order, attempt):
+        real(self, order, attempt)
         if attempt < ATTEMPTS and len(kills) < 20 and drawn.random() < 0.8:
-            kills.append(attempt)
-            threading.Timer(drawn.uniform(0, 4), self.process.kill).start()
+            threading.Timer(drawn.uniform(0, 4), kill, (self,)).start()
 
-    monkeypatch.setattr(processes._Worker, "begin", begin)
-    study = store.run("transitivity", engine="processes", workers="2")
+    monkeypatch.setattr(kind, "begin", begin)
+    study = store.run("transitivity", engine=engine, workers="2")
     assert content(store, study) == content(done, done.studies()[0])
     assert {run.info.status for run in store.runs()} == {"FINISHED"}
-    assert len(kills) >= 5
+    assert len(kills) >= 3

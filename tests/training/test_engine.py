@@ -98,6 +98,8 @@ def engine():
 
     def of(name):
         if name not in made:
+            if ENGINES[name].package:
+                pytest.importorskip(ENGINES[name].package)
             made[name] = build_engine(name)
         return made[name]
 

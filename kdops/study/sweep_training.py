@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -69,8 +69,9 @@ class SweepTraining:
             self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar,
             Commits(writers(store_address())) as commits,
             closing(shared.engine.run(orders(), _Passed(bar, total, commits.check))) as results,
+            closing(in_sequence(results, made)) as ordered,
         ):
-            for done in in_sequence(results, made):
+            for done in ordered:
                 own = made.pop(done.digest)
                 # What was trained in one pass is on every run.
                 pass_seeds = tuple(sorted({unit.record.seed for unit in own})) if together else ()
@@ -153,12 +154,15 @@ class _Passed:
         self.bar(sum(self._of.values()), self.total)
 
 
-def in_sequence(results: Iterable[Done], asked: Mapping[str, object]) -> Iterator[Done]:
+def in_sequence(results: Iterable[Done], asked: Mapping[str, object]) -> Generator[Done, None, None]:
     """Return results in the sequence in which they were asked for, so that versions do not depend on who was quickest.
 
     Args:
         results: in any sequence; an engine sees that few come before an earlier one.
         asked: the orders whose results were not taken yet, by digest; whoever takes a result removes its order.
+
+    Raises:
+        Exception: what the training failed with, also where it is closed while it hands on what was done.
     """
     held: dict[str, Done] = {}
     try:
@@ -166,7 +170,8 @@ def in_sequence(results: Iterable[Done], asked: Mapping[str, object]) -> Iterato
             held[done.digest] = done
             while (first := next(iter(asked), "")) in held:
                 yield held.pop(first)
-    except Exception:
-        # What is done when another training fails is stored all the same.
-        yield from held.values()
-        raise
+    except Exception as error:
+        # What is done when another training fails is stored all the same; where that fails too, this error stays.
+        with suppress(GeneratorExit):
+            yield from held.values()
+        raise error

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -155,3 +156,27 @@ def test_however_many_come_before_the_first_none_is_out_of_turn_and_none_is_lost
     asked = {str(number): None for number in range(200)}
     late = in_sequence(results([*asked][::-1]), asked)
     assert [done.digest for done in late if asked.pop(done.digest) is None] == [str(number) for number in range(200)]
+
+
+@pytest.mark.parametrize("error", [ValueError("diverged"), DivergenceError("diverged")])
+def test_where_storing_what_was_done_fails_too_the_error_of_the_training_stays(error):
+    """Results that a failed training leaves are handed on, and whoever stores them may fail: one error says both."""
+    asked = {str(number): None for number in range(200)}
+
+    def given():
+        yield from results(map(str, range(1, 200)))
+        raise error
+
+    def fail(turn):
+        raise OSError(errno.ENOSPC, "No space left on device", "/store")
+
+    def train():
+        with Commits(ONE) as commits, closing(in_sequence(given(), asked)) as taken:
+            for done in taken:
+                asked.pop(done.digest)
+                commits.put([fail], lambda: None)
+
+    with pytest.raises(type(error), match="diverged") as raised:
+        train()
+    (note,) = raised.value.__notes__
+    assert note.startswith("and storing failed: /store cannot be written: there is no room left on the disk")

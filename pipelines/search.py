@@ -21,7 +21,7 @@ from kdops.config.search_space import METHOD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import TEST_NLL
+from kdops.sweeps.metrics import TEST_ACCURACY, TEST_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.claims import NO_VERDICT
@@ -41,7 +41,7 @@ def check(settings: SearchSettings, data: Dataset) -> None:
     if settings.source:
         from kdops.study.sources import check_source
 
-        check_source(settings.source, data, settings.trust)
+        check_source(settings, data)
     check_search(settings, data)
 
 
@@ -58,7 +58,7 @@ def run(study: Study[SearchSettings]) -> Answer:
     from kdops.search.open import open_search
     from kdops.study.sources import find_source
 
-    sources, remark = find_source(study, study.settings.source)
+    sources, remark = find_source(study)
     search = open_search(study, sources)
     search.run()
     with search.alone():
@@ -94,7 +94,7 @@ def answer(
     judged = not others and settings.objectives == ("accuracy",)
     verdict = search_verdict(best.accuracies(), plain.accuracies(), settings.margin) if judged else NO_VERDICT
     rows = [
-        *([summarize("source", sources)] if sources.records[0].metrics else []),
+        *([summarize("source", sources)] if TEST_ACCURACY in sources.records[0].metrics else []),
         *(summarize(f"trial {trial.number}, {describe_trial(settings, trial)}", models) for trial, models in found),
         summarize(f"best of the sweep, T = {plain.records[0].temperature:g}", plain),
     ]

@@ -20,7 +20,7 @@ from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import student_findings
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import TRAIN_SECONDS
+from kdops.sweeps.metrics import TEST_ACCURACY, TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
 from kdops.sweeps.ranking import best_temperature
 from kdops.verdicts.answer import Answer, Row
@@ -37,7 +37,7 @@ def check(settings: SourceSettings, data: Dataset) -> None:
     if settings.source:
         from kdops.study.sources import check_source
 
-        check_source(settings.source, data, settings.trust)
+        check_source(settings, data)
 
 
 def main(settings: SourceSettings, data: Dataset | None = None) -> None:
@@ -70,11 +70,11 @@ def run_from_source(study: Study[SourceSettings], title: str = "students") -> An
     from kdops.study.sources import find_source
 
     settings = study.settings
-    source, remark = find_source(study, settings.source)
+    source, remark = find_source(study)
     students = study.distill(source, "student", [HARD, *settings.sweeps["student"]], seeds=settings.replicates())
     study.stop_if_planned()
     what = f"source, {source.records[0].name}".removesuffix(", ")
-    measured = [summarize(what, source)] if source.records[0].metrics else []
+    measured = [summarize(what, source)] if TEST_ACCURACY in source.records[0].metrics else []
     return conclude(study, title, measured, source, students, remarks=[remark] if remark else [])
 
 

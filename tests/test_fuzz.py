@@ -21,7 +21,7 @@ from kdops.config.parsing import boolean, real, whole
 from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.search_procedure import OBJECTIVES, parse_objectives
 from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatures
-from kdops.config.sources import parse_sources
+from kdops.config.sources import SourceModels, parse_source
 from kdops.config.space_parser import parse_space
 from kdops.config.uris import check_model, check_study
 from kdops.errors import UsageError, plain_line
@@ -191,10 +191,12 @@ sources = st.lists(
 @fuzzed
 def test_the_shares_of_sources_sum_to_one(text):
     with or_one_line():
-        parts = parse_sources(text)
+        given = parse_source(text)
+        assert isinstance(given, SourceModels)
+        parts = given.parts
         assert math.isclose(math.fsum(share for share, _ in parts), 1)
         assert all(share > 0 and uri.isprintable() and not re.search(r"\s", uri) for share, uri in parts)
-        assert parse_sources(",".join(uri for _, uri in parts))
+        assert parse_source(",".join(uri for _, uri in parts))
 
 
 origins = st.builds(

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from kdops import __version__
-from kdops.cli import browse, check_data
+from kdops.cli import browse, check_data, outputs
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import fix_environment, launch, working_folder
@@ -81,21 +81,31 @@ def _add_command(
     about: str,
     parameters: Iterable[Parameter],
     body: Callable[[dict[str, str]], object],
+    arguments: Iterable[tuple[Parameter, str]] = (),
 ) -> None:
+    """Add a command.
+
+    Args:
+        application: what it is added to.
+        name: what it is called.
+        about: what it does.
+        parameters: its options.
+        body: called with the text of each argument and option.
+        arguments: what is given without a name, each with the word that the help has for it.
+    """
+
     def command(**given: str) -> object:
         return body(given)
 
     command.__doc__ = about
-    options = [
-        inspect.Parameter(
-            p.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=typer.Option(p.default, _dashed(p.name), help=p.help, metavar="TEXT"),
-            annotation=str,
-        )
-        for p in parameters
-    ]
-    vars(command)["__signature__"] = inspect.Signature(options)
+    places = {p.name: typer.Argument(help=p.help, metavar=word) for p, word in arguments}
+    places |= {p.name: typer.Option(p.default, _dashed(p.name), help=p.help, metavar="TEXT") for p in parameters}
+    vars(command)["__signature__"] = inspect.Signature(
+        [
+            inspect.Parameter(own, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=str)
+            for own, place in places.items()
+        ]
+    )
     application.command(name, cls=Command)(command)
 
 
@@ -152,6 +162,14 @@ _add_command(
     check_data.HELP,
     [p for p in ENTRY_POINTS["teacher"].parameters() if p.name in check_data.PARAMETERS],
     check_data.check_data,
+)
+_add_command(
+    app,
+    "outputs",
+    outputs.HELP,
+    (*(p for p in ENTRY_POINTS["teacher"].parameters() if p.name in outputs.SHARED), *outputs.OWN),
+    outputs.write_outputs,
+    [(outputs.MODEL, "MODEL")],
 )
 
 

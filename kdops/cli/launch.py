@@ -18,6 +18,8 @@ from kdops.cli.project import run_project
 from kdops.cli.signals import interruptible
 from kdops.config.search import SearchSettings
 from kdops.config.settings import Settings
+from kdops.config.sources import SourceModels
+from kdops.config.studies import SourceSettings
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.hardware import resolve_device
 from kdops.utils.imports import CODE_FOLDER
@@ -111,6 +113,8 @@ def _absolute(settings: Settings) -> Settings:
     """Return settings whose paths are absolute, since the child has another folder."""
     root = settings.data_root and os.path.abspath(os.path.expanduser(settings.data_root))
     settings = replace(settings, origin=settings.origin.absolute(), data_root=root)
+    if isinstance(settings, SourceSettings) and _is_file(settings):
+        settings = replace(settings, source=os.path.abspath(os.path.expanduser(settings.source)))
     if isinstance(settings, SearchSettings) and settings.storage:
         return replace(settings, storage=_absolute_storage(settings.storage))
     return settings
@@ -119,9 +123,16 @@ def _absolute(settings: Settings) -> Settings:
 def _paths(settings: Settings) -> dict[str, str]:
     """Return the parameters that hold a path or an address, as text."""
     paths = {"dataset": str(settings.origin), "data_root": settings.data_root}
+    if isinstance(settings, SourceSettings) and _is_file(settings):
+        paths["source"] = settings.source
     if isinstance(settings, SearchSettings):
         paths["storage"] = settings.storage
     return {name: text for name, text in paths.items() if text}
+
+
+def _is_file(settings: SourceSettings) -> bool:
+    """Return whether a study distills from a file."""
+    return bool(settings.source) and not isinstance(settings.named_source, SourceModels)
 
 
 def _absolute_storage(storage: str) -> str:

@@ -105,11 +105,19 @@ MEMBERS = (
     Parameter("role", "student", f"role whose registered models vote: {', '.join(ROLES_THAT_VOTE)}"),
     Parameter("model", "", "registered model, or models:/name/version,..., that vote; empty: by role"),
 )
-TRUST = Parameter("trust", "false", "run the Python code of a source that is no exported program")
+SOURCE_OPTIONS = (
+    Parameter("source_model", "", "network of a file of weights: module:function, torchvision:NAME, or one of kdops"),
+    Parameter(
+        "source_normalize",
+        "data",
+        "what the network of a file, or a program of floats, is given: data, imagenet, unit, none or MEAN/STD",
+    ),
+    Parameter("trust", "false", "run the Python code of a source that is no exported program"),
+)
 SEARCH = (
     Parameter("role", "student", "role that is searched for: student or middle"),
-    Parameter("source", "", "URI of the model to distill from; empty: the best registered teacher"),
-    TRUST,
+    Parameter("source", "", "URI or file of what to distill from; empty: the best registered teacher"),
+    *SOURCE_OPTIONS,
     Parameter(
         "space",
         "",
@@ -195,7 +203,11 @@ REPEATING = {
 }
 """What shared parameters mean where the experiments of a paper are repeated."""
 PAPER = Parameter("paper", DEFAULT, f"whose claims are tested: {', '.join(PAPERS)}")
-SOURCE = Parameter("source", "", "URI of what to distill from, or several: 0.7*URI,0.3*URI; empty: own teachers")
+SOURCE = Parameter(
+    "source",
+    "",
+    "what to distill from: a model URI, several (0.7*URI,0.3*URI), a file of weights or outputs; empty: own teachers",
+)
 DISTILLING = {
     "temperatures": "temperatures of the student; hard labels (T = 0) are trained beside",
     "seeds": "replicates of the student; the source is one for all",
@@ -244,12 +256,12 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "students": EntryPoint(
         "Distill the teacher into the student at every temperature (figure 1).",
         {"temperatures": "1-29"},
-        (SOURCE, TRUST),
+        (SOURCE, *SOURCE_OPTIONS),
     ),
     "distill": EntryPoint(
         "Distill one source, or a teacher trained once, into a student: does it help, and which one to ship?",
         {"temperatures": "1,4", "alpha": "1.0", "transfer": "shared"},
-        (replace(SOURCE, help=f"{SOURCE.help}: the best one registered, else one that is trained"), TRUST),
+        (replace(SOURCE, help=f"{SOURCE.help}: the best one registered, else one that is trained"), *SOURCE_OPTIONS),
         ("student",),
         DISTILLING,
     ),

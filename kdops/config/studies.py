@@ -10,7 +10,8 @@ from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, one_of, value_or, whole
 from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures
-from kdops.config.sources import parse_sources
+from kdops.config.sources import Source, parse_source
+from kdops.errors import UsageError
 
 FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000
 
@@ -23,20 +24,31 @@ class SourceSettings(Settings):
     """Settings of a study that may distill from models that are there already.
 
     Attributes:
-        source: URIs of what is distilled from; empty for the study's own teachers.
+        source: what is distilled from, as text; empty for the study's own teachers.
+        source_model: the network of a file of weights, as text.
+        source_normalize: what it is given, as text.
         trust: the Python code of a source that is no exported program may be run.
     """
 
     source: str
+    source_model: str
+    source_normalize: str
     trust: bool
 
     @classmethod
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
         """Return the value of every field."""
-        if text["source"]:
-            parse_sources(text["source"])
-        own = {"source": text["source"], "trust": boolean("trust", text["trust"])}
-        return {**super().read(point, text), **own}
+        own = {name: text[name] for name in ("source", "source_model", "source_normalize")}
+        if own["source"]:
+            parse_source(*own.values())
+        elif own["source_model"]:
+            raise UsageError("source_model", own["source_model"], "names the network of a source, and there is none")
+        return {**super().read(point, text), **own, "trust": boolean("trust", text["trust"])}
+
+    @property
+    def named_source(self) -> Source:
+        """What is distilled from; of settings that have a source."""
+        return parse_source(self.source, self.source_model, self.source_normalize)
 
     @property
     def interval_over(self) -> str:

@@ -47,6 +47,19 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     return decoded, _notes(layout, decoded)
 
 
+def names_of(origin: DatasetSpec, count: int) -> list[str]:
+    """Return the path of each image below its folder, in the order of the data set; nothing where that is not known.
+
+    Args:
+        origin: where the data come from, which may be no folder of images.
+        count: how many images were read.
+    """
+    if origin.kind != "imagefolder":
+        return []
+    files = read_layout(origin).files
+    return [file.path for file in files] if len(files) == count else []
+
+
 def _decode(origin: DatasetSpec, layout: Layout, progress: Callable[[int, int], object] | None) -> Arrays:
     names = [file.path for file in layout.files]
     tracks = _tracks(origin, layout)

@@ -7,6 +7,7 @@ take more than a quarter of the free memory, which changes no bit. *Live*: featu
 for each batch by the source itself, which lasts a forward pass of the source for each step, once for all members.
 Which of the two it is follows from the sizes alone, so it is the same wherever a study runs. *Averaged*:
 :class:`Mixture` returns one set of logits for several sources, at each temperature another; it has no features.
+*Stored*: :class:`RowOutputs` has been computed elsewhere, for rows of the data set.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kdops.distillation.method import Outputs, Shapes
 
-__all__ = ["KEPT_BYTES", "FromProbabilities", "Kept", "Live", "Mixture", "Reordered", "averaged"]
+__all__ = ["KEPT_BYTES", "FromProbabilities", "Kept", "Live", "Mixture", "Reordered", "RowOutputs", "averaged"]
 
 KEPT_BYTES = 2_000_000_000
 """Features of a source that take more than this are computed for each batch."""
@@ -129,6 +131,28 @@ class FromProbabilities(nn.Module):
         given = self.program(images)
         given = given if self.output is None else given[self.output]
         return given.clamp_min(torch.finfo(given.dtype).tiny).log()
+
+
+class RowOutputs(nn.Module):
+    """A source that is asked with rows of the data set, not with images: its outputs were computed elsewhere.
+
+    Args:
+        logits: float32 ``[rows, classes]`` for every row of the data set; nan where they are not known.
+    """
+
+    logits: Tensor
+
+    def __init__(self, logits: Tensor):
+        super().__init__()
+        self.register_buffer("logits", logits)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the logits ``[N, classes]`` of rows, int64 ``[N]``."""
+        return self.logits[rows]
+
+    def knows(self, rows: np.ndarray) -> np.ndarray:
+        """Return whether the outputs of rows are known, bool ``[N]``."""
+        return self.logits[torch.from_numpy(np.asarray(rows))].isfinite().all(dim=1).numpy()
 
 
 class Mixture(nn.Module):

@@ -11,6 +11,8 @@ of 224 pixels a side; small images would be pooled away, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +20,7 @@ from kdops.config.architectures import TorchvisionNet
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.quiet import without_warning
 
-__all__ = ["build_torchvision"]
+__all__ = ["build_torchvision", "load_torchvision"]
 
 SMALL = 64
 """Images with a side below this are small."""
@@ -28,6 +30,8 @@ SMALLEST = {"inception_v3": 96}
 """The shortest side that a model can take, where ``SMALL`` is not enough."""
 
 ONE_SIZE = {"maxvit_t": 224}
+WITH_AUXILIARY = ("googlenet", "inception_v3")
+"""Models with outputs that only help training."""
 TRAINED_ON = 1000
 """Classes of the weights that torchvision offers."""
 
@@ -49,12 +53,9 @@ def build_torchvision(
     from torchvision import models
 
     name = architecture.name
-    names = models.list_models(module=models)
-    if name not in names:
-        problem = f"torchvision has no such classifier; there are {', '.join(names)}"
-        raise UsageError("architecture", architecture, problem)
+    _check_name(architecture)
     # Without the outputs that only help training, so that a model always returns one tensor.
-    options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    options = {"aux_logits": False} if name in WITH_AUXILIARY else {}
     with without_warning():
         if pretrained and architecture.pretrained:
             options = {**options, "weights": _weights(models, architecture, name)}
@@ -65,12 +66,41 @@ def build_torchvision(
         net.transform_input = False
     _fit(net, shape[0], classes)
     if not name.startswith(RESNETS):
-        side = ONE_SIZE.get(name) or getattr(net, "image_size", None)
-        return nn.Sequential(Resized(side, SMALLEST.get(name, SMALL)), net)
+        return _resizing(name, net, SMALL)
     if min(shape[1:]) < SMALL:
         net.conv1 = _convolution(net.conv1, shape[0], kernel_size=3, stride=1, padding=1)
         net.maxpool = nn.Identity()
     return net
+
+
+def load_torchvision(
+    architecture: TorchvisionNet, shape: tuple[int, int, int], classes: int, fill: Callable[[nn.Module], None]
+) -> nn.Module:
+    """Build a model as torchvision has it, to be given the weights that somebody trained.
+
+    Args:
+        architecture: which of torchvision's classifiers.
+        shape: (channels, height, width) of an image.
+        classes: number of classes.
+        fill: loads the weights into the network.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    from torchvision import models
+
+    _check_name(architecture)
+    name = architecture.name
+    options: dict[str, object] = {"init_weights": False} if name in WITH_AUXILIARY else {}
+    with without_warning():
+        net = models.get_model(name, weights=None, num_classes=classes, **options)
+    if hasattr(net, "transform_input"):
+        net.transform_input = False
+    first, convolution = next((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
+    if shape[0] != 3:
+        _replace(net, first, _convolution(convolution, shape[0]))
+    fill(net)
+    return _resizing(name, net, 1)
 
 
 class Resized(nn.Module):
@@ -91,6 +121,22 @@ class Resized(nn.Module):
         if size == (height, width):
             return images
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
+
+
+def _check_name(architecture: TorchvisionNet) -> None:
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if architecture.name not in names:
+        problem = f"torchvision has no such classifier; there are {', '.join(names)}"
+        raise UsageError("architecture", architecture, problem)
+
+
+def _resizing(name: str, net: nn.Module, smallest: int) -> nn.Module:
+    """Return a model that resizes images to the size that it takes, and enlarges those with a side below another."""
+    side = ONE_SIZE.get(name) or getattr(net, "image_size", None)
+    smallest = max(smallest, SMALLEST.get(name, smallest))
+    return nn.Sequential(Resized(side, smallest), net) if side or smallest > 1 else net
 
 
 def _weights(models, architecture: TorchvisionNet, name: str):

@@ -6,6 +6,9 @@ digest: here nothing is known of a model but what it does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -17,17 +20,27 @@ from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import PyFuncModel
 from torch import Tensor, nn
 
+from kdops.config.datasets import DatasetSpec
+from kdops.config.sources import NormalizedBy, WeightsFile
 from kdops.data.dataset import Dataset
+from kdops.data.tabular.rows import Encoding
 from kdops.distillation.sources import FromProbabilities
 from kdops.errors import KdopsError, UsageError
 from kdops.models.classifier import digest_of
 from kdops.packaging.loading import load_stored
 from kdops.packaging.program import load_program
+from kdops.packaging.row_models import FLAVORS, Predictor, answers_for_rows
+from kdops.packaging.weights_file import Logits, load_weights_file, normalized
 from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import first_line
 from kdops.utils.quiet import env_var
 
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+
+UNPICKLED = (
+    "it is a pickle, which kdops never loads; save the weights alone, torch.save(model.state_dict(), 'teacher.pt'), "
+    "and give source=teacher.pt source_model=module:function"
+)
 
 SEEN = 256
 """Number of images on which the outputs of a network are examined."""
@@ -50,6 +63,23 @@ class PythonFunction(nn.Module):
         return torch.from_numpy(given.astype(np.float32)).to(images.device)
 
 
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a source is loaded for.
+
+    Attributes:
+        data: what it must classify.
+        origin: where the data come from: models of rows are asked with these.
+        normalize: what a program of floats is given.
+        trust: run the Python code of a model that is no program.
+    """
+
+    data: Dataset
+    origin: DatasetSpec
+    normalize: NormalizedBy
+    trust: bool
+
+
 def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bool = False) -> nn.Module:
     """Load a registered model as a classifier of a data set: uint8 images to logits.
 
@@ -66,47 +96,49 @@ def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bo
         UsageError: it is neither, has other classes, or its input or output is of another kind.
     """
     net, info = _load(uri, parameter, trust)
-    classes = (info.metadata or {}).get("class_names")
-    if classes is not None and list(map(str, classes)) != list(data.classes):
-        raise UsageError(parameter, uri, f"has other classes than {data.name}: {_listed(classes)}")
-    takes = f"; it takes {info.signature.inputs}" if info.signature else ""
-    # Two batches, since a program may have been exported for one size only.
-    for count in (2, 3):
-        images = torch.from_numpy(np.array(data.images[:count]))
-        wanted = f"float [{count}, {len(data.classes)}] of {data.name} images, uint8 {list(images.shape)}"
-        try:
-            with torch.no_grad():
-                given = net(images)
-        except Exception as error:
-            raise UsageError(
-                parameter, uri, f"must give {wanted}, and fails: {first_line(error, 200)}{takes}"
-            ) from error
-        if not isinstance(given, torch.Tensor):
-            raise UsageError(parameter, uri, f"must give {wanted}, not {type(given).__name__}{takes}")
-        if not given.is_floating_point() or given.shape != (count, len(data.classes)):
-            kind = str(given.dtype).removeprefix("torch.")
-            raise UsageError(parameter, uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
-    return net
+    return _tried(net, uri, data, parameter, _described(info, uri, data, parameter))
 
 
-def load_network(uri: str, data: Dataset, votes: bool, trust: bool = False) -> nn.Module:
-    """Load a model as a classifier: uint8 images to logits; of one that returns probabilities to their logarithms.
+def load_source(uri: str, target: Target, votes: bool) -> nn.Module:
+    """Load a model to distill from: uint8 images to logits, or of a model of rows the logits of every row.
+
+    Of one that returns probabilities their logarithms are taken.
 
     Args:
         uri: the model.
-        data: what it must classify.
+        target: what it is loaded for.
         votes: it is an ensemble of kdops.
-        trust: run the Python code of a model that is no program.
 
     Raises:
         UsageError: it cannot be loaded, or does not fit the data.
     """
+    data = target.data
     if votes:
         loaded = load_stored(MlflowClient(), uri)
         if loaded.classes != tuple(data.classes) or loaded.shape != tuple(data.shape):
             raise UsageError("source", uri, f"has other classes or images than {data.name}")
         return FromProbabilities(loaded.module, 1)
-    network = load_classifier(uri, data, "source", trust)
+    if data.encoding and (predictor := _row_model(uri, target)):
+        columns = [column.name for column in Encoding.from_json(data.encoding).columns]
+        return answers_for_rows(uri, predictor, data, target.origin, columns)
+    net, info = _load(uri, "source", target.trust)
+    inputs = info.signature.inputs.inputs if info.signature and info.signature.inputs else []
+    if "pytorch" in info.flavors and len(inputs) == 1 and np.dtype(inputs[0].type).kind == "f":
+        net = normalized(net, data, target.normalize)
+    return as_logits(_tried(net, uri, data, "source", _described(info, uri, data, "source")), data)
+
+
+def load_weights(file: WeightsFile, data: Dataset) -> nn.Module:
+    """Load a trained network from a file of weights: uint8 images to logits.
+
+    Raises:
+        UsageError: it cannot be loaded, or does not fit the data.
+    """
+    return as_logits(_tried(load_weights_file(file, data), file.path, data, "source"), data)
+
+
+def as_logits(network: nn.Module, data: Dataset) -> nn.Module:
+    """Return a classifier of logits; of one that returns probabilities one of their logarithms."""
     with torch.no_grad():
         given = network(torch.from_numpy(np.array(data.images[:SEEN])))
     # Logits that happen to lie so on hundreds of images are as good as none.
@@ -126,31 +158,102 @@ def digest_of_network(network: nn.Module, images: np.ndarray) -> str:
     return digest_of({**network.state_dict(), "given": given})
 
 
+def _described(info: ModelInfo, uri: str, data: Dataset, parameter: str) -> str:
+    """Return what a model takes, for an error; empty where MLflow does not know.
+
+    Raises:
+        UsageError: it has other classes.
+    """
+    classes = (info.metadata or {}).get("class_names")
+    if classes is not None and list(map(str, classes)) != list(data.classes):
+        raise UsageError(parameter, uri, f"has other classes than {data.name}: {_listed(classes)}")
+    return f"; it takes {info.signature.inputs}" if info.signature else ""
+
+
+def _tried(net: nn.Module, uri: str, data: Dataset, parameter: str, takes: str = "") -> nn.Module:
+    """Return a network that gives one number a class for the images of the data, tried on the first of them.
+
+    Raises:
+        UsageError: its input or output is of another kind.
+    """
+    # Two batches, since a program may have been exported for one size only.
+    for count in (2, 3):
+        images = torch.from_numpy(np.array(data.images[:count]))
+        wanted = f"float [{count}, {len(data.classes)}] of {data.name} images, uint8 {list(images.shape)}"
+        try:
+            with torch.no_grad():
+                given = net(images)
+        except Exception as error:
+            raise UsageError(
+                parameter, uri, f"must give {wanted}, and fails: {first_line(error, 200)}{takes}"
+            ) from error
+        if not isinstance(given, torch.Tensor) and isinstance(getattr(given, "logits", _item(given)), torch.Tensor):
+            return _tried(Logits(net), uri, data, parameter, takes)
+        if not isinstance(given, torch.Tensor):
+            raise UsageError(parameter, uri, f"must give {wanted}, not {type(given).__name__}{takes}")
+        if not given.is_floating_point() or given.shape != (count, len(data.classes)):
+            kind = str(given.dtype).removeprefix("torch.")
+            raise UsageError(parameter, uri, f"must give {wanted}, not {kind} {list(given.shape)}{takes}")
+    return net
+
+
+def _item(given: object) -> object:
+    return given.get("logits") if isinstance(given, Mapping) else None
+
+
+def _row_model(uri: str, target: Target) -> Predictor | None:
+    """Return a model that predicts on the rows of a table; None for one that takes what networks take."""
+    with _explained(uri, "source", "a model of rows"):
+        info = get_model_info(uri)
+        flavor = next((name for name in FLAVORS if name in info.flavors), "")
+        if flavor:
+            with downloaded_model(uri) as folder:
+                return FLAVORS[flavor](folder, info.flavors[flavor], target.trust)
+        if target.trust and "pytorch" not in info.flavors and "python_function" in info.flavors:
+            return Predictor(mlflow.pyfunc.load_model(uri).predict, logits=True)
+    return None
+
+
 def _load(uri: str, parameter: str, trust: bool) -> tuple[nn.Module, ModelInfo]:
-    what = "a PyTorch program (pt2)"
+    with _explained(uri, parameter, "a PyTorch program (pt2)"):
+        info = get_model_info(uri)
+        if "pytorch" in info.flavors:
+            with downloaded_model(uri) as folder:
+                return load_program(_program(folder, info.flavors["pytorch"])), info
+    with _explained(uri, parameter, "a Python function"):
+        if trust and "python_function" in info.flavors:
+            return PythonFunction(mlflow.pyfunc.load_model(uri)), info
+    if flavor := next((name for name in FLAVORS if name in info.flavors), ""):
+        raise UsageError(parameter, uri, f"is a model of {flavor}, which predicts on the rows of a table")
+    raise UsageError(
+        parameter,
+        uri,
+        "cannot be loaded as a PyTorch program (pt2): it is somebody's Python code, which only runs with trust=true",
+    )
+
+
+@contextmanager
+def _explained(uri: str, parameter: str, what: str) -> Iterator[None]:
+    """Load nothing from a pickle, and report in one line why a model cannot be loaded.
+
+    Raises:
+        UsageError: it cannot be.
+    """
     with env_var(PICKLE, "false"):
         try:
-            info = get_model_info(uri)
-            if "pytorch" in info.flavors:
-                with downloaded_model(uri) as folder:
-                    return load_program(_program(folder, info.flavors["pytorch"])), info
-            if trust and "python_function" in info.flavors:
-                what = "a Python function"
-                return PythonFunction(mlflow.pyfunc.load_model(uri)), info
+            yield
         except KdopsError:
             raise
         except Exception as error:
-            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {first_line(error, 200)}") from error
-    raise UsageError(
-        parameter, uri, f"cannot be loaded as {what}: it is somebody's Python code, which only runs with trust=true"
-    )
+            reason = UNPICKLED if PICKLE in str(error) else first_line(error, 200)
+            raise UsageError(parameter, uri, f"cannot be loaded as {what}: {reason}") from error
 
 
 def _program(folder: Path, flavor: dict[str, object]) -> Path:
     """Return the exported program in a model's folder; a pickle, or code that lies beside it, is never looked at."""
     path = (folder / str(flavor.get("model_data", "data")) / "model.pt2").resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise FileNotFoundError("its PyTorch flavor has no exported program; it may be a pickle")
+        raise FileNotFoundError(f"its PyTorch flavor has no exported program; {UNPICKLED}")
     return path
 
 

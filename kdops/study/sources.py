@@ -1,13 +1,21 @@
-"""What is distilled from where it is not a study's own teachers: a model that the caller names, or several at once."""
+"""What is distilled from where it is not a study's own teachers: models that the caller names, or a file."""
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from kdops.config.sources import parse_sources
+import numpy as np
+
+from kdops.config.sources import OutputsFile, SourceModels, WeightsFile
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
+from kdops.data.image_folder import names_of
+from kdops.data.splits import make_split
 from kdops.errors import UsageError
 from kdops.store.database import store_address, store_exists
 from kdops.sweeps.fingerprint import fingerprint
@@ -24,29 +32,25 @@ Parts = list[tuple[float, NamedModel]]
 """The models of a source, each with its share."""
 
 
-def check_source(uri: str, data: Dataset, trust: bool = False) -> None:
+def check_source(settings: SourceSettings, data: Dataset) -> None:
     """Refuse a source that does not load, or whose input or output does not match the images and classes of the data.
-
-    Args:
-        uri: the model, or several.
-        data: the data.
-        trust: run the Python code of a source that is no program.
 
     Raises:
         UsageError: the source cannot be used; the message has the reason.
     """
-    for _, model in _parts(uri):
-        _load(model, data, trust)
+    source = settings.named_source
+    if isinstance(source, SourceModels):
+        for _, model in _parts(settings.source, source):
+            _load(model, settings, data)
+    else:
+        split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
+        load_file(source, settings, data, split.hop(0))
 
 
-def find_source(study: Study[SourceSettings], uri: str = "") -> tuple[Sweep, str]:
-    """Return the model to distill from.
-
-    Args:
-        study: whose data, split and store are used.
-        uri: the model, or several, see :func:`kdops.config.sources.parse_sources`: their softened probabilities are
-            averaged at the student's temperature. Empty for the teacher of this split and transfer setting that is
-            best by validation, which is trained where there is none.
+def find_source(study: Study[SourceSettings]) -> tuple[Sweep, str]:
+    """Return the model to distill from: what the settings name, else the teacher of this split and transfer setting
+    that is best by validation, which is trained where there is none. The softened probabilities of several models are
+    averaged at the student's temperature.
 
     Returns:
         A sweep of that one model, and a sentence about it for the report; empty for none.
@@ -54,20 +58,24 @@ def find_source(study: Study[SourceSettings], uri: str = "") -> tuple[Sweep, str
     Raises:
         UsageError: it does not load, or does not fit the data.
     """
-    if not uri:
+    if not study.settings.source:
         return _best_teacher(study), ""
-    parts = _parts(uri)
+    source = study.settings.named_source
+    if not isinstance(source, SourceModels):
+        return _from_file(study, source)
+    parts = _parts(study.settings.source, source)
     if len(parts) > 1:
         return _several(study, parts)
     ((_, named),) = parts
     own = study.find(named.uri)
     known = own is not None and own.transfer == study.settings.transfer
     if known and own is not None and own.role != "ensemble":
-        _load(named, study.data, study.settings.trust)
+        _load(named, study.settings, study.data)
         study.use([own])
         return Sweep((own,), hops=own.chain.count(">")), ""
-    model, _ = _adopted(study, named)
-    return Sweep((model,), hops=named.hops), "" if known else _remark(named)
+    model, network = _adopted(study, named)
+    remarks = "" if known else _remark(named)
+    return Sweep((model,), hops=named.hops), " ".join(filter(None, (remarks, describe_network(network, study.data))))
 
 
 def _best_teacher(study: Study[SourceSettings]) -> Sweep:
@@ -82,18 +90,17 @@ def _best_teacher(study: Study[SourceSettings]) -> Sweep:
     return Sweep((best,))
 
 
-def _parts(uri: str) -> Parts:
+def _parts(text: str, source: SourceModels) -> Parts:
     """Look up the models that a source names.
 
     Raises:
         UsageError: one is not there, or is named twice.
     """
-    parts = parse_sources(uri)
     if not store_exists(store_address()):
-        raise UsageError("source", uri, f"there is no store at {store_address()} yet")
-    found = [(share, find_model(one)) for share, one in parts]
+        raise UsageError("source", text, f"there is no store at {store_address()} yet")
+    found = [(share, find_model(one)) for share, one in source.parts]
     if len({model.uri for _, model in found}) < len(found):
-        raise UsageError("source", uri, "names a model twice; give it a greater weight instead")
+        raise UsageError("source", text, "names a model twice; give it a greater weight instead")
     return found
 
 
@@ -104,18 +111,15 @@ def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
     adopted = [_adopted(study, model) for _, model in parts]
     models, shares = [model for model, _ in adopted], [share for share, _ in parts]
     chains = {model.chain for model in models}
-    whole = Model(
-        role=FOREIGN,
-        seed=0,
-        temperature=float("nan"),
+    whole = _adopt(
+        study,
+        Mixture([network for _, network in adopted], shares),
         chain=chains.pop() if len(chains) == 1 else "several",
-        source="",
         uri=" ".join(model.uri for model in models),
         select_on="test" if any(model.select_on == "test" for model in models) else "validation",
         model_id=" ".join(model.model_id for model in models if model.model_id),
         weights=fingerprint(mixture=[(share, model.weights) for share, model in zip(shares, models, strict=True)]),
     )
-    study.adopt(whole, Mixture([network for _, network in adopted], shares))
     composition = " and ".join(f"{share:.3g} of {model.uri}" for share, model in parts)
     sentence = f"The source is {composition}, whose softened probabilities are averaged."
     remarks = [_remark(model) for _, model in parts if study.find(model.uri) is None]
@@ -124,30 +128,138 @@ def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
 
 def _adopted(study: Study[SourceSettings], named: NamedModel) -> tuple[Model, Module]:
     """Load a model that this study's data and split do not know, and describe it."""
-    from kdops.packaging.external import SEEN, digest_of_network
-
-    network = _load(named, study.data, study.settings.trust)
-    seen = study.data.images[study.transfer_images(named.hops).rows[:SEEN]]
-    model = Model(
-        role=FOREIGN,
-        seed=0,
-        temperature=float("nan"),
+    network = _load(named, study.settings, study.data)
+    rows = study.transfer_images(named.hops).rows
+    model = _adopt(
+        study,
+        network,
+        named.uri,
         chain=named.chain,
-        source="",
-        uri=named.uri,
         model_id=named.model_id,
         select_on=named.select_on,
-        weights=digest_of_network(network, seen),
-        metrics=study.measure(network),
+        weights=digest_of_source(network, study.data, rows),
     )
-    study.adopt(model, network)
     return model, network
 
 
-def _load(named: NamedModel, data: Dataset, trust: bool) -> Module:
-    from kdops.packaging.external import load_network
+def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) -> tuple[Sweep, str]:
+    """Load what a file holds, and describe it."""
+    from kdops.packaging.weights_file import file_digest
 
-    return load_network(named.uri, data, named.votes, trust)
+    rows = study.transfer_images(0).rows
+    network, digest = load_file(source, study.settings, study.data, rows), file_digest(source.path)
+    options = (str(source.network), source.normalize.text) if isinstance(source, WeightsFile) else ()
+    given = digest_of_source(network, study.data, rows)
+    name = quote(os.path.basename(source.path))
+    weights = fingerprint(file=digest, options=list(options), given=given)
+    model = _adopt(study, network, f"file:{name}#{digest[:12]}", weights)
+    what = f"the weights of {source.network} in" if isinstance(source, WeightsFile) else "outputs alone, those in"
+    sentence = (
+        f"The source is {what} {os.path.basename(source.path)} (SHA-256 {digest[:12]}); which images it has seen is "
+        "not known here."
+    )
+    return Sweep((model,)), " ".join(filter(None, (sentence, describe_network(network, study.data))))
+
+
+def store_outputs(settings: SourceSettings, data: Dataset, path: Path) -> None:
+    """Write what the source of some settings gives for every image of the data to a file.
+
+    Args:
+        settings: they name one model or a file of weights.
+        data: the data.
+        path: the file.
+
+    Raises:
+        UsageError: the source cannot be loaded, or does not fit the data.
+    """
+    from kdops.packaging.outputs_file import digests_of, outputs_of, write_outputs
+
+    source = settings.named_source
+    if isinstance(source, SourceModels):
+        ((_, named),) = _parts(settings.source, source)
+        network = _load(named, settings, data)
+    else:
+        network = load_file(source, settings, data, np.arange(len(data.labels)))
+    names = names_of(settings.origin, len(data.labels))
+    write_outputs(path, outputs_of(network, data), digests_of(data.images), names, data.classes)
+
+
+def _adopt(
+    study: Study[SourceSettings],
+    network: Module,
+    uri: str,
+    weights: str,
+    chain: str = FOREIGN,
+    model_id: str = "",
+    select_on: str = "validation",
+) -> Model:
+    """Describe and measure a model that this study's data and split do not know, and use its network."""
+    model = Model(
+        role=FOREIGN,
+        seed=0,
+        temperature=math.nan,
+        chain=chain,
+        source="",
+        uri=uri,
+        model_id=model_id,
+        select_on=select_on,
+        weights=weights,
+        metrics=study.measure(network),
+    )
+    study.adopt(model, network)
+    return model
+
+
+def load_file(source: WeightsFile | OutputsFile, settings: SourceSettings, data: Dataset, rows: np.ndarray) -> Module:
+    """Load what a file holds.
+
+    Args:
+        source: the file.
+        settings: where the data come from.
+        data: the data.
+        rows: what students learn from; stored outputs must have these.
+
+    Raises:
+        UsageError: it cannot be loaded, or does not fit the data.
+    """
+    from kdops.packaging.external import load_weights
+    from kdops.packaging.outputs_file import load_outputs
+
+    if isinstance(source, WeightsFile):
+        return load_weights(source, data)
+    return load_outputs(source, data, names_of(settings.origin, len(data.labels)), rows)
+
+
+def digest_of_source(network: Module, data: Dataset, rows: np.ndarray) -> str:
+    """Return the digest of a network, of its weights and what it gives for the first of some rows."""
+    from kdops.distillation.sources import RowOutputs
+    from kdops.models.classifier import digest_of
+    from kdops.packaging.external import SEEN, digest_of_network
+
+    if isinstance(network, RowOutputs):
+        return digest_of(network.state_dict())
+    return digest_of_network(network, data.images[rows[:SEEN]])
+
+
+def describe_network(network: Module, data: Dataset) -> str:
+    """Return a sentence about what a source gives, where it was noticed; empty for nothing."""
+    from kdops.distillation.sources import FromProbabilities, RowOutputs
+    from kdops.packaging.outputs_file import agreement_with_labels
+
+    if isinstance(network, RowOutputs):
+        share, count = agreement_with_labels(network, data)
+        return f"It agrees with the labels of {100 * share:.1f} % of the {count:,} {data.unit} that are not test."
+    if isinstance(network, FromProbabilities):
+        return "It gives probabilities, as a net that ends in a softmax does; their logarithms are taken for logits."
+    return ""
+
+
+def _load(named: NamedModel, settings: SourceSettings, data: Dataset) -> Module:
+    from kdops.packaging.external import Target, load_source
+
+    source = settings.named_source
+    assert isinstance(source, SourceModels)
+    return load_source(named.uri, Target(data, settings.origin, source.normalize, settings.trust), named.votes)
 
 
 def _remark(named: NamedModel) -> str:

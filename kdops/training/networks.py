@@ -19,7 +19,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.memmap import IN_MEMORY, Pixels, load_rows
 from kdops.data.splits import Split
 from kdops.distillation.method import Method
-from kdops.distillation.sources import Kept, Mixture, averaged
+from kdops.distillation.sources import Kept, Mixture, RowOutputs, averaged
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.models.size import network_size
@@ -124,6 +124,10 @@ class Networks:
             self._outputs[key] = self.logits([model], rows)[0] if ours else self._external_logits(net, rows)
         return self._outputs[key]
 
+    def knows(self, model: Model, rows: np.ndarray) -> bool:
+        """Return whether a model has outputs for some images; those that were stored may be of others only."""
+        return _knows(self.of(model), rows)
+
     def averaged_logits(self, model: Model, rows: np.ndarray, part: str, temperature: float) -> Tensor:
         """Return the joint outputs of several sources at a temperature; on hard labels it has no part."""
         key, net = (model.weights, part, "each"), self.of(model)
@@ -174,9 +178,11 @@ class Networks:
         return {tap: tuple(method.reduced(own).shape[1:]) for tap, own in found.items()}
 
     def measure(self, network: Module) -> dict[str, float]:
-        """Measure a network that kdops did not build, on the validation and the test images."""
+        """Measure a network that kdops did not build, on the validation and the test images that it knows."""
         found: dict[str, float] = {}
         for prefix, rows in (("val", self.split.validation), ("test", self.split.test)):
+            if not _knows(network, rows):
+                continue
             found |= measure(self._external_logits(network, rows), self.images(rows).labels, prefix)
         return found
 
@@ -186,6 +192,11 @@ class Networks:
 
     @torch.no_grad()
     def _external_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
+        if isinstance(net, RowOutputs):
+            return net(torch.from_numpy(rows))
+        if isinstance(net, Mixture):
+            each = [self._external_logits(one, rows).float() for one in net.members]
+            return averaged(torch.stack(each), net.shares, 1.0)
         with num_threads(process_threads()), malloc_keeps_pages():
             return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
 
@@ -203,6 +214,11 @@ class Networks:
 
     def _pixels(self, rows: np.ndarray) -> Pixels:
         return load_rows(self.data.images, rows, psutil.virtual_memory().available)
+
+
+def _knows(net: Module, rows: np.ndarray) -> bool:
+    parts = net.members if isinstance(net, Mixture) else [net]
+    return all(not isinstance(one, RowOutputs) or bool(one.knows(rows).all()) for one in parts)
 
 
 def _room_for(shape: tuple[int, ...]) -> np.ndarray:

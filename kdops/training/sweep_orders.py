@@ -132,7 +132,9 @@ class Orders:
         if source is None:
             return [_Members(units, SourceArrays())]
         method = LabelsOnly() if predicted else build_method(task.method)
-        given = SourceArrays(test_logits=self._put_outputs(source, self.context.split.test, "test images"))
+        given, test = SourceArrays(), self.context.split.test
+        if self.networks.knows(source, test):
+            given = replace(given, test_logits=self._put_outputs(source, test, "test images"))
         if method.needs.head:
             given = replace(given, head=self._put_head(source))
         if not isinstance(self.networks.of(source), Mixture):

@@ -13,8 +13,9 @@ import yaml
 from torch import nn
 
 from kdops.cli.app import main
+from kdops.config.datasets import parse_dataset
 from kdops.config.settings import Settings
-from kdops.config.sources import parse_sources
+from kdops.config.sources import NormalizedBy, parse_source
 from kdops.data import dataset as datasets
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.method import Outputs
@@ -22,7 +23,7 @@ from kdops.distillation.objective import Objective
 from kdops.distillation.softening import soft_cross_entropy
 from kdops.distillation.sources import FromProbabilities, Mixture, averaged
 from kdops.errors import UsageError
-from kdops.packaging.external import load_classifier
+from kdops.packaging.external import Target, load_classifier, load_source
 from kdops.utils.random import named_generator
 
 TEACHER, STUDENT = "models:/kdops-digits-teacher", "models:/kdops-digits-student"
@@ -61,9 +62,9 @@ def test_probabilities_come_back_from_their_logarithms_and_zeros_stay_finite():
 
 
 def test_weights_become_shares_that_sum_to_one():
-    assert parse_sources("2*models:/a/1, 6*models:/b@c") == ((0.25, "models:/a/1"), (0.75, "models:/b@c"))
-    assert parse_sources("models:/a/1,models:/b/1") == ((0.5, "models:/a/1"), (0.5, "models:/b/1"))
-    assert parse_sources("runs:/0/model") == ((1.0, "runs:/0/model"),)
+    assert parse_source("2*models:/a/1, 6*models:/b@c").parts == ((0.25, "models:/a/1"), (0.75, "models:/b@c"))
+    assert parse_source("models:/a/1,models:/b/1").parts == ((0.5, "models:/a/1"), (0.5, "models:/b/1"))
+    assert parse_source("runs:/0/model").parts == ((1.0, "runs:/0/model"),)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +157,9 @@ def registered(name, module):
 
 
 def test_probabilities_are_recognized(fork):
-    from kdops.packaging.external import load_network
-
     registered("shares", Shares())
-    net = load_network("models:/shares/1", datasets.load("digits", ""), votes=False)
+    target = Target(datasets.load("digits"), parse_dataset({"dataset": "digits"}), NormalizedBy(), trust=False)
+    net = load_source("models:/shares/1", target, votes=False)
     images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
     torch.testing.assert_close(net(images).softmax(1), Shares()(images))
     fork.run("students", source="models:/shares/1", seeds="1")
@@ -187,6 +187,59 @@ def test_a_source_that_cannot_be_used_ends_with_2_and_leaves_nothing(fork, sourc
     assert err.startswith("kdops: source=")
     assert told in err
     assert len(fork.runs()) == runs
+
+
+class OfFloats(nn.Module):
+    """What people log: floats in, an object's logits out."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return {"logits": self.fc(x.flatten(1))}
+
+
+def test_a_program_of_floats_is_given_normalized_images(fork):
+    with mlflow.start_run():
+        net = OfFloats().eval()
+        mlflow.pytorch.log_model(
+            net,
+            name="floats",
+            registered_model_name="floats",
+            input_example=np.zeros((2, 1, 8, 8), np.float32),
+            signature=mlflow.models.ModelSignature(
+                mlflow.types.Schema([mlflow.types.TensorSpec(np.dtype("float32"), (-1, 1, 8, 8))])
+            ),
+            pip_requirements=["torch"],
+        )
+    target = Target(datasets.load("digits"), parse_dataset({"dataset": "digits"}), NormalizedBy.parse("unit"), False)
+    images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
+    found = load_source("models:/floats/1", target, votes=False)(images)
+    torch.testing.assert_close(found, net(images.float() / 255)["logits"])
+
+
+def test_students_learn_from_stored_outputs_of_the_images_that_they_see(fork, capsys):
+    assert main(["outputs", "kdops-digits-teacher/1", "--output", "all.npz"]) == 0
+    parent = fork.run("students", source="all.npz", seeds="1")
+    learned = {run.data.tags["kdops.weights"] for run in source_children(fork, parent)}
+    assert all(run.data.metrics["source_agreement"] > 0 for run in source_children(fork, parent))
+    assert "outputs alone" in parent.data.tags["mlflow.note.content"]
+    data = datasets.load("digits")
+    with np.load("all.npz") as archive:
+        arrays = dict(archive)
+    arrays["logits"], arrays["digests"] = (arrays[name][~data.test] for name in ("logits", "digests"))
+    np.savez("some.npz", **arrays)
+    some = source_children(fork, fork.run("students", source="some.npz", seeds="1"))
+    assert {run.data.tags["kdops.weights"] for run in some} == learned, "test images teach nothing"
+    assert all("source_agreement" not in run.data.metrics for run in some)
+    (uri,) = {run.data.tags["kdops.source"] for run in some}
+    assert uri.startswith("file:some.npz#")
+    arrays["classes"] = arrays["classes"][::-1]
+    np.savez("some.npz", **arrays)
+    capsys.readouterr()
+    assert main(["students", "--source", "some.npz"]) == 2
+    assert "some.npz: is of the classes 9, 8, 7" in capsys.readouterr().err
 
 
 CODE = """

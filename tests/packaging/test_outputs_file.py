@@ -1,0 +1,109 @@
+"""Stored outputs: matched with the images by digest or name, and refused where they are of other images."""
+
+import hashlib
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from kdops.config.sources import OutputsFile
+from kdops.data import dataset as datasets
+from kdops.errors import UsageError
+from kdops.packaging.outputs_file import agreement_with_labels, digests_of, load_outputs, write_outputs
+
+DIGITS = datasets.load("digits")
+COUNT = len(DIGITS.labels)
+ROWS = np.arange(COUNT)
+NAMES = [f"{row}.png" for row in ROWS]
+LOGITS = np.random.default_rng(0).normal(size=(COUNT, 10)).astype(np.float32)
+SHUFFLED = np.random.default_rng(1).permutation(COUNT)
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+
+
+def load(path, names=NAMES, needed=ROWS):
+    return load_outputs(OutputsFile(str(path)), DIGITS, names, needed)
+
+
+WAYS = {
+    "own.npz": lambda path: write_outputs(
+        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
+    ),
+    "own.safetensors": lambda path: write_outputs(
+        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
+    ),
+    "hexadecimal.npz": lambda path: save(
+        path,
+        logits=LOGITS[SHUFFLED].astype(np.float64),
+        digests=[hashlib.sha256(image.tobytes()).hexdigest() for image in DIGITS.images[SHUFFLED]],
+    ),
+    "names.npz": lambda path: save(path, logits=LOGITS[SHUFFLED], names=[NAMES[row] for row in SHUFFLED]),
+    "probabilities.npz": lambda path: save(
+        path,
+        probabilities=torch.from_numpy(LOGITS[SHUFFLED]).softmax(1).numpy(),
+        names=[NAMES[row] for row in SHUFFLED],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_outputs_find_their_images_in_whatever_order_they_are(name, tmp_path):
+    WAYS[name](tmp_path / name)
+    found = load(tmp_path / name)
+    given = found(torch.from_numpy(ROWS))
+    torch.testing.assert_close(given.softmax(1), torch.from_numpy(LOGITS).softmax(1), rtol=1e-4, atol=1e-6)
+    assert found.knows(ROWS).all()
+
+
+def test_images_without_outputs_are_known_to_have_none(tmp_path):
+    save(tmp_path / "some.npz", logits=LOGITS[:100], names=NAMES[:100])
+    found = load(tmp_path / "some.npz", needed=ROWS[:50])
+    assert found.knows(ROWS[:100]).all()
+    assert not found.knows(ROWS[100:]).any()
+    right = np.eye(10, dtype=np.float32)[DIGITS.labels]
+    save(tmp_path / "right.npz", logits=right[:100], names=NAMES[:100])
+    counted = int((~DIGITS.test[:100]).sum())
+    assert agreement_with_labels(load(tmp_path / "right.npz", needed=ROWS[:50]), DIGITS) == (1.0, counted)
+
+
+REFUSED = {
+    "classes": (
+        {"logits": LOGITS, "names": NAMES, "classes": list("abcdefghij")},
+        "is of the classes a, b, c, d",
+    ),
+    "width": ({"logits": LOGITS[:, :4], "names": NAMES}, "has outputs for 4 classes, and digits has 10"),
+    "others": ({"logits": LOGITS, "names": [f"x{name}" for name in NAMES]}, "has none of the 1,797 images of digits"),
+    "lacking": ({"logits": LOGITS[1:], "names": NAMES[1:]}, "lacks 1 of the 1,797 images that students learn from"),
+    "twice": ({"logits": LOGITS, "names": NAMES[:-1] + NAMES[:1]}, "names an image twice"),
+    "count": ({"logits": LOGITS, "names": NAMES[1:]}, "has 1797 outputs and 1796 digests or names"),
+    "nan": ({"logits": LOGITS * np.nan, "names": NAMES}, "must have logits as finite floats"),
+    "whole": ({"logits": LOGITS.astype(int), "names": NAMES}, "must have logits as finite floats"),
+    "sums": ({"probabilities": LOGITS, "names": NAMES}, "probabilities that do not sum to 1"),
+    "neither": ({"values": LOGITS, "names": NAMES}, "must have either logits or probabilities, and has values, names"),
+    "digests": ({"logits": LOGITS, "digests": ["zz"] * COUNT}, "has digests that are no SHA-256"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_outputs_that_do_not_fit_are_refused_in_one_line(name, tmp_path):
+    arrays, told = REFUSED[name]
+    save(tmp_path / "outputs.npz", **arrays)
+    with pytest.raises(UsageError, match=rf"^source=.*{re.escape(told)}") as caught:
+        load(tmp_path / "outputs.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_would_be_unpickled_or_is_no_archive_is_refused(tmp_path):
+    np.savez(tmp_path / "objects.npz", logits=LOGITS, names=np.array([{"a": 1}] * COUNT, dtype=object))
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"logits": 1}))
+    (tmp_path / "noise.safetensors").write_bytes(b"noise" * 9)
+    for name in ("objects.npz", "pickle.npz", "noise.safetensors"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            load(tmp_path / name)
+    save(tmp_path / "names.npz", logits=LOGITS, names=NAMES)
+    with pytest.raises(UsageError, match="have no names; give digests"):
+        load(tmp_path / "names.npz", names=[])

@@ -14,6 +14,7 @@ from kdops.config.datasets import DATASETS
 from kdops.config.engines import forms
 from kdops.config.methods import METHODS
 from kdops.config.papers import AUTO, DEFAULT, PAPERS
+from kdops.config.recipe_settings import ADAMW, DECAYS, ONE_CYCLE, OPTIMIZERS, SCHEDULES
 from kdops.config.roles import ROLES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
@@ -34,6 +35,8 @@ class Parameter:
     help: str
 
 
+_DECAYS = ", ".join(f"{decay:g} of {name}" for name, decay in DECAYS.items())
+
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("dataset", "digits", f"data: {', '.join(kind.text or name for name, kind in DATASETS.items())}"),
     Parameter("data_root", "", "folder with the data; empty: KDOPS_DATA_ROOT, else the user's cache folder"),
@@ -51,6 +54,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("epochs", "auto", "epochs, for all roles (10) or by role (teacher=6,student=10)"),
     Parameter("batch_size", "auto", "images a step, for all roles or by role"),
     Parameter("learning_rate", "auto", "highest learning rate, for all roles or by role"),
+    Parameter("optimizer", "auto", f"{', '.join(OPTIMIZERS)}, with options: sgd(momentum=0.9); auto: {ADAMW}"),
+    Parameter("schedule", "auto", f"learning rate over the steps: {', '.join(SCHEDULES)}; auto: {ONE_CYCLE}"),
+    Parameter("weight_decay", "auto", f"weight decay a step; auto: {_DECAYS}"),
+    Parameter("label_smoothing", "auto", "share of each label that is spread over all classes; auto: 0"),
+    Parameter("class_weights", "auto", "none, or balanced: labels of rare classes weigh more; auto: none"),
+    Parameter("normalize", "auto", "what pixels are normalized by: data, unit, none or imagenet; auto: data"),
+    Parameter("init", "auto", "how weights are drawn: pytorch, glorot or he; auto: pytorch"),
     Parameter("transfer", "disjoint", "images to distill on: disjoint from the teacher's, shared, or fresh"),
     Parameter("leave_out", "", "classes without images in the transfer set, by name: 3,7"),
     Parameter("frames", "all", "frames of each track in the transfer set, evenly spaced, or all"),

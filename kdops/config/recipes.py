@@ -7,14 +7,16 @@ is logged. Those of a data set that kdops knows stand in its entry in :mod:`kdop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace as _replace
 from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
-from kdops.config.parsing import real, whole
+from kdops.config.options import Option
+from kdops.config.recipe_settings import ADAMW, DECAYS, SETTINGS
 from kdops.config.roles import ROLES
+from kdops.config.specs import split_outside, split_spec
 from kdops.errors import UsageError
 
 
@@ -26,23 +28,72 @@ class Recipe:
         architecture: the network.
         epochs: passes over the images; the last one is kept.
         batch_size: images a step.
-        learning_rate: the highest rate of the one-cycle schedule.
-        weight_decay: decoupled weight decay of AdamW, a step.
+        learning_rate: the highest rate of the schedule.
+        weight_decay: a step; decoupled of ``adamw``, of other optimizers added to the gradient.
+        optimizer: text of ``OPTIMIZERS``.
+        schedule: text of ``SCHEDULES``.
+        label_smoothing: share of each label that is spread over all classes (Szegedy et al., 2016).
+        class_weights: ``balanced`` weights each label by how rare its class is among the training images.
+        normalize: what pixels are shifted and scaled by: ``data`` (mean and deviation of each channel), ``unit`` (0 to
+            1), ``none``, ``imagenet``.
+        init: how weights are drawn: as ``pytorch`` does, ``glorot`` (Glorot and Bengio, 2010) or ``he`` (He et al.,
+            2015).
+
+    Raises:
+        UsageError: ``init`` is given for a network that others wrote, which initializes itself.
     """
 
     architecture: Architecture
     epochs: int
     batch_size: int
     learning_rate: float
-    weight_decay: float = 0.01
+    weight_decay: float = DECAYS[ADAMW]
+    optimizer: str = SETTINGS["optimizer"].default
+    schedule: str = SETTINGS["schedule"].default
+    label_smoothing: float = 0.0
+    class_weights: str = SETTINGS["class_weights"].default
+    normalize: str = SETTINGS["normalize"].default
+    init: str = SETTINGS["init"].default
+
+    def __post_init__(self) -> None:
+        """Check what depends on the network."""
+        if self.init != SETTINGS["init"].default and not self.architecture.is_counted:
+            raise UsageError("init", self.init, f"{self.architecture} initializes itself; give init by role")
 
     def replace(self, **changes: Any) -> Recipe:
         """Return a copy with some values changed."""
         return _replace(self, **changes)
 
+    def with_settings(self, values: Mapping[str, Any]) -> Recipe:
+        """Return a copy with other settings; another optimizer has its own weight decay, unless one was given."""
+        changed, old = self.replace(**values), decay_of(self.optimizer)
+        own = "weight_decay" not in values and self.weight_decay == old
+        return changed.replace(weight_decay=decay_of(changed.optimizer)) if own else changed
+
     def as_dict(self) -> dict[str, object]:
-        """Return plain JSON values; the architecture as its canonical text."""
-        return {**self.__dict__, "architecture": str(self.architecture)}
+        """Return plain JSON values, without settings that stores of earlier versions lack and that have their default.
+
+        The architecture is its canonical text.
+        """
+        plain = {"architecture": str(self.architecture)}
+        return plain | {n: getattr(self, n) for n in SETTINGS if n in FIRST or getattr(self, n) != SETTINGS[n].default}
+
+    def params(self) -> dict[str, str]:
+        """Return the settings as the run of a model records them."""
+        values = {name: getattr(self, name) for name in SETTINGS}
+        return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+
+
+FIRST = ("epochs", "batch_size", "learning_rate", "weight_decay")
+"""The settings that were always recorded."""
+
+LATER = {name: option.write(option.default) for name, option in SETTINGS.items() if name not in FIRST}
+"""The other settings, with what runs of earlier versions, which do not record them, were trained with."""
+
+
+def decay_of(optimizer: str) -> float:
+    """Return the weight decay of an optimizer where none is given."""
+    return DECAYS[split_spec(optimizer)[0]]
 
 
 def recipe(architecture: str, epochs: int, batch_size: int, learning_rate: float) -> Recipe:
@@ -70,36 +121,32 @@ def parse_recipes(usual: Mapping[str, Recipe], text: Mapping[str, str]) -> dict[
 
     Args:
         usual: the data set's recipe for each of ``BASE_ROLES``.
-        text: the parameters ``epochs``, ``batch_size``, ``learning_rate`` and those of ``BASE_ROLES``.
+        text: the parameters of ``SETTINGS`` and of ``BASE_ROLES``.
 
     Raises:
         UsageError: names the parameter, its value and what is allowed.
     """
-    given = {
-        "epochs": _by_role("epochs", text["epochs"], lambda n, v: whole(n, v, 1, 100_000)),
-        "batch_size": _by_role("batch_size", text["batch_size"], lambda n, v: whole(n, v, 1, 1_000_000)),
-        "learning_rate": _by_role(
-            "learning_rate", text["learning_rate"], lambda n, v: real(n, v, 0.0, 100.0, open_low=True)
-        ),
-    }
+    given = {name: _by_role(name, text[name], option) for name, option in SETTINGS.items()}
     recipes: dict[str, Recipe] = {}
     for name, role in ROLES.items():
         chosen = {option: values[name] for option, values in given.items() if name in values}
         if role.has_own_recipe and text[name] != "auto":
             chosen["architecture"] = parse_architecture(text[name], parameter=name)
-        recipes[name] = (usual[name] if role.has_own_recipe else recipes[role.like]).replace(**chosen)
+        recipes[name] = (usual[name] if role.has_own_recipe else recipes[role.like]).with_settings(chosen)
     return recipes
 
 
-def _by_role(name: str, text: str, check: Callable[[str, str], object]) -> dict[str, object]:
+def _by_role(name: str, text: str, option: Option) -> dict[str, object]:
     """Parse ``auto``, one value for all roles, or ``role=value,role=value``."""
     if text == "auto":
         return {}
-    if "=" not in text:
-        value = check(name, text)
-        return dict.fromkeys(ROLES, value)
+    if len(split_outside(text, "=")) == 1:
+        try:
+            return dict.fromkeys(ROLES, option.read(text))
+        except ValueError as error:
+            raise UsageError(name, text or "(empty)", f"must be {error}") from None
     values = {}
-    for part in text.split(","):
+    for part in split_outside(text):
         role, _, value = (piece.strip() for piece in part.partition("="))
         if role not in ROLES:
             raise UsageError(name, text, f"unknown role {role!r}; the roles are {', '.join(ROLES)}")
@@ -107,7 +154,7 @@ def _by_role(name: str, text: str, check: Callable[[str, str], object]) -> dict[
             raise UsageError(name, text, f"the role {role} is given twice")
         if value != "auto":
             try:
-                values[role] = check(name, value)
-            except UsageError as error:
-                raise UsageError(name, text, f"the value of {role} {error.allowed}") from None
+                values[role] = option.read(value)
+            except ValueError as error:
+                raise UsageError(name, text, f"the value of {role} must be {error}") from None
     return values

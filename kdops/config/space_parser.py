@@ -11,6 +11,7 @@ from kdops.config.architectures import MLP
 from kdops.config.method_specs import ChosenMethod, Inner
 from kdops.config.methods import LOGITS, METHODS, parse_method
 from kdops.config.options import Integer, Option, Real
+from kdops.config.recipe_settings import SETTINGS
 from kdops.config.search_space import METHOD, Dimension, Space, Value
 from kdops.config.specs import split_outside
 from kdops.errors import UsageError
@@ -87,7 +88,9 @@ _SETTINGS: Mapping[str, _Setting] = {
     "hidden": _Setting(MLP.spec.options["hidden"], "16..128", log=True),
     "depth": _Setting(MLP.spec.options["depth"], "1..3"),
     "learning_rate": _Setting(Real(1e-9, 100), "0.0005..0.02", log=True),
-    "batch_size": _Setting(Integer(1, 1_000_000), "64,128,256,512", ranges=False),
+    "batch_size": _Setting(SETTINGS["batch_size"], "64,128,256,512", ranges=False),
+    **{name: _Setting(SETTINGS[name], log=name == "weight_decay") for name in ("weight_decay", "label_smoothing")},
+    **{name: _Setting(SETTINGS[name], ranges=False) for name in ("optimizer", "schedule", "init")},
 }
 
 _BY_DEFAULT: Mapping[str, str] = {"alpha": "0..1", "t_squared": "true,false"}

@@ -8,8 +8,8 @@ from operator import add
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from kdops.distillation.labels import LabelLoss
 from kdops.distillation.method import LabelsOnly, Method, Outputs, Phase, Step
 
 __all__ = ["LABELS_TERM", "Objective"]
@@ -29,12 +29,19 @@ class Objective:
         temperatures: ``[M]``, 0 for hard labels.
         modules: for each member what is trained beside it, or one for all, where the method has joint ones; empty for a
             method without modules.
+        labels: the loss of the labels.
     """
 
-    def __init__(self, method: Method, temperatures: Tensor, modules: Sequence[nn.Module] = ()):
+    def __init__(
+        self,
+        method: Method,
+        temperatures: Tensor,
+        modules: Sequence[nn.Module] = (),
+        labels: LabelLoss = LabelLoss(),
+    ):
         hard = temperatures == 0
         self.method: Method = LabelsOnly() if bool(hard.all()) else method
-        self.modules = list(modules)
+        self.modules, self.labels = list(modules), labels
         self.temperature = torch.where(hard, torch.ones_like(temperatures), temperatures).view(-1, 1, 1)
         self.hard = hard if bool(hard.any()) and not bool(hard.all()) else None
         self.is_soft = (~hard).to(temperatures.dtype)
@@ -79,9 +86,7 @@ class Objective:
             # A hard member's source is all zeros, so its terms are finite, and here weighted by zero.
             terms = {name: term * self.is_soft for name, term in terms.items()}
         if phase.labels and self.needs_labels:
-            classes = student.logits.shape[-1]
-            each = F.cross_entropy(student.logits.reshape(-1, classes), labels.reshape(-1), reduction="none")
-            terms[LABELS_TERM] = self.label_weight * each.view(labels.shape).mean(dim=1)
+            terms[LABELS_TERM] = self.label_weight * self.labels(student.logits, labels).mean(dim=1)
         return {**terms, **student.own}
 
     def __call__(self, student: Outputs, labels: Tensor, source: Outputs | None, rows: Tensor | None = None) -> Tensor:

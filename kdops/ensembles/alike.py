@@ -6,27 +6,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kdops.config.methods import method_apart
+from kdops.config.recipe_settings import SETTINGS
 from kdops.sweeps.model import LABELS, Model
 from kdops.sweeps.params import (
     ALPHA,
     ARCHITECTURE,
-    BATCH_SIZE,
     BOOTSTRAP,
     COMPANY,
-    EPOCHS,
     LABEL_NOISE,
-    LEARNING_RATE,
     METHOD,
     NETS,
     ORDER,
     T_SQUARED,
-    WEIGHT_DECAY,
 )
 
 FEWEST = 2
 """The fewest members of an ensemble."""
 
-TRAINED = (ARCHITECTURE, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, COMPANY, NETS, LABEL_NOISE, BOOTSTRAP)
+TRAINED = (ARCHITECTURE, *SETTINGS, COMPANY, NETS, LABEL_NOISE, BOOTSTRAP)
 DISTILLED = (METHOD, ALPHA, T_SQUARED, ORDER)
 """Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 

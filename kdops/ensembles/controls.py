@@ -17,13 +17,9 @@ from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.params import (
     ALPHA,
     ARCHITECTURE,
-    BATCH_SIZE,
-    EPOCHS,
-    LEARNING_RATE,
     ORDER,
     PARAMETERS,
     T_SQUARED,
-    WEIGHT_DECAY,
 )
 from kdops.sweeps.ranking import mean_rank
 
@@ -105,15 +101,14 @@ def _objection(settings: VoteSettings, members: Sweep, teachers: Mapping[int, Mo
 
 def _is_made_as(settings: Settings, role: str, record: Model) -> bool:
     """Return whether a model is what the settings train for a role."""
-    recipe = settings.recipes[role].as_dict()
-    wanted = {name: recipe[name] for name in (ARCHITECTURE, EPOCHS, BATCH_SIZE)}
-    wanted |= {name: f"{recipe[name]:g}" for name in (LEARNING_RATE, WEIGHT_DECAY)}
+    recipe = settings.recipes[role]
+    wanted = {ARCHITECTURE: str(recipe.architecture), **recipe.params()}
     if role != "teacher":
         method = settings.method
         wanted |= {ALPHA: f"{method.soft_weight:g}", T_SQUARED: str(method.t_squared).lower(), ORDER: settings.order}
         if method_apart(record.method) != method_apart(str(method)):
             return False
-    return record.role == role and {n: str(v) for n, v in wanted.items()}.items() <= record.recipe_params.items()
+    return record.role == role and wanted.items() <= record.recipe_params.items()
 
 
 def _record(study: Study[VoteSettings], member: Model) -> Model:

@@ -9,6 +9,7 @@ from typing import Any
 from kdops.config.architectures import FunctionNet, parse_architecture
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS, method_apart, parse_method
+from kdops.config.recipe_settings import SETTINGS
 from kdops.config.recipes import Recipe
 from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
@@ -17,21 +18,14 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.params import (
     ALPHA,
     ARCHITECTURE,
-    BATCH_SIZE,
-    EPOCHS,
-    LEARNING_RATE,
     METHOD,
     ORDER,
     T_SQUARED,
-    WEIGHT_DECAY,
 )
 
 RECIPE: Mapping[str, Callable[[str], object]] = {
     ARCHITECTURE: parse_architecture,
-    EPOCHS: int,
-    BATCH_SIZE: int,
-    LEARNING_RATE: float,
-    WEIGHT_DECAY: float,
+    **{name: option.read for name, option in SETTINGS.items()},
 }
 """How each value of a recipe is read from a run's parameters."""
 

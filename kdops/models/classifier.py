@@ -139,6 +139,7 @@ def build(
     mean: Tensor,
     std: Tensor,
     stream: torch.Generator | None = None,
+    init: str = "pytorch",
 ) -> Classifier:
     """Build a network, initialized from ``stream`` (left as allocated where there is none, to be loaded).
 
@@ -149,6 +150,7 @@ def build(
         mean: see :class:`Classifier`.
         std: see :class:`Classifier`.
         stream: source of the initial weights.
+        init: how they are drawn, see :class:`~kdops.config.recipes.Recipe`; networks of others draw their own.
 
     Raises:
         UsageError: a network of others cannot be built.
@@ -162,7 +164,7 @@ def build(
     for values in net.buffers():
         values.zero_()
     if stream is not None:
-        _initialize(net, stream)
+        _initialize(net, stream, init)
     return Classifier(net, mean, std)
 
 
@@ -225,12 +227,21 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _initialize(net: nn.Module, stream: torch.Generator) -> None:
-    """Draw every weight and bias uniformly from ±1/√fan_in, which is PyTorch's own rule for these layers."""
+def _initialize(net: nn.Module, stream: torch.Generator, init: str) -> None:
+    """Draw every weight and bias.
+
+    ``pytorch`` is uniform from ±1/√fan_in, PyTorch's own rule for these layers, ``glorot`` uniform from
+    ±√(6/(fan_in + fan_out)), ``he`` normal of deviation √(2/fan_in); biases of the last two are zero.
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             bound = 1.0 / math.sqrt(layer.weight[0].numel())
             with torch.no_grad():
-                layer.weight.uniform_(-bound, bound, generator=stream)
+                if init == "glorot":
+                    nn.init.xavier_uniform_(layer.weight, generator=stream)
+                elif init == "he":
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=stream)
+                else:
+                    layer.weight.uniform_(-bound, bound, generator=stream)
                 if layer.bias is not None:
-                    layer.bias.uniform_(-bound, bound, generator=stream)
+                    layer.bias.uniform_(-bound, bound, generator=stream) if init == "pytorch" else layer.bias.zero_()

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdops.config.methods import LOGITS
+from kdops.config.recipes import LATER
 from kdops.config.search import STORAGE, SearchSettings
 from kdops.config.search_procedure import NLL_OBJECTIVE
 from kdops.config.search_space import METHOD, Value
@@ -269,6 +270,7 @@ def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str,
         "seed": settings.seed,
         "epochs": recipe.epochs,
         "weight_decay": recipe.weight_decay,
+        **{name: value for name, value in recipe.as_dict().items() if name in LATER},
         # Searches of earlier versions have none.
         **({METHOD: ",".join(methods)} if [m.name for m in settings.space.methods] != [LOGITS.name] else {}),
         # With brackets and comma, as the searches of earlier versions have it.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.architectures import MLP
+from kdops.config.recipe_settings import SETTINGS
 from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
 from kdops.config.search_procedure import NLL_OBJECTIVE
@@ -87,9 +88,7 @@ def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> Search
     recipe = settings.recipes[role]
     changed = recipe.replace(
         architecture=replace(dense_net(settings), hidden=int(values["hidden"]), depth=int(values["depth"])),
-        batch_size=values["batch_size"],
-        learning_rate=values["learning_rate"],
-    )
+    ).with_settings({name: value for name, value in values.items() if name in SETTINGS})
     recipes = {**settings.recipes, role: changed}
     return replace(settings, recipes=recipes, method=settings.space.method_of(values))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from kdops.config.recipes import LATER
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.params import ARCHITECTURE, FLOPS, LEARNER, METHOD, PARAMETERS, TRANSFER
 
@@ -128,8 +129,11 @@ class Model:
 
     @property
     def recipe_params(self) -> Mapping[str, str]:
-        """Its parameters, with the architecture that its recipe has: of a model that is more, the student's alone."""
-        return {**self.params, ARCHITECTURE: self.params.get(LEARNER, self.architecture)}
+        """Its parameters, with the architecture that its recipe has: of a model that is more, the student's alone.
+
+        What runs of earlier versions do not record of a recipe has the value that they were trained with.
+        """
+        return {**LATER, **self.params, ARCHITECTURE: self.params.get(LEARNER, self.architecture)}
 
     @property
     def transfer(self) -> str:

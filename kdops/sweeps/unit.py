@@ -21,13 +21,10 @@ from kdops.sweeps.model import COPY_SEEDS, LABELS, Model
 from kdops.sweeps.params import (
     ALPHA,
     ARCHITECTURE,
-    BATCH_SIZE,
     CODE,
     DATASET,
-    EPOCHS,
     FLOPS,
     LEARNER,
-    LEARNING_RATE,
     METHOD,
     ORDER,
     PARAMETERS,
@@ -36,7 +33,6 @@ from kdops.sweeps.params import (
     T_SQUARED,
     TARGETS,
     TRANSFER,
-    WEIGHT_DECAY,
 )
 from kdops.utils.hardware import numeric_mode, process_threads
 
@@ -304,10 +300,7 @@ def _planned(
             # The weight that the soft term really had: none on hard labels.
             ALPHA: f"{task.method.soft_weight if soft else 0:g}",
             T_SQUARED: str(task.method.t_squared).lower(),
-            EPOCHS: str(recipe.epochs),
-            BATCH_SIZE: str(recipe.batch_size),
-            LEARNING_RATE: f"{recipe.learning_rate:g}",
-            WEIGHT_DECAY: f"{recipe.weight_decay:g}",
+            **recipe.params(),
             ORDER: task.order,
             TRANSFER: settings.transfer,
             SPLIT_SEED: str(settings.split_seed),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kdops.config.architectures import CNN, Architecture
+from kdops.config.recipe_settings import ONE_CYCLE
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
 from kdops.distillation.company import CompanyMethod, MapsMethod
@@ -25,8 +26,8 @@ from kdops.training.groups import Group, PassInputs
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.joint import JointNetworks
-from kdops.training.optimizer import AdamW
-from kdops.training.schedule import one_cycle
+from kdops.training.optimizer import Optimizer
+from kdops.training.schedule import rates_of
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import DenseNetworks, StackedMLPs, can_stack
 from kdops.training.training_pass import TrainingPass
@@ -169,7 +170,7 @@ class _MapsPass(TrainingPass):
         nets = [values for part in self.networks.parts() for values in part]
         parts: list[list[Tensor]] = [[*nets, *self.transfers.parameters()], list(self.judges.parameters())]
         steps = (self.stage.stop - self.stage.start) * len(self.batches)
-        self.by_maps = AdamW(parts, [one_cycle(steps, self.method.rate)] * 2, [self.method.decay] * 2)
+        self.by_maps = Optimizer(parts, [rates_of(ONE_CYCLE, steps, self.method.rate)] * 2, [self.method.decay] * 2)
         if kept is not None and epoch > self.stage.start:
             own = {name: values for name, values in kept.items() if name.startswith(BY_MAPS)}
             self.by_maps.load({name.removeprefix(BY_MAPS): values for name, values in own.items()})

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from kdops.config.recipe_settings import BALANCED
+from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
+from kdops.distillation.labels import LabelLoss, WeightedLabelLoss
 from kdops.distillation.method import Method, Outputs
 from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.utils.random import named_generator
 
-__all__ = ["Feed", "Group", "Images", "PassInputs", "batches_of", "for_members", "joined"]
+__all__ = ["Feed", "Group", "Images", "PassInputs", "batches_of", "for_members", "joined", "label_loss"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,16 @@ def batches_of(count: int, size: int, alone: bool) -> list[slice]:
     if not alone and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
+
+
+def label_loss(recipes: Sequence[Recipe], images: Images, classes: int) -> LabelLoss:
+    """Return the loss of the labels for members, each with its own smoothing, weighted by class as the first says."""
+    smoothing, balanced = [own.label_smoothing for own in recipes], recipes[0].class_weights == BALANCED
+    if not balanced and not any(smoothing):
+        return LabelLoss()
+    counts = images.labels.bincount(minlength=classes)
+    weights = len(images.labels) / (classes * counts.clamp_min(1)) if balanced else torch.ones_like(counts)
+    return WeightedLabelLoss(torch.tensor(smoothing, device=counts.device), weights.float())
 
 
 def for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from kdops.config.recipes import Recipe
+from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
 from kdops.training.groups import PassInputs
 from kdops.utils.random import named_generator
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet's channels, of pixels from 0 to 1, as torchvision's weights take them."""
 
 __all__ = ["new_network", "streams_of_networks"]
 
@@ -21,10 +26,29 @@ def new_network(inputs: PassInputs, recipe: Recipe, seed: int, temperature: floa
     """
     words = (inputs.role, seed, f"{temperature:g}")
     stream = named_generator("init", *words)
-    net = build(recipe.architecture, inputs.shape, inputs.classes, *inputs.statistics, stream)
+    statistics = _statistics_of(recipe, inputs)
+    net = build(recipe.architecture, inputs.shape, inputs.classes, *statistics, stream, recipe.init)
     for number, part in enumerate(_drawing(net)):
         part.stream = named_generator("dropout", *words, number, device=inputs.device)
     return net
+
+
+def _statistics_of(recipe: Recipe, inputs: PassInputs) -> tuple[Tensor, Tensor]:
+    """Return the mean and deviation of each channel that a network normalizes its images by, in pixel units.
+
+    Raises:
+        UsageError: the images have no three channels whose statistics on ImageNet are known.
+    """
+    if recipe.normalize == "data":
+        return inputs.statistics
+    channels = inputs.shape[0]
+    if recipe.normalize == "imagenet":
+        if channels not in (1, 3):
+            raise UsageError("normalize", "imagenet", f"is for images of 1 or 3 channels; these have {channels}")
+        mean, std = (255 * torch.tensor(values) for values in IMAGENET)
+        # Of gray images, which are three equal channels, the mean over these.
+        return (mean, std) if channels == 3 else (mean.mean(0, keepdim=True), std.mean(0, keepdim=True))
+    return torch.zeros(channels), torch.full((channels,), 255.0 if recipe.normalize == "unit" else 1.0)
 
 
 def streams_of_networks(nets: Sequence[Classifier]) -> list[torch.Generator]:

@@ -1,17 +1,21 @@
-"""AdamW at learning rates that are known beforehand: one for all networks, or one for each."""
+"""Optimizers at learning rates that are known beforehand: one for all networks, or one for each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
-__all__ = ["AdamW", "gradient_of"]
+from kdops.config.recipe_settings import ADAMW, OPTIMIZERS
+from kdops.config.specs import parse_spec
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each trained tensor."""
+__all__ = ["Optimizer", "gradient_of"]
 
 
 def gradient_of(tensor: Tensor) -> Tensor:
@@ -25,17 +29,133 @@ def gradient_of(tensor: Tensor) -> Tensor:
     return tensor.grad
 
 
-class AdamW:
-    """AdamW (Loshchilov and Hutter, 2019) as in :class:`torch.optim.AdamW`, at a schedule for each part.
+class Rule(Protocol):
+    """How tensors are updated from their gradients, by torch's own fused kernel, which passes over memory once."""
 
-    Every part is updated by itself with torch's own fused kernel, which passes over memory once. A tensor without a
-    gradient is left as it is.
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of what is kept of each tensor."""
+
+    def start(self, tensor: Tensor) -> list[Tensor]:
+        """Return what is kept of a tensor before its first update."""
+
+    def update(
+        self,
+        tensors: list[Tensor],
+        gradients: list[Tensor],
+        kept: Sequence[list[Tensor]],
+        rate: Tensor | float,
+        decay: float,
+        is_recorded: bool,
+    ) -> None:
+        """Update tensors, given with what is kept of them: one list for each name of ``kept``."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba, 2015), or AdamW (Loshchilov and Hutter, 2019), whose decay is not part of the gradient."""
+
+    decoupled: bool
+    beta1: float
+    beta2: float
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The number of steps, and the means of the gradient and of its square."""
+        return "step", "exp_avg", "exp_avg_sq"
+
+    def start(self, tensor: Tensor) -> list[Tensor]:
+        """Return the number of steps and both means, zero."""
+        step = torch.zeros((), dtype=torch.float32, device=tensor.device)
+        return [step, torch.zeros_like(tensor), torch.zeros_like(tensor)]
+
+    def update(
+        self,
+        tensors: list[Tensor],
+        gradients: list[Tensor],
+        kept: Sequence[list[Tensor]],
+        rate: Tensor | float,
+        decay: float,
+        is_recorded: bool,
+    ) -> None:
+        """Update tensors."""
+        steps, means, squares = kept
+        (adamw if self.decoupled else adam)(
+            tensors,
+            gradients,
+            means,
+            squares,
+            [],
+            steps,
+            fused=True,
+            capturable=is_recorded,
+            amsgrad=False,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            lr=rate,
+            weight_decay=decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with momentum, as in :class:`torch.optim.SGD`."""
+
+    momentum: float
+    nesterov: bool
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The momentum, where there is some."""
+        return ("momentum",) if self.momentum else ()
+
+    def start(self, tensor: Tensor) -> list[Tensor]:
+        """Return the momentum: zero, so that the first step is like every other, and can be recorded."""
+        return [torch.zeros_like(tensor) for _ in self.kept]
+
+    def update(
+        self,
+        tensors: list[Tensor],
+        gradients: list[Tensor],
+        kept: Sequence[list[Tensor]],
+        rate: Tensor | float,
+        decay: float,
+        is_recorded: bool,
+    ) -> None:
+        """Update tensors."""
+        momenta: list[Tensor | None] = [*kept[0]] if kept else [None] * len(tensors)
+        sgd(
+            tensors,
+            gradients,
+            momenta,
+            fused=True,
+            weight_decay=decay,
+            momentum=self.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=self.nesterov,
+            maximize=False,
+        )
+
+
+def _rule_of(optimizer: str) -> Rule:
+    name, options = parse_spec(optimizer, "optimizer", OPTIMIZERS)
+    return Sgd(**options) if name == "sgd" else Adam(name == ADAMW, **options)
+
+
+class Optimizer:
+    """An optimizer of ``OPTIMIZERS`` at a schedule for each part.
+
+    Every part is updated by itself. A tensor without a gradient is left as it is.
 
     Args:
         parts: the trained tensors of each part; they are updated in place, and may be parts of larger ones.
         schedules: for each part its learning rate in every step.
-        decays: the decoupled weight decay of each part, a step.
+        decays: the weight decay of each part, a step.
         rates_on: the device on which a recorded step reads its rates; None where no step is recorded.
+        optimizer: text of ``OPTIMIZERS``.
     """
 
     def __init__(
@@ -44,12 +164,14 @@ class AdamW:
         schedules: Sequence[Sequence[float]],
         decays: Sequence[float],
         rates_on: torch.device | str | None = None,
+        optimizer: str = ADAMW,
     ):
         self.schedules, self.decays, self.is_recorded = list(schedules), list(decays), rates_on is not None
         self.rates: list[Tensor | float] = [own[0] for own in schedules]
         if rates_on is not None:
             self.rates = [torch.tensor(own[0], dtype=torch.float32, device=rates_on) for own in schedules]
-        self._parts = [_Part(part) for part in parts]
+        self.rule = _rule_of(optimizer)
+        self._parts = [_Part(part, self.rule) for part in parts]
 
     def set_rate(self, step: int) -> None:
         """Set the learning rates to those of a step, counted from 0."""
@@ -82,7 +204,7 @@ class AdamW:
     def state(self) -> dict[str, Tensor]:
         """Return what is kept of each tensor by name; nothing of one that never had a gradient."""
         kept = enumerate(moments for part in self._parts for moments in part.moments)
-        return {f"{kind}.{n}": one for n, moments in kept for kind, one in zip(MOMENTS, moments, strict=False)}
+        return {f"{kind}.{n}": one for n, moments in kept for kind, one in zip(self.rule.kept, moments, strict=False)}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -90,18 +212,19 @@ class AdamW:
         number = 0
         for part in self._parts:
             for place, one in enumerate(part.tensors):
-                if f"step.{number}" in state:
-                    step, *moments = (state[f"{kind}.{number}"] for kind in MOMENTS)
+                if all(f"{kind}.{number}" in state for kind in self.rule.kept):
                     # In the memory order that the kernel reads side by side.
-                    part.moments[place] = [step.to(one.device), *(torch.empty_like(one).copy_(m) for m in moments)]
+                    part.moments[place] = self.rule.start(one)
+                    for kind, own in zip(self.rule.kept, part.moments[place], strict=True):
+                        own.copy_(state[f"{kind}.{number}"])
                 number += 1
 
 
 class _Part:
-    """The tensors of one part, and for each what AdamW keeps of it: nothing until it has a gradient."""
+    """The tensors of one part, and for each what the rule keeps of it: nothing until it has a gradient."""
 
-    def __init__(self, tensors: Sequence[Tensor]):
-        self.tensors = list(tensors)
+    def __init__(self, tensors: Sequence[Tensor], rule: Rule):
+        self.tensors, self.rule = list(tensors), rule
         self.moments: list[list[Tensor]] = [[] for _ in tensors]
         self._places: list[int] = []
         self._lists: tuple[list[Tensor], ...] = ()
@@ -112,42 +235,22 @@ class _Part:
         if places != self._places:
             self._places = places
             for place in places:
-                self.moments[place] = self.moments[place] or _moments(self.tensors[place])
+                self.moments[place] = self.moments[place] or self.rule.start(self.tensors[place])
             kept = [self.moments[place] for place in places]
-            self._lists = [self.tensors[place] for place in places], *([own[kind] for own in kept] for kind in range(3))
-        if not places:
-            return
-        tensors, steps, means, squares = self._lists
-        adamw(
-            tensors,
-            [gradient for gradient in gradients if gradient is not None],
-            means,
-            squares,
-            [],
-            steps,
-            fused=True,
-            capturable=is_recorded,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=rate,
-            weight_decay=decay,
-            eps=1e-8,
-            maximize=False,
-        )
+            lists = ([own[kind] for own in kept] for kind in range(len(self.rule.kept)))
+            self._lists = [self.tensors[place] for place in places], *lists
+        if places:
+            tensors, *kept_of = self._lists
+            given = [gradient for gradient in gradients if gradient is not None]
+            self.rule.update(tensors, given, kept_of, rate, decay, is_recorded)
 
     def moved(self, tensors: Sequence[Tensor]) -> _Part:
         """Return the same state for tensors with other padding."""
-        new = _Part(tensors)
+        new = _Part(tensors, self.rule)
         for place, (moments, tensor) in enumerate(zip(self.moments, tensors, strict=True)):
-            new.moments[place] = _moments(tensor) if moments else []
+            new.moments[place] = self.rule.start(tensor) if moments else []
             for old, own in zip(moments, new.moments[place], strict=True):
                 # Padding may have been cut off or added; what both have is the member's own.
                 common = tuple(map(slice, map(min, old.shape, own.shape)))
                 own[common] = old[common]
         return new
-
-
-def _moments(tensor: Tensor) -> list[Tensor]:
-    step = torch.zeros((), dtype=torch.float32, device=tensor.device)
-    return [step, torch.zeros_like(tensor), torch.zeros_like(tensor)]

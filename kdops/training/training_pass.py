@@ -30,11 +30,11 @@ from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.divergence import measured_rows, source_divergence
 from kdops.training.evaluation import measure_members
-from kdops.training.groups import Feed, Group, Images, PassInputs, batches_of, for_members, joined
+from kdops.training.groups import Feed, Group, Images, PassInputs, batches_of, for_members, joined, label_loss
 from kdops.training.history import COMPLETE, TERM, Meter, Trained
 from kdops.training.joint import JointNetworks
-from kdops.training.optimizer import AdamW
-from kdops.training.schedule import Stage, one_cycle, stages_of
+from kdops.training.optimizer import Optimizer
+from kdops.training.schedule import Stage, rates_of, stages_of
 from kdops.utils.hardware import allow_tf32, with_threads
 from kdops.utils.memory import malloc_keeps_pages
 from kdops.utils.random import as_global_rng, named_generator
@@ -48,13 +48,13 @@ PLAIN = ("histories", "seconds")
 class TrainingPass:
     """One pass of training.
 
-    AdamW (Loshchilov and Hutter, 2019) with a one-cycle rate (Smith and Topin, 2019), stepped once a batch. Each phase
-    of the method has an optimizer and a schedule of its own, within the recipe's epochs.
+    Optimizer and schedule are the recipe's, stepped once a batch. Each phase of the method has an optimizer and a
+    schedule of its own, within the recipe's epochs.
 
     Args:
         inputs: images, on the device, and where to train.
         groups: the members.
-        recipes: each member's rates; epochs and batch size are the same for all.
+        recipes: each member's rates; epochs, batch size, optimizer and class weights are the same for all.
         methods: what each member at T > 0 learns: one method, whose options may differ where it is stacked.
         networks: the members' networks.
         streams: what the networks draw from while they are trained.
@@ -76,7 +76,7 @@ class TrainingPass:
     ):
         self.role, self.recipes, self.methods, self.networks = inputs.role, list(recipes), list(methods), networks
         self.images, self.validation, self.threads = inputs.images, inputs.validation, threads
-        self.device = inputs.device
+        self.device, self.classes = inputs.device, inputs.classes
         self.epochs = recipes[0].epochs
         self.batches = batches_of(len(self.images.labels), recipes[0].batch_size, alone=networks.learns_from_one)
         self.is_soft = any(t != 0 for group in groups for t in group.temperatures)
@@ -157,13 +157,14 @@ class TrainingPass:
         parts, recipes = self.networks.parts(), self.recipes
         schedules: list[Sequence[float]]
         if self.networks.has_own_rates:
-            schedules = [[one.learning_rate * factor for factor in one_cycle(steps)] for one in recipes]
+            schedules = [[one.learning_rate * own for own in rates_of(one.schedule, steps)] for one in recipes]
         else:
             recipes = recipes[:1]
-            schedules = [one_cycle(steps, recipes[0].learning_rate)]
+            schedules = [rates_of(recipes[0].schedule, steps, recipes[0].learning_rate)]
             parts[0] += [values for own in self.objective.modules for values in own.parameters()]
         decays = [one.weight_decay for one in recipes]
-        self.optimizer = AdamW(parts, schedules, decays, self.device if self.can_replay else None)
+        rates_on = self.device if self.can_replay else None
+        self.optimizer = Optimizer(parts, schedules, decays, rates_on, recipes[0].optimizer)
         self.parts: dict[str, Tensor] = {}
         self.step = self._step
         if self.can_replay and isinstance(self.images.pixels, Tensor):
@@ -264,7 +265,8 @@ class TrainingPass:
     def _set_objective(self, modules: Sequence[nn.Module]) -> None:
         """Make the objective of the members that are there, each with its own temperature and options."""
         temperatures = torch.tensor([float(t) for _, t in self.members], device=self.device)
-        self.objective = Objective(type(self.methods[0]).stacked(self.methods, self.device), temperatures, modules)
+        method = type(self.methods[0]).stacked(self.methods, self.device)
+        self.objective = Objective(method, temperatures, modules, label_loss(self.recipes, self.images, self.classes))
         self.total = torch.zeros(len(self.members), device=self.device)
 
     def _modules(self, method: Method) -> list[nn.Module]:

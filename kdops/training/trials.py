@@ -63,9 +63,9 @@ def train_trials(
 ) -> Iterator[Trained]:
     """Train every trial for its recipe's epochs and keep the last epoch.
 
-    Trials of one batch size and one method of logits are trained together in one pass, the smallest batch size first;
-    a trial of any other method has a pass of its own. Each is initialized by (role, seed, temperature) and sees the
-    batch order of (role, seed), as :func:`kdops.training.trainer.train_pass` has it.
+    Trials of one batch size, one optimizer and one method of logits are trained together in one pass, the smallest
+    batch size first; a trial of any other method has a pass of its own. Each is initialized by (role, seed,
+    temperature) and sees the batch order of (role, seed), as :func:`kdops.training.trainer.train_pass` has it.
 
     Args:
         plans: the trials.
@@ -149,13 +149,14 @@ class _TrialPass(TrainingPass):
 
 def _passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> list[list[int]]:
     """Return the places of the trials of each pass; those that share a source follow each other."""
-    found: dict[tuple[int, Hashable], list[int]] = {}
+    found: dict[tuple[int, str, Hashable], list[int]] = {}
     # In an order of their own, so that the order of the plans changes no bit.
     for place in sorted(range(len(plans)), key=lambda place: repr(plans[place])):
-        size, method = plans[place].recipe.batch_size, plans[place].method
-        found.setdefault((size, _kind(method) if _is_shared(method) else place), []).append(place)
+        recipe, method = plans[place].recipe, plans[place].method
+        kind = _kind(method) if _is_shared(method) else place
+        found.setdefault((recipe.batch_size, recipe.optimizer, kind), []).append(place)
     passes = []
-    for key in sorted(found, key=lambda key: key[0]):
+    for key in sorted(found, key=lambda key: key[:2]):
         by_source: dict[int, list[int]] = {}
         for place in found[key]:
             by_source.setdefault(id(sources[place]), []).append(place)

@@ -8,6 +8,7 @@ import pytest
 
 from kdops.config.method_specs import MethodSpec
 from kdops.config.methods import METHODS, parse_method
+from kdops.config.recipe_settings import SETTINGS
 from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
 from kdops.sweeps import unit as unit_module
@@ -193,6 +194,22 @@ def unit_of(
     return next(one for one in found if one.record.temperature == temperature)
 
 
+OTHER_SETTINGS = {
+    "weight_decay": "0.3",
+    "optimizer": "adam",
+    "schedule": "cosine",
+    "label_smoothing": "0.1",
+    "class_weights": "balanced",
+    "normalize": "unit",
+    "init": "he",
+}
+"""Another value of each setting of a recipe that has a default of its own."""
+
+
+def test_every_setting_of_a_recipe_is_asked_about():
+    assert {*OTHER_SETTINGS, "epochs", "batch_size", "learning_rate"} == SETTINGS.keys()
+
+
 DECIDES = {
     "the split": {"split": "another"},
     "the seed": {"seed": 1},
@@ -211,6 +228,7 @@ DECIDES = {
     "the method": {"method": "dkd"},
     "the weight of the soft term": {"alpha": "0.7"},
     "T squared": {"t_squared": "false"},
+    **{f"the {name} {text}": {name: text} for name, text in OTHER_SETTINGS.items()},
 }
 """What decides a student's weights, beside code, versions and hardware: one change a line."""
 

@@ -14,7 +14,7 @@ from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.evaluation import compute_logits
-from kdops.training.optimizer import AdamW
+from kdops.training.optimizer import Optimizer
 from kdops.training.trainer import Group, PassInputs
 from kdops.training.training_pass import TrainingPass
 from kdops.training.trials import TrialPlan, train_trials
@@ -149,7 +149,7 @@ def test_no_step_waits_for_the_device(text, monkeypatch):
 
     # The steps as they are, and what is done between those that are replayed.
     watched(TrainingPass, "_step")
-    watched(AdamW, "set_rate")
+    watched(Optimizer, "set_rate")
     watched(torch.cuda.CUDAGraph, "replay")
     run(text)
     assert {"_step", "set_rate", "replay"} == set(steps)

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from kdops.training.optimizer import AdamW
-from kdops.training.schedule import one_cycle
+from kdops.training.optimizer import Optimizer
+from kdops.training.schedule import rates_of
 from kdops.utils.random import named_generator
 
 RATES, DECAYS = (1e-3, 0.2, 3e-2), (0.0, 0.01, 0.5)
 STEPS = 12
-SCHEDULES = [one_cycle(STEPS, rate) for rate in RATES]
+SCHEDULES = [rates_of("one-cycle", STEPS, rate) for rate in RATES]
 
 
 def some(*shape, word=0):
@@ -65,7 +65,7 @@ SIZES = (2, 5, 3)
 def test_every_member_is_updated_as_by_torch_alone_schedule_included():
     wide, stack, members = members_of(SIZES)
     before = wide.clone()
-    optimizer = AdamW(members, SCHEDULES, DECAYS)
+    optimizer = Optimizer(members, SCHEDULES, DECAYS)
     for step in range(STEPS):
         pull(members, SIZES, step, range(3))
         optimizer.set_rate(step)
@@ -83,7 +83,7 @@ def test_every_member_is_updated_as_by_torch_alone_schedule_included():
 def test_members_that_are_kept_go_on_as_if_nothing_was_dropped(chosen):
     """Their moments and their step go with them, also where the padding becomes narrower."""
     _, _, members = members_of(SIZES, pad=2)
-    optimizer = AdamW(members, SCHEDULES, DECAYS)
+    optimizer = Optimizer(members, SCHEDULES, DECAYS)
     for step in range(STEPS):
         if step == 5:
             width = max(SIZES[number] for number in chosen)
@@ -107,8 +107,8 @@ def test_one_part_is_updated_as_by_torchs_fused_kernel_to_the_bit_and_goes_on_fr
     ours = [some(4, 3, word=n) for n in range(3)]
     theirs = [one.clone().requires_grad_() for one in ours]
     reference = torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.2, fused=True)
-    schedule = one_cycle(STEPS, 0.1)
-    optimizer = AdamW([ours], [schedule], [0.2])
+    schedule = rates_of("one-cycle", STEPS, 0.1)
+    optimizer = Optimizer([ours], [schedule], [0.2])
     for step, rate in enumerate(schedule):
         for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             has_gradient = step % (number + 1) == number
@@ -118,7 +118,7 @@ def test_one_part_is_updated_as_by_torchs_fused_kernel_to_the_bit_and_goes_on_fr
         reference.step()
         if step == 5:
             state = {name: values.clone() for name, values in optimizer.state().items()}
-            optimizer = AdamW([ours], [schedule], [0.2])
+            optimizer = Optimizer([ours], [schedule], [0.2])
             optimizer.load(state)
         optimizer.set_rate(step)
         optimizer.step()

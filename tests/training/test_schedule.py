@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdops.training.schedule import one_cycle
+from kdops.training.schedule import rates_of
 
 STEPS = pytest.mark.parametrize("steps", [1, 2, 3, 10, 57])
 
@@ -23,10 +23,10 @@ def torchs(steps, rate):
 @STEPS
 @pytest.mark.parametrize("rate", [1e-4, 0.02, 3.0])
 def test_the_rates_are_those_of_torchs_schedule_to_the_last_bit(steps, rate):
-    assert list(one_cycle(steps, rate)) == torchs(steps, rate)
+    assert list(rates_of("one-cycle", steps, rate)) == torchs(steps, rate)
 
 
 @STEPS
 def test_the_rates_are_proportional_to_the_highest(steps):
-    assert [0.02 * factor for factor in one_cycle(steps)] == pytest.approx(torchs(steps, 0.02), rel=1e-9)
-    assert steps < 10 or max(one_cycle(steps)) > 0.9
+    assert [0.02 * factor for factor in rates_of("one-cycle", steps)] == pytest.approx(torchs(steps, 0.02), rel=1e-9)
+    assert steps < 10 or max(rates_of("one-cycle", steps)) > 0.9

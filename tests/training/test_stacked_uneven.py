@@ -6,7 +6,7 @@ import torch
 import kdops.training.stacked
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
-from kdops.training.optimizer import AdamW
+from kdops.training.optimizer import Optimizer
 from kdops.training.stacked_uneven import PaddedMLPs
 from kdops.utils.random import named_generator
 
@@ -80,7 +80,7 @@ def test_logits_and_gradients_are_each_networks_own(mix):
 @mixes
 def test_padding_stays_zero_and_is_never_more_than_the_width_itself(mix):
     fleet, images = PaddedMLPs(nets_of(mix)), some_images()
-    optimizer = AdamW(fleet.parts(), [[0.1]] * len(mix), [0.5] * len(mix))
+    optimizer = Optimizer(fleet.parts(), [[0.1]] * len(mix), [0.5] * len(mix))
     for seed in range(3):
         some_gradients(fleet, images, seed)
         optimizer.step()

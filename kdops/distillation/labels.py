@@ -1,0 +1,39 @@
+"""The loss of the labels: their cross entropy, smoothed and weighted by class where a recipe says so."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["LabelLoss", "WeightedLabelLoss"]
+
+
+class LabelLoss:
+    """The cross entropy with the labels."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
+        each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
+        return each.view(labels.shape)
+
+
+class WeightedLabelLoss(LabelLoss):
+    r"""The cross entropy with smoothed labels (Szegedy et al., 2016), weighted by the class of each image.
+
+    .. math:: w_y \Bigl[(1 - \varepsilon) (-\log p_y) + \frac{\varepsilon}{C} \sum_c -\log p_c\Bigr]
+
+    The weights of all training images have the mean 1; the mean over a batch is not divided by those of its images.
+
+    Args:
+        smoothing: :math:`\varepsilon` of each member, ``[M]``.
+        weights: of each class, ``[classes]``.
+    """
+
+    def __init__(self, smoothing: Tensor, weights: Tensor):
+        self.smoothing, self.weights = smoothing.unsqueeze(1), weights
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
+        each = super().__call__(logits, labels)
+        uniform = -logits.log_softmax(dim=-1).mean(dim=-1)
+        return self.weights[labels] * (each + self.smoothing * (uniform - each))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from kdops.distillation.company import MapsMethod, divergence_from_peers
-from kdops.distillation.method import Needs, Step
+from kdops.config.architectures import Architecture
+from kdops.distillation.company import CompanyMethod, Turn, divergence_from_peers
+from kdops.distillation.method import Step
 
 __all__ = ["AdversarialMaps"]
 
@@ -18,7 +20,7 @@ SLOPE = 0.2
 
 
 @dataclass(frozen=True)
-class AdversarialMaps(MapsMethod):
+class AdversarialMaps(CompanyMethod):
     r"""The loss of ``mutual``, by one optimizer, and by another one maps that a discriminator takes for another net's.
 
     For net k and a net j that it learns from, with last maps F, a discriminator D and a 1x1 convolution r where their
@@ -46,16 +48,6 @@ class AdversarialMaps(MapsMethod):
     decay: float = 0.1
     cyclic: bool = True
 
-    @property
-    def needs(self) -> Needs:
-        """The other nets, and modules of all of them."""
-        return Needs(peers=True, joint=True)
-
-    @property
-    def has_modules(self) -> bool:
-        """True: the discriminators."""
-        return True
-
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the term ``peers``, that of ``mutual``."""
         return {"peers": self.weight * divergence_from_peers(step)}
@@ -66,30 +58,46 @@ class AdversarialMaps(MapsMethod):
             return [(own, (own - 1) % nets) for own in range(nets)]
         return [(own, other) for own in range(nets) for other in range(nets) if other != own]
 
-    def adversaries(self, channels: Sequence[int]) -> tuple[nn.ModuleList, nn.ModuleList]:
-        """Return for each pair the convolution r, or nothing in its place, and the discriminator."""
-        pairs = [(channels[own], channels[other]) for own, other in self.pairs(len(channels))]
-        transfers = [nn.Identity() if own == other else nn.Conv2d(own, other, 1) for own, other in pairs]
-        return nn.ModuleList(transfers), nn.ModuleList(_discriminator(other) for _, other in pairs)
+    def taps(self, nets: Sequence[Architecture]) -> tuple[str, ...]:
+        """Return the last map of each net."""
+        return tuple(f"stage{len(net.maps())}" for net in nets)
 
-    def discriminator_loss(self, maps: Sequence[Tensor], transfers: nn.ModuleList, judges: nn.ModuleList) -> Tensor:
+    def beside(self, shapes: Sequence[tuple[int, ...]]) -> nn.ModuleDict:
+        """Return for each pair the convolution r, or nothing in its place, and the discriminator."""
+        pairs = [(shapes[own][0], shapes[other][0]) for own, other in self.pairs(len(shapes))]
+        transfers = nn.ModuleList(nn.Identity() if own == other else nn.Conv2d(own, other, 1) for own, other in pairs)
+        return nn.ModuleDict({"transfers": transfers, "judges": nn.ModuleList(_judge(other) for _, other in pairs)})
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Return the step of the discriminators, and that of the nets against them."""
+        # Of two images at least, since a discriminator normalizes by the batch.
+        return (
+            Turn("discriminators", self.judged, ("judges",), nets=False, rate=self.rate, decay=self.decay, least=2),
+            Turn("maps", self.deceived, ("transfers",), nets=True, rate=self.rate, decay=self.decay, least=2),
+        )
+
+    def judged(self, maps: Sequence[Tensor], modules: nn.ModuleDict) -> Tensor:
         """Return the loss of all discriminators, one value."""
         losses = []
-        for (own, other), transfer, judge in zip(self.pairs(len(maps)), transfers, judges, strict=True):
+        for (own, other), transfer, judge in self._each(maps, modules):
             real, fake = judge(maps[other].detach()), judge(transfer(maps[own].detach()).detach())
             losses.append((1 - real).square().mean() + fake.square().mean())
         return torch.stack(losses).sum()
 
-    def map_losses(self, maps: Sequence[Tensor], transfers: nn.ModuleList, judges: nn.ModuleList) -> Tensor:
+    def deceived(self, maps: Sequence[Tensor], modules: nn.ModuleDict) -> Tensor:
         """Return the loss of each net, ``[K]``, the mean over those that it learns from."""
-        pairs = self.pairs(len(maps))
         losses: list[list[Tensor]] = [[] for _ in maps]
-        for (own, _), transfer, judge in zip(pairs, transfers, judges, strict=True):
+        for (own, _), transfer, judge in self._each(maps, modules):
             losses[own].append((1 - judge(transfer(maps[own]))).square().mean())
         return torch.stack([torch.stack(each).mean() for each in losses])
 
+    def _each(self, maps: Sequence[Tensor], modules: nn.ModuleDict) -> Iterator[tuple[tuple[int, int], Any, Any]]:
+        """Return each pair with its convolution and its discriminator."""
+        lists = (cast("nn.ModuleList", modules[name]) for name in ("transfers", "judges"))
+        return zip(self.pairs(len(maps)), *lists, strict=True)
 
-def _discriminator(channels: int) -> nn.Module:
+
+def _judge(channels: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1),
         nn.BatchNorm2d(channels),

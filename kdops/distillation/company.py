@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kdops.config.architectures import Architecture
 from kdops.config.companies import ChosenCompany
 from kdops.distillation.method import Method, Needs, Step
 from kdops.utils.imports import load_place
 
-__all__ = ["CompanyMethod", "MapsMethod", "build_company", "divergence_from_peers"]
+__all__ = ["CompanyMethod", "Turn", "build_company", "divergence_from_peers"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A further step on each batch, after that of the terms, by an AdamW of its own with a one-cycle rate.
+
+    Attributes:
+        name: of its loss among the terms that are logged.
+        losses: of the value of each net at its tap, ``[B, ...]`` with gradient, computed once for all turns of a batch,
+            and of what is trained beside the nets: the loss of each net ``[K]``, or one value; no gradient of one net's
+            loss reaches another net.
+        modules: which of what is trained beside the nets learns, by name.
+        nets: whether the nets learn; if not, no gradient reaches them.
+        rate: highest learning rate.
+        decay: decoupled weight decay, a step.
+        least: images of a batch; a smaller one is left out.
+    """
+
+    name: str
+    losses: Callable[[Sequence[Tensor], nn.ModuleDict], Tensor]
+    modules: tuple[str, ...]
+    nets: bool
+    rate: float
+    decay: float
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -32,48 +57,34 @@ class CompanyMethod(Method):
 
     @property
     def needs(self) -> Needs:
-        """The other nets."""
-        return Needs(peers=True)
+        """The other nets; the modules of all are one."""
+        return Needs(peers=True, joint=bool(self.turns()))
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether something is trained beside the nets."""
+        return bool(self.turns())
+
+    def taps(self, nets: Sequence[Architecture]) -> tuple[str, ...]:
+        """Return the tap of each net that the turns read; none where there are no turns."""
+        return ()
+
+    def beside(self, shapes: Sequence[tuple[int, ...]]) -> nn.ModuleDict:
+        """Return what is trained beside the nets, by name, initialized from PyTorch's global state.
+
+        Args:
+            shapes: of the value of each net at its tap, for one image.
+        """
+        return nn.ModuleDict()
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Return the further steps on each batch, in order."""
+        return ()
 
 
 def build_company(chosen: ChosenCompany) -> CompanyMethod:
     """Return the method of a company that was chosen, with its options."""
     return load_place(chosen.spec.place)(**chosen.options)
-
-
-@dataclass(frozen=True)
-class MapsMethod(CompanyMethod):
-    """How nets learn each other's last maps too, ``[B, C, H, W]`` each, against discriminators.
-
-    The maps have an optimizer of their own, AdamW with a one-cycle rate, for the nets and the discriminators; its step
-    on a batch comes after that of the other losses.
-
-    Attributes:
-        rate: its highest learning rate.
-        decay: its decoupled weight decay, a step.
-    """
-
-    rate: float = 0.0
-    decay: float = 0.0
-
-    @abstractmethod
-    def adversaries(self, channels: Sequence[int]) -> tuple[nn.ModuleList, nn.ModuleList]:
-        """Return what is trained beside the nets, initialized from PyTorch's global state.
-
-        Args:
-            channels: of the last map of each net.
-
-        Returns:
-            What learns with the nets, and what learns against them.
-        """
-
-    @abstractmethod
-    def discriminator_loss(self, maps: Sequence[Tensor], transfers: nn.ModuleList, judges: nn.ModuleList) -> Tensor:
-        """Return the loss of what learns against the nets, one value; no gradient of it reaches a map."""
-
-    @abstractmethod
-    def map_losses(self, maps: Sequence[Tensor], transfers: nn.ModuleList, judges: nn.ModuleList) -> Tensor:
-        """Return the loss of each net, ``[K]``; no gradient of one reaches another net's map."""
 
 
 def divergence_from_peers(step: Step) -> Tensor:

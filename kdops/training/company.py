@@ -14,11 +14,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from kdops.config.architectures import CNN, Architecture
+from kdops.config.architectures import Architecture
 from kdops.config.recipe_settings import ONE_CYCLE
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
-from kdops.distillation.company import CompanyMethod, MapsMethod
+from kdops.distillation.company import CompanyMethod
 from kdops.distillation.method import Method, Outputs
 from kdops.models.classifier import Classifier
 from kdops.training.checkpoint import Checkpoint
@@ -37,8 +37,8 @@ from kdops.utils.random import as_global_rng, named_generator
 
 __all__ = ["PeerNetworks", "train_company"]
 
-BY_MAPS = "maps."
-"""Begins the names of what the optimizer of maps keeps."""
+BY_TURNS = "turns."
+"""Begins the names of what the optimizer of the method's further steps keeps."""
 
 
 class PeerNetworks(JointNetworks):
@@ -48,7 +48,7 @@ class PeerNetworks(JointNetworks):
         nets: the nets.
         device: where they are computed.
         can_replay: whether a step may be recorded.
-        taps: the tap of each net whose values :meth:`maps` returns; empty for none.
+        taps: the tap of each net whose values :meth:`features` returns; empty for none.
 
     Attributes:
         each: what computes each net.
@@ -88,8 +88,8 @@ class PeerNetworks(JointNetworks):
         """Compute one net: logits ``[1, B, classes]``."""
         return self._ready()[place].outputs(images)
 
-    def maps(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Return the values of each net at its tap, ``[B, C, H, W]``."""
+    def features(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return the values of each net at its tap, ``[B, ...]``."""
         return [self.outputs_of(place, images).features[tap][0] for place, tap in enumerate(self.taps)]
 
     def logits(self, images: Sequence[Tensor]) -> Tensor:
@@ -123,14 +123,72 @@ def _as_one(found: Sequence[Outputs]) -> Outputs:
     return Outputs(torch.cat([one.logits for one in found]), own=own)
 
 
-class _SequentialPass(TrainingPass):
-    """A company whose nets learn in turn, each from what the others return after the steps before its."""
+class CompanyPass(TrainingPass):
+    """A pass whose nets learn from each other: all at once or in turn, and by the further steps of their method."""
 
     networks: PeerNetworks
+    modules = nn.ModuleDict()
+
+    @property
+    def method(self) -> CompanyMethod:
+        """What the nets learn from each other."""
+        return cast("CompanyMethod", self.methods[0])
+
+    def _modules(self, method: Method) -> list[nn.Module]:
+        """Return what is trained beside the nets, as one module."""
+        if not method.has_modules:
+            return []
+        self.networks.training = False
+        with torch.no_grad():
+            values = self.networks.features([self.images.pixels[:1].to(self.device)])
+        seed, temperature = self.members[0]
+        with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
+            self.modules = self.method.beside([tuple(own.shape[1:]) for own in values]).to(self.device)
+        return [self.modules]
+
+    def _enter(self, epoch: int, kept: Mapping[str, Tensor] | None = None) -> None:
+        super()._enter(epoch, kept)
+        turns, steps = self.method.turns(), (self.stage.stop - self.stage.start) * len(self.batches)
+        nets = [values for part in self.networks.parts() for values in part]
+        own = [[values for name in turn.modules for values in self.modules[name].parameters()] for turn in turns]
+        parts = [[*(nets if turn.nets else ()), *values] for turn, values in zip(turns, own, strict=True)]
+        rates = [rates_of(ONE_CYCLE, steps, one.rate) for one in turns]
+        self.by_turns = Optimizer(parts, rates, [one.decay for one in turns])
+        if kept is not None and epoch > self.stage.start:
+            ours = {name: values for name, values in kept.items() if name.startswith(BY_TURNS)}
+            self.by_turns.load({name.removeprefix(BY_TURNS): values for name, values in ours.items()})
+
+    def _set_rates(self, step: int) -> None:
+        super()._set_rates(step)
+        self.by_turns.set_rate(step)
+
+    def _moments(self) -> dict[str, Tensor]:
+        return super()._moments() | {f"{BY_TURNS}{name}": values for name, values in self.by_turns.state().items()}
 
     def _step(self, *chosen: Tensor) -> None:
-        """Learn from one batch, given by the rows ``[B]`` of its images."""
-        (rows,), networks, found = chosen, self.networks, []
+        """Learn from one batch, given by the rows ``[B]`` of its images: by the terms first, then turn after turn."""
+        (rows,) = chosen
+        if self.method.order == "sequential":
+            self._step_in_sequence(rows)
+        else:
+            super()._step(rows)
+        turns = [(place, turn) for place, turn in enumerate(self.method.turns()) if len(rows) >= turn.least]
+        values = self.networks.features([self.pixels[rows]]) if turns else []
+        for place, turn in turns:
+            for name in turn.modules:
+                self.modules[name].zero_grad(set_to_none=True)
+            losses = turn.losses(values, self.modules)
+            if turn.nets:
+                self.networks.backward(losses.sum())
+            else:
+                losses.sum().backward()
+            self.by_turns.step_part(place)
+            total = self.parts.setdefault(turn.name, torch.zeros_like(self.total))
+            total += losses.detach().expand(len(values)) * len(rows)
+
+    def _step_in_sequence(self, rows: Tensor) -> None:
+        """Let each net learn from what the others return after the steps of those before it."""
+        networks, found = self.networks, []
         images, count = [self.pixels[rows]], len(networks.each)
         labels = self.feeds[0].labels[rows].expand(count, -1)
         with torch.no_grad():
@@ -147,57 +205,6 @@ class _SequentialPass(TrainingPass):
                 latest[place] = networks.outputs_of(place, images)
         joined = {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
         self._add_up(reduce(add, joined.values()), joined, len(rows))
-
-
-class _MapsPass(TrainingPass):
-    """A company whose nets learn each other's last maps too, by an optimizer of its own."""
-
-    networks: PeerNetworks
-
-    def _modules(self, method: Method) -> list[nn.Module]:
-        """Return what is trained beside the nets, as one module."""
-        self.method = cast("MapsMethod", method)
-        self.networks.training = False
-        with torch.no_grad():
-            maps = self.networks.maps([self.images.pixels[:1].to(self.device)])
-        seed, temperature = self.members[0]
-        with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
-            self.transfers, self.judges = self.method.adversaries([own.shape[1] for own in maps])
-        return [nn.ModuleList((self.transfers, self.judges)).to(self.device)]
-
-    def _enter(self, epoch: int, kept: Mapping[str, Tensor] | None = None) -> None:
-        super()._enter(epoch, kept)
-        nets = [values for part in self.networks.parts() for values in part]
-        parts: list[list[Tensor]] = [[*nets, *self.transfers.parameters()], list(self.judges.parameters())]
-        steps = (self.stage.stop - self.stage.start) * len(self.batches)
-        self.by_maps = Optimizer(parts, [rates_of(ONE_CYCLE, steps, self.method.rate)] * 2, [self.method.decay] * 2)
-        if kept is not None and epoch > self.stage.start:
-            own = {name: values for name, values in kept.items() if name.startswith(BY_MAPS)}
-            self.by_maps.load({name.removeprefix(BY_MAPS): values for name, values in own.items()})
-
-    def _set_rates(self, step: int) -> None:
-        super()._set_rates(step)
-        self.by_maps.set_rate(step)
-
-    def _moments(self) -> dict[str, Tensor]:
-        return super()._moments() | {f"{BY_MAPS}{name}": values for name, values in self.by_maps.state().items()}
-
-    def _step(self, *chosen: Tensor) -> None:
-        """Learn from one batch, given by the rows ``[B]`` of its images: the outputs first, then the maps."""
-        super()._step(*chosen)
-        if len(chosen[0]) == 1:
-            return  # a discriminator normalizes by the batch
-        maps = self.networks.maps([self.pixels[chosen[0]]])
-        self.judges.zero_grad(set_to_none=True)
-        judged = self.method.discriminator_loss(maps, self.transfers, self.judges)
-        judged.backward()
-        self.by_maps.step_part(1)
-        self.transfers.zero_grad(set_to_none=True)
-        deceived = self.method.map_losses(maps, self.transfers, self.judges)
-        self.networks.backward(deceived.sum())
-        self.by_maps.step_part(0)
-        for name, values in (("maps", deceived), ("discriminators", judged.expand(len(maps)))):
-            self.parts.setdefault(name, torch.zeros_like(self.total)).add_(values.detach() * len(chosen[0]))
 
 
 def train_company(
@@ -236,9 +243,9 @@ def train_company(
     inputs = inputs.there()
     recipes = [recipe.replace(architecture=net) for net in nets]
     built = [new_network(inputs, own, seed, 0.0) for own, seed in zip(recipes, seeds, strict=True)]
-    kind, taps = _kind_of(method), [f"stage{net.layers}" for net in nets if isinstance(net, CNN)]
-    networks = PeerNetworks(built, inputs.device, kind is TrainingPass, taps if kind is _MapsPass else ())
-    training = kind(
+    can_replay = method.order == "simultaneous" and not method.turns()
+    networks = PeerNetworks(built, inputs.device, can_replay, method.taps(nets))
+    training = CompanyPass(
         inputs,
         [Group(seeds[0], (temperature,) * len(nets))],
         recipes,
@@ -250,9 +257,3 @@ def train_company(
     training.members = [(seed, temperature) for seed in seeds]
     meter = Meter(progress, len(nets) * len(inputs.images.labels) * recipe.epochs)
     return list(training.run(meter, checkpoint))
-
-
-def _kind_of(method: CompanyMethod) -> type[TrainingPass]:
-    if isinstance(method, MapsMethod):
-        return _MapsPass
-    return _SequentialPass if method.order == "sequential" else TrainingPass

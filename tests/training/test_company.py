@@ -1,14 +1,16 @@
 """Laws of companies: a new line of COMPANIES inherits them all."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import pytest
 import torch
+from torch import nn
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.companies import COMPANIES, parse_company
 from kdops.config.recipes import Recipe
-from kdops.distillation.company import build_company
+from kdops.distillation.company import CompanyMethod, Turn, build_company, divergence_from_peers
 from kdops.distillation.method import LabelsOnly, Outputs, Step
 from kdops.distillation.objective import Objective
 from kdops.models.classifier import pixel_statistics
@@ -174,24 +176,24 @@ def test_in_turn_each_net_learns_from_those_that_stepped_before_it():
 
 
 def adversaries(text, channels, seed=5):
-    """Return the method, what learns with the nets of such maps and against them, and the maps."""
+    """Return the method, what is trained beside nets of such maps, and the maps."""
     torch.manual_seed(seed)
     method = build_company(parse_company(text))
     maps = [torch.randn(6, each, 2, 2).relu().requires_grad_() for each in channels]
-    return method, *method.adversaries(channels), maps
+    return method, method.beside([(each, 2, 2) for each in channels]), maps
 
 
 @pytest.mark.parametrize("text", ["adversarial", "adversarial(cyclic=false)"])
 def test_no_loss_of_maps_has_a_gradient_in_another_net(text):
-    method, transfers, judges, maps = adversaries(text, (3, 4, 3))
-    for place, loss in enumerate(method.map_losses(maps, transfers, judges)):
+    method, modules, maps = adversaries(text, (3, 4, 3))
+    for place, loss in enumerate(method.deceived(maps, modules)):
         found = torch.autograd.grad(loss, maps, retain_graph=True, allow_unused=True)
         reached = [gradient is not None and bool(gradient.abs().max() > 0) for gradient in found]
         assert reached == [other == place for other in range(3)]
-    judged = method.discriminator_loss(maps, transfers, judges)
-    given = [*maps, *transfers.parameters()]
+    judged = method.judged(maps, modules)
+    given = [*maps, *modules["transfers"].parameters()]
     assert all(one is None for one in torch.autograd.grad(judged, given, retain_graph=True, allow_unused=True))
-    assert all(one.abs().max() > 0 for one in torch.autograd.grad(judged, list(judges.parameters())))
+    assert all(one.abs().max() > 0 for one in torch.autograd.grad(judged, list(modules["judges"].parameters())))
 
 
 def test_each_net_has_a_discriminator_or_one_for_each_other_net():
@@ -199,19 +201,19 @@ def test_each_net_has_a_discriminator_or_one_for_each_other_net():
     assert cyclic.pairs(3) == [(0, 2), (1, 0), (2, 1)]
     assert sorted(cyclic.pairs(2)) == sorted(every.pairs(2))
     assert len(every.pairs(3)) == 6
-    transfers, judges = cyclic.adversaries((3, 4, 4))
+    transfers, judges = cyclic.beside([(each, 2, 2) for each in (3, 4, 4)]).values()
     assert [type(one).__name__ for one in transfers] == ["Conv2d", "Conv2d", "Identity"]
     assert [one[0].in_channels for one in judges] == [4, 3, 4]
 
 
 def test_the_losses_of_maps_by_hand():
-    method, transfers, judges, maps = adversaries("adversarial", (3, 3))
+    method, modules, maps = adversaries("adversarial", (3, 3))
     (real, fake), (other_real, other_fake) = (
-        [judges[own](maps[which]).detach() for which in (1 - own, own)] for own in (0, 1)
+        [modules["judges"][own](maps[which]).detach() for which in (1 - own, own)] for own in (0, 1)
     )
     by_hand = sum(((1 - one) ** 2).mean() for one in (real, other_real)) + (fake**2).mean() + (other_fake**2).mean()
-    assert method.discriminator_loss(maps, transfers, judges).item() == pytest.approx(by_hand.item(), rel=1e-5)
-    losses = method.map_losses(maps, transfers, judges).tolist()
+    assert method.judged(maps, modules).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    losses = method.deceived(maps, modules).tolist()
     assert losses == pytest.approx([((1 - one) ** 2).mean().item() for one in (fake, other_fake)], rel=1e-5)
 
 
@@ -227,6 +229,42 @@ def test_nets_deceive_their_discriminators_by_an_optimizer_of_their_own():
     terms = fast[0].terms
     assert set(terms) == {"peers", "labels", "maps", "discriminators"}
     assert terms["peers"][-1] + terms["labels"][-1] == pytest.approx(fast[0].train_loss[-1], rel=1e-4)
+
+
+@dataclass(frozen=True)
+class Aligned(CompanyMethod):
+    """Nets whose embeddings, brought to one size by a module each, are to be near their mean: a method of one file."""
+
+    order: str = "sequential"
+
+    def taps(self, nets):
+        return ("embedding",) * len(nets)
+
+    def beside(self, shapes):
+        return nn.ModuleDict({"into": nn.ModuleList(nn.Linear(size, 3) for (size,) in shapes)})
+
+    def turns(self):
+        return (Turn("near", self.near, ("into",), nets=True, rate=0.01, decay=0.0),)
+
+    def near(self, values, modules):
+        found = torch.stack([into(own) for into, own in zip(modules["into"], values, strict=True)])
+        return (found - found.mean(dim=0).detach()).square().mean(dim=(1, 2))
+
+    def terms(self, step, modules):
+        return {"peers": divergence_from_peers(step)}
+
+
+def test_a_method_brings_modules_and_steps_of_its_own_whatever_its_order_and_the_nets():
+    found = {}
+    for order in ("simultaneous", "sequential"):
+        texts, seeds = (*MIXED,), [COPY_SEEDS * place for place in range(len(MIXED))]
+        given = RECIPE, [parse_architecture(net) for net in texts], seeds, 1.0, INPUTS
+        one, *others = train_company(*given, Aligned(order))
+        assert {"peers", "labels", "near"} <= set(one.terms)
+        assert one.terms["near"][-1] < one.terms["near"][0]
+        assert (one.beside, len(others)) == (one.beside_bytes // 4, 3)
+        found[order] = one
+    assert not same(found["simultaneous"], found["sequential"])
 
 
 def test_the_table_says_what_the_class_is():

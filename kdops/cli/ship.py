@@ -16,6 +16,7 @@ from kdops.cli.browse import NAME, open_store
 from kdops.config.parsing import boolean
 from kdops.config.uris import check_model
 from kdops.errors import KdopsError, UsageError, plain_line
+from kdops.utils.gc import gc_paused
 from kdops.utils.text import csv_text
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def candidates(
         if not NAME.fullmatch(text):
             raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
     drawing = _output("figure", figure, ".png") if figure else None
-    with open_store() as client:
+    # What is read and imported stays until the end: collecting garbage meanwhile would be a fifth of the time.
+    with gc_paused(), open_store() as client:
         from kdops.reporting.pareto import candidates_csv, group_candidates, show_candidates
         from kdops.reporting.tables import choose
         from kdops.tracking.listing import list_registered

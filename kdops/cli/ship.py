@@ -88,13 +88,13 @@ def export(
         from kdops.packaging.export import check_format, export_model
         from kdops.packaging.inputs import images_to_compare
         from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import find_registered
+        from kdops.tracking.catalog import data_of, find_registered
 
         check_format(file_format, quantized)
         found = find_registered(client, model)
         path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}.{file_format}", "")
         loaded = load_stored(client, found.uri)
-        images, what = images_to_compare(found.dataset, loaded, data_root)
+        images, what = images_to_compare(found.dataset, data_of(client, found), loaded, data_root)
         _print_export(found, loaded, export_model(loaded, file_format, path, images, quantized), what)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdops.config.datasets import DATASETS
+from kdops.config.datasets import parse_dataset
 from kdops.data.cache import user_cache_folder
 from kdops.data.dataset import load
 from kdops.data.folder_files import is_left_alone
 from kdops.data.images import SUFFIXES, ImageError, read_image
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.data.tabular.table_file import Table, TableError, read_table
-from kdops.errors import UsageError
+from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import Loaded
 
 TABLES = {".csv", ".tsv", ".txt", ".parquet"}
@@ -142,36 +142,47 @@ def _encoded(table: Table, columns: list[str], encoding: Encoding) -> tuple[np.n
     return np.concatenate([np.zeros((0, encoding.width, 1, 1), np.uint8), *encoded]), bad, odd
 
 
-def images_to_compare(dataset: str, loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
+def images_to_compare(name: str, origin: Mapping[str, str], loaded: Loaded, data_root: str) -> tuple[Tensor, str]:
     """Return images to compare an export on, uint8 ``[N, C, H, W]``, and a phrase that describes them.
 
     They are images of the data set where it is here, since none is downloaded, else random ones.
 
     Args:
-        dataset: the name of the data set that the model was trained on.
+        name: what the data set is called that the model was trained on.
+        origin: the parameters by which it was read, as far as they are known.
         loaded: the model.
         data_root: the folder with the data; empty for the usual ones.
 
     Raises:
         UsageError: there is no such folder.
     """
-    taken = _own_images(dataset, data_root, loaded.shape)
+    taken, problem = _own_images(origin or {"dataset": name}, data_root, loaded)
     if taken is not None:
-        return torch.from_numpy(taken), f"images of {dataset}"
+        return torch.from_numpy(taken), f"{'encoded rows' if loaded.encoding else 'images'} of {name}"
     random = np.random.default_rng(0).integers(0, 256, (COMPARED, *loaded.shape), dtype=np.uint8)
-    what = "encoded rows, drawn at random" if loaded.encoding else f"random images ({dataset} is not here)"
-    return torch.from_numpy(random), what
+    what = "encoded rows, drawn at random" if loaded.encoding else "random images"
+    return torch.from_numpy(random), f"{what} ({name} {problem})"
 
 
-def _own_images(dataset: str, data_root: str, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Return images of a data set that are not test images; None where it is not here or of another shape."""
+def _own_images(origin: Mapping[str, str], data_root: str, loaded: Loaded) -> tuple[np.ndarray | None, str]:
+    """Return images of a data set that are not test images, or why there are none."""
     root = Path(os.path.expanduser(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()))
     if data_root and not root.is_dir():
         raise UsageError("data_root", data_root, "there is no such folder")
-    kind = DATASETS.get(dataset)
-    if kind is None or kind.text or not (dataset == "digits" or (root / dataset).is_dir()):
-        return None
-    data = load(dataset, data_root)
+    try:
+        found = parse_dataset(origin)
+    except UsageError:
+        return None, "is not here"
+    if found.kind == "function":
+        return None, "is read by code of yours, which no stored model may name"
+    if found.kind == "torchvision" or not (found.place or found.kind == "digits" or (root / found.kind).is_dir()):
+        return None, "is not read here, since it may have to be downloaded" if found.place else "is not here"
+    try:
+        data = load(found, data_root)
+    except KdopsError:
+        return None, "is not here"
+    if data.shape != loaded.shape or (loaded.encoding and data.encoding != loaded.encoding.to_json()):
+        return None, "is of another form now"
     rows = np.flatnonzero(~data.test)
     rows = rows[np.linspace(0, len(rows) - 1, min(COMPARED, len(rows))).round().astype(int)]
-    return np.array(data.images[rows]) if data.shape == shape else None
+    return np.array(data.images[rows]), ""

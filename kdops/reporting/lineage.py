@@ -122,7 +122,9 @@ def _sources(relatives: Relatives, models: Sequence[Model]) -> list[Model | str]
                 found[one] = f"{one.removeprefix('models:/')}  (no model of this store)"
             else:
                 found[one.run_id] = one
-        if not model.sources:
+        if not model.own:
+            found[model.uri] = "what is not known here: others registered it, not kdops"
+        elif not model.sources:
             words = f"labels of {model.dataset}  transfer {model.transfer or 'unknown'}  split {model.split[:12]}"
             found[words] = words
         if model.cut:
@@ -157,6 +159,8 @@ def _origin(parents: Sequence[Model], models: Sequence[Model]) -> str:
 
 
 def _single(model: Model) -> str:
+    if not model.own:
+        return f"{model.name}  of others"
     champion = " (champion)" if model.champion else ""
     gone = "" if model.registered else "  (its version was deleted)"
     return f"{model.name}{champion}  {model.chain}  {_at(model)}  {_accuracies([model])}{gone}"

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import mlflow
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import get_model_info
 
 from kdops.config.uris import check_model
 from kdops.errors import UsageError
 from kdops.registry.champion import CHAMPION
-from kdops.registry.lookup import find_version, finished_run, uri_of
+from kdops.registry.lookup import existing, find_version, finished_run, uri_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import TRANSFER
+from kdops.utils.quiet import without_bars
 
 OURS = "name LIKE 'kdops-%'"
 PAGE = 100
@@ -56,9 +62,11 @@ def find_registered(client: MlflowClient, text: str, parameter: str = "model") -
     """Find a registered model that the caller named, in a few requests.
 
     Raises:
-        UsageError: there is no such version, its run did not finish, or it is a copy of another version.
+        UsageError: there is no such version, others made it, its run did not finish, or it is a copy of another one.
     """
     version = find_version(client, str(check_model(text, parameter)), parameter)
+    if not schema.is_own(version):
+        raise UsageError(parameter, text, describe_foreign(version))
     run = finished_run(client, version)
     model = None if run is None else next((model for _, model in schema.readable([run])), None)
     if model is None or not model.uri:
@@ -66,6 +74,40 @@ def find_registered(client: MlflowClient, text: str, parameter: str = "model") -
     if model.uri != uri_of(version):
         raise UsageError(parameter, text, f"is a copy of {model.uri}, which its run made; name that version")
     return in_registry(model, version.tags, {})
+
+
+def describe_foreign(version: ModelVersion) -> str:
+    """Return what a registered version is that kdops did not make, and what can be done with it."""
+    uri = uri_of(version)
+    try:
+        flavors = [name for name in get_model_info(uri).flavors if name != "python_function"]
+    except Exception:  # its files may be gone, or of a newer MLflow
+        flavors = []
+    what = f"a model of {flavors[0]}" if flavors else "Python code"
+    return (
+        f"is {what} that others registered, not kdops: distill from it with kdops students --source {uri}, ask it with "
+        f"mlflow models predict --model-uri {uri}; kdops lineage shows what came of it"
+    )
+
+
+def data_of(client: MlflowClient, model: Model) -> dict[str, str]:
+    """Return the parameters by which the data of a model were read, as the study of it wrote them; none if it did not.
+
+    Args:
+        client: a client of the store.
+        model: a registered model.
+    """
+    run = existing(client.get_run, model.run_id)
+    while run is not None and (parent := run.data.tags.get(schema.PARENT)):
+        try:
+            with without_bars():
+                described = json.loads(mlflow.artifacts.load_text(f"runs:/{parent}/settings.json"))["settings"]
+            origin = described["origin"] or {"dataset": described["dataset"]}
+            words = {True: "true", False: "false"}
+            return {str(name): words.get(value, str(value)) for name, value in origin.items()}
+        except (MlflowException, OSError, ValueError, KeyError, TypeError, AttributeError):
+            run = existing(client.get_run, parent)
+    return {}
 
 
 def read_aliases(client: MlflowClient) -> dict[str, str]:

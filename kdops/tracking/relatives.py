@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 
+from kdops.config.uris import check_model
 from kdops.errors import UsageError
-from kdops.registry.lookup import uri_of, versions_of_runs
+from kdops.registry.lookup import find_version, uri_of, versions_of_runs
 from kdops.registry.sources import Sources
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
@@ -39,8 +41,14 @@ def read_relatives(client: MlflowClient, text: str) -> Relatives:
         UsageError: there is no such model, or its run cannot be read.
     """
     aliases, sources = read_aliases(client), Sources(client)
-    first = _named(client, sources, Catalog((), aliases).resolve(text))
+    if not (given := check_model(text)).alias or str(given) in aliases:
+        first = _named(client, sources, Catalog((), aliases).resolve(text))
+    else:
+        first = None
     if first is None:
+        version = find_version(client, str(given))
+        if not schema.is_own(version):
+            return _of_others(client, sources, version, aliases)
         # Raises, unless the model was finished at this moment.
         first = client.get_run(find_registered(client, text).run_id)
     up, down = _up(sources, first), _down(sources, first)
@@ -62,6 +70,19 @@ def read_relatives(client: MlflowClient, text: str) -> Relatives:
         {run_id: tuple(shown(own)) for run_id, own in up.items()},
         {run_id: tuple(sorted(own, key=lambda model: model.place)) for run_id, own in made.items()},
     )
+
+
+def _of_others(client: MlflowClient, sources: Sources, version: ModelVersion, aliases: Mapping[str, str]) -> Relatives:
+    """Return what was made from a model that kdops did not; what that came from is not known."""
+    uri = uri_of(version)
+    first = replace(schema.from_version(version), run_id=uri)
+    given = {run.info.run_id: run for run, model in schema.readable(sources.naming([uri])) if uri in model.sources}
+    below: dict[str, list[Run]] = {uri: list(given.values())}
+    for run in given.values():
+        below |= _down(sources, run)
+    models = _models(client, [run for runs in below.values() for run in runs], aliases)
+    made = {key: [models[run.info.run_id] for run in runs if run.info.run_id in models] for key, runs in below.items()}
+    return Relatives(first, {}, {key: tuple(sorted(own, key=lambda one: one.place)) for key, own in made.items()})
 
 
 def made_from(client: MlflowClient, uri: str) -> set[str]:

@@ -21,8 +21,10 @@ from kdops.cli.app import main
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.packaging.export import FORMATS
-from kdops.packaging.loading import load_stored
+from kdops.packaging.inputs import images_to_compare
+from kdops.packaging.loading import Loaded, load_stored
 from kdops.reporting.pareto import _front
+from kdops.tracking.catalog import data_of, find_registered
 from tests.shelves import read_catalog
 
 DIGITS = datasets.load("digits")
@@ -177,6 +179,30 @@ def test_an_export_gives_what_the_served_model_gives(shipped, capsys, tmp_path, 
             given = exported(torch.from_numpy(images))
         given = given if isinstance(given, torch.Tensor) else given[0]
         np.testing.assert_allclose(given.numpy(), served.predict(images), rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_is_compared_on_the_images_that_the_model_was_trained_on(shipped, tmp_path):
+    assert data_of(shipped.client, find_registered(shipped.client, STUDENT)) == {"dataset": "digits"}
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / "pets" / part / label).mkdir(parents=True)
+            for number in range(4):
+                pixels = np.full((9, 12, 3), 20 + 50 * number, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pets" / part / label / f"{number}.png")
+    origin = {"dataset": f"imagefolder:{tmp_path / 'pets'}", "image_size": "8x8", "skip_bad": "true"}
+    module = torch.nn.Identity()
+    for shape, told in (((3, 8, 8), "images of pets"), ((3, 4, 4), "random images (pets is of another form now)")):
+        images, what = images_to_compare("pets", origin, Loaded(module, False, ("cat", "dog"), shape, 0), "")
+        assert (what, images.shape[1:]) == (told, shape)
+    assert len(images_to_compare("pets", origin, Loaded(module, False, ("cat", "dog"), (3, 8, 8), 0), "")[0]) == 8
+    for kind, told in (
+        ("os:getcwd", "code of yours"),
+        ("imagefolder:gone", "is not here"),
+        ("torchvision:A", "not read"),
+    ):
+        _, what = images_to_compare("x", {"dataset": kind}, Loaded(module, False, ("a", "b"), (3, 8, 8), 0), "")
+        assert what.startswith("random images (x ")
+        assert told in what
 
 
 def test_onnx_gives_the_same_or_says_what_to_install(shipped, capsys, tmp_path):

@@ -156,13 +156,30 @@ def registered(name, module):
         ).model_uri
 
 
-def test_probabilities_are_recognized(fork):
+def test_probabilities_are_recognized_and_what_is_of_others_says_so(fork, capsys):
     registered("shares", Shares())
     target = Target(datasets.load("digits"), parse_dataset({"dataset": "digits"}), NormalizedBy(), trust=False)
     net = load_source("models:/shares/1", target, votes=False)
     images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
     torch.testing.assert_close(net(images).softmax(1), Shares()(images))
-    fork.run("students", source="models:/shares/1", seeds="1")
+    parent = fork.run("students", source="models:/shares/1", seeds="1")
+    assert "It gives probabilities, as a net that ends in a softmax does" in parent.data.tags["mlflow.note.content"]
+    capsys.readouterr()
+    for command in (
+        ["predict", "shares/1", "a.png"],
+        ["export", "shares/1", "--format", "pt2"],
+        ["promote", "shares/1"],
+    ):
+        assert main(command) != 0
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "kdops" in line
+        assert "no such" not in line
+        assert "did not finish" not in line
+    assert main(["lineage", "shares/1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("shares/1  of others\n")
+    assert "others registered it, not kdops" in shown
+    assert "foreign>student" in shown
 
 
 @pytest.mark.parametrize(

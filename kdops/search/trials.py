@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.architectures import MLP
+from kdops.config.engines import LOCAL
 from kdops.config.recipe_settings import SETTINGS
 from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
@@ -20,6 +21,7 @@ from kdops.distillation.sources import Kept
 from kdops.errors import KdopsError, UsageError
 from kdops.search.queue import TrialQueue
 from kdops.search.trial import Trial
+from kdops.search.trial_orders import train_on_workers
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.metrics import TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
@@ -113,7 +115,7 @@ class Trials:
 
     Args:
         study: whose settings, data and split are used.
-        executor: has the networks to distill from.
+        executor: has the networks to distill from, and the engine.
         queue: hands out trials and takes their results.
         runs: where they are tracked.
         source: what they are distilled from.
@@ -130,7 +132,7 @@ class Trials:
         trainset: Trainset,
     ):
         self.study, self.settings = study, study.settings
-        self.networks, self.reporter = executor.networks, executor.reporter
+        self.shared, self.networks, self.reporter = executor.shared, executor.networks, executor.reporter
         self.queue, self.runs, self.source, self.trainset = queue, runs, source, trainset
         self.seed = study.settings.seed
         self._failed = 0
@@ -190,8 +192,15 @@ class Trials:
                     self._fail(job, " ".join(str(error).split()) or type(error).__name__)
 
     def _results_of(self, jobs: Sequence[_Job], progress: Callable[[float], None]) -> Iterator[Trained]:
-        """Train trials, judged on validation images alone; yield each as it ends, numbered by its place."""
+        """Train trials, judged on validation images alone; yield each as it ends, numbered by its place.
+
+        Whether a trial is pruned depends on what was reported before it, so those of a search that prunes are trained
+        here, one pass after another.
+        """
         networks, rows = self.networks, self.trainset.rows
+        if self.settings.engine != LOCAL and not self.queue.prunes:
+            units, plans = [job.unit for job in jobs], [job.plan for job in jobs]
+            return train_on_workers(self.shared, units, plans, rows, progress)
         given = networks.images(rows), networks.images(networks.split.validation), len(networks.data.classes)
         results = train_trials(
             [job.plan for job in jobs],

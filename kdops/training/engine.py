@@ -49,6 +49,7 @@ from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import Trained
 from kdops.training.order import Done, Order, OrderGroup, TrainedModel
 from kdops.training.trainer import train_pass
+from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import num_threads
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
@@ -123,24 +124,48 @@ def perform(order: Order, arrays: Arrays, progress: Progress) -> Done:
     """
     order.check()
     with num_threads(order.threads):
+        if order.trials:
+            return _tried(order, arrays, progress)
         return _measured(order, arrays, _trained(order, arrays, progress))
 
 
 def _trained(order: Order, arrays: Arrays, progress: Progress) -> Sequence[Trained]:
-    images = _images(order, arrays, "train")
-    checkpoint = None
+    inputs, checkpoint = _inputs(order, arrays), None
     if order.checkpoints:
         checkpoint = Checkpoint(checkpoint_path(Path(order.checkpoints), order.digest), order.digest, order.resume)
-    given = order.role, images, _images(order, arrays, "validation"), order.classes, _statistics(order)
-    inputs = PassInputs(*given, order.device)
     how: dict[str, Any] = {"progress": progress, "checkpoint": checkpoint}
     if order.nets:
         nets, (group,) = [parse_architecture(net) for net in order.nets], order.groups
         seeds = [group.seed + COPY_SEEDS * place for place in range(len(nets))]
         company, temperature = build_company(parse_company(order.method)), group.temperatures[0]
         return train_company(order.recipe, nets, seeds, temperature, inputs, company, **how)
-    groups = [_with_arrays(group, order, arrays, images.pixels) for group in order.groups]
+    groups = [_with_arrays(group, order, arrays, inputs.images.pixels) for group in order.groups]
     return train_pass(order.recipe, groups, inputs, build_method(parse_method(order.method)), **how)
+
+
+def _tried(order: Order, arrays: Arrays, progress: Progress) -> Done:
+    """Train the trials of a search."""
+    plans = [
+        TrialPlan(one.recipe, group.temperatures[0], build_method(parse_method(one.method)))
+        for one, group in zip(order.trials, order.groups, strict=True)
+    ]
+    kept: dict[str, Kept] = {}
+    for group in order.groups:
+        own, key = group.source, repr(group.source)
+        # Those that share it have the same object.
+        kept[key] = kept.get(key) or Kept(
+            _tensor(arrays, own.logits), {tap: _tensor(arrays, one) for tap, one in own.features.items()}
+        )
+    sources = [kept[repr(group.source)] for group in order.groups]
+    found = train_trials(plans, order.groups[0].seed, sources, _inputs(order, arrays), progress=progress)
+    ended = sorted(found, key=lambda one: one.number)
+    models = tuple(TrainedModel({}, one.history, {}, one.seconds, one.ended) for one in ended)
+    return Done(order.digest, models, time.time(), platform.node(), _device_name(order.device))
+
+
+def _inputs(order: Order, arrays: Arrays) -> PassInputs:
+    given, validation = _images(order, arrays, "train"), _images(order, arrays, "validation")
+    return PassInputs(order.role, given, validation, order.classes, _statistics(order), order.device)
 
 
 def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:

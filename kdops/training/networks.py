@@ -140,7 +140,8 @@ class Networks:
         """Return a source's logits at each temperature; only of several sources they are another thing at each."""
         if not isinstance(self.of(model), Mixture):
             return [Kept(self.logits_of(model, rows, part))] * len(temperatures)
-        return [Kept(self.averaged_logits(model, rows, part, t)) for t in temperatures]
+        found = {t: Kept(self.averaged_logits(model, rows, part, t)) for t in set(temperatures)}
+        return [found[t] for t in temperatures]
 
     @torch.no_grad()
     def features_of(

@@ -17,7 +17,7 @@ from kdops.errors import KdopsError
 from kdops.sweeps.fingerprint import code_digest
 from kdops.utils.hardware import numeric_mode, process_threads
 
-__all__ = ["Done", "Order", "OrderGroup", "SourceArrays", "TrainedModel", "pack"]
+__all__ = ["Done", "Order", "OrderGroup", "OrderTrial", "SourceArrays", "TrainedModel", "pack"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,19 @@ class OrderGroup:
 
 
 @dataclass(frozen=True)
+class OrderTrial:
+    """What a trial of a search has of its own beside its group.
+
+    Attributes:
+        recipe: how it is trained.
+        method: the full text of what it learns.
+    """
+
+    recipe: Recipe
+    method: str
+
+
+@dataclass(frozen=True)
 class Order:
     """One pass of training.
 
@@ -88,6 +101,8 @@ class Order:
         torch: the version of PyTorch.
         bootstrap: each group learns from a sample of the images, see :class:`~kdops.training.groups.Group`.
         nets: the architectures of a company, whose one replicate has the groups' members for nets; empty for others.
+        trials: what each group, a trial's, has of its own; empty for others. Trials are not measured but by their
+            history, and have no weights.
     """
 
     digest: str
@@ -111,6 +126,7 @@ class Order:
     torch: str = field(default_factory=lambda: version("torch"))
     nets: tuple[str, ...] = ()
     bootstrap: bool = False
+    trials: tuple[OrderTrial, ...] = ()
 
     @property
     def members(self) -> list[tuple[OrderGroup, float]]:
@@ -119,14 +135,15 @@ class Order:
 
     def to_json(self) -> str:
         """Return the order as JSON."""
-        return json.dumps({**asdict(self), "recipe": self.recipe.as_dict()})
+        trials = [{"recipe": one.recipe.as_dict(), "method": one.method} for one in self.trials]
+        return json.dumps({**asdict(self), "recipe": self.recipe.as_dict(), "trials": trials})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the order that :meth:`to_json` wrote."""
         plain: dict[str, Any] = json.loads(text)
-        recipe = plain["recipe"]
-        plain["recipe"] = Recipe(**{**recipe, "architecture": parse_architecture(recipe["architecture"])})
+        plain["recipe"] = _recipe(plain["recipe"])
+        plain["trials"] = tuple(OrderTrial(_recipe(one["recipe"]), one["method"]) for one in plain["trials"])
         plain["groups"] = tuple(_group(one) for one in plain["groups"])
         plain |= {name: tuple(plain[name]) for name in ("shape", "mean", "std", "nets")}
         return cls(**plain)
@@ -152,6 +169,10 @@ def _arithmetic(device: str) -> str:
     return numeric_mode(device) if device == "cpu" or cuda.is_available() else "nothing"
 
 
+def _recipe(plain: dict[str, Any]) -> Recipe:
+    return Recipe(**{**plain, "architecture": parse_architecture(plain["architecture"])})
+
+
 def _group(plain: dict[str, Any]) -> OrderGroup:
     source = SourceArrays(**{**plain["source"], "live": tuple(plain["source"]["live"])})
     return OrderGroup(**{**plain, "temperatures": tuple(plain["temperatures"]), "source": source})
@@ -166,12 +187,14 @@ class TrainedModel:
         history: the metrics of each epoch by name.
         metrics: its final metrics by name.
         seconds: wall time of its training; its share of that of its pass.
+        ended: ``complete`` or, of a trial, ``diverged``.
     """
 
     state: dict[str, Tensor]
     history: Mapping[str, tuple[float, ...]]
     metrics: Mapping[str, float]
     seconds: float
+    ended: str = "complete"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.engine import Engine
 from kdops.training.networks import Networks, logits_only
-from kdops.training.order import Order, OrderGroup, SourceArrays, pack
+from kdops.training.order import Order, OrderGroup, OrderTrial, SourceArrays, pack
 from kdops.training.trainer import cut_passes, nets_a_pass
+from kdops.training.trials import TrialPlan, trial_passes
 from kdops.utils.hardware import numeric_mode, process_threads
 
 __all__ = ["Orders"]
@@ -88,12 +89,73 @@ class Orders:
         most = min(nets_a_pass(own, data.shape, len(data.classes), context.device) for own in recipes.values())
         # Those that could share a pass are shared out among the workers first.
         most = min(most, -(-len(units) // self.engine.workers))
+        common = replace(
+            self._common(task.role, task.method.full_text, rows),
+            checkpoints=str(self.checkpoints.folder),
+            resume=self.checkpoints.resume,
+            nets=tuple(map(str, task.nets)),
+            bootstrap=context.settings.selection.bootstrap,
+        )
+        for part in cut_passes(members, together, most):
+            own = tuple(unit for one in part for unit in one.units)
+            # What is deployed is one network for all of a pass: hard labels have passes of their own.
+            recipe, groups = recipes[own[0].record.architecture], tuple(one.group() for one in part)
+            yield replace(common, digest=digest_of_pass(own), recipe=recipe, groups=groups), own
+
+    def of_trials(
+        self, units: Sequence[Unit], plans: Sequence[TrialPlan], rows: np.ndarray
+    ) -> Iterator[tuple[Order, list[int]]]:
+        """Return the orders that train the trials of a search, each with the places of its trials.
+
+        Args:
+            units: the network of each trial.
+            plans: what is trained.
+            rows: the images that they are trained on.
+        """
+        first = units[0]
+        assert first.source is not None
+        common, source, part = (
+            self._common(first.task.role, first.task.method.full_text, rows),
+            first.source,
+            first.task.part,
+        )
+        kept = self.networks.kept_at(source, rows, part, [plan.temperature for plan in plans])
+        sources = [
+            replace(own, features={}) if plan.method.needs.source else own
+            for own, plan in zip(kept, plans, strict=True)
+        ]
+        for places in trial_passes(plans, sources):
+            groups = tuple(
+                OrderGroup(
+                    units[place].record.seed,
+                    (plans[place].temperature,),
+                    self._source_of_trial(source, rows, part, plans[place]),
+                )
+                for place in places
+            )
+            trials = tuple(OrderTrial(plans[place].recipe, units[place].task.method.full_text) for place in places)
+            digest = fingerprint(trials=[units[place].training for place in places], places=places)
+            yield replace(common, digest=digest, groups=groups, trials=trials), places
+
+    def _source_of_trial(self, source: Model, rows: np.ndarray, part: str, plan: TrialPlan) -> SourceArrays:
+        """Put what a trial learns from; what a dense student compares are vectors, which are few enough to be kept."""
+        if isinstance(self.networks.of(source), Mixture):
+            return SourceArrays(self._put_averaged(source, rows, part, plan.temperature))
+        taps = plan.method.needs.source
+        return SourceArrays(
+            self._put_outputs(source, rows, part),
+            features={tap: self._put_features(source, rows, part, tap, plan.method) for tap in taps},
+        )
+
+    def _common(self, role: str, method: str, rows: np.ndarray) -> Order:
+        """Return what the orders of a task have in common."""
+        context, data = self.context, self.context.data
         parts = {"train": rows, "validation": context.split.validation, "test": context.split.test}
-        common = Order(
+        return Order(
             digest="",
-            role=streams_of(task.role),
-            recipe=recipe,
-            method=task.method.full_text,
+            role=streams_of(role),
+            recipe=context.settings.recipes[role],
+            method=method,
             groups=(),
             images=self._put(fingerprint(images=data.digest), data.images),
             labels=self._put_labels(),
@@ -105,16 +167,7 @@ class Orders:
             device=context.device,
             threads=process_threads(),
             arithmetic=numeric_mode(context.device),
-            checkpoints=str(self.checkpoints.folder),
-            resume=self.checkpoints.resume,
-            nets=tuple(map(str, task.nets)),
-            bootstrap=context.settings.selection.bootstrap,
         )
-        for part in cut_passes(members, together, most):
-            own = tuple(unit for one in part for unit in one.units)
-            # What is deployed is one network for all of a pass: hard labels have passes of their own.
-            recipe, groups = recipes[own[0].record.architecture], tuple(one.group() for one in part)
-            yield replace(common, digest=digest_of_pass(own), recipe=recipe, groups=groups), own
 
     def _put_labels(self) -> str:
         """Put the labels; noise leaves those alone that models are measured by."""
@@ -143,7 +196,9 @@ class Orders:
             raise logits_only(source)
         # The joint outputs of several sources differ at each temperature.
         return [
-            _Members((unit,), replace(given, logits=self._put_averaged(source, rows, task.part, unit)))
+            _Members(
+                (unit,), replace(given, logits=self._put_averaged(source, rows, task.part, unit.record.temperature))
+            )
             for unit in units
         ]
 
@@ -176,9 +231,8 @@ class Orders:
         values = pack(head_of(self.networks.of(source)).state_dict())
         return self._put(fingerprint(source=source.weights, part="head"), np.frombuffer(values, dtype=np.uint8))
 
-    def _put_averaged(self, source: Model, rows: np.ndarray, part: str, unit: Unit) -> str:
-        """Put the joint outputs of several sources for some images at the temperature of a unit."""
-        temperature = unit.record.temperature
+    def _put_averaged(self, source: Model, rows: np.ndarray, part: str, temperature: float) -> str:
+        """Put the joint outputs of several sources for some images at a temperature."""
         values = self.networks.averaged_logits(source, rows, part, temperature)
         named = fingerprint(source=source.weights, rows=_digest_of(rows), temperature=temperature)
         return self._put(named, values.numpy())

@@ -30,7 +30,7 @@ from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 
-__all__ = ["AfterEpoch", "TrialPlan", "train_trials"]
+__all__ = ["AfterEpoch", "TrialPlan", "train_trials", "trial_passes"]
 
 AfterEpoch = Callable[[Mapping[int, Mapping[str, float]], int], Collection[int]]
 """Called after every epoch of a pass with the metrics of each of its trials, by place in the plans, and the number of
@@ -91,7 +91,7 @@ def train_trials(
         raise ValueError("the temperature of a trial must be above zero; hard labels are alpha = 0")
     inputs = inputs.there()
     meter = Meter(progress, sum(plan.recipe.epochs for plan in plans) * len(inputs.images.labels))
-    for places in _passes(plans, sources):
+    for places in trial_passes(plans, sources):
         own = [plans[place] for place in places]
         nets = [new_network(inputs, one.recipe, seed, one.temperature) for one in own]
         method, size, networks = own[0].method, own[0].recipe.batch_size, _networks(own[0].method)
@@ -147,7 +147,7 @@ class _TrialPass(TrainingPass):
             self._set_objective([])
 
 
-def _passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> list[list[int]]:
+def trial_passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> list[list[int]]:
     """Return the places of the trials of each pass; those that share a source follow each other."""
     found: dict[tuple[int, str, Hashable], list[int]] = {}
     # In an order of their own, so that the order of the plans changes no bit.

@@ -15,6 +15,7 @@ import pytest
 
 import kdops.search.trials
 from kdops.cli.app import main
+from kdops.config.engines import ENGINES, EngineSpec
 from kdops.config.methods import parse_method
 from kdops.config.space_parser import parse_space
 from kdops.errors import KdopsError, UsageError
@@ -226,6 +227,26 @@ def test_an_interrupted_search_over_methods_goes_on_and_each_trial_counts_once(f
     assert not [run for run in fork.runs() if run.info.status == "RUNNING"]
 
 
+@pytest.mark.slow
+def test_trials_on_workers_are_those_of_the_studys_own_process(fork, monkeypatch):
+    monkeypatch.setitem(ENGINES, "another", EngineSpec("kdops.training.local:LocalEngine"))
+    given = {
+        "space": "method=logits,dkd,rkd beta=1..4 learning_rate=0.005..0.02 hidden=5,6 depth=1 temperature=1..8",
+        **{"trials": "6", "batch": "6", "pruner": "none", "seeds": "1", "temperatures": "1", "fresh": "true"},
+    }
+    studies = [searching(fork, engine=engine, **given) for engine in ("local", "another")]
+    tables = [table_of(fork, study) for study in studies]
+    own = ["number", "state", "accuracy", "method", "learning_rate"]
+    pd.testing.assert_frame_equal(tables[0][own], tables[1][own], check_exact=True)
+    runs = [trials_of(fork, study) for study in studies]
+    assert len(runs[0]) == 6
+    for names in zip(*runs, strict=True):
+        histories = [
+            [one.value for one in fork.client.get_metric_history(run.info.run_id, "train_loss")] for run in names
+        ]
+        assert histories[0] == histories[1]
+
+
 def test_bad_trials_are_pruned_and_their_runs_say_so(fork):
     # Rates at which next to nothing is learned beside good ones: the median of the complete ones tells them apart.
     space = "learning_rate=0.0000001,0.01,0.011,0.012 hidden=8..12 depth=1 batch_size=32"
@@ -259,8 +280,10 @@ def test_trials_that_diverge_fail_and_when_all_do_the_search_says_what_to_change
     assert fork.studies()[0].info.status == "FAILED"
 
 
-def test_with_two_objectives_the_whole_front_is_trained_again(fork):
-    parent = searching(fork, objective="accuracy,flops", seeds="1", pruner="none")
+def test_with_two_objectives_the_whole_front_is_trained_again(fork, monkeypatch):
+    # On workers too, which this engine has none of.
+    monkeypatch.setitem(ENGINES, "another", EngineSpec("kdops.training.local:LocalEngine"))
+    parent = searching(fork, objective="accuracy,flops", seeds="1", pruner="none", engine="another")
     table, results = table_of(fork, parent), results_of(fork, parent)
     second = "flops"
     beaten = [

@@ -12,17 +12,22 @@ from kdops.config.companies import parse_company
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipes import recipe
+from kdops.distillation.method import build_method
+from kdops.distillation.sources import Kept
 from kdops.errors import DivergenceError, KdopsError
 from kdops.models.classifier import digest_of, pixel_statistics
 from kdops.training.engine import build_engine, perform
 from kdops.training.evaluation import METRICS, Metric
-from kdops.training.order import Done, Order, OrderGroup, SourceArrays, TrainedModel
+from kdops.training.groups import Images, PassInputs
+from kdops.training.order import Done, Order, OrderGroup, OrderTrial, SourceArrays, TrainedModel
+from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import process_threads
 from tests.toys import quarters
 
 COUNT, CLASSES, SIDE = 70, 4, 6
 IMAGES = quarters(COUNT, 0, SIDE)
-MEAN, STD = (tuple(one.tolist()) for one in pixel_statistics(IMAGES.pixels))
+STATISTICS = pixel_statistics(IMAGES.pixels)
+MEAN, STD = (tuple(one.tolist()) for one in STATISTICS)
 GIVEN = 3 * np.random.default_rng(0).standard_normal((COUNT, CLASSES)).astype(np.float32)
 ARRAYS = {
     "images": IMAGES.pixels.numpy(),
@@ -69,6 +74,15 @@ ORDERS = [
         digest="company",
         nets=("cnn(filters=4,layers=2)", "cnn(filters=3,layers=2,dropout=0)"),
         method=parse_company("adversarial(temperature=2)").full_text,
+    ),
+    # The second diverges, and the third has another source.
+    order(
+        groups=(*[OrderGroup(0, (t,), SourceArrays("logits")) for t in (2.0, 4.0)], OrderGroup(0, (2.0,), SOURCE)),
+        digest="trials",
+        trials=tuple(
+            OrderTrial(recipe(net, 2, 16, rate), parse_method(f"logits(alpha={alpha})").full_text)
+            for net, rate, alpha in [("mlp(hidden=5)", 0.3, 1), ("mlp(hidden=4,depth=3)", 1e9, 1), ("mlp", 0.1, 0.5)]
+        ),
     ),
 ]
 
@@ -150,6 +164,22 @@ def measured(place, study):
     """Return the metrics of each model of a study, without times."""
     names = ("val_accuracy", "test_accuracy", "test_nll", "train_loss", "source_agreement")
     return sorted([run.data.metrics.get(name, -1.0) for name in names] for run in place.children(study))
+
+
+def test_the_trials_of_an_order_have_the_results_of_trials_trained_here():
+    one = ORDERS[-1]
+    plans = [
+        TrialPlan(trial.recipe, group.temperatures[0], build_method(parse_method(trial.method)))
+        for trial, group in zip(one.trials, one.groups, strict=True)
+    ]
+    inputs = PassInputs("student", IMAGES, Images(IMAGES.pixels[::2], IMAGES.labels[::2]), CLASSES, STATISTICS)
+    first, other = Kept(torch.from_numpy(GIVEN)), Kept(torch.from_numpy(GIVEN))
+    expected = sorted(train_trials(plans, 0, [first, first, other], inputs), key=lambda trial: trial.number)
+    assert [trial.ended for trial in expected] == ["complete", "diverged", "complete"]
+    found = perform(one, ARRAYS, lambda done, total: None).models
+    assert [(repr(trial.history), trial.ended) for trial in found] == [
+        (repr(trial.history), trial.ended) for trial in expected
+    ]
 
 
 def test_networks_are_measured_beside_their_source(local):

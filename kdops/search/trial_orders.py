@@ -1,0 +1,64 @@
+"""Trains the trials of a search in the workers of an engine, with the results of the study's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from kdops.study.shared import Shared
+from kdops.study.sweep_training import in_sequence
+from kdops.sweeps.unit import Unit
+from kdops.training.history import COMPLETE, Trained
+from kdops.training.order import Order
+from kdops.training.sweep_orders import Orders
+from kdops.training.trials import TrialPlan
+
+__all__ = ["train_on_workers"]
+
+
+def train_on_workers(
+    shared: Shared,
+    units: Sequence[Unit],
+    plans: Sequence[TrialPlan],
+    rows: np.ndarray,
+    progress: Callable[[float], None],
+) -> Iterator[Trained]:
+    """Train trials that are not pruned, those of each pass on one worker; yield them as the study's process would.
+
+    Args:
+        shared: the engine and the networks.
+        units: the network of each trial.
+        plans: what is trained.
+        rows: the images that they are trained on.
+        progress: called with the share that is done.
+
+    Yields:
+        Each trial, its number being its place.
+    """
+    asked, done_of = dict[str, list[int]](), dict[str, int]()
+    total = sum(plan.recipe.epochs for plan in plans) * len(rows)
+
+    def orders() -> Iterator[Order]:
+        for order, places in Orders(shared.context, shared.networks, shared.engine, shared.checkpoints).of_trials(
+            units, plans, rows
+        ):
+            asked[order.digest] = places
+            yield order
+
+    def report(digest: str, done: int, _: int) -> None:
+        done_of[digest] = done
+        progress(sum(done_of.values()) / total)
+
+    with closing(shared.engine.run(orders(), report)) as results, closing(in_sequence(results, asked)) as ordered:
+        for done in ordered:
+            places = asked.pop(done.digest)
+            found = [
+                Trained(
+                    units[place].record.seed, plans[place].temperature, {}, own.history, own.seconds, place, own.ended
+                )
+                for place, own in zip(places, done.models, strict=True)
+            ]
+            # Those that left first come first.
+            yield from sorted(found, key=lambda one: (len(one.train_loss), one.ended == COMPLETE, one.number))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.distillations import Distillation
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.parameters import EntryPoint
 from kdops.config.recipes import Recipe
@@ -140,12 +141,13 @@ class ChainSettings(Settings):
         values, chain = super().read(point, text), Chain(parse_steps(text["steps"]))
         method: ChosenMethod = values["method"]
         recipes = [step.recipe(values["recipes"]) for step in chain.steps]
-        for place, (own, step) in enumerate(zip(recipes, chain.steps, strict=True)):
+        found = [
             # The last step is distilled from each one before it, others from the one before.
-            for source in recipes[0 if place == chain.last else max(place - 1, 0) : place]:
-                method.check_recipe(own, step.role)
-                method.check_source(own.architecture, source.architecture, step.role)
-        return {**values, "chain": chain}
+            Distillation.checked(method, step.role, own, source)
+            for place, (own, step) in enumerate(zip(recipes, chain.steps, strict=True))
+            for source in recipes[0 if place == chain.last else max(place - 1, 0) : place]
+        ]
+        return {**values, "chain": chain, "distillations": tuple(found)}
 
     @property
     def subject(self) -> str:

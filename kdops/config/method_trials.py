@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kdops.config.distillations import Distillation
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS, METHODS, parse_method
 from kdops.config.options import Real
@@ -59,16 +60,12 @@ class MethodsSettings(Settings):
         if values["seed"] + 2 * values["seeds"] > HIGHEST_SEED:
             raise UsageError("seed", values["seed"], f"must leave room for twice {values['seeds']} seeds")
         student, teacher = (values["recipes"][role] for role in ("student", "teacher"))
-        if text["methods"] == ALL:
-            chosen = fitting_methods(student, teacher)
-        else:
-            chosen = parse_methods(text["methods"])
-            for method in chosen:
-                check_method(method, student, teacher)
+        chosen = fitting_methods(student, teacher) if text["methods"] == ALL else parse_methods(text["methods"])
         if plain != LOGITS and chosen[0] != LOGITS:
             raise UsageError("methods", text["methods"], f"has {chosen[0]}, and alpha or t_squared say {plain}")
         return {
             **values,
+            "distillations": tuple(Distillation.checked(one, "student", student, teacher) for one in chosen),
             "methods": (plain if plain != LOGITS else chosen[0], *chosen[1:]),
             "trials": whole("trials", text["trials"], 1, MOST_TRIALS),
             "controls": boolean("controls", text["controls"]),
@@ -121,21 +118,11 @@ def fitting_methods(student: Recipe, teacher: Recipe) -> tuple[ChosenMethod, ...
         if method.deploys_more and student.architecture.is_dense:
             continue
         try:
-            check_method(method, student, teacher)
+            Distillation.checked(method, "student", student, teacher)
         except UsageError:
             continue
         found.append(method)
     return tuple(found)
-
-
-def check_method(method: ChosenMethod, student: Recipe, teacher: Recipe) -> None:
-    """Refuse a method that the networks or their epochs do not fit.
-
-    Raises:
-        UsageError: a network lacks a tap, or there are fewer epochs than phases.
-    """
-    method.check_recipe(student, "student")
-    method.check_source(student.architecture, teacher.architecture, "student")
 
 
 def shuffled(method: ChosenMethod) -> ChosenMethod:

@@ -244,6 +244,7 @@ class EntryPoint:
         own: the parameters that it has beside the shared ones.
         main_sweep: the roles that ``temperatures`` is for.
         meanings: what shared parameters mean here, where that is something else.
+        pairs: the roles of a source and of what is distilled from it, of each distillation.
     """
 
     help: str
@@ -251,6 +252,7 @@ class EntryPoint:
     own: tuple[Parameter, ...] = ()
     main_sweep: tuple[str, ...] = ("student", "middle", "reversed")
     meanings: Mapping[str, str] = field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = (("teacher", "student"),)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Return the parameters of this entry point, in order, with its own defaults."""
@@ -280,6 +282,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         {"temperatures": "1-10"},
         (STUDENT_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS),
         ("reversed",),
+        pairs=(("teacher", "student"), ("student", "reversed"), ("teacher", "born-again")),
     ),
     "ensemble": EntryPoint(
         "Do the best registered students know more when they vote (figure 3)?",
@@ -288,7 +291,9 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         meanings=DRAWN,
     ),
     "transitivity": EntryPoint(
-        "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?", {}
+        "Does distilling through a middle net give the student that distilling directly gives (figures 4 and 5)?",
+        {},
+        pairs=(("teacher", "student"), ("teacher", "middle"), ("middle", "student")),
     ),
     "chain": EntryPoint(
         "What does each step of a chain of distillations cost against distilling directly?", {}, (STEPS,)

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
+from kdops.config.distillations import Distillation
 from kdops.config.engines import AUTO_WORKERS, LOCAL, MOST_WORKERS, parse_engine
 from kdops.config.images import Selection
 from kdops.config.method_specs import ChosenMethod
@@ -20,7 +21,7 @@ from kdops.config.methods import with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, value_or, whole
 from kdops.config.recipes import Recipe, parse_recipes
-from kdops.config.roles import BASE_ROLES
+from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.errors import UsageError
 
 __all__ = ["HARD", "MOST_SEEDS", "TRANSFERS", "Settings", "parse_temperatures"]
@@ -71,6 +72,7 @@ class Settings:
         sweeps: the temperatures of each role that is distilled, the main sweep among them; what has none is empty.
         recipes: for each role its architecture, epochs, batch size and learning rate.
         selection: what is changed about the images that models learn from.
+        distillations: what the study distills from what, as far as it is known beforehand.
         method: what a student learns from its source; ``alpha`` and ``t_squared`` are in it.
         margin: accuracy difference (a fraction, 0.02 is two points) that counts as equivalence.
         owner: the owner of the study; nothing that is trained depends on it.
@@ -89,6 +91,7 @@ class Settings:
     transfer: str
     selection: Selection
     method: ChosenMethod
+    distillations: tuple[Distillation, ...]
     order: str
     select_on: str
     margin: float
@@ -136,7 +139,7 @@ class Settings:
             UsageError: names the parameter, its value and what is allowed.
         """
         origin = parse_dataset(text)
-        recipes = parse_recipes(DATASETS[origin.kind].recipes, text)
+        recipes, method = parse_recipes(DATASETS[origin.kind].recipes, text), _method(text)
         return {
             "dataset": origin.name,
             "origin": origin,
@@ -149,7 +152,8 @@ class Settings:
             "recipes": recipes,
             "transfer": one_of("transfer", text["transfer"], TRANSFERS),
             "selection": Selection.read(text),
-            "method": _method(text, recipes),
+            "method": method,
+            "distillations": _distillations(point, method, recipes, text),
             "order": one_of("order", text["order"], ORDERS),
             "select_on": one_of("select_on", text["select_on"], SELECTIONS),
             "margin": real("margin", text["margin"], 0.0, 1.0, open_low=True),
@@ -194,7 +198,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain JSON values, architectures as text."""
-        plain: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "distillations"}
         plain["origin"] = self.origin.as_dict()
         plain["method"] = str(self.method)
         plain["selection"] = self.selection.as_dict()
@@ -245,19 +249,24 @@ def _workers(text: Mapping[str, str]) -> int:
     return workers
 
 
-def _method(text: Mapping[str, str], recipes: Mapping[str, Recipe]) -> ChosenMethod:
-    """Read the method, and check it with the student; a chain has students of its own."""
+def _method(text: Mapping[str, str]) -> ChosenMethod:
     alpha, t_squared = real("alpha", text["alpha"], 0.0, 1.0), boolean("t_squared", text["t_squared"])
-    method = with_shorthand(text["method"], alpha, t_squared)
-    if "steps" not in text:
+    return with_shorthand(text["method"], alpha, t_squared)
+
+
+def _distillations(
+    point: EntryPoint, method: ChosenMethod, recipes: Mapping[str, Recipe], text: Mapping[str, str]
+) -> tuple[Distillation, ...]:
+    """Return what is distilled from what; a chain has steps of its own, and a source is known once it is found."""
+    if "steps" in text:
+        return ()
+    if text.get("source"):
         student = recipes["student"]
         method.check_recipe(student, "student")
-        if text.get("source"):
-            # Its taps are known once it is found.
-            method.deployed(student.architecture, student.architecture)
-        else:
-            method.check_source(student.architecture, recipes["teacher"].architecture, "student")
-    return method
+        method.deployed(student.architecture, student.architecture)
+        return ()
+    own = {role: recipes[ROLES[role].like] for pair in point.pairs for role in pair}
+    return tuple(Distillation.checked(method, role, own[role], own[source]) for source, role in point.pairs)
 
 
 def _sweeps(point: EntryPoint, text: Mapping[str, str]) -> dict[str, tuple[float, ...]]:

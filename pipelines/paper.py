@@ -15,14 +15,26 @@ from kdops.cli.app import pipeline_main
 from kdops.config.papers import PAPERS
 from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
+from kdops.errors import UsageError
 from kdops.study.checks import check_study
 from kdops.verdicts.answer import Answer
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
 
-check = check_study
-"""Refuse what cannot be studied, before there is a run."""
+
+def check(settings: PaperSettings, data: Dataset) -> None:
+    """Refuse what cannot be studied, before there is a run.
+
+    Raises:
+        UsageError: temperatures are missing that a claim of the paper is tested at, or the data are refused.
+    """
+    check_study(settings, data)
+    needed = getattr(PAPERS[settings.paper].load(), "NEEDED", ())
+    if not set(needed) <= set(settings.temperatures):
+        shown = ",".join(f"{t:g}" for t in settings.temperatures)
+        wanted = ", ".join(f"{t:g}" for t in needed)
+        raise UsageError("temperatures", shown, f"must have {wanted}, at which claims of {settings.paper} are tested")
 
 
 def main(settings: PaperSettings, data: Dataset | None = None) -> None:

@@ -112,6 +112,23 @@ class Statement:
         sentence = f"{capitalized(subject)}: {seen(interval)}."
         return self.answered(answer, sentence, mean_interval(differences, LEVEL))
 
+    def above(self, differences: ArrayLike, bound: float = 0.0) -> Finding:
+        """Answer ``yes`` where the 90 % interval of a difference lies above a bound, ``no`` where it lies below it."""
+        return self.difference(differences, self.what, yes=lambda d: d.low > bound, no=lambda d: d.high < bound)
+
+    def below(self, differences: ArrayLike, bound: float = 0.0) -> Finding:
+        """Answer ``yes`` where the 90 % interval of a difference lies below a bound, ``no`` where it lies above it."""
+        return self.difference(differences, self.what, yes=lambda d: d.high < bound, no=lambda d: d.low > bound)
+
+    def within(self, differences: ArrayLike, margin: float) -> Finding:
+        """Answer ``yes`` where the 90 % interval of a difference lies within a margin, ``no`` where it lies outside."""
+        return self.difference(
+            differences,
+            self.what,
+            yes=lambda d: -margin < d.low and d.high < margin,
+            no=lambda d: d.low > margin or d.high < -margin,
+        )
+
     def answered(self, answer: str, sentence: str, measured: Interval | None = None) -> Finding:
         """Answer with a test of one's own."""
         return Finding(self.what, self.shown, measured, self.unit, answer, sentence)

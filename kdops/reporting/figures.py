@@ -118,6 +118,47 @@ def gains_figure(title: str, gains: Mapping[str, np.ndarray], controls: Collecti
     return figure
 
 
+def panels_figure(title: str, xlabel: str, panels: Mapping[str, Sequence[Curve]], columns: int) -> Figure:
+    """Draw curves of shares in several panels with common axes.
+
+    Args:
+        title: what is shown.
+        xlabel: what is at the bottom.
+        panels: by its title, the curves of each, see :func:`temperature_figure`; those of one label look alike.
+        columns: panels beside each other.
+    """
+    count = -(-len(panels) // columns)
+    figure = new_figure(1.0 + 2.0 * count)
+    grid = figure.subplots(count, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, (name, curves) in zip(grid.flat, panels.items(), strict=False):
+        for number, curve in enumerate(curves):
+            _draw(axes, curve, 0.0, COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], (0.0,))
+        axes.set_title(name, loc="left", fontsize=8)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=7)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    grid.flat[0].set_ylim(0, 1)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel, fontsize=7)
+    replicates = max(len(curve.accuracies) for curves in panels.values() for curve in curves)
+    note = f"mean of {replicates} replicates, bars: 95 % interval" if replicates > 1 else "one replicate"
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize=8,
+        title=note,
+        title_fontsize=8,
+        loc="outside lower center",
+        ncols=len(handles),
+    )
+    return figure
+
+
 def steps_figure(
     title: str, names: Sequence[str], curves: Sequence[Curve], baselines: Mapping[str, np.ndarray]
 ) -> Figure:

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from kdops.config.chain import describe_path
 from kdops.config.settings import HARD, Settings
-from kdops.reporting.figures import Curve, gains_figure, steps_figure, temperature_figure
+from kdops.reporting.figures import Curve, gains_figure, panels_figure, steps_figure, temperature_figure
 from kdops.study.chain import ChainResult
+from kdops.sweeps.metrics import TEST_ACCURACY
 from kdops.sweeps.model import Sweep
 
 
@@ -74,6 +75,21 @@ def companies_figure(settings: Settings, gains: Mapping[str, np.ndarray], contro
     """
     title = f"Nets that learn from each other against independent ones, {settings.dataset}"
     return gains_figure(title, {**gains, **controls}, set(controls), settings.margin)
+
+
+def cells_figure(
+    title: str, cells: Mapping[str, Mapping[str, Sweep]], metric: str = TEST_ACCURACY, columns: int = 2
+) -> Figure:
+    """Draw a metric over temperature in one panel for each setting, hard labels at T = 0.
+
+    Args:
+        title: what is shown.
+        cells: by the title of a panel, its sweeps by name.
+        metric: what is drawn.
+        columns: panels beside each other.
+    """
+    panels = {cell: [_curve(name, sweep, metric) for name, sweep in sweeps.items()] for cell, sweeps in cells.items()}
+    return panels_figure(title, "temperature T (0: hard labels)", panels, columns)
 
 
 def middles_figure(settings: Settings, teachers: Sweep, middles: Sweep) -> Figure:
@@ -149,8 +165,8 @@ def chain_temperatures_figure(settings: Settings, chain: ChainResult) -> Figure:
     )
 
 
-def _curve(label: str, sweep: Sweep) -> Curve:
-    return Curve(label, sweep.temperatures, sweep.table())
+def _curve(label: str, sweep: Sweep, metric: str = TEST_ACCURACY) -> Curve:
+    return Curve(label, sorted({record.temperature for record in sweep.records}), sweep.table(metric))
 
 
 def _columns(sweeps: Sequence[Sweep]) -> np.ndarray:

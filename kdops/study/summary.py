@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
+from numpy.typing import ArrayLike
 
 from kdops.config.methods import LOGITS
 from kdops.config.settings import Settings
@@ -24,7 +24,7 @@ def summarize(what: str, sweep: Sweep) -> Row:
     return summary_of(what, accuracies.size, accuracies.mean(axis=1))
 
 
-def summary_of(what: str, models: int, accuracies: np.ndarray) -> Row:
+def summary_of(what: str, models: int, accuracies: ArrayLike) -> Row:
     """Summarize one test accuracy a replicate, ``[replicates]``, with the number of models in all."""
     return Row(what, models, mean_interval(accuracies))
 

@@ -75,3 +75,25 @@ def test_what_is_not_measured_is_open():
 def test_a_statement_that_lacks_something_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Statement(**{"what": "this", "words": "that", "source": "figure 1", "test": "so"} | given)
+
+
+@pytest.mark.parametrize(
+    ("differences", "above", "below", "within"),
+    [
+        ([0.05, 0.06, 0.05], "yes", "no", "no"),
+        ([-0.05, -0.06, -0.05], "no", "yes", "no"),
+        ([0.001, 0.0011, 0.001], "no", "yes", "yes"),
+        ([0.9, -0.9, 0.1], "open", "open", "open"),
+        ([0.05, 0.06], "open", "open", "open"),
+    ],
+)
+def test_a_difference_is_held_against_a_bound_by_its_interval(differences, above, below, within):
+    one = Statement("this", "that", "figure 1", "so")
+    assert one.above(differences, 0.01).answer == above
+    assert one.below(differences, 0.01).answer == below
+    assert one.within(differences, 0.01).answer == within
+
+
+def test_a_number_that_was_not_looked_up_is_marked_in_the_report():
+    one = Statement("this", "90 %", "figure 1", "so", published=(0.9,), unit="accuracy", from_memory=True)
+    assert one.number([0.9] * 3, "x", margin=0.01, same_data=True).paper == "90 % [from memory]"

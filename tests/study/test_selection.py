@@ -23,4 +23,3 @@ def test_a_selection_is_another_training_and_is_recorded(store):
         assert (data.params["label_noise"], data.params["bootstrap"]) == ("0.3", "true")
     assert not usual.keys() & changed.keys()
     assert not usual.keys() & fewer.keys()
-    assert not trained(label_noise="0.3", bootstrap="true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import comb
 from typing import Literal
 
 import numpy as np
@@ -75,6 +76,23 @@ def vote_scores(probabilities: ArrayLike) -> np.ndarray:
     probabilities = np.asarray(probabilities)
     *_, (votes, total) = _running_votes(probabilities)
     return _scores(votes, total, len(probabilities))
+
+
+def binomial_vote_error(accuracy: float, members: int) -> float:
+    r"""Return the share of images on which more than half of the members are wrong, if their errors are independent.
+
+    With :math:`p` the share that one member gets wrong and :math:`N` members,
+    :math:`\sum_{k > N/2} \binom{N}{k} p^k (1-p)^{N-k}`; half of a tie counts as wrong.
+
+    Source: Hansen and Salamon, "Neural network ensembles", 1990.
+
+    Args:
+        accuracy: of one member, mean over them.
+        members: how many.
+    """
+    wrong = 1 - accuracy
+    terms = [comb(members, k) * wrong**k * accuracy ** (members - k) for k in range(members + 1)]
+    return sum(term * (1.0 if 2 * k > members else 0.5 if 2 * k == members else 0.0) for k, term in enumerate(terms))
 
 
 def accuracy_curve(probabilities: ArrayLike, labels: ArrayLike, vote: Vote = "majority") -> np.ndarray:

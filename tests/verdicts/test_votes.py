@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from kdops.verdicts.votes import accuracy_curve, choose_size, disagreement, mcnemar, vote_scores
+from kdops.verdicts.votes import accuracy_curve, binomial_vote_error, choose_size, disagreement, mcnemar, vote_scores
 
 law = settings(max_examples=60, deadline=None)
 
@@ -186,3 +186,13 @@ def test_refuses_what_does_not_fit():
     for single, ensemble in (([True], [True, False]), ([1, 0], [1, 1]), ([], []), ([[True]], [[True]])):
         with pytest.raises(ValueError, match="both must be"):
             mcnemar(single, ensemble)
+
+
+def test_the_vote_of_independent_members_errs_as_often_as_in_a_simulation():
+    random = np.random.default_rng(0)
+    for accuracy, members in ((0.9, 1), (0.7, 5), (0.6, 4), (0.3, 9)):
+        wrong = (random.random((200_000, members)) > accuracy).sum(axis=1)
+        expected = (wrong > members / 2).mean() + 0.5 * (wrong == members / 2).mean()
+        assert binomial_vote_error(accuracy, members) == pytest.approx(expected, abs=0.005)
+    assert binomial_vote_error(0.9, 1) == pytest.approx(0.1)
+    assert binomial_vote_error(1.0, 7) == 0.0

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdops.config.architectures import parse_architecture
 from kdops.study.conclusion import Conclusion
-from kdops.study.executor import Executor, ResultT, TriedT
+from kdops.study.executor import Executor, ResultT
 from kdops.study.index import ModelIndex
 from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.model import Model, Sweep
@@ -65,17 +64,10 @@ class PlanningExecutor(Executor):
         """Choose the worst model of each replicate, or plan with that choice."""
         return self._chosen(models, by, worst=True)
 
-    def retrain(
-        self,
-        tried: Sequence[tuple[TriedT, Sweep]],
-        badness: Callable[[Sweep], Any],
-        train: Callable[[TriedT], ResultT],
-    ) -> tuple[TriedT, ResultT]:
-        """Plan what is trained of each that may be the best, and return the first of these."""
-        measured = [one for one in tried if _is_measured(one[1].records)]
-        best = min((sweep for _, sweep in measured), key=badness, default=None)
-        options = [option for option, sweep in tried if sweep is best or not _is_measured(sweep.records)]
-        return options[0], self.any_of([partial(train, option) for option in options])[0]
+    def may_be_best(self, tried: Sequence[Sweep], badness: Callable[[Sweep], Any]) -> list[int]:
+        """Return the places of all that may turn out to be the best."""
+        best = min((sweep for sweep in tried if _is_measured(sweep.records)), key=badness, default=None)
+        return [place for place, sweep in enumerate(tried) if sweep is best or not _is_measured(sweep.records)]
 
     def any_of(self, ways: Sequence[Callable[[], ResultT]]) -> list[ResultT]:
         """Plan ways of which a study goes one, depending on outcomes, and return the result of each."""

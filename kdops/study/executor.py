@@ -26,7 +26,6 @@ from kdops.utils.progress import Reporter
 if TYPE_CHECKING:
     from torch.nn import Module
 
-TriedT = TypeVar("TriedT")
 ResultT = TypeVar("ResultT")
 
 
@@ -108,15 +107,13 @@ class Executor(ABC):
         """Choose the worst model of each replicate, in the same order."""
         return worst(models, by)
 
-    def retrain(
-        self,
-        tried: Sequence[tuple[TriedT, Sweep]],
-        badness: Callable[[Sweep], Any],
-        train: Callable[[TriedT], ResultT],
-    ) -> tuple[TriedT, ResultT]:
-        """Train the best of what was tried again."""
-        option, _ = min(tried, key=lambda one: badness(one[1]))
-        return option, train(option)
+    def may_be_best(self, tried: Sequence[Sweep], badness: Callable[[Sweep], Any]) -> list[int]:
+        """Return the place of the sweep with the lowest ``badness``, the first of equals."""
+        return [min(range(len(tried)), key=lambda place: badness(tried[place]))]
+
+    def any_of(self, ways: Sequence[Callable[[], ResultT]]) -> list[ResultT]:
+        """Go the one way that there is, and return its result."""
+        return [go() for go in ways]
 
     @abstractmethod
     def adopt(self, model: Model, network: Module) -> None:

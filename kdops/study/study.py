@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kdops.config.architectures import Architecture
@@ -22,7 +23,7 @@ from kdops.data.selection import select
 from kdops.data.splits import Split
 from kdops.papers import DEFAULT, PAPERS
 from kdops.study.conclusion import Conclusion
-from kdops.study.executor import Executor, ResultT, TriedT
+from kdops.study.executor import Executor, ResultT
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
 from kdops.sweeps.ranking import chosen_on
 from kdops.sweeps.unit import Context, Task
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 SettingsT = TypeVar("SettingsT", bound=Settings, covariant=True)
 Others = TypeVar("Others", bound=Settings)
+TriedT = TypeVar("TriedT")
 
 
 class Study(Generic[SettingsT]):
@@ -183,7 +185,9 @@ class Study(Generic[SettingsT]):
         Returns:
             The best setting, and what ``train`` returned.
         """
-        return self.executor.retrain(tried, badness, train)
+        places = self.executor.may_be_best([sweep for _, sweep in tried], badness)
+        options = [tried[place][0] for place in places]
+        return options[0], self.executor.any_of([partial(train, option) for option in options])[0]
 
     def known(self, role: str) -> list[Model]:
         """Return every finished and registered model of a role, of this data and split."""

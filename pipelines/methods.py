@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
@@ -22,7 +23,7 @@ from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_SECONDS, VAL_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.claims import Verdict
@@ -53,7 +54,7 @@ class Chosen:
         given: the method as it was given.
         method: with the weights that were chosen.
         temperature: the temperature that was chosen.
-        validation: mean validation accuracy of its trial over the replicates.
+        validation: mean of what trials are chosen by, on validation, of its trial over the replicates.
         trials: how many settings were tried.
         students: trained again on the fresh replicates.
         control: the same with a shuffled source; empty where that is not asked for, or the method is a control itself.
@@ -146,6 +147,7 @@ def choose(
     """
     trials = trials_of(method, study.settings.trials, study.settings.sweeps["student"])
     tried = [((one, temperature), distill(study, tried_on, one, temperature)) for one, temperature in trials]
+    score = study.settings.criterion.metric
     has_control = study.settings.controls and not method.is_control
 
     def again(trial: Trial) -> tuple[Sweep, Sweep]:
@@ -154,19 +156,14 @@ def choose(
         control = distill(fresh, teachers, shuffled(one), temperature) if has_control else replace(students, records=())
         return students, control
 
-    (one, temperature), (students, control) = study.retrain(tried, badness, again)
-    validation = next(validation_of(sweep) for trial, sweep in tried if trial == (one, temperature))
+    (one, temperature), (students, control) = study.retrain(tried, partial(badness, score=score), again)
+    validation = next(float(sweep.table(score).mean()) for trial, sweep in tried if trial == (one, temperature))
     return Chosen(method, one, temperature, validation, len(trials), students, control)
 
 
-def badness(students: Sweep) -> tuple[float, float]:
-    """Return what trials are compared by: the mean validation accuracy over the replicates, then the mean loss."""
-    return -validation_of(students), float(students.table(VAL_NLL).mean())
-
-
-def validation_of(students: Sweep) -> float:
-    """Return the mean validation accuracy of a trial's students."""
-    return float(students.table(VAL_ACCURACY).mean())
+def badness(students: Sweep, score: str) -> tuple[float, float]:
+    """Return what trials are compared by: the mean of a metric over the replicates, then the mean loss."""
+    return -float(students.table(score).mean()), float(students.table(VAL_NLL).mean())
 
 
 def distill(study: Study[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:
@@ -178,9 +175,10 @@ def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:
     """Return how the settings of each method were chosen, and what a shuffled source leaves."""
     listed = "; ".join(f"{one.method} at T = {one.temperature:g} ({100 * one.validation:.2f} %)" for one in chosen)
     fewer = [f"{one.given} has {counted(one.trials, 'setting')}" for one in chosen if one.trials < settings.trials]
+    score = settings.select_by.replace("_", " ")
     sentences = [
         f"Each method had {settings.trials} trials on {settings.seeds} other replicates"
-        f"{' (' + '; '.join(fewer) + ')' if fewer else ''}, the best mean validation accuracy was chosen: {listed}."
+        f"{' (' + '; '.join(fewer) + ')' if fewer else ''}, the best mean validation {score} was chosen: {listed}."
     ]
     if any(one.control.records for one in chosen):
         left = "; ".join(f"{one.given} {with_knowledge(one)}" for one in chosen if one.control.records)

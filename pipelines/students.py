@@ -22,7 +22,7 @@ from kdops.study.checks import check_study
 from kdops.study.summary import summarize
 from kdops.sweeps.metrics import TEST_ACCURACY, TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
-from kdops.sweeps.ranking import best_temperature
+from kdops.sweeps.ranking import best_temperature, ranked
 from kdops.verdicts.answer import Answer, Row
 from kdops.verdicts.distillation import TrainingCost, distillation_verdict
 from kdops.verdicts.findings import Finding
@@ -98,10 +98,11 @@ def conclude(
         findings: what the paper states, and what was measured.
         remarks: further sentences.
     """
+    from kdops.study.classes import class_files
     from kdops.study.figures import students_figure
 
     settings, soft, hard = study.settings, students.soft(), students.hard()
-    chosen = best_temperature(soft, settings.select_on)
+    chosen = best_temperature(soft, settings.criterion)
     costs = (float(sweep.table(TRAIN_SECONDS).mean()) for sweep in (soft, hard, sources))
     verdict = distillation_verdict(
         soft.table(),
@@ -112,9 +113,11 @@ def conclude(
         cost := TrainingCost(*costs),
         select_on=settings.select_on,
     )
-    figures = {"figure-1-students.png": students_figure(settings, sources, students)}
-    rows = [*measured, *rows_of(study, students, chosen)]
-    return study.conclude(title, Answer.of(rows, verdict, findings, remarks=[cost.sentence, *remarks]), figures=figures)
+    tables, figures = class_files(study, ranked(students.records, settings.criterion)[0])
+    figures = {"figure-1-students.png": students_figure(settings, sources, students), **figures}
+    rows = [*measured, *rows_of(study, students)]
+    answer = Answer.of(rows, verdict, findings, remarks=[cost.sentence, *remarks])
+    return study.conclude(title, answer, figures=figures, tables=tables)
 
 
 def direct(study: Study[Settings]) -> tuple[Sweep, Sweep]:
@@ -123,9 +126,10 @@ def direct(study: Study[Settings]) -> tuple[Sweep, Sweep]:
     return teachers, study.distill(teachers, "student", [HARD, *study.settings.direct_temperatures()])
 
 
-def rows_of(study: Study[Settings], students: Sweep, chosen: float) -> list[Row]:
-    """Return the rows of the students, ``chosen`` being the temperature that is best over all replicates."""
+def rows_of(study: Study[Settings], students: Sweep) -> list[Row]:
+    """Return the rows of the students."""
     by, several = study.settings.select_on, len(students.temperatures) > 1
+    chosen = best_temperature(students, study.settings.criterion)
     at_chosen = [summarize(f"students, best T = {chosen:g}", students.at([chosen]))] * several
     return [
         summarize("student, hard labels", students.hard()),

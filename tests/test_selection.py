@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from kdops.config.selection import Criterion
 from kdops.config.settings import Settings
 from kdops.ensembles import controls
-from kdops.ensembles.controls import ONE_TEMPERATURE, controls_of, mean_rank
+from kdops.ensembles.controls import ONE_TEMPERATURE, controls_of
 from kdops.ensembles.evaluation import EnsembleEvaluation
 from kdops.reporting.pareto import ServingCost, group_candidates
 from kdops.search.search import Search
@@ -24,7 +25,7 @@ from kdops.study.sources import find_source
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.model import LABELS, Model, Sweep
-from kdops.sweeps.ranking import best, ranked, worst
+from kdops.sweeps.ranking import best, mean_rank, ranked, worst
 from kdops.sweeps.unit import Context
 from kdops.verdicts.votes import mcnemar
 from pipelines import chain, students, symmetry, transitivity
@@ -79,7 +80,7 @@ class Scripted:
     def worst(self, models, by):
         return worst(models, by)
 
-    retrain = Executor.retrain
+    may_be_best, any_of = Executor.may_be_best, Executor.any_of
 
     def use(self, models):
         pass
@@ -129,9 +130,9 @@ def only_member_of_the_top(by):
 
 
 FOLLOWS = {
-    "best": lambda by: best(MODELS, by).records[0].temperature,
-    "ranked": lambda by: ranked(MODELS.records, by)[0].temperature,
-    "the other end of worst": lambda by: {COLD: HOT, HOT: COLD}[worst(MODELS, by).records[0].temperature],
+    "best": lambda by: best(MODELS, Criterion(by)).records[0].temperature,
+    "ranked": lambda by: ranked(MODELS.records, Criterion(by))[0].temperature,
+    "the other end of worst": lambda by: {COLD: HOT, HOT: COLD}[worst(MODELS, Criterion(by)).records[0].temperature],
     "a study's best": by_study(Scripted()),
     "a training study's best": by_study(TrainingExecutor.__new__(TrainingExecutor)),
     "a planned study's best": by_study(PlanningExecutor.__new__(PlanningExecutor)),
@@ -231,7 +232,7 @@ def test_a_search_is_held_against_the_best_of_the_sweep_by_validation(objective,
 def test_temperatures_that_are_equal_on_average_are_equal_whatever_the_replicates_order():
     """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in their last bit."""
     ranks = {
-        mean_rank(Sweep(tuple(replace(model(HOT), metrics={"val_accuracy": value}) for value in values)), "validation")
+        mean_rank(Sweep(tuple(replace(model(HOT), metrics={"val_accuracy": value}) for value in values)))
         for values in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3))
     }
     assert len(ranks) == 1

@@ -16,6 +16,7 @@ from kdops.config.methods import METHODS
 from kdops.config.papers import AUTO, DEFAULT, PAPERS
 from kdops.config.recipe_settings import ADAMW, DECAYS, ONE_CYCLE, OPTIMIZERS, SCHEDULES
 from kdops.config.roles import ROLES
+from kdops.config.selection import SCORES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
 
@@ -75,6 +76,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "validation",
         "what the best is chosen on: validation, or test to mimic the paper, which the verdict then names",
     ),
+    Parameter("select_by", SCORES[0], f"score that the best is chosen by: {', '.join(SCORES)}"),
     Parameter("margin", "0.02", "accuracy difference that counts as none"),
     Parameter("device", "auto", "auto, cpu or cuda; auto: a GPU where there is one"),
     Parameter("engine", "local", f"where networks are trained: {', '.join(forms())}"),
@@ -135,7 +137,9 @@ SEARCH = (
         "what is not named keeps its default",
     ),
     Parameter(
-        "objective", "accuracy", "accuracy or val_nll, on validation; accuracy,parameters or accuracy,flops for a front"
+        "objective",
+        "accuracy",
+        f"{', '.join(SCORES)} or val_nll, on validation; with parameters or flops, as in accuracy,flops, for a front",
     ),
     Parameter("trials", "100", "trials to finish, those of an earlier start included"),
     Parameter(
@@ -205,6 +209,7 @@ SEARCHING = {
     "method": "what a student learns in the sweep, and in the trials unless the space names methods",
     "order": "shared; the trials of a search see the same batches",
     "select_on": "validation; a search never sees the test set",
+    "select_by": "accuracy; objective says what a search looks for",
 }
 """What shared parameters mean in a search."""
 REPEATING = {
@@ -273,7 +278,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     ),
     "distill": EntryPoint(
         "Distill one source, or a teacher trained once, into a student: does it help, and which one to ship?",
-        {"temperatures": "1,4", "alpha": "1.0", "transfer": "shared"},
+        {"temperatures": "1,2,4", "alpha": "0.5", "transfer": "shared"},
         (replace(SOURCE, help=f"{SOURCE.help}: the best one registered, else one that is trained"), *SOURCE_OPTIONS),
         ("student",),
         DISTILLING,

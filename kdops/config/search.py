@@ -11,6 +11,7 @@ from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import one_of, whole
 from kdops.config.search_procedure import PRUNERS, SAMPLERS, parse_objectives
 from kdops.config.search_space import Space
+from kdops.config.selection import SCORES
 from kdops.config.space_parser import parse_space
 from kdops.config.specs import Spec, parse_spec, write_spec
 from kdops.config.studies import OneSourceSettings
@@ -59,6 +60,9 @@ class SearchSettings(OneSourceSettings):
         """Return the value of every field."""
         if text["select_on"] != "validation":
             raise UsageError("select_on", text["select_on"], "must be validation: a search never sees the test set")
+        if text["select_by"] != SCORES[0]:
+            advice = f"must be {SCORES[0]}: objective={text['select_by']} says what a search looks for"
+            raise UsageError("select_by", text["select_by"], advice)
         if redact_password(text["storage"]) != text["storage"]:
             advice = f"would be logged with its password; set {STORAGE} in the environment to it instead"
             raise UsageError("storage", redact_password(text["storage"]), advice)

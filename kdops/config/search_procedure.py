@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdops.config.options import Integer
+from kdops.config.selection import SCORES
 from kdops.config.specs import Spec
 from kdops.errors import UsageError
 
@@ -12,13 +13,14 @@ NLL_OBJECTIVE = "val_nll"
 """The objective of the lowest loss on validation; a metric has the same name."""
 
 OBJECTIVES: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("accuracy",): ("maximize",),
     (NLL_OBJECTIVE,): ("minimize",),
-    ("accuracy", "parameters"): ("maximize", "minimize"),
-    ("accuracy", "flops"): ("maximize", "minimize"),
-    ("accuracy", "parameters", "flops"): ("maximize", "minimize", "minimize"),
+    **{
+        (score, *costs): ("maximize", *["minimize"] * len(costs))
+        for score in SCORES
+        for costs in ((), ("parameters",), ("flops",), ("parameters", "flops"))
+    },
 }
-"""What a search may look for, and which way is better. ``accuracy`` and ``val_nll`` are those of validation."""
+"""What a search may look for, and which way is better. Scores and ``val_nll`` are those of validation."""
 
 SAMPLERS: Mapping[str, Spec] = {
     "tpe": Spec(startup=Integer(0, 100_000, default=10)),

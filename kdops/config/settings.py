@@ -22,6 +22,7 @@ from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, value_or, whole
 from kdops.config.recipes import Recipe, parse_recipes
 from kdops.config.roles import BASE_ROLES, ROLES
+from kdops.config.selection import SCORES, SELECTIONS, Criterion
 from kdops.errors import UsageError
 
 __all__ = ["HARD", "MOST_SEEDS", "TRANSFERS", "Settings", "parse_temperatures"]
@@ -45,7 +46,6 @@ SETTINGS: Mapping[str, str] = {
 TRANSFERS = ("disjoint", "shared", "fresh")
 NONE = "none"
 ORDERS = ("shared", "own")
-SELECTIONS = ("validation", "test")
 DEVICES = ("auto", "cpu", "cuda")
 HIGHEST_TEMPERATURE = 1000.0
 MOST_TEMPERATURES = 1000
@@ -94,6 +94,7 @@ class Settings:
     distillations: tuple[Distillation, ...]
     order: str
     select_on: str
+    select_by: str
     margin: float
     device: str
     engine: str
@@ -156,6 +157,7 @@ class Settings:
             "distillations": _distillations(point, method, recipes, text),
             "order": one_of("order", text["order"], ORDERS),
             "select_on": one_of("select_on", text["select_on"], SELECTIONS),
+            "select_by": one_of("select_by", text["select_by"], SCORES),
             "margin": real("margin", text["margin"], 0.0, 1.0, open_low=True),
             "device": one_of("device", text["device"], DEVICES),
             "engine": parse_engine(text["engine"]),
@@ -170,6 +172,11 @@ class Settings:
     def subject(self) -> str:
         """What the title of the study has beside its entry point and data; empty for nothing."""
         return ""
+
+    @property
+    def criterion(self) -> Criterion:
+        """What the best is chosen by."""
+        return Criterion(self.select_on, self.select_by)
 
     @property
     def interval_over(self) -> str:

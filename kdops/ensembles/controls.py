@@ -68,7 +68,7 @@ def controls_of(study: Study[VoteSettings], replicates: Replicates) -> tuple[dic
     copies = min(map(len, replicates.values()))
     _, reseeded = study.retrain(
         [(temperature, members.at([temperature])) for temperature in sorted(common)],
-        lambda models: mean_rank(models, study.settings.select_on)[0],
+        lambda models: mean_rank(models, study.settings.criterion)[0],
         lambda temperature: study.distill(sources, "reseeded", [temperature], copies=copies),
     )
     given: dict[str, dict[int, Sequence[Model]]] = {

@@ -83,7 +83,8 @@ class EnsembleEvaluation:
     @cached_property
     def replicates(self) -> dict[int, list[Model]]:
         """The members of each replicate, the best first."""
-        return {seed: ranked(members, self.by)[: self._top] for seed, members in self._members.items()}
+        by = self.study.settings.criterion
+        return {seed: ranked(members, by)[: self._top] for seed, members in self._members.items()}
 
     @cached_property
     def ballots(self) -> tuple[VoteCurves, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from kdops.config.selection import Criterion
 from kdops.config.studies import EnsembleSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
@@ -29,7 +30,7 @@ from kdops.registry.registered import RegisteredModels, RegisteredVersion
 from kdops.registry.versions import group_of, registered_name
 from kdops.store.database import open_existing, registry_address, store_address, store_exists
 from kdops.sweeps import schema
-from kdops.sweeps.model import COPIES, COPY_SEEDS, LABELS, METRICS, Model
+from kdops.sweeps.model import COPIES, COPY_SEEDS, LABELS, Model
 from kdops.sweeps.params import SEED, STREAMS, TEMPERATURE, TRANSFER
 from kdops.sweeps.ranking import rank_key
 
@@ -120,7 +121,7 @@ def draw_members(models: RegisteredModels, data: Dataset, split: Split, settings
         UsageError: there is nothing to draw, and what to do about it.
     """
     drawn = (_listed if settings.lists_models else _named)(models, data, split, settings)
-    return drawn if settings.top is None else _best_of(drawn, settings.top, settings.select_on)
+    return drawn if settings.top is None else _best_of(drawn, settings.top, settings.criterion)
 
 
 def with_newest_split(models: RegisteredModels, data: Dataset, settings: EnsembleSettings) -> EnsembleSettings:
@@ -162,7 +163,7 @@ def _named(models: RegisteredModels, data: Dataset, split: Split, settings: Ense
         raise UsageError("model", name, f"there is no such registered model; {models.names()}")
     if not any(map(schema.is_own, versions)):
         members = [schema.from_version(version) for version in reversed(versions)]
-        return Drawn(name, (_ranked(_enough(members, name, first), settings.select_on),))
+        return Drawn(name, (_ranked(_enough(members, name, first), settings.criterion),))
     left_out: Counter[str] = Counter()
     direct = _of_split(models, data, split, settings, versions, left_out)
     wanted = settings.wanted_replicates()
@@ -185,7 +186,7 @@ def _named(models: RegisteredModels, data: Dataset, split: Split, settings: Ense
         if len(own) < FEWEST:
             left_out[f"alone in replicate {seed}"] += len(own)
     left_out_text = describe_left_out(left_out, name, len(versions))
-    chosen = [_ranked(own, settings.select_on) for _, own in sorted(replicates.items()) if len(own) >= FEWEST]
+    chosen = [_ranked(own, settings.criterion) for _, own in sorted(replicates.items()) if len(own) >= FEWEST]
     if not chosen:
         why = left_out_text.rstrip(".") or f"{name} has one version"
         raise UsageError("model", name, f"no replicate has {FEWEST} members ({why}); {first}")
@@ -247,14 +248,14 @@ def _listed(models: RegisteredModels, data: Dataset, split: Split, settings: Ens
     count = len(settings.uris())
     twice = count - len(found)
     remark = f"{twice} of {count} names are left out: they name a version that is named before." if twice else ""
-    return Drawn("", (_ranked(_enough(members, settings.model, first), settings.select_on),), remark)
+    return Drawn("", (_ranked(_enough(members, settings.model, first), settings.criterion),), remark)
 
 
-def _best_of(drawn: Drawn, top: int, select_on: str) -> Drawn:
+def _best_of(drawn: Drawn, top: int, by: Criterion) -> Drawn:
     """Keep the best of each replicate."""
     for member in drawn.members:
-        if (missing := f"{METRICS[select_on]}_accuracy") not in member.metrics:
-            raise UsageError("top", top, f"{member.uri} has no tag {missing} to rank it by; list the members instead")
+        if by.metric not in member.metrics:
+            raise UsageError("top", top, f"{member.uri} has no tag {by.metric} to rank it by; list the members instead")
     if top > drawn.size:
         fewest = min(drawn.replicates, key=len)
         where = f" in replicate {fewest[0].replicate}" if len(drawn.replicates) > 1 else ""
@@ -267,11 +268,11 @@ def _name(settings: EnsembleSettings, data: Dataset) -> str:
     return settings.model or registered_name(data.name, settings.role)
 
 
-def _ranked(members: Sequence[Model], select_on: str) -> tuple[Model, ...]:
-    """Sort models: highest accuracy, then lowest loss, then lowest version; as they are where one is unknown."""
-    if any(f"{METRICS[select_on]}_accuracy" not in member.metrics for member in members):
+def _ranked(members: Sequence[Model], by: Criterion) -> tuple[Model, ...]:
+    """Sort models: highest score, then lowest loss, then lowest version; as they are where one is unknown."""
+    if any(by.metric not in member.metrics for member in members):
         return tuple(members)
-    return tuple(sorted(members, key=lambda member: (*rank_key(member, select_on), *member.place)))
+    return tuple(sorted(members, key=lambda member: (*rank_key(member, by), *member.place)))
 
 
 def _enough(members: Sequence[Model], name: str, first: str) -> Sequence[Model]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from kdops.config.selection import Criterion
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
-from kdops.sweeps.model import LABELS, METRICS, Model
+from kdops.sweeps.model import LABELS, Model
 from kdops.utils.text import markdown_text
 from kdops.verdicts.intervals import wilson_interval
 
@@ -52,13 +53,13 @@ def _made(record: Model) -> str:
 
 
 def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
-    chosen = METRICS[record.select_on]
+    chosen = Criterion(record.select_on)
     lines = [f"| {data.unit} | accuracy | 95 % interval over {data.unit} | how many |", "|---|---:|---:|---:|"]
     for what, metric, rows in (
         ("validation", VAL_ACCURACY, split.validation),
         ("test", TEST_ACCURACY, split.test),
     ):
-        what += " (chosen on these)" * (metric == f"{chosen}_accuracy")
+        what += " (chosen on these)" * (metric == chosen.metric)
         low, high = wilson_interval(record.metrics[metric], len(rows))
         lines.append(f"| {what} | {record.metrics[metric]:.4f} | {low:.4f} to {high:.4f} | {len(rows)} |")
     copies = (

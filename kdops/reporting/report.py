@@ -13,9 +13,9 @@ from kdops.reporting.document import Block, Details, Figure, Heading, Paragraph,
 from kdops.reporting.html import html
 from kdops.reporting.latex import latex
 from kdops.reporting.markdown import FIGURES, markdown
+from kdops.reporting.tables import columns_of
 from kdops.tracking.stored_study import StoredStudy
-from kdops.utils.text import accuracy_interval, capitalized
-from kdops.verdicts.answer import Row
+from kdops.utils.text import capitalized
 from kdops.verdicts.findings import Finding, describe_findings
 
 FORMS: Mapping[str, tuple[Callable[[float], str], str]] = {
@@ -187,11 +187,12 @@ def _closing(study: StoredStudy) -> Iterator[Block]:
         if study.parts:
             yield Heading(capitalized(part.study), level=3)
             yield from (Paragraph(sentence) for sentence in part.answer.sentences[1:])
+        columns = columns_of(part.answer.rows)
         yield Table(
             f"{capitalized(part.study)}: test accuracy, mean over temperatures and replicates",
-            ("models", "count", "mean", "95 % interval", "replicates"),
-            tuple(_cells(row) for row in part.answer.rows),
-            numbers=(1, 2, 3, 4),
+            ("models", *columns),
+            tuple((row.what, *(cell(row) for cell in columns.values())) for row in part.answer.rows),
+            numbers=tuple(range(1, len(columns) + 1)),
         )
 
 
@@ -253,11 +254,6 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", ", ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in value)
         else:
             yield f"{prefix}{name}", (value or "(empty)") if isinstance(value, str) else json.dumps(value)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    seen = row.accuracy
-    return row.what, str(row.models), f"{seen.mean:.4f}", accuracy_interval(seen.low, seen.high), str(seen.n)
 
 
 def _measured(finding: Finding) -> str:

@@ -35,8 +35,20 @@ DISPENSABLE = ("role", "parameters", "transfer", "source", "method", "chain", "s
 """The columns that a narrow terminal drops, in this order. The chain ends with the role."""
 
 
-NUMBERS = ("count", "mean", "95 % interval", "replicates")
+NUMBERS: dict[str, Callable[[Row], str]] = {
+    "count": lambda row: str(row.models or "-"),
+    "mean": lambda row: f"{row.accuracy.mean:.4f}",
+    "95 % interval": lambda row: accuracy_interval(row.accuracy.low, row.accuracy.high) if row.models else "-",
+    "balanced": lambda row: "-" if math.isnan(row.balanced) else f"{row.balanced:.4f}",
+    "replicates": lambda row: str(row.accuracy.n if row.models else "-"),
+}
 """The columns of a study's closing table, beside what they are of."""
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """Return the columns of a closing table: the balanced accuracy only where it is known of a row."""
+    known = any(not math.isnan(row.balanced) for row in rows)
+    return {name: cell for name, cell in NUMBERS.items() if known or name != "balanced"}
 
 
 def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = "") -> list[Model]:
@@ -109,10 +121,11 @@ def show_answer(rows: Sequence[Row], sentences: Sequence[str], parent: str, cons
     """
     console = console or plain_console()
     console.print("Test accuracy, mean over temperatures and replicates")
-    table = plain_table([("models", "left"), *((name, "right") for name in NUMBERS)], wraps="models")
+    columns = columns_of(rows)
+    sides: list[tuple[str, Side]] = [("models", "left"), *((name, "right") for name in columns)]
+    table = plain_table(sides, wraps="models")
     for row in rows:
-        mean, interval = f"{row.accuracy.mean:.4f}", accuracy_interval(row.accuracy.low, row.accuracy.high)
-        table.add_row(Text(row.what), str(row.models), mean, interval, str(row.accuracy.n))
+        table.add_row(Text(row.what), *(cell(row) for cell in columns.values()))
     console.print(table)
     for sentence in sentences:
         console.print(sentence, markup=False)

@@ -17,6 +17,7 @@ from kdops.config.recipes import LATER
 from kdops.config.search import STORAGE, SearchSettings
 from kdops.config.search_procedure import NLL_OBJECTIVE
 from kdops.config.search_space import METHOD, Value
+from kdops.config.selection import Criterion
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
@@ -90,7 +91,8 @@ def plain_sweep(study: Study[SearchSettings], sources: Sweep) -> Sweep:
 
     def badness(models: Sweep) -> tuple[float, ...]:
         (model,) = models.records
-        return (model.val_nll,) if settings.objectives[0] == NLL_OBJECTIVE else rank_key(model)
+        main = settings.objectives[0]
+        return (model.val_nll,) if main == NLL_OBJECTIVE else rank_key(model, Criterion(by=main))
 
     _, best = study.retrain(
         [(temperature, sweep.at([temperature])) for temperature in sweep.temperatures],

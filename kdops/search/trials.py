@@ -16,6 +16,7 @@ from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
 from kdops.config.search_procedure import NLL_OBJECTIVE
 from kdops.config.search_space import Space, Value
+from kdops.config.selection import SCORES, Criterion
 from kdops.distillation.method import Shapes, build_method
 from kdops.distillation.sources import Kept
 from kdops.errors import KdopsError, UsageError
@@ -48,7 +49,7 @@ FEWEST_FAILURES = 10
 LOOKS = 10
 """So often a trial is looked at at most, evenly over its epochs."""
 
-METRICS = {"accuracy": VAL_ACCURACY, NLL_OBJECTIVE: VAL_NLL}
+METRICS = {NLL_OBJECTIVE: VAL_NLL, **{score: Criterion(by=score).metric for score in SCORES}}
 """The metric of each objective that is measured; the others are counted."""
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.selection import Criterion
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor, ResultT
 from kdops.study.index import ModelIndex
@@ -56,11 +57,11 @@ class PlanningExecutor(Executor):
             yield part
         self.models |= part.models
 
-    def best(self, models: Sweep, by: str) -> Sweep:
+    def best(self, models: Sweep, by: Criterion) -> Sweep:
         """Choose the best model of each replicate, or plan with that choice."""
         return self._chosen(models, by, worst=False)
 
-    def worst(self, models: Sweep, by: str) -> Sweep:
+    def worst(self, models: Sweep, by: Criterion) -> Sweep:
         """Choose the worst model of each replicate, or plan with that choice."""
         return self._chosen(models, by, worst=True)
 
@@ -89,6 +90,10 @@ class PlanningExecutor(Executor):
             RuntimeError: always.
         """
         raise RuntimeError(f"a dry run loads no networks, but that of {model} was asked for")
+
+    def predictions(self, model: Model) -> NoReturn:
+        """Refuse to load a network, as :meth:`network`."""
+        self.network(model)
 
     def measure(self, network: Module) -> dict[str, float]:
         """Return no metrics: a plan needs none."""
@@ -162,10 +167,10 @@ class PlanningExecutor(Executor):
                     found.setdefault(one.training, {})[unit.source.uri] = model
         return found
 
-    def _chosen(self, models: Sweep, by: str, worst: bool) -> Sweep:
+    def _chosen(self, models: Sweep, by: Criterion, worst: bool) -> Sweep:
         return replace(models, records=tuple(self._one(models.of_seed(seed), by, worst) for seed in models.seeds))
 
-    def _one(self, models: Sequence[Model], by: str, worst: bool) -> Model:
+    def _one(self, models: Sequence[Model], by: Criterion, worst: bool) -> Model:
         if len(models) == 1 or _is_measured(models):
             return ranked(models, by)[-1 if worst else 0] if len(models) > 1 else models[0]
         return self.plan.choose(models, by, worst)

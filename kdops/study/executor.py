@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kdops.config.selection import Criterion
 from kdops.study.conclusion import Conclusion
 from kdops.study.index import ModelIndex
 from kdops.sweeps.company import units_of_companies
@@ -24,6 +25,7 @@ from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.nn import Module
 
 ResultT = TypeVar("ResultT")
@@ -99,11 +101,11 @@ class Executor(ABC):
     def part(self, entry_point: str, title: str) -> AbstractContextManager[Executor]:
         """Open what carries out a part of the study."""
 
-    def best(self, models: Sweep, by: str) -> Sweep:
+    def best(self, models: Sweep, by: Criterion) -> Sweep:
         """Choose the best model of each replicate; see :func:`kdops.sweeps.ranking.best`."""
         return best(models, by)
 
-    def worst(self, models: Sweep, by: str) -> Sweep:
+    def worst(self, models: Sweep, by: Criterion) -> Sweep:
         """Choose the worst model of each replicate, in the same order."""
         return worst(models, by)
 
@@ -122,6 +124,10 @@ class Executor(ABC):
     @abstractmethod
     def network(self, model: Model) -> Module:
         """Return the network of a model, in ``eval()``."""
+
+    @abstractmethod
+    def predictions(self, model: Model) -> np.ndarray:
+        """Return the class number that a model predicts for each test image."""
 
     @abstractmethod
     def measure(self, network: Module) -> dict[str, float]:

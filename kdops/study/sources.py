@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from kdops.config.selection import Criterion
 from kdops.config.sources import OutputsFile, SourceModels, WeightsFile
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
@@ -85,7 +86,7 @@ def _best_teacher(study: Study[SourceSettings]) -> Sweep:
     teachers = [model for model in known if model.transfer == settings.transfer]
     if not teachers or settings.fresh:
         return study.with_settings(replace(settings, seeds=1)).train("teacher")
-    best = ranked(teachers)[0]
+    best = ranked(teachers, Criterion(by=settings.select_by))[0]
     study.use([best])
     return Sweep((best,))
 

@@ -22,6 +22,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.selection import select
 from kdops.data.splits import Split
 from kdops.papers import DEFAULT, PAPERS
+from kdops.study.baseline import with_baseline
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor, ResultT
 from kdops.sweeps.model import COPY_SEEDS, Model, Sweep
@@ -32,6 +33,7 @@ from kdops.tracking.model_run import Outcome
 from kdops.verdicts.answer import Answer
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
     from torch.nn import Module
@@ -160,14 +162,14 @@ class Study(Generic[SettingsT]):
         return Trainset(rows, what + words)
 
     def best(self, models: Sweep) -> Sweep:
-        """Return the best model of each replicate, by validation unless ``select_on`` is ``test``."""
-        by = self.settings.select_on
-        return chosen_on(self.executor.best(models, by), by)
+        """Return the best model of each replicate, by the settings' score, on validation unless they ask for test."""
+        by = self.settings.criterion
+        return chosen_on(self.executor.best(models, by), by.on)
 
     def worst(self, models: Sweep) -> Sweep:
-        """Return the worst model of each replicate, by validation unless ``select_on`` is ``test``."""
-        by = self.settings.select_on
-        return chosen_on(self.executor.worst(models, by), by)
+        """Return the worst model of each replicate, likewise."""
+        by = self.settings.criterion
+        return chosen_on(self.executor.worst(models, by), by.on)
 
     def retrain(
         self,
@@ -218,6 +220,10 @@ class Study(Generic[SettingsT]):
         """Measure a network that kdops did not build, on the validation and the test images."""
         return self.executor.measure(network)
 
+    def predictions(self, model: Model) -> np.ndarray:
+        """Return the class number that a stored or adopted model predicts for each test image, ``[images]``."""
+        return self.executor.predictions(model)
+
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""
         return self.executor.store(outcome, write)
@@ -249,6 +255,7 @@ class Study(Generic[SettingsT]):
         """
         about_paper = isinstance(self.settings, PaperSettings) or self.settings.dataset in PAPERS[DEFAULT].data
         answer = replace(answer, title=title, findings=answer.findings if about_paper else ())
+        answer = with_baseline(answer, self.data, self.split)
         self.executor.conclude(Conclusion(answer, figures or {}, tables or {}, report), self.context)
         return answer
 

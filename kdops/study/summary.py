@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
 from kdops.config.methods import LOGITS
+from kdops.config.selection import SCORES
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
-from kdops.sweeps.metrics import TEST_ACCURACY
+from kdops.reporting.tables import columns_of
+from kdops.sweeps.metrics import TEST_ACCURACY, TEST_BALANCED_ACCURACY
 from kdops.sweeps.model import Model, Sweep
-from kdops.utils.text import accuracy_interval, markdown_text
+from kdops.utils.text import markdown_text
 from kdops.verdicts.answer import Row
 from kdops.verdicts.intervals import mean_interval
 
@@ -21,7 +24,8 @@ from kdops.verdicts.intervals import mean_interval
 def summarize(what: str, sweep: Sweep) -> Row:
     """Summarize a sweep: the mean over temperatures of each replicate, then over replicates."""
     accuracies = sweep.table(TEST_ACCURACY)
-    return summary_of(what, accuracies.size, accuracies.mean(axis=1))
+    row = summary_of(what, accuracies.size, accuracies.mean(axis=1))
+    return replace(row, balanced=float(sweep.table(TEST_BALANCED_ACCURACY).mean()))
 
 
 def summary_of(what: str, models: int, accuracies: ArrayLike) -> Row:
@@ -32,10 +36,10 @@ def summary_of(what: str, models: int, accuracies: ArrayLike) -> Row:
 def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str) -> str:
     """Return the Markdown note of the parent run: the answer first, then the numbers, then the setting."""
     lines = [f"**{heading}**", "", *(f"{sentence}\n" for sentence in sentences)]
-    lines += ["| models | count | test accuracy | 95 % interval | replicates |", "|---|---:|---:|---:|---:|"]
-    lines += [
-        f"| {row.what} | {row.models} | {row.accuracy.mean:.4f} | {_interval(row)} | {row.accuracy.n} |" for row in rows
-    ]
+    columns = columns_of(rows)
+    names = ["test accuracy" if name == "mean" else name for name in columns]
+    lines += [f"| {' | '.join(['models', *names])} |", f"|---{'|---:' * len(columns)}|"]
+    lines += [f"| {' | '.join([row.what, *(cell(row) for cell in columns.values())])} |" for row in rows]
     where = "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others."
     return "\n".join([*lines, "", setting, "", where])
 
@@ -55,14 +59,10 @@ def setting(settings: Settings, data: Dataset, split: Split) -> str:
         f"{data.name}: {data.notes.rstrip('.')}. Teacher {len(split.teacher)}, transfer {len(split.hop(0))}, "
         f"validation {len(split.validation)}, test {len(split.test)} {data.unit}; transfer={settings.transfer}, "
         f"{settings.method_of}{_method(settings)}, "
-        f"chosen on {settings.select_on}; "
+        f"chosen on {settings.select_on}{f' by {settings.select_by}' * (settings.criterion.by != SCORES[0])}; "
         f"{settings.describe_seeds()}, split {split.digest[:12]}. "
         f"Intervals are over {settings.interval_over}, on this one split and test set.{tracks}"
     )
-
-
-def _interval(row: Row) -> str:
-    return accuracy_interval(row.accuracy.low, row.accuracy.high)
 
 
 def _method(settings: Settings) -> str:

@@ -31,6 +31,7 @@ from kdops.tracking.tracker import Tracker
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.nn import Module
 
     from kdops.training.networks import Networks
@@ -87,6 +88,10 @@ class TrainingExecutor(Executor):
     def network(self, model: Model) -> Module:
         """Return the network of a model, in ``eval()``."""
         return self.networks.of(model)
+
+    def predictions(self, model: Model) -> np.ndarray:
+        """Return the class number that a model predicts for each test image."""
+        return self.networks.logits_of(model, self.shared.context.split.test, "test images").argmax(dim=1).numpy()
 
     def measure(self, network: Module) -> dict[str, float]:
         """Measure a network on the validation and the test images."""

@@ -9,6 +9,7 @@ from functools import partial
 
 from kdops.config.engines import LOCAL
 from kdops.config.recipes import Recipe
+from kdops.config.selection import Criterion
 from kdops.models.size import network_size
 from kdops.sweeps.model import Model
 from kdops.sweeps.outcomes import Choice, Fork, Node, PlannedUnit, Request, Tally, tallies
@@ -107,7 +108,7 @@ class Plan:
         """Return what a model is in the plan: itself, if it is there."""
         return self._nodes.get(model.uri, model)
 
-    def choose(self, models: Sequence[Model], by: str, worst: bool) -> Model:
+    def choose(self, models: Sequence[Model], by: Criterion, worst: bool) -> Model:
         """Return the model of a choice; it has the lowest temperature that it may have."""
         key = (*(model.uri for model in models), by, worst)
         if key not in self._choices:

@@ -8,6 +8,7 @@ __all__ = [
     "METHOD_PARAMETERS",
     "SOURCE_AGREEMENT",
     "TEST_ACCURACY",
+    "TEST_BALANCED_ACCURACY",
     "TEST_NLL",
     "TRAIN_KL",
     "TRAIN_LOSS",
@@ -22,6 +23,7 @@ TRAIN_SECONDS = "train_seconds"
 VAL_ACCURACY = "val_accuracy"
 VAL_NLL = "val_nll"
 TEST_ACCURACY = "test_accuracy"
+TEST_BALANCED_ACCURACY = "test_balanced_accuracy"
 TEST_NLL = "test_nll"
 SOURCE_AGREEMENT = "source_agreement"
 DEAD_UNITS = "dead_units"

@@ -14,7 +14,7 @@ from kdops.sweeps.params import ARCHITECTURE, FLOPS, LEARNER, METHOD, PARAMETERS
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COPIES", "COPY_SEEDS", "FOREIGN", "LABELS", "METRICS", "Model", "Sweep"]
+__all__ = ["COPIES", "COPY_SEEDS", "FOREIGN", "LABELS", "Model", "Sweep"]
 
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
@@ -27,9 +27,6 @@ FOREIGN = "foreign"
 
 COPIES = ("reseeded", "peer")
 """The roles of copies of a replicate's model, and of the nets of its company, which have seeds of their own."""
-
-METRICS = {"validation": "val", "test": "test"}
-"""What models are chosen on: the start of the metrics' names."""
 
 URI = "models:/"
 

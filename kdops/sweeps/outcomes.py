@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from kdops.config.selection import Criterion
 from kdops.sweeps.model import Model
 from kdops.sweeps.ranking import ranked
 
@@ -40,12 +41,12 @@ class Choice:
 
     Attributes:
         among: what it is chosen from, two at least.
-        by: what it is chosen on, ``validation`` or ``test``.
+        by: what it is chosen by.
         worst: the worst is chosen.
     """
 
     among: tuple[Node, ...]
-    by: str
+    by: Criterion
     worst: bool
 
 

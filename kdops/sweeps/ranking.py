@@ -6,41 +6,41 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kdops.config.selection import VALIDATION, Criterion
 from kdops.errors import KdopsError
-from kdops.sweeps.model import METRICS, Model, Sweep
+from kdops.sweeps.model import Model, Sweep
 
 
-def rank_key(model: Model, by: str = "validation") -> tuple[float, float]:
-    """Return what models are ranked by, lower being better: highest accuracy, then lowest loss.
+def rank_key(model: Model, by: Criterion = VALIDATION) -> tuple[float, float]:
+    """Return what models are ranked by, lower being better: highest score, then lowest loss.
 
     An unknown loss comes last. What decides between equal models is up to the caller, which adds it: the temperature
     within a sweep (see :func:`best`), the registered name and the version in the registry (``Model.place``).
 
     Args:
         model: the model.
-        by: ``validation``, or ``test`` to mimic the paper.
+        by: the score, and on which images.
 
     Raises:
-        KdopsError: the model has no such accuracy.
+        KdopsError: the model has no such score.
     """
-    prefix = METRICS[by]
-    accuracy, loss = (model.metrics.get(f"{prefix}_{name}", math.nan) for name in ("accuracy", "nll"))
-    if math.isnan(accuracy):
-        raise KdopsError(f"{model.name or model} has no {prefix}_accuracy, so it cannot be ranked")
-    return -accuracy, math.inf if math.isnan(loss) else loss
+    score, loss = (model.metrics.get(name, math.nan) for name in (by.metric, by.loss))
+    if math.isnan(score):
+        raise KdopsError(f"{model.name or model} has no {by.metric}, so it cannot be ranked")
+    return -score, math.inf if math.isnan(loss) else loss
 
 
-def ranked(models: Sequence[Model], by: str = "validation") -> list[Model]:
+def ranked(models: Sequence[Model], by: Criterion = VALIDATION) -> list[Model]:
     """Return models in the order of :func:`best`, the best first."""
     return sorted(models, key=lambda model: _in_sweep(model, by))
 
 
-def best(models: Sweep, by: str = "validation") -> Sweep:
-    """Return the best model of each replicate: highest accuracy, then lowest loss, then lowest temperature.
+def best(models: Sweep, by: Criterion = VALIDATION) -> Sweep:
+    """Return the best model of each replicate: highest score, then lowest loss, then lowest temperature.
 
     Args:
         models: a sweep.
-        by: ``validation``, or ``test`` to mimic the paper.
+        by: the score, and on which images.
     """
     return replace(
         models,
@@ -48,7 +48,7 @@ def best(models: Sweep, by: str = "validation") -> Sweep:
     )
 
 
-def worst(models: Sweep, by: str = "validation") -> Sweep:
+def worst(models: Sweep, by: Criterion = VALIDATION) -> Sweep:
     """Return the worst model of each replicate, by the same order as :func:`best`."""
     return replace(
         models,
@@ -56,19 +56,19 @@ def worst(models: Sweep, by: str = "validation") -> Sweep:
     )
 
 
-def mean_rank(models: Sweep, by: str = "validation") -> tuple[float, ...]:
+def mean_rank(models: Sweep, by: Criterion = VALIDATION) -> tuple[float, ...]:
     """Return what settings are compared by: the mean of :func:`rank_key` over models."""
     keys = [rank_key(record, by) for record in models.records]
     # The rounding noise of a sum must not choose between equals.
     return tuple(round(sum(values) / len(keys), 12) for values in zip(*keys, strict=True))
 
 
-def best_temperature(models: Sweep, by: str = "validation") -> float:
-    """Return the temperature above zero that is best over all replicates: mean accuracy, mean loss, then the lower.
+def best_temperature(models: Sweep, by: Criterion = VALIDATION) -> float:
+    """Return the temperature above zero that is best over all replicates: mean score, mean loss, then the lower.
 
     Args:
         models: a sweep.
-        by: ``validation``, or ``test`` to mimic the paper.
+        by: the score, and on which images.
     """
     return min(models.temperatures, key=lambda temperature: (*mean_rank(models.at([temperature]), by), temperature))
 
@@ -80,5 +80,5 @@ def chosen_on(models: Sweep, by: str) -> Sweep:
     return replace(models, records=tuple(replace(record, select_on=by) for record in models.records))
 
 
-def _in_sweep(model: Model, by: str) -> tuple[float, ...]:
+def _in_sweep(model: Model, by: Criterion) -> tuple[float, ...]:
     return *rank_key(model, by), model.temperature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,22 +62,29 @@ class Metric:
         compute: from logits ``[N, classes]`` and class numbers ``[N]`` to the value.
         parts: the images that it is measured on, ``val`` and ``test``; a run has it as ``<part>_<name>``.
         of_vote: whether an ensemble has that of its majority vote; else that of its mean probability.
+        classes: the number of classes that it is measured for; 0 for any.
     """
 
     compute: Callable[[Tensor, Tensor], float]
     parts: tuple[str, ...] = ("test",)
     of_vote: bool = False
+    classes: int = 0
 
 
 def measure(logits: Tensor, labels: Tensor, part: str) -> dict[str, float]:
-    """Return each metric of :data:`METRICS` that is measured on some part of the data, by ``<part>_<name>``.
+    """Return each metric of :data:`METRICS` that is defined on some part of the data, by ``<part>_<name>``.
 
     Args:
         logits: ``[N, classes]``.
         labels: ``[N]`` class numbers.
         part: ``val`` or ``test``.
     """
-    return {f"{part}_{name}": one.compute(logits, labels) for name, one in METRICS.items() if part in one.parts}
+    measured = {
+        f"{part}_{name}": one.compute(logits, labels)
+        for name, one in METRICS.items()
+        if part in one.parts and one.classes in (0, logits.shape[1])
+    }
+    return {name: value for name, value in measured.items() if not math.isnan(value)}
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -84,12 +92,56 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(dim=1) == labels).double().mean().item()
 
 
-def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean recall of the classes that occur."""
-    right = logits.argmax(dim=1) == labels
-    count = torch.bincount(labels, minlength=logits.shape[1])
-    recall = torch.bincount(labels, weights=right.double(), minlength=logits.shape[1])[count > 0] / count[count > 0]
-    return recall.mean().item()
+def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return how many images ``[N]`` of each class are predicted as each, ``[..., classes, classes]``, labels first.
+
+    Args:
+        predicted: class numbers ``[..., N]``.
+        labels: class numbers ``[N]``.
+        classes: number of classes.
+    """
+    cells = (labels * classes + predicted).view(-1, len(labels))
+    places = cells + torch.arange(len(cells), device=cells.device)[:, None] * classes**2
+    counts = torch.bincount(places.flatten(), minlength=len(cells) * classes**2)
+    return counts.view(*predicted.shape[:-1], classes, classes)
+
+
+def balanced_accuracy(counts: Tensor) -> Tensor:
+    """Return the mean recall of the classes that occur, from confusion matrices ``[..., classes, classes]``."""
+    images = counts.sum(dim=-1)
+    recall = counts.diagonal(dim1=-2, dim2=-1).double() / images.clamp(min=1)
+    return recall.sum(dim=-1) / (images > 0).sum(dim=-1)
+
+
+def macro_f1(counts: Tensor) -> Tensor:
+    """Return the mean F1 score of the classes that occur or are predicted, from ``[..., classes, classes]``."""
+    both = counts.sum(dim=-1) + counts.sum(dim=-2)
+    scores = 2 * counts.diagonal(dim1=-2, dim2=-1).double() / both.clamp(min=1)
+    return scores.sum(dim=-1) / (both > 0).sum(dim=-1)
+
+
+FROM_CONFUSION: dict[str, Callable[[Tensor], Tensor]] = {"balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
+"""What is computed from which classes are taken for which, by name."""
+
+
+def _of_logits(name: str) -> Callable[[Tensor, Tensor], float]:
+    """Return a metric of ``FROM_CONFUSION`` as one of logits ``[N, classes]`` and class numbers ``[N]``."""
+    compute = FROM_CONFUSION[name]
+    return lambda logits, labels: compute(confusion(logits.argmax(dim=1), labels, logits.shape[1])).item()
+
+
+def area_under_curve(logits: Tensor, labels: Tensor) -> float:
+    """Return the area under the ROC curve of two classes: how often an image of class 1 has the higher score.
+
+    Source: Hanley and McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
+    1982. Equal scores count as half; nan where a class does not occur.
+    """
+    scores = (logits[:, 1] - logits[:, 0]).double()
+    _, group, sizes = scores.unique(return_inverse=True, return_counts=True)
+    ranks = (sizes.cumsum(0).double() - (sizes - 1) / 2)[group]
+    positive, count = labels == 1, (labels == 1).sum().item()
+    pairs = count * (len(labels) - count)
+    return (ranks[positive].sum().item() - count * (count + 1) / 2) / pairs if pairs else math.nan
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
@@ -115,7 +167,8 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, ("val", "test"), of_vote=True),
-    "balanced_accuracy": Metric(balanced_accuracy, of_vote=True),
+    **{name: Metric(_of_logits(name), ("val", "test"), of_vote=True) for name in FROM_CONFUSION},
+    "auc": Metric(area_under_curve, classes=2),
     "nll": Metric(negative_log_likelihood, ("val", "test")),
     "ece": Metric(expected_calibration_error),
 }
@@ -128,25 +181,29 @@ def agreement(logits: Tensor, source_logits: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure_members(networks: JointNetworks, images: Images, with_nll: bool = False) -> dict[str, list[float]]:
+def measure_members(networks: JointNetworks, images: Images, more: bool = False) -> dict[str, list[float]]:
     """Measure networks that are being trained, without dropout.
 
     Args:
         networks: the networks.
         images: what they are not trained on; as they are, or prepared by the networks.
-        with_nll: measure the mean cross entropy with the labels too, in nats.
+        more: measure the mean cross entropy with the labels too, in nats, and what is computed from confusion.
 
     Returns:
-        ``val_accuracy`` and ``val_nll``, one value for each member.
+        ``val_accuracy``, and with ``more`` ``val_nll`` and each of ``FROM_CONFUSION``, one value for each member.
     """
     networks.training = False
-    right, nll, block = [], [], networks.most_images
+    right, nll, counts, block = [], [], [], networks.most_images
     for start in range(0, len(images.labels), block):
         part, labels = images.pixels[start : start + block], images.labels[start : start + block]
         logits = networks.logits([part] * networks.batches)
-        right.append((logits.argmax(dim=-1) == labels).sum(dim=1))
-        if with_nll:
+        predicted = logits.argmax(dim=-1)
+        right.append((predicted == labels).sum(dim=1))
+        if more:
             each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
             nll.append(each.view(len(logits), -1).double().sum(dim=1))
+            counts.append(confusion(predicted, labels, logits.shape[-1]))
     sums = {VAL_ACCURACY: right, VAL_NLL: nll}
-    return {name: (torch.stack(own).sum(dim=0) / len(images.labels)).tolist() for name, own in sums.items() if own}
+    found = {name: (torch.stack(own).sum(dim=0) / len(images.labels)).tolist() for name, own in sums.items() if own}
+    whole = torch.stack(counts).sum(dim=0) if more else None
+    return found | {f"val_{name}": own(whole).tolist() for name, own in FROM_CONFUSION.items() if whole is not None}

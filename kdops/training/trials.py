@@ -117,7 +117,7 @@ class _TrialPass(TrainingPass):
     after_epoch: AfterEpoch
 
     def _measure(self, validation: Images) -> dict[str, list[float]]:
-        return measure_members(self.networks, validation, with_nll=True)
+        return measure_members(self.networks, validation, more=True)
 
     def _leave(self, epoch: int, meter: Meter) -> list[Trained]:
         latest = [{name: values[-1] for name, values in history.items()} for history in self.histories]

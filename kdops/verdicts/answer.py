@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,22 +17,32 @@ ANSWER_FILE = "answer.json"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the closing table: what, how many models, and their test accuracy over replicates (95 %)."""
+    """One line of the closing table.
+
+    Attributes:
+        what: whose numbers these are.
+        models: how many models; none of a baseline.
+        accuracy: their test accuracy over replicates, with its interval at 95 %.
+        balanced: their mean balanced accuracy on test, where classes differ much in size; nan elsewhere.
+    """
 
     what: str
     models: int
     accuracy: Interval
+    balanced: float = math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; the level of the interval is always 95 %."""
         accuracy = self.accuracy.to_json()
         del accuracy["level"]
-        return {"what": self.what, "models": self.models, **accuracy}
+        balanced = {} if math.isnan(self.balanced) else {"balanced": self.balanced}
+        return {"what": self.what, "models": self.models, **accuracy, **balanced}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Row:
         """Return the row that :meth:`to_json` wrote."""
-        return cls(str(values["what"]), int(values["models"]), Interval.from_json(values))
+        balanced = float(values.get("balanced", math.nan))
+        return cls(str(values["what"]), int(values["models"]), Interval.from_json(values), balanced)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,9 @@ def test_the_record_of_an_ensemble_is_made_of_its_members(by):
     assert (record.source, record.chain) == (" ".join(one.uri for one in members), "teacher>student>ensemble")
     assert record.metrics["test_accuracy"] == pytest.approx(evaluation.of(2)[0])
     assert record.metrics["val_accuracy"] == pytest.approx(evaluation.curves("validation")[0, 1])
-    assert {name for name in record.metrics if name.startswith("val_")} == {"val_accuracy", "val_nll"}
+    assert {name for name in record.metrics if name.startswith("val_")} == {
+        *("val_accuracy", "val_nll", "val_balanced_accuracy", "val_macro_f1")
+    }
     assert record.params == {
         "dataset": "toy",
         "architecture": "vote(2 x mlp(hidden=8,depth=1,dropout=0))",

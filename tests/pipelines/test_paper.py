@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ["teacher", "students", "symmetry", "ensemble", "transitivity"]
 FIGURES = {
     "teacher": [],
-    "students": ["figure-1-students.png"],
+    "students": ["confusion-student.png", "figure-1-students.png"],
     "symmetry": ["figure-2-symmetry.png"],
     "ensemble": ["figure-3-ensemble.png"],
     "transitivity": ["figure-4-middles.png", "figure-5-transitivity.png"],
@@ -92,7 +92,7 @@ def test_each_part_has_its_own_answer_results_and_figures(whole):
 def test_the_report_of_the_whole_has_all_figures_and_claims(whole):
     parent = parent_of(whole)
     folder = whole.artifact(parent, "report.md").parent
-    names = list(chain.from_iterable(FIGURES.values()))
+    names = sorted(chain.from_iterable(FIGURES.values()))
     assert sorted(path.name for path in folder.glob("figures/*.png")) == names
     told, page = (folder / "report.md").read_text(), html.unescape((folder / "report.html").read_text())
     for name in names:

@@ -6,9 +6,10 @@ import random
 import numpy as np
 import pytest
 
+from kdops.config.selection import SCORES, Criterion
 from kdops.errors import KdopsError
 from kdops.sweeps.model import COPY_SEEDS, LABELS, Model, Sweep
-from kdops.sweeps.ranking import best, rank_key, worst
+from kdops.sweeps.ranking import best, best_temperature, rank_key, worst
 
 
 def record(seed=0, temperature=1.0, role="student", **metrics):
@@ -51,11 +52,17 @@ def test_a_trained_model_without_an_accuracy_is_refused_rather_than_ranked(metri
 
 def test_selection_on_test_looks_at_test_alone():
     sweep = Sweep(ORDERED)
-    assert one(best(sweep, "test")) == 1.0
-    assert one(worst(sweep, "test")) == 5.0
-    assert one(best(Sweep(ORDERED[:3]), "test")) == 3.0, "a tie in accuracy is broken by the loss on test"
-    with pytest.raises(KeyError):
-        best(sweep, "train")
+    assert one(best(sweep, Criterion("test"))) == 1.0
+    assert one(worst(sweep, Criterion("test"))) == 5.0
+    assert one(best(Sweep(ORDERED[:3]), Criterion("test"))) == 3.0, "a tie in accuracy is broken by the loss on test"
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_the_best_is_the_best_by_the_score_that_is_asked_for(score):
+    others = {f"val_{other}": 0.9 - t / 10 for t in (1, 2) for other in SCORES if other != score}
+    sweep = Sweep(tuple(record(0, t, **others | {f"val_{score}": t / 10}) for t in (1, 2, 3)))
+    assert one(best(sweep, Criterion(by=score))) == best_temperature(sweep, Criterion(by=score)) == 3.0
+    assert one(worst(sweep, Criterion(by=score))) == 1.0
 
 
 def test_each_replicate_is_chosen_from_by_itself_and_hops_are_kept():

@@ -5,11 +5,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
-from kdops.training.evaluation import agreement, compute_logits, expected_calibration_error, measure
+from kdops.training.evaluation import (
+    agreement,
+    balanced_accuracy,
+    compute_logits,
+    confusion,
+    expected_calibration_error,
+    macro_f1,
+    measure,
+)
 from kdops.utils.random import named_generator
 
 few = settings(max_examples=30, deadline=None)
@@ -26,6 +41,16 @@ def test_measures_are_scikit_learns(seed, classes, count):
     found, predicted = measure(logits, labels, "test"), logits.argmax(1)
     assert found["test_accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert found["test_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert found["test_macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert {name for name in found if name.startswith("val_")} == set()
+    both = measure(logits, labels, "val")
+    assert {both[f"val_{name}"] == found[f"test_{name}"] for name in ("balanced_accuracy", "macro_f1")} == {True}
+    # In steps of 0.2, so that scores are equal to each other.
+    coarse = (5 * logits[:, :2]).round() / 5
+    two = measure(coarse, labels % 2, "test")
+    if len((labels % 2).unique()) == 2:
+        assert two["test_auc"] == pytest.approx(roc_auc_score(labels % 2, coarse[:, 1] - coarse[:, 0]))
+    assert ("test_auc" in found) == (classes == 2 and len(labels.unique()) == 2)
     probabilities = logits.double().softmax(1).numpy()
     assert found["test_nll"] == pytest.approx(log_loss(labels, probabilities, labels=range(classes)))
     assert found["test_ece"] == expected_calibration_error(logits, labels)
@@ -84,9 +109,24 @@ def test_full_confidence_is_counted():
     assert measure(logits, torch.tensor([0, 1, 1, 1]), "test") == {
         "test_accuracy": 0.5,
         "test_balanced_accuracy": pytest.approx((1 + 1 / 3) / 2),
+        "test_macro_f1": pytest.approx(0.5),
+        "test_auc": pytest.approx(2 / 3),
         "test_nll": 5000.0,
         "test_ece": 0.5,
     }
+
+
+@few
+@given(st.integers(0, 10_000), st.integers(2, 5), st.integers(1, 30))
+def test_confusion_of_several_networks_is_that_of_each(seed, classes, count):
+    stream = torch.Generator().manual_seed(seed)
+    predicted = torch.randint(0, classes, (3, count), generator=stream)
+    labels = torch.randint(0, classes, (count,), generator=stream)
+    found = confusion(predicted, labels, classes)
+    for own, given_ in zip(found, predicted, strict=True):
+        assert own.tolist() == confusion_matrix(labels, given_, labels=range(classes)).tolist()
+    assert balanced_accuracy(found).tolist() == [balanced_accuracy(own).item() for own in found]
+    assert macro_f1(found).tolist() == [macro_f1(own).item() for own in found]
 
 
 def test_agreement_is_the_share_of_equal_choices():

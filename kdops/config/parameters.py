@@ -59,6 +59,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("schedule", "auto", f"learning rate over the steps: {', '.join(SCHEDULES)}; auto: {ONE_CYCLE}"),
     Parameter("weight_decay", "auto", f"weight decay a step; auto: {_DECAYS}"),
     Parameter("label_smoothing", "auto", "share of each label that is spread over all classes; auto: 0"),
+    Parameter("train_temperature", "auto", "what logits are divided by where labels are learned; auto: 1"),
     Parameter("class_weights", "auto", "none, or balanced: labels of rare classes weigh more; auto: none"),
     Parameter("normalize", "auto", "what pixels are normalized by: data, unit, none or imagenet; auto: data"),
     Parameter("init", "auto", "how weights are drawn: pytorch, glorot or he; auto: pytorch"),

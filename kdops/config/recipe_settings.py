@@ -77,6 +77,7 @@ SETTINGS: Mapping[str, Option] = {
     "optimizer": Named(OPTIMIZERS, ADAMW),
     "schedule": Named(SCHEDULES, ONE_CYCLE),
     "label_smoothing": Real(0, 1, open_high=True),
+    "train_temperature": Real(0, 1000, default=1.0, open_low=True),
     "class_weights": Choice(("none", BALANCED), "none"),
     "normalize": Choice(("data", "unit", "none", "imagenet"), "data"),
     "init": Choice(("pytorch", "glorot", "he"), "pytorch"),

@@ -33,6 +33,8 @@ class Recipe:
         optimizer: text of ``OPTIMIZERS``.
         schedule: text of ``SCHEDULES``.
         label_smoothing: share of each label that is spread over all classes (Szegedy et al., 2016).
+        train_temperature: what logits are divided by where labels are learned; the network is used at 1 (Papernot et
+            al., 2016).
         class_weights: ``balanced`` weights each label by how rare its class is among the training images.
         normalize: what pixels are shifted and scaled by: ``data`` (mean and deviation of each channel), ``unit`` (0 to
             1), ``none``, ``imagenet``.
@@ -51,6 +53,7 @@ class Recipe:
     optimizer: str = SETTINGS["optimizer"].default
     schedule: str = SETTINGS["schedule"].default
     label_smoothing: float = 0.0
+    train_temperature: float = SETTINGS["train_temperature"].default
     class_weights: str = SETTINGS["class_weights"].default
     normalize: str = SETTINGS["normalize"].default
     init: str = SETTINGS["init"].default

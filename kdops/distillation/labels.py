@@ -1,11 +1,11 @@
-"""The loss of the labels: their cross entropy, smoothed and weighted by class where a recipe says so."""
+"""The loss of the labels: their cross entropy, smoothed, weighted by class or at a temperature as a recipe says."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["LabelLoss", "WeightedLabelLoss"]
+__all__ = ["LabelLoss", "TemperedLabelLoss", "WeightedLabelLoss"]
 
 
 class LabelLoss:
@@ -37,3 +37,22 @@ class WeightedLabelLoss(LabelLoss):
         each = super().__call__(logits, labels)
         uniform = -logits.log_softmax(dim=-1).mean(dim=-1)
         return self.weights[labels] * (each + self.smoothing * (uniform - each))
+
+
+class TemperedLabelLoss(LabelLoss):
+    """Another loss of the labels, of logits divided by a temperature.
+
+    Reference: Papernot, McDaniel, Wu, Jha and Swami, "Distillation as a Defense to Adversarial Perturbations against
+    Deep Neural Networks", 2016: the first network of defensive distillation.
+
+    Args:
+        loss: the other loss.
+        temperature: of each member, ``[M]``.
+    """
+
+    def __init__(self, loss: LabelLoss, temperature: Tensor):
+        self.loss, self.temperature = loss, temperature.view(-1, 1, 1)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
+        return self.loss(logits / self.temperature, labels)

@@ -11,7 +11,7 @@ from torch import Tensor
 from kdops.config.recipe_settings import BALANCED
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
-from kdops.distillation.labels import LabelLoss, WeightedLabelLoss
+from kdops.distillation.labels import LabelLoss, TemperedLabelLoss, WeightedLabelLoss
 from kdops.distillation.method import Method, Outputs
 from kdops.distillation.sources import Kept, Live, Reordered
 from kdops.utils.random import named_generator
@@ -136,13 +136,18 @@ def batches_of(count: int, size: int, alone: bool) -> list[slice]:
 
 
 def label_loss(recipes: Sequence[Recipe], images: Images, classes: int) -> LabelLoss:
-    """Return the loss of the labels for members, each with its own smoothing, weighted by class as the first says."""
+    """Return the loss of the labels for members, each with its own smoothing and temperature.
+
+    Classes are weighted as the first member says.
+    """
     smoothing, balanced = [own.label_smoothing for own in recipes], recipes[0].class_weights == BALANCED
-    if not balanced and not any(smoothing):
-        return LabelLoss()
-    counts = images.labels.bincount(minlength=classes)
-    weights = len(images.labels) / (classes * counts.clamp_min(1)) if balanced else torch.ones_like(counts)
-    return WeightedLabelLoss(torch.tensor(smoothing, device=counts.device), weights.float())
+    found, device = LabelLoss(), images.labels.device
+    if balanced or any(smoothing):
+        counts = images.labels.bincount(minlength=classes)
+        weights = len(images.labels) / (classes * counts.clamp_min(1)) if balanced else torch.ones_like(counts)
+        found = WeightedLabelLoss(torch.tensor(smoothing, device=device), weights.float())
+    temperatures = torch.tensor([own.train_temperature for own in recipes], device=device)
+    return found if bool((temperatures == 1).all()) else TemperedLabelLoss(found, temperatures)
 
 
 def for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:

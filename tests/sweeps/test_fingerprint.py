@@ -199,6 +199,7 @@ OTHER_SETTINGS = {
     "optimizer": "adam",
     "schedule": "cosine",
     "label_smoothing": "0.1",
+    "train_temperature": "20",
     "class_weights": "balanced",
     "normalize": "unit",
     "init": "he",

@@ -102,6 +102,7 @@ def test_the_record_says_how_the_model_is_trained():
         "optimizer": "adamw",
         "schedule": "one-cycle",
         "label_smoothing": "0",
+        "train_temperature": "1",
         "class_weights": "none",
         "normalize": "data",
         "init": "pytorch",

@@ -53,6 +53,7 @@ CHANGES = {
         *("step", "step(at=0.3,factor=0.5,warmup=0.2)"),
     ),
     "label_smoothing": (0.1,),
+    "train_temperature": (4.0, 0.5),
     "class_weights": ("balanced",),
     "normalize": ("unit", "none", "imagenet"),
     "init": ("glorot", "he"),
@@ -144,7 +145,8 @@ def plain_loop(recipe, temperature):
     for _ in range(recipe.epochs):
         for rows in torch.randperm(COUNT, generator=order).split(recipe.batch_size):
             z, y = net(IMAGES.pixels[rows]), IMAGES.labels[rows]
-            hard = F.cross_entropy(z, y, label_smoothing=recipe.label_smoothing, reduction="none") * weights[y]
+            tempered = z / recipe.train_temperature
+            hard = F.cross_entropy(tempered, y, label_smoothing=recipe.label_smoothing, reduction="none") * weights[y]
             soft = F.cross_entropy(z / 4, torch.softmax(SOURCE[rows] / 4, dim=1))
             loss = hard.mean() if temperature == 0 else 0.5 * hard.mean() + 0.5 * 16 * soft
             optimizer.zero_grad()

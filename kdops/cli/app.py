@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from kdops import __version__
-from kdops.cli import browse, check_data, outputs
+from kdops.cli import browse, check_data, outputs, register
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import fix_environment, launch, working_folder
@@ -170,6 +170,14 @@ _add_command(
     (*(p for p in ENTRY_POINTS["teacher"].parameters() if p.name in outputs.SHARED), *outputs.OWN),
     outputs.write_outputs,
     [(outputs.MODEL, "MODEL")],
+)
+_add_command(
+    app,
+    "register",
+    register.HELP,
+    (*(p for p in ENTRY_POINTS["teacher"].parameters() if p.name in register.SHARED), *register.OWN),
+    register.register,
+    [(register.FILE, "FILE")],
 )
 
 

@@ -22,7 +22,15 @@ from kdops.models.torchvision import RESNETS, load_torchvision
 from kdops.store.faults import first_line
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["Logits", "build_network", "file_digest", "load_weights_file", "normalized", "read_tensors"]
+__all__ = [
+    "Logits",
+    "build_network",
+    "file_digest",
+    "load_classifier_file",
+    "load_weights_file",
+    "normalized",
+    "read_tensors",
+]
 
 WITHIN = ("state_dict", "model_state_dict", "model", "module")
 """Names under which checkpoints keep the weights."""
@@ -67,6 +75,26 @@ def load_weights_file(file: WeightsFile, data: Dataset) -> nn.Module:
     """
     net = build_network(file, data, read_tensors(file.path))
     return Logits(normalized(net, data, file.normalize)).eval().requires_grad_(False)
+
+
+def load_classifier_file(file: WeightsFile, data: Dataset) -> Classifier:
+    """Load a trained network as kdops builds it, in ``eval()``, so that it can be stored and built again.
+
+    Args:
+        file: the file, the network and what it is given.
+        data: whose images and classes it is for.
+
+    Raises:
+        UsageError: the file or the network cannot be used, or the weights are not of this network as kdops builds it.
+    """
+    given = normalized(nn.Identity(), data, file.normalize)
+    mean, std = given.mean.reshape(-1), given.std.reshape(-1)
+    try:
+        found = build(file.network, data.shape, len(data.classes), mean, std)
+    except UsageError as error:
+        raise UsageError("source_model", file.network, error.allowed) from error
+    _fill(_innermost(found.net, file), read_tensors(file.path), file, len(data.classes))
+    return found.eval()
 
 
 def normalized(net: nn.Module, data: Dataset, normalize: NormalizedBy) -> Classifier:
@@ -136,9 +164,14 @@ def build_network(file: WeightsFile, data: Dataset, weights: Mapping[str, Tensor
         if error.parameter != "architecture":
             raise
         raise UsageError("source_model", network, error.allowed) from error
-    own = net.get_submodule("1") if isinstance(network, TorchvisionNet) and isinstance(net, nn.Sequential) else net
-    fill(own)
+    fill(_innermost(net, file))
     return net
+
+
+def _innermost(net: nn.Module, file: WeightsFile) -> nn.Module:
+    """Return the network that weights are of: torchvision's own, without the part that resizes images."""
+    resizes = isinstance(file.network, TorchvisionNet) and isinstance(net, nn.Sequential)
+    return net.get_submodule("1") if resizes else net
 
 
 def file_digest(path: str) -> str:

@@ -18,7 +18,7 @@ from kdops.registry.lookup import ABSENT, NOTHING, existing, finished_run
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
-from kdops.sweeps.model import Model
+from kdops.sweeps.model import ELSEWHERE, Model
 from kdops.sweeps.ranking import rank_key
 
 CHAMPION = "champion"
@@ -95,9 +95,12 @@ def _noted(client: MlflowClient, name: str, group: Mapping[str, str]) -> tuple[M
 
 
 def _rankable(version: ModelVersion, group: Mapping[str, str]) -> list[Model]:
-    """Return the model of a version, alone in a list; none of another group, without numbers, or chosen on test."""
-    if schema.is_chosen_on_test(version):
-        return []
+    """Return the model of a version, alone in a list; none of another group, without numbers, or chosen on test.
+
+    Nor is one that was trained elsewhere, which may have seen the validation images.
+    """
     model = schema.from_version(version)
+    if schema.is_chosen_on_test(version) or version.tags.get("source") == ELSEWHERE:
+        return []
     is_rankable = group.items() <= version.tags.items() and {VAL_ACCURACY, VAL_NLL} <= model.metrics.keys()
     return [model] if is_rankable else []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kdops.sweeps.model import Model
+from kdops.sweeps.model import ELSEWHERE, LABELS, Model
 from kdops.tracking.relatives import Relatives
 
 __all__ = ["Node", "ancestors", "descendants", "lineage_dot", "lineage_lines"]
@@ -124,6 +124,10 @@ def _sources(relatives: Relatives, models: Sequence[Model]) -> list[Model | str]
                 found[one.run_id] = one
         if not model.own:
             found[model.uri] = "what is not known here: others registered it, not kdops"
+        elif model.source == ELSEWHERE:
+            found[ELSEWHERE] = "a training elsewhere, which is not known here"
+        elif not model.sources and model.source not in ("", LABELS):
+            found[model.source] = f"{model.source}  (no model of this store)"
         elif not model.sources:
             words = f"labels of {model.dataset}  transfer {model.transfer or 'unknown'}  split {model.split[:12]}"
             found[words] = words

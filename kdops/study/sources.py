@@ -20,7 +20,7 @@ from kdops.data.splits import make_split
 from kdops.errors import UsageError
 from kdops.store.database import store_address, store_exists
 from kdops.sweeps.fingerprint import fingerprint
-from kdops.sweeps.model import FOREIGN, Model, Sweep
+from kdops.sweeps.model import ELSEWHERE, FOREIGN, Model, Sweep
 from kdops.sweeps.ranking import ranked
 from kdops.tracking.named_models import NamedModel, find_model
 
@@ -82,7 +82,7 @@ def find_source(study: Study[SourceSettings]) -> tuple[Sweep, str]:
 def _best_teacher(study: Study[SourceSettings]) -> Sweep:
     """Return the best registered teacher; without one, or where all is trained afresh, train it."""
     settings = study.settings
-    known = [model for model in study.known("teacher") if model.select_on != "test"]
+    known = [model for model in study.known("teacher") if model.select_on != "test" and model.source != ELSEWHERE]
     teachers = [model for model in known if model.transfer == settings.transfer]
     if not teachers or settings.fresh:
         return study.with_settings(replace(settings, seeds=1)).train("teacher")

@@ -54,13 +54,13 @@ from kdops.utils.hardware import num_threads
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
 
-__all__ = ["Engine", "Report", "build_engine", "perform"]
+__all__ = ["Engine", "Report", "build_engine", "held_by", "perform"]
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays by digest."""
 
-HELD = 64
-"""Models that are done before an earlier order is; with so many an engine asks for no further order."""
+HELD, HELD_EACH = 64, 4
+"""Models that are done before an earlier order is, at least, and for each worker; see :func:`held_by`."""
 
 Report = Callable[..., None]
 """Called with the progress of an order: (digest of the order, images passed, images in all)."""
@@ -84,8 +84,8 @@ class Engine(Protocol):
         Closing the iterator cancels what is not done.
 
         Args:
-            orders: asked for as there is room for them, and as long as fewer than ``HELD`` models are done that were
-                asked for after one that is not; the arrays of each are there before it.
+            orders: asked for as there is room for them, and as long as fewer models are done than :func:`held_by`
+                says that were asked for after one that is not; the arrays of each are there before it.
             report: called with the progress of each order.
 
         Raises:
@@ -107,6 +107,14 @@ def build_engine(text: str, workers: int = AUTO_WORKERS, device: str = "cpu") ->
     """
     name, address = engine_parts(text)
     return load_place(ENGINES[name].place)(workers, device, *([address] if address else []))
+
+
+def held_by(workers: int) -> int:
+    """Return how many models may be done before an earlier order is; with so many no further order is asked for.
+
+    Many workers leave many orders behind while one lasts long: with too few of them all wait for that one.
+    """
+    return max(HELD, HELD_EACH * workers)
 
 
 def perform(order: Order, arrays: Arrays, progress: Progress) -> Done:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kdops.training.engine import HELD, Arrays, Report, perform
+from kdops.training.engine import Arrays, Report, held_by, perform
 from kdops.training.order import Done, Order
 from kdops.training.worker import Attempts, fields_of, restored
 
@@ -91,7 +91,7 @@ class WorkerPool:
             KdopsError: three workers in a row died of one order.
         """
         attempts = Attempts()
-        waiting = _Ahead(iter(orders))
+        waiting = _Ahead(iter(orders), held_by(self.workers))
         try:
             while True:
                 for worker in self._workers:
@@ -132,16 +132,22 @@ class WorkerPool:
 class _Ahead:
     """Orders to come; one is made ready while the workers train, since it may take a source's forward pass.
 
-    None is asked for while ``HELD`` models wait for those of an earlier order.
+    Args:
+        orders: the orders.
+        held: none is asked for while so many models wait for those of an earlier order.
     """
 
-    def __init__(self, orders: Iterator[Order]):
-        self._orders, self._ready = orders, list[Order]()
+    def __init__(self, orders: Iterator[Order], held: int):
+        self._orders, self._ready, self._held = orders, list[Order](), held
         self._done: dict[str, int] = {}
         """How many models are done of each order from the first on that is not, in the sequence they were asked for."""
 
     def fill(self) -> None:
-        if not self._ready and sum(self._done.values()) < HELD and (order := next(self._orders, None)) is not None:
+        if (
+            not self._ready
+            and sum(self._done.values()) < self._held
+            and (order := next(self._orders, None)) is not None
+        ):
             self._ready.append(order)
             self._done[order.digest] = 0
 

@@ -12,10 +12,11 @@ import pytest
 from kdops.errors import DivergenceError, KdopsError, UsageError
 from kdops.training import processes
 from kdops.training.array_files import ArrayFiles, OpenedFiles
-from kdops.training.engine import HELD
+from kdops.training.engine import held_by
 from kdops.training.order import Done
 from kdops.training.processes import ProcessesEngine
 from kdops.training.worker import fields_of, restored
+from kdops.training.worker_pool import _Ahead
 from kdops.utils.hardware import process_threads
 from tests.training.test_engine import order
 
@@ -100,7 +101,7 @@ def test_after_three_deaths_one_line_says_so(role, why, light, tmp_path):
 
 def test_no_order_is_asked_for_while_many_models_wait_for_an_earlier_one(light):
     each, asked = len(an_order(0).members), []
-    before = HELD // each
+    before = held_by(2) // each
 
     def orders():
         for number in range(5 * before):
@@ -116,6 +117,17 @@ def test_no_order_is_asked_for_while_many_models_wait_for_an_earlier_one(light):
     # The first, those that it holds up, and one that was made ready before they were done.
     assert most == 1 + before + 1
     assert sorted(found) == list(range(5 * before))
+
+
+def test_many_workers_leave_more_behind_while_one_order_lasts():
+    """With the bound of few workers, 100 would take 1.2 times as long; see tools/simulate_workers.py."""
+    workers, each = 100, len(an_order(0).members)
+    ahead, taken = _Ahead((an_order(number) for number in range(1000)), held_by(workers)), []
+    while (order := ahead.take()) is not None:
+        taken.append(order)
+        if order.digest != "0":
+            ahead.done(order)
+    assert len(taken) - 1 == held_by(workers) / each == 4 * workers / each
 
 
 def test_closing_ends_the_workers(light):

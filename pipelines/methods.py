@@ -23,7 +23,7 @@ from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_SECONDS, VAL_NLL
+from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_PEAK_BYTES, TRAIN_SECONDS, VAL_NLL
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.claims import Verdict
@@ -196,9 +196,9 @@ def costs_of(chosen: Sequence[Chosen]) -> dict[str, MethodCost]:
 
 def cost_of(students: Sweep) -> MethodCost:
     """Return what the students of a method cost."""
-    means = (float(students.table(metric).mean()) for metric in (TRAIN_SECONDS, METHOD_PARAMETERS, METHOD_BYTES))
-    seconds, beside, kept = means
-    return MethodCost(seconds, float(students.records[0].parameters or 0), beside, kept)
+    metrics = TRAIN_SECONDS, METHOD_PARAMETERS, METHOD_BYTES, TRAIN_PEAK_BYTES
+    seconds, beside, kept, peak = (float(students.table(metric).mean()) for metric in metrics)
+    return MethodCost(seconds, float(students.records[0].parameters or 0), beside, kept, peak)
 
 
 def with_knowledge(one: Chosen) -> str:

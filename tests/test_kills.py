@@ -54,7 +54,7 @@ FOLDER = [
 ]
 COMMANDS = {"transitivity": TRANSITIVITY, "paper": PAPER, "folder": FOLDER}
 
-TIMINGS = {"train_seconds", "latency_1", "latency_64"}
+TIMINGS = {"train_seconds", "train_peak_bytes", "latency_1", "latency_64"}
 """Metrics that are never twice the same."""
 
 KILL = int(signal.SIGKILL)

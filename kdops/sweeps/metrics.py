@@ -12,6 +12,7 @@ __all__ = [
     "TEST_NLL",
     "TRAIN_KL",
     "TRAIN_LOSS",
+    "TRAIN_PEAK_BYTES",
     "TRAIN_SECONDS",
     "VAL_ACCURACY",
     "VAL_NLL",
@@ -20,6 +21,7 @@ __all__ = [
 TRAIN_LOSS = "train_loss"
 TRAIN_KL = "train_kl"
 TRAIN_SECONDS = "train_seconds"
+TRAIN_PEAK_BYTES = "train_peak_bytes"
 VAL_ACCURACY = "val_accuracy"
 VAL_NLL = "val_nll"
 TEST_ACCURACY = "test_accuracy"

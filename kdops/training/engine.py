@@ -38,6 +38,7 @@ from kdops.sweeps.metrics import (
     SOURCE_AGREEMENT,
     TRAIN_KL,
     TRAIN_LOSS,
+    TRAIN_PEAK_BYTES,
     TRAIN_SECONDS,
 )
 from kdops.sweeps.model import COPY_SEEDS
@@ -52,6 +53,7 @@ from kdops.training.trainer import train_pass
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import num_threads
 from kdops.utils.imports import load_place
+from kdops.utils.peak_memory import PeakMemory
 from kdops.utils.progress import Progress
 
 __all__ = ["Engine", "Report", "build_engine", "held_by", "perform"]
@@ -134,7 +136,9 @@ def perform(order: Order, arrays: Arrays, progress: Progress) -> Done:
     with num_threads(order.threads):
         if order.trials:
             return _tried(order, arrays, progress)
-        return _measured(order, arrays, _trained(order, arrays, progress))
+        with PeakMemory(order.device) as peak:
+            trained = _trained(order, arrays, progress)
+        return _measured(order, arrays, trained, peak.found)
 
 
 def _trained(order: Order, arrays: Arrays, progress: Progress) -> Sequence[Trained]:
@@ -176,7 +180,7 @@ def _inputs(order: Order, arrays: Arrays) -> PassInputs:
     return PassInputs(order.role, given, validation, order.classes, _statistics(order), order.device)
 
 
-def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
+def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained], peak: float) -> Done:
     finished = time.time()
     architectures = order.nets or [str(order.recipe.architecture)] * len(trained)
     nets = [_net(order, own, one.state) for own, one in zip(architectures, trained, strict=True)]
@@ -196,6 +200,7 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained]) -> Done:
             TRAIN_LOSS: one.train_loss[-1],
             **({TRAIN_KL: one.train_kl[-1]} if one.train_kl else {}),
             TRAIN_SECONDS: one.seconds,
+            **({TRAIN_PEAK_BYTES: peak} if math.isfinite(peak) else {}),
             **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }
         if group.source.logits and t != HARD:

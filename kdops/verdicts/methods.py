@@ -14,6 +14,7 @@ the student, whose gain may be that of their size; and controls. A method and a 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,12 +48,14 @@ class MethodCost:
         parameters: of what is deployed.
         beside: values that are trained beside it and dropped.
         kept: bytes of these, and of all else that is kept for a student while it is trained.
+        peak: the most bytes that a training took beyond what was in memory before it; not a number where it is unknown.
     """
 
     seconds: float
     parameters: float
     beside: float
     kept: float
+    peak: float = math.nan
 
 
 def describe_costs(costs: Mapping[str, MethodCost]) -> list[str]:
@@ -67,11 +70,14 @@ def describe_costs(costs: Mapping[str, MethodCost]) -> list[str]:
     deployed = "; ".join(f"{other} {count:+,.0f}" for other, count in more.items())
     beside = "; ".join(f"{other} {cost.beside:,.0f}" for other, cost in costs.items() if cost.beside)
     kept = "; ".join(f"{other} {cost.kept / 1e6:.2g} MB" for other, cost in costs.items())
+    known = {other: cost.peak for other, cost in costs.items() if math.isfinite(cost.peak)}
+    peak = "; ".join(f"{other} {most / 1e6:.2g} MB" for other, most in known.items())
     return [
         f"Training takes {plain.seconds:.2g} s a student with {name}, and so many times as long with {times}.",
         f"With {name} {plain.parameters:,.0f} parameters are deployed, with all others as many"
         f"{f', but for {deployed}' if deployed else ''}; trained beside and dropped are {beside or 'none'}. "
-        f"For a student the training keeps, of source and method: {kept}.",
+        f"For a student the training keeps, of source and method: {kept}."
+        f"{f' At its peak a pass took, beyond what was in memory before: {peak}.' if peak else ''}",
     ]
 
 

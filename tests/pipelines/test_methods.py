@@ -41,7 +41,12 @@ def test_methods_are_compared_on_fresh_replicates_with_as_many_trials(store):
         assert scores[chosen] == max(scores.values())
     answer = json.loads(store.artifact(parent, "answer.json").read_text())
     assert [claim["name"] for claim in answer["claims"]] == ["methods", "method_dkd"]
-    for kind, name in (("seconds", "train_seconds"), ("beside", "method_parameters"), ("kept", "method_bytes")):
+    for kind, name in (
+        ("seconds", "train_seconds"),
+        ("beside", "method_parameters"),
+        ("kept", "method_bytes"),
+        ("peak", "train_peak_bytes"),
+    ):
         own = [run for run in students if run.data.params["seed"] in "23"]
         mean = np.mean([o.data.metrics[name] for o in own if o.data.params.get("method", "").startswith("dkd")])
         assert answer["statistics"][f"method_dkd_{kind}"] == pytest.approx(mean)

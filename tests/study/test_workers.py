@@ -15,7 +15,7 @@ WORKERS = {"processes": "kdops.training.processes:_Process", "ray": "kdops.train
 
 pytestmark = pytest.mark.slow
 
-TIMES = ("train_seconds", "latency_1", "latency_64")
+TIMES = ("train_seconds", "train_peak_bytes", "latency_1", "latency_64")
 
 
 def content(place, study):

@@ -54,6 +54,7 @@ METRICS = {
     "test_ece",
     "dead_units",
     "train_seconds",
+    "train_peak_bytes",
 }
 EPOCHS = {"teacher": 2, "student": 3, "middle": 3}
 FEWEST_MODELS = 2 * (1 + 3 + 3 + 2 + 2)

@@ -100,8 +100,9 @@ def through(engine, orders=ORDERS, arrays=ARRAYS):
 
 
 def plain(done):
-    """Return a result with digests for weights, and without its times."""
-    timeless = [{k: v for k, v in one.metrics.items() if k != "train_seconds"} for one in done.models]
+    """Return a result with digests for weights, and without its times and memory."""
+    measured = ("train_seconds", "train_peak_bytes")
+    timeless = [{k: v for k, v in one.metrics.items() if k not in measured} for one in done.models]
     return [(digest_of(one.state), repr(one.history), own) for one, own in zip(done.models, timeless, strict=True)]
 
 

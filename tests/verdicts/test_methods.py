@@ -1,5 +1,7 @@
 """Methods against plain distillation: each word, Holm over all, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
@@ -144,3 +146,7 @@ def test_costs_stand_beside_the_gain():
     assert times.endswith("so many times as long with simkd 1.50.")
     assert "but for simkd +290; trained beside and dropped are simkd 55." in sizes
     assert sizes.endswith("of source and method: logits 0.01 MB; simkd 2 MB.")
+    costs["simkd"] = replace(costs["simkd"], peak=3.2e7)
+    assert describe_costs(costs)[1].endswith(
+        "simkd 2 MB. At its peak a pass took, beyond what was in memory before: simkd 32 MB."
+    )

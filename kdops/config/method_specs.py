@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdops.config.architectures import EMBEDDING, Architecture
+from kdops.config.augmentation import NONE
 from kdops.config.composed import alone
 from kdops.config.options import Option
 from kdops.config.recipes import Recipe
@@ -193,6 +194,9 @@ class ChosenMethod:
                 part.spec.check(part.options)
             except ValueError as error:
                 raise UsageError("method", self, str(error)) from None
+        if recipe.augment != NONE and self.source_taps:
+            problem = f"method={self} compares features, which sources give for images as they are"
+            raise UsageError("augment", recipe.augment, f"{problem}; use a method of logits, or give augment by role")
         self.check_taps(recipe.architecture, role)
         phases = max(part.spec.phases for part in self.parts)
         if recipe.epochs < phases:

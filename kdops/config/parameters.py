@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from kdops.config.augmentation import AUGMENTATIONS
 from kdops.config.datasets import DATASETS
 from kdops.config.engines import forms
 from kdops.config.methods import METHODS
@@ -62,6 +63,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("train_temperature", "auto", "what logits are divided by where labels are learned; auto: 1"),
     Parameter("class_weights", "auto", "none, or balanced: labels of rare classes weigh more; auto: none"),
     Parameter("normalize", "auto", "what pixels are normalized by: data, unit, none or imagenet; auto: data"),
+    Parameter("augment", "auto", f"how training images vary, such as crop=4 flip=true: {', '.join(AUGMENTATIONS)}"),
+    Parameter("views", "auto", "views of each augmented image whose source outputs are kept, or live; auto: live"),
     Parameter("init", "auto", "how weights are drawn: pytorch, glorot or he; auto: pytorch"),
     Parameter("transfer", "disjoint", "images to distill on: disjoint from the teacher's, shared, or fresh"),
     Parameter("leave_out", "", "classes without images in the transfer set, by name: 3,7"),

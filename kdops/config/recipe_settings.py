@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kdops.config.augmentation import Augment, ViewCount
 from kdops.config.options import Choice, Flag, Integer, Option, Real, Several
 from kdops.config.specs import Spec, parse_spec, write_spec
 from kdops.errors import UsageError
@@ -80,6 +81,8 @@ SETTINGS: Mapping[str, Option] = {
     "train_temperature": Real(0, 1000, default=1.0, open_low=True),
     "class_weights": Choice(("none", BALANCED), "none"),
     "normalize": Choice(("data", "unit", "none", "imagenet"), "data"),
+    "augment": Augment(),
+    "views": ViewCount(),
     "init": Choice(("pytorch", "glorot", "he"), "pytorch"),
 }
 """Every setting of a recipe; the first three have no default of their own, but that of the data set."""

@@ -13,6 +13,7 @@ from dataclasses import replace as _replace
 from typing import Any
 
 from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.augmentation import Augment
 from kdops.config.options import Option
 from kdops.config.recipe_settings import ADAMW, DECAYS, SETTINGS
 from kdops.config.roles import ROLES
@@ -38,6 +39,8 @@ class Recipe:
         class_weights: ``balanced`` weights each label by how rare its class is among the training images.
         normalize: what pixels are shifted and scaled by: ``data`` (mean and deviation of each channel), ``unit`` (0 to
             1), ``none``, ``imagenet``.
+        augment: how training images are augmented, text of ``AUGMENTATIONS``, or ``none``.
+        views: how many views of each image there are, one an epoch in turn, or ``live``: another one in every epoch.
         init: how weights are drawn: as ``pytorch`` does, ``glorot`` (Glorot and Bengio, 2010) or ``he`` (He et al.,
             2015).
 
@@ -56,6 +59,8 @@ class Recipe:
     train_temperature: float = SETTINGS["train_temperature"].default
     class_weights: str = SETTINGS["class_weights"].default
     normalize: str = SETTINGS["normalize"].default
+    augment: str = SETTINGS["augment"].default
+    views: str = SETTINGS["views"].default
     init: str = SETTINGS["init"].default
 
     def __post_init__(self) -> None:
@@ -143,7 +148,9 @@ def _by_role(name: str, text: str, option: Option) -> dict[str, object]:
     """Parse ``auto``, one value for all roles, or ``role=value,role=value``."""
     if text == "auto":
         return {}
-    if len(split_outside(text, "=")) == 1:
+    pieces = split_outside(text, "=")
+    # An augmentation is written with signs of its own: crop=4 flip=true.
+    if len(pieces) == 1 or (isinstance(option, Augment) and pieces[0].strip() not in ROLES):
         try:
             return dict.fromkeys(ROLES, option.read(text))
         except ValueError as error:

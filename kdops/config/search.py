@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kdops.config.augmentation import NONE
 from kdops.config.methods import LOGITS
 from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import one_of, whole
@@ -77,6 +78,9 @@ class SearchSettings(OneSourceSettings):
             advice = "is not tried where the space names methods; write it there, or leave out method=... in the space"
             raise UsageError("method", values["method"], advice)
         role = one_of("role", text["role"], SEARCHED)
+        if values["recipes"][role].augment != NONE:
+            advice = "trials learn from kept outputs for the images themselves; give it by role, augment=teacher=..."
+            raise UsageError("augment", values["recipes"][role].augment, advice)
         for method in space.methods:
             method.check_recipe(values["recipes"][role], role)
             if method.deploys_more:

@@ -141,6 +141,9 @@ class Settings:
         """
         origin = parse_dataset(text)
         recipes, method = parse_recipes(DATASETS[origin.kind].recipes, text), _method(text)
+        for recipe in recipes.values():
+            if origin.kind == "csv" and recipe.augment != NONE:
+                raise UsageError("augment", recipe.augment, "is for images, and the data are a table")
         return {
             "dataset": origin.name,
             "origin": origin,

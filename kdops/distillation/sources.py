@@ -5,7 +5,8 @@ student sees the very images that the source saw. Of features is kept what the m
 mean over the channels of a map; logits and embeddings always, others up to ``KEPT_BYTES``, and in a file where they
 take more than a quarter of the free memory, which changes no bit. *Live*: features that would take more are computed
 for each batch by the source itself, which lasts a forward pass of the source for each step, once for all members.
-Which of the two it is follows from the sizes alone, so it is the same wherever a study runs. *Averaged*:
+Which of the two it is follows from the sizes alone, so it is the same wherever a study runs. Where students see
+augmented images, the source is asked about the very views: *kept* for each view, or *asked* in each step. *Averaged*:
 :class:`Mixture` returns one set of logits for several sources, at each temperature another; it has no features.
 *Stored*: :class:`RowOutputs` has been computed elsewhere, for rows of the data set.
 """
@@ -21,7 +22,10 @@ from torch import Tensor, nn
 
 from kdops.distillation.method import Outputs, Shapes
 
-__all__ = ["KEPT_BYTES", "FromProbabilities", "Kept", "Live", "Mixture", "Reordered", "RowOutputs", "averaged"]
+__all__ = [
+    *("KEPT_BYTES", "Asked", "FromProbabilities", "Kept", "KeptViews", "Live", "Mixture", "Reordered", "RowOutputs"),
+    "averaged",
+]
 
 KEPT_BYTES = 2_000_000_000
 """Features of a source that take more than this are computed for each batch."""
@@ -86,6 +90,38 @@ class Live:
         """The shapes for one image."""
         found = self.compute(torch.zeros(1, dtype=torch.long))
         return Shapes(self.logits.shape[-1], {name: tuple(own.shape[1:]) for name, own in found.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class KeptViews:
+    """A source's logits for every view of every training image, where students see views.
+
+    Attributes:
+        logits: ``[views, N, classes]``.
+        key: of the views that the source was asked about, see :func:`kdops.data.views.key_of_views`.
+    """
+
+    logits: Tensor
+    key: str
+
+    def to(self, device: torch.device | str) -> KeptViews:
+        """Return the same on another device."""
+        return KeptViews(self.logits.to(device), self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A source that is asked about the very batches that students see.
+
+    Attributes:
+        compute: from uint8 images ``[B, C, H, W]`` to logits ``[B, classes]``, without gradient.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+
+    def to(self, device: torch.device | str) -> Asked:
+        """Return the same: it computes where the images are."""
+        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,7 +173,7 @@ class CompanyPass(TrainingPass):
         else:
             super()._step(rows)
         turns = [(place, turn) for place, turn in enumerate(self.method.turns()) if len(rows) >= turn.least]
-        values = self.networks.features([self.pixels[rows]]) if turns else []
+        values = self.networks.features(self._seen([rows])) if turns else []
         for place, turn in turns:
             for name in turn.modules:
                 self.modules[name].zero_grad(set_to_none=True)
@@ -189,7 +189,7 @@ class CompanyPass(TrainingPass):
     def _step_in_sequence(self, rows: Tensor) -> None:
         """Let each net learn from what the others return after the steps of those before it."""
         networks, found = self.networks, []
-        images, count = [self.pixels[rows]], len(networks.each)
+        images, count = self._seen([rows]), len(networks.each)
         labels = self.feeds[0].labels[rows].expand(count, -1)
         with torch.no_grad():
             latest = [networks.outputs_of(place, images) for place in range(count)]

@@ -29,7 +29,7 @@ from kdops.config.settings import HARD
 from kdops.data.memmap import Pixels, load_rows
 from kdops.distillation.company import build_company
 from kdops.distillation.method import build_method
-from kdops.distillation.sources import Kept, Live
+from kdops.distillation.sources import Asked, Kept, KeptViews, Live
 from kdops.models.classifier import Classifier, build
 from kdops.models.taps import features_of
 from kdops.sweeps.metrics import (
@@ -48,7 +48,7 @@ from kdops.training.company import train_company
 from kdops.training.evaluation import agreement, compute_logits, measure
 from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import Trained
-from kdops.training.order import Done, Order, OrderGroup, TrainedModel
+from kdops.training.order import Done, Order, OrderGroup, SourceArrays, TrainedModel
 from kdops.training.trainer import train_pass
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import num_threads
@@ -203,8 +203,9 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained], peak: fl
             **({TRAIN_PEAK_BYTES: peak} if math.isfinite(peak) else {}),
             **{f"loss_{name}": values[-1] for name, values in one.terms.items() if not math.isnan(values[-1])},
         }
-        if group.source.logits and t != HARD:
-            kept = (group.source.logits, *group.source.features.values(), *group.source.weights.split())
+        if group.source.is_there and t != HARD:
+            single = (group.source.logits, group.source.view_logits, group.source.weights)
+            kept = (*filter(None, single), *group.source.features.values())
             metrics[METHOD_PARAMETERS] = one.beside
             metrics[METHOD_BYTES] = one.beside_bytes + sum(arrays[digest].nbytes for digest in kept)
         if group.source.test_logits and (t != HARD or group.predictions):
@@ -220,23 +221,37 @@ def _device_name(device: str) -> str:
 def _with_arrays(group: OrderGroup, order: Order, arrays: Arrays, pixels: Pixels) -> Group:
     """Return a group with its source's outputs themselves."""
     source = group.source
-    if not source.logits:
+    if not source.is_there:
         return Group(group.seed, group.temperatures, None, group.own_order, bootstrap=order.bootstrap)
-    logits = _tensor(arrays, source.logits)
-    labels = logits.argmax(dim=1) if group.predictions else None
-    outputs: Kept | Live = Kept(logits, {tap: _tensor(arrays, own) for tap, own in source.features.items()})
-    if source.live:
-        net = _net(order, source.architecture, load(arrays[source.weights].tobytes())).to(order.device)
-        seen = pixels.to(order.device)
-        method = build_method(parse_method(order.method))
-
-        def computed(chosen: Tensor) -> dict[str, Tensor]:
-            found = features_of(net, seen[chosen], source.live)
-            return {tap: method.reduced(values) for tap, values in found.items()}
-
-        outputs = Live(logits, computed)
+    labels = _tensor(arrays, source.logits).argmax(dim=1) if group.predictions else None
+    outputs = _outputs(source, order, arrays, pixels)
     head = load(arrays[source.head].tobytes()) if source.head else {}
     return Group(group.seed, group.temperatures, outputs, group.own_order, labels, head, order.bootstrap)
+
+
+def _outputs(source: SourceArrays, order: Order, arrays: Arrays, pixels: Pixels) -> Kept | Live | KeptViews | Asked:
+    """Return a source's outputs for the training images or their views."""
+    if source.views:
+        return KeptViews(_tensor(arrays, source.view_logits), source.views)
+    if not source.weights:
+        features = {tap: _tensor(arrays, own) for tap, own in source.features.items()}
+        return Kept(_tensor(arrays, source.logits), features)
+    net = _net(order, source.architecture, load(arrays[source.weights].tobytes())).to(order.device)
+    if source.asks:
+        net = net.to(memory_format=net.memory_format)
+
+        @torch.no_grad()
+        def asked(images: Tensor) -> Tensor:
+            return net(images.contiguous(memory_format=net.memory_format))
+
+        return Asked(asked)
+    seen, method = pixels.to(order.device), build_method(parse_method(order.method))
+
+    def computed(chosen: Tensor) -> dict[str, Tensor]:
+        found = features_of(net, seen[chosen], source.live)
+        return {tap: method.reduced(values) for tap, values in found.items()}
+
+    return Live(_tensor(arrays, source.logits), computed)
 
 
 def _images(order: Order, arrays: Arrays, part: str) -> Images:

@@ -12,11 +12,10 @@ from kdops.config.recipe_settings import BALANCED
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
 from kdops.distillation.labels import LabelLoss, TemperedLabelLoss, WeightedLabelLoss
-from kdops.distillation.method import Method, Outputs
-from kdops.distillation.sources import Kept, Live, Reordered
-from kdops.utils.random import named_generator
+from kdops.distillation.method import Outputs
+from kdops.distillation.sources import Asked, Kept, KeptViews, Live
 
-__all__ = ["Feed", "Group", "Images", "PassInputs", "batches_of", "for_members", "joined", "label_loss"]
+__all__ = ["Group", "Images", "PassInputs", "batches_of", "for_members", "joined", "label_loss"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Group:
 
     seed: int
     temperatures: tuple[float, ...]
-    source: Kept | Live | None = None
+    source: Kept | Live | KeptViews | Asked | None = None
     own_order: bool = False
     labels: Tensor | None = None
     head: Mapping[str, Tensor] = field(default_factory=dict)
@@ -88,43 +87,6 @@ class Group:
     def apart(self) -> list[Group]:
         """Return one group for each member."""
         return [replace(self, temperatures=(temperature,)) for temperature in self.temperatures]
-
-
-class Feed:
-    """What the members of a group are given while they are trained, on the device.
-
-    Args:
-        role: name of the random streams.
-        group: the members.
-        method: what those at T > 0 learn; it defines which image's source outputs each image is given.
-        labels: the images' own labels, on the device.
-        has_source: whether the group's source is learned from; hard labels alone need none.
-
-    Attributes:
-        size: how many members the group has.
-        order: draws the order of the images, once an epoch.
-        sample: the rows of the images that are learned from, ``[N]``; None for all of them.
-    """
-
-    def __init__(self, role: str, group: Group, method: Method, labels: Tensor, has_source: bool):
-        own = (f"{group.temperatures[0]:g}",) if group.own_order else ()
-        self.size, self.order = len(group.temperatures), named_generator("order", role, group.seed, *own)
-        self.sample: Tensor | None = None
-        if group.bootstrap:
-            stream = named_generator("bootstrap", role, group.seed, *own)
-            self.sample = torch.randint(len(labels), (len(labels),), generator=stream)
-        self.labels = labels if group.labels is None else group.labels.to(labels.device)
-        self.source: Kept | Live | Reordered | None = None
-        if group.source is not None and has_source:
-            rows = method.rows(self.labels.cpu(), named_generator("rows", role, group.seed))
-            source = group.source.to(labels.device)
-            is_own = bool((rows == torch.arange(len(rows))).all())
-            self.source = source if is_own else Reordered(source, rows.to(labels.device))
-
-    def shuffled(self, count: int) -> Tensor:
-        """Return the rows of the images in the order of the next epoch, ``[count]``."""
-        order = torch.randperm(count, generator=self.order)
-        return order if self.sample is None else self.sample[order]
 
 
 def batches_of(count: int, size: int, alone: bool) -> list[slice]:

@@ -18,6 +18,7 @@ from kdops.data.cache import allocate
 from kdops.data.dataset import Dataset
 from kdops.data.memmap import IN_MEMORY, Pixels, load_rows
 from kdops.data.splits import Split
+from kdops.data.views import Views
 from kdops.distillation.method import Method
 from kdops.distillation.sources import Kept, Mixture, RowOutputs, averaged
 from kdops.errors import UsageError
@@ -135,6 +136,33 @@ class Networks:
         if key not in self._outputs:
             self._outputs[key] = torch.stack([self._external_logits(one, rows).float() for one in net.members])
         return averaged(self._outputs[key], net.shares, temperature or 1.0)
+
+    @torch.no_grad()
+    def view_logits(self, model: Model, views: Views, count: int, temperature: float) -> Tensor:
+        """Return a source's logits for each view of the training images, ``[count, images, classes]``, computed once.
+
+        Raises:
+            UsageError: its outputs were stored, for the images themselves.
+        """
+        net = self.of(model)
+        key = (model.weights, str(len(views)), views.key, str(count), f"{temperature:g}")
+        if any(isinstance(one, RowOutputs) for one in (net.members if isinstance(net, Mixture) else [net])):
+            raise UsageError("augment", model.uri, "these outputs were stored for the images as they are")
+        if key not in self._outputs:
+            found = []
+            with num_threads(process_threads()):
+                for view in range(count):
+                    views.enter(view)
+                    seen = map(views.at, torch.arange(len(views)).split(512))
+                    found.append(torch.cat([self._ask(net, images, temperature) for images in seen]))
+            self._outputs[key] = torch.stack(found)
+        return self._outputs[key]
+
+    def _ask(self, net: Module, images: Tensor, temperature: float) -> Tensor:
+        """Return a network's logits for some images; of several networks their joint ones at a temperature."""
+        if isinstance(net, Mixture):
+            return averaged(net.each(images), net.shares, temperature or 1.0)
+        return compute_logits([net], images, self.device)[0] if isinstance(net, Classifier) else net(images)
 
     def kept_at(self, model: Model, rows: np.ndarray, part: str, temperatures: Sequence[float]) -> list[Kept]:
         """Return a source's logits at each temperature; only of several sources they are another thing at each."""

@@ -32,6 +32,8 @@ class SourceArrays:
         architecture: the network that computes these; empty where there is none.
         weights: digest of its weights, the bytes of a safetensors file as uint8.
         head: likewise of its last layer alone, which students reuse; empty where none does.
+        view_logits: digest of its logits for the views of the training images, ``[views, N, classes]``.
+        views: key of these views; empty where the images themselves are seen, or the source is asked in each step.
     """
 
     logits: str = ""
@@ -41,6 +43,18 @@ class SourceArrays:
     architecture: str = ""
     weights: str = ""
     head: str = ""
+    view_logits: str = ""
+    views: str = ""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the source is asked in each step about what the members see."""
+        return bool(self.weights and not self.live)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the group has a source."""
+        return bool(self.logits or self.view_logits or self.asks)
 
 
 @dataclass(frozen=True)

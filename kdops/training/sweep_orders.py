@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.augmentation import LIVE, NONE
 from kdops.config.roles import streams_of
 from kdops.data.selection import noisy_labels
+from kdops.data.views import Views
 from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Mixture
+from kdops.errors import UsageError
+from kdops.models.classifier import Classifier
 from kdops.models.head import head_of
 from kdops.models.taps import EMBEDDING
 from kdops.sweeps.fingerprint import fingerprint
@@ -190,6 +194,8 @@ class Orders:
             given = replace(given, test_logits=self._put_outputs(source, test, "test images"))
         if method.needs.head:
             given = replace(given, head=self._put_head(source))
+        if self.context.settings.recipes[task.role].augment != NONE:
+            return self._seeing_views(given, units, source, rows)
         if not isinstance(self.networks.of(source), Mixture):
             return [_Members(units, self._with_outputs(given, source, rows, task.part, method))]
         if method.needs.source:
@@ -211,9 +217,45 @@ class Orders:
         shapes = networks.feature_shapes(source, method) if taps else {}
         if 4 * len(rows) * sum(math.prod(own) for tap, own in shapes.items() if tap != EMBEDDING) <= KEPT_BYTES:
             return replace(given, features={tap: self._put_features(source, rows, part, tap, method) for tap in taps})
-        content = np.frombuffer(pack(networks.weights_of(source)), dtype=np.uint8)
-        weights = self._put(fingerprint(weights=source.weights), content)
+        weights = self._put_weights(source)
         return replace(given, live=tuple(taps), architecture=source.architecture, weights=weights)
+
+    def _seeing_views(
+        self, given: SourceArrays, units: tuple[Unit, ...], source: Model, rows: np.ndarray
+    ) -> list[_Members]:
+        """Return units that see views with the outputs of their source for these, or with the source itself.
+
+        Raises:
+            UsageError: the method compares features, or the source's outputs were stored for the images themselves.
+        """
+        first, networks = units[0], self.networks
+        recipe, net = self.context.settings.recipes[first.task.role], networks.of(source)
+        if not first.learns_predictions:
+            first.task.method.check_recipe(recipe, first.task.role)
+        if first.learns_predictions:
+            given = replace(given, logits=self._put_outputs(source, rows, first.task.part))
+        if recipe.views == LIVE:
+            if not isinstance(net, Classifier):
+                problem = f"the source {source.uri} is no network of kdops, so its outputs are kept: give views=4"
+                raise UsageError("views", LIVE, problem)
+            weights = self._put_weights(source)
+            return [_Members(units, replace(given, architecture=source.architecture, weights=weights))]
+        views = Views(recipe.augment, networks.images(rows).pixels, first.replicate)
+        # The joint outputs of several sources differ at each temperature.
+        each = [(unit,) for unit in units] if isinstance(net, Mixture) else [units]
+        found = []
+        for own in each:
+            temperature = own[0].record.temperature if isinstance(net, Mixture) else 1.0
+            values = networks.view_logits(source, views, int(recipe.views), temperature)
+            what = {"source": source.weights, "rows": _digest_of(rows), "key": views.key, "temperature": temperature}
+            digest = self._put(fingerprint(**what, views=recipe.views), values.numpy())
+            found.append(_Members(own, replace(given, view_logits=digest, views=views.key)))
+        return found
+
+    def _put_weights(self, source: Model) -> str:
+        """Put the weights of a source."""
+        content = np.frombuffer(pack(self.networks.weights_of(source)), dtype=np.uint8)
+        return self._put(fingerprint(weights=source.weights), content)
 
     def _put_outputs(self, source: Model, rows: np.ndarray, part: str) -> str:
         """Put a source's logits for some images."""

@@ -18,6 +18,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
+from kdops.config.augmentation import NONE
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
 from kdops.distillation.adapters import merged, sizes_beside
@@ -30,7 +31,8 @@ from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.divergence import measured_rows, source_divergence
 from kdops.training.evaluation import measure_members
-from kdops.training.groups import Feed, Group, Images, PassInputs, batches_of, for_members, joined, label_loss
+from kdops.training.feeds import feeds_of, seen_by
+from kdops.training.groups import Group, Images, PassInputs, batches_of, for_members, joined, label_loss
 from kdops.training.history import COMPLETE, TERM, Meter, Trained
 from kdops.training.joint import JointNetworks
 from kdops.training.optimizer import Optimizer
@@ -80,14 +82,15 @@ class TrainingPass:
         self.epochs = recipes[0].epochs
         self.batches = batches_of(len(self.images.labels), recipes[0].batch_size, alone=networks.learns_from_one)
         self.is_soft = any(t != 0 for group in groups for t in group.temperatures)
-        self.feeds = [Feed(self.role, group, methods[0], self.images.labels, self.is_soft) for group in groups]
+        self.is_augmented = recipes[0].augment != NONE
+        self.feeds = feeds_of(self.role, groups, methods[0], self.images, self.is_soft, recipes[0])
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
         self.numbers = list(range(len(self.members)))
         self._set_objective(self._modules(methods[0]) if self.is_soft else [])
         self.stages = stages_of(self.objective.method.phases(), self.epochs)
         self.stage = self.stages[0]
         self.progress = torch.zeros((), device=self.device)
-        live = any(isinstance(group.source, Live) for group in groups)
+        live = self.is_augmented or any(isinstance(group.source, Live) for group in groups)
         self.can_replay = torch.device(self.device).type == "cuda" and networks.can_replay and not live
         self.drawn_from = list(streams)
         # There while it runs.
@@ -129,7 +132,7 @@ class TrainingPass:
             if first < self.epochs:
                 self._enter(first, kept[0])
             meter.add(first * len(self.members) * len(self.images.labels))
-        self.pixels = self.networks.prepared(self.images.pixels)
+        self.pixels = self.images.pixels if self.is_augmented else self.networks.prepared(self.images.pixels)
         validation = replace(self.validation, pixels=self.networks.prepared(self.validation.pixels))
         for epoch in range(first, self.epochs):
             if epoch == self._stage_of(epoch).start:
@@ -188,6 +191,8 @@ class TrainingPass:
         count, begun = len(self.images.labels), epoch * len(self.batches)
         steps, first = self.epochs * len(self.batches), self.stage.start * len(self.batches)
         shuffled = [feed.shuffled(count).to(self.device) for feed in self.feeds]
+        for feed in self.feeds:
+            feed.enter(epoch)
         self.total.zero_()
         for part in self.parts.values():
             part.zero_()
@@ -205,12 +210,12 @@ class TrainingPass:
     def _step(self, *chosen: Tensor) -> None:
         """Learn from one batch of each group, given by the rows ``[B]`` of its images."""
         sizes = [feed.size for feed in self.feeds]
-        student = self.networks.outputs([self.pixels[own] for own in chosen[: self.networks.batches]])
+        seen = self._seen(chosen)
+        student = self.networks.outputs(seen[: self.networks.batches])
         labels = for_members([feed.labels[rows] for feed, rows in zip(self.feeds, chosen, strict=True)], sizes)
-        sources = [
-            (feed.source, rows) for feed, rows in zip(self.feeds, chosen, strict=True) if feed.source is not None
-        ]
-        source = joined([own.at(rows) for own, rows in sources], sizes) if sources else None
+        given = zip(self.feeds, chosen, seen, strict=True)
+        sources = [feed.outputs(rows, own) for feed, rows, own in given if feed.source is not None]
+        source = joined(sources, sizes) if sources else None
         if self.objective.method.needs.peers:
             source = student.map(Tensor.detach)
         rows = for_members(chosen, sizes) if self.objective.method.needs.rows else None
@@ -222,6 +227,10 @@ class TrainingPass:
         self.networks.backward(each.sum())
         self.optimizer.step()
         self._add_up(each, terms, labels.shape[1])
+
+    def _seen(self, chosen: Sequence[Tensor]) -> list[Tensor]:
+        """Return what the members of each feed see of their batch, given by its rows."""
+        return seen_by(self.feeds, chosen, self.pixels, self.networks.batches)
 
     def _add_up(self, each: Tensor, terms: Mapping[str, Tensor], count: int) -> None:
         """Add the losses ``[M]`` of a batch of ``count`` images, and their terms, to those of the epoch."""
@@ -239,12 +248,14 @@ class TrainingPass:
     @torch.no_grad()
     def _divergence(self) -> dict[str, list[float]]:
         """Return how far each member is from its source, where there are sources."""
-        sources = [feed.source for feed in self.feeds if feed.source is not None]
-        if not sources:
+        if all(feed.source is None for feed in self.feeds):
             return {}
         rows = measured_rows(len(self.images.labels)).to(self.device)
-        logits = self.networks.logits([self.pixels[rows]] * self.networks.batches)
-        source = for_members([own.logits_at(rows) for own in sources], [feed.size for feed in self.feeds])
+        seen = self._seen([rows] * len(self.feeds))
+        logits = self.networks.logits(seen[: self.networks.batches])
+        given = zip(self.feeds, seen, strict=True)
+        sources = [feed.logits(rows, own) for feed, own in given if feed.source is not None]
+        source = for_members(sources, [feed.size for feed in self.feeds])
         return {TRAIN_KL: source_divergence(logits, source, self.objective.temperature).tolist()}
 
     def _leave(self, epoch: int, meter: Meter) -> list[Trained]:
@@ -281,11 +292,11 @@ class TrainingPass:
             given = self.networks.outputs([pixels] * self.networks.batches)
         features = {tap: tuple(own.shape[2:]) for tap, own in given.features.items()}
         student = Shapes(given.logits.shape[-1], features)
-        sources = [(feed.source, feed) for feed in self.feeds if feed.source is not None for _ in range(feed.size)]
-        for (seed, temperature), (source, feed) in zip(self.members, sources, strict=True):
+        feeds = [feed for feed in self.feeds if feed.source is not None for _ in range(feed.size)]
+        for (seed, temperature), feed in zip(self.members, feeds, strict=True):
             with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
-                found.append(method.modules(student, source.shapes).to(self.device))
-                method.prepare(found[-1], source, feed.labels)
+                found.append(method.modules(student, feed.own_source.shapes).to(self.device))
+                method.prepare(found[-1], feed.own_source, feed.labels)
         return [merged(found)] if method.needs.joint else found
 
     def _note(self, measured: Mapping[str, list[float]]) -> None:

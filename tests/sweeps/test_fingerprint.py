@@ -202,6 +202,8 @@ OTHER_SETTINGS = {
     "train_temperature": "20",
     "class_weights": "balanced",
     "normalize": "unit",
+    "augment": "crop=4 flip=true",
+    "views": "4",
     "init": "he",
 }
 """Another value of each setting of a recipe that has a default of its own."""

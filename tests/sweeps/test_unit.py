@@ -105,6 +105,8 @@ def test_the_record_says_how_the_model_is_trained():
         "train_temperature": "1",
         "class_weights": "none",
         "normalize": "data",
+        "augment": "none",
+        "views": "live",
         "init": "pytorch",
         "order": "shared",
         "transfer": "shared",

@@ -17,8 +17,9 @@ from kdops.config.architectures import parse_architecture
 from kdops.config.recipe_settings import OPTIMIZERS, SCHEDULES, SETTINGS
 from kdops.config.recipes import FIRST, LATER, Recipe, parse_recipes
 from kdops.config.roles import BASE_ROLES
+from kdops.data.views import Views
 from kdops.distillation.logits import LogitDistillation
-from kdops.distillation.sources import Kept
+from kdops.distillation.sources import Asked, Kept, KeptViews
 from kdops.errors import UsageError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training import checkpoint as checkpoint_module
@@ -35,7 +36,7 @@ IMAGES, VALIDATION = quarters(COUNT, 0, 4), quarters(20, 1, 4)
 IMAGES = replace(IMAGES, labels=torch.where(IMAGES.labels == 3, torch.arange(COUNT) % 3, IMAGES.labels))
 STATISTICS = pixel_statistics(IMAGES.pixels)
 INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS)
-SOURCE = 3 * torch.randn(COUNT, CLASSES, generator=named_generator("source"))
+LINEAR = torch.randn(16, CLASSES, generator=named_generator("source")) / 100
 RECIPE = Recipe(parse_architecture("mlp(hidden=6,depth=2,dropout=0.2)"), EPOCHS, 16, 1e-2)
 METHOD = LogitDistillation(0.5)
 
@@ -56,9 +57,38 @@ CHANGES = {
     "train_temperature": (4.0, 0.5),
     "class_weights": ("balanced",),
     "normalize": ("unit", "none", "imagenet"),
+    "augment": ("crop=1 flip=true", "shift=1 rotate=20 jitter=0.3 cutout=2", "randaugment=1"),
+    "views": ("1", "2", str(EPOCHS)),
     "init": ("glorot", "he"),
 }
 """Other values of each setting."""
+
+AUGMENTED = {"views": {"augment": "crop=1"}}
+"""What a setting needs beside it."""
+
+
+def source(pixels):
+    """The logits of a source for some images."""
+    return pixels.float().flatten(1) @ LINEAR
+
+
+def sources_for(recipe):
+    """The source's outputs for what the members see."""
+    if recipe.augment == "none":
+        return Kept(source(IMAGES.pixels))
+    if recipe.views == "live":
+        return Asked(source)
+    views = Views(recipe.augment, IMAGES.pixels, 0)
+    found = []
+    for view in range(int(recipe.views)):
+        views.enter(view)
+        found.append(source(views.at(torch.arange(COUNT))))
+    return KeptViews(torch.stack(found), views.key)
+
+
+def recipe_with(name, value):
+    return RECIPE.replace(**AUGMENTED.get(name, {}), **{name: value})
+
 
 EACH = [(name, value) for name, values in CHANGES.items() for value in values]
 every_change = pytest.mark.parametrize(("name", "value"), EACH, ids=lambda part: str(part))
@@ -73,7 +103,7 @@ def test_every_setting_and_every_name_of_its_table_is_tried():
 
 
 def run(recipe, temperatures=(0.0, 4.0), **options):
-    return list(train(recipe, [Group(0, temperatures, Kept(SOURCE))], INPUTS, METHOD, **options))
+    return list(train(recipe, [Group(0, temperatures, sources_for(recipe))], INPUTS, METHOD, **options))
 
 
 def torchs_optimizer(recipe, parameters):
@@ -141,13 +171,15 @@ def plain_loop(recipe, temperature):
     counts = torch.bincount(IMAGES.labels, minlength=CLASSES)
     weights = torch.tensor([COUNT / (CLASSES * max(1, count)) for count in counts.tolist()])
     weights = weights if recipe.class_weights == "balanced" else torch.ones(CLASSES)
-    order = named_generator("order", "student", 0)
-    for _ in range(recipe.epochs):
+    order, views = named_generator("order", "student", 0), Views(recipe.augment, IMAGES.pixels, 0)
+    for epoch in range(recipe.epochs):
+        views.enter(epoch if recipe.views == "live" else epoch % int(recipe.views))
         for rows in torch.randperm(COUNT, generator=order).split(recipe.batch_size):
-            z, y = net(IMAGES.pixels[rows]), IMAGES.labels[rows]
+            pixels = views.at(rows) if recipe.augment != "none" else IMAGES.pixels[rows]
+            z, y = net(pixels), IMAGES.labels[rows]
             tempered = z / recipe.train_temperature
             hard = F.cross_entropy(tempered, y, label_smoothing=recipe.label_smoothing, reduction="none") * weights[y]
-            soft = F.cross_entropy(z / 4, torch.softmax(SOURCE[rows] / 4, dim=1))
+            soft = F.cross_entropy(z / 4, torch.softmax(source(pixels) / 4, dim=1))
             loss = hard.mean() if temperature == 0 else 0.5 * hard.mean() + 0.5 * 16 * soft
             optimizer.zero_grad()
             loss.backward()
@@ -158,7 +190,7 @@ def plain_loop(recipe, temperature):
 
 @every_change
 def test_what_is_stacked_equals_what_is_trained_alone_by_torchs_own(name, value):
-    recipe = RECIPE.replace(**{name: value})
+    recipe = recipe_with(name, value)
     for one in run(recipe):
         for key, expected in plain_loop(recipe, one.temperature).state_dict().items():
             torch.testing.assert_close(one.state[key], expected, rtol=2e-4, atol=2e-5, msg=f"{one.temperature} {key}")
@@ -166,21 +198,22 @@ def test_what_is_stacked_equals_what_is_trained_alone_by_torchs_own(name, value)
 
 @every_change
 def test_a_setting_changes_the_weights_and_the_same_gives_the_same_bits(name, value):
-    recipe = RECIPE.replace(**{name: value})
-    found, again, usual = (digest_of(run(own, (0.0,))[0].state) for own in (recipe, recipe, RECIPE))
+    recipe, usual = recipe_with(name, value), RECIPE.replace(**AUGMENTED.get(name, {}))
+    found, again, other = (digest_of(run(own, (0.0,))[0].state) for own in (recipe, recipe, usual))
     assert found == again
-    assert found != usual
+    # As many views as epochs are another one in every epoch.
+    assert (found != other) == ((name, value) != ("views", str(EPOCHS)))
 
 
 class CutError(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.mark.parametrize(("name", "value"), [one for one in EACH if one[0] in ("optimizer", "schedule")])
+@pytest.mark.parametrize(("name", "value"), [one for one in EACH if one[0] in ("optimizer", "schedule", "augment")])
 def test_a_training_that_was_cut_off_gives_what_one_that_never_was_gives(name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_module, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint_module, "SHARE", float("inf"))
-    recipe, checkpoints = RECIPE.replace(**{name: value}), Checkpoints(tmp_path)
+    recipe, checkpoints = recipe_with(name, value), Checkpoints(tmp_path)
 
     def cut(done, total):
         if done > 0.5 * total:
@@ -201,7 +234,7 @@ def test_trials_that_differ_in_every_setting_that_is_searched_equal_their_traini
         RECIPE.replace(**one, architecture=parse_architecture(f"mlp(hidden={4 + n})")) for n, one in enumerate(kept)
     ]
     plans = [TrialPlan(recipe, 4.0, METHOD) for recipe in recipes]
-    for one in train_trials(plans, 0, [Kept(SOURCE)] * len(plans), INPUTS):
+    for one in train_trials(plans, 0, [sources_for(RECIPE)] * len(plans), INPUTS):
         (alone,) = run(recipes[one.number], (4.0,))
         for key, expected in alone.state.items():
             torch.testing.assert_close(one.state[key], expected, rtol=5e-4, atol=5e-5, msg=f"{one.number} {key}")
@@ -263,6 +296,11 @@ def test_another_optimizer_has_its_own_weight_decay_unless_one_is_given():
         ("label_smoothing", "1", "must be a number from 0 to below 1"),
         ("init", "teacher=large", "the value of teacher must be one of pytorch, glorot, he"),
         ("normalize", "pupil=unit", "unknown role 'pupil'"),
+        ("augment", "crop=4,flip=true", "must be none, or some of crop=4"),
+        ("augment", "student=crop=0", "crop is a whole number from 1 to 64"),
+        ("augment", "pupil=crop=4", "each once and parted by blanks"),
+        ("augment", "crop=4 crop=2", "each once and parted by blanks"),
+        ("views", "many", "must be live, or a whole number from 1 to 1000"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(name, text, told):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
@@ -151,6 +152,9 @@ def ui(
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "ui", *arguments, "--workers", "1"]
     sys.stdout.flush()
+    if os.name == "nt":
+        # There exec starts another process and returns to the shell.
+        raise typer.Exit(subprocess.call(command))
     # It becomes mlflow ui, so that signals reach that directly.
     os.execv(sys.executable, command)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import posixpath
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from kdops.cli.project import run_project
 from kdops.cli.signals import interruptible
@@ -83,8 +84,13 @@ def working_folder() -> Path:
     return folder
 
 
-def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI") -> str:
+def absolute_store(uri: str, folder: PurePath, parameter: str = "MLFLOW_TRACKING_URI") -> str:
     """Return a store's address with a relative sqlite file made absolute; others come back as they are.
+
+    Args:
+        uri: the address.
+        folder: what the file is relative to; a Windows path has a drive and backslashes, and its address slashes.
+        parameter: the parameter that an error names.
 
     Raises:
         UsageError: a database in memory, which the child process could not see.
@@ -95,10 +101,12 @@ def absolute_store(uri: str, folder: Path, parameter: str = "MLFLOW_TRACKING_URI
     scheme, path, query = match[1], match[2] or "", match[3] or ""
     if path in ("", ":memory:"):
         raise UsageError(parameter, uri, "must name a file, such as sqlite:///mlflow.db")
-    if not path.startswith("/"):
+    given = (PureWindowsPath if isinstance(folder, PureWindowsPath) else PurePosixPath)(path)
+    path = given.as_posix()
+    if not given.is_absolute():
         # The address is decoded once; MLflow also makes the folder that it finds there undecoded.
-        place = str(folder).replace("%", "%25").replace("?", "%3F")
-        path = os.path.normpath(f"{place}/{path}")
+        place = folder.as_posix().replace("%", "%25").replace("?", "%3F")
+        path = posixpath.normpath(f"{place}/{path}")
     return f"{scheme}:///{path}{query}"
 
 

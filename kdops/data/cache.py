@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -230,7 +231,8 @@ def _keep(name: str, pointer: Path, built: Arrays) -> Arrays:
             content["arrays"] = arrays
         for array in arrays:
             path, values = _array_path(pointer, built.digest, array), getattr(built, array)
-            if _is_allocated(values, pointer.parent):
+            # Windows renames no file that is mapped.
+            if os.name != "nt" and _is_allocated(values, pointer.parent):
                 _move(values, path)
             else:
                 _write(path, lambda file, values=values: np.save(file, values, allow_pickle=False))
@@ -295,7 +297,8 @@ def _folder() -> Path:
 def _clear(folder: Path) -> None:
     """Remove what is half made; under the lock, so that no process is still writing it."""
     for stale in folder.glob("*.tmp"):
-        stale.unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows keeps a file that is mapped
+            stale.unlink(missing_ok=True)
 
 
 def _is_allocated(array: np.ndarray, folder: Path) -> bool:

@@ -122,6 +122,7 @@ COLUMNS = (
     "ms",
     "kB",
     "parameters",
+    "architecture",
 )
 
 
@@ -136,7 +137,7 @@ def show_candidates(groups: Sequence[Group], console: Console | None = None) -> 
         heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
         console.print(heading, markup=False)
         columns: list[tuple[str, Side]] = [
-            (name, "left" if name in ("model", "chain") else "right") for name in COLUMNS
+            (name, "left" if name in ("model", "chain", "architecture") else "right") for name in COLUMNS
         ]
         shown = [c for n, c in enumerate(group.candidates) if n < SHOWN or c.front or c.model.champion]
         PlainTable(columns, map(_cells, shown)).print(console)
@@ -167,6 +168,7 @@ def _cells(candidate: Candidate) -> list[str]:
         f"{1000 * measured.latency:.3f}" if measured else "-",
         f"{measured.size / 1000:.0f}" if measured else "-",
         "-" if model.parameters is None else str(model.parameters),
+        model.architecture or "-",
     ]
 
 

@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
     "seed": ("right", lambda m: str(m.seed)),
     "method": ("left", lambda m: m.method or "-"),
     "transfer": ("left", lambda m: m.transfer),
+    "architecture": ("left", lambda m: m.architecture or "-"),
     "parameters": ("right", lambda m: "-" if m.parameters is None else str(m.parameters)),
     "val": ("right", lambda m: f"{m.val_accuracy:.4f}"),
     "test": ("right", lambda m: f"{m.test_accuracy:.4f}"),
@@ -31,7 +32,7 @@ COLUMNS: dict[str, tuple[Side, Callable[[Model], str]]] = {
 }
 """Each column's side and cells."""
 
-DISPENSABLE = ("role", "parameters", "transfer", "source", "method", "chain", "seed")
+DISPENSABLE = ("role", "architecture", "parameters", "transfer", "source", "method", "chain", "seed")
 """The columns that a narrow terminal drops, in this order. The chain ends with the role."""
 
 
@@ -77,7 +78,7 @@ def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = ""
 def models_csv(models: Sequence[Model]) -> str:
     """Return the models as CSV, numbers in full."""
     names = ["model", "champion", "role", "dataset", "chain", "temperature", "seed", "transfer", "split", "parameters"]
-    names += [VAL_ACCURACY, VAL_NLL, TEST_ACCURACY, "source", "run_id", "method"]
+    names += [VAL_ACCURACY, VAL_NLL, TEST_ACCURACY, "source", "run_id", "method", "architecture"]
     rows = []
     for model in models:
         cells = {name: getattr(model, name) for name in names if name not in ("model", "champion", "source")}

@@ -1,15 +1,17 @@
 """The launcher and the store, with real MLflow runs of a project whose pipeline does almost nothing."""
 
+import ntpath
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy.engine import make_url
 
 from kdops.cli.launch import absolute_store
 from kdops.errors import UsageError
@@ -267,6 +269,25 @@ def test_processes_that_start_together_make_one_store(tmp_path, environment):
 )
 def test_relative_store_becomes_absolute(given, absolute):
     assert absolute_store(given, Path("/home/me too")) == absolute
+
+
+@pytest.mark.parametrize(
+    ("given", "absolute"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///C:/Users/me too/mlflow.db"),
+        ("sqlite:///runs\\a.db?timeout=5", "sqlite:///C:/Users/me too/runs/a.db?timeout=5"),
+        ("sqlite:///C:\\data\\mlflow.db", "sqlite:///C:/data/mlflow.db"),
+        ("sqlite:///D:/mlflow.db", "sqlite:///D:/mlflow.db"),
+        ("https://host:5000", "https://host:5000"),
+    ],
+)
+def test_a_store_on_windows_has_a_drive_and_slashes(given, absolute):
+    """By ``ntpath``: these tests run on Linux."""
+    assert absolute_store(given, PureWindowsPath("C:\\Users\\me too")) == absolute
+    if absolute.startswith("sqlite"):
+        database = make_url(absolute).database
+        assert PureWindowsPath(database).is_absolute()
+        assert ntpath.normpath(database) == str(PureWindowsPath(database))
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///?x=1"])

@@ -6,6 +6,7 @@ Every column but those of the class, the group and the split is a number or a ca
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,8 @@ from kdops.errors import UsageError
 
 LABEL = "label"
 MOST_CLASSES = 1000
+FEW, ROWS_OF_A_CLASS = 20, 10
+"""More numbers than so few are a quantity: with fractions, or where a whole number has fewer rows than this."""
 
 
 def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
@@ -143,9 +146,35 @@ def _classes(origin: DatasetSpec, table: Table, label: str) -> tuple[np.ndarray,
             f"the column {label} has {len(classes)} different values in {len(texts)} rows, too many for classes "
             "(one class a row is learned, not a number); give label=COLUMN",
         )
+    _check_kind(origin, label, texts, classes)
     check_classes(origin, classes)
     number_of = {name: number for number, name in enumerate(classes)}
     return np.array([number_of[text] for text in texts], dtype=np.int64), classes
+
+
+def _check_kind(origin: DatasetSpec, label: str, texts: list[str], classes: tuple[str, ...]) -> None:
+    """Refuse a column whose values are numbers to be predicted, or that has several labels in a cell.
+
+    Raises:
+        UsageError: it is no column of one class a row.
+    """
+    numbers = [value for text in classes if (value := as_number(text)) is not None]
+    rows = len(texts) / len(classes)
+    what = ""
+    if len(numbers) == len(classes) and len(classes) > FEW:
+        if not all(value.is_integer() for value in numbers):
+            what = f"{len(classes)} different numbers with fractions, a quantity"
+        elif rows < ROWS_OF_A_CLASS:
+            what = f"{len(classes)} different whole numbers, {rows:.1f} rows each on average, a quantity"
+    for mark in (";", "|", ","):
+        parts = {name: {part.strip() for part in name.split(mark)} for name in classes if mark in name}
+        times = Counter(part for own in parts.values() for part in own)
+        # Each part is a label by itself, or in another cell too; in names such as "Doe, Jane" hardly one is.
+        if parts and all(count > 1 or part in classes for part, count in times.items()):
+            what = f"cells such as {next(iter(parts))!r}, several labels a row"
+    if what:
+        advice = "one class a row is learned; give label=COLUMN, or a column of classes made from this one"
+        raise UsageError("dataset", origin, f"the column {label} has {what}: {advice}")
 
 
 def _groups(texts: list[str]) -> np.ndarray:

@@ -185,6 +185,36 @@ def test_a_category_that_only_test_rows_have_is_none_of_the_known_ones(write):
     assert f"line {test[0] + 2} has 'green' in the column color" in found.notes
 
 
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (lambda row: f"{row % 40}.5", "40 different numbers with fractions, a quantity: one class a row is learned"),
+        (lambda row: str(row % 50), "50 different whole numbers, 4.0 rows each on average, a quantity"),
+        (lambda row: ("cat", "dog", "cat;dog")[row % 3], "cells such as 'cat;dog', several labels a row"),
+        (lambda row: ("a|b", "b|c", "c|a")[row % 3], "cells such as 'a|b', several labels a row"),
+        (lambda row: ("1", "1.0")[row % 2], "1 and 1.0, which are one number"),
+    ],
+)
+def test_a_column_that_is_not_one_class_a_row_is_refused_in_a_line(write, label, words):
+    rows = ["x,label", *(f"{row},{label(row)}" for row in range(200))]
+    assert words in refused(write(rows))
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        lambda row: f"{row % 5}.5",
+        lambda row: str(row % 25),
+        lambda row: f"{row % 20}.0",
+        lambda row: ('"Doe, Jane"', '"Roe, John"')[row % 2],
+        lambda row: ("a;b", "c")[row % 2],
+    ],
+)
+def test_numbers_and_marks_may_be_classes(write, label):
+    rows = ["x,label", *(f"{row},{label(row)}" for row in range(600))]
+    assert len(load(write(rows)).labels) == 600
+
+
 def test_a_class_may_be_called_none(write):
     assert load(write([row.replace("kind 1", "none").replace("kind 2", "NA") for row in PLAIN])).classes == (
         "NA",

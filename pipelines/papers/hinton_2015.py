@@ -11,19 +11,24 @@ Cost on two cores: a minute on digits; half an hour on MNIST.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.papers import PAPERS
 from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings
 from kdops.papers import Statement
+from kdops.papers.szijarto_2020.statements import reached
 from kdops.study.summary import summarize, summary_of
 from kdops.sweeps.model import Sweep
+from kdops.utils.text import capitalized
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
+    from kdops.study.left_out import LeftOut
     from kdops.study.study import Study
 
 WIDTHS = (10, 30, 100, 300)
@@ -159,29 +164,10 @@ def run(study: Study[PaperSettings]) -> Answer:
         summarize("student without threes", left),
         summary_of("the same, bias raised", len(raised), raised),
     ]
-    margin = min(settings.margin, MARGIN)
-    same = str(settings.origin) == "torchvision:MNIST"
-
-    def number(key: str, values, sentence: str):
-        return STATEMENTS[key].number(values, sentence, margin=margin, same_data=same)
-
-    hard, soft = students.hard().accuracies(), students.soft().accuracies()
-    gains = {width: gain_of_low(own) for width, own in widths.items()}
-    wide = widths[WIDTHS[-1]]
-    recalls = [one.recall for one in found]
-    biases = ", ".join(f"{one.bias:g}" for one in found)
     findings = (
-        number("teacher", teachers.accuracies(), "The teacher."),
-        number("hard student", hard, "The student on hard labels."),
-        number("distilled student", soft, f"The student distilled at T = {temperatures[-1]:g}."),
-        STATEMENTS["lift"].above(soft - hard - (1 - hard) / 2),
-        STATEMENTS["wide"].within(wide.at([temperatures[-1]]).accuracies() - wide.at([HIGH]).accuracies(), margin),
-        STATEMENTS["narrow"].above(gains[WIDTHS[1]]),
-        STATEMENTS["width"].above(gains[WIDTHS[0]] - gains[WIDTHS[-1]]),
-        number("left out", [one.accuracy for one in found], "The student without threes."),
-        number("left out, recall", recalls, "Of the test images of the class that was left out."),
-        number("raised", raised, f"The bias was raised by {biases}."),
-        STATEMENTS["bias"].above([one.raised_recall - one.recall - (1 - one.recall) / 2 for one in found]),
+        *of_distillation(settings, teachers, students),
+        *of_widths(widths, min(settings.margin, MARGIN)),
+        *of_left_out(settings, found),
     )
     panels = {f"{width} units": {"student": own} for width, own in widths.items()}
     return study.conclude(
@@ -190,6 +176,45 @@ def run(study: Study[PaperSettings]) -> Answer:
         figures={"figure-1-widths.png": cells_figure(f"Students of {settings.dataset} by width", panels)},
         report=True,
     )
+
+
+def number(settings: PaperSettings, key: str, values: Sequence[float], what: str) -> Finding:
+    """Compare accuracies with those of the paper."""
+    same = str(settings.origin) in PAPERS["hinton-2015"].data
+    margin = min(settings.margin, MARGIN)
+    return STATEMENTS[key].number(
+        values, f"{capitalized(what)} reaches {reached(values)}.", margin=margin, same_data=same
+    )
+
+
+def of_distillation(settings: PaperSettings, teachers: Sweep, students: Sweep) -> Iterator[Finding]:
+    """Answer what distillation brings."""
+    hard, soft = students.hard().accuracies(), students.soft().accuracies()
+    yield number(settings, "teacher", list(teachers.accuracies()), "the teacher")
+    yield number(settings, "hard student", list(hard), "the student on hard labels")
+    yield number(settings, "distilled student", list(soft), "the student distilled at the highest temperature")
+    yield STATEMENTS["lift"].above(soft - hard - (1 - hard) / 2)
+
+
+def of_widths(widths: Mapping[int, Sweep], margin: float) -> Iterator[Finding]:
+    """Answer which temperatures students of each width want."""
+    gains = {width: gain_of_low(own) for width, own in widths.items()}
+    wide = widths[WIDTHS[-1]]
+    yield STATEMENTS["wide"].within(
+        wide.at([wide.temperatures[-1]]).accuracies() - wide.at([HIGH]).accuracies(), margin
+    )
+    yield STATEMENTS["narrow"].above(gains[WIDTHS[1]])
+    yield STATEMENTS["width"].above(gains[WIDTHS[0]] - gains[WIDTHS[-1]])
+
+
+def of_left_out(settings: PaperSettings, found: Sequence[LeftOut]) -> Iterator[Finding]:
+    """Answer what students know of a class that they saw no image of."""
+    biases = ", ".join(f"{one.bias:g}" for one in found)
+    yield number(settings, "left out", [one.accuracy for one in found], "the student without threes")
+    yield number(settings, "left out, recall", [one.recall for one in found], "on threes it")
+    raised = [one.raised_accuracy for one in found]
+    yield number(settings, "raised", raised, f"with its bias raised by {biases} it")
+    yield STATEMENTS["bias"].above([one.raised_recall - one.recall - (1 - one.recall) / 2 for one in found])
 
 
 def at_width(study: Study[PaperSettings], width: int) -> Study[PaperSettings]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
-from kdops.config.engines import LOCAL
+from kdops.config.engines import AUTO_WORKERS, LOCAL, engine_parts
 from kdops.config.settings import Settings
 from kdops.config.studies import PaperSettings
 from kdops.data import dataset as datasets
@@ -86,6 +86,13 @@ def _workers_of(context: Context) -> int:
     return 1 if context.settings.engine == LOCAL else worker_count(context.settings.workers, context.device)
 
 
+def _workers_text(context: Context) -> str:
+    """Return how many workers there are, as far as it is known before a cluster that is there was asked."""
+    settings = context.settings
+    is_there = bool(engine_parts(settings.engine)[1])
+    return "auto" if is_there and settings.workers == AUTO_WORKERS else str(_workers_of(context))
+
+
 @contextmanager
 def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
     """Open the run of a study, and end it if the study fails."""
@@ -93,7 +100,7 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
     remembered = {
         "owner": settings.owner,
         "notes": settings.notes,
-        "engine": f"{settings.engine}, workers={_workers_of(context)}",
+        "engine": f"{settings.engine}, workers={_workers_text(context)}",
         "paper": settings.paper if isinstance(settings, PaperSettings) else "",
     }
     tracker = Tracker(entry_point, data, context.split, title_of(entry_point, settings), remembered)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
 from kdops.study.commits import Commits
+from kdops.study.open import _workers_text
 from kdops.tracking.tracker import Tracker
 from kdops.utils.process import ProcessId
 from kdops.verdicts.answer import Answer
@@ -499,3 +501,12 @@ def _assert_picture(path):
     with Image.open(path) as picture:
         picture.load()
         assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize(
+    ("engine", "workers", "text"),
+    [("local", 0, "1"), ("processes", 0, "1"), ("processes", 3, "3"), ("ray:auto", 0, "auto"), ("ray://h:1", 4, "4")],
+)
+def test_how_many_workers_a_cluster_has_is_not_known_before_it_was_asked(engine, workers, text):
+    context = SimpleNamespace(settings=SimpleNamespace(engine=engine, workers=workers), device="cpu")
+    assert _workers_text(context) == text

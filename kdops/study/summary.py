@@ -73,6 +73,22 @@ def _method(settings: Settings) -> str:
     return f"alpha={method.soft_weight:g}, t_squared={str(method.t_squared).lower()}"
 
 
+def describe_size(models: Sequence[Model], sources: Sequence[Model | None]) -> str:
+    """Return that students are larger than what they were distilled from; empty where they are not.
+
+    A reversed net is larger by design.
+    """
+    known = [source.parameters for source in sources if source is not None and source.parameters]
+    sizes = [model.parameters for model in models if model.role in ("student", "middle") and model.parameters]
+    if not known or not sizes or max(sizes) <= max(known):
+        return ""
+    architecture = next(model.architecture for model in models if model.parameters == max(sizes))
+    return (
+        f"Note: the {models[0].role} {architecture} has {max(sizes):,} parameters, more than the {max(known):,} of its "
+        "source: it is not the smaller model to ship"
+    )
+
+
 def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model | None]) -> str:
     """Return in a line what a sweep resulted in, and what it was distilled from."""
     text = f"{len(models)} {role} model{'s' if len(models) != 1 else ''}"

@@ -21,7 +21,7 @@ from kdops.study.executor import Executor
 from kdops.study.failure import describe_failure, failure_note
 from kdops.study.index import ModelIndex
 from kdops.study.shared import Shared
-from kdops.study.summary import about, describe_sweep
+from kdops.study.summary import about, describe_size, describe_sweep
 from kdops.study.sweep_training import SweepTraining
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass, lock_keys
@@ -156,6 +156,8 @@ class TrainingExecutor(Executor):
             self._forget(units, there)
         models = [there[unit.fingerprint] for unit in units]
         self.reporter.write(describe_sweep(units[0].task.known_as, models, list(sources.values())))
+        if remark := describe_size(models, list(sources.values())):
+            self.reporter.write(remark)
         return there
 
     def _forget(self, units: Sequence[Unit], there: Mapping[str, Model]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from kdops.reporting.tables import show_answer
-from kdops.study.summary import Row, note, summarize
+from kdops.study.summary import Row, describe_size, note, summarize
 from kdops.sweeps.model import LABELS, Model, Sweep
 from kdops.verdicts.intervals import mean_interval
 
@@ -92,3 +92,28 @@ def test_the_note_is_well_formed_markdown_with_the_answer_first(sentences):
         "digits, a setting.",
         "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("role", "parameters", "source", "told"),
+    [
+        (
+            "student",
+            154_160,
+            85_898,
+            "154,160 parameters, more than the 85,898 of its source",
+        ),
+        ("student", 7_658, 85_898, ""),
+        ("student", 85_898, 85_898, ""),
+        ("reversed", 154_160, 85_898, ""),
+        ("student", 154_160, None, ""),
+    ],
+)
+def test_a_student_that_is_larger_than_its_source_is_remarked(role, parameters, source, told):
+    def model(role, count):
+        params = {"architecture": "mlp(hidden=50)", **({"parameters": str(count)} if count else {})}
+        return Model(role, 0, 1.0, role, LABELS, "", params=params)
+
+    found = describe_size([model(role, parameters)], [model("teacher", source), None])
+    assert told in found
+    assert bool(told) == bool(found)

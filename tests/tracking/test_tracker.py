@@ -47,9 +47,12 @@ PARAMS = {
 METRICS = {
     "train_loss",
     "val_accuracy",
+    "val_balanced_accuracy",
+    "val_macro_f1",
     "val_nll",
     "test_accuracy",
     "test_balanced_accuracy",
+    "test_macro_f1",
     "test_nll",
     "test_ece",
     "dead_units",

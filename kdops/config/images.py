@@ -38,7 +38,8 @@ class Selection:
         """
         frames = value_or("all", ALL_FRAMES, "frames", text, lambda name, value: whole(name, value, 1, 1_000_000))
         return cls(
-            tuple(part.strip() for part in text["leave_out"].split(",") if part.strip()),
+            # Sorted, so that one choice of rows has one text.
+            tuple(sorted({part.strip() for part in text["leave_out"].split(",") if part.strip()})),
             frames,
             real("label_noise", text["label_noise"], 0.0, 1.0),
             boolean("bootstrap", text["bootstrap"]),
@@ -57,6 +58,24 @@ class Selection:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {**vars(self), "leave_out": list(self.leave_out)}
+
+    @property
+    def words(self) -> str:
+        """What is left out of the transfer sets, in words that follow the name of a part; empty where nothing is."""
+        words = f" without {', '.join(self.leave_out)}" if self.leave_out else ""
+        return words + (f", {self.frames} of each track" if self.frames != ALL_FRAMES else "")
+
+    def of_part(self, part: str) -> dict[str, Any]:
+        """Return what the run of a model records of the choice of its images; nothing where all is usual.
+
+        Args:
+            part: the name of the images that it learns from, with ``words`` if something is left out of them.
+        """
+        if not (self.words and part.endswith(self.words)):
+            return self.of_training()
+        classes = {"leave_out": ",".join(self.leave_out)} if self.leave_out else {}
+        frames = {"frames": self.frames} if self.frames != ALL_FRAMES else {}
+        return {**classes, **frames, **self.of_training()}
 
     def of_training(self) -> dict[str, Any]:
         """Return what decides the weights beside the rows that a model learns from; nothing where all is usual."""

@@ -17,16 +17,13 @@ def select(data: Dataset, rows: np.ndarray, chosen: Selection) -> tuple[np.ndarr
     """Return the rows of a transfer set that are learned from, and in words what is left out of it.
 
     Raises:
-        UsageError: the data have no such class, or no tracks.
+        UsageError: the data have no such class, or no tracks, or no image is left.
     """
-    words = ""
     if chosen.leave_out:
         rows = without_classes(data, rows, chosen.leave_out)
-        words += f" without {', '.join(chosen.leave_out)}"
     if chosen.frames != ALL_FRAMES:
         rows = frames_of_tracks(data, rows, chosen.frames)
-        words += f", {chosen.frames} of each track"
-    return rows, words
+    return rows, chosen.words
 
 
 def without_classes(data: Dataset, rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -35,16 +32,17 @@ def without_classes(data: Dataset, rows: np.ndarray, names: Sequence[str]) -> np
     Source of the experiment: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 3.
 
     Raises:
-        UsageError: a class is unknown, or none is left.
+        UsageError: a class is unknown, or no image is left.
     """
     for name in names:
         if name not in data.classes:
             known = ", ".join(data.classes[:20])
             raise UsageError("leave_out", ",".join(names), f"there is no class {name!r}; the classes are {known}")
     left = [number for number, name in enumerate(data.classes) if name not in names]
-    if not left:
-        raise UsageError("leave_out", ",".join(names), "leaves no class")
-    return rows[np.isin(data.labels[rows], left)]
+    kept = rows[np.isin(data.labels[rows], left)]
+    if not len(kept):
+        raise UsageError("leave_out", ",".join(names), f"leaves none of {len(rows)} images to learn from")
+    return kept
 
 
 def frames_of_tracks(data: Dataset, rows: np.ndarray, count: int) -> np.ndarray:

@@ -13,7 +13,9 @@ from kdops.sweeps.params import (
     ARCHITECTURE,
     BOOTSTRAP,
     COMPANY,
+    FRAMES,
     LABEL_NOISE,
+    LEAVE_OUT,
     METHOD,
     NETS,
     ORDER,
@@ -23,7 +25,7 @@ from kdops.sweeps.params import (
 FEWEST = 2
 """The fewest members of an ensemble."""
 
-TRAINED = (ARCHITECTURE, *SETTINGS, COMPANY, NETS, LABEL_NOISE, BOOTSTRAP)
+TRAINED = (ARCHITECTURE, *SETTINGS, COMPANY, NETS, LEAVE_OUT, FRAMES, LABEL_NOISE, BOOTSTRAP)
 DISTILLED = (METHOD, ALPHA, T_SQUARED, ORDER)
 """Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 

@@ -21,6 +21,7 @@ from kdops.errors import UsageError
 from kdops.store.database import store_address, store_exists
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import ELSEWHERE, FOREIGN, Model, Sweep
+from kdops.sweeps.params import BOOTSTRAP, LABEL_NOISE
 from kdops.sweeps.ranking import ranked
 from kdops.tracking.named_models import NamedModel, find_model
 
@@ -80,13 +81,24 @@ def find_source(study: Study[SourceSettings]) -> tuple[Sweep, str]:
 
 
 def _best_teacher(study: Study[SourceSettings]) -> Sweep:
-    """Return the best registered teacher; without one, or where all is trained afresh, train it."""
+    """Return the best registered teacher; without one, or where all is trained afresh, train it.
+
+    Teachers of other images or labels do not count, nor those of earlier versions without the score.
+    """
     settings = study.settings
     known = [model for model in study.known("teacher") if model.select_on != "test" and model.source != ELSEWHERE]
-    teachers = [model for model in known if model.transfer == settings.transfer]
+    learned = {name: str(value).lower() for name, value in settings.selection.of_training().items()}
+    by = Criterion(by=settings.select_by)
+    teachers = [
+        model
+        for model in known
+        if model.transfer == settings.transfer
+        and by.metric in model.metrics
+        and {name: model.params[name] for name in (LABEL_NOISE, BOOTSTRAP) if name in model.params} == learned
+    ]
     if not teachers or settings.fresh:
         return study.with_settings(replace(settings, seeds=1)).train("teacher")
-    best = ranked(teachers, Criterion(by=settings.select_by))[0]
+    best = ranked(teachers, by)[0]
     study.use([best])
     return Sweep((best,))
 

@@ -26,7 +26,8 @@ ROOMS = ("training", "models", "distillation")
 """Rooms whose files all decide weights or metrics."""
 
 OTHERS = (
-    *("config/composed.py", "config/families.py", "config/recipe_settings.py", "data/memmap.py", "data/views.py"),
+    *("config/composed.py", "config/families.py", "config/recipe_settings.py", "data/memmap.py"),
+    *("data/selection.py", "data/views.py"),
     *("sweeps/unit.py", "utils/hardware.py", "utils/random.py"),
 )
 """Files of other rooms that do. Values are in the fingerprint themselves, such as recipes and the names of streams."""

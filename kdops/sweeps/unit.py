@@ -304,7 +304,7 @@ def _planned(
             ORDER: task.order,
             TRANSFER: settings.transfer,
             SPLIT_SEED: str(settings.split_seed),
-            **{name: str(value).lower() for name, value in settings.selection.of_training().items()},
+            **{name: str(value).lower() for name, value in settings.selection.of_part(task.part).items()},
             # Else two models would differ in nothing that their runs record.
             **({STREAMS: task.role} if task.registered else {}),
         },

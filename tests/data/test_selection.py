@@ -63,10 +63,29 @@ def test_a_selection_says_in_words_what_is_left_out():
     ("chosen", "words"),
     [
         (Selection(leave_out=("eleven",)), "leave_out=eleven: there is no class 'eleven'; the classes are 0, 1"),
-        (Selection(leave_out=tuple("0123456789")), "leaves no class"),
+        (Selection(leave_out=tuple("0123456789")), "leaves none of 899 images"),
         (Selection(frames=3), "frames=3: must be all: digits has no tracks"),
     ],
 )
 def test_what_the_data_do_not_have_is_refused(chosen, words):
     with pytest.raises(UsageError, match=words):
         select(DIGITS, ROWS, chosen)
+
+
+def test_a_choice_that_leaves_no_image_is_refused():
+    rows = np.flatnonzero(DIGITS.labels == 3)
+    with pytest.raises(UsageError, match="leaves none of"):
+        select(DIGITS, rows, Selection(leave_out=("3",)))
+
+
+def test_one_choice_of_classes_has_one_text():
+    text = {"frames": "all", "label_noise": "0", "bootstrap": "false"}
+    assert len({Selection.read({**text, "leave_out": one}) for one in ("3,7", "7,3", "3,3,7")}) == 1
+
+
+def test_the_choice_is_recorded_of_what_learns_from_a_transfer_set_alone():
+    chosen = Selection(leave_out=("3", "7"), frames=2, label_noise=0.1)
+    assert chosen.of_part("teacher images") == {"label_noise": 0.1}
+    recorded = {"leave_out": "3,7", "frames": 2, "label_noise": 0.1}
+    assert chosen.of_part("transfer images" + chosen.words) == recorded
+    assert Selection().of_part("transfer images") == {}

@@ -16,10 +16,18 @@ def test_a_selection_is_another_training_and_is_recorded(store):
 
     usual = trained()
     fewer = trained(leave_out="3")
-    assert {data.tags["kdops.role"] for data in fewer.values()} == {"student"}
+    lacking = [data for weights, data in fewer.items() if weights not in usual]
+    assert {data.tags["kdops.role"] for data in lacking} == {"student"}
+    assert {data.params["leave_out"] for data in lacking} == {"3"}
+    assert not any("leave_out" in data.params for data in usual.values())
     changed = trained(label_noise="0.3", bootstrap="true")
     assert {data.tags["kdops.role"] for data in changed.values()} == {"teacher", "student"}
     for data in changed.values():
         assert (data.params["label_noise"], data.params["bootstrap"]) == ("0.3", "true")
     assert not usual.keys() & changed.keys()
-    assert not usual.keys() & fewer.keys()
+    # The teacher that was trained on labels with noise is no source of a study of the labels as they are.
+    store.run("distill", **TINY, transfer="disjoint")
+    teacher = next(weights for weights, data in usual.items() if data.tags["kdops.role"] == "teacher")
+    distilled = [run.data for run in store.children() if run.data.params.get("temperature") == "1"]
+    sources = {data.tags["kdops.source"] for data in distilled if "label_noise" not in data.params}
+    assert {store.weights_of(uri) for uri in sources} == {teacher}

@@ -112,6 +112,11 @@ def code_digest(plugins: tuple[str, ...] = ()) -> str:
     return fingerprint(core=core, plugins=[_digest_of(names) for names in own]) if plugins else core
 
 
+def whole_digest() -> str:
+    """Return the digest of the core's code and that of all methods, families and engines: what a worker must share."""
+    return _digest_of(tuple(sorted({*_imports(), *OTHERS})))
+
+
 @cache
 def _digest_of(names: tuple[str, ...]) -> str:
     return digest_code((files("kdops") / name).read_text(encoding="utf-8") for name in names)

@@ -14,7 +14,7 @@ from torch import Tensor, cuda
 from kdops.config.architectures import parse_architecture
 from kdops.config.recipes import Recipe
 from kdops.errors import KdopsError
-from kdops.sweeps.fingerprint import code_digest
+from kdops.sweeps.fingerprint import whole_digest
 from kdops.utils.hardware import numeric_mode, process_threads
 
 __all__ = ["Done", "Order", "OrderGroup", "OrderTrial", "SourceArrays", "TrainedModel", "pack"]
@@ -111,7 +111,7 @@ class Order:
         checkpoints: the folder of checkpoints; empty to keep none.
         resume: whether to go on with a checkpoint that is there.
         arithmetic: the coarsest of the device, see :func:`~kdops.utils.hardware.numeric_mode`.
-        code: digest of the code that decides the result, see :func:`~kdops.sweeps.fingerprint.code_digest`.
+        code: digest of the code that decides the result, see :func:`~kdops.sweeps.fingerprint.whole_digest`.
         torch: the version of PyTorch.
         bootstrap: each group learns from a sample of the images, see :class:`~kdops.training.groups.Group`.
         nets: the architectures of a company, whose one replicate has the groups' members for nets; empty for others.
@@ -136,7 +136,7 @@ class Order:
     checkpoints: str = ""
     resume: bool = True
     arithmetic: str = "fp32"
-    code: str = field(default_factory=code_digest)
+    code: str = field(default_factory=whole_digest)
     torch: str = field(default_factory=lambda: version("torch"))
     nets: tuple[str, ...] = ()
     bootstrap: bool = False
@@ -170,8 +170,8 @@ class Order:
         """
         if self.torch != version("torch"):
             raise KdopsError(f"this worker has PyTorch {version('torch')}, the study has {self.torch}")
-        if self.code != code_digest():
-            digests = f"{code_digest()[:12]}, the study has {self.code[:12]}"
+        if self.code != whole_digest():
+            digests = f"{whole_digest()[:12]}, the study has {self.code[:12]}"
             raise KdopsError(f"this worker has another kdops: its code has the digest {digests}")
         if self.threads != process_threads():
             raise KdopsError(f"this worker computes with {process_threads()} threads, the study with {self.threads}")

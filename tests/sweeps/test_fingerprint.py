@@ -12,7 +12,15 @@ from kdops.config.recipe_settings import SETTINGS
 from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
 from kdops.sweeps import unit as unit_module
-from kdops.sweeps.fingerprint import ROOMS, code_digest, core_files, digest_code, helpers_of, plugin_files
+from kdops.sweeps.fingerprint import (
+    ROOMS,
+    code_digest,
+    core_files,
+    digest_code,
+    helpers_of,
+    plugin_files,
+    whole_digest,
+)
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, units_of
 
@@ -103,6 +111,14 @@ def test_a_new_file_of_a_method_retrains_nothing(tree, monkeypatch):
     monkeypatch.setattr(fingerprint, "METHODS", {**METHODS, "new": spec})
     tree.forget()
     assert {name: fingerprints(method=name) for name in ("logits", "dkd", "rkd")} == before
+
+
+@pytest.mark.parametrize("name", ["training/training_pass.py", "distillation/dkd.py", "distillation/relations.py"])
+def test_a_worker_must_share_the_code_of_every_method(name, tree):
+    before = whole_digest()
+    tree.code[name] += "\nCHANGED = True\n"
+    tree.forget()
+    assert whole_digest() != before
 
 
 LEARNED = ("logits", "dkd", "rkd", "pkt", "cc", "shuffled(cc)")

@@ -20,19 +20,13 @@ from PIL import Image
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import allocate
+from kdops.data.pixels import FORMATS, MOST_PIXELS, pixels_of
 from kdops.errors import UsageError
-
-FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
-"""The formats that are read. Some of Pillow's others start programs of the system."""
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 """How their files are called."""
 
-MOST_PIXELS = 2**26
-"""An image of more pixels is a mistake or an attack; the largest phone cameras make 50 million."""
-
 GRAY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
-SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 BLOCK = 64
 """Images that a thread takes at a time."""
 
@@ -132,31 +126,6 @@ def _decode(
         if progress is not None:
             progress(done, len(kept))
     return bad
-
-
-def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-    """Decode one image as a network sees it, in training and when it is used: gray or RGB, resized (bilinear).
-
-    Args:
-        image: opened, not of floating point.
-        shape: (channels, height, width); one channel or three.
-
-    Returns:
-        uint8 ``[C, H, W]``.
-    """
-    channels, height, width = shape
-    if image.size != (width, height):
-        # A JPEG can be decoded at a fraction of its size, many times faster; twice what is wanted loses nothing.
-        image.draft(None, (2 * width, 2 * height))
-    if image.mode in SIXTEEN_BITS:
-        # Pillow's own conversion would cut off at 255.
-        wide = np.asarray(image).astype(np.int64)
-        scale = 257 if image.mode != "I" or wide.max() > 255 else 1
-        image = Image.fromarray(((wide + scale // 2) // scale).clip(0, 255).astype(np.uint8))
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def check_size(size: tuple[int, int]) -> None:

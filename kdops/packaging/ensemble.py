@@ -17,6 +17,7 @@ from torch import nn
 from kdops.packaging.folder import (
     CODE,
     OPENER,
+    READER,
     WEIGHTS,
     check_room,
     quiet,
@@ -97,6 +98,8 @@ def write_ensemble(
             uv_project_path=str(made),
         )
     shutil.copy(OPENER, folder)
+    if "table" not in metadata:
+        shutil.copy(READER, folder)
     description = yaml.safe_load((folder / "MLmodel").read_text())
     flavor = description["flavors"]["python_function"]
     # What MLflow needs lies in the folder; where it once came from is of no use to anyone else.

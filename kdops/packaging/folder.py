@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kdops.data import pixels
 from kdops.models.classifier import Classifier, digest_of
 from kdops.packaging.program_file import VIEWS, ProgramFile
 from kdops.packaging.tabular import take_rows
@@ -49,6 +50,9 @@ CODE = Path(__file__).with_name("served_model.py")
 
 OPENER = Path(__file__).with_name("program.py")
 """What opens the program there."""
+
+READER = Path(pixels.__file__)
+"""What reads image files there."""
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """Both write the same; the one in C is many times faster, but not built everywhere."""
@@ -69,8 +73,8 @@ class Packager:
             check_room(made, [net.state_dict()])
             with quiet():
                 self._save_template(template, net, image_shape, len(metadata["class_names"]), metadata)
-            shutil.copy(CODE, template)
-            shutil.copy(OPENER, template)
+            for code in (CODE, OPENER, *([] if "table" in metadata else [READER])):
+                shutil.copy(code, template)
             self._program = ProgramFile(template / EXPORTED)
             (template / EXPORTED).unlink()
             described = _served(yaml.safe_load((template / "MLmodel").read_text()))
@@ -154,7 +158,7 @@ def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequen
 
 def requirements() -> list[str]:
     """Return what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "torch")]
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "pillow", "torch")]
 
 
 def _served(description: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 So it needs nothing of kdops: the network, or the ensemble, is an exported program, which ``program.py`` beside it
 opens, and class names and the shape of an image are in ``MLmodel``. Beside a table's model lies ``rows.py``, which
-encodes its rows.
+encodes its rows, beside one of images ``pixels.py``, which decodes image files.
 
 MLflow leaves the checking of what it is given to this file: its own turns 1.7 into 1 without an error, and answers with
 the whole request in front of the reason.
@@ -10,6 +10,7 @@ the whole request in front of the reason.
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import importlib.util
@@ -74,6 +75,7 @@ class ServedModel(PythonModel):
         table = metadata.get("table")
         self.encoding = _code(folder / "rows.py").Encoding.from_json(table) if table else None
         self.shape = (self.encoding.width, 1, 1) if self.encoding else _image_shape(described)
+        self.read = None if table else _code(folder / "pixels.py").pixels_of_bytes
         self.votes = kind == "ensemble"
         self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
 
@@ -83,7 +85,8 @@ class ServedModel(PythonModel):
         Args:
             context: unused.
             model_input: uint8 images ``[N, C, H, W]``, or whole numbers from 0 to 255 in nested lists; also a table
-                with one row an image, its pixels in columns or as a list in the only column. Of a model of a table
+                with one row an image, its pixels in columns or as a list in the only column; or image files of any
+                size, such as JPEG and PNG, as base64: one text, or a list of them. Of a model of a table
                 its rows: a data frame, or a dict by column for each; an array of encoded rows is taken too.
             params: ``output``, and of an ensemble ``vote``: ``majority`` (the members' votes, ties by mean
                 probability) or ``probability`` (the mean probability).
@@ -101,6 +104,8 @@ class ServedModel(PythonModel):
         vote = VOTES.index(_chosen(params, "vote", VOTES)) if self.votes else 0
         if self.encoding and not isinstance(model_input, np.ndarray):
             model_input = _encoded(model_input, self.encoding, remarks)
+        elif not self.encoding and (files := _files(model_input)):
+            model_input = np.stack([_decoded(file, row, self.shape, self.read) for row, file in enumerate(files)])
         images = torch.from_numpy(_images(model_input, self.shape))
         with torch.inference_mode():
             # No images are a block of none, which the program answers in the right shape.
@@ -184,6 +189,31 @@ def _encoded(given: object, encoding, remarks: dict[int, str]) -> np.ndarray:
         return encoding.encode(given, remark=remarks.setdefault)
     except ValueError as error:
         raise Refused(f"inputs: {error}" if hasattr(error, "row") else wanted) from None
+
+
+def _files(given: object) -> list[str]:
+    """Return the image files that a request brings as text; none where it brings something else."""
+    if isinstance(given, pd.DataFrame):
+        given = given.iloc[:, 0].tolist() if given.shape[1] == 1 else []
+    files = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    if not all(isinstance(file, str) for file in files):
+        return []
+    if len(files) > MOST:
+        raise Refused(f"inputs: at most {MOST} images in one request, not {len(files)}; send the others in another one")
+    return files
+
+
+def _decoded(file: str, row: int, shape: tuple[int, ...], read) -> np.ndarray:
+    """Return an image file, as base64, as a network takes it, uint8 ``[C, H, W]``."""
+    if shape[0] not in (1, 3):
+        raise Refused(
+            f"inputs: must be images [N, {', '.join(map(str, shape))}]; no image file has {shape[0]} channels"
+        )
+    try:
+        return read(base64.b64decode(file, validate=True), shape)
+    except ValueError as error:
+        reason = "is no base64 of an image file" if type(error) is not ValueError else str(error)
+        raise Refused(f"inputs: image {row} {reason}") from None
 
 
 def _images(given: object, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Models as MLflow serves them, asked over HTTP: right answers, and bad requests that are told why."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -18,8 +20,11 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+from PIL import Image
 
 from kdops.config.architectures import parse_architecture
+from kdops.data.images import read_image
 from kdops.data.tabular.columns import fit_encoding
 from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
@@ -375,3 +380,59 @@ def test_a_planted_program_is_refused_where_it_is_served(written, tmp_path, kind
     with pytest.raises(ValueError, match="might run code"):
         mlflow.pyfunc.load_model(str(tmp_path / kind))
     assert not marker.exists()
+
+
+@pytest.fixture(scope="module")
+def of_color(tmp_path_factory):
+    """A model of color images, whose sides are not alike."""
+    shape, folder = (3, 8, 6), tmp_path_factory.mktemp("color") / "network"
+    statistics = (torch.full((3,), 90.0), torch.full((3,), 70.0))
+    net = build(parse_architecture("mlp(hidden=4)"), shape, 3, *statistics, named_generator("init", 1)).eval()
+    metadata = {"class_names": CLASSES, "architecture": "any"}
+    Packager(net, shape, metadata).write(folder, net.state_dict(), **IDENTITY)
+    return mlflow.pyfunc.load_model(str(folder)), shape
+
+
+def image_file(kind, size, mode="RGB"):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "mode"), [("PNG", (8, 6), "RGB"), ("PNG", (5, 9), "L"), ("JPEG", (90, 70), "RGB")]
+)
+def test_image_files_are_answered_like_the_pixels_that_training_would_read(of_color, tmp_path, kind, size, mode):
+    model, shape = of_color
+    content = image_file(kind, size, mode)
+    (tmp_path / "image").write_bytes(content)
+    pixels, text = read_image(tmp_path / "image", shape).pixels, base64.b64encode(content).decode()
+    wanted = model.predict(pixels[None])
+    # In the last bits the size of the batch shows.
+    for answer in (*model.predict([text, text]), *answer_of(model, text)):
+        np.testing.assert_allclose(answer, wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def answer_of(model, inputs):
+    body = json.dumps({"inputs": inputs})
+    answer = scoring_server.invocations(body, "application/json", model, model.metadata.get_input_schema())
+    return np.array(json.loads(answer.response)["predictions"], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("stop!", "inputs: image 0 is no base64 of an image file"),
+        ("bm8gaW1hZ2U=", "inputs: image 0 is no image of a known kind"),
+        (base64.b64encode(image_file("PNG", (9, 9))[:60]).decode(), "inputs: image 0 cannot be read as an image"),
+    ],
+)
+def test_a_text_that_is_no_image_file_is_told_why(of_color, given, told):
+    with pytest.raises(MlflowException, match=told):
+        answer_of(of_color[0], [given])
+
+
+def test_no_image_file_has_two_channels(network):
+    with pytest.raises(MlflowException, match="no image file has 2 channels"):
+        network.predict([base64.b64encode(image_file("PNG", (4, 3))).decode()])

@@ -266,7 +266,7 @@ def test_the_stored_ensemble_describes_itself(written, served, mixed):
         assert member["weights"] == digest_of(own) == digest_of(mixed[place].state_dict())
 
 
-SERVED = ("served_model.py", "program.py")
+SERVED = ("served_model.py", "program.py", "pixels.py")
 """The code that travels with a model."""
 
 
@@ -281,6 +281,7 @@ def test_the_stored_ensemble_is_plain_and_tells_nothing_of_where_it_was_made(wri
         "python_env.yaml",
         "requirements.txt",
         "serving_input_example.json",
+        "pixels.py",
         "program.py",
         "served_model.py",
         *(f"artifacts/{name}" for name in ("ensemble.pt2", "members.json", "weights.safetensors")),
@@ -305,9 +306,9 @@ def test_the_served_code_needs_little(written):
     nodes = [node for name in SERVED for node in ast.walk(ast.parse((written / name).read_text()))]
     names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    libraries = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    libraries = {name.partition(".")[0].replace("PIL", "pillow") for name in names} - sys.stdlib_module_names
     needed = (written / "requirements.txt").read_text().split()
-    assert libraries == {line.partition("==")[0] for line in needed} == {"mlflow", "numpy", "pandas", "torch"}
+    assert libraries == {line.partition("==")[0] for line in needed} == {"mlflow", "numpy", "pandas", "pillow", "torch"}
 
 
 def test_each_member_is_described(tmp_path, mixed):

@@ -65,9 +65,10 @@ class TrainingCost:
     @property
     def sentence(self) -> str:
         """The same in a sentence."""
-        own = f"Training takes {self.student:.2g} s a distilled student and {self.hard:.2g} s one on hard labels"
+        student, hard, source = (f"{own:.0f} s" if own >= 10 else f"{own:.2g} s" for own in vars(self).values())
+        own = f"Training takes {student} a distilled student and {hard} one on hard labels"
         known = self.source == self.source
-        return f"{own}; distillation also takes {f'the {self.source:.2g} s of its source' if known else 'its source'}."
+        return f"{own}; distillation also takes {f'the {source} of its source' if known else 'its source'}."
 
 
 def distillation_verdict(

@@ -68,6 +68,7 @@ def test_the_cost_is_said_and_logged_and_what_is_unknown_is_neither():
         "Training takes 2 s a distilled student and 1.5 s one on hard labels; distillation also takes the 30 s of its "
         "source."
     )
+    assert "the 220 s of its source" in TrainingCost(2.0, 1.5, 220.4).sentence
     there = TrainingCost(2.0, 1.5, math.nan)
     assert there.sentence.endswith("distillation also takes its source.")
     assert "distillation_source_seconds" not in judge([0.0, 0.01, 0.02], cost=there).statistics

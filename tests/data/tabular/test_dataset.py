@@ -393,7 +393,7 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     ]
     # And as a file, which takes encoded rows and says how they are encoded.
     assert main(["export", ask[1], "--format", "pt2", "--output", str(path.parent / "a.pt2")]) == 0
-    assert "encoded rows, drawn at random" in capsys.readouterr().out
+    assert "encoded rows of flowers" in capsys.readouterr().out
     extra = {"table.json": ""}
     exported = torch.export.load(path.parent / "a.pt2", extra_files=extra).module()
     given = exported(torch.from_numpy(Encoding.from_json(extra["table.json"]).encode(new)))

@@ -33,7 +33,7 @@ def count(architecture: Architecture, shape: tuple[int, int, int], classes: int)
     return parameters, _flops(net, shape), _code(architecture, net)
 
 
-def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, int], classes: int) -> None:
+def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, int], classes: int) -> list[str]:
     """Build and try the networks of others: each must return logits, learn, and be itself again from its weights.
 
     Args:
@@ -41,14 +41,30 @@ def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, i
         shape: (channels, height, width) of an image.
         classes: number of classes.
 
+    Returns:
+        What is odd about them without being wrong, a sentence each.
+
     Raises:
         UsageError: names the parameter, the architecture, and what is wrong with it.
     """
-    for parameter, recipe in named:
-        _check(parameter, recipe, shape, classes)
+    return [
+        f"{parameter}={recipe.architecture} gives probabilities, as a network that ends in a softmax does: they are "
+        "taken for logits, and so learn little; return what comes before the softmax"
+        for parameter, recipe in named
+        if _gives_probabilities(parameter, recipe, shape, classes)
+    ]
 
 
-def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> None:
+@torch.no_grad()
+def _gives_probabilities(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> bool:
+    given = _checked(role, recipe, shape, classes)
+    # Several images: the logits of one may sum to 1 by chance.
+    return bool((given >= 0).all()) and torch.allclose(given.sum(dim=1), torch.ones(len(given)), atol=1e-5)
+
+
+@torch.enable_grad()
+def _checked(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Tensor:
+    """Return what a network gives for some images, once it is tried."""
     architecture = recipe.architecture
 
     def refuse(problem: str, cause: BaseException | None = None) -> None:
@@ -87,6 +103,7 @@ def _check(role: str, recipe: Recipe, shape: tuple[int, int, int], classes: int)
     except Exception as error:
         advice = "; take x.shape[0], not len(x)" if "specialize" in str(error) or "constant" in str(error) else ""
         refuse(f"cannot be exported by torch.export for batches of any size ({describe_error(error)}){advice}", error)
+    return net(images)
 
 
 @torch.no_grad()

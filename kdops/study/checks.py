@@ -29,20 +29,25 @@ def check_study(settings: Settings, data: Dataset) -> None:
     select(data, split.hop(0), settings.selection)
 
 
-def check_networks(settings: Settings, data: Dataset) -> None:
+def check_networks(settings: Settings, data: Dataset) -> list[str]:
     """Refuse external networks that do not take the images of the data, and networks that their method does not fit.
+
+    Returns:
+        What is odd about external networks without being wrong, a sentence each.
 
     Raises:
         UsageError: names the parameter and what is wrong.
     """
+    remarks = list[str]()
     if networks := settings.external_networks():
         from kdops.models import inspection
 
-        inspection.check_networks(networks, data.shape, len(data.classes))
+        remarks = inspection.check_networks(networks, data.shape, len(data.classes))
     for one in settings.distillations:
         # Every network has an embedding, and any two can be compared.
         if {*one.method.student_taps, *one.method.source_taps} - {EMBEDDING}:
             _check_distillation(one, data)
+    return remarks
 
 
 def _check_distillation(one: Distillation, data: Dataset) -> None:

@@ -57,11 +57,11 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
         name_process()
         remove_abandoned_folders()
         data = data or load_data(settings)
-        check_networks(settings, data)
+        remarks = check_networks(settings, data)
         split = make_split(data, settings.transfer, settings.split_seed, settings.hops())
         context = Context(settings, data, split, resolve_device(settings.device))
         index, reporter = ModelIndex(data, split, settings.fresh), Reporter()
-        for line in summary(data, split):
+        for line in (*summary(data, split), *remarks):
             reporter.write(line)
         opened = (
             _planned(context, index, reporter) if settings.dry_run else _tracked(entry_point, context, index, reporter)

@@ -56,6 +56,10 @@ def dense(channels, height, width, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, 4), nn.ReLU(), nn.Linear(4, classes))
 
 
+def softened(channels, height, width, classes):
+    return nn.Sequential(dense(channels, height, width, classes), nn.Softmax(1))
+
+
 def fails(channels, height, width, classes):
     raise ValueError("no such luck")
 
@@ -157,7 +161,7 @@ def recipes(text, role="teacher", **changes):
 
 
 def check(text, role="teacher", **changes):
-    check_networks([(role, recipes(text, role, **changes)[role])], SHAPE, CLASSES)
+    return check_networks([(role, recipes(text, role, **changes)[role])], SHAPE, CLASSES)
 
 
 def pictures(count, shape=SHAPE, seed=0):
@@ -394,3 +398,9 @@ def test_own_code_is_trained_stored_served_and_trained_again_once_it_changes(sto
     assert main(["candidates"]) == 0
     written = str(tmp_path / "net.pt2")
     assert main(["export", "kdops-digits-student@champion", "--format", "pt2", "--output", written]) == 0
+
+
+def test_a_network_that_ends_in_a_softmax_is_noticed(code):
+    (remark,) = check("mynets:softened")
+    assert remark.startswith("teacher=mynets:softened gives probabilities")
+    assert check("mynets:dense") == []

@@ -174,12 +174,14 @@ class RowOutputs(nn.Module):
 
     Args:
         logits: float32 ``[rows, classes]`` for every row of the data set; nan where they are not known.
+        from_probabilities: these are the logarithms of probabilities.
     """
 
     logits: Tensor
 
-    def __init__(self, logits: Tensor):
+    def __init__(self, logits: Tensor, from_probabilities: bool = False):
         super().__init__()
+        self.from_probabilities = from_probabilities
         self.register_buffer("logits", logits)
 
     def forward(self, rows: Tensor) -> Tensor:

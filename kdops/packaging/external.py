@@ -210,7 +210,7 @@ def _row_model(uri: str, target: Target) -> Predictor | None:
             with downloaded_model(uri) as folder:
                 return FLAVORS[flavor](folder, info.flavors[flavor], target.trust)
         if target.trust and "pytorch" not in info.flavors and "python_function" in info.flavors:
-            return Predictor(mlflow.pyfunc.load_model(uri).predict, logits=True)
+            return Predictor(mlflow.pyfunc.load_model(uri).predict, "unknown")
     return None
 
 

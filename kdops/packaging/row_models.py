@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -40,13 +40,13 @@ class Predictor:
 
     Attributes:
         predict: from rows to logits or probabilities ``[N, classes]``; of two classes those of the second may do.
-        logits: whether it gives logits.
+        gives: what they are; of ``unknown`` code it is seen from the numbers.
         columns: the columns that it takes, in their order; empty for all but the class.
         classes: its classes, in their order; empty where it numbers them as the data do.
     """
 
     predict: Callable[[pd.DataFrame], Any]
-    logits: bool
+    gives: Literal["logits", "probabilities", "unknown"]
     columns: Sequence[str] = ()
     classes: Sequence[object] = ()
 
@@ -85,21 +85,37 @@ def answers_for_rows(
         raise refuse(f"fails on the rows of {origin}: {first_line(error, 200)}") from error
     if given.dtype.kind not in "fiu":
         raise refuse(f"must give numbers, one a class, not {given.dtype} such as {given.reshape(-1)[0]!r}")
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(given.astype(np.float32)).all()
+    if not finite:
+        raise refuse("gives numbers that are not finite as float32")
+    rows, classes = len(data.labels), len(data.classes)
+    alone = given.shape in ((rows,), (rows, 1))
+    if alone and predictor.gives != "logits" and _are_labels(given):
+        raise refuse(
+            f"gives one whole number for each row, as of classes; it must give [{rows}, {classes}], "
+            "one logit or probability a class, as predict_proba does"
+        )
     given = given.astype(np.float64)
-    if given.ndim == 1 and len(data.classes) == 2 and given.dtype.kind == "f" and _may_be(given, predictor.logits):
+    shares = predictor.gives == "probabilities" or (predictor.gives == "unknown" and _are_shares(given, alone))
+    if alone and classes == 2:
         # That of the second class; logits may have any common part.
-        given = np.stack([np.zeros_like(given) if predictor.logits else 1 - given, given], axis=1)
-    if given.shape != (len(data.labels), len(data.classes)):
-        raise refuse(f"must give [{len(data.labels)}, {len(data.classes)}], one number a class, not {given.shape}")
-    if not np.isfinite(given).all():
-        raise refuse("gives numbers that are not finite")
-    logits = given if predictor.logits else np.log(given.clip(LEAST))
-    return RowOutputs(torch.from_numpy(logits[:, order].astype(np.float32)))
+        second = given.reshape(-1)
+        given = np.stack([1 - second if shares else np.zeros_like(second), second], axis=1)
+    if given.shape != (rows, classes):
+        raise refuse(f"must give [{rows}, {classes}], one number a class, not {list(given.shape)}")
+    logits = np.log(given.clip(LEAST)) if shares else given
+    return RowOutputs(torch.from_numpy(logits[:, order].astype(np.float32)), from_probabilities=shares)
 
 
-def _may_be(given: np.ndarray, logits: bool) -> bool:
-    """Return whether one number a row is that of the second class, and not the class itself."""
-    return logits or bool(((given >= 0) & (given <= 1)).all() and len(np.unique(given)) > 2)
+def _are_labels(given: np.ndarray) -> bool:
+    return given.dtype.kind in "iu" or bool((given == given.round()).all())
+
+
+def _are_shares(given: np.ndarray, alone: bool) -> bool:
+    """Return whether numbers are probabilities: within 0..1, and where there are several a row, of sum 1."""
+    within = bool(((given >= 0) & (given <= 1)).all())
+    return within and (alone or (given.ndim == 2 and np.allclose(given.sum(axis=1), 1, atol=1e-4)))
 
 
 def _order(classes: Sequence[object], data: Dataset, refuse: Callable[[str], UsageError]) -> list[int]:
@@ -141,7 +157,7 @@ def _xgboost(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
         rows = xgboost.DMatrix(frame.astype(texts), enable_categorical=True)
         return booster.predict(rows, output_margin=True)
 
-    return Predictor(predict, logits=True, columns=booster.feature_names or ())
+    return Predictor(predict, "logits", columns=booster.feature_names or ())
 
 
 def _lightgbm(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
@@ -157,13 +173,13 @@ def _lightgbm(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor
         return booster.predict(frame.astype(texts))
 
     names = booster.feature_name()
-    return Predictor(predict, logits=False, columns=() if names[:1] == ["Column_0"] else names)
+    return Predictor(predict, "probabilities", columns=() if names[:1] == ["Column_0"] else names)
 
 
 def _catboost(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
     model = _library("catboost").CatBoostClassifier()
     model.load_model(_file(folder, flavor, "data"), format=str(flavor.get("save_format", "cbm")))
-    return Predictor(model.predict_proba, False, model.feature_names_, model.classes_)
+    return Predictor(model.predict_proba, "probabilities", model.feature_names_, model.classes_)
 
 
 def _sklearn(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
@@ -179,7 +195,7 @@ def _sklearn(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
     model = skops.load(path, trusted=unknown)
     if not hasattr(model, "predict_proba"):
         raise ValueError(f"is a {type(model).__name__} without probabilities (predict_proba)")
-    return Predictor(model.predict_proba, False, list(getattr(model, "feature_names_in_", ())), model.classes_)
+    return Predictor(model.predict_proba, "probabilities", list(getattr(model, "feature_names_in_", ())), model.classes_)
 
 
 def _file(folder: Path, flavor: Mapping[str, Any], key: str) -> str:

@@ -259,12 +259,14 @@ def describe_network(network: Module, data: Dataset) -> str:
     from kdops.distillation.sources import FromProbabilities, RowOutputs
     from kdops.packaging.outputs_file import agreement_with_labels
 
+    sentences = []
+    if isinstance(network, FromProbabilities) or (isinstance(network, RowOutputs) and network.from_probabilities):
+        sentences.append("It gives probabilities; their logarithms are taken for logits.")
     if isinstance(network, RowOutputs):
         share, count = agreement_with_labels(network, data)
-        return f"It agrees with the labels of {100 * share:.1f} % of the {count:,} {data.unit} that are not test."
-    if isinstance(network, FromProbabilities):
-        return "It gives probabilities, as a net that ends in a softmax does; their logarithms are taken for logits."
-    return ""
+        known = f"{100 * share:.1f} % of the {count:,} {data.unit} that are not test"
+        sentences.append(f"It agrees with the labels of {known}.")
+    return " ".join(sentences)
 
 
 def _load(named: NamedModel, settings: SourceSettings, data: Dataset) -> Module:

@@ -92,7 +92,8 @@ def test_trusted_code_is_given_a_data_frame(store, table, tmp_path):
         load_source("models:/code/1", target(dataset), votes=False)
 
 
-def test_classes_in_another_order_or_spelling_are_put_in_that_of_the_data(table):
+@pytest.mark.parametrize("kind", ["probabilities", "unknown"])
+def test_probabilities_are_seen_and_classes_put_in_the_order_of_the_data(table, kind):
     _frame, dataset = table
     asked = target(dataset)
     shares = np.stack([np.linspace(0.1, 0.9, 80), 1 - np.linspace(0.1, 0.9, 80)], axis=1)
@@ -100,29 +101,44 @@ def test_classes_in_another_order_or_spelling_are_put_in_that_of_the_data(table)
     def given(**options):
         return answers_for_rows("model", Predictor(**options), asked.data, asked.origin, ["size"]).logits.exp().numpy()
 
-    np.testing.assert_allclose(given(predict=lambda rows: shares, logits=False), shares, rtol=1e-5)
-    turned = given(predict=lambda rows: shares, logits=False, classes=["yes", "no"])
+    np.testing.assert_allclose(given(predict=lambda rows: shares, gives=kind), shares, rtol=1e-5)
+    turned = given(predict=lambda rows: shares, gives=kind, classes=["yes", "no"])
     np.testing.assert_allclose(turned, shares[:, ::-1], rtol=1e-5)
-    alone = given(predict=lambda rows: shares[:, 1], logits=False)
+    alone = given(predict=lambda rows: shares[:, 1], gives=kind)
     np.testing.assert_allclose(alone, shares, rtol=1e-5)
+    column = given(predict=lambda rows: pd.DataFrame({"yes": shares[:, 1]}), gives=kind)
+    np.testing.assert_allclose(column, shares, rtol=1e-5)
+
+
+def test_numbers_of_code_that_are_no_probabilities_are_logits(table):
+    asked = target(table[1])
+    for values in (np.linspace(-1, 1, 160).reshape(80, 2), np.linspace(0, 1, 160).reshape(80, 2)):
+        code = Predictor(lambda rows, values=values: values, "unknown")
+        net = answers_for_rows("model", code, asked.data, asked.origin, ["size"])
+        np.testing.assert_allclose(net.logits.numpy(), values.astype(np.float32))
+        assert not net.from_probabilities
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (
-            {"predict": lambda rows: rows["size"], "logits": True, "columns": ["weight"]},
+            {"predict": lambda rows: rows["size"], "gives": "logits", "columns": ["weight"]},
             "takes the column weight",
         ),
-        ({"predict": lambda rows: np.ones((80, 3)), "logits": True}, "must give [80, 2], one number a class"),
-        ({"predict": lambda rows: np.array(["yes"] * 80), "logits": True}, "must give numbers, one a class"),
-        ({"predict": lambda rows: np.ones(80, int), "logits": False}, "must give [80, 2], one number a class"),
-        ({"predict": lambda rows: rows["nothing"], "logits": True}, "fails on the rows of"),
+        ({"predict": lambda rows: np.ones((80, 3)), "gives": "logits"}, "must give [80, 2], one number a class"),
+        ({"predict": lambda rows: np.array(["yes"] * 80), "gives": "logits"}, "must give numbers, one a class"),
+        ({"predict": lambda rows: np.ones(80, int), "gives": "probabilities"}, "gives one whole number for each row"),
+        ({"predict": lambda rows: np.arange(80) % 2, "gives": "unknown"}, "gives one whole number for each row"),
+        ({"predict": lambda rows: (np.arange(80) % 2) * 1.0, "gives": "unknown"}, "gives one whole number for each row"),
+        ({"predict": lambda rows: np.ones((80, 1), int), "gives": "unknown"}, "gives one whole number for each row"),
+        ({"predict": lambda rows: np.full((80, 2), 1e300), "gives": "logits"}, "numbers that are not finite"),
+        ({"predict": lambda rows: rows["nothing"], "gives": "logits"}, "fails on the rows of"),
         (
-            {"predict": lambda rows: np.ones((80, 2)), "logits": True, "classes": ["a", "b"]},
+            {"predict": lambda rows: np.ones((80, 2)), "gives": "logits", "classes": ["a", "b"]},
             "has the classes a, b",
         ),
-        ({"predict": lambda rows: np.full((80, 2), np.nan), "logits": True}, "numbers that are not finite"),
+        ({"predict": lambda rows: np.full((80, 2), np.nan), "gives": "logits"}, "numbers that are not finite"),
     ],
 )
 def test_what_does_not_fit_the_table_is_refused_in_one_line(table, options, told):

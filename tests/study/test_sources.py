@@ -163,7 +163,7 @@ def test_probabilities_are_recognized_and_what_is_of_others_says_so(fork, capsys
     images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
     torch.testing.assert_close(net(images).softmax(1), Shares()(images))
     parent = fork.run("students", source="models:/shares/1", seeds="1")
-    assert "It gives probabilities, as a net that ends in a softmax does" in parent.data.tags["mlflow.note.content"]
+    assert "It gives probabilities; their logarithms" in parent.data.tags["mlflow.note.content"]
     capsys.readouterr()
     for command in (
         ["predict", "shares/1", "a.png"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,14 @@ BYTES = 32
 TOLERANCE = 1e-3
 """How far the probabilities of an image may be from summing to 1."""
 
+Refuse = Callable[[str], UsageError]
+"""Makes an error from what is wrong with a file."""
+
 
 @dataclass(frozen=True)
 class _Outputs:
     logits: np.ndarray
+    shares: bool
     digests: np.ndarray | None
     names: Sequence[str]
     classes: Sequence[str]
@@ -67,25 +71,52 @@ def load_outputs(file: OutputsFile, data: Dataset, names: Sequence[str], needed:
         raise refuse(f"is of the classes {_listed(stored.classes)}, and {data.name} has {_listed(data.classes)}")
     if stored.logits.shape[1] != len(data.classes):
         raise refuse(f"has outputs for {stored.logits.shape[1]} classes, and {data.name} has {len(data.classes)}")
-    if stored.digests is not None:
-        keys, own, what = [one.tobytes() for one in stored.digests], digests_of(data.images), "digest"
-        wanted: Sequence[object] = [one.tobytes() for one in own]
-    elif names:
-        keys, wanted, what = list(stored.names), names, "name"
-        if len(set(keys)) < len(keys):
-            raise refuse("names an image twice")
-    else:
-        raise refuse(f"names its images, and those of {data.name} have no names; give digests, as kdops outputs does")
-    place = {key: number for number, key in enumerate(keys)}
-    found = np.array([place.get(key, -1) for key in wanted])
-    if (found < 0).all():
-        raise refuse(f"has none of the {len(found):,} images of {data.name} by its {what}")
+    found = _places(stored, data, names, refuse)
     if len(lacking := needed[found[needed] < 0]):
         first = names[lacking[0]] if names else f"row {lacking[0]} of the data"
         problem = f"lacks {len(lacking):,} of the {len(needed):,} images that students learn from, such as {first}"
         raise refuse(problem)
     logits = np.where((found >= 0)[:, None], stored.logits[found], np.nan).astype(np.float32)
-    return RowOutputs(torch.from_numpy(logits))
+    return RowOutputs(torch.from_numpy(logits), stored.shares)
+
+
+def _places(stored: _Outputs, data: Dataset, names: Sequence[str], refuse: Refuse) -> np.ndarray:
+    """Return where a file has the outputs of each image, int ``[N]``; -1 for nowhere.
+
+    Rows of a table may have one digest and other values, as they are encoded in steps: these are told apart by their
+    place, in a file of all rows in the order of the data.
+
+    Raises:
+        UsageError: outputs cannot be assigned to their images.
+    """
+    if stored.digests is not None:
+        own = digests_of(data.images)
+        if np.array_equal(stored.digests, own):
+            return np.arange(len(own))
+        keys, wanted, what = [one.hex() for one in _rows(stored.digests)], [one.hex() for one in _rows(own)], "digest"
+    elif names:
+        keys, wanted, what = list(stored.names), list(names), "name"
+    else:
+        raise refuse(f"names its images, and those of {data.name} have no names; give digests, as kdops outputs does")
+    place = {key: number for number, key in reversed(list(enumerate(keys)))}
+    if what == "name" and len(place) < len(keys):
+        raise refuse("names an image twice")
+    first = stored.logits[[place[key] for key in keys]]
+    if len(other := np.flatnonzero(~np.isclose(first, stored.logits, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1))):
+        problem = (
+            f"has different outputs for the digest {keys[other[0]]}, and {len(other)} such rows; "
+            f"give those of all {len(wanted):,} {data.unit}, in their order"
+        )
+        raise refuse(problem)
+    found = np.array([place.get(key, -1) for key in wanted])
+    if (found < 0).all():
+        example = f"{keys[0]} and the data such as {wanted[0]}"
+        raise refuse(f"has none of the {len(found):,} images of {data.name} by its {what}: it has such as {example}")
+    return found
+
+
+def _rows(digests: np.ndarray) -> list[bytes]:
+    return [one.tobytes() for one in digests]
 
 
 def write_outputs(
@@ -106,9 +137,10 @@ def write_outputs(
             save_file({"logits": logits, "digests": digests}, part, header)
         else:
             arrays = {"logits": logits, "digests": digests, "classes": np.array(list(classes))}
-            np.savez_compressed(
-                part, allow_pickle=False, **arrays, **({"names": np.array(list(names))} if names else {})
-            )
+            named = {"names": np.array(list(names))} if names else {}
+            # An open file: to a path that does not end in .npz, such as .NPZ, numpy would add it.
+            with part.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays, **named)
 
 
 @torch.inference_mode()
@@ -138,7 +170,7 @@ def agreement_with_labels(net: RowOutputs, data: Dataset) -> tuple[float, int]:
     return float((best == data.labels[rows]).mean()) if len(rows) else float("nan"), len(rows)
 
 
-def _read(path: str, refuse) -> _Outputs:
+def _read(path: str, refuse: Refuse) -> _Outputs:
     place = Path(path).expanduser()
     if not place.is_file():
         raise refuse("there is no such file")
@@ -155,21 +187,36 @@ def _read(path: str, refuse) -> _Outputs:
             f"must have either logits or probabilities, and has {there}; of weights name the network: source_model=..."
         )
     values = np.asarray(arrays[kinds[0]])
-    if values.ndim != 2 or not len(values) or values.dtype.kind != "f" or not np.isfinite(values).all():
-        raise refuse(f"must have {kinds[0]} as finite floats [images, classes], not {values.dtype} {values.shape}")
-    shares = (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=TOLERANCE)
+    if values.ndim != 2 or not len(values) or values.dtype.kind != "f":
+        raise refuse(f"must have {kinds[0]} as floats [images, classes], not {values.dtype} {values.shape}")
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32)).all()
+    if not finite:
+        raise refuse(f"has {kinds[0]} that are not finite as float32")
+    shares = bool((values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=TOLERANCE))
     if kinds == ["probabilities"] and not shares:
         raise refuse("has probabilities that do not sum to 1 for each image")
     # Whatever they are called: logits do not lie so by chance.
     logits = np.log(values.clip(np.finfo(np.float32).tiny)) if shares else values
-    digests, names = _digests(arrays.get("digests"), refuse), list(map(str, arrays.get("names", ())))
+    digests, names = _digests(arrays.get("digests"), refuse), _texts(arrays, "names", refuse)
     keys = digests if digests is not None else names
     if len(keys) != len(values):
         raise refuse(f"has {len(values)} outputs and {len(keys)} digests or names of images")
-    return _Outputs(logits, digests, names, list(map(str, arrays.get("classes", ()))))
+    return _Outputs(logits, shares, digests, names, _texts(arrays, "classes", refuse))
 
 
-def _digests(given: object, refuse) -> np.ndarray | None:
+def _texts(arrays: Mapping[str, np.ndarray | list], name: str, refuse: Refuse) -> list[str]:
+    """Return names or classes; none where there are none."""
+    try:
+        found = np.asarray(arrays.get(name, []), dtype=str)
+    except ValueError:
+        found = np.array("")
+    if found.ndim != 1:
+        raise refuse(f"must have {name} as a list of text")
+    return found.tolist()
+
+
+def _digests(given: object, refuse: Refuse) -> np.ndarray | None:
     """Return digests as bytes, which may be written in hexadecimal; None where there are none."""
     if given is None:
         return None

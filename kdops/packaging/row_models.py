@@ -195,7 +195,9 @@ def _sklearn(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
     model = skops.load(path, trusted=unknown)
     if not hasattr(model, "predict_proba"):
         raise ValueError(f"is a {type(model).__name__} without probabilities (predict_proba)")
-    return Predictor(model.predict_proba, "probabilities", list(getattr(model, "feature_names_in_", ())), model.classes_)
+    return Predictor(
+        model.predict_proba, "probabilities", list(getattr(model, "feature_names_in_", ())), model.classes_
+    )
 
 
 def _file(folder: Path, flavor: Mapping[str, Any], key: str) -> str:

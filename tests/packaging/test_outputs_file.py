@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ def load(path, names=NAMES, needed=ROWS):
 
 
 WAYS = {
+    "CAPITALS.NPZ": lambda path: write_outputs(
+        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
+    ),
     "own.npz": lambda path: write_outputs(
         path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
     ),
@@ -76,12 +80,18 @@ REFUSED = {
         "is of the classes a, b, c, d",
     ),
     "width": ({"logits": LOGITS[:, :4], "names": NAMES}, "has outputs for 4 classes, and digits has 10"),
-    "others": ({"logits": LOGITS, "names": [f"x{name}" for name in NAMES]}, "has none of the 1,797 images of digits"),
+    "others": (
+        {"logits": LOGITS, "names": [f"x{name}" for name in NAMES]},
+        "has such as x0.png and the data such as 0.png",
+    ),
     "lacking": ({"logits": LOGITS[1:], "names": NAMES[1:]}, "lacks 1 of the 1,797 images that students learn from"),
     "twice": ({"logits": LOGITS, "names": NAMES[:-1] + NAMES[:1]}, "names an image twice"),
     "count": ({"logits": LOGITS, "names": NAMES[1:]}, "has 1797 outputs and 1796 digests or names"),
-    "nan": ({"logits": LOGITS * np.nan, "names": NAMES}, "must have logits as finite floats"),
-    "whole": ({"logits": LOGITS.astype(int), "names": NAMES}, "must have logits as finite floats"),
+    "nan": ({"logits": LOGITS * np.nan, "names": NAMES}, "has logits that are not finite as float32"),
+    "large": ({"logits": np.full((COUNT, 10), 1e300), "names": NAMES}, "has logits that are not finite as float32"),
+    "whole": ({"logits": LOGITS.astype(int), "names": NAMES}, "must have logits as floats"),
+    "one name": ({"logits": LOGITS, "names": "a.png"}, "must have names as a list of text"),
+    "one class": ({"logits": LOGITS, "names": NAMES, "classes": "0"}, "must have classes as a list of text"),
     "sums": ({"probabilities": LOGITS, "names": NAMES}, "probabilities that do not sum to 1"),
     "neither": ({"values": LOGITS, "names": NAMES}, "must have either logits or probabilities, and has values, names"),
     "digests": ({"logits": LOGITS, "digests": ["zz"] * COUNT}, "has digests that are no SHA-256"),
@@ -95,6 +105,23 @@ def test_outputs_that_do_not_fit_are_refused_in_one_line(name, tmp_path):
     with pytest.raises(UsageError, match=rf"^source=.*{re.escape(told)}") as caught:
         load(tmp_path / "outputs.npz")
     assert "\n" not in str(caught.value)
+
+
+def test_rows_of_one_digest_are_never_given_the_outputs_of_each_other(tmp_path):
+    images = DIGITS.images.copy()
+    images[5] = images[3]
+    data = replace(DIGITS, images=images)
+    digests, path = digests_of(images), tmp_path / "twins.npz"
+    save(path, logits=LOGITS, digests=digests)
+    found = load_outputs(OutputsFile(str(path)), data, (), ROWS)
+    np.testing.assert_array_equal(found.logits.numpy(), LOGITS)
+    save(path, logits=LOGITS[::-1], digests=digests[::-1])
+    with pytest.raises(UsageError, match=r"has different outputs for the digest .*in their order$"):
+        load_outputs(OutputsFile(str(path)), data, (), ROWS)
+    equal = LOGITS.copy()
+    equal[5] = equal[3]
+    save(path, logits=equal[::-1], digests=digests[::-1])
+    np.testing.assert_array_equal(load_outputs(OutputsFile(str(path)), data, (), ROWS).logits.numpy(), equal)
 
 
 def test_what_would_be_unpickled_or_is_no_archive_is_refused(tmp_path):

@@ -130,7 +130,10 @@ def test_numbers_of_code_that_are_no_probabilities_are_logits(table):
         ({"predict": lambda rows: np.array(["yes"] * 80), "gives": "logits"}, "must give numbers, one a class"),
         ({"predict": lambda rows: np.ones(80, int), "gives": "probabilities"}, "gives one whole number for each row"),
         ({"predict": lambda rows: np.arange(80) % 2, "gives": "unknown"}, "gives one whole number for each row"),
-        ({"predict": lambda rows: (np.arange(80) % 2) * 1.0, "gives": "unknown"}, "gives one whole number for each row"),
+        (
+            {"predict": lambda rows: (np.arange(80) % 2) * 1.0, "gives": "unknown"},
+            "gives one whole number for each row",
+        ),
         ({"predict": lambda rows: np.ones((80, 1), int), "gives": "unknown"}, "gives one whole number for each row"),
         ({"predict": lambda rows: np.full((80, 2), 1e300), "gives": "logits"}, "numbers that are not finite"),
         ({"predict": lambda rows: rows["nothing"], "gives": "logits"}, "fails on the rows of"),

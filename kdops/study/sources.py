@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from kdops.config.datasets import DATASETS
 from kdops.config.selection import Criterion
 from kdops.config.sources import OutputsFile, SourceModels, WeightsFile
 from kdops.config.studies import SourceSettings
@@ -21,7 +22,7 @@ from kdops.errors import UsageError
 from kdops.store.database import store_address, store_exists
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import ELSEWHERE, FOREIGN, Model, Sweep
-from kdops.sweeps.params import BOOTSTRAP, LABEL_NOISE
+from kdops.sweeps.params import ARCHITECTURE, BOOTSTRAP, LABEL_NOISE
 from kdops.sweeps.ranking import ranked
 from kdops.tracking.named_models import NamedModel, find_model
 
@@ -61,7 +62,7 @@ def find_source(study: Study[SourceSettings]) -> tuple[Sweep, str]:
         UsageError: it does not load, or does not fit the data.
     """
     if not study.settings.source:
-        return _best_teacher(study), ""
+        return _best_teacher(study)
     source = study.settings.named_source
     if not isinstance(source, SourceModels):
         return _from_file(study, source)
@@ -80,27 +81,34 @@ def find_source(study: Study[SourceSettings]) -> tuple[Sweep, str]:
     return Sweep((model,), hops=named.hops), " ".join(filter(None, (remarks, describe_network(network, study.data))))
 
 
-def _best_teacher(study: Study[SourceSettings]) -> Sweep:
-    """Return the best registered teacher; without one, or where all is trained afresh, train it.
+def _best_teacher(study: Study[SourceSettings]) -> tuple[Sweep, str]:
+    """Return the best registered teacher, and a sentence about it; where there is none, or all is fresh, train it.
 
-    Teachers of other images or labels do not count, nor those of earlier versions without the score.
+    Teachers of other images or labels do not count, nor those of earlier versions without the score; where the settings
+    have another recipe for teachers than the data set's usual one, only those of this recipe do.
     """
     settings = study.settings
     known = [model for model in study.known("teacher") if model.select_on != "test" and model.source != ELSEWHERE]
     learned = {name: str(value).lower() for name, value in settings.selection.of_training().items()}
-    by = Criterion(by=settings.select_by)
+    by, recipe = Criterion(by=settings.select_by), settings.recipes["teacher"]
+    asked = {} if recipe == DATASETS[settings.origin.kind].recipes["teacher"] else recipe.params()
+    if asked:
+        asked[ARCHITECTURE] = str(recipe.architecture)
     teachers = [
         model
         for model in known
         if model.transfer == settings.transfer
         and by.metric in model.metrics
         and {name: model.params[name] for name in (LABEL_NOISE, BOOTSTRAP) if name in model.params} == learned
+        and asked.items() <= model.recipe_params.items()
     ]
     if not teachers or settings.fresh:
-        return study.with_settings(replace(settings, seeds=1)).train("teacher")
+        return study.with_settings(replace(settings, seeds=1)).train("teacher"), ""
     best = ranked(teachers, by)[0]
     study.use([best])
-    return Sweep((best,))
+    which = "with these settings, " if asked else ""
+    sentence = f"The source is the registered teacher {best.name}, {which}the best of {len(teachers)} on validation"
+    return Sweep((best,)), f"{sentence}; --fresh true trains one."
 
 
 def _parts(text: str, source: SourceModels) -> Parts:

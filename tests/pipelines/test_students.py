@@ -80,8 +80,18 @@ def test_the_short_way_trains_one_teacher_and_ends_with_a_champion(store, capsys
     champion = store.client.get_model_version_by_alias("kdops-digits-student", "champion").version
     assert f"alias champion: {student}{champion}, {teacher}" in capsys.readouterr().out
     before = len(store.trained())
-    store.run("distill", temperatures="4")
+    again = store.run("distill", temperatures="4")
     assert len(store.trained()) == before, "the registered teacher is the source, and all students are there"
+    told = (
+        "The source is the registered teacher kdops-digits-teacher/1, with these settings, the best of 1 on validation"
+    )
+    assert f"{told}; --fresh true trains one." in again.data.tags["mlflow.note.content"]
+    for other in ({"epochs": "teacher=1,student=3"}, {"teacher": "mlp(hidden=8)"}):
+        capsys.readouterr()
+        store.plan("distill", temperatures="4", **other)
+        assert re.search(r"1 x teacher .* 1 to train", capsys.readouterr().out), (
+            "no registered teacher has these settings"
+        )
 
 
 def rare(folder):

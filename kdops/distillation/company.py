@@ -22,9 +22,9 @@ class Turn:
 
     Attributes:
         name: of its loss among the terms that are logged.
-        losses: of the value of each net at its tap, ``[B, ...]`` with gradient, computed once for all turns of a batch,
-            and of what is trained beside the nets: the loss of each net ``[K]``, or one value; no gradient of one net's
-            loss reaches another net.
+        losses: of the value of each net at its tap, ``[B, ...]`` with gradient, computed for the first turn of a batch
+            and anew after each in which the nets learn, and of what is trained beside the nets: the loss of each net
+            ``[K]``, or one value; no gradient of one net's loss reaches another net.
         modules: which of what is trained beside the nets learns, by name.
         nets: whether the nets learn; if not, no gradient reaches them.
         rate: highest learning rate.

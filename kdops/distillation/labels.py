@@ -16,27 +16,36 @@ class LabelLoss:
         each = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
         return each.view(labels.shape)
 
+    def of(self, rows: slice) -> LabelLoss:
+        """Return the loss of some members alone."""
+        return self
+
 
 class WeightedLabelLoss(LabelLoss):
     r"""The cross entropy with smoothed labels (Szegedy et al., 2016), weighted by the class of each image.
 
     .. math:: w_y \Bigl[(1 - \varepsilon) (-\log p_y) + \frac{\varepsilon}{C} \sum_c -\log p_c\Bigr]
 
-    The weights of all training images have the mean 1; the mean over a batch is not divided by those of its images.
+    The weights of all images that a member learns have the mean 1; the mean over a batch is not divided by those of its
+    images.
 
     Args:
         smoothing: :math:`\varepsilon` of each member, ``[M]``.
-        weights: of each class, ``[classes]``.
+        weights: of each class for each member, ``[M, classes]``.
     """
 
     def __init__(self, smoothing: Tensor, weights: Tensor):
-        self.smoothing, self.weights = smoothing.unsqueeze(1), weights
+        self.smoothing, self.weights = smoothing.view(-1, 1), weights
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
         each = super().__call__(logits, labels)
         uniform = -logits.log_softmax(dim=-1).mean(dim=-1)
-        return self.weights[labels] * (each + self.smoothing * (uniform - each))
+        return self.weights.gather(1, labels) * (each + self.smoothing * (uniform - each))
+
+    def of(self, rows: slice) -> LabelLoss:
+        """Return the loss of some members alone."""
+        return WeightedLabelLoss(self.smoothing[rows], self.weights[rows])
 
 
 class TemperedLabelLoss(LabelLoss):
@@ -56,3 +65,7 @@ class TemperedLabelLoss(LabelLoss):
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
         return self.loss(logits / self.temperature, labels)
+
+    def of(self, rows: slice) -> LabelLoss:
+        """Return the loss of some members alone."""
+        return TemperedLabelLoss(self.loss.of(rows), self.temperature[rows])

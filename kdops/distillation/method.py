@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdops.config.method_specs import ChosenMethod
+from kdops.distillation.labels import LabelLoss
 from kdops.utils.imports import load_place
 
 __all__ = [
@@ -92,6 +93,7 @@ class Step:
         progress: share of the training done, in [0, 1): a tensor of one value that changes in place.
         phase: the name of the phase.
         rows: each image's row among the training images, ``[M, B]``; one value unless :attr:`Needs.rows`.
+        label_loss: the loss of the labels, as the recipe has it.
     """
 
     student: Outputs
@@ -101,6 +103,7 @@ class Step:
     progress: Tensor
     phase: str = "train"
     rows: Tensor = field(default_factory=lambda: torch.zeros(()))
+    label_loss: LabelLoss = field(default_factory=LabelLoss)
 
 
 class SourceOutputs(Protocol):

@@ -80,6 +80,7 @@ class Objective:
                 self._still if progress is None else progress,
                 phase.name,
                 self._still if rows is None else rows,
+                self.labels,
             )
             terms.update(self._terms_of(step))
         if self.hard is not None:
@@ -125,4 +126,5 @@ def _member(step: Step, number: int) -> Step:
         step.progress,
         step.phase,
         step.rows[rows] if step.rows.dim() else step.rows,
+        step.label_loss.of(rows),
     )

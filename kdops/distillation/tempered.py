@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import as_weight
@@ -17,6 +16,8 @@ __all__ = ["TemperedLabels"]
 @dataclass(frozen=True)
 class TemperedLabels(Method):
     """``T^power · CE(labels, softmax(z / T))``, mean over the batch, in place of the cross entropy at T = 1.
+
+    The cross entropy is that of the recipe: its labels smoothed, weighted or at a temperature of their own.
 
     What a method gains over this at the same T is not the temperature's. The gradient of an image that is wrong has the
     same size for all T where ``power`` is 1; 0 is the training of defensive distillation's first network (Papernot,
@@ -40,5 +41,5 @@ class TemperedLabels(Method):
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the term ``tempered``."""
         logits = step.student.logits / step.temperature
-        each = F.cross_entropy(logits.flatten(0, 1), step.labels.flatten(), reduction="none").view(step.labels.shape)
+        each = step.label_loss(logits, step.labels)
         return {"tempered": step.temperature.flatten() ** as_weight(self.power, logits) * each.mean(dim=1)}

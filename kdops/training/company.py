@@ -18,7 +18,7 @@ from kdops.config.architectures import Architecture
 from kdops.config.recipe_settings import ONE_CYCLE
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
-from kdops.distillation.company import CompanyMethod
+from kdops.distillation.company import CompanyMethod, Turn
 from kdops.distillation.method import Method, Outputs
 from kdops.models.classifier import Classifier
 from kdops.training.checkpoint import Checkpoint
@@ -134,6 +134,11 @@ class CompanyPass(TrainingPass):
         """What the nets learn from each other."""
         return cast("CompanyMethod", self.methods[0])
 
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The further steps on each batch; none where only labels are learned."""
+        return self.method.turns() if self.is_soft else ()
+
     def _modules(self, method: Method) -> list[nn.Module]:
         """Return what is trained beside the nets, as one module."""
         if not method.has_modules:
@@ -148,7 +153,7 @@ class CompanyPass(TrainingPass):
 
     def _enter(self, epoch: int, kept: Mapping[str, Tensor] | None = None) -> None:
         super()._enter(epoch, kept)
-        turns, steps = self.method.turns(), (self.stage.stop - self.stage.start) * len(self.batches)
+        turns, steps = self.turns, (self.stage.stop - self.stage.start) * len(self.batches)
         nets = [values for part in self.networks.parts() for values in part]
         own = [[values for name in turn.modules for values in self.modules[name].parameters()] for turn in turns]
         parts = [[*(nets if turn.nets else ()), *values] for turn, values in zip(turns, own, strict=True)]
@@ -172,9 +177,10 @@ class CompanyPass(TrainingPass):
             self._step_in_sequence(rows)
         else:
             super()._step(rows)
-        turns = [(place, turn) for place, turn in enumerate(self.method.turns()) if len(rows) >= turn.least]
-        values = self.networks.features(self._seen([rows])) if turns else []
+        turns = [(place, turn) for place, turn in enumerate(self.turns) if len(rows) >= turn.least]
+        values: list[Tensor] = []
         for place, turn in turns:
+            values = values or self.networks.features(self._seen([rows]))
             for name in turn.modules:
                 self.modules[name].zero_grad(set_to_none=True)
             losses = turn.losses(values, self.modules)
@@ -185,6 +191,9 @@ class CompanyPass(TrainingPass):
             self.by_turns.step_part(place)
             total = self.parts.setdefault(turn.name, torch.zeros_like(self.total))
             total += losses.detach().expand(len(values)) * len(rows)
+            if turn.nets:
+                # They are others now, and the graph of the values is gone.
+                values = []
 
     def _step_in_sequence(self, rows: Tensor) -> None:
         """Let each net learn from what the others return after the steps of those before it."""

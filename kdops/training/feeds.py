@@ -51,6 +51,11 @@ class Feed:
             self.is_own = bool((rows == torch.arange(len(rows))).all())
             self._check()
 
+    @property
+    def learned(self) -> Tensor:
+        """The labels that an epoch passes over, class numbers ``[N]``."""
+        return self.labels if self.sample is None else self.labels[self.sample.to(self.labels.device)]
+
     def _check(self) -> None:
         """Refuse outputs for views where the images themselves are seen.
 

@@ -97,19 +97,30 @@ def batches_of(count: int, size: int, alone: bool) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], count], strict=True)]
 
 
-def label_loss(recipes: Sequence[Recipe], images: Images, classes: int) -> LabelLoss:
-    """Return the loss of the labels for members, each with its own smoothing and temperature.
+def label_loss(recipes: Sequence[Recipe], learned: Sequence[Tensor], classes: int) -> LabelLoss:
+    """Return the loss of the labels for members, each with its own smoothing, temperature and weights of the classes.
 
-    Classes are weighted as the first member says.
+    A balanced weight is N / (classes that are there * images of the class): 1 in the mean over the N labels.
+
+    Args:
+        recipes: of each member; classes are weighted as the first one says.
+        learned: the labels that each member learns, class numbers ``[N]``.
+        classes: number of classes.
     """
     smoothing, balanced = [own.label_smoothing for own in recipes], recipes[0].class_weights == BALANCED
-    found, device = LabelLoss(), images.labels.device
+    found, device = LabelLoss(), learned[0].device
     if balanced or any(smoothing):
-        counts = images.labels.bincount(minlength=classes)
-        weights = len(images.labels) / (classes * counts.clamp_min(1)) if balanced else torch.ones_like(counts)
-        found = WeightedLabelLoss(torch.tensor(smoothing, device=device), weights.float())
+        weights = torch.ones(len(recipes), classes, device=device)
+        if balanced:
+            weights = torch.stack([_balanced(labels.bincount(minlength=classes)) for labels in learned])
+        found = WeightedLabelLoss(torch.tensor(smoothing, device=device), weights)
     temperatures = torch.tensor([own.train_temperature for own in recipes], device=device)
     return found if bool((temperatures == 1).all()) else TemperedLabelLoss(found, temperatures)
+
+
+def _balanced(counts: Tensor) -> Tensor:
+    """Return the weight of each class, of the number of its images; 0 where there are none."""
+    return torch.where(counts > 0, counts.sum() / ((counts > 0).sum() * counts.clamp_min(1)), 0.0)
 
 
 def for_members(by_group: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:

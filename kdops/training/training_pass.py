@@ -277,7 +277,8 @@ class TrainingPass:
         """Make the objective of the members that are there, each with its own temperature and options."""
         temperatures = torch.tensor([float(t) for _, t in self.members], device=self.device)
         method = type(self.methods[0]).stacked(self.methods, self.device)
-        self.objective = Objective(method, temperatures, modules, label_loss(self.recipes, self.images, self.classes))
+        learned = [labels for feed in self.feeds for labels in [feed.learned] * feed.size]
+        self.objective = Objective(method, temperatures, modules, label_loss(self.recipes, learned, self.classes))
         self.total = torch.zeros(len(self.members), device=self.device)
 
     def _modules(self, method: Method) -> list[nn.Module]:

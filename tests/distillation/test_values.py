@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from kdops.config.architectures import parse_architecture
 from kdops.config.methods import parse_method
+from kdops.config.recipes import Recipe
 from kdops.distillation.adapters import merged
 from kdops.distillation.method import Outputs, Shapes, build_method
 from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Kept
 from kdops.errors import UsageError
+from kdops.training.groups import label_loss
 from tests.distillation.cases import method_of, outputs, some_labels, terms_of, values
 
+ARCHITECTURE = parse_architecture("mlp")
 few = settings(max_examples=12, deadline=None)
 
 
@@ -227,6 +231,16 @@ def test_tempered_labels_are_learned_at_the_temperature(power):
     expected = [t**power * F.cross_entropy(z / t, y) for z, y, t in zip(own.logits, labels, ts, strict=True)]
     torch.testing.assert_close(found["tempered"], torch.stack(expected))
     assert list(found) == ["tempered"]
+
+
+@pytest.mark.parametrize("settings", [{"label_smoothing": 0.3}, {"class_weights": "balanced"}, {}], ids=str)
+def test_tempered_labels_are_smoothed_weighted_and_tempered_as_the_recipe_says(settings):
+    method, labels = build_method(parse_method("tempered(power=0)")), some_labels()
+    given = [Recipe(ARCHITECTURE, 1, 1, 1.0, train_temperature=t, **settings) for t in (3.0, 3.0, 6.0, 12.0)]
+    own, losses = outputs(method, 1), [label_loss(part, labels, 5) for part in (given[:2], given[2:])]
+    found = Objective(method, torch.tensor([2.0, 4.0]), labels=losses[0]).terms(own, labels, own)
+    expected = Objective(method, torch.zeros(2), labels=losses[1]).terms(own, labels, None)
+    torch.testing.assert_close(found["tempered"], expected["labels"])
 
 
 def embedded(name, seed, dimensions=3):

@@ -243,8 +243,10 @@ class Aligned(CompanyMethod):
     def beside(self, shapes):
         return nn.ModuleDict({"into": nn.ModuleList(nn.Linear(size, 3) for (size,) in shapes)})
 
+    times: int = 1
+
     def turns(self):
-        return (Turn("near", self.near, ("into",), nets=True, rate=0.01, decay=0.0),)
+        return (Turn("near", self.near, ("into",), nets=True, rate=0.01, decay=0.0),) * self.times
 
     def near(self, values, modules):
         found = torch.stack([into(own) for into, own in zip(modules["into"], values, strict=True)])
@@ -265,6 +267,11 @@ def test_a_method_brings_modules_and_steps_of_its_own_whatever_its_order_and_the
         assert (one.beside, len(others)) == (one.beside_bytes // 4, 3)
         found[order] = one
     assert not same(found["simultaneous"], found["sequential"])
+    again = train_company(*given, Aligned(times=2))[0]
+    # What the log has is the sum of both turns.
+    assert again.terms["near"][-1] / 2 < found["sequential"].terms["near"][-1]
+    hard = train_company(*given[:-2], 0.0, INPUTS, Aligned("simultaneous"))
+    assert all(map(same, hard, trained("independent", MIXED)))
 
 
 def test_the_table_says_what_the_class_is():

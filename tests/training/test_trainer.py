@@ -16,6 +16,8 @@ from kdops.errors import DivergenceError
 from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.evaluation import compute_logits
+from kdops.training.feeds import Feed
+from kdops.training.groups import label_loss
 from kdops.training.trainer import Group, Images, PassInputs, cut_passes
 from kdops.utils.random import named_generator
 from tests.toys import quarters
@@ -161,7 +163,10 @@ def weights(trained):
     return {(one.seed, one.temperature): digest_of(one.state) for one in trained}
 
 
-@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+WEIGHTED = MLP.replace(class_weights="balanced")
+
+
+@pytest.mark.parametrize("recipe", [MLP, CNN, WEIGHTED], ids=["mlp", "cnn", "weighted"])
 def test_other_labels_of_a_group_are_those_of_other_images(recipe):
     labeled = Images(IMAGES.pixels, OTHER_LABELS[0])
     given = run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[0]), labels=OTHER_LABELS[0])], LogitDistillation(0.6))
@@ -171,6 +176,20 @@ def test_other_labels_of_a_group_are_those_of_other_images(recipe):
     # Validation has its own labels all the same.
     assert [one.val_accuracy for one in given] == [one.val_accuracy for one in other]
     assert weights(given) != weights(run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[0]))], LogitDistillation(0.6)))
+
+
+def test_balanced_classes_weigh_alike_among_the_labels_that_a_member_learns():
+    group = Group(0, (0.0,), Kept(SOURCE[0]), labels=OTHER_LABELS[0].clamp_max(2), bootstrap=True)
+    feed = Feed("student", group, LogitDistillation(), IMAGES.labels, has_source=False)
+    passed = feed.labels[feed.shuffled(70)]
+    assert torch.equal(passed.sort().values, feed.learned.sort().values)
+    plain = Feed("student", Group(0, (0.0,)), LogitDistillation(), IMAGES.labels, has_source=False)
+    loss = label_loss([WEIGHTED] * 2, [feed.learned, plain.learned], CLASSES)
+    labels = torch.stack([passed, IMAGES.labels])
+    for own, each in zip(labels, loss(torch.zeros(2, 70, CLASSES), labels) / math.log(CLASSES), strict=True):
+        total = torch.zeros(CLASSES).index_add_(0, own, each)
+        there = own.unique()
+        torch.testing.assert_close(total[there], torch.full((len(there),), 70 / len(there)))
 
 
 def test_other_labels_move_hard_labels_alone_where_nothing_else_learns_labels():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kdops.config.augmentation import Augment, ViewCount
 from kdops.config.options import Choice, Flag, Integer, Option, Real, Several
@@ -25,10 +26,26 @@ _WARMUP = Real(0, 1, default=0.0, open_high=True)
 
 ADAMW, ONE_CYCLE = "adamw", "one-cycle"
 
+
+class _Sgd(Spec):
+    """The options of ``sgd``, which belong together."""
+
+    def read(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return the value of each option.
+
+        Raises:
+            ValueError: for a value that is not allowed, and for Nesterov's momentum without momentum.
+        """
+        values = super().read(given)
+        if values["nesterov"] and values["momentum"] == 0:
+            raise ValueError("nesterov=true needs a momentum above 0")
+        return values
+
+
 OPTIMIZERS: Mapping[str, Spec] = {
     ADAMW: Spec("", **_BETAS),
     "adam": Spec("", **_BETAS),
-    "sgd": Spec(momentum=Real(0, 1, default=0.9, open_high=True), nesterov=Flag()),
+    "sgd": _Sgd(momentum=Real(0, 1, default=0.9, open_high=True), nesterov=Flag()),
 }
 """What makes a step of a gradient, see :mod:`kdops.training.optimizer`."""
 

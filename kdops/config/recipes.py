@@ -8,7 +8,7 @@ is logged. Those of a data set that kdops knows stand in its entry in :mod:`kdop
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as _replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from kdops.config.options import Option
 from kdops.config.recipe_settings import ADAMW, DECAYS, SETTINGS
 from kdops.config.roles import ROLES
 from kdops.config.specs import split_outside, split_spec
+from kdops.config.tree import Tree
 from kdops.errors import UsageError
 
 
@@ -36,16 +37,19 @@ class Recipe:
         label_smoothing: share of each label that is spread over all classes (Szegedy et al., 2016).
         train_temperature: what logits are divided by where labels are learned; the network is used at 1 (Papernot et
             al., 2016).
-        class_weights: ``balanced`` weights each label by how rare its class is among the training images.
+        class_weights: ``balanced`` weights each label by how rare its class is among the labels that are learned.
         normalize: what pixels are shifted and scaled by: ``data`` (mean and deviation of each channel), ``unit`` (0 to
             1), ``none``, ``imagenet``.
         augment: how training images are augmented, text of ``AUGMENTATIONS``, or ``none``.
         views: how many views of each image there are, one an epoch in turn, or ``live``: another one in every epoch.
         init: how weights are drawn: as ``pytorch`` does, ``glorot`` (Glorot and Bengio, 2010) or ``he`` (He et al.,
             2015).
+        has_given_decay: whether ``weight_decay`` was given, so that another optimizer keeps it; no setting, and not
+            compared.
 
     Raises:
-        UsageError: ``init`` is given for a network that others wrote, which initializes itself.
+        UsageError: ``init`` is given for a network that others wrote, which initializes itself, or a tree, whose loss
+            has a term of its own, is to learn weighted or tempered labels.
     """
 
     architecture: Architecture
@@ -62,9 +66,14 @@ class Recipe:
     augment: str = SETTINGS["augment"].default
     views: str = SETTINGS["views"].default
     init: str = SETTINGS["init"].default
+    has_given_decay: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check what depends on the network."""
+        for name in ("class_weights", "train_temperature") if isinstance(self.architecture, Tree) else ():
+            if (value := getattr(self, name)) != SETTINGS[name].default:
+                told = f"{self.architecture} has a loss of its own, of plain labels; give {name} by role"
+                raise UsageError(name, SETTINGS[name].write(value), told)
         if self.init != SETTINGS["init"].default and not self.architecture.is_counted:
             raise UsageError("init", self.init, f"{self.architecture} initializes itself; give init by role")
 
@@ -74,9 +83,19 @@ class Recipe:
 
     def with_settings(self, values: Mapping[str, Any]) -> Recipe:
         """Return a copy with other settings; another optimizer has its own weight decay, unless one was given."""
-        changed, old = self.replace(**values), decay_of(self.optimizer)
-        own = "weight_decay" not in values and self.weight_decay == old
-        return changed.replace(weight_decay=decay_of(changed.optimizer)) if own else changed
+        given = self.has_given_decay or "weight_decay" in values
+        changed = self.replace(**values, has_given_decay=given)
+        keeps = given or self.weight_decay != decay_of(self.optimizer)
+        return changed if keeps else changed.replace(weight_decay=decay_of(changed.optimizer))
+
+    def check_channels(self, channels: int) -> None:
+        """Refuse images that ImageNet's statistics, where the recipe normalizes by them, are not for.
+
+        Raises:
+            UsageError: they have neither 1 nor 3 channels.
+        """
+        if self.normalize == "imagenet" and channels not in (1, 3):
+            raise UsageError("normalize", "imagenet", f"is for images of 1 or 3 channels; these have {channels}")
 
     def as_dict(self) -> dict[str, object]:
         """Return plain JSON values, without settings that stores of earlier versions lack and that have their default.

@@ -30,7 +30,8 @@ class SoftTree(nn.Module):
     While it is trained it returns m_k = sum_l P^l log Q^l_k as logits. The loss of the paper is the leaves' mean cross
     entropy with the targets, -sum_l P^l sum_k T_k log Q^l_k = -sum_k T_k m_k. The cross entropy of the logits is that
     and logsumexp(m), which the term ``leaves`` takes away: the sum is the loss of the paper for hard labels, and for
-    soft ones at T = 1, and any method of logits has something to work on. The term ``balance`` is its penalty.
+    soft ones at T = 1; weighted and tempered labels are refused. Any method of logits has something to work on. The
+    term ``balance`` is its penalty.
 
     Args:
         inputs: values of an image.

@@ -30,7 +30,7 @@ def check_study(settings: Settings, data: Dataset) -> None:
 
 
 def check_networks(settings: Settings, data: Dataset) -> list[str]:
-    """Refuse external networks that do not take the images of the data, and networks that their method does not fit.
+    """Refuse networks that do not take the images of the data, and networks that their method does not fit.
 
     Returns:
         What is odd about external networks without being wrong, a sentence each.
@@ -38,6 +38,8 @@ def check_networks(settings: Settings, data: Dataset) -> list[str]:
     Raises:
         UsageError: names the parameter and what is wrong.
     """
+    for recipe in settings.recipes.values():
+        recipe.check_channels(data.shape[0])
     remarks = list[str]()
     if networks := settings.external_networks():
         from kdops.models import inspection

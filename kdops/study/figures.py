@@ -18,7 +18,9 @@ from kdops.sweeps.model import Sweep
 def students_figure(settings: Settings, sources: Sweep, students: Sweep) -> Figure:
     """Draw the accuracy of the students over temperature (figure 1 of the paper), of sources where it was measured."""
     source = sources.records[0]
-    measured = {source.role if source.own else "source": sources.accuracies()} if source.metrics else {}
+    measured = (
+        {source.role if source.own else "source": sources.accuracies()} if TEST_ACCURACY in source.metrics else {}
+    )
     return temperature_figure(
         f"Students distilled from the {next(iter(measured), 'source')}, {settings.dataset}",
         [_curve("student", students.soft())],

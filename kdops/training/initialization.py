@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from kdops.config.recipes import Recipe
-from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier, build
 from kdops.training.groups import PassInputs
 from kdops.utils.random import named_generator
@@ -43,8 +42,7 @@ def _statistics_of(recipe: Recipe, inputs: PassInputs) -> tuple[Tensor, Tensor]:
         return inputs.statistics
     channels = inputs.shape[0]
     if recipe.normalize == "imagenet":
-        if channels not in (1, 3):
-            raise UsageError("normalize", "imagenet", f"is for images of 1 or 3 channels; these have {channels}")
+        recipe.check_channels(channels)
         mean, std = (255 * torch.tensor(values) for values in IMAGENET)
         # Of gray images, which are three equal channels, the mean over these.
         return (mean, std) if channels == 3 else (mean.mean(0, keepdim=True), std.mean(0, keepdim=True))

@@ -49,6 +49,13 @@ def test_a_student_whose_map_is_smaller_than_the_hint_is_refused_before_its_teac
     check_networks(settings("residual(assistant=cnn(filters=2,layers=3))") if more == {} else settings("vid"), TOY)
 
 
+def test_imagenets_statistics_are_refused_for_other_channels():
+    given = Settings.parse("teacher", normalize="imagenet")
+    check_networks(given, TOY)
+    with pytest.raises(UsageError, match=r"^normalize=imagenet: is for images of 1 or 3 channels; these have 4"):
+        check_networks(given, SimpleNamespace(shape=(4, 16, 16), classes=TOY.classes))
+
+
 def test_maps_of_one_pixel_are_as_large_as_each_other():
     given = {"teacher": "cnn(filters=3,layers=5)", "student": "cnn(filters=4,layers=6)"}
     check_networks(Settings.parse("students", **given, method="fitnet(at=stage6,hint=stage5)"), TOY)

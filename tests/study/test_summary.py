@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from rich.console import Console
 
+from kdops.config.settings import Settings
 from kdops.reporting.tables import show_answer
+from kdops.study.figures import students_figure
 from kdops.study.summary import Row, describe_size, note, summarize
 from kdops.sweeps.model import LABELS, Model, Sweep
 from kdops.verdicts.intervals import mean_interval
@@ -34,6 +37,14 @@ def sweep(accuracies):
             for t, accuracy in enumerate(row)
         )
     )
+
+
+@pytest.mark.parametrize("metric", ["test_accuracy", "val_accuracy"])
+def test_a_source_without_test_outputs_is_not_drawn(metric):
+    source = Sweep((Model("foreign", 0, float("nan"), "foreign", LABELS, "", metrics={metric: 0.9}),))
+    figure = students_figure(Settings.parse("students"), source, sweep(np.full((2, 3), 0.8)))
+    drawn = [text.get_text() for text in figure.findobj(Text)]
+    assert any(text.startswith("source") for text in drawn) is (metric == "test_accuracy"), drawn
 
 
 def test_a_row_takes_the_replicate_as_its_unit():

@@ -284,6 +284,11 @@ def test_another_optimizer_has_its_own_weight_decay_unless_one_is_given():
         *(0.01, 0.01, 0.0, 0.0005),
     ]
     assert {recipes["student"].weight_decay for (_, decay), recipes in found.items() if decay != "auto"} == {0.25}
+    # One that was given stays that of the trials, though it is the default of their optimizer.
+    given = parse_recipes(USUAL, {**TEXT, "weight_decay": "0.01"})["student"]
+    assert given == USUAL["student"]
+    assert given.with_settings({"optimizer": "sgd"}).weight_decay == 0.01
+    assert given.with_settings({"optimizer": "sgd", "weight_decay": 0.1}).weight_decay == 0.1
 
 
 @pytest.mark.parametrize(
@@ -291,6 +296,7 @@ def test_another_optimizer_has_its_own_weight_decay_unless_one_is_given():
     [
         ("optimizer", "muon", "must be one of adamw"),
         ("optimizer", "sgd(momentum=1)", "the option momentum must be"),
+        ("optimizer", "sgd(momentum=0,nesterov=true)", "nesterov=true needs a momentum above 0"),
         ("optimizer", "student=sgd(speed=1)", "nesterov=false); unknown option 'speed'"),
         ("schedule", "", "must be"),
         ("label_smoothing", "1", "must be a number from 0 to below 1"),
@@ -314,6 +320,9 @@ def test_a_wrong_value_is_refused_in_one_line(name, text, told):
 def test_networks_of_others_initialize_themselves_and_unusual_channels_have_no_statistics_of_imagenet():
     with pytest.raises(UsageError, match=r"^init=he: torchvision:resnet18 initializes itself; give init by role"):
         parse_recipes(USUAL, {**TEXT, "init": "he", "teacher": "torchvision:resnet18"})
+    for name, value in (("class_weights", "balanced"), ("train_temperature", "2")):
+        with pytest.raises(UsageError, match=rf"^{name}={value}: tree.* has a loss of its own, of plain labels"):
+            parse_recipes(USUAL, {**TEXT, name: value, "teacher": "tree"})
     images = replace(IMAGES, pixels=IMAGES.pixels.expand(-1, 2, -1, -1))
     inputs = replace(INPUTS, images=images, validation=images, statistics=pixel_statistics(images.pixels))
     with pytest.raises(UsageError, match=r"^normalize=imagenet: is for images of 1 or 3 channels; these have 2"):

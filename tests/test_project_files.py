@@ -53,7 +53,7 @@ def test_stale_files_are_named_and_written_anew(tmp_path):
     assert write_project(root=tmp_path).returncode == 0
     assert write_project("--check", root=tmp_path).returncode == 0
     project = yaml.safe_load((tmp_path / "MLproject").read_text())
-    assert {point["parameters"]["margin"]["default"] for point in project["entry_points"].values()} == {"0.03"}
+    assert {point["parameters"]["margin"]["default"] for point in project["entry_points"].values()} == {"0.03", "auto"}
 
 
 def test_project_names_its_environment():

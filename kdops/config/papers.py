@@ -8,6 +8,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from kdops.config.specs import split_outside
+from kdops.errors import UsageError
+
 AUTO = "auto"
 """What a parameter is that the paper's entry decides."""
 
@@ -23,6 +26,8 @@ class Paper:
         cost: what testing it costs.
         usual: what parameters that are ``auto`` are on the paper's data.
         small: what they are on digits.
+        ignored: the parameters that its experiment does not read.
+        student: the settings of the student's recipe that the experiment decides.
     """
 
     module: str
@@ -31,6 +36,26 @@ class Paper:
     cost: str
     usual: Mapping[str, str] = field(default_factory=dict)
     small: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    student: tuple[str, ...] = ()
+
+    def check(self, name: str, text: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        """Refuse parameters that would have no effect.
+
+        Args:
+            name: the paper's key.
+            text: what was given.
+            defaults: the default of each parameter.
+
+        Raises:
+            UsageError: names the first one.
+        """
+        for one in self.ignored:
+            if text[one] not in (AUTO, defaults[one]):
+                raise UsageError(one, text[one], f"has no effect on paper={name}; leave it out")
+        for one in self.student:
+            if text[one] != AUTO and not all(p.strip().startswith("teacher=") for p in split_outside(text[one])):
+                raise UsageError(one, text[one], f"is decided by paper={name} for the student; give it as teacher=...")
 
     def load(self) -> ModuleType:
         """Return its file."""
@@ -44,9 +69,18 @@ class Paper:
         """Return the text of parameters with what the paper decides in the place of ``auto``."""
         dataset = self.data[0] if text["dataset"] == AUTO else text["dataset"]
         own = self.usual if dataset in self.data else self.small if dataset == "digits" else {}
-        chosen = {"temperatures": "1-29", "transfer": "disjoint", **own, "dataset": dataset}
+        chosen = {"temperatures": "1-29", "transfer": "disjoint", "margin": "0.02", **own, "dataset": dataset}
         return {name: chosen.get(name, value) if value == AUTO else value for name, value in text.items()}
 
+
+_OF_DEFAULT = (
+    *("middle", "middle_temperatures", "reversed_temperatures", "reversed_seeds", "born_again_temperatures"),
+    *("top", "controls"),
+)
+"""Parameters of experiments that only the default paper has."""
+
+_VOTES = (*_OF_DEFAULT, "teacher", "temperatures", "method")
+"""What is not read where nets on hard labels vote."""
 
 DEFAULT = "szijarto-2020"
 
@@ -64,6 +98,8 @@ PAPERS: Mapping[str, Paper] = {
         cost="a minute on digits; half an hour on GTSRB with five replicates, on two cores",
         usual={"temperatures": "1,2,3,4,6,10,17,29", "epochs": "student=3"},
         small={"temperatures": "1,2,4,8", "epochs": "teacher=10,student=10"},
+        ignored=_OF_DEFAULT,
+        student=("batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "normalize", "init"),
     ),
     "hinton-2015": Paper(
         module="pipelines.papers.hinton_2015",
@@ -73,6 +109,7 @@ PAPERS: Mapping[str, Paper] = {
         usual={
             "temperatures": "1,2,3,4,8,20",
             "transfer": "shared",
+            "margin": "0.002",
             "teacher": "mlp(hidden=400,depth=2,dropout=0.2)",
             "student": "mlp(hidden=200,depth=2)",
             "epochs": "teacher=5,student=3",
@@ -82,10 +119,12 @@ PAPERS: Mapping[str, Paper] = {
         small={
             "temperatures": "1,3,4,8,20",
             "transfer": "shared",
+            "margin": "0.002",
             "teacher": "mlp(hidden=100,depth=2,dropout=0.2)",
             "student": "mlp(hidden=50,depth=2)",
             "epochs": "teacher=20,student=20",
         },
+        ignored=_OF_DEFAULT,
     ),
     "mirzadeh-2020": Paper(
         module="pipelines.papers.mirzadeh_2020",
@@ -94,6 +133,7 @@ PAPERS: Mapping[str, Paper] = {
         cost="a minute on digits; half an hour on GTSRB, on two cores",
         usual={"temperatures": "1,4,10", "transfer": "shared", "student": "mlp(hidden=10,depth=1)"},
         small={"temperatures": "1,4", "transfer": "shared", "student": "mlp(hidden=5,depth=1)"},
+        ignored=_OF_DEFAULT,
     ),
     "furlanello-2018": Paper(
         module="pipelines.papers.furlanello_2018",
@@ -102,6 +142,7 @@ PAPERS: Mapping[str, Paper] = {
         cost="seconds on digits; minutes on GTSRB, on two cores",
         usual={"temperatures": "1", "transfer": "shared"},
         small={"temperatures": "1", "transfer": "shared", "student": "mlp(hidden=20,depth=1)"},
+        ignored=(*_OF_DEFAULT, "teacher"),
     ),
     "hansen-salamon-1990": Paper(
         module="pipelines.papers.hansen_salamon_1990",
@@ -110,6 +151,7 @@ PAPERS: Mapping[str, Paper] = {
         cost="seconds on digits; minutes on GTSRB, on two cores",
         usual={"transfer": "shared"},
         small={"transfer": "shared"},
+        ignored=_VOTES,
     ),
     "dietterich-2000": Paper(
         module="pipelines.papers.dietterich_2000",
@@ -119,6 +161,7 @@ PAPERS: Mapping[str, Paper] = {
         cost="a minute on digits; a quarter of an hour on GTSRB, on two cores",
         usual={"transfer": "shared"},
         small={"transfer": "shared"},
+        ignored=_VOTES,
     ),
 }
 """The papers by name."""

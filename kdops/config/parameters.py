@@ -220,6 +220,7 @@ REPEATING = {
     "dataset": "data, as elsewhere; auto: those of the paper",
     "temperatures": "temperatures of the students; auto: those of the paper",
     "transfer": "images to distill on: disjoint from the teacher's, shared, or fresh; auto: as in the paper",
+    "margin": "accuracy difference that counts as none; auto: 0.02, or what the paper asks for",
 }
 """What shared parameters mean where the experiments of a paper are repeated."""
 PAPER = Parameter("paper", DEFAULT, f"whose claims are tested: {', '.join(PAPERS)}")
@@ -331,7 +332,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     ),
     "paper": EntryPoint(
         "All experiments of a paper in one study, with a report claim by claim.",
-        {"dataset": AUTO, "temperatures": AUTO, "transfer": AUTO},
+        {"dataset": AUTO, "temperatures": AUTO, "transfer": AUTO, "margin": AUTO},
         (PAPER, REVERSED_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS, MIDDLE_TEMPERATURES, TOP, CONTROLS),
         ("student",),
         REPEATING,

@@ -172,8 +172,13 @@ class PaperSettings(SymmetrySettings, VoteSettings):
 
     @classmethod
     def read(cls, point: EntryPoint, text: Mapping[str, str]) -> dict[str, Any]:
-        """Return the value of every field; what is ``auto`` is what the paper asks for."""
+        """Return the value of every field; what is ``auto`` is what the paper asks for.
+
+        Raises:
+            UsageError: for a value that is not allowed, and for a parameter that the paper would ignore.
+        """
         paper = one_of("paper", text["paper"], tuple(PAPERS))
+        PAPERS[paper].check(paper, text, {one.name: one.default for one in point.parameters()})
         return {**super().read(point, PAPERS[paper].filled(text)), "paper": paper}
 
     @property

@@ -36,10 +36,10 @@ LOW, HIGH = (2.5, 4.0), 8.0
 NEEDED = (LOW[1], HIGH)
 """Temperatures that claims are tested at."""
 
-MARGIN = 0.002
-"""Twenty test errors: the usual margin is wider than all that the paper's nets differ by."""
-
-NUMBER = "the mean over replicates is within the margin, at most twenty test errors, of it"
+NUMBER = "the mean over replicates is within the margin, unless given twenty test errors, of it"
+SET_AFTER = (
+    "the margin was set after the recorded run, since the usual one is more than all of the paper's nets differ by"
+)
 SMALLER = "our nets are smaller than the paper's"
 LEFT_OUT = "section 3, a transfer set without threes"
 
@@ -50,7 +50,7 @@ STATEMENTS: Mapping[str, Statement] = {
         "section 3",
         NUMBER,
         published=(0.9933,),
-        interpreted=SMALLER,
+        interpreted=f"{SMALLER}; {SET_AFTER}",
         from_memory=True,
         unit="accuracy",
     ),
@@ -60,7 +60,7 @@ STATEMENTS: Mapping[str, Statement] = {
         "section 3",
         NUMBER,
         published=(0.9854,),
-        interpreted=SMALLER,
+        interpreted=f"{SMALLER}; {SET_AFTER}",
         from_memory=True,
         unit="accuracy",
     ),
@@ -70,7 +70,7 @@ STATEMENTS: Mapping[str, Statement] = {
         "section 3",
         NUMBER,
         published=(0.9926,),
-        interpreted=SMALLER,
+        interpreted=f"{SMALLER}; {SET_AFTER}",
         from_memory=True,
         unit="accuracy",
     ),
@@ -85,7 +85,8 @@ STATEMENTS: Mapping[str, Statement] = {
         f"{WIDTHS[-1]} units: the highest temperature against T = {HIGH:g}",
         f"with 300 units or more all temperatures above {HIGH:g} give alike results",
         "section 3",
-        "the difference is less than the margin, at most twenty test errors",
+        "the difference is less than the margin, unless given twenty test errors",
+        interpreted=SET_AFTER,
         from_memory=True,
     ),
     "narrow": Statement(
@@ -107,7 +108,7 @@ STATEMENTS: Mapping[str, Statement] = {
         LEFT_OUT,
         NUMBER,
         published=(0.9794,),
-        interpreted=SMALLER,
+        interpreted=f"{SMALLER}; {SET_AFTER}",
         from_memory=True,
         unit="accuracy",
     ),
@@ -117,7 +118,7 @@ STATEMENTS: Mapping[str, Statement] = {
         LEFT_OUT,
         NUMBER,
         published=(0.868,),
-        interpreted=SMALLER,
+        interpreted=f"{SMALLER}; {SET_AFTER}",
         from_memory=True,
         unit="accuracy",
     ),
@@ -127,7 +128,7 @@ STATEMENTS: Mapping[str, Statement] = {
         LEFT_OUT,
         NUMBER,
         published=(0.9891,),
-        interpreted=f"{SMALLER}; the bias is chosen on validation",
+        interpreted=f"{SMALLER}; the bias is chosen on validation; {SET_AFTER}",
         from_memory=True,
         unit="accuracy",
     ),
@@ -166,7 +167,7 @@ def run(study: Study[PaperSettings]) -> Answer:
     ]
     findings = (
         *of_distillation(settings, teachers, students),
-        *of_widths(widths, min(settings.margin, MARGIN)),
+        *of_widths(widths, settings.margin),
         *of_left_out(settings, found),
     )
     panels = {f"{width} units": {"student": own} for width, own in widths.items()}
@@ -181,10 +182,8 @@ def run(study: Study[PaperSettings]) -> Answer:
 def number(settings: PaperSettings, key: str, values: Sequence[float], what: str) -> Finding:
     """Compare accuracies with those of the paper."""
     same = str(settings.origin) in PAPERS["hinton-2015"].data
-    margin = min(settings.margin, MARGIN)
-    return STATEMENTS[key].number(
-        values, f"{capitalized(what)} reaches {reached(values)}.", margin=margin, same_data=same
-    )
+    sentence = f"{capitalized(what)} reaches {reached(values)}."
+    return STATEMENTS[key].number(values, sentence, margin=settings.margin, same_data=same)
 
 
 def of_distillation(settings: PaperSettings, teachers: Sweep, students: Sweep) -> Iterator[Finding]:

@@ -3,8 +3,9 @@
     mlflow run . -e paper -P paper=mirzadeh-2020
 
 A small student is distilled from the teacher, from one assistant of middle size, and along two. All ways have the same
-temperatures, images and epochs; the assistant and the student that count are the best by validation of each way, so
-that every way is tuned equally. The assistants are dense, as the student is.
+temperatures, images and epochs; the assistant and the student that count are the best by validation of each step.
+So the student chooses among as many temperatures on every way, and a way via assistants has their choices beside. The
+assistants are dense, as the student is.
 Cost on two cores: a minute on digits; half an hour on GTSRB.
 """
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from kdops.study.study import Study
 
 ASSISTANTS = ("mlp(hidden=100,depth=1)", "mlp(hidden=30,depth=1)")
-TUNED = "the best temperature by validation for every way; the authors' code chooses on test"
+TUNED = "the best temperature by validation at every step; the authors' code chooses on test"
 
 STATEMENTS: Mapping[str, Statement] = {
     "distillation": Statement(

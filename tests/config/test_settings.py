@@ -88,7 +88,8 @@ def test_what_is_auto_is_what_the_paper_asks_for(name):
     assert own == Settings.parse("paper", paper=name, **{**paper.usual, "dataset": paper.data[0]})
     small = Settings.parse("paper", paper=name, dataset="digits")
     assert small == Settings.parse("paper", paper=name, **{**paper.small, "dataset": "digits"})
-    assert Settings.parse("paper", paper=name, dataset="digits", temperatures="3").temperatures == (3.0,)
+    if "temperatures" not in paper.ignored:
+        assert Settings.parse("paper", paper=name, dataset="digits", temperatures="3").temperatures == (3.0,)
     with pytest.raises(UsageError, match=r"^paper=none: must be one of szijarto-2020"):
         Settings.parse("paper", paper="none")
 

@@ -15,9 +15,31 @@ TINY = {
 }
 
 
+def taken(name):
+    """Return what a paper is tried with, without what it would ignore."""
+    ignored = PAPERS[name].ignored
+    # The tests have temperatures of their own where none are given.
+    return {"temperatures": "auto"} | {one: value for one, value in TINY.items() if one not in ignored}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_a_paper_would_ignore_is_refused(name, nowhere):
+    for one in PAPERS[name].ignored:
+        with pytest.raises(UsageError, match=rf"^{one}=7: has no effect on paper={name}"):
+            nowhere.settings("paper", paper=name, **{"temperatures": "auto", one: "7"})
+    for one in PAPERS[name].student:
+        with pytest.raises(UsageError, match=rf"^{one}=student=7: is decided by paper={name} for the student"):
+            nowhere.settings("paper", paper=name, **{"temperatures": "auto", one: "student=7"})
+
+
+def test_a_margin_that_is_given_counts(nowhere):
+    assert nowhere.settings("paper", paper="hinton-2015", dataset="digits").margin == 0.002
+    assert nowhere.settings("paper", paper="hinton-2015", dataset="digits", margin="0.01").margin == 0.01
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_each_paper_can_be_planned(name, nowhere, capsys):
-    nowhere.plan("paper", paper=name, **TINY)
+    nowhere.plan("paper", paper=name, **taken(name))
     assert " models, " in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -25,7 +47,7 @@ def test_each_paper_can_be_planned(name, nowhere, capsys):
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "hansen-salamon-1990")) for name in OTHERS]
 )
 def test_each_paper_answers_all_of_its_claims(name, store):
-    parent = store.run("paper", paper=name, **TINY)
+    parent = store.run("paper", paper=name, **taken(name))
     findings = json.loads(store.artifact(parent, "answer.json").read_text())["findings"]
     own = {statement.what: statement.shown for statement in PAPERS[name].statements().values()}
     told = {finding["what"]: finding["paper"] for finding in findings}

@@ -20,6 +20,7 @@ from kdops.study.checks import check_study
 from kdops.study.summary import summary_of
 from kdops.sweeps.metrics import TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
+from kdops.utils.text import two_digits
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.mutual import mutual_verdict
 
@@ -85,7 +86,7 @@ def training_times(sweeps: dict[str, Sweep]) -> str:
     seconds = {name: median(net.metrics[TRAIN_SECONDS] for net in nets.records) for name, nets in sweeps.items()}
     plain = seconds.pop(str(INDEPENDENT))
     times = ", ".join(f"{name} {own / plain:.2f}" for name, own in seconds.items())
-    return f"Training takes {plain:.2g} s an independent net, and so many times as long with {times}."
+    return f"Training takes {two_digits(plain)} s an independent net, and so many times as long with {times}."
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def two_digits(value: float) -> str:
+    """Return a number to two significant digits, whole ones in full: ``0.077``, ``1.4``, ``138``."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def file_size(size: int) -> str:
     """Return a number of bytes in the unit that fits it, from B to GB (powers of 1000)."""
     number, units = float(size), ["B", "kB", "MB", "GB"]

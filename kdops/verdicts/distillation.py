@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.utils.text import capitalized
+from kdops.utils.text import capitalized, two_digits
 from kdops.verdicts.claims import (
     DECIMALS,
     Claim,
@@ -65,7 +65,7 @@ class TrainingCost:
     @property
     def sentence(self) -> str:
         """The same in a sentence."""
-        student, hard, source = (f"{own:.0f} s" if own >= 10 else f"{own:.2g} s" for own in vars(self).values())
+        student, hard, source = (f"{two_digits(own)} s" for own in vars(self).values())
         own = f"Training takes {student} a distilled student and {hard} one on hard labels"
         known = self.source == self.source
         return f"{own}; distillation also takes {f'the {source} of its source' if known else 'its source'}."

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.utils.text import capitalized
+from kdops.utils.text import capitalized, two_digits
 from kdops.verdicts.claims import (
     DECIMALS,
     LEVEL,
@@ -69,11 +69,11 @@ def describe_costs(costs: Mapping[str, MethodCost]) -> list[str]:
     more = {other: cost.parameters - plain.parameters for other, cost in others if cost.parameters != plain.parameters}
     deployed = "; ".join(f"{other} {count:+,.0f}" for other, count in more.items())
     beside = "; ".join(f"{other} {cost.beside:,.0f}" for other, cost in costs.items() if cost.beside)
-    kept = "; ".join(f"{other} {cost.kept / 1e6:.2g} MB" for other, cost in costs.items())
+    kept = "; ".join(f"{other} {two_digits(cost.kept / 1e6)} MB" for other, cost in costs.items())
     known = {other: cost.peak for other, cost in costs.items() if math.isfinite(cost.peak)}
-    peak = "; ".join(f"{other} {most / 1e6:.2g} MB" for other, most in known.items())
+    peak = "; ".join(f"{other} {two_digits(most / 1e6)} MB" for other, most in known.items())
     return [
-        f"Training takes {plain.seconds:.2g} s a student with {name}, and so many times as long with {times}.",
+        f"Training takes {two_digits(plain.seconds)} s a student with {name}, and so many times as long with {times}.",
         f"With {name} {plain.parameters:,.0f} parameters are deployed, with all others as many"
         f"{f', but for {deployed}' if deployed else ''}; trained beside and dropped are {beside or 'none'}. "
         f"For a student the training keeps, of source and method: {kept}."

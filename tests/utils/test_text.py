@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kdops.utils.text import accuracy_interval, csv_text, duration, file_size, number_ranges
+from kdops.utils.text import accuracy_interval, csv_text, duration, file_size, number_ranges, two_digits
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,11 @@ def test_sizes_have_the_unit_that_fits(size, text):
 @pytest.mark.parametrize(("seconds", "text"), [(89, "89 s"), (90, "2 min"), (5400, "1.5 h")])
 def test_durations_have_the_unit_that_fits(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0774, "0.077"), (1.44, "1.4"), (9.96, "10"), (138.2, "138"), (0, "0")])
+def test_two_digits_are_no_powers_of_ten(value, text):
+    assert two_digits(value) == text
 
 
 def test_a_table_as_csv_has_no_formula_and_no_nan():

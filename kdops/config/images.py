@@ -36,10 +36,13 @@ class Selection:
         Raises:
             UsageError: names the parameter, its value and what is allowed.
         """
+        named = [part.strip() for part in text["leave_out"].split(",")] if text["leave_out"].strip() else []
+        if "" in named:
+            raise UsageError("leave_out", text["leave_out"], "must be names of classes with commas between")
         frames = value_or("all", ALL_FRAMES, "frames", text, lambda name, value: whole(name, value, 1, 1_000_000))
         return cls(
             # Sorted, so that one choice of rows has one text.
-            tuple(sorted({part.strip() for part in text["leave_out"].split(",") if part.strip()})),
+            tuple(sorted(set(named))),
             frames,
             real("label_noise", text["label_noise"], 0.0, 1.0),
             boolean("bootstrap", text["bootstrap"]),

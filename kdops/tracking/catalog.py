@@ -65,15 +65,26 @@ def find_registered(client: MlflowClient, text: str, parameter: str = "model") -
         UsageError: there is no such version, others made it, its run did not finish, or it is a copy of another one.
     """
     version = find_version(client, str(check_model(text, parameter)), parameter)
-    if not schema.is_own(version):
-        raise UsageError(parameter, text, describe_foreign(version))
-    run = finished_run(client, version)
-    model = None if run is None else next((model for _, model in schema.readable([run])), None)
-    if model is None or not model.uri:
-        raise UsageError(parameter, text, "its run did not finish or was deleted")
-    if model.uri != uri_of(version):
+    model = made_by_run(client, version)
+    # A copy may lack the tags of the version that it was made from.
+    if model is not None and model.uri != uri_of(version):
         raise UsageError(parameter, text, f"is a copy of {model.uri}, which its run made; name that version")
+    if is_of_others(version):
+        raise UsageError(parameter, text, describe_foreign(version))
+    if model is None:
+        raise UsageError(parameter, text, "its run did not finish or was deleted")
     return in_registry(model, version.tags, {})
+
+
+def made_by_run(client: MlflowClient, version: ModelVersion) -> Model | None:
+    """Return the model that the finished run of a version made; None where the run is none of kdops'."""
+    run = finished_run(client, version)
+    return next((model for _, model in schema.readable([run] if run else []) if model.uri), None)
+
+
+def is_of_others(version: ModelVersion) -> bool:
+    """Return whether kdops did not make a version; one of a run that did not finish may lack the tags of its own."""
+    return not schema.is_own(version) and not version.name.startswith("kdops-")
 
 
 def describe_foreign(version: ModelVersion) -> str:

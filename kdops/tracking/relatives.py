@@ -16,7 +16,7 @@ from kdops.registry.lookup import find_version, uri_of, versions_of_runs
 from kdops.registry.sources import Sources
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
-from kdops.tracking.catalog import Catalog, find_registered, in_registry, read_aliases
+from kdops.tracking.catalog import Catalog, find_registered, in_registry, is_of_others, made_by_run, read_aliases
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def read_relatives(client: MlflowClient, text: str) -> Relatives:
         UsageError: there is no such model, or its run cannot be read.
     """
     aliases, sources = read_aliases(client), Sources(client)
-    if not (given := check_model(text)).alias or str(given) in aliases:
+    if not (given := check_model(text)).alias or str(given) in aliases or given.name.startswith("kdops-"):
         first = _named(client, sources, Catalog((), aliases).resolve(text))
     else:
         first = None
     if first is None:
         version = find_version(client, str(given))
-        if not schema.is_own(version):
+        if is_of_others(version) and made_by_run(client, version) is None:
             return _of_others(client, sources, version, aliases)
         # Raises, unless the model was finished at this moment.
         first = client.get_run(find_registered(client, text).run_id)

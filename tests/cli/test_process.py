@@ -73,7 +73,8 @@ def changed(before):
 import kdops
 before = settings()
 for found in pkgutil.walk_packages(kdops.__path__, "kdops."):
-    import_module(found.name)
+    if found.name != "kdops.training.ray" or find_spec("ray"):  # an extra
+        import_module(found.name)
 by_import = changed(before)
 
 from kdops.config.settings import Settings

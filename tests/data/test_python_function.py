@@ -203,7 +203,7 @@ def test_the_launcher_hands_the_callers_folder_and_path_on(mine, monkeypatch):
         "from kdops.cli.app import main; sys.exit(main(['teacher', '--dataset', 'minedata:plain']))"
     )
     here = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), "src"])
-    root = os.path.dirname(os.path.dirname(data.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(data.__file__)))
     environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{here}"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -131,13 +131,14 @@ def test_a_file_gets_every_column_whatever_the_width(catalog, uris):
         "seed",
         "method",
         "transfer",
+        "architecture",
         "parameters",
         "val",
         "test",
         "source",
     ]
     (line,) = (line for line in lines if line.startswith(uris["champion"].removeprefix("models:/") + " "))
-    cells = "kdops-digits-student/7 * student teacher>student 7 0 - shared 610 0.9700 0.8700 kdops-digits-teacher/1"
+    cells = "kdops-digits-student/7 * student teacher>student 7 0 - shared - 610 0.9700 0.8700 kdops-digits-teacher/1"
     assert " ".join(line.split()) == cells
     assert any("7 members" in line for line in lines)
 

@@ -7,15 +7,14 @@ from torch import nn
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import Classifier, ExternalClassifier, build
 from kdops.training.activity import measure_units
+from kdops.utils.random import named_generator
 
 MEAN, STD = torch.tensor([100.0]), torch.tensor([50.0])
 IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def network(text):
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return build(parse_architecture(text), (1, 8, 8), 10, MEAN, STD).eval()
+    return build(parse_architecture(text), (1, 8, 8), 10, MEAN, STD, named_generator("activity", 0)).eval()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, one_of, value_or, whole
 from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures
-from kdops.config.sources import Source, parse_source
+from kdops.config.sources import DATA, Source, parse_source
 from kdops.errors import UsageError
 
 FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000
@@ -43,6 +43,10 @@ class SourceSettings(Settings):
             parse_source(*own.values())
         elif own["source_model"]:
             raise UsageError("source_model", own["source_model"], "names the network of a source, and there is none")
+        elif own["source_normalize"] != DATA:
+            raise UsageError(
+                "source_normalize", own["source_normalize"], "is what a source is given, and there is none"
+            )
         return {**super().read(point, text), **own, "trust": boolean("trust", text["trust"])}
 
     @property

@@ -122,8 +122,7 @@ def load_source(uri: str, target: Target, votes: bool) -> nn.Module:
         columns = [column.name for column in Encoding.from_json(data.encoding).columns]
         return answers_for_rows(uri, predictor, data, target.origin, columns)
     net, info = _load(uri, "source", target.trust)
-    inputs = info.signature.inputs.inputs if info.signature and info.signature.inputs else []
-    if "pytorch" in info.flavors and len(inputs) == 1 and np.dtype(inputs[0].type).kind == "f":
+    if _takes_floats(info):
         net = normalized(net, data, target.normalize)
     return as_logits(_tried(net, uri, data, "source", _described(info, uri, data, "source")), data)
 
@@ -146,16 +145,33 @@ def as_logits(network: nn.Module, data: Dataset) -> nn.Module:
     return FromProbabilities(network) if are_shares else network
 
 
-def digest_of_network(network: nn.Module, images: np.ndarray) -> str:
+def digest_of_network(network: nn.Module, images: np.ndarray, rows: np.ndarray) -> str:
     """Return the digest of a network's weights and of what it returns: equal weights may be used in different ways.
 
     Args:
         network: from uint8 images to logits.
         images: uint8 ``[N, C, H, W]``.
+        rows: what it is asked about.
     """
     with torch.no_grad():
-        given = network(torch.from_numpy(np.array(images)))
-    return digest_of({**network.state_dict(), "given": given})
+        starts = range(0, len(rows), SEEN)
+        given = [network(torch.from_numpy(np.array(images[rows[start : start + SEEN]]))) for start in starts]
+    return digest_of({**network.state_dict(), "given": torch.cat(given)})
+
+
+def takes_floats(uri: str) -> bool:
+    """Return whether a model is a program of one tensor of floats, which is given normalized images.
+
+    Raises:
+        UsageError: the model is not there.
+    """
+    with _explained(uri, "source", "a model"):
+        return _takes_floats(get_model_info(uri))
+
+
+def _takes_floats(info: ModelInfo) -> bool:
+    inputs = info.signature.inputs.inputs if info.signature and info.signature.inputs else []
+    return "pytorch" in info.flavors and len(inputs) == 1 and np.dtype(inputs[0].type).kind == "f"
 
 
 def _described(info: ModelInfo, uri: str, data: Dataset, parameter: str) -> str:

@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from kdops.config.architectures import FunctionNet
 from kdops.config.datasets import DATASETS
 from kdops.config.selection import Criterion
-from kdops.config.sources import OutputsFile, SourceModels, WeightsFile
+from kdops.config.sources import NormalizedBy, OutputsFile, SourceModels, WeightsFile
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
 from kdops.data.image_folder import names_of
@@ -122,6 +123,12 @@ def _parts(text: str, source: SourceModels) -> Parts:
     found = [(share, find_model(one)) for share, one in source.parts]
     if len({model.uri for _, model in found}) < len(found):
         raise UsageError("source", text, "names a model twice; give it a greater weight instead")
+    if source.normalize != NormalizedBy():
+        from kdops.packaging.external import takes_floats
+
+        if not any(takes_floats(model.uri) for _, model in found):
+            problem = f"is for programs of floats and files of weights; {text} takes images or rows as they are"
+            raise UsageError("source_normalize", source.normalize.text, problem)
     return found
 
 
@@ -170,7 +177,8 @@ def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) 
     rows = study.transfer_images(0).rows
     network, digest = load_file(source, study.settings, study.data, rows), file_digest(source.path)
     options = (str(source.network), source.normalize.text) if isinstance(source, WeightsFile) else ()
-    given = digest_of_source(network, study.data, rows)
+    is_code = isinstance(source, WeightsFile) and isinstance(source.network, FunctionNet)
+    given = digest_of_source(network, study.data, rows, is_code)
     name = quote(os.path.basename(source.path))
     weights = fingerprint(file=digest, options=list(options), given=given)
     model = _adopt(study, network, f"file:{name}#{digest[:12]}", weights)
@@ -251,15 +259,18 @@ def load_file(source: WeightsFile | OutputsFile, settings: SourceSettings, data:
     return load_outputs(source, data, names_of(settings.origin, len(data.labels)), rows)
 
 
-def digest_of_source(network: Module, data: Dataset, rows: np.ndarray) -> str:
-    """Return the digest of a network, of its weights and what it gives for the first of some rows."""
+def digest_of_source(network: Module, data: Dataset, rows: np.ndarray, is_code: bool = False) -> str:
+    """Return the digest of a network, of its weights and what it gives for the first of some rows.
+
+    Code of others may do anything behind equal weights, or has none: there it is what it gives for all rows.
+    """
     from kdops.distillation.sources import RowOutputs
     from kdops.models.classifier import digest_of
     from kdops.packaging.external import SEEN, digest_of_network
 
     if isinstance(network, RowOutputs):
         return digest_of(network.state_dict())
-    return digest_of_network(network, data.images[rows[:SEEN]])
+    return digest_of_network(network, data.images, rows if is_code or not network.state_dict() else rows[:SEEN])
 
 
 def describe_network(network: Module, data: Dataset) -> str:

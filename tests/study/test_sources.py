@@ -24,6 +24,7 @@ from kdops.distillation.softening import soft_cross_entropy
 from kdops.distillation.sources import FromProbabilities, Mixture, averaged
 from kdops.errors import UsageError
 from kdops.packaging.external import Target, load_classifier, load_source
+from kdops.study.sources import digest_of_source
 from kdops.utils.random import named_generator
 
 TEACHER, STUDENT = "models:/kdops-digits-teacher", "models:/kdops-digits-student"
@@ -234,6 +235,31 @@ def test_a_program_of_floats_is_given_normalized_images(fork):
     images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
     found = load_source("models:/floats/1", target, votes=False)(images)
     torch.testing.assert_close(found, net(images.float() / 255)["logits"])
+
+
+class Odd(nn.Module):
+    """Code without weights that gives something of its own for one row alone."""
+
+    def __init__(self, row, number):
+        super().__init__()
+        self.image, self.number = torch.from_numpy(np.array(datasets.load("digits").images[row])), number
+
+    def forward(self, images):
+        return (images == self.image).flatten(1).all(dim=1)[:, None] * self.number * torch.ones(len(images), 10)
+
+
+def test_code_is_told_apart_by_what_it_gives_for_all_rows():
+    data, rows = datasets.load("digits"), np.arange(400)
+    assert digest_of_source(Odd(390, 1.0), data, rows) != digest_of_source(Odd(390, 2.0), data, rows)
+    assert digest_of_source(Odd(390, 1.0), data, rows) == digest_of_source(Odd(390, 1.0), data, rows)
+
+
+def test_a_normalization_that_nothing_is_given_is_refused(fork, capsys):
+    for source, told in (([], "and there is none"), (["--source", f"{TEACHER}/1"], "takes images or rows as they are")):
+        assert main(["students", *source, "--source-normalize", "imagenet"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+        assert line.startswith("kdops: source_normalize=imagenet")
+        assert told in line
 
 
 def test_students_learn_from_stored_outputs_of_the_images_that_they_see(fork, capsys):

@@ -224,11 +224,8 @@ REPEATING = {
 }
 """What shared parameters mean where the experiments of a paper are repeated."""
 PAPER = Parameter("paper", DEFAULT, f"whose claims are tested: {', '.join(PAPERS)}")
-SOURCE = Parameter(
-    "source",
-    "",
-    "what to distill from: a model URI, several (0.7*URI,0.3*URI), a file of weights or outputs; empty: own teachers",
-)
+NAMED = "what to distill from: a model URI, several (0.7*URI,0.3*URI), a file of weights or outputs"
+SOURCE = Parameter("source", "", f"{NAMED}; empty: own teachers")
 DISTILLING = {
     "temperatures": "temperatures of the student; hard labels (T = 0) are trained beside",
     "seeds": "replicates of the student; the source is one for all",
@@ -284,7 +281,10 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "distill": EntryPoint(
         "Distill one source, or a teacher trained once, into a student: does it help, and which one to ship?",
         {"temperatures": "1,2,4", "alpha": "0.5", "transfer": "shared"},
-        (replace(SOURCE, help=f"{SOURCE.help}: the best one registered, else one that is trained"), *SOURCE_OPTIONS),
+        (
+            replace(SOURCE, help=f"{NAMED}; empty: the best registered teacher, else one that is trained"),
+            *SOURCE_OPTIONS,
+        ),
         ("student",),
         DISTILLING,
     ),

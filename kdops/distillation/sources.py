@@ -190,7 +190,7 @@ class RowOutputs(nn.Module):
 
     def knows(self, rows: np.ndarray) -> np.ndarray:
         """Return whether the outputs of rows are known, bool ``[N]``."""
-        return self.logits[torch.from_numpy(np.asarray(rows))].isfinite().all(dim=1).numpy()
+        return self.logits[torch.from_numpy(np.array(rows))].isfinite().all(dim=1).numpy()
 
 
 class Mixture(nn.Module):

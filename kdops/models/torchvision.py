@@ -91,7 +91,7 @@ def load_torchvision(
 
     _check_name(architecture)
     name = architecture.name
-    options: dict[str, object] = {"init_weights": False} if name in WITH_AUXILIARY else {}
+    options: dict[str, object] = {"init_weights": False, "aux_logits": False} if name in WITH_AUXILIARY else {}
     with without_warning():
         net = models.get_model(name, weights=None, num_classes=classes, **options)
     if hasattr(net, "transform_input"):

@@ -37,9 +37,16 @@ from kdops.utils.quiet import env_var
 
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
+ROWS = "a model of rows"
+
 UNPICKLED = (
     "it is a pickle, which kdops never loads; save the weights alone, torch.save(model.state_dict(), 'teacher.pt'), "
     "and give source=teacher.pt source_model=module:function"
+)
+
+PICKLED_CODE = (
+    "it is a pickle, which kdops never loads; log its code as a file instead, "
+    "mlflow.pyfunc.log_model(python_model='code.py'), which trust=true runs"
 )
 
 SEEN = 256
@@ -219,7 +226,7 @@ def _item(given: object) -> object:
 
 def _row_model(uri: str, target: Target) -> Predictor | None:
     """Return a model that predicts on the rows of a table; None for one that takes what networks take."""
-    with _explained(uri, "source", "a model of rows"):
+    with _explained(uri, "source", ROWS):
         info = get_model_info(uri)
         flavor = next((name for name in FLAVORS if name in info.flavors), "")
         if flavor:
@@ -261,7 +268,8 @@ def _explained(uri: str, parameter: str, what: str) -> Iterator[None]:
         except KdopsError:
             raise
         except Exception as error:
-            reason = UNPICKLED if PICKLE in str(error) else first_line(error, 200)
+            advice = PICKLED_CODE if what == ROWS else UNPICKLED
+            reason = advice if PICKLE in str(error) else first_line(error, 200)
             raise UsageError(parameter, uri, f"cannot be loaded as {what}: {reason}") from error
 
 

@@ -186,12 +186,13 @@ def _sklearn(folder: Path, flavor: Mapping[str, Any], trust: bool) -> Predictor:
     if flavor.get("serialization_format") != "skops":
         raise ValueError(
             "it is a pickle, which kdops never loads; log it again: "
-            "mlflow.sklearn.log_model(model, serialization_format='skops')"
+            "mlflow.sklearn.log_model(model, serialization_format='skops'), "
+            "with skops_trusted_types=[...] where it holds types that skops does not know, as forests do"
         )
     skops, path = _library("skops", "skops.io"), _file(folder, flavor, "pickled_model")
     unknown = skops.get_untrusted_types(file=path)
     if unknown and not trust:
-        raise ValueError(f"has {', '.join(unknown[:3])}, which skops does not know; trust=true loads it")
+        raise ValueError(f"has {', '.join(unknown)}, which skops does not know; trust=true loads it")
     model = skops.load(path, trusted=unknown)
     if not hasattr(model, "predict_proba"):
         raise ValueError(f"is a {type(model).__name__} without probabilities (predict_proba)")

@@ -134,11 +134,15 @@ def read_tensors(path: str) -> dict[str, Tensor]:
     except Exception as error:
         reason = first_line(error, 200)
         is_code = "weights_only" in str(error) or "TorchScript" in str(error) or "Unsupported" in str(error)
-        raise UsageError("source", path, WHOLE if is_code else f"cannot be read ({reason})") from error
+        kind = SAFETENSORS if path.lower().endswith(SAFETENSORS) else "PyTorch"
+        # The reason may be a number alone, such as the byte that was found.
+        problem = f"is no file of {kind}, or a damaged one" + (f" ({reason})" if " " in reason else "")
+        raise UsageError("source", path, WHOLE if is_code else problem) from error
     for name in WITHIN:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(one, Tensor) for one in found.values()):
+    items = found.items() if isinstance(found, Mapping) else ()
+    if not items or not all(isinstance(name, str) and isinstance(one, Tensor) for name, one in items):
         raise UsageError("source", path, f"holds no weights by name; {WHOLE.partition('; ')[2]}")
     return dict(found)
 
@@ -193,11 +197,17 @@ def _fill(net: nn.Module, weights: Mapping[str, Tensor], file: WeightsFile, clas
         UsageError: names differ, or shapes.
     """
     wanted = net.state_dict()
-    given = {name: own for name, own in weights.items() if not name.startswith(AUXILIARY) or name in wanted}
+    given = dict(weights)
     while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in given)), ""):
         if not given or any(name.startswith(prefix) for name in wanted):
             break
         given = {name.removeprefix(prefix): own for name, own in given.items()}
+    given = {name: own for name, own in given.items() if not name.startswith(AUXILIARY) or name in wanted}
+    if {"mean", "std"} <= given.keys() and not {"mean", "std"} & wanted.keys():
+        problem = (
+            "is of a model of kdops, with its normalization: name that by source=models:/NAME/VERSION, or drop mean"
+        )
+        raise UsageError("source", file.path, f"{problem} and std from the file and give them as source_normalize")
     optional = {name for name in wanted if name.endswith("num_batches_tracked")}
     called = f"{file.network}" if isinstance(file.network, FunctionNet) else f"{file.network} for {classes} classes"
     for first, other, words in ((wanted, given, f"lacks {{}} of {called}"), (given, wanted, f"has {{}}, not {called}")):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from kdops.config.architectures import FunctionNet
+from kdops.config.architectures import Architecture, FunctionNet, TorchvisionNet
 from kdops.config.datasets import DATASETS
 from kdops.config.selection import Criterion
 from kdops.config.sources import NormalizedBy, OutputsFile, SourceModels, WeightsFile
@@ -187,7 +187,18 @@ def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) 
         f"The source is {what} {os.path.basename(source.path)} (SHA-256 {digest[:12]}); which images it has seen is "
         "not known here."
     )
+    if isinstance(source, WeightsFile) and source.normalize.text == "imagenet":
+        sentence += _remark_on_pixels(source.network)
     return Sweep((model,)), " ".join(filter(None, (sentence, describe_network(network, study.data))))
+
+
+def _remark_on_pixels(network: Architecture) -> str:
+    """Return which pixels some of torchvision's own weights have seen, where it is not what ``imagenet`` gives."""
+    from kdops.models.torchvision import WITH_AUXILIARY
+
+    if not isinstance(network, TorchvisionNet) or network.name not in WITH_AUXILIARY:
+        return ""
+    return f" Weights that torchvision offers for {network.name} see pixels from -1 to 1: source_normalize=0.5/0.5."
 
 
 def store_outputs(settings: SourceSettings, data: Dataset, path: Path) -> None:

@@ -92,6 +92,22 @@ def test_trusted_code_is_given_a_data_frame(store, table, tmp_path):
         load_source("models:/code/1", target(dataset), votes=False)
 
 
+class Pickled(mlflow.pyfunc.PythonModel):
+    """Somebody's code, which MLflow pickles."""
+
+    def predict(self, context, model_input, params=None):
+        raise AssertionError("a pickle was loaded")
+
+
+def test_pickled_code_is_never_run_and_the_way_to_log_it_is_told(store, table):
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="pickle", python_model=Pickled(), registered_model_name="pickle", pip_requirements=["mlflow"]
+        )
+    with pytest.raises(UsageError, match=r"it is a pickle, .*; log its code as a file instead, .*code.py"):
+        load_source("models:/pickle/1", target(table[1], trust=True), votes=False)
+
+
 @pytest.mark.parametrize("kind", ["probabilities", "unknown"])
 def test_probabilities_are_seen_and_classes_put_in_the_order_of_the_data(table, kind):
     _frame, dataset = table

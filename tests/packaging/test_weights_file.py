@@ -17,6 +17,7 @@ from kdops.data.arrays import Arrays
 from kdops.data.dataset import Dataset
 from kdops.errors import UsageError
 from kdops.packaging.external import load_weights
+from kdops.packaging.weights_file import build_network
 from kdops.utils.random import named_generator
 
 HERE = "tests.packaging.test_weights_file"
@@ -133,6 +134,16 @@ def test_a_network_of_torchvision_is_taken_as_it_is_with_the_normalization_of_im
     torch.testing.assert_close(found(images), theirs((images / 255 - mean) / std), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_outputs_that_only_help_training_may_be_in_the_file_or_not(auxiliary):
+    from torchvision.models import googlenet
+
+    net = googlenet(num_classes=3, aux_logits=auxiliary, init_weights=False)
+    weights = {f"module.{name}": own for name, own in net.state_dict().items()}
+    found = build_network(given("net.pt", "torchvision:googlenet"), color(8), weights)
+    assert torch.equal(found.state_dict()["fc.weight"], net.fc.weight)
+
+
 def test_a_resnet_that_kdops_trained_for_small_images_is_recognized(tmp_path):
     from kdops.config.architectures import parse_architecture
     from kdops.models.classifier import build
@@ -161,7 +172,18 @@ REFUSED = {
         f"{HERE}:plain",
         "holds more than weights",
     ),
-    "noise.safetensors": (lambda net, path: path.write_bytes(b"noise" * 9), f"{HERE}:plain", "cannot be read"),
+    "noise.safetensors": (
+        lambda net, path: path.write_bytes(b"noise" * 9),
+        f"{HERE}:plain",
+        "is no file of .safetensors, or a dam",
+    ),
+    "noise.pt": (lambda net, path: path.write_bytes(b"e" * 99), f"{HERE}:plain", "is no file of PyTorch, or a damaged"),
+    "numbers.pt": (lambda net, path: torch.save({1: torch.ones(1)}, path), f"{HERE}:plain", "holds no weights by name"),
+    "own.pt": (
+        lambda net, path: torch.save({"mean": torch.ones(1), "std": torch.ones(1), **net.state_dict()}, path),
+        f"{HERE}:plain",
+        "is of a model of kdops, with its normalization",
+    ),
     "list.pt": (lambda net, path: torch.save([1, 2], path), f"{HERE}:plain", "holds no weights by name"),
     "lacking.pt": (
         lambda net, path: torch.save(without(net.state_dict(), "head.bias"), path),

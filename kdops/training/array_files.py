@@ -16,13 +16,14 @@ import numpy as np
 from kdops.errors import KdopsError
 from kdops.utils.files import SHARED_MEMORY, temporary_folder
 
-__all__ = ["ArrayFiles", "Files", "OpenedFiles", "file_of"]
+__all__ = ["ArrayFiles", "Files", "OpenedFiles", "file_of", "sha256_of"]
 
 SMALL = 1_000_000
 """Bytes of a file that is read whole; a larger one is mapped, so that all workers share its pages."""
 
 Files = dict[str, tuple[str, str]]
-"""Path and SHA-256 of arrays by digest; the latter is empty for a file that was there before: decoded images."""
+"""Path and SHA-256 of arrays by digest; the latter is empty where a file of this machine, which was there before, is
+opened on it: decoded images."""
 
 
 class ArrayFiles:
@@ -46,7 +47,7 @@ class ArrayFiles:
             return
         place = self._folder(2 * array.nbytes) / f"{len(self.files)}.npy"
         np.save(place, array)
-        self.files[digest] = (str(place), _sha(array))
+        self.files[digest] = (str(place), sha256_of(array))
 
     def close(self) -> None:
         """Remove the files."""
@@ -74,7 +75,8 @@ def file_of(array: np.ndarray) -> str | None:
     return str(array.filename) if same else None
 
 
-def _sha(array: np.ndarray) -> str:
+def sha256_of(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's bytes, hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
@@ -91,7 +93,7 @@ class OpenedFiles(dict[str, np.ndarray]):
             raise KdopsError(f"{platform.node()} has no {path}, which the study reads: share its folder")
         # Changes, which nothing makes, would stay this process' own.
         array: np.ndarray = np.load(path, mmap_mode="c" if os.path.getsize(path) > SMALL else None)
-        if expected and (found := _sha(array)) != expected:
+        if expected and (found := sha256_of(array)) != expected:
             digests = f"{path} has the digest {found[:12]}, that of the study {expected[:12]}"
             raise KdopsError(f"this worker has other data: {digests}")
         self[digest] = array

@@ -14,7 +14,7 @@ import queue
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from kdops.errors import KdopsError, plain_line
-from kdops.training.array_files import OpenedFiles, file_of
+from kdops.training.array_files import OpenedFiles, file_of, sha256_of
 from kdops.training.order import Order
 from kdops.training.worker import is_private, worker_environment
 from kdops.training.worker_pool import Event, Events, Worker, WorkerPool, carry_out
@@ -62,7 +62,7 @@ class RayEngine(WorkerPool):
             one on this machine, which ends with the study.
 
     Raises:
-        KdopsError: no cluster is there.
+        KdopsError: no cluster is there, or it has no room for the workers.
     """
 
     def __init__(self, workers: int, device: str, address: str = ""):
@@ -75,12 +75,16 @@ class RayEngine(WorkerPool):
             except (ConnectionError, RuntimeError, ValueError, RayError) as error:
                 reason = plain_line(str(error).strip().splitlines()[0])
                 raise KdopsError(f"engine=ray:{address} finds no cluster: {reason}" if address else reason) from error
-        there = ray.cluster_resources()
-        gpus = there.get("GPU", 0.0) if device == "cuda" else 0.0
-        count = workers or (own if not address else int(gpus) or max(1, int(there.get("CPU", 1) // threads)))
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = sum(one.get("GPU", 0.0) for one in machines) if device == "cuda" else 0.0
+        room = sum(int(one.get("CPU", 0.0) // threads) for one in machines)
+        count = workers or (own if not address else min(int(gpus) or room, room) or 1)
         # As many share a GPU as have to, and all of those that do get equal parts.
         share = 1 / math.ceil(count / gpus) if gpus else 0.0
-        events, self._arrays = Events(), _Arrays()
+        if (fitting := room_for(machines, threads, share)) < count:
+            ray.shutdown()
+            raise KdopsError(_no_room(count, threads, fitting))
+        events, self._arrays, self._is_own = Events(), _Arrays(), not address
         super().__init__([_Actor(threads, share, not address, self._arrays, events) for _ in range(count)], events)
 
     def put(self, digest: str, array: np.ndarray) -> None:
@@ -88,7 +92,8 @@ class RayEngine(WorkerPool):
         if digest in self._arrays.files or digest in self._arrays.objects:
             return
         if (path := file_of(array)) is not None:
-            self._arrays.files[digest] = (path, "")
+            # Another machine may have another file of this name.
+            self._arrays.files[digest] = (path, "" if self._is_own else sha256_of(array))
         else:
             self._arrays.objects[digest] = ray.put(np.asarray(array))
 
@@ -98,6 +103,27 @@ class RayEngine(WorkerPool):
         self._arrays.files.clear()
         self._arrays.objects.clear()
         ray.shutdown()
+
+
+def room_for(machines: Sequence[Mapping[str, float]], threads: int, share: float) -> int:
+    """Return how many workers fit on machines.
+
+    Args:
+        machines: the resources of each, as Ray has them.
+        threads: CPUs of a worker.
+        share: of a GPU that each has, 0 for none.
+    """
+    each = round(1 / share) if share else 0
+    rooms = [(int(one.get("CPU", 0.0) // threads), int(one.get("GPU", 0.0)) * each) for one in machines]
+    return sum(min(cpus, gpus) if share else cpus for cpus, gpus in rooms)
+
+
+def _no_room(count: int, threads: int, room: int) -> str:
+    """Return why workers cannot be made, which would wait for a machine for ever."""
+    return (
+        f"workers={count}: the cluster has room for {room} workers with {threads} CPUs each on one machine; "
+        "give fewer workers, or set OMP_NUM_THREADS lower"
+    )
 
 
 class _Arrays:

@@ -16,6 +16,7 @@ from kdops.errors import DivergenceError, KdopsError
 from kdops.training import worker_pool
 from kdops.training.engine import build_engine
 from kdops.training.order import Done, OrderGroup, SourceArrays
+from kdops.training.ray import room_for
 from tests.training.test_engine import GROUPS, ORDERS, order, plain, through
 
 
@@ -37,6 +38,20 @@ def engine():
 @pytest.fixture(scope="module")
 def local():
     return {digest: plain(done) for digest, done in through(build_engine("local")).items()}
+
+
+@pytest.mark.parametrize(
+    ("machines", "threads", "share", "room"),
+    [
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, 2),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0}], 1, 0.5, 4),
+        ([{"CPU": 2.0, "GPU": 4.0}], 1, 1, 2),
+        ([{"CPU": 4.0}], 8, 0, 0),
+        ([{"CPU": 9.0, "GPU": 1.0}], 1, 1 / 3, 3),
+    ],
+)
+def test_a_worker_needs_its_room_on_one_machine(machines, threads, share, room):
+    assert room_for(machines, threads, share) == room
 
 
 def test_it_gives_what_local_gives(engine, local):

@@ -161,7 +161,7 @@ PAPERS: Mapping[str, Paper] = {
         cost="a minute on digits; a quarter of an hour on GTSRB, on two cores",
         usual={"transfer": "shared"},
         small={"transfer": "shared"},
-        ignored=_VOTES,
+        ignored=(*_VOTES, "label_noise", "bootstrap"),
     ),
 }
 """The papers by name."""

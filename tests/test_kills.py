@@ -365,6 +365,7 @@ def test_an_interrupted_study_ends_its_runs_at_once(moment, number, when, how, s
     assert len(study.epochs()) <= len(epochs) + 1
 
 
+@pytest.mark.slow
 def test_two_equal_studies_at_once_make_each_model_once(started, undisturbed):
     study, (expected, epochs) = started("folder"), undisturbed("folder")
     assert study.server.run(study.job(), study.job()) == [0, 0], study.output()

@@ -219,6 +219,7 @@ def test_a_child_whose_launcher_is_killed_while_it_starts_ends(shell, tmp_path, 
     _wait_for(lambda: _is_gone(child), 60)
 
 
+@pytest.mark.slow
 def test_bare_mlflow_run_lands_in_the_experiment(project, environment):
     done = run([*MLFLOW_RUN, "-P", "data_root="], project, environment)
     assert done.returncode == 0, done.stderr

@@ -643,7 +643,7 @@ def test_a_model_of_others_is_loaded_and_gives_what_it_gave(foreign):
         ("other-shape", "float32"),
         (
             "pickle",
-            "its PyTorch flavor has no exported program; it may be a pickle",
+            "its PyTorch flavor has no exported program; it is a pickle",
         ),
         ("nothing", "cannot be loaded as a PyTorch program (pt2)"),
     ],

@@ -135,6 +135,7 @@ def test_each_engine_gives_what_local_gives(name, engine, local):
     assert {(done.host, done.attempt) for done in found.values()} == {(platform.node(), 1)}
 
 
+@pytest.mark.slow
 def test_a_study_makes_the_same_models_whichever_engine_trains_and_a_second_one_trains_nothing(store):
     first = store.run("students", seeds=2)
     before = sorted(run.data.tags["kdops.model"] for run in store.children(first))

@@ -169,7 +169,8 @@ def plain_loop(recipe, temperature):
     optimizer = torchs_optimizer(recipe, net.parameters())
     schedule = torchs_schedule(recipe.schedule, optimizer, steps, recipe.learning_rate)
     counts = torch.bincount(IMAGES.labels, minlength=CLASSES)
-    weights = torch.tensor([COUNT / (CLASSES * max(1, count)) for count in counts.tolist()])
+    present = int((counts > 0).sum())
+    weights = torch.tensor([COUNT / (present * count) if count else 0.0 for count in counts.tolist()])
     weights = weights if recipe.class_weights == "balanced" else torch.ones(CLASSES)
     order, views = named_generator("order", "student", 0), Views(recipe.augment, IMAGES.pixels, 0)
     for epoch in range(recipe.epochs):

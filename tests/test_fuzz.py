@@ -10,7 +10,7 @@ import math
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kdops.config.architectures import FAMILIES, parse_architecture
@@ -188,6 +188,7 @@ sources = st.lists(
 
 
 @given(st.one_of(texts, sources))
+@example("models:/\b")
 @fuzzed
 def test_the_shares_of_sources_sum_to_one(text):
     with or_one_line():

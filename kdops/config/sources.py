@@ -118,6 +118,8 @@ def parse_source(text: str, network: str = "", normalize: str = DATA) -> Source:
     Raises:
         UsageError: they name no source, or do not go together; a weight is not above zero, or one is named twice.
     """
+    if not text.isprintable():
+        raise UsageError("source", repr(text), "must be printable")
     ending = os.path.splitext(text.lower())[1]
     given = NormalizedBy.parse(normalize)
     if re.match(r"(?:[^*]*\*)?\s*(?:models|runs):/", text) or ending not in (*TORCH_FILES, SAFETENSORS, NUMPY):
@@ -125,8 +127,6 @@ def parse_source(text: str, network: str = "", normalize: str = DATA) -> Source:
             problem = "names the network of a file of weights, and source is no .safetensors, .pt or .pth"
             raise UsageError("source_model", network, problem)
         return SourceModels(_parse_models(text), given)
-    if not text.isprintable():
-        raise UsageError("source", repr(text), "must be printable")
     if network and ending != NUMPY:
         return WeightsFile(text, parse_architecture(network, "source_model"), given)
     if network:

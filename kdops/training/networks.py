@@ -222,7 +222,7 @@ class Networks:
     @torch.no_grad()
     def _external_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
         if isinstance(net, RowOutputs):
-            return net(torch.from_numpy(rows))
+            return net(torch.from_numpy(np.array(rows)))
         if isinstance(net, Mixture):
             each = [self._external_logits(one, rows).float() for one in net.members]
             return averaged(torch.stack(each), net.shares, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import signal
 from importlib import import_module
 
 from kdops.utils.gc import gc_paused
@@ -29,3 +30,5 @@ def configure_process(*modules: str) -> None:
     gc.freeze()
     # Else libraries that count what is left at the end, as Triton's bindings do, report leaks after the result.
     atexit.register(gc.unfreeze)
+    # All is done by then: a second Ctrl-C would only end in a traceback from what libraries do at the end.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

@@ -104,3 +104,25 @@ def _wait_for_training(uri, folder, process):
             time.sleep(1.5)
             return
     raise AssertionError("the study never began")
+
+
+AT_THE_END = """
+import atexit, time
+
+def end():  # as libraries do that were imported before
+    print("at the end", flush=True)
+    time.sleep(1)
+
+atexit.register(end)
+from kdops.cli.process import configure_process
+configure_process()
+"""
+
+
+def test_ctrl_c_at_the_very_end_is_no_traceback():
+    command = [sys.executable, "-c", AT_THE_END]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "at the end\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (0, "")

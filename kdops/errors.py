@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["DivergenceError", "KdopsError", "UsageError", "plain_line", "shortened"]
-
 VALUE, ALLOWED = 300, 2000
 """The most characters that a message shows of a value, which may be a whole file, and of what is allowed."""
 

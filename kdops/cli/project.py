@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-__all__ = ["run_project"]
-
 
 def run_project(entry_point: str, parameters: Mapping[str, str]) -> None:
     """Run an entry point in a child process, and see that its run has an end.

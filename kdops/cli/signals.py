@@ -12,8 +12,6 @@ from kdops.cli import PARENT
 from kdops.errors import KdopsError
 from kdops.utils.process import LAUNCHER
 
-__all__ = ["end_with_parent", "interruptible"]
-
 ENDING = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from kdops.config.options import Flag, Integer, Option, Real
 
-__all__ = ["AUGMENTATIONS", "LIVE", "NONE", "Augment", "ViewCount", "parse_augment"]
-
 NONE, LIVE = "none", "live"
 
 AUGMENTATIONS: Mapping[str, Option] = {

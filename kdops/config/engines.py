@@ -13,8 +13,6 @@ from types import MappingProxyType
 from kdops.config.specs import Spec
 from kdops.errors import UsageError
 
-__all__ = ["AUTO_WORKERS", "ENGINES", "LOCAL", "MOST_WORKERS", "EngineSpec", "engine_parts", "forms", "parse_engine"]
-
 LOCAL = "local"
 
 

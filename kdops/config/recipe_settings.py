@@ -16,8 +16,6 @@ from kdops.config.options import Choice, Flag, Integer, Option, Real, Several
 from kdops.config.specs import Spec, parse_spec, write_spec
 from kdops.errors import UsageError
 
-__all__ = ["ADAMW", "BALANCED", "DECAYS", "ONE_CYCLE", "OPTIMIZERS", "SCHEDULES", "SETTINGS", "Named"]
-
 _BETAS = {
     "beta1": Real(0, 1, default=0.9, open_high=True),
     "beta2": Real(0, 1, default=0.999, open_high=True),

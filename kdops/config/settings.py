@@ -25,8 +25,6 @@ from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.selection import SCORES, SELECTIONS, Criterion
 from kdops.errors import UsageError
 
-__all__ = ["HARD", "MOST_SEEDS", "TRANSFERS", "Settings", "parse_temperatures"]
-
 HARD = 0.0
 """The temperature that means training on hard labels."""
 

@@ -11,8 +11,6 @@ from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.options import Real
 from kdops.errors import UsageError
 
-__all__ = ["NormalizedBy", "OutputsFile", "Source", "SourceModels", "WeightsFile", "parse_source"]
-
 ONE = (
     "must be a model URI such as models:/name/3, models:/name@alias or runs:/id/name, or a file: weights "
     "(.safetensors, .pt, .pth) with source_model, or outputs (.npz, .safetensors)"

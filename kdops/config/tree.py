@@ -10,8 +10,6 @@ from kdops.config.families import EMBEDDING, Architecture, Layer, Shape
 from kdops.config.options import Choice, Integer, Real
 from kdops.config.specs import Spec
 
-__all__ = ["LEAF", "MIXTURE", "Tree"]
-
 LEAF, MIXTURE = "leaf", "mixture"
 
 

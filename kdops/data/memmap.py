@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MappedImages", "Pixels", "load_rows"]
-
 IN_MEMORY = 0.25
 """So much of the free memory the images of one part may take; what takes more is read as it is needed."""
 

@@ -12,8 +12,6 @@ import warnings
 import numpy as np
 from PIL import Image
 
-__all__ = ["FORMATS", "MOST_PIXELS", "SIXTEEN_BITS", "pixels_of", "pixels_of_bytes"]
-
 FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 """The formats that are read. Some of Pillow's others start programs of the system."""
 

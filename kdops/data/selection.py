@@ -10,8 +10,6 @@ from kdops.config.images import ALL_FRAMES, Selection
 from kdops.data.dataset import Dataset
 from kdops.errors import UsageError
 
-__all__ = ["frames_of_tracks", "noisy_labels", "select", "without_classes"]
-
 
 def select(data: Dataset, rows: np.ndarray, chosen: Selection) -> tuple[np.ndarray, str]:
     """Return the rows of a transfer set that are learned from, and in words what is left out of it.

@@ -16,8 +16,6 @@ from kdops.config.augmentation import parse_augment
 from kdops.data.memmap import Pixels
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["Views", "key_of_views"]
-
 GRAY = 128
 """What is cut out becomes this."""
 

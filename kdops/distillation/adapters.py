@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MemberLinear", "merged", "sizes_beside"]
-
 
 class MemberLinear(nn.Module):
     """A dense layer for each member, initialized as :class:`torch.nn.Linear` is.

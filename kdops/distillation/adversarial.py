@@ -13,8 +13,6 @@ from kdops.config.architectures import Architecture
 from kdops.distillation.company import CompanyMethod, Turn, divergence_from_peers
 from kdops.distillation.method import Step
 
-__all__ = ["AdversarialMaps"]
-
 SLOPE = 0.2
 """Of the leaky ReLU below zero."""
 

@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from kdops.distillation.maps import MapMethod, same_sides
 from kdops.distillation.method import Step
 
-__all__ = ["AttentionTransfer"]
-
 
 @dataclass(frozen=True)
 class AttentionTransfer(MapMethod):

@@ -10,8 +10,6 @@ from torch import Tensor
 from kdops.distillation.relations import BatchRelation, gradient_of_products, unit_rows
 from kdops.distillation.softening import as_weight
 
-__all__ = ["CorrelationCongruence"]
-
 
 @dataclass(frozen=True)
 class CorrelationCongruence(BatchRelation):

@@ -13,8 +13,6 @@ from kdops.config.companies import ChosenCompany
 from kdops.distillation.method import Method, Needs, Step
 from kdops.utils.imports import load_place
 
-__all__ = ["CompanyMethod", "Turn", "build_company", "divergence_from_peers"]
-
 
 @dataclass(frozen=True)
 class Turn:

@@ -17,8 +17,6 @@ from kdops.distillation.method import Method, Needs, Shapes, SourceOutputs, Step
 from kdops.distillation.softening import as_weight, with_gradient
 from kdops.errors import UsageError
 
-__all__ = ["ContrastiveDistillation"]
-
 MEMORY_SHARE = 0.25
 """Of the free memory, which the memories of all students that are trained together may take."""
 

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Needs, Shapes, Step
 from kdops.distillation.softening import as_weight, log_softmax, with_gradient
 
-__all__ = ["CurriculumTemperature"]
-
 TINY = 1e-12
 
 

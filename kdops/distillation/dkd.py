@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from kdops.distillation.method import Method, Needs, Step
 
-__all__ = ["DecoupledDistillation"]
-
 MASK = -1e30
 """The logit of a class that takes no part. The authors' code adds -1000, which logits of that size undo."""
 

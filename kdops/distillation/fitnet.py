@@ -10,8 +10,6 @@ from kdops.distillation.layers_first import LayersFirst
 from kdops.distillation.method import Needs, Shapes, Step
 from kdops.errors import UsageError
 
-__all__ = ["HintDistillation"]
-
 
 @dataclass(frozen=True)
 class HintDistillation(LayersFirst):

@@ -13,8 +13,6 @@ from kdops.distillation.layers_first import LayersFirst
 from kdops.distillation.maps import MapMethod
 from kdops.distillation.method import Step
 
-__all__ = ["FlowDistillation"]
-
 
 @dataclass(frozen=True)
 class FlowDistillation(MapMethod, LayersFirst):

@@ -12,8 +12,6 @@ from kdops.distillation.adapters import MemberLinear
 from kdops.distillation.method import Method, Needs, Shapes, Step
 from kdops.distillation.softening import as_weight
 
-__all__ = ["EmbeddingHint"]
-
 
 @dataclass(frozen=True)
 class EmbeddingHint(Method):

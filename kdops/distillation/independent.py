@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from kdops.distillation.company import CompanyMethod
 from kdops.distillation.method import Step
 
-__all__ = ["Independent"]
-
 
 @dataclass(frozen=True)
 class Independent(CompanyMethod):

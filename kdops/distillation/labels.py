@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["LabelLoss", "TemperedLabelLoss", "WeightedLabelLoss"]
-
 
 class LabelLoss:
     """The cross entropy with the labels."""

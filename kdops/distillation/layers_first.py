@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Phase, Step
 from kdops.distillation.softening import soft_cross_entropy, soft_weight
 
-__all__ = ["LayersFirst"]
-
 
 @dataclass(frozen=True)
 class LayersFirst(Method, ABC):

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import soft_cross_entropy, soft_weight
 
-__all__ = ["LogitDistillation"]
-
 
 @dataclass(frozen=True)
 class LogitDistillation(Method):

@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from kdops.distillation.method import Method, Needs, Shapes, Step
 from kdops.errors import UsageError
 
-__all__ = ["MapMethod", "same_sides"]
-
 
 @dataclass(frozen=True)
 class MapMethod(Method, ABC):

@@ -17,11 +17,6 @@ from kdops.config.method_specs import ChosenMethod
 from kdops.distillation.labels import LabelLoss
 from kdops.utils.imports import load_place
 
-__all__ = [
-    *("LabelsOnly", "Method", "Modifier", "Needs", "Outputs", "Phase", "Shapes", "SourceOutputs", "Step"),
-    "build_method",
-]
-
 
 @dataclass(frozen=True)
 class Needs:

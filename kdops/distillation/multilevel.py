@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import as_weight, with_gradient
 
-__all__ = ["MultiLevelDistillation"]
-
 
 @dataclass(frozen=True)
 class MultiLevelDistillation(Method):

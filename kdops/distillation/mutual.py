@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from kdops.distillation.company import CompanyMethod, divergence_from_peers
 from kdops.distillation.method import Step
 
-__all__ = ["MutualLearning"]
-
 
 @dataclass(frozen=True)
 class MutualLearning(CompanyMethod):

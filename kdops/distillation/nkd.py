@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import as_weight, log_softmax, with_gradient
 
-__all__ = ["NormalizedDistillation"]
-
 MASK = -1e30
 """The logit of a class that takes no part."""
 

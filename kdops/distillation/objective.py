@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from kdops.distillation.labels import LabelLoss
 from kdops.distillation.method import LabelsOnly, Method, Outputs, Phase, Step
 
-__all__ = ["LABELS_TERM", "Objective"]
-
 LABELS_TERM = "labels"
 """The name of the cross entropy with the labels among the terms."""
 

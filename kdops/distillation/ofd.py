@@ -12,8 +12,6 @@ from kdops.config.architectures import BEFORE
 from kdops.distillation.maps import MapMethod, same_sides
 from kdops.distillation.method import SourceOutputs, Step
 
-__all__ = ["FeatureOverhaul"]
-
 
 @dataclass(frozen=True)
 class FeatureOverhaul(MapMethod):

@@ -8,8 +8,6 @@ from kdops.config.architectures import Architecture
 from kdops.config.composed import ASSISTANT
 from kdops.distillation.method import Modifier, Needs
 
-__all__ = ["Pair"]
-
 
 @dataclass(frozen=True)
 class Pair(Modifier):

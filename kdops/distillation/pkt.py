@@ -8,8 +8,6 @@ from torch import Tensor
 
 from kdops.distillation.relations import BatchRelation, gradient_of_products, unit_rows
 
-__all__ = ["ProbabilisticTransfer"]
-
 TINY = 1e-7
 
 

@@ -13,8 +13,6 @@ from kdops.config.architectures import EMBEDDING
 from kdops.distillation.method import Method, Needs, Step
 from kdops.distillation.softening import as_weight, with_gradient
 
-__all__ = ["BatchRelation", "gradient_of_products", "unit_rows"]
-
 TINY = 1e-12
 
 

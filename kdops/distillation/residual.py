@@ -14,8 +14,6 @@ from kdops.config.composed import ASSISTANT, RESIDUAL
 from kdops.distillation.method import Method, Needs, Shapes, Step
 from kdops.errors import UsageError
 
-__all__ = ["ResidualDistillation"]
-
 
 @dataclass(frozen=True)
 class ResidualDistillation(Method):

@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from kdops.distillation.maps import MapMethod
 from kdops.distillation.method import Needs, Shapes, Step
 
-__all__ = ["KnowledgeReview"]
-
 SIDES = (4, 2, 1)
 """To which sides maps are averaged for the loss, beside their own."""
 

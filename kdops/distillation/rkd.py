@@ -12,8 +12,6 @@ from kdops.config.architectures import EMBEDDING
 from kdops.distillation.method import Method, Needs, Step
 from kdops.distillation.softening import as_weight, with_gradient
 
-__all__ = ["RelationalDistillation"]
-
 TINY = 1e-12
 
 VALUES_AT_ONCE = {"cpu": 2**18, "cuda": 2**25}

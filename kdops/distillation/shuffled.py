@@ -9,8 +9,6 @@ from torch import Tensor
 
 from kdops.distillation.method import Modifier
 
-__all__ = ["Shuffled"]
-
 
 @dataclass(frozen=True)
 class Shuffled(Modifier):

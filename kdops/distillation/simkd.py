@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from kdops.config.architectures import EMBEDDING
 from kdops.distillation.method import Method, Needs, Step
 
-__all__ = ["ReusedClassifier"]
-
 
 @dataclass(frozen=True)
 class ReusedClassifier(Method):

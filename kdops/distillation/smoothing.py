@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import as_weight
 
-__all__ = ["LabelSmoothing"]
-
 
 @dataclass(frozen=True)
 class LabelSmoothing(Method):

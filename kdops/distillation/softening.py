@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["as_weight", "log_softmax", "soft_cross_entropy", "soft_weight", "with_gradient"]
-
 FEW_CLASSES = 16
 """Below this number of classes PyTorch's own softmax is not vectorized on a CPU."""
 

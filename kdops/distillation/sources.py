@@ -22,11 +22,6 @@ from torch import Tensor, nn
 
 from kdops.distillation.method import Outputs, Shapes
 
-__all__ = [
-    *("KEPT_BYTES", "Asked", "FromProbabilities", "Kept", "KeptViews", "Live", "Mixture", "Reordered", "RowOutputs"),
-    "averaged",
-]
-
 KEPT_BYTES = 2_000_000_000
 """Features of a source that take more than this are computed for each batch."""
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from kdops.distillation.relations import BatchRelation
 
-__all__ = ["SimilarityPreserving"]
-
 TINY = 1e-12
 
 

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from kdops.distillation.method import Modifier, Step
 
-__all__ = ["Standardized"]
-
 TINY = 1e-6
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import as_weight
 
-__all__ = ["TemperedLabels"]
-
 
 @dataclass(frozen=True)
 class TemperedLabels(Method):

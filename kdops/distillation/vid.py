@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from kdops.distillation.maps import MapMethod, same_sides
 from kdops.distillation.method import Step
 
-__all__ = ["VariationalInformation"]
-
 
 @dataclass(frozen=True)
 class VariationalInformation(MapMethod):

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import as_weight, soft_cross_entropy, soft_weight
 
-__all__ = ["VirtualTeacher"]
-
 
 @dataclass(frozen=True)
 class VirtualTeacher(Method):

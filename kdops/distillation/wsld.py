@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import log_softmax, soft_weight, with_gradient
 
-__all__ = ["WeightedDistillation"]
-
 TINY = 1e-7
 
 

@@ -34,8 +34,6 @@ from kdops.sweeps.model import COPIES, COPY_SEEDS, LABELS, Model
 from kdops.sweeps.params import SEED, STREAMS, TEMPERATURE, TRANSFER
 from kdops.sweeps.ranking import rank_key
 
-__all__ = ["Drawn", "draw", "draw_members", "with_newest_split"]
-
 Kept = TypeVar("Kept")
 
 

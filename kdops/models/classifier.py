@@ -19,16 +19,6 @@ from kdops.models.torchvision import build_torchvision
 from kdops.utils.imports import load_place
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = [
-    "Classifier",
-    "Dropout",
-    "ExternalClassifier",
-    "Tap",
-    "build",
-    "digest_of",
-    "pixel_statistics",
-]
-
 
 class Classifier(nn.Module):
     """A network together with its preprocessing.

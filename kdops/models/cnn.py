@@ -7,8 +7,6 @@ from torch import nn
 from kdops.config.architectures import CNN
 from kdops.models.classifier import Dropout
 
-__all__ = ["build_cnn"]
-
 
 def build_cnn(architecture: CNN, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """3x3 convolutions, each with max pooling, ReLU and dropout, and a linear output.

@@ -13,8 +13,6 @@ from kdops.config.families import Shape
 from kdops.models.classifier import Tap
 from kdops.utils.imports import load_place
 
-__all__ = ["build_joined", "build_reused"]
-
 
 def build_reused(architecture: Reused, shape: Shape, classes: int) -> nn.Module:
     """Return one chain: the student without its last layer, average pooling to the other's size, projector, output.

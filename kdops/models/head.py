@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["head_of", "reuse_head"]
-
 
 def head_of(net: nn.Module) -> nn.Linear:
     """Return a network's last dense layer.

@@ -18,8 +18,6 @@ from kdops.models.python_function import source_of
 from kdops.utils.imports import describe_error
 from kdops.utils.random import named_generator
 
-__all__ = ["check_networks", "count"]
-
 
 def count(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> tuple[int, int | None, str]:
     """Return the trained values, the operations and the code of a network of others, see

@@ -9,8 +9,6 @@ from torch import nn
 from kdops.config.architectures import MLP
 from kdops.models.classifier import Dropout
 
-__all__ = ["build_mlp"]
-
 
 def build_mlp(architecture: MLP, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Dense layers of ``hidden`` units with ReLU, and a linear output."""

@@ -15,8 +15,6 @@ from kdops.config.architectures import FunctionNet
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.imports import describe_error, import_function, importable
 
-__all__ = ["build_function", "source_of"]
-
 
 def build_function(architecture: FunctionNet, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Call the caller's function; random values are drawn from PyTorch's global random state.

@@ -11,8 +11,6 @@ from functools import cache
 
 from kdops.config.architectures import Architecture
 
-__all__ = ["NetworkSize", "network_size"]
-
 
 @dataclass(frozen=True)
 class NetworkSize:

@@ -20,8 +20,6 @@ from kdops.config.architectures import TorchvisionNet
 from kdops.errors import KdopsError, UsageError
 from kdops.utils.quiet import without_warning
 
-__all__ = ["build_torchvision", "load_torchvision"]
-
 SMALL = 64
 """Images with a side below this are small."""
 

@@ -18,8 +18,6 @@ from kdops.config.families import EMBEDDING, Shape
 from kdops.config.tree import LEAF, Tree
 from kdops.models.classifier import Tap
 
-__all__ = ["SoftTree", "build_tree"]
-
 SMALLEST = 1e-12
 """Added to the shares of a node's two sides, so that one that no image reaches has finite logarithms."""
 

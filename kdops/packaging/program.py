@@ -22,8 +22,6 @@ import torch
 from mlflow.pytorch import _validate_pt2_archive_is_pickle_free
 from torch import nn
 
-__all__ = ["check_archive", "load_program"]
-
 FUNCTIONS = (
     "Add|And|CeilDiv|CeilToInt|CleanDiv|Eq|FloatTrueDiv|FloorDiv|FloorToInt|Ge|Gt|Integer|IntTrueDiv|Le|Lt|Max|Min|Mod|"
     "ModularIndexing|Mul|Ne|Not|Or|PythonMod|Rational|ToFloat|TruncToInt|Where"

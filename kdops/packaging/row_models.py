@@ -28,8 +28,6 @@ from kdops.store.faults import first_line
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FLAVORS", "Predictor", "answers_for_rows"]
-
 LEAST = 1e-30
 """What stands for a probability of zero."""
 

@@ -26,8 +26,6 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
-__all__ = ["ServedModel"]
-
 VOTES = ("majority", "probability")
 """The outputs of an ensemble's program, in this order."""
 

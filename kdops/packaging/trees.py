@@ -13,8 +13,6 @@ from kdops.models.classifier import Classifier
 from kdops.models.tree import SoftTree
 from kdops.packaging.loading import Loaded
 
-__all__ = ["TreeView", "Way", "view_of", "way_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class TreeView:

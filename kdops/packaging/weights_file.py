@@ -22,16 +22,6 @@ from kdops.models.torchvision import RESNETS, load_torchvision
 from kdops.store.faults import first_line
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = [
-    "Logits",
-    "build_network",
-    "file_digest",
-    "load_classifier_file",
-    "load_weights_file",
-    "normalized",
-    "read_tensors",
-]
-
 WITHIN = ("state_dict", "model_state_dict", "model", "module")
 """Names under which checkpoints keep the weights."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")

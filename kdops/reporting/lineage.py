@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from kdops.sweeps.model import ELSEWHERE, LABELS, Model
 from kdops.tracking.relatives import Relatives
 
-__all__ = ["Node", "ancestors", "descendants", "lineage_dot", "lineage_lines"]
-
 ALONE = 5
 """As many models of one role and chain are shown one by one; more become a group."""
 

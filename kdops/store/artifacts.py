@@ -19,20 +19,6 @@ from kdops.store.broken_answers import is_cut_off
 from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import silenced, without_bars
 
-__all__ = [
-    "FILES",
-    "damaged_model_error",
-    "downloaded_model",
-    "file_digests",
-    "holds_model",
-    "is_below",
-    "is_empty",
-    "local_folder",
-    "put_files",
-    "remove_files",
-    "size_of",
-]
-
 FILES = "files"
 """What a model's ``metadata`` calls the digests of its files."""
 

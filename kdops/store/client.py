@@ -15,8 +15,6 @@ from kdops.store.faults import first_line
 from kdops.utils.gc import gc_paused
 from kdops.utils.secrets import redact_password
 
-__all__ = ["client_of", "is_quotable", "paged", "quoted", "retry_on_conflict"]
-
 TRIES = 20
 SECONDS = 0.05
 

@@ -24,8 +24,6 @@ from kdops.store.faults import first_line
 from kdops.sweeps import schema
 from kdops.utils.process import LAUNCHER, ProcessId
 
-__all__ = ["drop_double_runs", "drop_double_versions", "drop_unfinished_models"]
-
 logger = logging.getLogger(__name__)
 
 PAGE = 200

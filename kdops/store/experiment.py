@@ -6,8 +6,6 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["EXPERIMENT", "experiment_name", "is_project"]
-
 EXPERIMENT = "kdops"
 
 

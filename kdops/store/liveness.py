@@ -14,17 +14,6 @@ from collections.abc import Mapping
 from kdops.sweeps import schema
 from kdops.utils.secrets import redact_secrets
 
-__all__ = [
-    "BEAT_SECONDS",
-    "CHARACTERS",
-    "EXPIRED_SECONDS",
-    "Heartbeat",
-    "beat",
-    "expired",
-    "name_process",
-    "note_error",
-]
-
 CHARACTERS = 1000
 """Of an error; MLflow keeps 8,000, and a page shows far fewer."""
 

@@ -15,8 +15,6 @@ from alembic.util import CommandError
 
 from kdops.errors import KdopsError
 
-__all__ = ["check_tables", "has_tables", "other_version"]
-
 REVISION = re.compile(r"""^revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 BEFORE = re.compile(r"""^down_revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 

@@ -33,8 +33,6 @@ from kdops.utils.gpus import worker_count
 from kdops.utils.hardware import resolve_device
 from kdops.utils.progress import Reporter
 
-__all__ = ["load_data", "open_study"]
-
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 

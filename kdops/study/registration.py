@@ -22,8 +22,6 @@ from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.verdicts.answer import Answer
 
-__all__ = ["register_network"]
-
 
 def register_network(settings: SourceSettings, data: Dataset, role: str) -> None:
     """Measure a network on validation and test images, and register it as a model of a role.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from kdops.training.engine import Engine
     from kdops.training.networks import Networks
 
-__all__ = ["Shared"]
-
 
 @dataclass
 class Shared:

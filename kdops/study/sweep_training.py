@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from kdops.packaging.folder import Packager
     from kdops.training.order import Done, Order, TrainedModel
 
-__all__ = ["SweepTraining"]
-
 
 class SweepTraining:
     """Trains and stores the models of a study's sweeps.

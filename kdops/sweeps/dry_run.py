@@ -16,8 +16,6 @@ from kdops.sweeps.outcomes import Choice, Fork, Node, PlannedUnit, Request, Tall
 from kdops.utils.hardware import matrix_speed
 from kdops.utils.text import duration
 
-__all__ = ["Plan"]
-
 EFFICIENCY = {"mlp": 0.5, "cnn": 0.6}
 """Share of the measured matrix speed that training reaches; convolutions count forward operations alike."""
 STEP_SECONDS = {"mlp": 2.5e-3, "cnn": 4e-3}

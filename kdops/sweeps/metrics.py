@@ -2,22 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "DEAD_UNITS",
-    "METHOD_BYTES",
-    "METHOD_PARAMETERS",
-    "SOURCE_AGREEMENT",
-    "TEST_ACCURACY",
-    "TEST_BALANCED_ACCURACY",
-    "TEST_NLL",
-    "TRAIN_KL",
-    "TRAIN_LOSS",
-    "TRAIN_PEAK_BYTES",
-    "TRAIN_SECONDS",
-    "VAL_ACCURACY",
-    "VAL_NLL",
-]
-
 TRAIN_LOSS = "train_loss"
 TRAIN_KL = "train_kl"
 TRAIN_SECONDS = "train_seconds"

@@ -14,8 +14,6 @@ from kdops.sweeps.params import ARCHITECTURE, FLOPS, LEARNER, METHOD, PARAMETERS
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COPIES", "COPY_SEEDS", "ELSEWHERE", "FOREIGN", "LABELS", "Model", "Sweep"]
-
 COPY_SEEDS = 1_000_000
 """Copy k of a replicate's model has the replicate's seed and k times this, so that no two seeds meet."""
 

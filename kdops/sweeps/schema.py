@@ -20,22 +20,6 @@ from kdops.sweeps import params
 from kdops.sweeps.metrics import TEST_ACCURACY, TEST_NLL, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import FOREIGN, LABELS, Model
 
-__all__ = [
-    "champion_note",
-    "finite",
-    "fitted",
-    "from_run",
-    "from_version",
-    "is_chosen_on_test",
-    "is_own",
-    "promoted",
-    "promotions",
-    "readable",
-    "rolled_back",
-    "to_run",
-    "to_version",
-]
-
 logger = logging.getLogger(__name__)
 
 # Tags of the run of a model.

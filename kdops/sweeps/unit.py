@@ -36,8 +36,6 @@ from kdops.sweeps.params import (
 )
 from kdops.utils.hardware import numeric_mode, process_threads
 
-__all__ = ["Context", "Task", "Unit", "digest_of_pass", "lock_keys", "unit_of", "units_of"]
-
 
 @dataclass(frozen=True)
 class Task:

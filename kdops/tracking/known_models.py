@@ -26,8 +26,6 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import ARCHITECTURE, BATCH_SIZE, EPOCHS, LEARNING_RATE
 
-__all__ = ["KnownModels", "Wanted"]
-
 PAGE = 1000
 MOST_IDS = 1000
 """Most runs that a filter leaves out by id: MLflow's parser reads no more than 10,000 tokens."""

@@ -25,8 +25,6 @@ from kdops.tracking.stale_runs import discard_run
 from kdops.tracking.study_run import StudyRun
 from kdops.utils.files import temporary_folder
 
-__all__ = ["Outcome", "Writer", "log_model"]
-
 logger = logging.getLogger(__name__)
 
 ROLES_WITHOUT_TEMPERATURE = ("teacher", "foreign")

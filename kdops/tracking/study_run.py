@@ -16,8 +16,6 @@ from kdops.sweeps.model import Model
 from kdops.tracking.datasets import PARTS, Trainset, dataset_inputs
 from kdops.utils.process import ProcessId
 
-__all__ = ["StudyRun"]
-
 
 class StudyRun:
     """One study in the store, below whose run the runs of its models are made.

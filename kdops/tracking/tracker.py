@@ -32,8 +32,6 @@ from kdops.tracking.stored_study import StoredStudy, read_study
 from kdops.tracking.study_run import StudyRun
 from kdops.utils.secrets import redact_secrets
 
-__all__ = ["Tracker"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -12,8 +12,6 @@ from kdops.models.classifier import Classifier, ExternalClassifier
 from kdops.sweeps.metrics import DEAD_UNITS
 from kdops.utils.memory import malloc_keeps_pages
 
-__all__ = ["measure_units"]
-
 
 @torch.no_grad()
 def measure_units(

@@ -16,8 +16,6 @@ import numpy as np
 from kdops.errors import KdopsError
 from kdops.utils.files import SHARED_MEMORY, temporary_folder
 
-__all__ = ["ArrayFiles", "Files", "OpenedFiles", "file_of", "sha256_of"]
-
 SMALL = 1_000_000
 """Bytes of a file that is read whole; a larger one is mapped, so that all workers share its pages."""
 

@@ -21,8 +21,6 @@ from kdops.utils.files import replace_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Checkpoint", "Checkpoints", "checkpoint_path"]
-
 FIRST_SECONDS = 60.0
 """A pass is kept at the end of an epoch once it has lasted so long, and when it is done."""
 

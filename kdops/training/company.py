@@ -35,8 +35,6 @@ from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 from kdops.utils.random import as_global_rng, named_generator
 
-__all__ = ["PeerNetworks", "train_company"]
-
 BY_TURNS = "turns."
 """Begins the names of what the optimizer of the method's further steps keeps."""
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from kdops.utils.gc import gc_paused
 
-__all__ = ["EAGER_CALLS", "CudaGraphStep"]
-
 EAGER_CALLS = 3
 """First steps of a shape that run as they are: libraries choose their algorithms and allocate in the first ones,
 and the optimizer makes what it keeps."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["measured_rows", "source_divergence"]
-
 MEASURED = 256
 """Training images on which it is measured; the training itself passes over all of them in each epoch."""
 

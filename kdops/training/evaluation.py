@@ -20,8 +20,6 @@ from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
 from kdops.utils.memory import malloc_keeps_pages
 
-__all__ = ["METRICS", "agreement", "compute_logits", "expected_calibration_error", "measure", "measure_members"]
-
 
 @torch.no_grad()
 def compute_logits(

@@ -17,8 +17,6 @@ from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.groups import Group, Images
 from kdops.utils.random import named_generator
 
-__all__ = ["AugmentedFeed", "Feed", "feeds_of", "seen_by"]
-
 
 class Feed:
     """What the members of a group are given while they are trained, on the device.

@@ -15,8 +15,6 @@ from kdops.distillation.labels import LabelLoss, TemperedLabelLoss, WeightedLabe
 from kdops.distillation.method import Outputs
 from kdops.distillation.sources import Asked, Kept, KeptViews, Live
 
-__all__ = ["Group", "Images", "PassInputs", "batches_of", "for_members", "joined", "label_loss"]
-
 
 @dataclass(frozen=True)
 class Images:

@@ -10,8 +10,6 @@ from torch import Tensor
 from kdops.sweeps.metrics import TRAIN_KL, TRAIN_LOSS, VAL_ACCURACY
 from kdops.utils.progress import Progress
 
-__all__ = ["COMPLETE", "DIVERGED", "PRUNED", "Meter", "Trained"]
-
 COMPLETE, DIVERGED, PRUNED = "complete", "diverged", "pruned"
 """How the training of a member ends."""
 

@@ -15,8 +15,6 @@ from kdops.utils.random import named_generator
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's channels, of pixels from 0 to 1, as torchvision's weights take them."""
 
-__all__ = ["new_network", "streams_of_networks"]
-
 
 def new_network(inputs: PassInputs, recipe: Recipe, seed: int, temperature: float) -> Classifier:
     """Build one member, initialized by (role, seed, temperature).

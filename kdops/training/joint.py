@@ -10,8 +10,6 @@ from torch import Tensor
 from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
 
-__all__ = ["MEASURED_AT_ONCE", "JointNetworks"]
-
 MEASURED_AT_ONCE = 1024
 """Images of a batch that is measured, where nothing is kept for a way back."""
 

@@ -10,8 +10,6 @@ import numpy as np
 from kdops.training.engine import Report, perform
 from kdops.training.order import Done, Order
 
-__all__ = ["LocalEngine"]
-
 
 class LocalEngine:
     """Carries out orders in this process, the only worker.

@@ -32,8 +32,6 @@ from kdops.training.groups import Images
 from kdops.utils.hardware import num_threads, process_threads
 from kdops.utils.memory import malloc_keeps_pages
 
-__all__ = ["Networks"]
-
 
 class Networks:
     """The networks that the models of a study are distilled from, or vote with.

@@ -25,8 +25,6 @@ from kdops.training.worker import worker_environment
 from kdops.training.worker_pool import Event, Events, Worker, WorkerPool, carry_out
 from kdops.utils.gpus import visible_gpus, worker_count
 
-__all__ = ["ProcessesEngine", "serve"]
-
 ANSWERS = "import os; answers = os.dup(1); os.dup2(2, 1)"
 """What libraries print must not stand between the answers, also while they are imported."""
 

@@ -12,8 +12,6 @@ from kdops.config.specs import parse_spec
 from kdops.distillation.method import Phase
 from kdops.errors import UsageError
 
-__all__ = ["Stage", "rates_of", "stages_of"]
-
 
 @dataclass(frozen=True)
 class Stage:

@@ -16,8 +16,6 @@ from kdops.models.taps import captured
 from kdops.training.joint import MEASURED_AT_ONCE, JointNetworks
 from kdops.utils.hardware import autocast_bf16
 
-__all__ = ["SeparateModels"]
-
 
 class SeparateModels(JointNetworks):
     """Networks of one architecture that are trained in one pass.

@@ -20,8 +20,6 @@ from kdops.models.taps import EMBEDDING
 from kdops.training.joint import JointNetworks
 from kdops.training.optimizer import gradient_of
 
-__all__ = ["PREPARED_BYTES", "DenseNetworks", "StackedMLPs", "can_stack"]
-
 
 def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return images ``[N, C, H, W]`` as ``Classifier`` normalizes them, flat ``[N, C·H·W]``."""

@@ -20,8 +20,6 @@ from kdops.models.classifier import Classifier
 from kdops.training.optimizer import gradient_of
 from kdops.training.stacked import DenseNetworks
 
-__all__ = ["PaddedMLPs"]
-
 PADDED_AT_MOST = 2.0
 """The most times its own width that a member is padded to; beyond it a stack of its own is faster."""
 

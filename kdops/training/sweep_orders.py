@@ -31,8 +31,6 @@ from kdops.training.trainer import cut_passes, nets_a_pass
 from kdops.training.trials import TrialPlan, trial_passes
 from kdops.utils.hardware import numeric_mode, process_threads
 
-__all__ = ["Orders"]
-
 
 @dataclass(frozen=True)
 class _Members:

@@ -30,8 +30,6 @@ from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 
-__all__ = ["AfterEpoch", "TrialPlan", "train_trials", "trial_passes"]
-
 AfterEpoch = Callable[[Mapping[int, Mapping[str, float]], int], Collection[int]]
 """Called after every epoch of a pass with the metrics of each of its trials, by place in the plans, and the number of
 the epoch, from 1; returns which of them to end there."""

@@ -16,8 +16,6 @@ from kdops.errors import DivergenceError, KdopsError, UsageError
 from kdops.training.order import Order
 from kdops.utils.process import LAUNCHER
 
-__all__ = ["ATTEMPTS", "Attempts", "fields_of", "is_private", "restored", "worker_environment"]
-
 ATTEMPTS = 3
 """How often an order is begun whose worker dies."""
 

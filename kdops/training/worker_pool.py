@@ -17,8 +17,6 @@ from kdops.training.engine import Arrays, Report, held_by, perform
 from kdops.training.order import Done, Order
 from kdops.training.worker import Attempts, fields_of, restored
 
-__all__ = ["Event", "Events", "Worker", "WorkerPool", "carry_out"]
-
 REPORT_SECONDS = 0.5
 """A worker reports its progress at most this often."""
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from kdops.utils.process import ProcessId
 
-__all__ = ["SHARED_MEMORY", "remove_abandoned_folders", "replace_file", "set_usual_mode", "temporary_folder"]
-
 SHARED_MEMORY = "/dev/shm"
 """A folder in memory, where the system has one."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["visible_gpus", "worker_count"]
-
 
 def visible_gpus() -> list[str]:
     """Return what ``CUDA_VISIBLE_DEVICES`` calls each GPU that this process may use."""

@@ -16,18 +16,6 @@ from kdops.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "allow_tf32",
-    "autocast_bf16",
-    "matrix_speed",
-    "num_threads",
-    "numeric_mode",
-    "process_threads",
-    "resolve_device",
-    "threads_for",
-    "with_threads",
-]
-
 Result = TypeVar("Result")
 
 DRIVERS = ("nvidiactl", "nvidia0", "nvhost-ctrl-gpu", "nvmap", "dxg", "kfd")

@@ -10,8 +10,6 @@ from typing import Self
 
 import torch
 
-__all__ = ["PeakMemory"]
-
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 """Of Linux: what a process has in memory, and where the highest value so far is forgotten."""
 

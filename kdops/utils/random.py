@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["as_global_rng", "named_generator"]
-
 
 def named_generator(*words: object, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator seeded by ``words``, for example ``named_generator("order", 3)``.

@@ -13,8 +13,6 @@ from kdops.data.tabular.table_file import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_frame"]
-
 
 def read_frame(origin: DatasetSpec) -> pd.DataFrame:
     """Return all rows and columns of a table, in their order, with the types that pandas finds in a file of text.

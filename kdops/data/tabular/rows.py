@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Category", "Encoding", "Number", "RowError", "as_number", "is_missing"]
-
 MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "null", "none", "?"})
 """What stands for a missing value, in any case of letters."""
 

@@ -187,8 +187,7 @@ class CompanyPass(TrainingPass):
             else:
                 losses.sum().backward()
             self.by_turns.step_part(place)
-            total = self.parts.setdefault(turn.name, torch.zeros_like(self.total))
-            total += losses.detach().expand(len(values)) * len(rows)
+            self.losses.add_terms({turn.name: losses.expand(len(values))}, len(rows))
             if turn.nets:
                 # They are others now, and the graph of the values is gone.
                 values = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from kdops.distillation.objective import LABELS_TERM
 from kdops.sweeps.metrics import TRAIN_KL, TRAIN_LOSS, VAL_ACCURACY
 from kdops.utils.progress import Progress
 
@@ -65,6 +67,34 @@ class Trained:
     def terms(self) -> dict[str, tuple[float, ...]]:
         """The mean of each term of the loss in each epoch; empty where there is one term."""
         return {name.removeprefix(TERM): own for name, own in self.history.items() if name.startswith(TERM)}
+
+
+def add_epoch(histories: Sequence[dict[str, list[float]]], measured: Mapping[str, Sequence[float]]) -> None:
+    """Add an epoch to the history of every member: what was measured of each, by name; what a phase lacks is nan."""
+    for place, history in enumerate(histories):
+        epoch = len(history.get(TRAIN_LOSS, ()))
+        for name in dict.fromkeys([*history, *measured]):
+            value = measured[name][place] if name in measured else math.nan
+            history.setdefault(name, [math.nan] * epoch).append(value)
+
+
+def own_history(
+    history: Mapping[str, Sequence[float]], is_hard: bool, weighs_labels: bool
+) -> dict[str, tuple[float, ...]]:
+    """Return what a history has of a member itself, whatever is trained beside it.
+
+    Terms of the loss only where the member's own loss has several.
+
+    Args:
+        history: what was measured in each epoch, by name.
+        is_hard: the member learns hard labels.
+        weighs_labels: the labels have a weight in its loss.
+    """
+    terms = {name for name in history if name.startswith(TERM)}
+    own = set() if is_hard else {name for name in terms if name != TERM + LABELS_TERM or weighs_labels}
+    left_out = terms - own if len(own) > 1 else terms
+    left_out |= {TRAIN_KL} if is_hard else set()
+    return {name: tuple(values) for name, values in history.items() if name not in left_out}
 
 
 class Meter:

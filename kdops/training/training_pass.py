@@ -21,27 +21,26 @@ from torch import Tensor, nn
 from kdops.config.augmentation import NONE
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
-from kdops.distillation.adapters import merged, sizes_beside
-from kdops.distillation.method import Method, Shapes
-from kdops.distillation.objective import LABELS_TERM, Objective
+from kdops.distillation.adapters import sizes_beside
+from kdops.distillation.method import Method
+from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Live
 from kdops.errors import DivergenceError
 from kdops.sweeps.metrics import TRAIN_KL, TRAIN_LOSS
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
 from kdops.training.divergence import measured_rows, source_divergence
+from kdops.training.epoch_losses import EpochLosses
 from kdops.training.evaluation import measure_members
 from kdops.training.feeds import feeds_of, seen_by
 from kdops.training.groups import Group, Images, PassInputs, batches_of, for_members, joined, label_loss
-from kdops.training.history import COMPLETE, TERM, Meter, Trained
+from kdops.training.history import COMPLETE, Meter, Trained, add_epoch, own_history
 from kdops.training.joint import JointNetworks
+from kdops.training.method_modules import modules_of
 from kdops.training.optimizer import Optimizer
 from kdops.training.schedule import Stage, rates_of, stages_of
 from kdops.utils.hardware import allow_tf32, with_threads
 from kdops.utils.memory import malloc_keeps_pages
-from kdops.utils.random import as_global_rng, named_generator
-
-__all__ = ["TrainingPass"]
 
 PLAIN = ("histories", "seconds")
 """The attributes of a pass that its checkpoint has as plain values."""
@@ -139,7 +138,7 @@ class TrainingPass:
                 self._enter(epoch)
             with allow_tf32(self.device):
                 measured = self._train_epoch(epoch, meter)
-            self._note(measured | self._measure(validation))
+            add_epoch(self.histories, measured | self._measure(validation))
             now = time.perf_counter()
             self.seconds, started = self.seconds + (now - started) / len(self.members), now
             left = self._leave(epoch, meter)
@@ -168,7 +167,7 @@ class TrainingPass:
         decays = [one.weight_decay for one in recipes]
         rates_on = self.device if self.can_replay else None
         self.optimizer = Optimizer(parts, schedules, decays, rates_on, recipes[0].optimizer)
-        self.parts: dict[str, Tensor] = {}
+        self.losses = EpochLosses(len(self.members), self.device)
         self.step = self._step
         if self.can_replay and isinstance(self.images.pixels, Tensor):
             self.step = CudaGraphStep(self._step, self.drawn_from)
@@ -193,9 +192,7 @@ class TrainingPass:
         shuffled = [feed.shuffled(count).to(self.device) for feed in self.feeds]
         for feed in self.feeds:
             feed.enter(epoch)
-        self.total.zero_()
-        for part in self.parts.values():
-            part.zero_()
+        self.losses.clear()
         self.networks.training = True
         for number, batch in enumerate(self.batches, start=begun):
             self._set_rates(number - first)
@@ -203,9 +200,7 @@ class TrainingPass:
                 self.progress.fill_(number / steps)
             self.step(*(order[batch] for order in shuffled))
             meter.add(len(self.members) * (batch.stop - batch.start))
-        # Asked for at once: each question makes the program wait for the device.
-        total, *parts = (torch.stack([self.total, *self.parts.values()]) / count).tolist()
-        return {TRAIN_LOSS: total, **{f"{TERM}{name}": own for name, own in zip(self.parts, parts, strict=True)}}
+        return self.losses.means(count)
 
     def _step(self, *chosen: Tensor) -> None:
         """Learn from one batch of each group, given by the rows ``[B]`` of its images."""
@@ -234,12 +229,9 @@ class TrainingPass:
 
     def _add_up(self, each: Tensor, terms: Mapping[str, Tensor], count: int) -> None:
         """Add the losses ``[M]`` of a batch of ``count`` images, and their terms, to those of the epoch."""
-        self.total += each.detach() * count
+        self.losses.add(each, count)
         if self.logs_terms and (len(terms) > 1 or len(self.stages) > 1):
-            for name, term in terms.items():
-                if name not in self.parts:
-                    self.parts[name] = torch.zeros_like(self.total)
-                self.parts[name] += term.detach() * count
+            self.losses.add_terms(terms, count)
 
     def _measure(self, validation: Images) -> dict[str, list[float]]:
         """Return what is measured of each member after an epoch, by name."""
@@ -279,44 +271,14 @@ class TrainingPass:
         method = type(self.methods[0]).stacked(self.methods, self.device)
         learned = [labels for feed in self.feeds for labels in [feed.learned] * feed.size]
         self.objective = Objective(method, temperatures, modules, label_loss(self.recipes, learned, self.classes))
-        self.total = torch.zeros(len(self.members), device=self.device)
 
     def _modules(self, method: Method) -> list[nn.Module]:
-        """Return what the method trains beside each member, drawn from a stream of its own."""
-        if not method.has_modules:
-            return []
-        found = []
-        method.check_room(len(self.images.labels), len(self.members))
-        self.networks.training = False
-        with torch.no_grad():
-            pixels = self.images.pixels[torch.zeros(1, dtype=torch.long)].to(self.device)
-            given = self.networks.outputs([pixels] * self.networks.batches)
-        features = {tap: tuple(own.shape[2:]) for tap, own in given.features.items()}
-        student = Shapes(given.logits.shape[-1], features)
-        feeds = [feed for feed in self.feeds if feed.source is not None for _ in range(feed.size)]
-        for (seed, temperature), feed in zip(self.members, feeds, strict=True):
-            with as_global_rng(named_generator("method", self.role, seed, f"{temperature:g}")):
-                found.append(method.modules(student, feed.own_source.shapes).to(self.device))
-                method.prepare(found[-1], feed.own_source, feed.labels)
-        return [merged(found)] if method.needs.joint else found
-
-    def _note(self, measured: Mapping[str, list[float]]) -> None:
-        """Add an epoch to the history of every member; what a phase lacks is nan."""
-        for place, history in enumerate(self.histories):
-            epoch = len(history.get(TRAIN_LOSS, ()))
-            for name in dict.fromkeys([*history, *measured]):
-                value = measured[name][place] if name in measured else math.nan
-                history.setdefault(name, [math.nan] * epoch).append(value)
+        """Return what is trained beside the members."""
+        return modules_of(method, self.role, self.members, self.networks, self.feeds, self.images, self.device)
 
     def _result(self, place: int, state: dict[str, Tensor], ended: str) -> Trained:
-        history = {name: tuple(values) for name, values in self.histories[place].items()}
-        # Only the terms of the member's own loss, whatever is beside it, and only where it has several.
-        terms = [name for name in history if name.startswith(TERM)]
         hard = self.members[place][1] == 0
-        own = [] if hard else [t for t in terms if t != TERM + LABELS_TERM or self.objective.label_weight[place] != 0]
-        shown = own if len(own) > 1 else []
-        terms += [TRAIN_KL] if hard else []
-        history = {name: values for name, values in history.items() if name not in terms or name in shown}
+        history = own_history(self.histories[place], hard, bool(self.objective.label_weight[place] != 0))
         beside = (0, 0) if hard else sizes_beside(self.objective.modules, place, len(self.members))
         return Trained(*self.members[place], state, history, self.seconds, self.numbers[place], ended, *beside)
 

@@ -18,6 +18,7 @@ from kdops.distillation.method import Method
 from kdops.distillation.sources import Kept, Live
 from kdops.models.classifier import Classifier
 from kdops.models.taps import check_taps
+from kdops.training.epoch_losses import EpochLosses
 from kdops.training.evaluation import measure_members
 from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import DIVERGED, PRUNED, Meter, Trained
@@ -143,6 +144,7 @@ class _TrialPass(TrainingPass):
             self.networks.keep(places)
             self.optimizer.keep(places, self.networks.parts())
             self._set_objective([])
+            self.losses = EpochLosses(len(places), self.device)
 
 
 def trial_passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> list[list[int]]:

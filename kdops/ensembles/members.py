@@ -138,8 +138,8 @@ def with_newest_split(models: RegisteredModels, data: Dataset, settings: Ensembl
         could = [version for version in drawable if _is_direct(version, data.name)]
     seeds: dict[str, str] = {}
     for version in could if settings.newest else ():
-        mode, digest = version.tags[TRANSFER], version.tags["split"]
-        if version.tags["data_digest"] != data.digest:
+        mode, digest = version.tags[TRANSFER], version.tags[schema.SPLIT_DIGEST]
+        if version.tags[schema.DATA_DIGEST] != data.digest:
             continue
         if digest not in seeds:
             seeds[digest] = models.split_seed(version)
@@ -210,11 +210,11 @@ def _of_split(
     same = _keep(ours, lambda v: group <= v.tags.items(), "of other data, transfer or split", left_out)
     if not same:
         can_vote = [version for version in ours if _is_direct(version, data.name)]
-        here = [version for version in can_vote if version.tags["data_digest"] == data.digest]
+        here = [version for version in can_vote if version.tags[schema.DATA_DIGEST] == data.digest]
         raise other_group_error(models, data, split, name, here or ours, first)
     direct = _keep(same, lambda v: _is_direct(v, data.name), "not distilled straight from a teacher", left_out)
     if not direct:
-        chains = ", ".join(sorted({f"{v.tags['chain']} T={v.tags['temperature']}" for v in same})[:5])
+        chains = ", ".join(sorted({f"{v.tags[schema.CHAIN_OF_ROLES]} T={v.tags[TEMPERATURE]}" for v in same})[:5])
         raise UsageError("model", name, f"none of its {len(same)} versions can vote here ({chains}); {first}")
     # A model that learned from labels has no temperature to be asked for.
     asked = {*settings.temperatures, 0.0, None}
@@ -289,7 +289,7 @@ def _keep(given: Sequence[Kept], fits: Callable[[Kept], bool], why_not: str, lef
 def _replicate_of(version: RegisteredVersion) -> int:
     """Return the replicate that a version is of, see :attr:`~kdops.sweeps.model.Model.replicate`."""
     seed = int(version.tags[SEED])
-    return seed % COPY_SEEDS if version.tags["chain"].rpartition(">")[2] in COPIES else seed
+    return seed % COPY_SEEDS if version.tags[schema.CHAIN_OF_ROLES].rpartition(">")[2] in COPIES else seed
 
 
 def _starts_apart(model: Model) -> bool:
@@ -300,6 +300,6 @@ def _is_direct(version: RegisteredVersion, dataset: str) -> bool:
     """Return whether a version may vote: of students those distilled straight from a teacher, of others nearly all."""
     tags, temperature = version.tags, schema.finite(version.tags[TEMPERATURE])
     if version.name == registered_name(dataset, "student"):
-        return tags["chain"] == "teacher>student" and temperature is not None and temperature >= 1
+        return tags[schema.CHAIN_OF_ROLES] == "teacher>student" and temperature is not None and temperature >= 1
     # At 0 a model learned from labels, or from the hard predictions of another, which is a control of its own.
-    return temperature != 0 or tags["source"] == LABELS
+    return temperature != 0 or tags[schema.LEARNED_FROM] == LABELS

@@ -13,6 +13,7 @@ from kdops.data.splits import Split
 from kdops.errors import UsageError
 from kdops.registry.registered import RegisteredModels, RegisteredVersion
 from kdops.registry.versions import group_of
+from kdops.sweeps import schema
 from kdops.sweeps.params import TRANSFER
 
 STUDIES = {"teacher": "teacher", "student": "students", "middle": "transitivity", "reversed": "symmetry"}
@@ -76,7 +77,7 @@ def check_group(versions: Mapping[str, RegisteredVersion], data: Dataset, split:
                 differ = f"differ in {name}: {_short(value)} and {_short(other.tags[name])}"
                 raise UsageError("model", f"{first},{uri}", differ)
         if value != wanted:
-            instead = {"transfer": f"; give transfer={value}", "split": "; give the split_seed of its run"}
+            instead = {TRANSFER: f"; give transfer={value}", schema.SPLIT_DIGEST: "; give the split_seed of its run"}
             problem = f"has {name} {_short(value)}, not {_short(wanted)}{instead.get(name, '')}"
             raise UsageError("model", first, problem)
 
@@ -99,11 +100,11 @@ def other_group_error(
         versions: its versions that could vote if they were of this split.
         first: what to do where there is nothing.
     """
-    here = [version for version in versions if version.tags["data_digest"] == data.digest]
+    here = [version for version in versions if version.tags[schema.DATA_DIGEST] == data.digest]
     if not here:
         return UsageError("dataset", data.name, f"all {len(versions)} versions of {name} are of other data; {first}")
-    groups = {(version.tags[TRANSFER], version.tags["split"]): version for version in here}
-    counts = Counter((version.tags[TRANSFER], version.tags["split"]) for version in here)
+    groups = {(version.tags[TRANSFER], version.tags[schema.SPLIT_DIGEST]): version for version in here}
+    counts = Counter((version.tags[TRANSFER], version.tags[schema.SPLIT_DIGEST]) for version in here)
     there, instead = [], []
     for (transfer, digest), count in counts.most_common(3):
         seed = models.split_seed(groups[transfer, digest])

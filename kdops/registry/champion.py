@@ -60,8 +60,8 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
     noted, last = (None, 0) if but else _noted(client, name, group)
     where = f"name = '{name}' and version_number > {last}"
     # Somebody's edit may have left anything there.
-    if group["split"].isalnum():
-        where += f" and tags.split = '{group['split']}'"
+    if group[schema.SPLIT_DIGEST].isalnum():
+        where += f" and tags.{schema.SPLIT_DIGEST} = '{group[schema.SPLIT_DIGEST]}'"
     newer = [v for v in paged(client.search_model_versions, where, max_results=PAGE) if str(v.version) != str(but)]
     models = [model for version in newer for model in _rankable(version, group)] + ([noted] if noted else [])
     unfinished: list[int] = []
@@ -100,7 +100,7 @@ def _rankable(version: ModelVersion, group: Mapping[str, str]) -> list[Model]:
     Nor is one that was trained elsewhere, which may have seen the validation images.
     """
     model = schema.from_version(version)
-    if schema.is_chosen_on_test(version) or version.tags.get("source") == ELSEWHERE:
+    if schema.is_chosen_on_test(version) or version.tags.get(schema.LEARNED_FROM) == ELSEWHERE:
         return []
     is_rankable = group.items() <= version.tags.items() and {VAL_ACCURACY, VAL_NLL} <= model.metrics.keys()
     return [model] if is_rankable else []

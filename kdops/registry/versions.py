@@ -107,12 +107,14 @@ class Registry:
     def of_role(self, role: str) -> list[ModelVersion]:
         """Return every version of a role of this data set and split."""
         name = registered_name(self.data.name, role)
-        return list(_search(self.client, f"name = '{name}' and tags.split = '{self.split.digest}'"))
+        return list(_search(self.client, f"name = '{name}' and tags.{schema.SPLIT_DIGEST} = '{self.split.digest}'"))
 
     def of_other_data(self) -> int:
         """Count the versions that are called as this data set's and are of other data: a name can stand for several."""
         names = {registered_name(self.data.name, role) for role in (*ROLES, "ensemble")}
-        where = f"name LIKE '{registered_name(self.data.name, '')}%' and tags.data_digest != '{self.data.digest}'"
+        where = (
+            f"name LIKE '{registered_name(self.data.name, '')}%' and tags.{schema.DATA_DIGEST} != '{self.data.digest}'"
+        )
         return sum(v.name in names for v in _search(self.client, where))
 
     def _make(self, name: str) -> None:

@@ -77,7 +77,13 @@ DATABASE = "kdops.database"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
-GROUP = ("data_digest", params.TRANSFER, "split")
+# Tags of a version. Those of its parameters and metrics are named as these are, see ``to_version``.
+DATA_DIGEST = "data_digest"
+SPLIT_DIGEST = "split"
+LEARNED_FROM = "source"
+CHAIN_OF_ROLES = "chain"
+
+GROUP = (DATA_DIGEST, params.TRANSFER, SPLIT_DIGEST)
 """Tags that versions must share to be compared."""
 
 CHOSEN_ON = "select_on"
@@ -206,8 +212,8 @@ def to_version(model: Model) -> dict[str, str]:
     return {
         params.TEMPERATURE: _number(model.temperature),
         params.SEED: str(model.seed),
-        "source": model.source,
-        "chain": model.chain,
+        LEARNED_FROM: model.source,
+        CHAIN_OF_ROLES: model.chain,
         params.ARCHITECTURE: model.architecture,
         **({params.METHOD: model.method} if model.method else {}),
         **{name: repr(model.metrics[name]) for name in RANKED},
@@ -219,7 +225,9 @@ def is_own(version: Any) -> bool:
     """Return whether a registered version has the tags of a kdops model."""
     tags = version.tags
     numbers = all(finite(tags.get(name)) is not None for name in RANKED)
-    texts = all(name in tags for name in (*GROUP, "source", "chain", params.ARCHITECTURE, params.TEMPERATURE))
+    texts = all(
+        name in tags for name in (*GROUP, LEARNED_FROM, CHAIN_OF_ROLES, params.ARCHITECTURE, params.TEMPERATURE)
+    )
     return numbers and texts and tags.get(params.SEED, "").isdigit()
 
 
@@ -242,15 +250,15 @@ def from_version(version: Any, run: Any = None) -> Model:
     source = (version.source or "").removeprefix("models:/")
     run_id, model_id = version.run_id or "", source if source.startswith("m-") else ""
     if run is None:
-        chain = tags.get("chain", "")
+        chain = tags.get(CHAIN_OF_ROLES, "")
         return Model(FOREIGN, 0, math.nan, chain, "", uri, run_id=run_id, model_id=model_id, metrics=metrics)
     trained = from_run(run)
     return replace(
         trained,
         seed=int(tags[params.SEED]),
         temperature=float(tags[params.TEMPERATURE]),
-        chain=tags["chain"],
-        source=tags["source"],
+        chain=tags[CHAIN_OF_ROLES],
+        source=tags[LEARNED_FROM],
         uri=uri,
         run_id=run_id,
         model_id=model_id,

@@ -101,9 +101,9 @@ def _group(version: RegisteredVersion) -> tuple[str, ...]:
     """Return what versions share whose models are alike in all that their tags lack; empty where that is not known."""
     tags = version.tags
     # A network of the caller's own may have changed since under the same name.
-    if not schema.is_own(version) or tags["chain"].endswith(">ensemble") or ":" in tags[ARCHITECTURE]:
+    if not schema.is_own(version) or tags[schema.CHAIN_OF_ROLES].endswith(">ensemble") or ":" in tags[ARCHITECTURE]:
         return ()
-    return version.name, tags["chain"], tags[ARCHITECTURE], *(tags[name] for name in schema.GROUP)
+    return version.name, tags[schema.CHAIN_OF_ROLES], tags[ARCHITECTURE], *(tags[name] for name in schema.GROUP)
 
 
 def _of_runs(client: MlflowClient, versions: Iterable[RegisteredVersion]) -> dict[str, Model]:
@@ -128,7 +128,7 @@ def _alike(version: RegisteredVersion, example: Model) -> Model:
         example,
         seed=int(version.tags[SEED]),
         temperature=float(version.tags[TEMPERATURE]),
-        source=version.tags["source"],
+        source=version.tags[schema.LEARNED_FROM],
         uri=tagged.uri,
         run_id=tagged.run_id,
         model_id=tagged.model_id,

@@ -59,4 +59,6 @@ def find_model(uri: str) -> NamedModel:
     if select_on == "test" and ModelUri.parse(uri).alias:
         problem = f"is {uri_of(version)}, which was chosen on the test images; name it so to take it anyhow"
         raise UsageError("source", uri, problem)
-    return NamedModel(uri_of(version), version.tags.get("chain", FOREIGN), schema.is_own(version), select_on)
+    return NamedModel(
+        uri_of(version), version.tags.get(schema.CHAIN_OF_ROLES, FOREIGN), schema.is_own(version), select_on
+    )

@@ -146,6 +146,13 @@ def test_no_other_file_names_a_tag(path):
             assert is_module(name.rstrip(".")) or name.startswith("kdops.yaml"), f"{name} belongs into the schema"
 
 
+def test_tags_are_read_by_the_names_of_the_schema():
+    """``tags["x"]``, ``tags.get("x")`` and ``tags.x = `` of a filter; MLflow's own have a dot."""
+    read = re.compile(r"""\btags(?:\[|\.get\()['"]([a-z_]+)['"]|['" ]tags\.([a-z_]+) ?[!=<>]""")
+    files = (path for path in FILES if path.name != "schema.py")
+    assert not [(path, found) for path in files if (found := read.findall(path.read_text(encoding="utf-8")))]
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_metrics_are_named_in_one_place(path):
     """The settings stand below them: there an objective of a search has the name of its metric."""

@@ -53,7 +53,7 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
     from kdops.data.dataset import load
 
     with interruptible():
-        if settings.device == "cuda":
+        if settings.device not in ("auto", "cpu"):
             resolve_device(settings.device)
         fix_environment(working_folder())
         pipeline = importlib.import_module(f"pipelines.{entry_point}")

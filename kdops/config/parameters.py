@@ -82,7 +82,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter("select_by", SCORES[0], f"score that the best is chosen by: {', '.join(SCORES)}"),
     Parameter("margin", "0.02", "accuracy difference that counts as none"),
-    Parameter("device", "auto", "auto, cpu or cuda; auto: a GPU where there is one"),
+    Parameter("device", "auto", "auto, cpu, cuda, or mps (Apple); auto: a GPU of CUDA where there is one"),
     Parameter("engine", "local", f"where networks are trained: {', '.join(forms())}"),
     Parameter("workers", "auto", "how many processes train, each on one device; auto: as many as there are GPUs, or 1"),
     Parameter("fresh", "false", "train again what is already there"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdops.config.method_specs import ChosenMethod
 from kdops.distillation.labels import LabelLoss
+from kdops.utils.hardware import finest_float
 from kdops.utils.imports import load_place
 
 
@@ -231,7 +232,7 @@ def _together(values: Sequence[Any], device: torch.device | str) -> Method | Ten
     """Return one value for members that each have their own."""
     if isinstance(values[0], Method):
         return type(values[0]).stacked(values, device)
-    kind = torch.bool if isinstance(values[0], bool) else torch.float64
+    kind = torch.bool if isinstance(values[0], bool) else finest_float(device)
     return torch.tensor(values, dtype=kind, device=device)
 
 

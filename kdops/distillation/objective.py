@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdops.distillation.labels import LabelLoss
 from kdops.distillation.method import LabelsOnly, Method, Outputs, Phase, Step
+from kdops.utils.hardware import finest_float
 
 LABELS_TERM = "labels"
 """The name of the cross entropy with the labels among the terms."""
@@ -44,7 +45,8 @@ class Objective:
         self.hard = hard if bool(hard.any()) and not bool(hard.all()) else None
         self.is_soft = (~hard).to(temperatures.dtype)
         # In double, as Python's own numbers, so that a tensor of one value leads to the bits of that value.
-        weight = torch.as_tensor(self.method.label_weight(), dtype=torch.float64, device=temperatures.device)
+        kind = finest_float(temperatures.device)
+        weight = torch.as_tensor(self.method.label_weight(), dtype=kind, device=temperatures.device)
         self.label_weight = torch.where(hard, torch.ones_like(self.is_soft), weight.to(temperatures.dtype))
         self.needs_labels = bool((weight != 0).any() | hard.any())
         self._still = torch.zeros((), device=temperatures.device)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdops.config.architectures import BEFORE
 from kdops.distillation.maps import MapMethod, same_sides
 from kdops.distillation.method import SourceOutputs, Step
+from kdops.utils.hardware import finest_float
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ class FeatureOverhaul(MapMethod):
     def prepare(self, modules: nn.Module, source: SourceOutputs, labels: Tensor) -> None:
         """Measure the margins over all training images."""
         margins = dict(modules.named_buffers()).values()
-        totals = [torch.zeros(2, *own.shape, dtype=torch.float64, device=labels.device) for own in margins]
+        kind = finest_float(labels.device)
+        totals = [torch.zeros(2, *own.shape, dtype=kind, device=labels.device) for own in margins]
         for rows in torch.arange(len(labels), device=labels.device).split(IMAGES_AT_ONCE):
             found = source.at(rows).features
             for total, (_, tap) in zip(totals, self.layers, strict=True):
-                negative = found[tap].clamp(max=0).double()
+                negative = found[tap].clamp(max=0).to(kind)
                 total += torch.stack([own.sum(dim=(0, 2, 3)).view(-1, 1, 1) for own in (negative, negative < 0)])
         for own, (total, count) in zip(margins, totals, strict=True):
             own.copy_(total / count.clamp_min(1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdops.utils.hardware import finest_float
+
 MEASURED = 256
 """Training images on which it is measured; the training itself passes over all of them in each epoch."""
 
@@ -26,5 +28,5 @@ def source_divergence(logits: Tensor, source: Tensor, temperature: Tensor) -> Te
         source: of their sources, likewise.
         temperature: ``[M, 1, 1]``, above zero.
     """
-    own, given = (torch.log_softmax(one.double() / temperature, dim=-1) for one in (logits, source))
+    own, given = (torch.log_softmax(one.to(finest_float(one.device)) / temperature, dim=-1) for one in (logits, source))
     return torch.linalg.vecdot(given.exp(), given - own).mean(dim=1)

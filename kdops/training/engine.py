@@ -215,6 +215,8 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained], peak: fl
 
 
 def _device_name(device: str) -> str:
+    if device == "mps":
+        return device
     return torch.cuda.get_device_name() if device == "cuda" else f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 

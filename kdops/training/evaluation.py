@@ -18,6 +18,7 @@ from kdops.training.groups import Images
 from kdops.training.joint import JointNetworks
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import StackedMLPs, can_stack
+from kdops.utils.hardware import finest_float
 from kdops.utils.memory import malloc_keeps_pages
 
 
@@ -107,14 +108,14 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
 def balanced_accuracy(counts: Tensor) -> Tensor:
     """Return the mean recall of the classes that occur, from confusion matrices ``[..., classes, classes]``."""
     images = counts.sum(dim=-1)
-    recall = counts.diagonal(dim1=-2, dim2=-1).double() / images.clamp(min=1)
+    recall = counts.diagonal(dim1=-2, dim2=-1).to(finest_float(counts.device)) / images.clamp(min=1)
     return recall.sum(dim=-1) / (images > 0).sum(dim=-1)
 
 
 def macro_f1(counts: Tensor) -> Tensor:
     """Return the mean F1 score of the classes that occur or are predicted, from ``[..., classes, classes]``."""
     both = counts.sum(dim=-1) + counts.sum(dim=-2)
-    scores = 2 * counts.diagonal(dim1=-2, dim2=-1).double() / both.clamp(min=1)
+    scores = 2 * counts.diagonal(dim1=-2, dim2=-1).to(finest_float(counts.device)) / both.clamp(min=1)
     return scores.sum(dim=-1) / (both > 0).sum(dim=-1)
 
 
@@ -199,7 +200,7 @@ def measure_members(networks: JointNetworks, images: Images, more: bool = False)
         right.append((predicted == labels).sum(dim=1))
         if more:
             each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
-            nll.append(each.view(len(logits), -1).double().sum(dim=1))
+            nll.append(each.view(len(logits), -1).to(finest_float(each.device)).sum(dim=1))
             counts.append(confusion(predicted, labels, logits.shape[-1]))
     sums = {VAL_ACCURACY: right, VAL_NLL: nll}
     found = {name: (torch.stack(own).sum(dim=0) / len(images.labels)).tolist() for name, own in sums.items() if own}

@@ -180,7 +180,7 @@ class Order:
 
 
 def _arithmetic(device: str) -> str:
-    return numeric_mode(device) if device == "cpu" or cuda.is_available() else "nothing"
+    return "nothing" if device == "cuda" and not cuda.is_available() else numeric_mode(device)
 
 
 def _recipe(plain: dict[str, Any]) -> Recipe:

@@ -23,15 +23,19 @@ DRIVERS = ("nvidiactl", "nvidia0", "nvhost-ctrl-gpu", "nvmap", "dxg", "kfd")
 
 
 def resolve_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda``: the device named, and for ``auto`` the GPU where there is one.
+    """Return ``cpu``, ``cuda`` or ``mps``: the device named, and for ``auto`` a CUDA GPU where there is one.
 
     Raises:
-        UsageError: ``cuda`` where no such device can be used.
+        UsageError: ``cuda`` or ``mps`` where no such device can be used.
     """
     if name == "cpu" or (name == "auto" and not _has_driver()):
         return "cpu"
     import torch
 
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise UsageError("device", name, "no GPU of Apple is available here; use auto or cpu")
+        return name
     if torch.cuda.is_available():
         return "cuda"
     if name == "cuda":
@@ -74,6 +78,17 @@ def numeric_mode(device: torch.device | str) -> str:
     if torch.device(device).type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
+
+
+WITHOUT_DOUBLE = ("mps",)
+"""Kinds of devices that have no double precision."""
+
+
+def finest_float(device: torch.device | str) -> torch.dtype:
+    """Return the most precise floating point numbers of a device: double, or single where it has no other."""
+    import torch
+
+    return torch.float32 if torch.device(device).type in WITHOUT_DOUBLE else torch.float64
 
 
 def autocast_bf16(device: torch.device | str) -> AbstractContextManager[object]:

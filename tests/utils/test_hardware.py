@@ -37,6 +37,16 @@ def test_who_wants_a_graphics_processor_is_told_that_there_is_none(monkeypatch):
         device.resolve_device("cuda")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_apples_graphics_processor_is_taken_where_torch_has_it_and_refused_in_one_line_elsewhere(monkeypatch, is_there):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: is_there)
+    if is_there:
+        assert device.resolve_device("mps") == "mps"
+        return
+    with pytest.raises(UsageError, match="no GPU of Apple is available here; use auto or cpu"):
+        device.resolve_device("mps")
+
+
 @pytest.mark.parametrize("name", ["nvidiactl", "nvidia0", "dxg", "kfd"])
 def test_a_driver_is_seen_by_its_file(linux, tmp_path, name):
     assert not device._has_driver(tmp_path)

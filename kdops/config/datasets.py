@@ -61,7 +61,7 @@ DATASETS: Mapping[str, DatasetKind] = {
         "kdops.data.image_folder:load",
         IMAGES,
         "imagefolder:FOLDER",
-        ("name", "image_size", "channels", "skip_bad"),
+        ("name", "image_size", "channels", "skip_bad", "upright"),
     ),
     "csv": DatasetKind("kdops.data.tabular.dataset:load", TABLE, "csv:FILE", ("name", *COLUMNS)),
     "torchvision": DatasetKind(
@@ -71,7 +71,7 @@ DATASETS: Mapping[str, DatasetKind] = {
 }
 """Every data set: a new one is one file in ``kdops/data/`` with its loader, and one entry here."""
 
-READING = ("name", "image_size", "channels", "skip_bad", *COLUMNS)
+READING = ("name", "image_size", "channels", "skip_bad", "upright", *COLUMNS)
 """The parameters about reading; each kind of data accepts its ``options``, and the others are refused."""
 
 LARGEST_SIDE = 4096
@@ -95,6 +95,7 @@ class DatasetSpec:
         image_size: (height, width) that every image is resized to; None for the size that all of them have.
         channels: 1 for gray, 3 for color; None for what the images are.
         skip_bad: leave out what is no readable image.
+        upright: turn photos as their EXIF orientation says.
         label: the column with the class; empty for ``label``, else the last one.
         group: the column with the group of each row, which stays together; empty for none.
         split: the column with ``train``, ``val`` or ``test``; empty for none.
@@ -109,6 +110,7 @@ class DatasetSpec:
     image_size: tuple[int, int] | None = None
     channels: int | None = None
     skip_bad: bool = False
+    upright: bool = False
     label: str = ""
     group: str = ""
     split: str = ""
@@ -155,6 +157,7 @@ def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
         image_size=_image_size(text.get("image_size", "")),
         channels=_channels(text.get("channels", "")),
         skip_bad=boolean("skip_bad", text.get("skip_bad", "false")),
+        upright=boolean("upright", text.get("upright", "false")),
         **{name: text.get(name, "") for name in COLUMNS},
     )
     name = text.get("name", "")

@@ -91,6 +91,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("image_size", "", "resize your images to HEIGHTxWIDTH, or one number for both; empty: all have one size"),
     Parameter("channels", "", "read your images as 1 (gray) or 3 (color); empty: gray if all are"),
     Parameter("skip_bad", "false", "leave out files of an image folder that are no readable images"),
+    Parameter("upright", "false", "turn the photos of an image folder as their EXIF orientation says"),
     Parameter("label", "", "column of a table with the class; empty: label, else the last one"),
     Parameter("group", "", "column of a table that says which rows stay on one side of every split"),
     Parameter("split", "", "column of a table that says train, val or test; empty: split here"),

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Arrays:
         validation: bool [N], the images that come with the data for the choice among models; None without such.
         encoding: how rows of a table became these arrays, as JSON; empty for images. See
             :mod:`kdops.data.tabular.rows`.
+        turned: how many photos lie otherwise than they were taken; a remark, which the digest has not.
 
     Raises:
         ValueError: the arrays do not fit together.
@@ -42,6 +44,7 @@ class Arrays:
     digest: str
     validation: np.ndarray | None = None
     encoding: str = ""
+    turned: int = 0
 
     def __post_init__(self):
         """Refuse arrays that do not fit together."""
@@ -66,7 +69,7 @@ class Arrays:
         encoding: str = "",
     ) -> Arrays:
         """Put arrays together and compute their digest."""
-        arrays = {"images": images, "labels": labels, "tracks": tracks, "test": test}
+        arrays: dict[str, Any] = {"images": images, "labels": labels, "tracks": tracks, "test": test}
         if validation is not None:
             arrays[VALIDATION] = validation
         classes = tuple(classes)

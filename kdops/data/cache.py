@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -225,6 +226,7 @@ def _keep(name: str, pointer: Path, built: Arrays) -> Arrays:
     """Write the data set and return it memory-mapped; under the lock."""
     try:
         content: dict[str, object] = {"format": FORMAT, "digest": built.digest, "classes": built.classes}
+        content |= {"turned": built.turned} if built.turned else {}
         arrays = list(ARRAYS)
         if built.validation is not None:
             arrays.append(VALIDATION)
@@ -264,6 +266,7 @@ def _read(pointer: Path) -> Arrays | None:
             content["classes"],
             arrays.get(VALIDATION),
         )
+        found = replace(found, turned=int(content.get("turned", 0)))
     except FileNotFoundError as error:
         if error.filename == str(pointer):
             return None

@@ -25,11 +25,13 @@ class Dataset(Arrays):
         name: what it is called in runs and registered models.
         notes: one sentence that describes the set.
         asked: the text of the parameter ``dataset``, where that is not its name.
+        upright: photos were turned as their EXIF data say, so those that a model of them is asked about are too.
     """
 
     name: str
     notes: str
     asked: str = ""
+    upright: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,7 +46,8 @@ class Dataset(Arrays):
     @property
     def metadata(self) -> dict[str, object]:
         """The metadata that every model of these data stores about them."""
-        return {"class_names": list(self.classes), **({"table": self.encoding} if self.encoding else {})}
+        upright = {"upright": True} if self.upright else {}
+        return {"class_names": list(self.classes), **({"table": self.encoding} if self.encoding else {}), **upright}
 
     @property
     def unit(self) -> str:
@@ -74,7 +77,7 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
     root = _data_folder(data_root)
     loader = load_place(DATASETS[origin.kind].loader)
     arrays, notes = loader(origin, root, progress)
-    return Dataset(name=origin.name, notes=notes, asked=str(origin), **vars(arrays))
+    return Dataset(name=origin.name, notes=notes, asked=str(origin), upright=origin.upright, **vars(arrays))
 
 
 def _data_folder(data_root: str) -> Path:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
         UsageError: the folder is not as it must be, or an image in it cannot be read.
     """
     layout = read_layout(origin)
-    options = f"{origin.image_size} {origin.channels} {origin.skip_bad}"
+    options = f"{origin.image_size} {origin.channels} {origin.skip_bad}" + " upright" * origin.upright
     files = [one.file for one in layout.files] + list(layout.tables)
     key = signature(layout.folder, files, options)
     decoded = cached(origin.name, key, lambda: _decode(origin, layout, progress))
@@ -71,7 +72,7 @@ def _decode(origin: DatasetSpec, layout: Layout, progress: Callable[[int, int], 
             raise ValueError("no file" if path.exists() else "leads nowhere")
         return Image.open(path, formats=FORMATS)
 
-    images, kept = decode_all(origin, names, open_one, progress)
+    images, kept, turned = decode_all(origin, names, open_one, progress)
     files, tracks = [layout.files[number] for number in kept], tracks[kept]
     number_of = {label: number for number, label in enumerate(layout.classes)}
     labels = np.array([number_of[file.label] for file in files], dtype=np.int64)
@@ -81,7 +82,7 @@ def _decode(origin: DatasetSpec, layout: Layout, progress: Callable[[int, int], 
         test = parts == "test"
     else:
         test = hold_out_rest(origin, layout.classes, labels, tracks, validation)
-    decoded = Arrays.of(images, labels, tracks, test, layout.classes, validation)
+    decoded = replace(Arrays.of(images, labels, tracks, test, layout.classes, validation), turned=turned)
     check_parts(origin, decoded, [file.path for file in files])
     return decoded
 
@@ -114,4 +115,5 @@ def _notes(layout: Layout, decoded: Arrays) -> str:
     brightest = int(decoded.images[:: max(1, len(decoded.images) // SAMPLE)].max())
     dark = f"; no pixel is brighter than {brightest} of 255, as where 16-bit files hold fewer bits: scale them"
     split = describe_split("test" in layout.parts, decoded)
-    return f"folder of images: {found}; {split}{dark if brightest < DARK else ''}"
+    turned = f"; {decoded.turned:,} are turned by their EXIF data and seen as they lie: upright=true turns them back"
+    return f"folder of images: {found}; {split}{dark if brightest < DARK else ''}{turned if decoded.turned else ''}"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import allocate
-from kdops.data.pixels import FORMATS, MOST_PIXELS, pixels_of
+from kdops.data.pixels import FORMATS, MOST_PIXELS, orientation, pixels_of
 from kdops.errors import UsageError
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -29,6 +29,9 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".p
 GRAY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
 BLOCK = 64
 """Images that a thread takes at a time."""
+
+QUARTER = 5
+"""EXIF orientations from this one on are a quarter turn, which exchanges height and width."""
 
 NAMED = 3
 """How many bad files, and how many sizes, an error names."""
@@ -48,7 +51,7 @@ def decode_all(
     names: Sequence[str],
     open_one: Open,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Decode images into one array, in the cache's place on disk where there is room.
 
     Gray and color images together become color; transparency is dropped, and of several frames the first counts.
@@ -61,7 +64,8 @@ def decode_all(
         progress: called with (images decoded, images in all).
 
     Returns:
-        uint8 ``[kept, C, H, W]`` and the numbers of those that were kept, ascending.
+        uint8 ``[kept, C, H, W]``, the numbers of those that were kept, ascending, and how many lie turned: their EXIF
+        orientation says how the camera was held, and the origin does not ask to follow it.
 
     Raises:
         UsageError: an image cannot be read, none can, or they differ in size and no size is given.
@@ -70,20 +74,23 @@ def decode_all(
     Image.init()
     # Pillow's warnings about large or odd files: what counts is reported of each file by its name.
     with warnings.catch_warnings(action="ignore"):
-        sizes, color, bad = _survey(len(names), open_one)
+        sizes, color, turned, bad = _survey(origin, len(names), open_one)
         _judge(origin, names, bad)
         kept = np.flatnonzero(sizes[:, 0])
         shape = _shape(origin, sizes[kept], color[kept])
         images = allocate((len(kept), shape.channels, shape.height, shape.width))
-        bad |= _decode(images, kept, open_one, shape, progress)
+        bad |= _decode(images, kept, open_one, shape, origin.upright, progress)
     _judge(origin, names, bad)
     good = np.array([number not in bad for number in kept.tolist()])
-    return (images, kept) if good.all() else (_compacted(images, good), kept[good])
+    lying = 0 if origin.upright else int(turned[kept[good]].sum())
+    return (images, kept, lying) if good.all() else (_compacted(images, good), kept[good], lying)
 
 
-def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Read every image's header; return its (height, width), whether it is in color, and why it is bad."""
-    sizes, color = np.zeros((count, 2), dtype=np.int32), np.zeros(count, dtype=bool)
+def _survey(
+    origin: DatasetSpec, count: int, open_one: Open
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+    """Read every image's header; return its (height, width), whether it is in color and turned, and why it is bad."""
+    sizes, (color, turned) = np.zeros((count, 2), dtype=np.int32), np.zeros((2, count), dtype=bool)
     bad: dict[int, str] = {}
 
     def look(number: int) -> None:
@@ -92,15 +99,16 @@ def _survey(count: int, open_one: Open) -> tuple[np.ndarray, np.ndarray, dict[in
                 check_size(image.size)
                 if image.mode == "F":
                     raise ValueError("32-bit floating point")
-                sizes[number] = image.size[::-1]
-                color[number] = image.mode not in GRAY
+                turn = orientation(image)
+                sizes[number] = image.size if origin.upright and turn >= QUARTER else image.size[::-1]
+                color[number], turned[number] = image.mode not in GRAY, turn != 1
         except Exception as error:
             # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
             bad[number] = _reason(error)
 
     for _ in _in_threads(look, count):
         pass
-    return sizes, color, bad
+    return sizes, color, turned, bad
 
 
 def _decode(
@@ -108,6 +116,7 @@ def _decode(
     kept: np.ndarray,
     open_one: Open,
     shape: _Shape,
+    upright: bool,
     progress: Callable[[int, int], object] | None,
 ) -> dict[int, str]:
     """Decode images into their rows; return why some could not be."""
@@ -118,7 +127,7 @@ def _decode(
             with open_one(int(kept[row])) as image:
                 # Again: a file may have been changed since it was looked at.
                 check_size(image.size)
-                images[row] = pixels_of(image, (shape.channels, shape.height, shape.width))
+                images[row] = pixels_of(image, (shape.channels, shape.height, shape.width), upright)
         except Exception as error:
             bad[int(kept[row])] = _reason(error)
 
@@ -215,7 +224,7 @@ class DecodedImage:
     Attributes:
         pixels: uint8 ``[C, H, W]``.
         was: what it was: mode and size, ``RGBA 640 x 480``.
-        changed: it was of another mode or size than the model takes.
+        changed: it was of another mode or size than the model takes, or turned.
     """
 
     pixels: np.ndarray
@@ -223,12 +232,13 @@ class DecodedImage:
     changed: bool
 
 
-def read_image(path: Path, shape: tuple[int, int, int]) -> DecodedImage:
-    """Read an image file as data of one's own are read: in gray or RGB, resized to a shape, not turned.
+def read_image(path: Path, shape: tuple[int, int, int], upright: bool = False) -> DecodedImage:
+    """Read an image file as data of one's own are read: in gray or RGB, resized to a shape.
 
     Args:
         path: the file; of several images in it the first counts.
         shape: (channels, height, width); one channel or three.
+        upright: turn it as its EXIF orientation says.
 
     Raises:
         ImageError: it is no image, not whole, or too large to be decoded.
@@ -238,7 +248,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> DecodedImage:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ImageError("is no file")
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as opened:
-            return _converted(opened, shape)
+            return _converted(opened, shape, upright)
     except ImageError:
         raise
     except Image.DecompressionBombError:
@@ -253,12 +263,13 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> DecodedImage:
         raise ImageError(f"cannot be read as an image: {reason or type(error).__name__}") from error
 
 
-def _converted(opened: Image.Image, shape: tuple[int, int, int]) -> DecodedImage:
+def _converted(opened: Image.Image, shape: tuple[int, int, int], upright: bool) -> DecodedImage:
     channels, height, width = shape
     was, size = f"{opened.mode} {opened.width} x {opened.height}", opened.size
     if size[0] * size[1] > MOST_PIXELS:
         raise ImageError(f"has {size[0]:,} x {size[1]:,} pixels, more than {MOST_PIXELS:,}")
     if opened.mode == "F":
         raise ImageError("has floating-point pixels, whose range is not known")
-    changed = (opened.mode, size) != ({1: "L", 3: "RGB"}[channels], (width, height))
-    return DecodedImage(np.ascontiguousarray(pixels_of(opened, shape)), was, changed)
+    turned = upright and orientation(opened) != 1
+    changed = turned or (opened.mode, size) != ({1: "L", 3: "RGB"}[channels], (width, height))
+    return DecodedImage(np.ascontiguousarray(pixels_of(opened, shape, upright)), was + ", turned" * turned, changed)

@@ -21,12 +21,38 @@ MOST_PIXELS = 2**26
 SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
 
-def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by its EXIF orientation."""
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an opened image, 1 to 8: how the camera was held; 1 where that is not said.
+
+    A TIFF says 1: Pillow itself turns it.
+    """
+    try:
+        found = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+    except Exception:
+        # Any bytes may stand there, and an image need not be refused for them.
+        return 1
+    return found if found in UPRIGHT else 1
+
+
+def pixels_of(image: Image.Image, shape: tuple[int, int, int], upright: bool = False) -> np.ndarray:
     """Decode one image as a network sees it, in training and when it is used: gray or RGB, resized (bilinear).
 
     Args:
         image: opened, not of floating point.
         shape: (channels, height, width); one channel or three.
+        upright: turn it as its EXIF orientation says.
 
     Returns:
         uint8 ``[C, H, W]``.
@@ -34,7 +60,12 @@ def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     channels, height, width = shape
     if image.size != (width, height):
         # A JPEG can be decoded at a fraction of its size, many times faster; twice what is wanted loses nothing.
-        image.draft(None, (2 * width, 2 * height))
+        image.draft(None, (2 * max(width, height),) * 2 if upright else (2 * width, 2 * height))
+    if upright:
+        # A PNG may have it behind its pixels.
+        image.load()
+        if (turn := UPRIGHT.get(orientation(image))) is not None:
+            image = image.transpose(turn)
     if image.mode in SIXTEEN_BITS:
         # Pillow's own conversion would cut off at 255.
         wide = np.asarray(image).astype(np.int64)
@@ -46,12 +77,13 @@ def pixels_of(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def pixels_of_bytes(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+def pixels_of_bytes(content: bytes, shape: tuple[int, int, int], upright: bool = False) -> np.ndarray:
     """Decode the bytes of an image file.
 
     Args:
         content: the file; of several images in it the first counts.
         shape: (channels, height, width); one channel or three.
+        upright: as of :func:`pixels_of`.
 
     Returns:
         uint8 ``[C, H, W]``.
@@ -63,7 +95,7 @@ def pixels_of_bytes(content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS or opened.mode == "F":
                 raise ValueError(f"is an image of {opened.width} x {opened.height} in {opened.mode}, which is not read")
-            return np.ascontiguousarray(pixels_of(opened, shape))
+            return np.ascontiguousarray(pixels_of(opened, shape, upright))
     except Image.UnidentifiedImageError:
         raise ValueError(f"is no image of a known kind ({', '.join(FORMATS)})") from None
     except ValueError:

@@ -179,7 +179,8 @@ def _images(
             raise ValueError(f"{type(image).__name__}, and no image")
         return image
 
-    return decode_all(origin, [f"image {number}" for number in range(starts[-1])], open_one, progress)
+    images, kept, _ = decode_all(origin, [f"image {number}" for number in range(starts[-1])], open_one, progress)
+    return images, kept
 
 
 def _held(part: Sequence) -> np.ndarray | None:

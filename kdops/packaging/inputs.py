@@ -82,7 +82,7 @@ def _images(files: Sequence[str], loaded: Loaded) -> Examples:
     channels, height, width = loaded.shape
     for file in files:
         try:
-            image = read_image(Path(file), loaded.shape)
+            image = read_image(Path(file), loaded.shape, loaded.upright)
         except ImageError as error:
             found.refused.append((file, str(error)))
             continue

@@ -49,6 +49,7 @@ class Loaded:
         shape: (channels, height, width) of an image.
         size: bytes of what is stored of it, all files together.
         encoding: how the rows of a table become its images; None where it takes images.
+        upright: photos are turned as their EXIF orientation says.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class Loaded:
     shape: tuple[int, int, int]
     size: int
     encoding: Encoding | None = None
+    upright: bool = False
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def _read(folder: Path, uri: str, digest: str) -> Loaded:
     else:
         module = _network(metadata["architecture"], read_weights(folder, uri, digest), shape, len(classes))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Loaded(module, votes, classes, shape, size, encoding)
+    return Loaded(module, votes, classes, shape, size, encoding, bool(metadata.get("upright", False)))
 
 
 def _network(text: str, weights: dict[str, Tensor], shape: tuple[int, int, int], classes: int) -> nn.Module:

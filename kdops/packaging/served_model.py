@@ -73,7 +73,10 @@ class ServedModel(PythonModel):
         table = metadata.get("table")
         self.encoding = _code(folder / "rows.py").Encoding.from_json(table) if table else None
         self.shape = (self.encoding.width, 1, 1) if self.encoding else _image_shape(described)
-        self.read = None if table else _code(folder / "pixels.py").pixels_of_bytes
+        self.read = None
+        if not table:
+            upright = bool(metadata.get("upright", False))
+            self.read = functools.partial(_code(folder / "pixels.py").pixels_of_bytes, upright=upright)
         self.votes = kind == "ensemble"
         self.outputs = ("scores" if self.votes else "logits", "probabilities", "classes")
 

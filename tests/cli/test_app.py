@@ -82,6 +82,7 @@ BAD = [
     ("image_size", "0"),
     ("channels", "2"),
     ("skip_bad", "perhaps"),
+    ("upright", "6"),
     ("owner", "somebody\x00"),
     ("notes", "a\x1b[31mred"),
     ("label", "species"),

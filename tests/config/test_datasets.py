@@ -111,8 +111,8 @@ def test_bad_image_sizes(text):
         parse("imagefolder:x", image_size=text)
 
 
-GIVEN = {"image_size": "8", "channels": "1", "skip_bad": "true", "label": "a", "group": "b", "split": "c", "name": "n",
-         "ignore": "d", "categorical": "e", "numeric": "f"}  # fmt: skip
+GIVEN = {"image_size": "8", "channels": "1", "skip_bad": "true", "upright": "true", "label": "a", "group": "b",
+         "split": "c", "name": "n", "ignore": "d", "categorical": "e", "numeric": "f"}  # fmt: skip
 EXAMPLES = {"digits": "digits", "imagefolder": "imagefolder:x", "csv": "csv:x", "torchvision": "torchvision:MNIST",
             "function": "m:f"}  # fmt: skip
 

@@ -80,6 +80,62 @@ def test_a_file_is_read_as_it_is_in_training(tmp_path, monkeypatch):
         assert read_image(path, (3, 16, 12)).pixels.tobytes() in trained_on
 
 
+def held(turn, kind, path):
+    """Store a picture, dark but for its upper left, as a camera does that was held otherwise; return it upright."""
+    upright = Image.new("RGB", (24, 16))
+    upright.paste((255, 80, 0), (0, 0, 8, 6))
+    # What undoes the turn that the orientation asks for.
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    exif = Image.Exif()
+    exif[274] = turn
+    lying = upright.transpose(Image.Transpose(back[turn])) if turn in back else upright
+    lying.save(
+        path, kind, exif=exif, **{"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    )
+    return np.asarray(upright).transpose(2, 0, 1).astype(int)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photo_is_upright_where_that_is_asked_for_and_lies_as_it_is_elsewhere(tmp_path, turn, kind):
+    wanted = held(turn, kind, tmp_path / "photo")
+    tolerance = 40 if kind == "JPEG" else 0
+    photo = read_image(tmp_path / "photo", (3, 16, 24), upright=True)
+    assert np.abs(photo.pixels - wanted).max() <= tolerance
+    assert photo.was.endswith(", turned") == photo.changed == (turn != 1 and kind != "TIFF")
+    # Pillow turns a TIFF by itself.
+    lies = np.abs(read_image(tmp_path / "photo", (3, 16, 24)).pixels - wanted).max() <= tolerance
+    assert lies == (turn == 1 or kind == "TIFF")
+
+
+def test_an_orientation_that_cannot_be_read_turns_nothing(tmp_path):
+    held(1, "PNG", tmp_path / "photo.png")
+    plain = read_image(tmp_path / "photo.png", (3, 16, 24)).pixels
+    for number, exif in enumerate((b"Exif\0\0MM\0*\0\0\0\xff", b"Exif\0\0nonsense", b"")):
+        path = tmp_path / f"{number}.jpg"
+        Image.fromarray(plain.transpose(1, 2, 0)).save(path, quality=100, subsampling=0, exif=exif)
+        np.testing.assert_array_equal(read_image(path, COLOR, True).pixels, read_image(path, COLOR).pixels)
+
+
+def test_turned_photos_of_a_folder_are_counted_or_turned(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("a", "b"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(1, 9):
+            held(number, "JPEG", tmp_path / "pets" / name / f"{number}.jpg")
+    given = {"dataset": f"imagefolder:{tmp_path / 'pets'}"}
+    for _ in ("decoded", "from the cache"):
+        lying = data.load(parse_dataset({**given, "image_size": "16x24"}))
+        assert "14 are turned by their EXIF data" in lying.notes
+        assert "upright" not in lying.metadata
+        # All have one size once they are upright.
+        photos = data.load(parse_dataset({**given, "upright": "true"}))
+        assert (photos.shape, photos.metadata["upright"]) == ((3, 16, 24), True)
+        assert "EXIF" not in photos.notes
+        assert (photos.images[:, 0, 1:4, 1:6] > 180).all()
+        assert (photos.images[:, 0, 8:, 10:] < 60).all()
+
+
 def test_what_is_no_image_is_told(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)).save(tmp_path / "whole.png")
     whole = (tmp_path / "whole.png").read_bytes()

@@ -414,6 +414,27 @@ def test_image_files_are_answered_like_the_pixels_that_training_would_read(of_co
         np.testing.assert_allclose(answer, wanted[0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_served_model_turns_photos_where_it_was_trained_so(tmp_path):
+    shape, exif = (3, 8, 6), Image.Exif()
+    exif[274] = 6
+    net = build(
+        parse_architecture("mlp(hidden=4)"), shape, 3, torch.zeros(3), torch.ones(3), named_generator("init", 1)
+    )
+    photo = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png", exif=exif)
+    text, answers = base64.b64encode((tmp_path / "photo.png").read_bytes()).decode(), []
+    for upright in (True, False):
+        metadata = {"class_names": CLASSES, "architecture": "any", **({"upright": True} if upright else {})}
+        Packager(net.eval(), shape, metadata).write(tmp_path / str(upright), net.state_dict(), **IDENTITY)
+        model = mlflow.pyfunc.load_model(str(tmp_path / str(upright)))
+        wanted = model.predict(read_image(tmp_path / "photo.png", shape, upright).pixels[None])
+        answers.append(model.predict([text]))
+        np.testing.assert_allclose(answers[-1], wanted, rtol=1e-5)
+    turned = np.rot90(photo, -1).transpose(2, 0, 1)[None]
+    np.testing.assert_allclose(answers[0], model.predict(np.ascontiguousarray(turned)), rtol=1e-5)
+    assert not np.allclose(*answers)
+
+
 def answer_of(model, inputs):
     body = json.dumps({"inputs": inputs})
     answer = scoring_server.invocations(body, "application/json", model, model.metadata.get_input_schema())

@@ -5,7 +5,8 @@ weights and metrics, the versions and threads that change the last bits, and wha
 
 The code is a core, which all units share, and plug-ins: the file of the unit's own method, of its own family of
 networks and of its source's, each with its helpers, the files that it imports and the core does not. So a new method or
-family retrains nothing, and a changed file only the models that it decides. Engines decide nothing.
+family retrains nothing, and a changed file only the models that it decides. Engines decide nothing. Of what is imported
+from other rooms, a test says of each file that it is among these, or why its values are in the fingerprint themselves.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 
-from kdops.config.architectures import FAMILIES, FunctionNet, TorchvisionNet
+from kdops.config.architectures import FAMILIES
 from kdops.config.companies import COMPANIES
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS
+from kdops.config.networks_of_others import FunctionNet, TorchvisionNet
 
 ROOMS = ("training", "models", "distillation")
 """Rooms whose files all decide weights or metrics."""
 
+CONFIG = "config"
+"""Its files decide where a plug-in imports them and the core does not: the family ``tree`` has one of its own."""
+
 OTHERS = (
-    *("config/composed.py", "config/families.py", "config/recipe_settings.py", "data/memmap.py"),
-    *("data/selection.py", "data/views.py"),
+    *("config/composed.py", "config/families.py", "config/networks_of_others.py", "config/recipe_settings.py"),
+    *("data/memmap.py", "data/selection.py", "data/views.py"),
     *("sweeps/unit.py", "utils/hardware.py", "utils/random.py"),
 )
 """Files of other rooms that do. Values are in the fingerprint themselves, such as recipes and the names of streams."""
@@ -48,10 +53,7 @@ def core_files() -> tuple[str, ...]:
     Of the rooms these are the files that no plug-in uses, and those that they import: what only plug-ins import is a
     helper of theirs.
     """
-    imports, plugins = _imports(), plugin_files()
-    used = _reached(plugins, imports)
-    own = _reached({name for name in imports if name not in used}, {**imports, **dict.fromkeys(plugins, ())})
-    return tuple(sorted({*own, *OTHERS} - plugins))
+    return tuple(sorted({*(_used_by_core() & _imports().keys()), *OTHERS} - plugin_files()))
 
 
 @cache
@@ -61,22 +63,26 @@ def helpers_of(plugin: str) -> tuple[str, ...]:
     Args:
         plugin: its file.
     """
-    others = {*core_files(), *plugin_files()} - {plugin}
+    others = {*core_files(), *_used_by_core(), *plugin_files()} - {plugin}
     return tuple(sorted(_reached({plugin}, {**_imports(), **dict.fromkeys(others, ())}) - others - {plugin}))
 
 
 @cache
+def _used_by_core() -> frozenset[str]:
+    """Return the files that no plug-in uses, and those that they import, of the rooms and of ``CONFIG``."""
+    imports, plugins = _imports(), plugin_files()
+    used = _reached(plugins, imports)
+    own = {name for name in imports if name not in used}
+    return frozenset(_reached(own, {**imports, **dict.fromkeys(plugins, ())}))
+
+
+@cache
 def _imports() -> Mapping[str, tuple[str, ...]]:
-    """Return for each file of the rooms the files of the rooms that it imports, also within functions."""
-    folder = files("kdops")
-    here = {
-        f"{room}/{one.name}": one.read_text(encoding="utf-8")
-        for room in ROOMS
-        for one in folder.joinpath(room).iterdir()
-        if one.name.endswith(".py")
-    }
-    named = {name: {_file(module) for module in _modules(text)} for name, text in here.items()}
-    return {name: tuple(sorted(found & here.keys())) for name, found in named.items()}
+    """Return for each file of the rooms the files of the rooms and of ``CONFIG`` that it imports, in functions too."""
+    here = {f"{room}/{one.name}": one for room in (*ROOMS, CONFIG) for one in files("kdops").joinpath(room).iterdir()}
+    text = {name: one.read_text(encoding="utf-8") for name, one in here.items() if name.endswith(".py")}
+    found = {name: {_file(module) for module in _modules(code)} & text.keys() for name, code in text.items()}
+    return {name: tuple(sorted(own)) for name, own in found.items() if name.partition("/")[0] in ROOMS}
 
 
 @cache
@@ -114,7 +120,8 @@ def code_digest(plugins: tuple[str, ...] = ()) -> str:
 
 def whole_digest() -> str:
     """Return the digest of the core's code and that of all methods, families and engines: what a worker must share."""
-    return _digest_of(tuple(sorted({*_imports(), *OTHERS})))
+    helpers = {name for plugin in plugin_files() for name in helpers_of(plugin)}
+    return _digest_of(tuple(sorted({*_imports(), *OTHERS, *helpers})))
 
 
 @cache

@@ -1,11 +1,15 @@
 """The fingerprint's code: a core that all models share, and the files of a model's own method and families."""
 
+import ast
+import inspect
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 from types import SimpleNamespace
 
 import pytest
 
+from kdops.config.architectures import FAMILIES, FunctionNet, TorchvisionNet
 from kdops.config.method_specs import MethodSpec
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipe_settings import SETTINGS
@@ -13,6 +17,7 @@ from kdops.config.settings import Settings
 from kdops.sweeps import fingerprint
 from kdops.sweeps import unit as unit_module
 from kdops.sweeps.fingerprint import (
+    CONFIG,
     ROOMS,
     code_digest,
     core_files,
@@ -35,8 +40,9 @@ CODE = {
 @pytest.fixture
 def tree(monkeypatch):
     """kdops's files as a mapping that a test may change."""
-    code = {**CODE, **{name: (files("kdops") / name).read_text(encoding="utf-8") for name in core_files()}}
-    names = ("plugin_files", "core_files", "helpers_of", "code_digest", "_digest_of", "_imports")
+    settings = [f"{CONFIG}/{one.name}" for one in files("kdops").joinpath(CONFIG).iterdir() if one.name.endswith(".py")]
+    code = {name: (files("kdops") / name).read_text(encoding="utf-8") for name in (*CODE, *core_files(), *settings)}
+    names = ("plugin_files", "core_files", "helpers_of", "code_digest", "_digest_of", "_imports", "_used_by_core")
     caches = [getattr(fingerprint, name) for name in names]
 
     class Folder:
@@ -83,9 +89,84 @@ def fingerprints(**given):
 def test_every_file_of_the_rooms_is_core_a_plug_in_or_a_helper_of_one():
     helpers = {name for plugin in plugin_files() for name in helpers_of(plugin)}
     assert set(CODE) == {name for name in {*core_files(), *plugin_files(), *helpers} if name.partition("/")[0] in ROOMS}
+    assert {name for name in helpers if name.partition("/")[0] not in ROOMS} == {"config/tree.py"}
     assert not set(core_files()) & plugin_files()
     assert not helpers & {*core_files(), *plugin_files()}
     assert plugin_files() <= set(CODE)
+
+
+SETTLED = {
+    **dict.fromkeys(
+        ("config/architectures.py", "config/companies.py", "config/methods.py", "config/method_specs.py"),
+        "a table and its parser: the text of what was chosen, with all options, is in the fingerprint",
+    ),
+    **dict.fromkeys(
+        *[("config/augmentation.py", "config/images.py", "config/recipes.py", "config/options.py", "config/specs.py")],
+        "reads and writes texts of settings, and each setting is in the fingerprint",
+    ),
+    **dict.fromkeys(("config/settings.py", "sweeps/model.py"), "gives seeds and temperatures, which are in it"),
+    "config/roles.py": "gives the names of streams, which are in it",
+    "config/engines.py": "says where is trained, not what",
+    **dict.fromkeys(("data/dataset.py", "data/splits.py"), "gives images and rows, whose digest is in it"),
+    **dict.fromkeys(("data/cache.py", "utils/memory.py", "utils/gc.py", "utils/files.py"), "says where bytes are kept"),
+    **dict.fromkeys(("sweeps/metrics.py", "sweeps/params.py", "sweeps/fingerprint.py"), "names what is there"),
+    **dict.fromkeys(("errors.py", "utils/progress.py", "utils/quiet.py"), "tells what happens"),
+    **dict.fromkeys(("utils/imports.py", "utils/process.py", "utils/gpus.py"), "finds code, processes and devices"),
+    "utils/peak_memory.py": "measures memory",
+}
+"""Files of other rooms that the code of models imports and that are no part of its digest, and why."""
+
+
+def imported_by(name):
+    """Yield the files of kdops that define what a file imports from it, also within functions."""
+    for node in ast.walk(ast.parse((files("kdops") / name).read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("kdops"):
+            continue
+        for one in node.names:
+            found = getattr(import_module(node.module), one.name, None)
+            if inspect.ismodule(found):
+                yield file_of(found.__name__)
+            elif inspect.isclass(found) or inspect.isfunction(found):
+                yield file_of(found.__module__)
+            else:
+                yield file_of(node.module)
+
+
+def file_of(module):
+    return module.removeprefix("kdops.").replace(".", "/") + ".py"
+
+
+@pytest.mark.parametrize("name", ["", *sorted(plugin_files())])
+def test_what_model_code_imports_from_other_rooms_counts_or_is_settled_by_values_that_do(name):
+    core, others = {*core_files()}, {*plugin_files()}
+    here = {name, *helpers_of(name)} if name else {one for one in core if not one.startswith((CONFIG, "sweeps"))}
+    unseen = {
+        (one, other)
+        for one in here
+        for other in imported_by(one)
+        if other not in {*core, *here, *SETTLED} and not (other in others and other.partition("/")[0] in ROOMS)
+    }
+    assert not unseen, "import it in the plug-in alone, or name it in OTHERS; or say in SETTLED which value is it"
+
+
+def test_what_is_settled_is_imported_and_the_class_of_each_family_counts():
+    every = {*core_files(), *plugin_files(), *(one for plugin in plugin_files() for one in helpers_of(plugin))}
+    used = {other for one in every for other in imported_by(one)}
+    assert set(SETTLED) <= used
+    for family in (*FAMILIES.values(), TorchvisionNet, FunctionNet):
+        builder = file_of(family.spec.place.partition(":")[0])
+        assert file_of(family.__module__) in {*core_files(), *helpers_of(builder)}
+
+
+def test_a_changed_file_of_settings_that_only_a_family_imports_retrains_its_models_alone(tree):
+    networks = ("tree(depth=2)", "mlp(hidden=8)", "cnn(filters=4)")
+    before = {student: fingerprints(student=student) for student in networks}
+    workers = whole_digest()
+    tree.code["config/tree.py"] += "\nCHANGED = True\n"
+    tree.forget()
+    assert workers != whole_digest()
+    assert {s for s in networks if fingerprints(student=s)[4.0] != before[s][4.0]} == {"tree(depth=2)"}
+    assert {s for s in networks if fingerprints(student=s)[0.0] != before[s][0.0]} == {"tree(depth=2)"}
 
 
 def test_a_plug_in_uses_no_other():

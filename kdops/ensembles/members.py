@@ -7,7 +7,7 @@ that others registered have none of that; they can be members where they are nam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -33,6 +33,9 @@ from kdops.sweeps import schema
 from kdops.sweeps.model import COPIES, COPY_SEEDS, LABELS, Model
 from kdops.sweeps.params import SEED, STREAMS, TEMPERATURE, TRANSFER
 from kdops.sweeps.ranking import rank_key
+
+FEW_REPLICATES = 5
+"""Of up to so many replicates the versions are asked for by seed; of more, all versions of a name are read."""
 
 Kept = TypeVar("Kept")
 
@@ -130,12 +133,13 @@ def with_newest_split(models: RegisteredModels, data: Dataset, settings: Ensembl
     Raises:
         UsageError: the members are listed, and one is not there.
     """
+    could: Iterable[RegisteredVersion]
     if settings.lists_models:
         could = [version for version in map(models.find, settings.uris()) if schema.is_own(version)]
     else:
-        versions = models.versions(_name(settings, data))[::-1]
-        drawable = [v for v in versions if schema.is_own(v) and not schema.is_chosen_on_test(v)]
-        could = [version for version in drawable if _is_direct(version, data.name)]
+        versions = models.newest_first(_name(settings, data))
+        drawable = (v for v in versions if schema.is_own(v) and not schema.is_chosen_on_test(v))
+        could = (version for version in drawable if _is_direct(version, data.name))
     seeds: dict[str, str] = {}
     for version in could if settings.newest else ():
         mode, digest = version.tags[TRANSFER], version.tags[schema.SPLIT_DIGEST]
@@ -153,8 +157,27 @@ def with_newest_split(models: RegisteredModels, data: Dataset, settings: Ensembl
 
 def _named(models: RegisteredModels, data: Dataset, split: Split, settings: EnsembleSettings) -> Drawn:
     """Draw from the versions of a registered model."""
+    name, wanted = _name(settings, data), settings.wanted_replicates()
+    if len(wanted) <= FEW_REPLICATES:
+        some, told = models.of_replicates(name, wanted), f"{name} of {describe_replicates(wanted)}"
+        try:
+            return _drawn_from(some, models, data, split, settings, told)
+        except UsageError:
+            # What there is instead is told of all versions.
+            pass
+    return _drawn_from(models.versions(name), models, data, split, settings, name)
+
+
+def _drawn_from(
+    versions: Sequence[RegisteredVersion],
+    models: RegisteredModels,
+    data: Dataset,
+    split: Split,
+    settings: EnsembleSettings,
+    told: str,
+) -> Drawn:
+    """Draw from some versions of a registered model, which a sentence about those left out calls ``told``."""
     name, first = _name(settings, data), advice(settings.role, data, split.mode)
-    versions = models.versions(name)
     if not versions:
         if name == registered_name(data.name, settings.role):
             raise UsageError("model", name, f"the registry has none yet; {first}")
@@ -183,7 +206,7 @@ def _named(models: RegisteredModels, data: Dataset, split: Split, settings: Ense
     for seed, own in replicates.items():
         if len(own) < FEWEST:
             left_out[f"alone in replicate {seed}"] += len(own)
-    left_out_text = describe_left_out(left_out, name, len(versions))
+    left_out_text = describe_left_out(left_out, told, len(versions))
     chosen = [_ranked(own, settings.criterion) for _, own in sorted(replicates.items()) if len(own) >= FEWEST]
     if not chosen:
         why = left_out_text.rstrip(".") or f"{name} has one version"

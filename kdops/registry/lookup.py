@@ -19,6 +19,9 @@ PAGE = 1000
 IDS = 50
 """Most runs that are asked for at once: the filter is in the address of a request, which a server limits."""
 
+NEWEST = 100
+"""So many of the newest versions are read at once: mostly the first of them is the one that is looked for."""
+
 NAMES_SHOWN = 20
 
 ABSENT = "RESOURCE_DOES_NOT_EXIST"
@@ -97,14 +100,31 @@ def known_names(client: MlflowClient) -> list[str]:
     return sorted(model.name for model in paged(client.search_registered_models, max_results=PAGE))
 
 
-def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+def versions_of(client: MlflowClient, name: str, condition: str = "") -> list[ModelVersion]:
     """Return every finished version of a registered model, the oldest first; none where there is no such model.
+
+    Args:
+        client: an MLflow client.
+        name: the registered model.
+        condition: what they are filtered by beside the name, as MLflow writes it; empty for all.
 
     Raises:
         UsageError: the name has quotes.
     """
-    found = paged(client.search_model_versions, f"name = {quoted(name)}", max_results=PAGE)
+    where = " and ".join(filter(None, [f"name = {quoted(name)}", condition]))
+    found = paged(client.search_model_versions, where, max_results=PAGE)
     return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
+
+
+def newest_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
+    """Yield the finished versions of a registered model, the newest first, a few at a time.
+
+    Raises:
+        UsageError: the name has quotes.
+    """
+    where, by = f"name = {quoted(name)}", ["version_number DESC"]
+    found = paged(client.search_model_versions, where, max_results=NEWEST, order_by=by)
+    return (version for version in found if version.status == "READY")
 
 
 def versions_of_runs(client: MlflowClient, run_ids: Sequence[str]) -> Iterator[ModelVersion]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -10,11 +10,11 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from kdops.config.uris import ModelUri
-from kdops.registry.lookup import describe_names, find_version, runs_of, versions_of
+from kdops.registry.lookup import describe_names, find_version, newest_versions, runs_of, versions_of
 from kdops.registry.sources import Sources
 from kdops.sweeps import schema
-from kdops.sweeps.model import Model
-from kdops.sweeps.params import SPLIT_SEED
+from kdops.sweeps.model import COPY_SEEDS, Model
+from kdops.sweeps.params import SEED, SPLIT_SEED
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,28 @@ class RegisteredModels:
     def __init__(self, client: MlflowClient):
         self._client = client
         self._runs: dict[str, Run] = {}
-        self._versions: dict[str, list[RegisteredVersion]] = {}
 
     def versions(self, name: str) -> list[RegisteredVersion]:
-        """Return every finished version of a registered model, the oldest first; none where there is no such model.
+        """Return every finished version of a registered model, the oldest first; none where there is no such model."""
+        return list(map(RegisteredVersion.of, versions_of(self._client, name)))
 
-        They are read once.
+    def newest_first(self, name: str) -> Iterator[RegisteredVersion]:
+        """Yield the finished versions of a registered model, the newest first, read as far as they are asked for."""
+        return map(RegisteredVersion.of, newest_versions(self._client, name))
+
+    def of_replicates(self, name: str, replicates: range) -> list[RegisteredVersion]:
+        """Return the versions of :meth:`versions` that may be of some replicates, which takes two requests for each.
+
+        Copies of a replicate's model have its seed in the last digits, see :data:`~kdops.sweeps.model.COPY_SEEDS`.
         """
-        if name not in self._versions:
-            self._versions[name] = list(map(RegisteredVersion.of, versions_of(self._client, name)))
-        return self._versions[name]
+        digits = len(str(COPY_SEEDS - 1))
+        likes = [f"LIKE '%{seed:0{digits}}'" for seed in replicates if seed < COPY_SEEDS]
+        found = {
+            version.version: version
+            for condition in (*(f"= '{seed}'" for seed in replicates), *likes)
+            for version in versions_of(self._client, name, f"tags.{SEED} {condition}")
+        }
+        return [RegisteredVersion.of(found[number]) for number in sorted(found, key=int)]
 
     def find(self, uri: str) -> RegisteredVersion:
         """Return the version that a URI names; see :func:`~kdops.registry.lookup.find_version`."""

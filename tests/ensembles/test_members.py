@@ -429,10 +429,12 @@ def test_the_replicates_are_all_there_are_or_those_asked_for(shelf):
     assert seeds(seeds=2, seed=1) == (1, 2)
     assert seeds(seeds=3, seed=1) == seeds(seeds=4, seed=1, top=2)[:2] == (1, 2)
     assert seeds(seed=2) == (2, 5)
-    assert "6 of other replicates" in drawn_for(seeds=1)[1].left_out
-    assert (
-        drawn_for(seeds=3)[1].left_out == "2 of 8 versions of kdops-digits-student are left out: 2 of other replicates."
-    )
+    assert seeds(seeds=6) == (0, 1, 2, 5)
+    assert drawn_for(seeds=1)[1].left_out == drawn_for(seeds=3)[1].left_out == ""
+    few = drawn_for(seeds=1, temperatures="1-4", seed=5)[1]
+    assert few.left_out == ""
+    of_first_six = "2 of 8 versions of kdops-digits-student are left out: 2 of other replicates."
+    assert drawn_for(seeds=6, seed=1)[1].left_out.startswith(of_first_six)
     # What the two numbers of the settings cannot say is said.
     assert drawn_for()[1].left_out == "They are of replicates 0, 1, 2, 5."
     assert "They are of replicates 1 to 2." in drawn_for(seeds=3, seed=1)[1].left_out
@@ -720,9 +722,11 @@ def test_what_was_chosen_on_test_is_taken_where_it_is_named_and_nowhere_else(she
     assert "name them by version to take them anyhow" in shelf.refusal()
 
 
-def test_the_runs_of_other_replicates_are_not_read_and_the_versions_once(shelf, monkeypatch):
+def test_of_other_replicates_neither_runs_are_read_nor_more_versions_than_the_newest(shelf, monkeypatch):
+    monkeypatch.setattr("kdops.registry.lookup.NEWEST", 2)
     asked = [shelf.put(seed=0, temperature=t) for t in (1, 2)]
-    others = [shelf.put(seed=1, temperature=t) for t in (1, 2)]
+    labels = shelf.put(seed=0, temperature=0, chain="student", source="labels")
+    others = [shelf.put(seed=seed, temperature=t) for seed in (1, 10, 100_000) for t in (1, 2)]
     runs, names = [], []
     for search, seen in (("search_runs", runs), ("search_model_versions", names)):
         monkeypatch.setattr(MlflowClient, search, noting(getattr(MlflowClient, search), seen))
@@ -730,10 +734,30 @@ def test_the_runs_of_other_replicates_are_not_read_and_the_versions_once(shelf, 
     settings = with_newest_split(models, DIGITS, settings_for(seed=0, seeds=1))
     drawn = draw_members(models, DIGITS, DISJOINT, settings)
     assert {member.uri for member in drawn.members} == set(asked)
-    assert "2 of other replicates" in drawn.left_out
+    told = f"1 of 3 versions of {STUDENT} of replicate 0 are left out: 1 not distilled straight from a teacher."
+    assert drawn.left_out == told
     read = {run.data.tags["kdops.model"] for run in runs}
     assert read == {*asked, others[-1]}, "the newest of all has the seed of the split"
-    assert sorted(f"models:/{one.name}/{one.version}" for one in names) == sorted([*asked, *others])
+    assert {f"models:/{one.name}/{one.version}" for one in names} == {*asked, labels, *others[-2:]}
+
+
+@pytest.mark.parametrize("given", [{"seed": 5, "seeds": 1}, {"seed": 4, "seeds": 3}, {"seed": COPY_SEEDS, "seeds": 2}])
+@pytest.mark.parametrize("role", ["student", "reseeded"])
+def test_few_replicates_have_the_members_that_they_have_among_all(shelf, monkeypatch, role, given):
+    """Whether their versions are asked for by seed or all are read."""
+    for seed in (0, 5, 6, 15, COPY_SEEDS, COPY_SEEDS + 5, 2 * COPY_SEEDS + 6, 2 * COPY_SEEDS + 5):
+        for temperature in (1, 2):
+            shelf.put(role=role, chain=f"teacher>{role}", seed=seed, temperature=temperature)
+
+    def members():
+        try:
+            return versions(shelf.draw(role=role, **given))
+        except UsageError as error:
+            return str(error)
+
+    few = members()
+    monkeypatch.setattr("kdops.ensembles.members.FEW_REPLICATES", 0)
+    assert few == members()
 
 
 def noting(search, seen):

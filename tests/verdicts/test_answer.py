@@ -4,7 +4,8 @@ import json
 import math
 
 import numpy as np
-from hypothesis import example, given
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kdops.verdicts.answer import Answer, Row, read_answer
@@ -27,7 +28,9 @@ def intervals(levels):
 
 ANSWERS_OF_STUDIES = st.builds(
     Answer,
-    rows=st.lists(st.builds(Row, TEXTS, st.integers(0), intervals(st.just(0.95)))).map(tuple),
+    rows=st.lists(st.builds(Row, TEXTS, st.integers(0), intervals(st.just(0.95)), NUMBERS | st.just(math.nan))).map(
+        tuple
+    ),
     word=TEXTS,
     sentences=st.lists(TEXTS).map(tuple),
     claims=st.lists(st.builds(ClaimAnswer, TEXTS, TEXTS, TEXTS)).map(tuple),
@@ -41,7 +44,8 @@ ANSWERS_OF_STUDIES = st.builds(
             st.sampled_from(UNITS),
             st.sampled_from(ANSWERS),
             TEXTS,
-        )
+        ),
+        max_size=4,
     ).map(tuple),
     title=TEXTS,
 )
@@ -51,6 +55,29 @@ def read_back(answer):
     return read_answer(json.dumps(answer.to_json(), allow_nan=False))
 
 
+def test_a_row_is_written_with_its_balanced_accuracy_where_it_has_one_and_never_with_a_level():
+    told = Row("it", 3, Interval(0.5, 0.4, 0.6, 3, 0.95), 0.25).to_json()
+    assert told == {"what": "it", "models": 3, "mean": 0.5, "low": 0.4, "high": 0.6, "n": 3, "balanced": 0.25}
+    assert "balanced" not in Row("it", 3, Interval(0.5, 0.4, 0.6, 3, 0.95)).to_json()
+
+
+def test_what_an_answer_lacks_is_named_and_what_it_may_lack_is_empty():
+    assert read_answer('{"word": null}') == Answer()
+    for text in (
+        "{}",
+        "[]",
+        "3",
+        '{"word": "", "rows": 3}',
+        '{"word": "", "rows": [{}]}',
+        '{"word": "", "claims": [3]}',
+    ):
+        with pytest.raises(ValueError, match=r"^lacks or misplaces "):
+            read_answer(text)
+    with pytest.raises(ValueError, match="Expecting"):
+        read_answer("no json")
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(ANSWERS_OF_STUDIES)
 @example(Answer(rows=(Row("bounds whose sum is not finite", 2, Interval(0.0, -1.5e308, -1e308, 2, 0.95)),)))
 def test_an_answer_is_read_back_as_it_was_written(answer):

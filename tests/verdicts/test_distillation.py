@@ -61,6 +61,25 @@ def test_the_chosen_temperature_decides_and_the_others_are_claims_of_their_own()
     assert "chosen on test" in judge([0.0] * 3, temperatures=(1, 4), select_on="test").sentence
 
 
+def test_the_statistics_are_those_of_the_temperature_that_was_chosen():
+    statistics = judge([0.05, 0.06, 0.055], temperatures=(1, 4, 9)).statistics
+    told = {name: statistics[f"distillation_{name}"] for name in ("accuracy", "hard_accuracy", "temperature", "margin")}
+    assert told == pytest.approx({"accuracy": 0.755, "hard_accuracy": 0.7, "temperature": 4, "margin": MARGIN})
+    assert statistics["over_temperatures_accuracy"] == pytest.approx((0.755 + 0.6 + 0.6) / 3)
+    verdict = judge([0.0, 0.001, 0.002], temperatures=(1, 4, 9), select_on="test")
+    assert verdict.sentence.endswith("Selection used the test set, which flatters the temperature chosen.")
+    further = verdict.claims[1].sentence
+    assert "the distilled students on average over 3 temperatures" in further.lower()
+    assert "against hard labels" in further
+
+
+def test_harm_reaches_the_margin_and_less_of_it_counts_as_none():
+    spread = np.array([-0.001, 0.0, 0.001])
+    low = judge(spread - 0.01).claims[0].result.difference.low + 0.01
+    assert judge(spread - MARGIN - low + 1e-4).word == NO_HELP
+    assert judge(spread - MARGIN - low - 1e-4).word == HARMS
+
+
 def test_the_cost_is_said_and_logged_and_what_is_unknown_is_neither():
     statistics = judge([0.0, 0.01, 0.02]).statistics
     assert {name: statistics[f"distillation_{name}_seconds"] for name in vars(COST)} == vars(COST)

@@ -21,7 +21,15 @@ def test_members_and_votes_have_an_answer_each():
     assert verdict.word == "some companies gain"
     assert "against the vote of independent nets (84.50 %)" in verdict.claims[3].sentence
     assert verdict.statistics["members_mutual_difference"] == pytest.approx(0.03)
+    assert verdict.statistics["vote_mutual_difference"] == pytest.approx(-0.01)
+    assert verdict.statistics["independent_members_accuracy"] == pytest.approx(0.805)
     assert verdict.statistics["independent_vote_accuracy"] == pytest.approx(0.845)
+    assert verdict.statistics["mutual_margin"] == 0.02
+    assert "1 company method held against independent nets by members" in verdict.claims[0].sentence
+    assert "1 company method held against independent nets by vote" in verdict.claims[1].sentence
+    assert verdict.claims[2].sentence.startswith("Better: the members of mutual (83.50 %)")
+    assert "against independent nets (80.50 %)" in verdict.claims[2].sentence
+    assert verdict.claims[3].sentence.startswith("Worse: the vote of mutual (83.50 %)")
 
 
 def test_several_companies_are_adjusted_together():

@@ -24,7 +24,7 @@ ROOMS = (
     ("sweeps",),
     ("training",),
     ("store",),
-    ("packaging",),
+    ("packaging", "probing"),
     ("registry",),
     ("tracking",),
     ("reporting",),
@@ -37,7 +37,7 @@ ROOMS = (
 MAY_IMPORT = {
     "torch": {
         *("utils", "data", "models", "distillation", "training"),
-        *("packaging", "study", "ensembles"),
+        *("packaging", "probing", "study", "ensembles"),
     },
     "torchvision": {"data", "models"},
     "mlflow": {"store", "packaging", "registry", "tracking", "cli"},

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from kdops import __version__
-from kdops.cli import browse, check_data, outputs, register
+from kdops.cli import browse, check_data, outputs, probe, register
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import fix_environment, launch, working_folder
@@ -159,7 +159,7 @@ def ui(
     os.execv(sys.executable, command)
 
 
-add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *care.COMMANDS))
+add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *probe.COMMANDS, *care.COMMANDS))
 _add_command(
     app,
     "check-data",

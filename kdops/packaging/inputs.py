@@ -164,6 +164,29 @@ def images_to_compare(name: str, origin: Mapping[str, str], loaded: Loaded, data
     return torch.from_numpy(random), f"{what} ({name} {problem})"
 
 
+def test_images(origin: Mapping[str, str], loaded: Loaded, data_root: str, count: int) -> tuple[Tensor, Tensor]:
+    """Return test images of the data set that a model was trained on, uint8 ``[N, C, H, W]``, and labels ``[N]``.
+
+    Args:
+        origin: the parameters by which the data set was read.
+        loaded: the model.
+        data_root: the folder with the data; empty for the usual ones.
+        count: how many, which lie evenly among all.
+
+    Raises:
+        UsageError: the data set cannot be read, or its images are not what the model takes.
+    """
+    found = parse_dataset(origin)
+    if found.kind == "function":
+        raise UsageError("dataset", found, "is read by code of yours, which no stored model may name")
+    data = load(found, data_root)
+    if data.shape != loaded.shape or tuple(data.classes) != loaded.classes:
+        raise UsageError("dataset", found, "is of another form now than when the model was trained")
+    rows = np.flatnonzero(data.test)
+    rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    return torch.from_numpy(np.array(data.images[rows])), torch.from_numpy(np.array(data.labels[rows]))
+
+
 def _own_images(origin: Mapping[str, str], data_root: str, loaded: Loaded) -> tuple[np.ndarray | None, str]:
     """Return images of a data set that are not test images, or why there are none."""
     root = Path(os.path.expanduser(data_root or os.environ.get("KDOPS_DATA_ROOT") or user_cache_folder()))

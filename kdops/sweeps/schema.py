@@ -34,6 +34,7 @@ FLEET_DIGEST = "kdops.fleet_digest"
 FINGERPRINT = "kdops.fingerprint"
 TRAINING = "kdops.training"
 TRAINED_ON = "kdops.trained_on"
+ATTACK = "kdops.attack"
 MODEL = "kdops.model"
 """The model URI; set last, so that a run that has it is whole."""
 

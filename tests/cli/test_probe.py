@@ -1,0 +1,52 @@
+"""A trained model is attacked from the command line: a table, metrics and a figure on its own run."""
+
+import pytest
+
+from kdops.cli.app import main
+
+QUICK = "fgsm(epsilon=0.4),cw2(iterations=25,searches=3)"
+
+
+def said(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert main(["probe", *arguments]) == code
+    told = capsys.readouterr()
+    return told.out.splitlines(), told.err.splitlines()
+
+
+def test_models_are_attacked_together_and_each_has_the_result_on_its_run(store, capsys):
+    store.run("teacher", teacher="mlp(hidden=8)", seeds="2", epochs="3")
+    names = ["kdops-digits-teacher/1", "kdops-digits-teacher/2"]
+    before = store.weights()
+    out, err = said(capsys, *names, "--attack", QUICK, "--images", "30")
+    assert err == []
+    rows = [line.split() for line in out if line.startswith("kdops-digits")]
+    assert [row[:2] for row in rows] == [[name, attack] for attack in ("fgsm", "cw2") for name in names]
+    runs = {run.data.tags["kdops.model"].removeprefix("models:/"): run for run in store.children()}
+    for row in rows:
+        run, attack = runs[row[0]], row[1]
+        measured = {name: run.data.metrics[f"attack_{attack}_{name}"] for name in ("images", "success", "wrong_before")}
+        assert measured["images"] + measured["wrong_before"] == 30
+        assert row[2] == f"{measured['images']:g}"
+        assert row[3] == f"{measured['success']:.3f}"
+        assert run.data.tags[f"kdops.attack.{attack}"].endswith("on 30 test images")
+        assert store.artifact(run, f"attacks/{attack}.png").read_bytes().startswith(b"\x89PNG")
+    assert all(run.data.metrics["attack_cw2_success"] > 0.5 for run in runs.values())
+    assert store.weights() == before
+    assert len(store.children()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("kdops-digits-teacher/1", "--attack", "carlini"), "attack=carlini: must be one of fgsm"),
+        (("kdops-digits-teacher/1", "--attack", "cw2(iterations=0)"), "iterations must be a whole number"),
+        (("kdops-digits-teacher/1", "--images", "0"), "images=0: must be"),
+        (("digits",), "digits"),
+    ],
+)
+def test_a_mistake_is_one_line(nowhere, capsys, arguments, words):
+    out, err = said(capsys, *arguments, code=2)
+    assert out == []
+    (line,) = err
+    assert words in line

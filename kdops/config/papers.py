@@ -82,6 +82,15 @@ _OF_DEFAULT = (
 _VOTES = (*_OF_DEFAULT, "teacher", "temperatures", "method")
 """What is not read where nets on hard labels vote."""
 
+_DEFENDED = {
+    "transfer": "shared",
+    "margin": "0.05",
+    "student": "mlp(hidden=100,depth=2)",
+}
+"""Nets of defensive distillation."""
+
+_ON_MNIST = {"epochs": "student=3", "batch_size": "128", "learning_rate": "0.003"}
+
 DEFAULT = "szijarto-2020"
 
 PAPERS: Mapping[str, Paper] = {
@@ -162,6 +171,48 @@ PAPERS: Mapping[str, Paper] = {
         usual={"transfer": "shared"},
         small={"transfer": "shared"},
         ignored=(*_VOTES, "label_noise", "bootstrap"),
+    ),
+    "papernot-2016": Paper(
+        module="pipelines.papers.papernot_2016",
+        title='"Distillation as a Defense to Adversarial Perturbations against Deep Neural Networks" '
+        "(Papernot, McDaniel, Wu, Jha, Swami, 2016)",
+        data=("torchvision:MNIST",),
+        cost="a minute on digits; ten minutes on MNIST, on two cores",
+        usual={**_DEFENDED, "temperatures": "1,5,20,100", **_ON_MNIST},
+        small={**_DEFENDED, "temperatures": "1,10,100", "epochs": "student=20"},
+        ignored=(*_OF_DEFAULT, "teacher", "train_temperature", "method", "alpha", "t_squared"),
+    ),
+    "carlini-wagner-2017": Paper(
+        module="pipelines.papers.carlini_wagner_2017",
+        title='"Towards Evaluating the Robustness of Neural Networks" (Carlini, Wagner, 2017)',
+        data=("torchvision:MNIST",),
+        cost="a minute on digits; a quarter of an hour on MNIST, on two cores",
+        usual={**_DEFENDED, "temperatures": "1,20,100", **_ON_MNIST},
+        small={**_DEFENDED, "temperatures": "1,100", "epochs": "student=20"},
+        ignored=(*_OF_DEFAULT, "teacher", "train_temperature", "method", "alpha", "t_squared"),
+    ),
+    "frosst-hinton-2017": Paper(
+        module="pipelines.papers.frosst_hinton_2017",
+        title='"Distilling a Neural Network Into a Soft Decision Tree" (Frosst, Hinton, 2017)',
+        data=("torchvision:MNIST",),
+        cost="a minute on digits; half an hour on MNIST, on two cores",
+        usual={
+            "temperatures": "1",
+            "transfer": "shared",
+            "margin": "0.01",
+            "teacher": "mlp(hidden=400,depth=2,dropout=0.2)",
+            "epochs": "teacher=5,student=8",
+            "batch_size": "128",
+            "learning_rate": "teacher=0.002,student=0.01",
+        },
+        small={
+            "temperatures": "1",
+            "transfer": "shared",
+            "margin": "0.01",
+            "teacher": "mlp(hidden=100,depth=2,dropout=0.2)",
+            "epochs": "teacher=20,student=20",
+        },
+        ignored=(*_OF_DEFAULT, "student"),
     ),
 }
 """The papers by name."""

@@ -118,7 +118,9 @@ def gains_figure(title: str, gains: Mapping[str, np.ndarray], controls: Collecti
     return figure
 
 
-def panels_figure(title: str, xlabel: str, panels: Mapping[str, Sequence[Curve]], columns: int) -> Figure:
+def panels_figure(
+    title: str, xlabel: str, panels: Mapping[str, Sequence[Curve]], columns: int, top: float = 1.0
+) -> Figure:
     """Draw curves of shares in several panels with common axes.
 
     Args:
@@ -126,6 +128,7 @@ def panels_figure(title: str, xlabel: str, panels: Mapping[str, Sequence[Curve]]
         xlabel: what is at the bottom.
         panels: by its title, the curves of each, see :func:`temperature_figure`; those of one label look alike.
         columns: panels beside each other.
+        top: the upper end of the axes.
     """
     count = -(-len(panels) // columns)
     figure = new_figure(1.0 + 2.0 * count)
@@ -139,7 +142,7 @@ def panels_figure(title: str, xlabel: str, panels: Mapping[str, Sequence[Curve]]
         axes.tick_params(labelsize=7)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    grid.flat[0].set_ylim(0, 1)
+    grid.flat[0].set_ylim(0, top)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axes in grid[-1]:
         axes.set_xlabel(xlabel, fontsize=7)

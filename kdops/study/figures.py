@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -92,6 +93,26 @@ def cells_figure(
     """
     panels = {cell: [_curve(name, sweep, metric) for name, sweep in sweeps.items()] for cell, sweeps in cells.items()}
     return panels_figure(title, "temperature T (0: hard labels)", panels, columns)
+
+
+def metrics_figure(
+    title: str, sweeps: Mapping[str, Sweep], metrics: Mapping[str, tuple[str, float]], top: float = 1.0
+) -> Figure:
+    """Draw several metrics over temperature in one panel each, what has none at T = 0.
+
+    Args:
+        title: what is shown.
+        sweeps: by name.
+        metrics: by the title of a panel, the metric, and what it is divided by.
+        top: the upper end of the axes.
+    """
+
+    def curve(name: str, metric: str, unit: float) -> Curve:
+        drawn = _curve(name, sweeps[name], metric)
+        return replace(drawn, accuracies=drawn.accuracies / unit)
+
+    panels = {panel: [curve(name, *metric) for name in sweeps] for panel, metric in metrics.items()}
+    return panels_figure(title, "temperature T (0: undefended)", panels, 2, top)
 
 
 def middles_figure(settings: Settings, teachers: Sweep, middles: Sweep) -> Figure:

@@ -21,10 +21,13 @@ from kdops.papers import Statement
 from kdops.study.summary import summarize
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
-from pipelines.papers.papernot_2016 import FGSM, IMAGES, JSMA, SUCCESS, defended
+from pipelines.papers.papernot_2016 import FGSM, JSMA, SUCCESS, defended
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
+
+IMAGES = 30
+"""Test images that each network is attacked with."""
 
 ATTACKS = {"cw0": "l0", "cw2": "l2", "cwinf": "linf"}
 """The attacks of the paper, each with the distance that it makes small."""

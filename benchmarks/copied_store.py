@@ -12,8 +12,9 @@ import os
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ PATTERNS = {
 
 VARYING = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in PATTERNS.items()))
 
+CACHE = 512
+"""MiB of pages that SQLite keeps: what is copied goes to random places of its indexes."""
+
 Row = list[Any]
 
 
@@ -63,39 +67,71 @@ def copy_studies(folder: Path, models: int) -> int:
     """
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         database.execute("PRAGMA synchronous=OFF")
-        rows = {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
-        columns = {table: [told[1] for told in database.execute(f"PRAGMA table_info({table})")] for table in TABLES}
+        database.execute(f"PRAGMA cache_size={-1024 * CACHE}")
+        tables = [_Table.read(database, name) for name in TABLES]
+        named = {table.name: table for table in tables}
+        identities = {row[0] for name in ("runs", "logged_models", "inputs") for row in named[name].rows}
         highest = database.execute("SELECT max(version) FROM model_versions").fetchone()[0]
-        identities = {row[0] for table in ("runs", "logged_models", "inputs") for row in rows[table]}
-        texts = {table: json.dumps(own) for table, own in rows.items()}
-        there = len(rows["model_versions"])
+        there = len(named["model_versions"].rows)
         for number in range(1, -(-models // there)):
             new = {one: f"m-{uuid.uuid4().hex}" if one.startswith("m-") else uuid.uuid4().hex for one in identities}
-            change = _change(number, new, highest)
-            for table, text in texts.items():
-                copied = json.loads(VARYING.sub(change, text))
-                _shift(copied, columns[table], number, highest)
-                marks = ",".join("?" * len(columns[table]))
-                database.executemany(f"INSERT INTO {table} VALUES ({marks})", copied)
-            _link(rows["logged_models"], columns["logged_models"], new)
+            for table in tables:
+                copied = table.copied(number, new, highest)
+                marks = ",".join("?" * len(table.columns))
+                database.executemany(f"INSERT INTO {table.name} VALUES ({marks})", copied)
+            _link(named["logged_models"], new)
         database.commit()
         return database.execute("SELECT count(*) FROM model_versions").fetchone()[0]
 
 
-def _change(number: int, new: Mapping[str, str], versions: int) -> Callable[[re.Match[str]], str]:
-    """Return what writes a varying part of a row as the copy of this number has it."""
+@dataclass(frozen=True)
+class _Table:
+    """The rows of one table.
 
-    def changed(found: re.Match[str]) -> str:
-        text = found.group()
-        if found.lastgroup == "identity":
-            return new.get(text, text)
-        if found.lastgroup == "digest":
-            return hashlib.sha256(f"{text} {number}".encode()).hexdigest()
-        step = {"version": versions, "linked": versions, "time": -MILLISECONDS, "seed": 1}[found.lastgroup or ""]
-        before, slash, last = text.rpartition("/")
-        return f"{before}{slash}{int(last) + number * step}"
+    Attributes:
+        name: the table.
+        columns: their names.
+        rows: as they are.
+        texts: what lies between the parts that vary, of all rows as one text of JSON.
+        varying: those parts, each with its name in ``PATTERNS``.
+    """
 
-    return changed
+    name: str
+    columns: list[str]
+    rows: list[Row]
+    texts: list[str]
+    varying: list[tuple[str, str]]
+
+    @classmethod
+    def read(cls, database: sqlite3.Connection, name: str) -> _Table:
+        """Read a table; what varies is looked for once, since that takes longer than all else."""
+        columns = [told[1] for told in database.execute(f"PRAGMA table_info({name})")]
+        rows = database.execute(f"SELECT * FROM {name}").fetchall()
+        text, texts, varying, end = json.dumps(rows), [], [], 0
+        for found in VARYING.finditer(text):
+            texts.append(text[end : found.start()])
+            varying.append((found.lastgroup or "", found.group()))
+            end = found.end()
+        return cls(name, columns, rows, [*texts, text[end:]], varying)
+
+    def copied(self, number: int, new: Mapping[str, str], versions: int) -> list[Row]:
+        """Return the rows as the copy of this number has them."""
+        changed = [_changed(kind, text, number, new, versions) for kind, text in self.varying]
+        between = [part for pair in zip(self.texts, changed, strict=False) for part in pair]
+        rows: list[Row] = json.loads("".join([*between, self.texts[-1]]))
+        _shift(rows, self.columns, number, versions)
+        return rows
+
+
+def _changed(kind: str, text: str, number: int, new: Mapping[str, str], versions: int) -> str:
+    """Return a part that varies as the copy of this number has it."""
+    if kind == "identity":
+        return new.get(text, text)
+    if kind == "digest":
+        return hashlib.sha256(f"{text} {number}".encode()).hexdigest()
+    step = {"version": versions, "linked": versions, "time": -MILLISECONDS, "seed": 1}[kind]
+    before, slash, last = text.rpartition("/")
+    return f"{before}{slash}{int(last) + number * step}"
 
 
 def _shift(rows: list[Row], columns: list[str], number: int, versions: int) -> None:
@@ -111,10 +147,10 @@ def _shift(rows: list[Row], columns: list[str], number: int, versions: int) -> N
             row[place] = repr(more) if isinstance(row[place], str) else more
 
 
-def _link(models: list[Row], columns: list[str], new: Mapping[str, str]) -> None:
+def _link(models: _Table, new: Mapping[str, str]) -> None:
     """Make the artifact folders of copied models."""
-    for model in models:
-        told = dict(zip(columns, model, strict=True))
+    for model in models.rows:
+        told = dict(zip(models.columns, model, strict=True))
         source = Path(told["artifact_location"])
         target = Path(told["artifact_location"].replace(told["model_id"], new[told["model_id"]]))
         for path in _files(source):

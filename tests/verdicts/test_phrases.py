@@ -47,6 +47,11 @@ def sample(mean, deviation):
             "inside any margin above 168.59 points.",
         ),
         (
+            [-1.0, 1.0],
+            "A decision takes at least 3 replicates; if the mean and the spread stay as seen, it takes more than 1000 "
+            "replicates. The interval seen lies inside any margin above 631.38 points.",
+        ),
+        (
             sample(0.001, 0.002),
             "If the mean and the spread stay as seen, 3 would put the interval inside the margin with 80 % chance. The "
             "interval seen lies inside any margin above 0.44 points.",

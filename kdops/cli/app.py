@@ -233,6 +233,8 @@ def _run(
     on_error: Callable[[str], object] = lambda message: None,
 ) -> int:
     """Run an application; report whatever it raises in one line, and call ``on_error`` with that line."""
+    # Figures go into files; a backend that a notebook names for its own pages need not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     with lasting_output():
         return _answered(application, name, arguments, on_error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -19,7 +20,8 @@ GAP = "  "
 
 def plain_console() -> Console:
     """Return the terminal, or what standard output is."""
-    return Console(highlight=False, soft_wrap=True)
+    # Rich takes FORCE_COLOR, which notebooks set, for a terminal.
+    return Console(highlight=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
 
 
 def plain_table(columns: Sequence[tuple[str, Side]], wraps: str = "") -> Table:

@@ -7,6 +7,8 @@ half imported must not be half imported too.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
@@ -18,8 +20,16 @@ class KdopsExperimentProvider(DefaultExperimentProvider):
     """Names the experiment where nothing else does: no argument and no variable of MLflow's own."""
 
     def in_context(self) -> bool:
-        """Return whether the current folder is the kdops project."""
-        return is_project(Path())
+        """Return whether the current folder is the kdops project.
+
+        For ``mlflow run . --env-manager uv`` it also tells uv to leave kdops itself out of the new environment: where
+        ``uv run`` left a ``uv.lock``, MLflow has uv install from copies of that file and ``pyproject.toml`` alone, from
+        which kdops cannot be built; the project's command runs in its folder and needs no installed kdops.
+        """
+        found = is_project(Path())
+        if found and sys.argv[1:2] == ["run"]:
+            os.environ.setdefault("UV_NO_INSTALL_PROJECT", "1")
+        return found
 
     def get_experiment_id(self) -> str:
         """Return the id of the experiment ``kdops``, creating it where it is missing."""

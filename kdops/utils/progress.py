@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ class Reporter:
     def __init__(self, console: Console | None = None):
         from rich.console import Console  # not above: the type of progress is needed where nothing is shown
 
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        # Rich takes FORCE_COLOR, which notebooks set, for a terminal, and bars would be thousands of lines there.
+        force = None if sys.stderr.isatty() else False
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, force_terminal=force)
 
     def write(self, line: str) -> None:
         """Write one line."""

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from kdops.cli.app import main
 from kdops.cli.launch import absolute_store
 from kdops.store.database import ensure_experiment
+from kdops.store.provider import KdopsExperimentProvider
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from kdops.cli.app import main; sys.exit(main(sys.argv[1:]))"
@@ -34,6 +35,23 @@ def test_a_working_folder_that_was_deleted_is_one_line(arguments, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "the working folder was deleted" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_backend_of_figures_that_is_not_installed_hinders_no_command(monkeypatch, capsys):
+    monkeypatch.setenv("MPLBACKEND", "module://gone.backend_inline")
+    assert main(["papers", "nobody"]) == 2
+    assert os.environ["MPLBACKEND"] == "agg"
+
+
+@pytest.mark.parametrize("uv_run", [True, False])
+def test_a_project_that_is_run_by_uv_needs_no_installed_kdops(uv_run, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    # So that it is taken away again.
+    monkeypatch.setenv("UV_NO_INSTALL_PROJECT", "")
+    monkeypatch.delenv("UV_NO_INSTALL_PROJECT")
+    monkeypatch.setattr(sys, "argv", ["mlflow", "run" if uv_run else "ui", "."])
+    assert KdopsExperimentProvider().in_context()
+    assert os.environ.get("UV_NO_INSTALL_PROJECT") == ("1" if uv_run else None)
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["teacher", "--dry-run", "true"], ["ui"]], ids=lambda one: one[0])

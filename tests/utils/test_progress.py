@@ -79,6 +79,14 @@ def test_a_terminal_gets_a_bar_that_goes_away(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_notebook_which_asks_for_colors_gets_lines_and_no_bars(clock, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Reporter().bar("train") as bar:
+        clock.now += LINE_SECONDS
+        bar(1, 2)
+    assert capsys.readouterr().err == "train: 50 %, about 15 s left\n"
+
+
 def test_standard_output_carries_results_alone(clock, capsys):
     reporter = Reporter()
     reporter.write("hello")

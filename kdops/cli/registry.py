@@ -52,6 +52,11 @@ def promote(
         typer.echo(
             f"{shown} is now {alias}, in place of {before}; kdops rollback {given.name} --alias {alias} takes it back"
         )
+    if change.baseline is not None:
+        typer.echo(
+            f"Note: its accuracy is no more than the {change.baseline:.4f} of always answering the largest class; look "
+            "at its recall of the others in classes-ROLE.csv of its study"
+        )
 
 
 def rollback(

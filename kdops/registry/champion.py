@@ -19,7 +19,7 @@ from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import ELSEWHERE, Model
-from kdops.sweeps.ranking import rank_key
+from kdops.sweeps.ranking import shipping_key
 
 CHAMPION = "champion"
 PAGE = 1000
@@ -65,7 +65,7 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
     newer = [v for v in paged(client.search_model_versions, where, max_results=PAGE) if str(v.version) != str(but)]
     models = [model for version in newer for model in _rankable(version, group)] + ([noted] if noted else [])
     unfinished: list[int] = []
-    for model in sorted(models, key=lambda model: (*rank_key(model), *model.place)):
+    for model in sorted(models, key=lambda model: (*shipping_key(model), *model.place)):
         number = model.place[1]
         if model is noted or finished_run(client, model) is not None:
             if newer and not but:

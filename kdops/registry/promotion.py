@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from kdops.config.selection import VALIDATION
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
 from kdops.registry.lookup import describe_names, existing, find_version, runs_of, uri_of
 from kdops.sweeps import schema
-from kdops.sweeps.metrics import VAL_ACCURACY
+from kdops.sweeps.metrics import VAL_ACCURACY, VAL_BASELINE
+from kdops.sweeps.ranking import shipping_criterion
 
 MOST = 100
 """Number of holders that are kept; more than are ever rolled back."""
@@ -52,12 +54,15 @@ class Promotion:
         accuracy: its validation accuracy.
         before: the version that had the alias until then; empty for none.
         before_accuracy: its validation accuracy; None for none.
+        baseline: what always answering the largest class reaches, where classes differ much in size and the version
+            reaches no more; None elsewhere.
     """
 
     uri: str
     accuracy: float
     before: str = ""
     before_accuracy: float | None = None
+    baseline: float | None = None
 
     @property
     def was_there(self) -> bool:
@@ -98,12 +103,13 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     _check_whole(client, version)
     accuracy = float(version.tags[VAL_ACCURACY])
     holder = existing(client.get_model_version_by_alias, version.name, alias)
-    promotion = Promotion(uri_of(version), accuracy)
+    baseline = schema.finite(version.tags.get(VAL_BASELINE))
+    promotion = Promotion(uri_of(version), accuracy, baseline=baseline if accuracy <= (baseline or 0) else None)
     if holder is not None:
         if holder.version == version.version:
-            return Promotion(promotion.uri, accuracy, promotion.uri, accuracy)
+            return replace(promotion, before=promotion.uri, before_accuracy=accuracy)
         before = _compared(version, holder, alias, margin)
-        promotion = Promotion(promotion.uri, accuracy, uri_of(holder), before)
+        promotion = replace(promotion, before=uri_of(holder), before_accuracy=before)
     history = holders_of(client, version.name, alias)
     if holder is not None:
         place = _last_place(history, holder)
@@ -212,11 +218,13 @@ def _compared(version: ModelVersion, holder: ModelVersion, alias: str, margin: f
             f"{new} is not compared with {old}, which is {alias} and {why}: choose another --alias, or take {alias} "
             f"away first (kdops rollback {version.name} --alias {alias})"
         )
-    accuracy = float(version.tags[VAL_ACCURACY])
-    if accuracy < known - margin - ROUNDING:
+    own, held = schema.from_version(version), schema.from_version(holder)
+    by = shipping_criterion(own) if schema.is_uneven(held) else VALIDATION
+    score, bar = own.metrics[by.metric], held.metrics[by.metric]
+    if score < bar - margin - ROUNDING:
         raise KdopsError(
-            f"{new} is not promoted: its validation accuracy {accuracy:.4f} is more than margin={margin:g} below the "
-            f"{known:.4f} of {old}, which is {alias}"
+            f"{new} is not promoted: its validation {by.by.replace('_', ' ')} {score:.4f} is more than "
+            f"margin={margin:g} below the {bar:.4f} of {old}, which is {alias}"
         )
     return known
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -12,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.roles import ROLES
 from kdops.data.dataset import Dataset
+from kdops.data.imbalance import majority_of
 from kdops.data.splits import Split
 from kdops.registry.card import card
 from kdops.registry.champion import champion_of, update_champion
@@ -19,6 +21,7 @@ from kdops.registry.lookup import ABSENT, existing
 from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
 from kdops.sweeps import schema
+from kdops.sweeps.metrics import VAL_BASELINE
 from kdops.sweeps.model import Model
 
 PAGE = 1000
@@ -59,10 +62,13 @@ class Registry:
     def __init__(self, client: MlflowClient, data: Dataset, split: Split):
         self.client, self.data, self.split = client, data, split
         self._made: set[str] = set()
+        largest, labels = majority_of(data), data.labels[split.validation]
+        self._baseline = {} if largest is None else {VAL_BASELINE: float((labels == largest.label).mean())}
 
     def register(self, record: Model, study: str, fingerprint: str) -> str:
         """Register a stored model with its card, link it to its version, and return ``models:/<name>/<version>``."""
         name = registered_name(self.data.name, record.role)
+        record = replace(record, metrics={**record.metrics, **self._baseline})
         self._make(name)
         version = retry_on_conflict(
             self.client.create_model_version,
@@ -88,7 +94,8 @@ class Registry:
     def update_champion(self, role: str) -> str | None:
         """Set the alias ``champion`` on the role's best version of this split; return its URI.
 
-        Best is the highest ``val_accuracy``, then the lowest ``val_nll``, then the lowest version, among the versions
+        Best is the highest ``val_accuracy`` (``val_balanced_accuracy`` where classes differ much in size), then the
+        lowest ``val_nll``, then the lowest version, among the versions
         whose run is finished and was not deleted, and that were not chosen on test. It is computed from the versions,
         and computed again once it is set: a version that another study registered in between is seen by the study that
         set the alias last, so that racing writers end right. Where there is no such version, the alias is taken from

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from kdops.reporting.terminal import PlainTable, Side, plain_console
-from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
+from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_BALANCED_ACCURACY, VAL_BASELINE
 from kdops.sweeps.model import Model
+from kdops.sweeps.ranking import shipping_criterion
 from kdops.utils.text import csv_text
 from kdops.verdicts.intervals import wilson_interval
 
@@ -75,6 +76,12 @@ class Group:
     split: str
     candidates: tuple[Candidate, ...]
 
+    @property
+    def baseline(self) -> float:
+        """What always answering the largest class reaches on validation; nan where classes hardly differ in size."""
+        known = [one.model.metrics[VAL_BASELINE] for one in self.candidates if VAL_BASELINE in one.model.metrics]
+        return known[0] if known else math.nan
+
 
 def group_candidates(models: Sequence[Model], measured: Mapping[str, ServingCost]) -> list[Group]:
     """Put models into groups that may be compared, and find the front of each.
@@ -100,7 +107,8 @@ def group_candidates(models: Sequence[Model], measured: Mapping[str, ServingCost
 def _badness(model: Model, measured: ServingCost | None) -> tuple[float, float, float]:
     """Return what is better when smaller; what is unknown is nan."""
     parameters = math.nan if model.parameters is None else float(model.parameters)
-    return -model.val_accuracy, measured.latency if measured else math.nan, parameters
+    score = model.metrics.get(shipping_criterion(model).metric, math.nan)
+    return -score, measured.latency if measured else math.nan, parameters
 
 
 def _front(points: Sequence[tuple[float, ...]]) -> list[bool]:
@@ -110,11 +118,15 @@ def _front(points: Sequence[tuple[float, ...]]) -> list[bool]:
     return [point in best for point in points]
 
 
+BALANCED = "balanced"
+"""The column of groups whose classes differ much in size: the balanced accuracy on validation."""
+
 COLUMNS = (
     "model",
     "chain",
     "T",
     "seed",
+    BALANCED,
     "val",
     "95 % over images",
     "test",
@@ -136,11 +148,20 @@ def show_candidates(groups: Sequence[Group], console: Console | None = None) -> 
     for group in groups:
         heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
         console.print(heading, markup=False)
+        uneven = not math.isnan(group.baseline)
+        if uneven:
+            console.print(
+                f"Classes differ much in size: always answering the largest is right on {group.baseline:.4f} of "
+                "validation, so the choice is by balanced accuracy, the mean recall of the classes.",
+                markup=False,
+            )
         columns: list[tuple[str, Side]] = [
-            (name, "left" if name in ("model", "chain", "architecture") else "right") for name in COLUMNS
+            (name, "left" if name in ("model", "chain", "architecture") else "right")
+            for name in COLUMNS
+            if uneven or name != BALANCED
         ]
         shown = [c for n, c in enumerate(group.candidates) if n < SHOWN or c.front or c.model.champion]
-        PlainTable(columns, map(_cells, shown)).print(console)
+        PlainTable(columns, [_cells(one, uneven) for one in shown]).print(console)
         if more := len(group.candidates) - len(shown):
             console.print(f"{more} more; all of them: kdops candidates --csv", markup=False)
         console.print()
@@ -154,13 +175,15 @@ def show_candidates(groups: Sequence[Group], console: Console | None = None) -> 
         console.print("Models of different splits or transfer settings are not compared with each other.", markup=False)
 
 
-def _cells(candidate: Candidate) -> list[str]:
+def _cells(candidate: Candidate, uneven: bool) -> list[str]:
     model, measured = candidate.model, candidate.measured
+    balanced = model.metrics.get(VAL_BALANCED_ACCURACY, math.nan)
     return [
         f"{'+' if candidate.front else ' '} {model.name}{' *' if model.champion else ''}",
         model.chain,
         "-" if math.isnan(model.temperature) else f"{model.temperature:g}",
         str(model.seed),
+        *(["-" if math.isnan(balanced) else f"{balanced:.4f}"] if uneven else []),
         f"{model.val_accuracy:.4f}",
         _bounds(candidate.interval("val")),
         f"{model.test_accuracy:.4f}",

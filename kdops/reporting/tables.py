@@ -11,7 +11,7 @@ from rich.text import Text
 from kdops.reporting.terminal import PlainTable, Side, plain_console, plain_table
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import LABELS, Model
-from kdops.sweeps.ranking import rank_key
+from kdops.sweeps.ranking import shipping_key
 from kdops.tracking.catalog import Catalog
 from kdops.utils.text import accuracy_interval, csv_text
 from kdops.verdicts.answer import Row
@@ -146,7 +146,7 @@ def _source(model: Model) -> str:
     return (" ".join(model.sources) or LABELS).removeprefix("models:/")
 
 
-def _rank(model: Model) -> tuple[float, float, str, int]:
+def _rank(model: Model) -> tuple[float | str, ...]:
     """Order as the champion is chosen: accuracy, then loss, then the lower version; what is unknown comes last."""
     unknown = math.isnan(model.val_accuracy)
-    return *((math.inf, math.inf) if unknown else rank_key(model)), *model.place
+    return *((math.inf,) * 3 if unknown else shipping_key(model)), *model.place

@@ -8,12 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from kdops.data.dataset import Dataset
+from kdops.data.imbalance import majority_of
 from kdops.data.splits import Split
 from kdops.verdicts.answer import Answer, Row
 from kdops.verdicts.intervals import Interval
-
-UNEVEN = 10
-"""Where the largest class has more than so many times the images of the smallest, accuracy hardly sees the latter."""
 
 
 def with_baseline(answer: Answer, data: Dataset, split: Split) -> Answer:
@@ -21,18 +19,17 @@ def with_baseline(answer: Answer, data: Dataset, split: Split) -> Answer:
 
     Elsewhere its rows have no balanced accuracy, which says there what accuracy says.
     """
-    sizes = np.bincount(data.labels[~data.test], minlength=len(data.classes))
-    times = sizes.max() / max(sizes[sizes > 0].min(), 1)
-    if not answer.rows or times <= UNEVEN:
+    largest = majority_of(data)
+    if not answer.rows or largest is None:
         return replace(answer, rows=tuple(replace(row, balanced=math.nan) for row in answer.rows))
-    largest, labels = int(sizes.argmax()), data.labels[split.test]
-    share = float((labels == largest).mean())
-    always = f"always {data.classes[largest]}"
+    labels = data.labels[split.test]
+    share = float((labels == largest.label).mean())
+    always = f"always {data.classes[largest.label]}"
     baseline = Row(always, 0, Interval(share, math.nan, math.nan, 1, 0.95), 1 / len(np.unique(labels)))
     sentence = (
-        f"Classes differ {times:,.0f}-fold in size: to answer {always} is right on {100 * share:.2f} % of the test "
-        f"{data.unit}. Balanced accuracy, the mean recall of the classes, weighs them alike; "
-        "select_by=balanced_accuracy or macro_f1 chooses by it."
+        f"Classes differ {largest.times:,.0f}-fold in size: to answer {always} is right on {100 * share:.2f} % of "
+        f"the test {data.unit}. Balanced accuracy, the mean recall of the classes, weighs them alike; "
+        "select_by=balanced_accuracy or macro_f1 chooses by it, and the alias champion goes by it."
     )
     if below := [row.what for row in answer.rows if row.accuracy.mean <= share]:
         sentence += f" No more than that answer reach: {', '.join(below)}."

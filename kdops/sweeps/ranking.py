@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from kdops.config.selection import VALIDATION, Criterion
 from kdops.errors import KdopsError
+from kdops.sweeps import schema
 from kdops.sweeps.model import Model, Sweep
 
 
@@ -28,6 +29,23 @@ def rank_key(model: Model, by: Criterion = VALIDATION) -> tuple[float, float]:
     if math.isnan(score):
         raise KdopsError(f"{model.name or model} has no {by.metric}, so it cannot be ranked")
     return -score, math.inf if math.isnan(loss) else loss
+
+
+BALANCED = Criterion(by="balanced_accuracy")
+
+
+def shipping_criterion(model: Model) -> Criterion:
+    """Return what the registry chooses by: accuracy, or balanced accuracy where classes differ much in size."""
+    return BALANCED if schema.is_uneven(model) else VALIDATION
+
+
+def shipping_key(model: Model) -> tuple[float, float, float]:
+    """Return what the registry ranks models by, lower being better; see :func:`shipping_criterion`.
+
+    Versions of before, whose balanced accuracy it does not know, come last where it knows that of others.
+    """
+    by = shipping_criterion(model)
+    return (0.0 if by is BALANCED else 1.0, *rank_key(model, by))
 
 
 def ranked(models: Sequence[Model], by: Criterion = VALIDATION) -> list[Model]:

@@ -17,7 +17,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from kdops.sweeps import params
-from kdops.sweeps.metrics import TEST_ACCURACY, TEST_NLL, VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.metrics import (
+    TEST_ACCURACY,
+    TEST_NLL,
+    VAL_ACCURACY,
+    VAL_BALANCED_ACCURACY,
+    VAL_BASELINE,
+    VAL_NLL,
+)
 from kdops.sweeps.model import FOREIGN, LABELS, Model
 
 logger = logging.getLogger(__name__)
@@ -92,6 +99,9 @@ CHOSEN_ON = "select_on"
 
 RANKED = (VAL_ACCURACY, VAL_NLL, TEST_ACCURACY)
 """Metrics that a version has as tags."""
+
+RANKED_UNEVEN = (VAL_BALANCED_ACCURACY, VAL_BASELINE)
+"""Those that it has where classes differ much in size, see :mod:`kdops.data.imbalance`."""
 
 OWN_PARAMS = (params.SEED, params.TEMPERATURE)
 """Parameters of a run that are fields of a model."""
@@ -218,8 +228,14 @@ def to_version(model: Model) -> dict[str, str]:
         params.ARCHITECTURE: model.architecture,
         **({params.METHOD: model.method} if model.method else {}),
         **{name: repr(model.metrics[name]) for name in RANKED},
+        **({name: repr(model.metrics[name]) for name in RANKED_UNEVEN} if is_uneven(model) else {}),
         **({CHOSEN_ON: model.select_on} if model.select_on == "test" else {}),
     }
+
+
+def is_uneven(model: Model) -> bool:
+    """Return whether a model's data have classes that differ much in size, so that accuracy hardly sees small ones."""
+    return model.metrics.keys() >= {*RANKED_UNEVEN}
 
 
 def is_own(version: Any) -> bool:
@@ -244,7 +260,7 @@ def from_version(version: Any, run: Any = None) -> Model:
         ValueError: a tag or parameter of the run cannot be read.
     """
     tags = version.tags
-    values = {name: finite(tags.get(name)) for name in (*RANKED, TEST_NLL)}
+    values = {name: finite(tags.get(name)) for name in (*RANKED, *RANKED_UNEVEN, TEST_NLL)}
     metrics = {name: value for name, value in values.items() if value is not None}
     uri = f"models:/{version.name}/{version.version}"
     # From a database a version has the id of its logged model only in what it was made from.

@@ -18,6 +18,7 @@ from kdops.registry.champion import CHAMPION
 from kdops.registry.lookup import existing, find_version, finished_run, uri_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
+from kdops.sweeps.metrics import VAL_BASELINE
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import TRANSFER
 from kdops.utils.quiet import without_bars
@@ -136,4 +137,6 @@ def in_registry(model: Model, tags: Mapping[str, str], aliases: Mapping[str, str
     # Runs of before have no such parameter.
     params = {TRANSFER: tags.get(TRANSFER, ""), **model.params}
     champion = aliases.get(f"models:/{name}@{CHAMPION}") == model.uri
-    return replace(model, params=params, registered=True, champion=champion)
+    baseline = schema.finite(tags.get(VAL_BASELINE))
+    metrics = model.metrics if baseline is None else {**model.metrics, VAL_BASELINE: baseline}
+    return replace(model, params=params, metrics=metrics, registered=True, champion=champion)

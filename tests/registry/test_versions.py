@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -10,10 +11,15 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
+from kdops.errors import KdopsError
 from kdops.registry.champion import CHAMPION
 from kdops.registry.lookup import uri_of
+from kdops.registry.promotion import _compared
 from kdops.registry.versions import Registry, delete_version, registered_name
+from kdops.reporting.pareto import group_candidates, show_candidates
+from kdops.sweeps import schema
 from kdops.sweeps.model import Model
+from kdops.sweeps.ranking import shipping_key
 
 DIGITS = datasets.load("digits")
 DISJOINT = make_split(DIGITS, "disjoint", 0)
@@ -89,6 +95,39 @@ def test_champion_has_the_best_accuracy_then_loss_then_age(scores, champion, sto
         _register(store, registry, accuracy, loss)
     assert registry.update_champion("student") == f"models:/kdops-digits-student/{champion}"
     assert _champion(store) == str(champion)
+
+
+def test_where_classes_differ_much_in_size_the_registry_goes_by_balanced_accuracy(store, capsys):
+    rare = np.where(np.arange(len(DIGITS.labels)) % 100, 0, 1)
+    registry = _registry(store, replace(DIGITS, labels=rare))
+    # One that answers nothing but the largest class, and one of an earlier version, whose balanced accuracy is unknown.
+    share = float((rare[DISJOINT.validation] == 0).mean())
+    for accuracy, balanced in ((share, 0.5), (share - 0.02, 0.8), (share - 0.03, 0.7)):
+        _register(store, registry, accuracy, 1.0, val_balanced_accuracy=balanced)
+    _register(store, registry, 1.0, 1.0)
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
+    versions = [store.client.get_model_version("kdops-digits-student", str(number)) for number in range(1, 5)]
+    assert [float(version.tags.get("val_baseline", "nan")) for version in versions[:3]] == [share] * 3
+    models = sorted(map(schema.from_version, versions), key=shipping_key)
+    assert [model.place[1] for model in models] == [2, 3, 1, 4]
+    show_candidates(group_candidates(models, {}))
+    shown = capsys.readouterr().out
+    assert f"always answering the largest is right on {share:.4f} of validation" in shown
+    assert "balanced" in shown
+    assert _compared(versions[1], versions[0], "production", 0.01) == share
+    with pytest.raises(KdopsError, match=r"its validation balanced accuracy 0\.5000 is more than margin=0\.01 below"):
+        _compared(versions[0], versions[1], "production", 0.01)
+
+
+def test_where_classes_are_alike_in_size_nothing_is_said_of_it(store, capsys):
+    registry = _registry(store)
+    for accuracy, balanced in ((0.8, 0.9), (0.9, 0.8)):
+        _register(store, registry, accuracy, 1.0, val_balanced_accuracy=balanced)
+    assert registry.update_champion("student") == "models:/kdops-digits-student/2"
+    version = store.client.get_model_version("kdops-digits-student", "2")
+    assert not {"val_balanced_accuracy", "val_baseline"} & version.tags.keys()
+    show_candidates(group_candidates([schema.from_version(version)], {}))
+    assert "balanced" not in capsys.readouterr().out
 
 
 def test_a_version_whose_numbers_somebody_edited_is_passed_over(store):
@@ -295,7 +334,7 @@ def _registry(place, data=DIGITS, split=DISJOINT):
     return Registry(MlflowClient(tracking_uri=place.uri, registry_uri=place.uri), data, split)
 
 
-def _register(place, registry, accuracy, loss, status="FINISHED"):
+def _register(place, registry, accuracy, loss, status="FINISHED", **more):
     """Register a student with these validation results; its model folder stays empty."""
     model = place.client.create_logged_model("0", name="student")
     place.client.finalize_logged_model(model.model_id, "READY")
@@ -310,7 +349,7 @@ def _register(place, registry, accuracy, loss, status="FINISHED"):
         uri="",
         run_id=run_id,
         model_id=model.model_id,
-        metrics={"val_accuracy": accuracy, "val_nll": loss, "test_accuracy": 0.5},
+        metrics={"val_accuracy": accuracy, "val_nll": loss, "test_accuracy": 0.5, **more},
         params={"architecture": "mlp(hidden=8,depth=1,dropout=0)"},
     )
     return registry.register(record, "students", "a fingerprint")

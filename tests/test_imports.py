@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "onnx": {"packaging"},
     "onnxruntime": {"packaging"},
     "ray": {"training"},
+    "distributed": {"training"},
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}
 BROUGHT_BY_MLFLOW = {"alembic", "requests", "sqlalchemy", "yaml"}

@@ -15,6 +15,9 @@ from kdops.errors import UsageError
 
 LOCAL = "local"
 
+HOST = r"[\w.\[\]:-]+:\d+"
+"""A host and a port."""
+
 
 class EngineSpec(Spec):
     """What the name of an engine stands for.
@@ -22,7 +25,7 @@ class EngineSpec(Spec):
     Args:
         place: ``module:class`` of it, see :class:`kdops.training.engine.Engine`; made with (workers, device), and with
             the address if the engine has any.
-        package: what has to be installed for it, an extra of kdops of the same name; empty for nothing.
+        package: what has to be installed for it, by an extra of kdops that has the engine's name; empty for nothing.
         addresses: what may stand behind the name and a colon; the key is how it is documented, the value a pattern.
     """
 
@@ -37,7 +40,13 @@ ENGINES: Mapping[str, EngineSpec] = {
     # In processes of this machine, each with one device.
     "processes": EngineSpec("kdops.training.processes:ProcessesEngine"),
     # In a Ray cluster: one of its own on this machine, the one that this machine is part of, or another.
-    "ray": EngineSpec("kdops.training.ray:RayEngine", "ray", {"auto": "auto", "//HOST:PORT": r"//[\w.\[\]:-]+:\d+"}),
+    "ray": EngineSpec("kdops.training.ray:RayEngine", "ray", {"auto": "auto", "//HOST:PORT": rf"//{HOST}"}),
+    # In the workers of a Dask cluster: one of its own on this machine, or one that is there.
+    "dask": EngineSpec(
+        "kdops.training.dask:DaskEngine",
+        "distributed",
+        {f"{own}://HOST:PORT": f"{own}://{HOST}" for own in ("tcp", "tls")},
+    ),
 }
 """By name."""
 
@@ -65,7 +74,7 @@ def parse_engine(text: str) -> str:
     ):
         raise UsageError("engine", text, f"must be one of {', '.join(forms())}")
     if spec.package and find_spec(spec.package) is None:
-        install = f"uv sync --extra {spec.package}, or pip install 'kdops[{spec.package}]'"
+        install = f"uv sync --extra {name}, or pip install 'kdops[{name}]'"
         raise UsageError("engine", text, f"needs {spec.package}; install with: {install}")
     return text
 

@@ -253,7 +253,7 @@ def _workers(text: Mapping[str, str]) -> int:
     """
     workers = value_or("auto", AUTO_WORKERS, "workers", text, lambda name, value: whole(name, value, 1, MOST_WORKERS))
     if workers > 1 and text["engine"] == LOCAL:
-        raise UsageError("workers", workers, f"engine={LOCAL} has one; use engine=processes or ray, or workers=1")
+        raise UsageError("workers", workers, f"engine={LOCAL} has one; use another engine, or workers=1")
     return workers
 
 

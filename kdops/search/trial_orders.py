@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 
 from kdops.study.shared import Shared
-from kdops.study.sweep_training import in_sequence
+from kdops.study.sweep_training import Passed, in_sequence
 from kdops.sweeps.unit import Unit
 from kdops.training.history import COMPLETE, Trained
 from kdops.training.order import Order
@@ -24,6 +24,7 @@ def train_on_workers(
     plans: Sequence[TrialPlan],
     rows: np.ndarray,
     progress: Callable[[float], None],
+    write: Callable[[str], None],
 ) -> Iterator[Trained]:
     """Train trials that are not pruned, those of each pass on one worker; yield them as the study's process would.
 
@@ -33,11 +34,12 @@ def train_on_workers(
         plans: what is trained.
         rows: the images that they are trained on.
         progress: called with the share that is done.
+        write: writes a line.
 
     Yields:
         Each trial, its number being its place.
     """
-    asked, done_of = dict[str, list[int]](), dict[str, int]()
+    asked = dict[str, list[int]]()
     total = sum(plan.recipe.epochs for plan in plans) * len(rows)
 
     def orders() -> Iterator[Order]:
@@ -47,10 +49,7 @@ def train_on_workers(
             asked[order.digest] = places
             yield order
 
-    def report(digest: str, done: int, _: int) -> None:
-        done_of[digest] = done
-        progress(sum(done_of.values()) / total)
-
+    report = Passed(lambda done, total: progress(done / total), total, write)
     with closing(shared.engine.run(orders(), report)) as results, closing(in_sequence(results, asked)) as ordered:
         for done in ordered:
             places = asked.pop(done.digest)

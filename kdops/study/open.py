@@ -21,7 +21,7 @@ from kdops.study.dry_run import Planned, PlanningExecutor
 from kdops.study.executor import Executor
 from kdops.study.index import ModelIndex
 from kdops.study.packagers import Packagers
-from kdops.study.shared import Shared
+from kdops.study.shared import Shared, describe_engine
 from kdops.study.study import Study, title_of
 from kdops.study.training import TrainingExecutor, ended
 from kdops.sweeps.dry_run import Plan
@@ -71,9 +71,8 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
 @contextmanager
 def _planned(context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
     """Plan a study, and print its plan."""
-    plan = Plan(
-        context.data.shape, len(context.data.classes), context.device, context.settings.engine, _workers_of(context)
-    )
+    workers = _workers_of(context) or _workers_there(context)
+    plan = Plan(context.data.shape, len(context.data.classes), context.device, context.settings.engine, workers)
     with suppress(Planned):
         yield PlanningExecutor(plan, index, reporter)
     for line in plan.lines():
@@ -81,14 +80,19 @@ def _planned(context: Context, index: ModelIndex, reporter: Reporter) -> Iterato
 
 
 def _workers_of(context: Context) -> int:
-    return 1 if context.settings.engine == LOCAL else worker_count(context.settings.workers, context.device)
-
-
-def _workers_text(context: Context) -> str:
-    """Return how many workers there are, as far as it is known before a cluster that is there was asked."""
+    """Return how many workers train; 0 where the cluster that is there has to be asked."""
     settings = context.settings
-    is_there = bool(engine_parts(settings.engine)[1])
-    return "auto" if is_there and settings.workers == AUTO_WORKERS else str(_workers_of(context))
+    if settings.engine == LOCAL:
+        return 1
+    return settings.workers if engine_parts(settings.engine)[1] else worker_count(settings.workers, context.device)
+
+
+def _workers_there(context: Context) -> int:
+    """Ask a cluster how many workers it has for a study."""
+    from kdops.training.engine import build_engine
+
+    with closing(build_engine(context.settings.engine, AUTO_WORKERS, context.device)) as engine:
+        return engine.workers
 
 
 @contextmanager
@@ -98,7 +102,7 @@ def _tracked(entry_point: str, context: Context, index: ModelIndex, reporter: Re
     remembered = {
         "owner": settings.owner,
         "notes": settings.notes,
-        "engine": f"{settings.engine}, workers={_workers_text(context)}",
+        "engine": describe_engine(settings.engine, _workers_of(context)),
         "paper": settings.paper if isinstance(settings, PaperSettings) else "",
     }
     tracker = Tracker(entry_point, data, context.split, title_of(entry_point, settings), remembered)

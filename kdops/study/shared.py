@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from kdops.training.networks import Networks
 
 
+def describe_engine(engine: str, workers: int) -> str:
+    """Return what a run records of an engine; its workers are 0 where they are not known yet."""
+    return f"{engine}, workers={workers}" if workers else engine
+
+
 @dataclass
 class Shared:
     """What a study and its parts train with.
@@ -56,7 +61,9 @@ class Shared:
         from kdops.training.engine import build_engine
 
         settings = self.context.settings
-        return build_engine(settings.engine, settings.workers, self.context.device)
+        made = build_engine(settings.engine, settings.workers, self.context.device)
+        self.tracker.record_engine(describe_engine(settings.engine, made.workers))
+        return made
 
     def close(self) -> None:
         """End the engine's workers, if there are any."""

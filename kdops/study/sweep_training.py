@@ -17,7 +17,7 @@ from kdops.sweeps.unit import Context, Unit
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.tracking.tracker import Tracker
-from kdops.utils.progress import Progress, Reporter
+from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
     from kdops.packaging.folder import Packager
@@ -66,7 +66,7 @@ class SweepTraining:
         with (
             self.reporter.bar(f"train {len(units)} x {task.known_as}") as bar,
             Commits(writers(store_address())) as commits,
-            closing(shared.engine.run(orders(), _Passed(bar, total, commits.check))) as results,
+            closing(shared.engine.run(orders(), Passed(bar, total, self.reporter.write, commits.check))) as results,
             closing(in_sequence(results, made)) as ordered,
         ):
             for done in ordered:
@@ -133,21 +133,32 @@ class SweepTraining:
             )
 
 
-class _Passed:
-    """Adds up the images that orders have passed, for one bar over all.
+class Passed:
+    """Adds up the images that orders have passed, for one bar over all, and says what an engine notes, once each.
 
     Args:
         bar: called with (images passed, images in all).
         total: images in all.
+        write: writes a line.
         check: called each time; what it raises ends the training.
     """
 
-    def __init__(self, bar: Progress, total: int, check: Callable[[], None]):
-        self.bar, self.total, self.check = bar, total, check
+    def __init__(
+        self,
+        bar: Callable[[int, int], None],
+        total: int,
+        write: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
+    ):
+        self.bar, self.total, self.write, self.check = bar, total, write, check
         self._of: dict[str, int] = {}
+        self._notes: set[str] = set()
 
-    def __call__(self, order: str, done: int, _: int) -> None:
+    def __call__(self, order: str, done: int, _: int, note: str = "") -> None:
         self.check()
+        if note and note not in self._notes:
+            self._notes.add(note)
+            self.write(note)
         self._of[order] = done
         self.bar(sum(self._of.values()), self.total)
 

@@ -95,6 +95,12 @@ class Tracker(StudyRun):
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
+    def record_engine(self, text: str) -> None:
+        """Record what trains, unless the run has it from its start on."""
+        if self.about.get(schema.ENGINE) != text:
+            self.about[schema.ENGINE] = text
+            self.client.set_tag(self.parent, schema.ENGINE, text)
+
     def finish(self) -> None:
         """End the study."""
         self._drop_doubles()

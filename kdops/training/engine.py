@@ -65,7 +65,8 @@ HELD, HELD_EACH = 64, 4
 """Models that are done before an earlier order is, at least, and for each worker; see :func:`held_by`."""
 
 Report = Callable[..., None]
-"""Called with the progress of an order: (digest of the order, images passed, images in all)."""
+"""Called with the progress of an order: (digest of the order, images passed, images in all), or also a note, a line of
+what is to be said about it."""
 
 
 class Engine(Protocol):

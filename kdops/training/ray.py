@@ -1,16 +1,12 @@
 """The engine ``ray``: workers that are actors of a Ray cluster, on this machine or on many.
 
-An actor gets an order as JSON and answers with bytes, as the workers of ``processes`` do; kdops reads no pickle of
-theirs. Arrays lie in Ray's object store, once on each machine, but decoded images where their file is. Ray repeats
-nothing: kdops does, so that all engines do so alike.
+Arrays lie in Ray's object store, once on each machine, but decoded images where their file is.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import queue
 import signal
 import threading
 import warnings
@@ -23,10 +19,10 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from kdops.errors import KdopsError, plain_line
-from kdops.training.array_files import OpenedFiles, file_of, sha256_of
-from kdops.training.order import Order
+from kdops.training.actors import Actor, ActorArrays, ActorWorker
+from kdops.training.array_files import OpenedFiles
 from kdops.training.worker import is_private, worker_environment
-from kdops.training.worker_pool import Event, Events, Worker, WorkerPool, carry_out
+from kdops.training.worker_pool import Events, WorkerPool
 from kdops.utils.gpus import worker_count
 from kdops.utils.hardware import process_threads
 from kdops.utils.quiet import env_var
@@ -84,17 +80,12 @@ class RayEngine(WorkerPool):
         if (fitting := room_for(machines, threads, share)) < count:
             ray.shutdown()
             raise KdopsError(_no_room(count, threads, fitting))
-        events, self._arrays, self._is_own = Events(), _Arrays(), not address
-        super().__init__([_Actor(threads, share, not address, self._arrays, events) for _ in range(count)], events)
+        events, self._arrays, self._is_own = Events(), ActorArrays(), not address
+        super().__init__([_RayWorker(threads, share, not address, self._arrays, events) for _ in range(count)], events)
 
     def put(self, digest: str, array: np.ndarray) -> None:
         """Put an array into Ray's object store, unless it is the content of a file, which the workers open."""
-        if digest in self._arrays.files or digest in self._arrays.objects:
-            return
-        if (path := file_of(array)) is not None:
-            # Another machine may have another file of this name.
-            self._arrays.files[digest] = (path, "" if self._is_own else sha256_of(array))
-        else:
+        if not self._arrays.put_file(digest, array, self._is_own):
             self._arrays.objects[digest] = ray.put(np.asarray(array))
 
     def close(self) -> None:
@@ -126,14 +117,6 @@ def _no_room(count: int, threads: int, room: int) -> str:
     )
 
 
-class _Arrays:
-    """The arrays that orders name: files by path, others by Ray's reference."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, tuple[str, str]] = {}
-        self.objects: dict[str, ray.ObjectRef[np.ndarray]] = {}
-
-
 def _cluster(address: str, threads: int) -> dict[str, Any]:
     """Return which cluster to start, or to connect to."""
     if address:
@@ -160,8 +143,8 @@ def _handlers_kept() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
-class _Actor(Worker):
-    """A worker that is an actor.
+class _RayWorker(ActorWorker):
+    """A worker that is an actor of Ray's.
 
     Args:
         threads: how many it computes with.
@@ -171,83 +154,51 @@ class _Actor(Worker):
         events: takes what it answers.
     """
 
-    def __init__(self, threads: int, gpus: float, is_own: bool, arrays: _Arrays, events: Events):
-        super().__init__(events)
-        self._arrays = arrays
-        self._needs = {"num_cpus": threads, "num_gpus": gpus}
+    def __init__(self, threads: int, gpus: float, is_own: bool, arrays: ActorArrays, events: Events):
+        super().__init__(arrays, events)
         # A machine of another cluster finds kdops as it was installed there.
         names = ("OMP_NUM_THREADS", "PYTHONPATH") if is_own else ("OMP_NUM_THREADS",)
-        self._environment = {"env_vars": {name: worker_environment(threads)[name] for name in names}}
-        self._known: set[str] = set()
-        self._reason = ""
+        environment = {"env_vars": {name: worker_environment(threads)[name] for name in names}}
+        self._options = {
+            **{"num_cpus": threads, "num_gpus": gpus, "runtime_env": environment},
+            **{"max_restarts": 0, "max_task_retries": 0},
+        }
 
-    def begin(self, order: Order, attempt: int) -> None:
-        """Send it an order, with the arrays that it does not know yet."""
-        if self.handle is None:
-            actor = ray.remote(_RayWorker).options(
-                **self._needs, runtime_env=self._environment, max_restarts=0, max_task_retries=0
-            )
-            self.handle, self._known = actor.remote(), set()
-        self.order, self.attempt = order, attempt
-        files, objects = self._new(self._arrays.files), self._new(self._arrays.objects)
-        self._known |= {*files, *objects}
-        first = self.handle.begin.remote(order.to_json(), files, objects)
-        threading.Thread(target=self._listen, args=(self.handle, first), name="worker", daemon=True).start()
+    def make(self) -> Any:
+        """Return a new actor."""
+        return ray.remote(_RayActor).options(**self._options).remote()
 
-    def _new(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        return {digest: own for digest, own in arrays.items() if digest not in self._known}
+    def ask(self, actor: Any, method: str, *given: Any) -> Any:
+        """Call a method of an actor, and return its answer once it is there."""
+        return ray.get(getattr(actor, method).remote(*given))
 
-    def end(self) -> str:
-        """End the actor, and return what is known of how it ended."""
-        actor, self.handle, self.order = self.handle, None, None
-        if actor is not None and ray.is_initialized():
+    def remove(self, actor: Any) -> None:
+        """Kill an actor."""
+        if ray.is_initialized():
             ray.kill(actor)
-        reason, self._reason = self._reason, ""
-        return reason
 
-    def _listen(self, actor: Any, answer: Any) -> None:
-        """Pass on what an actor answers until its order is carried out, and its end."""
-        try:
-            while True:
-                head, _, content = ray.get(answer).partition(b"\n")
-                self.events.put(Event(self, actor, found := json.loads(head), content))
-                if "told" not in found:
-                    return
-                answer = actor.answer.remote()
-        except RayActorError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            self._reason = f"ended: {' '.join(plain_line(line) for line in lines)[:400]}"
-            self.events.put(Event(self, actor, is_end=True))
-        except Exception as error:  # the cluster is gone, or the study has ended
-            fields = [f"the Ray cluster is lost: {plain_line(str(error).strip().splitlines()[0])}"]
-            self.events.put(Event(self, actor, {"kind": "KdopsError", "fields": fields}))
+    def death_of(self, actor: Any, error: Exception) -> str:
+        """Return Ray's own lines about the end of an actor."""
+        if not isinstance(error, RayActorError):
+            return ""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return " ".join(plain_line(line) for line in lines)[:400]
 
 
-class _RayWorker:
-    """What is in an actor: it carries out one order at a time, in a thread beside the one that answers."""
+class _RayActor(Actor):
+    """What is in an actor of Ray's, which has a process of its own."""
 
     def __init__(self) -> None:
+        super().__init__()
         for name in list(filter(is_private, os.environ)):
             del os.environ[name]
         # Ray's arrays are read-only, and nothing writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        self._arrays = _Opened()
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.arrays = self._opened = _Opened()
 
-    def begin(self, order: str, files: dict[str, tuple[str, str]], objects: dict[str, Any]) -> bytes:
-        """Begin an order with arrays that were not known yet, and return the first answer."""
-        self._arrays.files |= files
-        self._arrays.objects |= objects
-
-        def answer(head: Mapping[str, Any], content: bytes) -> None:
-            self._answers.put(json.dumps(head).encode() + b"\n" + content)
-
-        threading.Thread(target=carry_out, args=(order, self._arrays, answer), name="order", daemon=True).start()
-        return self.answer()
-
-    def answer(self) -> bytes:
-        """Return the next answer once it is there: its head as a line of JSON, and its content."""
-        return self._answers.get()
+    def take(self, objects: Mapping[str, Any]) -> None:
+        """Take Ray's references to arrays."""
+        self._opened.objects |= objects
 
 
 class _Opened(OpenedFiles):

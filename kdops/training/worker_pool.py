@@ -28,7 +28,7 @@ class Event:
     Attributes:
         worker: where it runs.
         handle: what ran there when it answered.
-        head: plain values: ``told``, progress; ``kind`` and ``fields``, an error; empty for a result.
+        head: plain values: ``told``, what is reported; ``kind`` and ``fields``, an error; empty for a result.
         content: the bytes of a result.
         is_end: it ended.
     """

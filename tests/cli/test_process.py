@@ -72,8 +72,10 @@ def changed(before):
 
 import kdops
 before = settings()
+from kdops.config.engines import ENGINES
+EXTRAS = {spec.place.partition(":")[0]: [spec.package] for spec in ENGINES.values() if spec.package}
 for found in pkgutil.walk_packages(kdops.__path__, "kdops."):
-    if found.name != "kdops.training.ray" or find_spec("ray"):  # an extra
+    if all(find_spec(package) for package in EXTRAS.get(found.name, [])):
         import_module(found.name)
 by_import = changed(before)
 

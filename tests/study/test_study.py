@@ -5,19 +5,19 @@ import os
 import signal
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from kdops.config.engines import ENGINES, EngineSpec
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
 from kdops.study.commits import Commits
-from kdops.study.open import _workers_text
 from kdops.tracking.tracker import Tracker
+from kdops.training.local import LocalEngine
 from kdops.utils.process import ProcessId
 from kdops.verdicts.answer import Answer
 from tests.conftest import Place, copy_database
@@ -503,10 +503,21 @@ def _assert_picture(path):
         assert min(picture.size) > 300
 
 
-@pytest.mark.parametrize(
-    ("engine", "workers", "text"),
-    [("local", 0, "1"), ("processes", 0, "1"), ("processes", 3, "3"), ("ray:auto", 0, "auto"), ("ray://h:1", 4, "4")],
-)
-def test_how_many_workers_a_cluster_has_is_not_known_before_it_was_asked(engine, workers, text):
-    context = SimpleNamespace(settings=SimpleNamespace(engine=engine, workers=workers), device="cpu")
-    assert _workers_text(context) == text
+class Grid(LocalEngine):
+    """A cluster that is there, with three workers."""
+
+    def __init__(self, workers, device, address):
+        super().__init__()
+        self.workers = workers or 3
+
+
+def test_how_many_workers_a_cluster_has_is_asked_where_it_is_not_said(store, monkeypatch, capsys):
+    monkeypatch.setitem(ENGINES, "grid", EngineSpec(f"{__name__}:Grid", addresses={"here": "here"}))
+    given = {"engine": "grid:here", "seeds": "1", "temperatures": "1", "epochs": "teacher=1,student=1"}
+    study = store.run("students", **given)
+    assert study.data.tags["kdops.engine"] == "grid:here, workers=3"
+    # Nothing is left to be trained, so the cluster is not asked.
+    assert store.run("students", **given).data.tags["kdops.engine"] == "grid:here"
+    for workers, known in [("auto", 3), ("2", 2)]:
+        store.run("students", **given, workers=workers, dry_run="true")
+        assert f"with engine=grid:here and workers={known}" in capsys.readouterr().out

@@ -8,10 +8,15 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from kdops.config.engines import ENGINES
 from kdops.training.worker import ATTEMPTS
 from kdops.utils.imports import load_place
 
-WORKERS = {"processes": "kdops.training.processes:_Process", "ray": "kdops.training.ray:_Actor"}
+WORKERS = {
+    "processes": "kdops.training.processes:_Process",
+    "ray": "kdops.training.ray:_RayWorker",
+    "dask": "kdops.training.dask:_DaskWorker",
+}
 
 pytestmark = pytest.mark.slow
 
@@ -27,13 +32,18 @@ def content(place, study):
     return study.data.metrics, study.data.tags["kdops.verdict"], sorted(models), place.weights()
 
 
-ENGINES = [("processes", "1"), ("processes", "2"), ("processes", "3"), ("ray", "1"), ("ray", "2")]
+CASES = [
+    ("processes", "1"),
+    ("processes", "2"),
+    ("processes", "3"),
+    *[(own, n) for own in ("ray", "dask") for n in "12"],
+]
 
 
-@pytest.mark.parametrize(("engine", "workers"), ENGINES)
+@pytest.mark.parametrize(("engine", "workers"), CASES)
 def test_a_study_is_the_same_with_any_number_of_workers(engine, workers, store, done):
-    if engine == "ray":
-        pytest.importorskip("ray")
+    if ENGINES[engine].package:
+        pytest.importorskip(ENGINES[engine].package)
     study = store.run("transitivity", engine=engine, workers=workers)
     assert content(store, study) == content(done, done.studies()[0])
     assert study.data.tags["kdops.engine"] == f"{engine}, workers={workers}"
@@ -42,16 +52,17 @@ def test_a_study_is_the_same_with_any_number_of_workers(engine, workers, store, 
 
 
 def processes_of(worker):
-    """Return the process of a worker; of Ray, whose own processes keep them, those of all workers."""
+    """Return the process of a worker; of a cluster, whose own processes keep them, those of all workers."""
     if isinstance(worker.handle, subprocess.Popen):
         return [worker.handle]
-    return [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::_RayWo")]
+    below = psutil.Process().children(recursive=True)
+    return [one for one in below if one.name().startswith("ray::_RayA") or "spawn_main" in " ".join(one.cmdline())]
 
 
-@pytest.mark.parametrize("engine", ["processes", "ray"])
+@pytest.mark.parametrize("engine", WORKERS)
 def test_killed_workers_change_nothing(engine, store, done, monkeypatch):
-    if engine == "ray":
-        pytest.importorskip("ray")
+    if ENGINES[engine].package:
+        pytest.importorskip(ENGINES[engine].package)
     drawn, kills, kind = random.Random(0), [], load_place(WORKERS[engine])
     real = kind.begin
 

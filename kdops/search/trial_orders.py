@@ -8,12 +8,13 @@ from contextlib import closing
 import numpy as np
 
 from kdops.study.shared import Shared
-from kdops.study.sweep_training import Passed, in_sequence
+from kdops.study.sweep_training import Passed, ask_sources, in_sequence
 from kdops.sweeps.unit import Unit
 from kdops.training.history import COMPLETE, Trained
 from kdops.training.order import Order
 from kdops.training.sweep_orders import Orders
 from kdops.training.trials import TrialPlan
+from kdops.utils.progress import Reporter
 
 __all__ = ["train_on_workers"]
 
@@ -24,7 +25,7 @@ def train_on_workers(
     plans: Sequence[TrialPlan],
     rows: np.ndarray,
     progress: Callable[[float], None],
-    write: Callable[[str], None],
+    reporter: Reporter,
 ) -> Iterator[Trained]:
     """Train trials that are not pruned, those of each pass on one worker; yield them as the study's process would.
 
@@ -34,22 +35,22 @@ def train_on_workers(
         plans: what is trained.
         rows: the images that they are trained on.
         progress: called with the share that is done.
-        write: writes a line.
+        reporter: where is said what an engine notes.
 
     Yields:
         Each trial, its number being its place.
     """
     asked = dict[str, list[int]]()
+    all_orders = Orders(shared.context, shared.networks, shared.engine, shared.checkpoints)
+    ask_sources(all_orders, units, {units[0].task.part: rows}, reporter)
     total = sum(plan.recipe.epochs for plan in plans) * len(rows)
 
     def orders() -> Iterator[Order]:
-        for order, places in Orders(shared.context, shared.networks, shared.engine, shared.checkpoints).of_trials(
-            units, plans, rows
-        ):
+        for order, places in all_orders.of_trials(units, plans, rows):
             asked[order.digest] = places
             yield order
 
-    report = Passed(lambda done, total: progress(done / total), total, write)
+    report = Passed(lambda done, total: progress(done / total), total, reporter.write)
     with closing(shared.engine.run(orders(), report)) as results, closing(in_sequence(results, asked)) as ordered:
         for done in ordered:
             places = asked.pop(done.digest)

@@ -201,7 +201,7 @@ class Trials:
         networks, rows = self.networks, self.trainset.rows
         if self.settings.engine != LOCAL and not self.queue.prunes:
             units, plans = [job.unit for job in jobs], [job.plan for job in jobs]
-            return train_on_workers(self.shared, units, plans, rows, progress, self.reporter.write)
+            return train_on_workers(self.shared, units, plans, rows, progress, self.reporter)
         given = networks.images(rows), networks.images(networks.split.validation), len(networks.data.classes)
         results = train_trials(
             [job.plan for job in jobs],

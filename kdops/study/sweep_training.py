@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.augmentation import NONE
+from kdops.config.engines import LOCAL
 from kdops.store.database import store_address, writers
 from kdops.study.commits import Commits
 from kdops.study.shared import Shared
@@ -20,8 +22,11 @@ from kdops.tracking.tracker import Tracker
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kdops.packaging.folder import Packager
     from kdops.training.order import Done, Order, TrainedModel
+    from kdops.training.sweep_orders import Orders
 
 
 class SweepTraining:
@@ -46,7 +51,7 @@ class SweepTraining:
         there: dict[str, Model],
     ) -> None:
         """Train units, and store those that are missing: each is in ``there`` as soon as it is stored."""
-        from kdops.training.sweep_orders import Orders
+        from kdops.training.sweep_orders import TEST_IMAGES, Orders
 
         task, shared, made = units[0].task, self.shared, dict[str, tuple[Unit, ...]]()
         together = context.trains_together(task)
@@ -55,10 +60,13 @@ class SweepTraining:
             shared.packagers.check(task.role, recipe.architecture, lambda: self.networks.build(recipe.architecture))
             self._report_alone(str(recipe.architecture), len(units))
 
+        asked = Orders(context, self.networks, shared.engine, shared.checkpoints)
+        # What sees views has its source asked about these.
+        given = {} if recipe.augment != NONE else {task.part: trainset.rows}
+        ask_sources(asked, units, {**given, TEST_IMAGES: context.split.test}, self.reporter)
+
         def orders() -> Iterator[Order]:
-            for order, own in Orders(context, self.networks, shared.engine, shared.checkpoints).of(
-                units, trainset.rows
-            ):
+            for order, own in asked.of(units, trainset.rows):
                 made[order.digest] = own
                 yield order
 
@@ -133,6 +141,33 @@ class SweepTraining:
             )
 
 
+def ask_sources(orders: Orders, units: Sequence[Unit], parts: Mapping[str, np.ndarray], reporter: Reporter) -> None:
+    """Let workers compute what the sources of units say of the images; without workers it is asked as it is needed.
+
+    Args:
+        orders: those of the study.
+        units: of one task.
+        parts: the images by name.
+        reporter: where progress is reported.
+    """
+    if orders.context.settings.engine == LOCAL:
+        return
+    sources = dict[str, Model]()
+
+    def asked() -> Iterator[Order]:
+        for order, source in orders.of_sources(units, parts):
+            sources[order.digest] = source
+            yield order
+
+    with (
+        reporter.bar("ask the sources") as bar,
+        closing(orders.engine.run(asked(), Passed(bar, 1, reporter.write))) as results,
+    ):
+        for done in results:
+            for part, logits in done.models[0].state.items():
+                orders.networks.keep_logits(sources[done.digest], part, logits)
+
+
 class Passed:
     """Adds up the images that orders have passed, for one bar over all, and says what an engine notes, once each.
 
@@ -155,6 +190,7 @@ class Passed:
         self._notes: set[str] = set()
 
     def __call__(self, order: str, done: int, _: int, note: str = "") -> None:
+        """Add the progress of an order."""
         self.check()
         if note and note not in self._notes:
             self._notes.add(note)

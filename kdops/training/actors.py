@@ -149,6 +149,10 @@ class Actor:
         """Return true: it is there."""
         return True
 
+    def is_wanted(self) -> bool:
+        """Return whether somebody still waits for what it does."""
+        return True
+
     def take(self, objects: Mapping[str, Any]) -> None:
         """Take what is sent of arrays."""
         self.arrays |= objects
@@ -160,8 +164,9 @@ class Actor:
         here, answers = weakref.ref(self), self._answers
 
         def answer(head: Mapping[str, Any], content: bytes) -> None:
-            if here() is None:
-                raise SystemExit  # The actor was removed: its thread ends with the step that it is in.
+            actor = here()
+            if actor is None or not actor.is_wanted():
+                raise SystemExit  # It was removed, or the study is gone: its thread ends with the step that it is in.
             answers.put(json.dumps(head).encode() + b"\n" + content)
 
         threading.Thread(target=carry_out, args=(order, self.arrays, answer), name="order", daemon=True).start()

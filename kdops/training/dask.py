@@ -7,6 +7,7 @@ are files, as for ``processes``; a Dask worker elsewhere is sent a copy of each,
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from distributed import Client, Future, LocalCluster, Security
+from distributed import Client, Future, LocalCluster, Security, Status, get_worker
 
 from kdops.errors import KdopsError, plain_line
 from kdops.training.actors import Actor, ActorArrays, ActorWorker
@@ -111,7 +112,8 @@ def _own_cluster(count: int, device: str) -> Iterator[Client]:
         **{f"DASK_DISTRIBUTED__{name}": text for name, text in settings.items()},
     }
     gpus = visible_gpus() if device == "cuda" else [""]
-    started: list[subprocess.Popen[bytes]] = []
+    # Ctrl-C is for the study, which ends its workers.
+    group, started = 0 if os.name == "posix" else None, list[subprocess.Popen[bytes]]()
     with (
         temporary_folder() as folder,
         LocalCluster(n_workers=0, dashboard_address=None, security=security, silence_logs=logging.CRITICAL) as cluster,
@@ -121,7 +123,7 @@ def _own_cluster(count: int, device: str) -> Iterator[Client]:
         try:
             for number in range(count):
                 own = worker_environment(threads, gpus[number % len(gpus)])
-                started.append(subprocess.Popen(command, env=own | environment, process_group=0))
+                started.append(subprocess.Popen(command, env=own | environment, process_group=group))
             with Client(cluster, security=security, set_as_default=False, direct_to_workers=True) as client:
                 yield client
         finally:
@@ -204,7 +206,7 @@ class _DaskWorker(ActorWorker):
             self._check(actor)
             time.sleep(LOOK_SECONDS)
         actor.address = address
-        actor.future = self._client.submit(Actor, actor=True, workers=[address], pure=False)
+        actor.future = self._client.submit(_DaskActor, actor=True, workers=[address], pure=False)
         actor.proxy = self._awaited(actor, actor.future)
 
     def _awaited(self, actor: _Handle, answer: Any) -> Any:
@@ -233,3 +235,15 @@ class _DaskWorker(ActorWorker):
         """Return that its Dask worker is gone, unless all of the cluster is."""
         is_lost = isinstance(error, OSError) or "Worker holding Actor was lost" in str(error)
         return f"the Dask worker {actor.address} is gone" if is_lost and self._client.status == "running" else ""
+
+
+class _DaskActor(Actor):
+    """What is in an actor of Dask's, in the process of a Dask worker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worker = get_worker()
+
+    def is_wanted(self) -> bool:
+        """Return whether the Dask worker still has a scheduler."""
+        return self._worker.status in (Status.running, Status.paused)

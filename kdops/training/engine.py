@@ -137,6 +137,8 @@ def perform(order: Order, arrays: Arrays, progress: Progress) -> Done:
     with num_threads(order.threads):
         if order.trials:
             return _tried(order, arrays, progress)
+        if order.asks:
+            return _answered(order, arrays)
         with PeakMemory(order.device) as peak:
             trained = _trained(order, arrays, progress)
         return _measured(order, arrays, trained, peak.found)
@@ -174,6 +176,17 @@ def _tried(order: Order, arrays: Arrays, progress: Progress) -> Done:
     ended = sorted(found, key=lambda one: one.number)
     models = tuple(TrainedModel({}, one.history, {}, one.seconds, one.ended) for one in ended)
     return Done(order.digest, models, time.time(), platform.node(), _device_name(order.device))
+
+
+def _answered(order: Order, arrays: Arrays) -> Done:
+    """Compute a source's logits."""
+    began, source = time.monotonic(), order.groups[0].source
+    net = _net(order, source.architecture, load(arrays[source.weights].tobytes()))
+    logits = {
+        part: compute_logits([net], _images(order, arrays, part).pixels, order.device)[0].cpu() for part in order.rows
+    }
+    model = TrainedModel(logits, {}, {}, time.monotonic() - began)
+    return Done(order.digest, (model,), time.time(), platform.node(), _device_name(order.device))
 
 
 def _inputs(order: Order, arrays: Arrays) -> PassInputs:

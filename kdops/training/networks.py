@@ -123,6 +123,15 @@ class Networks:
             self._outputs[key] = self.logits([model], rows)[0] if ours else self._external_logits(net, rows)
         return self._outputs[key]
 
+    def keep_logits(self, model: Model, part: str, logits: Tensor) -> None:
+        """Keep a model's logits ``[images, classes]`` that were computed elsewhere."""
+        self._outputs[model.weights, part] = logits
+
+    def is_unasked(self, model: Model, part: str) -> bool:
+        """Return whether a model's logits are not known, and its architecture and weights are all that they take."""
+        is_own = isinstance(self.of(model), Classifier) and model.uri not in self._external
+        return is_own and (model.weights, part) not in self._outputs
+
     def knows(self, model: Model, rows: np.ndarray) -> bool:
         """Return whether a model has outputs for some images; those that were stored may be of others only."""
         return _knows(self.of(model), rows)

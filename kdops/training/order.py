@@ -117,6 +117,8 @@ class Order:
         nets: the architectures of a company, whose one replicate has the groups' members for nets; empty for others.
         trials: what each group, a trial's, has of its own; empty for others. Trials are not measured but by their
             history, and have no weights.
+        asks: nothing is trained; the result has the logits of the only group's source for the rows of each part, as
+            weights of one network.
     """
 
     digest: str
@@ -141,6 +143,7 @@ class Order:
     nets: tuple[str, ...] = ()
     bootstrap: bool = False
     trials: tuple[OrderTrial, ...] = ()
+    asks: bool = False
 
     @property
     def members(self) -> list[tuple[OrderGroup, float]]:

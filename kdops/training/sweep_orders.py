@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,8 @@ from kdops.training.order import Order, OrderGroup, OrderTrial, SourceArrays, pa
 from kdops.training.trainer import cut_passes, nets_a_pass
 from kdops.training.trials import TrialPlan, trial_passes
 from kdops.utils.hardware import numeric_mode, process_threads
+
+TEST_IMAGES = "test images"
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,27 @@ class Orders:
             # What is deployed is one network for all of a pass: hard labels have passes of their own.
             recipe, groups = recipes[own[0].record.architecture], tuple(one.group() for one in part)
             yield replace(common, digest=digest_of_pass(own), recipe=recipe, groups=groups), own
+
+    def of_sources(self, units: Sequence[Unit], parts: Mapping[str, np.ndarray]) -> Iterator[tuple[Order, Model]]:
+        """Return the orders that compute what the sources of units say of the images, each with its source.
+
+        Args:
+            units: of one task.
+            parts: the images by name; those that a source was asked about before are left out.
+        """
+        task, networks = units[0].task, self.networks
+        common = replace(self._common(task.role, task.method.full_text, self.context.split.test), asks=True)
+        for source in {unit.source.weights: unit.source for unit in units if unit.source is not None}.values():
+            own = {
+                part: self._put(_digest_of(rows), rows)
+                for part, rows in parts.items()
+                if networks.is_unasked(source, part)
+            }
+            if own:
+                given = SourceArrays(architecture=source.architecture, weights=self._put_weights(source))
+                groups = (OrderGroup(source.seed, (0.0,), given),)
+                digest = fingerprint(source=source.weights, asks=own)
+                yield replace(common, digest=digest, rows=own, groups=groups), source
 
     def of_trials(
         self, units: Sequence[Unit], plans: Sequence[TrialPlan], rows: np.ndarray
@@ -189,7 +212,7 @@ class Orders:
         method = LabelsOnly() if predicted else build_method(task.method)
         given, test = SourceArrays(), self.context.split.test
         if self.networks.knows(source, test):
-            given = replace(given, test_logits=self._put_outputs(source, test, "test images"))
+            given = replace(given, test_logits=self._put_outputs(source, test, TEST_IMAGES))
         if method.needs.head:
             given = replace(given, head=self._put_head(source))
         if self.context.settings.recipes[task.role].augment != NONE:

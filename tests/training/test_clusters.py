@@ -102,7 +102,7 @@ def long_order(epochs, groups):
 
 def test_a_killed_actor_costs_its_order_alone(engine, local):
     through(engine)
-    long = long_order(300, (OrderGroup(3, (0.0,), SourceArrays()),))
+    long = long_order(60, (OrderGroup(3, (0.0,), SourceArrays()),))
     victim = psutil.Process(ask(engine._workers[0], facts)["process"])
     seen = []
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdops.config.architectures import parse_architecture
 from kdops.config.companies import parse_company
 from kdops.config.engines import ENGINES
 from kdops.config.methods import METHODS, parse_method
@@ -15,13 +16,14 @@ from kdops.config.recipes import recipe
 from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept
 from kdops.errors import DivergenceError, KdopsError
-from kdops.models.classifier import digest_of, pixel_statistics
+from kdops.models.classifier import build, digest_of, pixel_statistics
 from kdops.training.engine import build_engine, perform
-from kdops.training.evaluation import METRICS, Metric
+from kdops.training.evaluation import METRICS, Metric, compute_logits
 from kdops.training.groups import Images, PassInputs
-from kdops.training.order import Done, Order, OrderGroup, OrderTrial, SourceArrays, TrainedModel
+from kdops.training.order import Done, Order, OrderGroup, OrderTrial, SourceArrays, TrainedModel, pack
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import process_threads
+from kdops.utils.random import named_generator
 from tests.toys import quarters
 
 COUNT, CLASSES, SIDE = 70, 4, 6
@@ -40,6 +42,9 @@ ARRAYS = {
     "broken": np.full_like(GIVEN, np.nan),
 }
 SOURCE = SourceArrays("logits", "test logits")
+NET = parse_architecture("cnn(filters=4,layers=2)")
+STATE = build(NET, (1, SIDE, SIDE), CLASSES, *STATISTICS, named_generator("a source")).state_dict()
+ARRAYS["weights"] = np.frombuffer(pack(STATE), np.uint8)
 GROUPS = (OrderGroup(0, (0.0, 1.0, 4.0), SOURCE), OrderGroup(0, (0.0,), SOURCE, own_order=True, predictions=True))
 
 
@@ -75,6 +80,12 @@ ORDERS = [
         nets=("cnn(filters=4,layers=2)", "cnn(filters=3,layers=2,dropout=0)"),
         method=parse_company("adversarial(temperature=2)").full_text,
     ),
+    order(
+        groups=(OrderGroup(0, (0.0,), SourceArrays(architecture=str(NET), weights="weights")),),
+        digest="source",
+        asks=True,
+        rows={"some images": "train", "test images": "test"},
+    ),
     # The second diverges, and the third has another source.
     order(
         groups=(*[OrderGroup(0, (t,), SourceArrays("logits")) for t in (2.0, 4.0)], OrderGroup(0, (2.0,), SOURCE)),
@@ -93,7 +104,7 @@ def through(engine, orders=ORDERS, arrays=ARRAYS):
         engine.put(digest, array)
     told = []
     found = {done.digest: done for done in engine.run(iter(orders), lambda *given: told.append(given))}
-    for one in orders:
+    for one in [one for one in orders if not one.asks]:
         images = len(one.members) * COUNT * one.recipe.epochs
         assert not told or [given for given in told if given[0] == one.digest][-1] == (one.digest, images, images)
     return found
@@ -182,6 +193,17 @@ def test_the_trials_of_an_order_have_the_results_of_trials_trained_here():
     assert [(repr(trial.history), trial.ended) for trial in found] == [
         (repr(trial.history), trial.ended) for trial in expected
     ]
+
+
+def test_a_source_is_asked_about_the_rows_of_each_part():
+    asked = next(one for one in ORDERS if one.asks)
+    net = build(NET, (1, SIDE, SIDE), CLASSES, *STATISTICS)
+    net.load_state_dict(STATE)
+    expected = compute_logits([net.eval()], IMAGES.pixels, "cpu")[0]
+    (found,) = perform(asked, ARRAYS, lambda done, total: None).models
+    assert found.state.keys() == asked.rows.keys()
+    torch.testing.assert_close(found.state["some images"], expected)
+    torch.testing.assert_close(found.state["test images"], expected[1::2])
 
 
 def test_networks_are_measured_beside_their_source(local):

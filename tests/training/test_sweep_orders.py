@@ -14,13 +14,17 @@ from kdops.config.settings import Settings
 from kdops.distillation.sources import Kept, Live, Mixture
 from kdops.errors import UsageError
 from kdops.models.classifier import build, pixel_statistics
+from kdops.study.sweep_training import ask_sources
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Task, Unit
 from kdops.training import engine, networks, sweep_orders
 from kdops.training.checkpoint import Checkpoints
+from kdops.training.evaluation import compute_logits
+from kdops.training.local import LocalEngine
 from kdops.training.networks import Networks
 from kdops.training.order import Order
-from kdops.training.sweep_orders import Orders
+from kdops.training.sweep_orders import TEST_IMAGES, Orders
+from kdops.utils.progress import Reporter
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -91,6 +95,20 @@ def test_units_are_in_the_sequence_of_an_orders_members(net, predictions, order,
     assert len({one.digest for one, _ in found}) == len(found)
     if student.startswith("cnn"):
         assert len(found) == len(given)
+
+
+def test_workers_compute_what_a_source_says_and_each_is_asked_once(tmp_path, monkeypatch):
+    networks = Networks(DATA, SPLIT, "cpu", lambda model: NET.state_dict(), lambda model: None)
+    foreign, given = replace(SOURCE, uri="models:/foreign/1", weights="f"), units()
+    networks.adopt(foreign, nn.Identity())
+    context = Context(Settings.parse("students", engine="processes"), DATA, SPLIT, "cpu")
+    orders, parts = Orders(context, networks, LocalEngine(), Checkpoints(tmp_path)), {"transfer images": ROWS}
+    ask_sources(orders, [*given, replace(given[1], source=foreign)], {**parts, TEST_IMAGES: ROWS[::2]}, Reporter())
+    expected = compute_logits([NET], IMAGES.pixels, "cpu")[0]
+    monkeypatch.delattr(Networks, "logits")
+    assert torch.equal(networks.logits_of(SOURCE, ROWS, "transfer images"), expected)
+    torch.testing.assert_close(networks.logits_of(SOURCE, ROWS[::2], TEST_IMAGES), expected[::2])
+    assert list(orders.of_sources(given, parts)) == []
 
 
 def test_units_that_differ_in_neither_seed_nor_temperature_are_each_their_own(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
 from kdops.errors import KdopsError, plain_line
 from kdops.training.actors import Actor, ActorArrays, ActorWorker
@@ -68,7 +68,7 @@ class RayEngine(WorkerPool):
         with env_var("RAY_USAGE_STATS_ENABLED", "0"), _handlers_kept():
             try:
                 ray.init(logging_level="ERROR", configure_logging=False, **_cluster(address, own * threads))
-            except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            except Exception as error:  # plain ones too, where Ray does not start in time
                 reason = plain_line(str(error).strip().splitlines()[0])
                 raise KdopsError(f"engine=ray:{address} finds no cluster: {reason}" if address else reason) from error
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]

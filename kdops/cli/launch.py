@@ -37,10 +37,6 @@ def launch(entry_point: str, given: Mapping[str, str]) -> int:
 
     The child gets the store, the data folder and the interpreter of the caller, whatever folder it runs in.
 
-    Args:
-        entry_point: a key of ``ENTRY_POINTS``.
-        given: parameters as text, by name.
-
     Returns:
         The exit code, 0.
 

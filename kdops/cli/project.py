@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 def run_project(entry_point: str, parameters: Mapping[str, str]) -> None:
     """Run an entry point in a child process, and see that its run has an end.
 
-    Args:
-        entry_point: a key of ``ENTRY_POINTS``.
-        parameters: as text, by name.
-
     Raises:
         KdopsError: it failed.
         KeyboardInterrupt: it was interrupted; its run is KILLED, where MLflow alone would call it FAILED.

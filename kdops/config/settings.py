@@ -219,10 +219,6 @@ class Settings:
 def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[float, ...]:
     """Parse temperatures such as ``1-20`` or ``1,2,4-8`` or ``2.5``, ascending and without doubles.
 
-    Args:
-        text: the temperatures.
-        parameter: the parameter that an error names.
-
     Raises:
         UsageError: for anything else, for a range that runs backwards, and where none is above zero.
     """

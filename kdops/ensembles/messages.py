@@ -40,13 +40,7 @@ def describe_replicates(seeds: Collection[int]) -> str:
 
 
 def describe_left_out(left_out: Counter[str], name: str, count: int) -> str:
-    """Return what was left out of the versions of a model; the rarest reasons are summed up.
-
-    Args:
-        left_out: how many by reason.
-        name: the registered model.
-        count: its versions.
-    """
+    """Return what was left out of the versions of a model; the rarest reasons are summed up."""
     reasons = [(why, number) for why, number in left_out.most_common() if number]
     if not reasons:
         return ""
@@ -58,11 +52,6 @@ def describe_left_out(left_out: Counter[str], name: str, count: int) -> str:
 
 def check_group(versions: Mapping[str, RegisteredVersion], data: Dataset, split: Split) -> None:
     """Refuse versions that were trained or chosen on other images than each other, or than those of a split.
-
-    Args:
-        versions: versions by URI.
-        data: the data set.
-        split: the split.
 
     Raises:
         UsageError: names the versions, and what to do about it.

@@ -32,11 +32,6 @@ class NetworkSize:
 def network_size(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> NetworkSize:
     """Return what is known of a network; one that others wrote is built for it, once.
 
-    Args:
-        architecture: which network.
-        shape: (channels, height, width) of an image.
-        classes: number of classes.
-
     Raises:
         UsageError: a network of others cannot be built.
     """

@@ -31,11 +31,6 @@ class SoftTree(nn.Module):
     soft ones at T = 1; weighted and tempered labels are refused. Any method of logits has something to work on. The
     term ``balance`` is its penalty.
 
-    Args:
-        inputs: values of an image.
-        classes: number of classes.
-        tree: depth and options.
-
     Attributes:
         shares: ``[nodes, 2]``, running means of the probability that an image reaches the left and the right child of
             each inner node while the tree was trained.

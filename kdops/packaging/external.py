@@ -54,11 +54,7 @@ SEEN = 256
 
 
 class PythonFunction(nn.Module):
-    """Somebody's Python code behind MLflow's pyfunc, as a network: uint8 images to numbers, on the CPU.
-
-    Args:
-        model: what ``mlflow.pyfunc`` loaded.
-    """
+    """Somebody's Python code behind MLflow's pyfunc, as a network: uint8 images to numbers, on the CPU."""
 
     def __init__(self, model: PyFuncModel):
         super().__init__()

@@ -74,10 +74,6 @@ class Loaded:
 def load_stored(client: MlflowClient, uri: str) -> Loaded:
     """Load a registered model of kdops.
 
-    Args:
-        client: a client of the store.
-        uri: ``models:/NAME/VERSION``.
-
     Raises:
         KdopsError: its files are not there, or cannot be read.
     """

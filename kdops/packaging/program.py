@@ -88,9 +88,6 @@ def load_program(path: Path) -> nn.Module:
     MLflow's check that there is no pickle is called here itself: ``mlflow.pytorch.load_model`` would first put the
     model's own code on Python's path.
 
-    Args:
-        path: the archive.
-
     Raises:
         MlflowException: it holds a pickle, or is no such archive.
         ValueError: it holds something that would run code, see :func:`check_archive`.
@@ -102,9 +99,6 @@ def load_program(path: Path) -> nn.Module:
 
 def check_archive(path: Path) -> None:
     """Check that an exported program holds nothing that runs when it is opened, and is no larger than its file.
-
-    Args:
-        path: the archive.
 
     Raises:
         ValueError: its records unpack to more than the file has, Python and PyTorch read them differently, it has

@@ -22,11 +22,6 @@ def card(record: Model, data: Dataset, split: Split) -> str:
 
     It states what the model was made from and on what data, how good it is on validation and test, with intervals over
     images, how large it is, and how to load and to serve it.
-
-    Args:
-        record: the model; its logged model is known.
-        data: the data set.
-        split: the split.
     """
     parts = [
         f"**{_made(record)}**",

@@ -127,11 +127,6 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
     Versions that were deleted since are passed over. Where the alias was moved by hand since the last promotion, that
     is what is taken back. The first promotion of all is taken back by taking the alias away.
 
-    Args:
-        client: a client of the store.
-        name: the registered model.
-        alias: the alias.
-
     Raises:
         UsageError: there is no such registered model.
         KdopsError: nothing was promoted, or all that held the alias before was deleted.

@@ -47,11 +47,7 @@ class RegisteredVersion:
 
 
 class RegisteredModels:
-    """Reads a model registry.
-
-    Args:
-        client: an MLflow client.
-    """
+    """Reads a model registry."""
 
     def __init__(self, client: MlflowClient):
         self._client = client

@@ -22,11 +22,7 @@ FEW = 5
 
 
 class Sources:
-    """Finds the runs of sources, and of what was made from them, in all experiments.
-
-    Args:
-        client: an MLflow client.
-    """
+    """Finds the runs of sources, and of what was made from them, in all experiments."""
 
     def __init__(self, client: MlflowClient):
         self._client = client

@@ -35,13 +35,7 @@ def class_table(counts: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def confusion_figure(title: str, counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draw the share of each class's test images that is predicted as each class.
-
-    Args:
-        title: what is shown.
-        counts: as of :func:`class_table`.
-        classes: their names.
-    """
+    """Draw the share of each class's test images that is predicted as each class, counted as in :func:`class_table`."""
     figure = new_figure(6.2)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -32,12 +32,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def html(title: str, blocks: Sequence[Block]) -> str:
-    """Write blocks as an HTML page.
-
-    Args:
-        title: the page's title.
-        blocks: its content.
-    """
+    """Write blocks as an HTML page."""
     head = [
         "<!DOCTYPE html>",
         '<html lang="en">',

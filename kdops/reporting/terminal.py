@@ -38,12 +38,7 @@ def plain_table(columns: Sequence[tuple[str, Side]], wraps: str = "") -> Table:
 
 
 class PlainTable:
-    """A table without a frame whose rows are one line each, however many there are: Rich takes a second a thousand.
-
-    Args:
-        columns: their headings and sides.
-        rows: their cells.
-    """
+    """A table without a frame whose rows are one line each, however many there are: Rich takes a second a thousand."""
 
     def __init__(self, columns: Sequence[tuple[str, Side]], rows: Iterable[Sequence[str]]):
         self._sides = [side for _, side in columns]

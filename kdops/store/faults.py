@@ -81,12 +81,7 @@ MEMORY = r"can't allocate memory|out of memory|not enough memory|std::bad_alloc"
 
 
 def explained(error: BaseException, store: str) -> KdopsError | None:
-    """Return the line for a fault of the store, the disk or the memory; None for any other error.
-
-    Args:
-        error: what was raised.
-        store: the address of the tracking store.
-    """
+    """Return the line for a fault of the store, the disk or the memory; None for any other error."""
     fault = _fault(error, store)
     if fault is not None:
         for note in getattr(error, "__notes__", ()):
@@ -131,9 +126,6 @@ def _fault(error: BaseException, store: str) -> KdopsError | None:
 @contextmanager
 def explained_faults(store: str) -> Iterator[None]:
     """Return faults of the store, the disk and the memory in one line while something is done.
-
-    Args:
-        store: the address of the tracking store.
 
     Raises:
         KdopsError: there was one.

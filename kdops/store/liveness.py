@@ -26,12 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Renew the heartbeat of a run in the background, until it is stopped or the process ends.
-
-    Args:
-        run_id: the run.
-        seconds: how often.
-    """
+    """Renew the heartbeat of a run in the background, until it is stopped or the process ends."""
 
     def __init__(self, run_id: str, seconds: float = BEAT_SECONDS):
         self.run_id, self.seconds = run_id, seconds

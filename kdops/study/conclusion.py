@@ -41,12 +41,6 @@ class Conclusion:
 def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conclusion: Conclusion) -> list[str]:
     """Update the champions, and put results, figures, answer and note on the run.
 
-    Args:
-        tracker: the run.
-        models: the models of the study.
-        context: its settings, data and split.
-        conclusion: what it ends with.
-
     Returns:
         The URIs of the champions.
     """

@@ -34,11 +34,6 @@ class PlanningExecutor(Executor):
 
     What is there is chosen from as in training. Where a choice depends on models that are not there, what is distilled
     from it is planned from the choice itself, see :mod:`kdops.sweeps.outcomes`.
-
-    Args:
-        plan: what sweeps are added to.
-        index: the models that are there.
-        reporter: where progress is reported.
     """
 
     def __init__(self, plan: Plan, index: ModelIndex, reporter: Reporter):

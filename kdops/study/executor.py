@@ -34,10 +34,6 @@ ResultT = TypeVar("ResultT")
 class Executor(ABC):
     """Carries out the verbs of one study, or of a part of it.
 
-    Args:
-        index: the models that are there.
-        reporter: where progress is reported.
-
     Attributes:
         models: the models of this study, by URI and name.
     """

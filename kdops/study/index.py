@@ -12,13 +12,7 @@ from kdops.tracking.known_models import KnownModels, Wanted
 
 
 class ModelIndex:
-    """The models that are there, by what decides their weights and by URI; one for a study and all its parts.
-
-    Args:
-        data: the data.
-        split: the split.
-        fresh: train again what the store has.
-    """
+    """The models that are there, by what decides their weights and by URI; one for a study and all its parts."""
 
     def __init__(self, data: Dataset, split: Split, fresh: bool = False):
         self._stored = KnownModels(data, split)

@@ -42,11 +42,6 @@ def measure_left_out(study: Study[Any], model: Model, name: str) -> LeftOut:
 
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 3; there the bias
     is the best on test.
-
-    Args:
-        study: whose validation and test images are used.
-        model: the student.
-        name: the class.
     """
     data, split, number = study.data, study.split, study.data.classes.index(name)
     network: Any = study.network(model)

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class Packagers:
-    """The packagers of a study and all its parts, made as they are asked for.
-
-    Args:
-        data: what the models are trained on.
-    """
+    """The packagers of a study and all its parts, made as they are asked for."""
 
     def __init__(self, data: Dataset):
         self._data = data

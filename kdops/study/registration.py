@@ -26,11 +26,6 @@ from kdops.verdicts.answer import Answer
 def register_network(settings: SourceSettings, data: Dataset, role: str) -> None:
     """Measure a network on validation and test images, and register it as a model of a role.
 
-    Args:
-        settings: their source is a file of weights.
-        data: the data.
-        role: what it is registered as.
-
     Raises:
         UsageError: the file or the network cannot be used.
     """

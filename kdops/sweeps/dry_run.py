@@ -45,13 +45,6 @@ class Plan:
     """Adds up the sweeps of a study.
 
     A model that is not there has a URI of its own in the plan, so that what is distilled from it stays apart.
-
-    Args:
-        shape: (channels, height, width) of an image.
-        classes: number of classes.
-        device: where it would train.
-        engine: what would train.
-        workers: how many train at the same time.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, device: str, engine: str = LOCAL, workers: int = 1):
@@ -65,14 +58,7 @@ class Plan:
         self._fork_begins = 0
 
     def add(self, role: str, recipe: Recipe, images: int, units: Sequence[PlannedUnit]) -> None:
-        """Add a sweep; a model that an earlier sweep of the plan has is not counted again.
-
-        Args:
-            role: what is trained.
-            recipe: how.
-            images: on how many images.
-            units: what it is to have.
-        """
+        """Add a sweep; a model that an earlier sweep of the plan has is not counted again."""
         place = self._place(Step(role, recipe, images))
         self._requests += [Request(place, unit, self._taken) for unit in units]
 

@@ -58,11 +58,7 @@ def core_files() -> tuple[str, ...]:
 
 @cache
 def helpers_of(plugin: str) -> tuple[str, ...]:
-    """Return the files of the rooms that a plug-in imports, directly or not, and the core does not.
-
-    Args:
-        plugin: its file.
-    """
+    """Return the files of the rooms that a plug-in imports, directly or not, and the core does not."""
     others = {*core_files(), *_used_by_core(), *plugin_files()} - {plugin}
     return tuple(sorted(_reached({plugin}, {**_imports(), **dict.fromkeys(others, ())}) - others - {plugin}))
 
@@ -108,11 +104,7 @@ def _reached(starts: Iterable[str], imports: Mapping[str, Iterable[str]]) -> set
 
 @cache
 def code_digest(plugins: tuple[str, ...] = ()) -> str:
-    """Return the digest of the core's code and that of some plug-ins, see :func:`digest_code`.
-
-    Args:
-        plugins: modules, ``kdops.distillation.dkd``.
-    """
+    """Return the digest of the core's code and that of plug-ins, modules such as ``kdops.distillation.dkd``."""
     core = _digest_of(core_files()) if not plugins else code_digest()
     own = [(_file(module), *helpers_of(_file(module))) for module in plugins]
     return fingerprint(core=core, plugins=[_digest_of(names) for names in own]) if plugins else core

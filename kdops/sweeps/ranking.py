@@ -18,10 +18,6 @@ def rank_key(model: Model, by: Criterion = VALIDATION) -> tuple[float, float]:
     An unknown loss comes last. What decides between equal models is up to the caller, which adds it: the temperature
     within a sweep (see :func:`best`), the registered name and the version in the registry (``Model.place``).
 
-    Args:
-        model: the model.
-        by: the score, and on which images.
-
     Raises:
         KdopsError: the model has no such score.
     """
@@ -54,12 +50,7 @@ def ranked(models: Sequence[Model], by: Criterion = VALIDATION) -> list[Model]:
 
 
 def best(models: Sweep, by: Criterion = VALIDATION) -> Sweep:
-    """Return the best model of each replicate: highest score, then lowest loss, then lowest temperature.
-
-    Args:
-        models: a sweep.
-        by: the score, and on which images.
-    """
+    """Return the best model of each replicate: highest score, then lowest loss, then lowest temperature."""
     return replace(
         models,
         records=tuple(min(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
@@ -82,12 +73,7 @@ def mean_rank(models: Sweep, by: Criterion = VALIDATION) -> tuple[float, ...]:
 
 
 def best_temperature(models: Sweep, by: Criterion = VALIDATION) -> float:
-    """Return the temperature above zero that is best over all replicates: mean score, mean loss, then the lower.
-
-    Args:
-        models: a sweep.
-        by: the score, and on which images.
-    """
+    """Return the temperature above zero that is best over all replicates: mean score, mean loss, then the lower."""
     return min(models.temperatures, key=lambda temperature: (*mean_rank(models.at([temperature]), by), temperature))
 
 

@@ -103,12 +103,7 @@ def describe_foreign(version: ModelVersion) -> str:
 
 
 def data_of(client: MlflowClient, model: Model) -> dict[str, str]:
-    """Return the parameters by which the data of a model were read, as the study of it wrote them; none if it did not.
-
-    Args:
-        client: a client of the store.
-        model: a registered model.
-    """
+    """Return the parameters by which the data of a model were read, as its study wrote them; none if it did not."""
     run = existing(client.get_run, model.run_id)
     while run is not None and (parent := run.data.tags.get(schema.PARENT)):
         try:

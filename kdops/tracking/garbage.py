@@ -85,12 +85,7 @@ def remove_garbage(client: MlflowClient, experiment_id: str, pieces: Sequence[Pi
 
 
 def _without_many_missing(pieces: Sequence[Piece], models: int) -> list[Piece]:
-    """Keep versions whose files are gone, where they are several or most: a disk that is away is no reason to delete.
-
-    Args:
-        pieces: what was found.
-        models: how many logged models there are.
-    """
+    """Keep versions whose files are gone, if they are several or most: a disk that is away is no reason to delete."""
     lost = [piece for piece in pieces if piece.why == GONE and piece.kept != ELSEWHERE]
     if len(lost) < 2 and 2 * len(lost) <= models:
         return list(pieces)

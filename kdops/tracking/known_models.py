@@ -54,10 +54,6 @@ class KnownModels:
     """The finished and still registered models of a data set and split.
 
     A store that is not there yet has no models, and is not made.
-
-    Args:
-        data: the data set.
-        split: the split.
     """
 
     def __init__(self, data: Dataset, split: Split):

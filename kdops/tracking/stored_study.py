@@ -142,10 +142,6 @@ def read_study(client: MlflowClient, run_id: str) -> StoredStudy:
 
     A study need not have ended as long as its files, or those of a part of it, are there.
 
-    Args:
-        client: a client of the store.
-        run_id: its run.
-
     Raises:
         KdopsError: the run is no study, has nothing to read, or holds a file that cannot be read.
     """

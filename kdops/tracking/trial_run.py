@@ -72,13 +72,7 @@ class TrialRuns:
         self.tracker.client.log_batch(run, metrics=logged)
 
     def end(self, run: str, state: str, error: str = "") -> None:
-        """End the run of a trial.
-
-        Args:
-            run: its run.
-            state: one of ``STATUS``.
-            error: why it failed.
-        """
+        """End the run of a trial, whose state is one of ``STATUS``, with the error where it failed."""
         # For Optuna a trial that was cut off has failed, and is tried again.
         tags = {
             schema.TRIAL_STATE: "failed" if state == "interrupted" else state,

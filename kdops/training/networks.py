@@ -109,13 +109,7 @@ class Networks:
             return compute_logits(nets, self._pixels(rows), self.device)
 
     def logits_of(self, model: Model, rows: np.ndarray, part: str) -> Tensor:
-        """Return a model's logits ``[images, classes]``, computed once for each model and part.
-
-        Args:
-            model: the model.
-            rows: the images.
-            part: their name.
-        """
+        """Return a model's logits ``[images, classes]``, computed once for each model and part."""
         key = (model.weights, part)
         if key not in self._outputs:
             net = self.of(model)

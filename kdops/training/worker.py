@@ -78,10 +78,6 @@ class Attempts:
     def lost(self, order: Order, why: str) -> None:
         """Note that a worker died of an order.
 
-        Args:
-            order: the order.
-            why: what is known of the death.
-
         Raises:
             KdopsError: it was begun often enough.
         """

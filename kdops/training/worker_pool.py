@@ -46,9 +46,6 @@ Events = queue.SimpleQueue[Event]
 class Worker(ABC):
     """One place for a worker, which is started with its first order, and again after it died.
 
-    Args:
-        events: takes what it answers.
-
     Attributes:
         handle: the worker, while there is one.
         order: what it carries out.

@@ -26,10 +26,6 @@ def import_function(place: str, parameter: str) -> Callable[..., object]:
 
     Its module is looked for on Python's path, then in the caller's folder.
 
-    Args:
-        place: ``module:function``.
-        parameter: the parameter that an error names.
-
     Raises:
         UsageError: there is no such module or function, or importing it fails; the message is one line.
     """

@@ -20,9 +20,6 @@ class PeakMemory:
     On a GPU what PyTorch allocates there; else what the whole process has in memory, other threads included, where the
     system says it (Linux).
 
-    Args:
-        device: ``cpu`` or ``cuda``.
-
     Attributes:
         found: bytes, after the block; not a number where they are not known.
     """

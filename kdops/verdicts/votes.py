@@ -85,10 +85,6 @@ def binomial_vote_error(accuracy: float, members: int) -> float:
     :math:`\sum_{k > N/2} \binom{N}{k} p^k (1-p)^{N-k}`; half of a tie counts as wrong.
 
     Source: Hansen and Salamon, "Neural network ensembles", 1990.
-
-    Args:
-        accuracy: of one member, mean over them.
-        members: how many.
     """
     wrong = 1 - accuracy
     terms = [comb(members, k) * wrong**k * accuracy ** (members - k) for k in range(members + 1)]

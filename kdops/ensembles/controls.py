@@ -14,13 +14,7 @@ from kdops.ensembles.members import Drawn
 from kdops.models.classifier import digest_of
 from kdops.packaging.external import load_classifier
 from kdops.sweeps.model import Model, Sweep
-from kdops.sweeps.params import (
-    ALPHA,
-    ARCHITECTURE,
-    ORDER,
-    PARAMETERS,
-    T_SQUARED,
-)
+from kdops.sweeps.params import ALPHA, ARCHITECTURE, ORDER, PARAMETERS, T_SQUARED
 from kdops.sweeps.ranking import mean_rank
 
 if TYPE_CHECKING:

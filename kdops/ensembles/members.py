@@ -16,13 +16,7 @@ from kdops.config.studies import EnsembleSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.ensembles.alike import FEWEST, newest_training
-from kdops.ensembles.messages import (
-    advice,
-    check_group,
-    describe_left_out,
-    describe_replicates,
-    other_group_error,
-)
+from kdops.ensembles.messages import advice, check_group, describe_left_out, describe_replicates, other_group_error
 from kdops.ensembles.settings import settings_of_members
 from kdops.errors import UsageError
 from kdops.packaging.external import load_classifier

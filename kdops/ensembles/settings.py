@@ -15,13 +15,7 @@ from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
 from kdops.ensembles.messages import describe_replicates
 from kdops.sweeps.model import Model
-from kdops.sweeps.params import (
-    ALPHA,
-    ARCHITECTURE,
-    METHOD,
-    ORDER,
-    T_SQUARED,
-)
+from kdops.sweeps.params import ALPHA, ARCHITECTURE, METHOD, ORDER, T_SQUARED
 
 RECIPE: Mapping[str, Callable[[str], object]] = {
     ARCHITECTURE: parse_architecture,

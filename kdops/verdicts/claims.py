@@ -21,16 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.verdicts.phrases import margin_phrase, outlook, seen
-from kdops.verdicts.statistics import (
-    FEWEST_REPLICATES,
-    Equivalence,
-    OneSided,
-    equivalence,
-    holm,
-)
-
-LEVEL = 0.05
-"""Level of each one-sided test; intervals are at 90 % accordingly."""
+from kdops.verdicts.statistics import FEWEST_REPLICATES, LEVEL, Equivalence, OneSided, equivalence, holm
 
 DECIMALS = 12
 """Accuracies are ratios of counts: what is left beyond this many decimals is rounding noise. Without it a
@@ -165,7 +156,7 @@ def verdict_of(
     Raises:
         ValueError: for a margin that is not above zero.
     """
-    results = {spec.name: equivalence(spec.differences, margin, LEVEL) for spec in specs}
+    results = {spec.name: equivalence(spec.differences, margin) for spec in specs}
     adjusted = adjust({primary.name: p_values} | {name: (r.p_equivalent, r.p_different) for name, r in results.items()})
     count = len(results) + (not math.isnan(p_values[0]))  # what is not tested is no claim to adjust for
     flat = finite(statistics(adjusted[primary.name]))

@@ -35,17 +35,10 @@ from kdops.verdicts.claims import (
     verdict_of,
 )
 from kdops.verdicts.gain import Gain
-from kdops.verdicts.phrases import flattered, margin_phrase, percent, seen
+from kdops.verdicts.phrases import flattered, percent, seen
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_spec
 
 WORDS = ("distillation helps", "distillation does not help", "distillation harms", "inconclusive")
-
-ENDINGS = {
-    WORDS[0]: ", above zero; the gain is {shown} the margin of {margin}.",
-    WORDS[1]: ", below the margin of {margin}, so what gain there is counts as none; {zero}.",
-    WORDS[2]: ", below zero; the margin is {margin}.",
-    WORDS[3]: "; the margin is {margin}. {outlook}",
-}
 
 
 @dataclass(frozen=True)
@@ -126,12 +119,7 @@ def _primary(gain: Gain, reached: str, select_on: str) -> Claim:
     if word == WORDS[1] and positive.below and positive.difference.low <= -little.threshold:
         word = WORDS[2]
     zero = "it lies above zero all the same" if positive.above else "nor is it shown to be above zero"
-    ending = ENDINGS[word].format(
-        margin=margin_phrase(little.threshold),
-        shown="above" if little.above else "not shown to be above",
-        zero="it lies below zero" if positive.below else zero,
-        outlook=gain.outlook,
-    )
+    ending = gain.ending(word, "it lies below zero" if positive.below else zero)
     sentence = f"{capitalized(word)}: {reached}, {seen(positive.difference)}{ending}"
     return Claim("distillation", word, sentence + flattered(select_on, "the temperature chosen"), positive)
 

@@ -32,26 +32,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized
-from kdops.verdicts.claims import (
-    DECIMALS,
-    LEVEL,
-    Claim,
-    ClaimSpec,
-    Verdict,
-    check_accuracies,
-    prefixed,
-    verdict_of,
-)
+from kdops.verdicts.claims import DECIMALS, Claim, ClaimSpec, Verdict, check_accuracies, prefixed, verdict_of
 from kdops.verdicts.gain import Gain
-from kdops.verdicts.phrases import (
-    counted,
-    flattered,
-    margin_phrase,
-    needs_at_least,
-    percent,
-    seen,
-)
-from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided
+from kdops.verdicts.phrases import counted, flattered, needs_at_least, percent, seen
+from kdops.verdicts.statistics import FEWEST_REPLICATES, LEVEL, OneSided
 from kdops.verdicts.votes import McNemar
 
 Control = tuple[ArrayLike, ArrayLike]
@@ -62,12 +46,6 @@ FLATTERED = "the size chosen and the best single one"
 CONTROLS = {
     "one_temperature": "members of one temperature that differ in their seed alone",
     "own_order": "members with a batch order of their own",
-}
-
-ENDINGS = {
-    "ensemble does not help": ", below the margin of {margin}, so what gain there is counts as none; {zero}.",
-    "ensemble helps": ", above zero; the gain is {shown} the margin of {margin}.",
-    "inconclusive": "; the margin is {margin}. {outlook}",
 }
 
 
@@ -197,12 +175,7 @@ def _primary(gain: Gain, reached: str, mcnemar: Sequence[McNemar], select_on: st
     zero = "the gain is above zero all the same" if positive.above else "nor is it shown to be above zero"
     if positive.difference.high < 0:
         zero = "the ensemble is even worse than the best single one"
-    sentence = f"{capitalized(word)}: {against}" + ENDINGS[word].format(
-        margin=margin_phrase(little.threshold),
-        zero=zero,
-        shown="above" if little.above else "not shown to be above",
-        outlook=gain.outlook,
-    )
+    sentence = f"{capitalized(word)}: {against}{gain.ending(word, zero)}"
     if mcnemar:
         differ = sum(test.p < LEVEL for test in mcnemar)
         sentence += (

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdops.verdicts.claims import LEVEL, means_of
-from kdops.verdicts.phrases import outlook_of_several, rounded_up
-from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, one_sided, superiority
+from kdops.verdicts.claims import means_of
+from kdops.verdicts.phrases import margin_phrase, outlook_of_several, rounded_up
+from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, check_margin, one_sided
+
+ENDINGS = {
+    "helps": ", above zero; the gain is {shown} the margin of {margin}.",
+    "does not help": ", below the margin of {margin}, so what gain there is counts as none; {zero}.",
+    "harms": ", below zero; the margin is {margin}.",
+    "inconclusive": "; the margin is {margin}. {outlook}",
+}
+"""How the sentence of a gain ends, by how its word does."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +39,7 @@ class Gain:
         Raises:
             ValueError: for a margin that is not a finite number above zero.
         """
-        if not 0 < margin < np.inf:
-            raise ValueError(f"margin must be a finite number above 0, not {margin}")
-        return cls(one_sided(gain, margin, LEVEL), superiority(gain, LEVEL))
+        return cls(one_sided(gain, check_margin(margin)), one_sided(gain, 0.0))
 
     def word(self, what: str) -> str:
         """Return ``WHAT helps``, ``WHAT does not help`` or ``inconclusive``; three replicates decide at the least."""
@@ -60,6 +66,12 @@ class Gain:
         smallest = rounded_up(self.smallest_margin) if self.little.n > 1 else ""
         ending = f"By the interval seen it does not help with any margin above {smallest} points."
         return outlook_of_several(self.little.n, self.replicates_needed, "the mean and the spread", ending)
+
+    def ending(self, word: str, zero: str) -> str:
+        """Return how the sentence of a gain ends; ``zero`` holds where it lies of one that is below the margin."""
+        ending = next(text for end, text in ENDINGS.items() if word.endswith(end))
+        shown = "above" if self.little.above else "not shown to be above"
+        return ending.format(margin=margin_phrase(self.little.threshold), shown=shown, zero=zero, outlook=self.outlook)
 
     def statistics(self, adjusted: tuple[float, float]) -> dict[str, float | None]:
         """Return the statistics of a claim that rests on it, by the ends of their names.

@@ -23,18 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.utils.text import capitalized, two_digits
-from kdops.verdicts.claims import (
-    DECIMALS,
-    LEVEL,
-    Claim,
-    Verdict,
-    check_accuracies,
-    finite,
-    one_sided_statistics,
-)
+from kdops.verdicts.claims import DECIMALS, Claim, Verdict, check_accuracies, finite, one_sided_statistics
 from kdops.verdicts.gain import Gain
 from kdops.verdicts.phrases import counted, margin_phrase, percent, seen
-from kdops.verdicts.statistics import FEWEST_REPLICATES, holm
+from kdops.verdicts.statistics import FEWEST_REPLICATES, LEVEL, holm
 
 BETTER, WORSE, NO_GAIN, OPEN = "better", "worse", "no gain", "inconclusive"
 

@@ -1,4 +1,4 @@
-"""Tests over replicates: equivalence, non-inferiority, superiority and Holm's adjustment.
+"""Tests over replicates: equivalence, one side of a threshold, and Holm's adjustment.
 
 The unit is the replicate, a whole chain trained again: each function takes *one number a replicate*. The
 temperatures of one replicate share a teacher, a middle and a split, so they are averaged before they come
@@ -18,6 +18,9 @@ from numpy.typing import ArrayLike
 
 from kdops.verdicts.intervals import Interval, checked_values, mean_and_error, mean_interval
 
+LEVEL = 0.05
+"""Level of each one-sided test; intervals are at 90 % accordingly."""
+
 FEWEST_REPLICATES = 3
 """The fewest replicates that a decision may rest on; with two, the spread itself is hardly known."""
 
@@ -27,6 +30,9 @@ MOST_REPLICATES = 1000
 POWER = 0.8
 """The chance of a decision that ``replicates_needed`` asks for."""
 
+NODES = 256
+"""Of the quadrature of that chance."""
+
 
 @dataclass(frozen=True)
 class Equivalence:
@@ -35,11 +41,9 @@ class Equivalence:
     ``equivalent`` and ``different`` are never both true; where neither is, the data do not decide.
 
     Attributes:
-        difference: mean difference and its interval at ``1 - 2 * level`` (90 % for 5 %).
+        difference: mean difference and its interval at 90 %.
         margin: differences strictly within (-margin, margin) count as none.
-        p_lower: p-value against "the mean is at most -margin".
-        p_upper: p-value against "the mean is at least margin".
-        p_equivalent: the larger of both, the p-value against "not equivalent".
+        p_equivalent: p-value against "not within the margin", the larger one of the two tests.
         p_different: p-value against "within the margin", one-sided at the nearer margin.
         equivalent: the whole interval lies strictly inside the margin.
         different: the whole interval lies strictly above margin or strictly below -margin.
@@ -53,8 +57,6 @@ class Equivalence:
 
     difference: Interval
     margin: float
-    p_lower: float
-    p_upper: float
     p_equivalent: float
     p_different: float
     equivalent: bool
@@ -69,7 +71,7 @@ class OneSided:
     """Whether a mean difference lies above a threshold.
 
     Attributes:
-        difference: mean difference and its interval at ``1 - 2 * level``; one of its bounds is each test.
+        difference: mean difference and its interval at 90 %; one of its bounds is each test.
         threshold: the value to exceed: -margin for non-inferiority, 0 for superiority, or another one named before.
         p_above: p-value against "the mean is at most the threshold".
         p_below: p-value against "the mean is at least the threshold".
@@ -89,90 +91,64 @@ class OneSided:
     replicates_needed: int | None
 
 
-def equivalence(differences: ArrayLike, margin: float, level: float = 0.05) -> Equivalence:
+def check_margin(margin: float) -> float:
+    """Return the largest difference that counts as none.
+
+    Raises:
+        ValueError: it is not finite, or not above zero.
+    """
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin must be a finite number above 0, not {margin}")
+    return float(margin)
+
+
+def equivalence(differences: ArrayLike, margin: float) -> Equivalence:
     """Test by two one-sided t tests (Schuirmann 1987) whether a mean difference is within a margin.
 
-    At a true difference of exactly the margin, "equivalent" is concluded at most ``level`` of the time. So is
-    "different", as long as the standard deviation is at most twice the margin; beyond it has both of the interval's
-    tails to err on, and its rate goes up to ``2 * level``: at 5 % and five margins 6.4 % for n = 3, 5.3 % for n = 10.
-    Differences that are all alike leave no error to estimate: their mean is taken as known, at no level.
+    At a true difference of exactly the margin, "equivalent" is concluded at most 5 % of the time. So is "different",
+    as long as the standard deviation is at most twice the margin; beyond it has both of the interval's tails to err on,
+    its rate goes up to 10 %: at five margins 6.4 % for n = 3, 5.3 % for n = 10. Differences that are all alike leave no
+    error to estimate: their mean is taken as known, at no level.
 
     Args:
         differences: [n], one difference a replicate.
         margin: the largest difference that counts as none, above zero, in the unit of the differences.
-        level: the level of each one-sided test, strictly between 0 and 0.5.
 
     Raises:
-        ValueError: for no differences, another shape, differences that are not finite, or a margin or level
-            out of range.
+        ValueError: for no differences, another shape, differences that are not finite, or a margin out of range.
     """
-    differences = checked_values(differences)
-    if not 0 < margin < math.inf:
-        raise ValueError(f"margin must be a finite number above 0, not {margin}")
-    interval = mean_interval(differences, _two_sided(level))
-    margin = float(margin)
-    p_lower, p_upper = _p_above(differences, -margin), _p_below(differences, margin)
+    differences, margin = checked_values(differences), check_margin(margin)
+    interval = mean_interval(differences, 1 - 2 * LEVEL)
     return Equivalence(
         difference=interval,
         margin=margin,
-        p_lower=p_lower,
-        p_upper=p_upper,
-        p_equivalent=max(p_lower, p_upper),
+        p_equivalent=max(_p_above(differences, -margin), _p_below(differences, margin)),
         p_different=min(_p_above(differences, margin), _p_below(differences, -margin)),
         equivalent=-margin < interval.low and interval.high < margin,
         different=interval.low > margin or interval.high < -margin,
         n=interval.n,
-        replicates_needed=_replicates_needed(differences, (-margin, margin), level),
+        replicates_needed=_replicates_needed(differences, (-margin, margin)),
         smallest_margin=max(abs(interval.low), abs(interval.high)),
     )
 
 
-def noninferiority(differences: ArrayLike, margin: float, level: float = 0.05) -> OneSided:
-    """Test by a one-sided t test whether a mean difference is above ``-margin``.
-
-    Args:
-        differences: [n], one difference a replicate, the candidate minus the reference.
-        margin: the loss that counts as none, above zero.
-        level: the level of the test, strictly between 0 and 0.5.
-
-    Raises:
-        ValueError: as :func:`equivalence`.
-    """
-    if not 0 < margin < math.inf:
-        raise ValueError(f"margin must be a finite number above 0, not {margin}")
-    return one_sided(differences, -float(margin), level)
-
-
-def superiority(differences: ArrayLike, level: float = 0.05) -> OneSided:
-    """Test by a one-sided t test whether a mean difference is above zero.
-
-    Args:
-        differences: [n], one difference a replicate, the candidate minus the reference.
-        level: the level of the test, strictly between 0 and 0.5.
-
-    Raises:
-        ValueError: as :func:`equivalence`.
-    """
-    return one_sided(differences, 0.0, level)
-
-
-def one_sided(differences: ArrayLike, threshold: float, level: float = 0.05) -> OneSided:
+def one_sided(differences: ArrayLike, threshold: float) -> OneSided:
     """Test by one-sided t tests on which side of a threshold a mean difference lies.
 
-    At a true difference of exactly the threshold each side is concluded at most ``level`` of the time.
+    Above zero it is superiority, above ``-margin`` non-inferiority. At a true difference of exactly the threshold each
+    side is concluded at most 5 % of the time.
 
     Args:
-        differences: [n], one difference a replicate.
+        differences: [n], one difference a replicate, the candidate minus the reference.
         threshold: the value to lie above or below, in the unit of the differences.
-        level: the level of each test, strictly between 0 and 0.5.
 
     Raises:
-        ValueError: as :func:`equivalence`.
+        ValueError: for no differences, another shape, or what is not finite.
     """
     differences = checked_values(differences)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite number, not {threshold}")
-    interval = mean_interval(differences, _two_sided(level))
+    interval = mean_interval(differences, 1 - 2 * LEVEL)
     return OneSided(
         difference=interval,
         threshold=float(threshold),
@@ -181,7 +157,7 @@ def one_sided(differences: ArrayLike, threshold: float, level: float = 0.05) -> 
         above=interval.low > threshold,
         below=interval.high < threshold,
         n=interval.n,
-        replicates_needed=_replicates_needed(differences, (threshold,), level),
+        replicates_needed=_replicates_needed(differences, (threshold,)),
     )
 
 
@@ -211,12 +187,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def _two_sided(level: float) -> float:
-    if not 0 < level < 0.5:
-        raise ValueError(f"level must lie between 0 and 0.5, not {level}")
-    return 1 - 2 * level
-
-
 def _p_above(values: np.ndarray, threshold: float) -> float:
     """Return the p-value against "the mean is at most the threshold"; nan for one value."""
     from scipy.special import stdtr
@@ -231,7 +201,7 @@ def _p_below(values: np.ndarray, threshold: float) -> float:
     return _p_above(-values, -threshold)
 
 
-def _replicates_needed(values: np.ndarray, thresholds: Sequence[float], level: float) -> int | None:
+def _replicates_needed(values: np.ndarray, thresholds: Sequence[float]) -> int | None:
     """Find the fewest replicates whose interval is likely to lie between the thresholds around the mean."""
     if len(values) < 2:
         return None
@@ -245,11 +215,11 @@ def _replicates_needed(values: np.ndarray, thresholds: Sequence[float], level: f
         return FEWEST_REPLICATES
     low, high = ((cut - mean) / deviation for cut in cuts[above - 1 : above + 1])
     counts = range(FEWEST_REPLICATES, MOST_REPLICATES + 1)
-    found = bisect.bisect_left(counts, POWER, key=lambda n: _power(n, low, high, level))
+    found = bisect.bisect_left(counts, POWER, key=lambda n: _power(n, low, high))
     return counts[found] if found < len(counts) else None
 
 
-def _power(n: int, low: float, high: float, level: float, nodes: int = 256) -> float:
+def _power(n: int, low: float, high: float) -> float:
     """Return the chance that the interval of ``n`` standard normal values lies inside (low, high).
 
     Exact up to the quadrature: given the sample's standard deviation s, the mean is normal and independent
@@ -260,7 +230,7 @@ def _power(n: int, low: float, high: float, level: float, nodes: int = 256) -> f
     from scipy.special import gammaincinv, ndtr, stdtrit
 
     freedom = n - 1
-    quantiles = (np.arange(nodes) + 0.5) / nodes
+    quantiles = (np.arange(NODES) + 0.5) / NODES
     s = np.sqrt(2 * gammaincinv(freedom / 2, quantiles) / freedom)
-    root, reach = math.sqrt(n), stdtrit(freedom, 1 - level) * s
+    root, reach = math.sqrt(n), stdtrit(freedom, 1 - LEVEL) * s
     return float(np.maximum(ndtr(high * root - reach) - ndtr(low * root + reach), 0).mean())

@@ -2,14 +2,13 @@
 
 The claims, each about one number a replicate (its mean over the temperatures):
 
-- ``symmetry``, primary: the reversed nets beat the student (:func:`~kdops.verdicts.statistics.superiority`) *and* are
-  not inferior to the teacher by the margin (:func:`~kdops.verdicts.statistics.noninferiority`), each at 5 %. Both
-  must hold, an intersection-union test (Berger 1982), so ``symmetric`` is falsely concluded at most 5 % of the time
-  without any adjustment. ``not symmetric`` where the 90 % interval of either refutes it: no gain over the student
-  (upper bound at or below zero), or below the teacher by more than the margin. Either refutes at 5 %; only where the
-  student lies below the teacher by exactly the margin can both err, and then together at most 10 %. Else, and with
-  fewer than three replicates, ``inconclusive``. Its ``parts`` are ``symmetry_student`` (``better`` / ``not better``)
-  and ``symmetry_teacher`` (``near`` / ``not near``), the same two tests.
+- ``symmetry``, primary: the reversed nets beat the student *and* are not inferior to the teacher by the margin, by two
+  one-sided tests at 5 % each. Both must hold, an intersection-union test (Berger 1982), so ``symmetric`` is falsely
+  concluded at most 5 % of the time without any adjustment. ``not symmetric`` where the 90 % interval of either refutes
+  it: no gain over the student (upper bound at or below zero), or below the teacher by more than the margin. Either
+  refutes at 5 %; only where the student lies below the teacher by exactly the margin can both err, and then together at
+  most 10 %. Else, and with fewer than three replicates, ``inconclusive``. Its ``parts`` are ``symmetry_student``
+  (``better`` / ``not better``) and ``symmetry_teacher`` (``near`` / ``not near``), the same two tests.
 - ``born_again``, with the control (the same architecture, start and images, distilled from the teacher, after
   Furlanello et al. 2018): reversed minus the control at their common temperatures, what is lost to the student's
   knowledge.
@@ -32,7 +31,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.verdicts.claims import (
-    LEVEL,
     Claim,
     ClaimSpec,
     Verdict,
@@ -43,7 +41,7 @@ from kdops.verdicts.claims import (
     verdict_of,
 )
 from kdops.verdicts.phrases import counted, flattered, margin_phrase, outlook_of_several, percent, rounded_up, seen
-from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, noninferiority, superiority
+from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, check_margin, one_sided
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_spec
 
 BETTER = {"yes": "better", "no": "not better", "inconclusive": "inconclusive"}
@@ -191,8 +189,8 @@ def symmetry_verdict(
     teacher = check_accuracies("teacher", teacher, back.shape[:1])
     ours = check_temperatures(temperatures, back.shape[1])
     both = _Both(
-        superiority(replicate_means(back - student[:, None]), LEVEL),
-        noninferiority(replicate_means(back - teacher[:, None]), margin, LEVEL),
+        one_sided(replicate_means(back - student[:, None]), 0.0),
+        one_sided(replicate_means(back - teacher[:, None]), -check_margin(margin)),
     )
     specs: list[ClaimSpec] = []
     if born_again is not None:

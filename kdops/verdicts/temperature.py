@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.verdicts.claims import DECIMALS, LEVEL, Claim, ClaimSpec, check_accuracies
+from kdops.verdicts.claims import DECIMALS, Claim, ClaimSpec, check_accuracies
 from kdops.verdicts.phrases import percent
 from kdops.verdicts.statistics import Equivalence, equivalence
 
@@ -72,7 +72,7 @@ def temperature_claim(accuracies: ArrayLike, temperatures: Sequence[float], marg
         ValueError: as :func:`temperature_changes`, and for fewer than three temperatures.
     """
     spec = temperature_spec(accuracies, temperatures, models)
-    result = equivalence(spec.differences, margin, LEVEL)
+    result = equivalence(spec.differences, margin)
     return spec.claim(result, (result.p_equivalent, result.p_different), 1)
 
 

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdops.verdicts.claims import (
-    LEVEL,
     Claim,
     ClaimSpec,
     Verdict,
@@ -153,7 +152,7 @@ def way_verdict(
         remark: a further sentence of the primary claim.
         further: further statistics by name.
     """
-    result = equivalence(replicate_means(via - direct), margin, LEVEL)
+    result = equivalence(replicate_means(via - direct), margin)
     word = "inconclusive"
     if result.n >= FEWEST_REPLICATES and (result.equivalent or result.different):
         word = "transitive" if result.equivalent else "not transitive"

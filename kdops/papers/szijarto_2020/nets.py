@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.papers.szijarto_2020.statements import (
-    BEST_MIDDLE,
-    LOW_TEMPERATURE,
-    STATEMENTS,
-    reached,
-)
+from kdops.papers.szijarto_2020.statements import BEST_MIDDLE, LOW_TEMPERATURE, STATEMENTS, reached
 from kdops.verdicts.claims import Claim, Verdict, check_accuracies, replicate_means
 from kdops.verdicts.findings import Finding
 from kdops.verdicts.statistics import FEWEST_REPLICATES

@@ -7,12 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdops.papers.szijarto_2020.statements import (
-    BELOW_SINGLE_AFTER,
-    FALLS_AFTER,
-    STATEMENTS,
-    reached,
-)
+from kdops.papers.szijarto_2020.statements import BELOW_SINGLE_AFTER, FALLS_AFTER, STATEMENTS, reached
 from kdops.verdicts.claims import DECIMALS, Claim, Verdict, check_accuracies
 from kdops.verdicts.findings import LEVEL, Finding
 from kdops.verdicts.intervals import mean_interval

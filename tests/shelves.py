@@ -13,11 +13,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from kdops.store.client import paged
+from kdops.store.client import experiment_ids, paged
 from kdops.store.database import ensure_store
 from kdops.sweeps import schema
 from kdops.tracking.catalog import Catalog, in_registry, read_aliases
-from kdops.tracking.stored_study import experiments
 
 DIGEST = "ab" * 32
 SPLIT = "cd" * 32
@@ -236,7 +235,7 @@ def read_catalog(client: MlflowClient) -> Catalog:
     versions = paged(client.search_model_versions, "name LIKE 'kdops-%'")
     registered = {(f"models:/{v.name}/{v.version}", v.run_id): v.tags for v in versions}
     where = "tags.`kdops.model` != '' and attributes.status = 'FINISHED'"
-    runs = paged(client.search_runs, experiments(client), where, order_by=["attributes.start_time DESC"])
+    runs = paged(client.search_runs, experiment_ids(client), where, order_by=["attributes.start_time DESC"])
     aliases = read_aliases(client)
     found = ((model, registered.get((model.uri, model.run_id))) for _, model in schema.readable(runs))
     return Catalog(tuple(m if tags is None else in_registry(m, tags, aliases) for m, tags in found), aliases)

@@ -22,7 +22,6 @@ from kdops.sweeps.model import ELSEWHERE, Model
 from kdops.sweeps.ranking import shipping_key
 
 CHAMPION = "champion"
-PAGE = 1000
 
 
 def champion_of(client: MlflowClient, name: str) -> str:
@@ -62,7 +61,7 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
     # Somebody's edit may have left anything there.
     if group[schema.SPLIT_DIGEST].isalnum():
         where += f" and tags.{schema.SPLIT_DIGEST} = '{group[schema.SPLIT_DIGEST]}'"
-    newer = [v for v in paged(client.search_model_versions, where, max_results=PAGE) if str(v.version) != str(but)]
+    newer = [v for v in paged(client.search_model_versions, where) if str(v.version) != str(but)]
     models = [model for version in newer for model in _rankable(version, group)] + ([noted] if noted else [])
     unfinished: list[int] = []
     for model in sorted(models, key=lambda model: (*shipping_key(model), *model.place)):

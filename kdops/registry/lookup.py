@@ -12,10 +12,9 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import ModelUri
 from kdops.errors import UsageError
-from kdops.store.client import paged, quoted
+from kdops.store.client import among, experiment_ids, paged, quoted
 from kdops.sweeps import schema
 
-PAGE = 1000
 IDS = 50
 """Most runs that are asked for at once: the filter is in the address of a request, which a server limits."""
 
@@ -77,12 +76,9 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
 def runs_of(client: MlflowClient, versions: Iterable[MadeByRun]) -> dict[str, Run]:
     """Return the finished runs of kdops that trained versions, by id, in few requests."""
     wanted = sorted({version.run_id for version in versions if version.run_id})
-    experiments = [found.experiment_id for found in paged(client.search_experiments, max_results=PAGE)]
-    found = {}
-    for start in range(0, len(wanted), PAGE):
-        ids = ", ".join(quoted(run_id) for run_id in wanted[start : start + PAGE])
-        where = f"attributes.run_id IN ({ids})"
-        for run in paged(client.search_runs, experiments, where, max_results=PAGE):
+    experiments, found = experiment_ids(client), {}
+    for where in among("attributes.run_id", wanted):
+        for run in paged(client.search_runs, experiments, where):
             if run.info.status == "FINISHED" and schema.WEIGHTS in run.data.tags:
                 found[run.info.run_id] = run
     return found
@@ -97,7 +93,7 @@ def finished_run(client: MlflowClient, version: MadeByRun) -> Run | None:
 
 def known_names(client: MlflowClient) -> list[str]:
     """Return the name of every registered model."""
-    return sorted(model.name for model in paged(client.search_registered_models, max_results=PAGE))
+    return sorted(model.name for model in paged(client.search_registered_models))
 
 
 def versions_of(client: MlflowClient, name: str, condition: str = "") -> list[ModelVersion]:
@@ -112,7 +108,7 @@ def versions_of(client: MlflowClient, name: str, condition: str = "") -> list[Mo
         UsageError: the name has quotes.
     """
     where = " and ".join(filter(None, [f"name = {quoted(name)}", condition]))
-    found = paged(client.search_model_versions, where, max_results=PAGE)
+    found = paged(client.search_model_versions, where)
     return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
 
 
@@ -129,9 +125,8 @@ def newest_versions(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
 
 def versions_of_runs(client: MlflowClient, run_ids: Sequence[str]) -> Iterator[ModelVersion]:
     """Yield the versions that some runs made."""
-    for start in range(0, len(run_ids), IDS):
-        ids = ", ".join(map(quoted, run_ids[start : start + IDS]))
-        yield from paged(client.search_model_versions, f"run_id IN ({ids})", max_results=PAGE)
+    for where in among("run_id", run_ids, IDS):
+        yield from paged(client.search_model_versions, where)
 
 
 def describe_names(client: MlflowClient) -> str:

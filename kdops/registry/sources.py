@@ -13,10 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdops.config.uris import ModelUri
-from kdops.store.client import is_quotable, paged
+from kdops.store.client import experiment_ids, is_quotable, paged
 from kdops.sweeps import schema
 
-PAGE = 1000
 FEW = 5
 """Up to so many versions of a registered model are asked for one by one; of more, all that names one of them."""
 
@@ -26,7 +25,7 @@ class Sources:
 
     def __init__(self, client: MlflowClient):
         self._client = client
-        self._experiments = [one.experiment_id for one in paged(client.search_experiments, max_results=PAGE)]
+        self._experiments = experiment_ids(client)
         self._claims: dict[str, list[Run]] = {}
 
     def claiming(self, uri: str) -> list[Run]:
@@ -65,7 +64,7 @@ class Sources:
     def _search(self, tag: str, condition: str) -> Iterator[Run]:
         where = f"tags.`{schema.MODEL}` != '' and attributes.status = 'FINISHED' and tags.`{tag}` {condition}"
         order = ["attributes.start_time DESC"]
-        return paged(self._client.search_runs, self._experiments, where, max_results=PAGE, order_by=order)
+        return paged(self._client.search_runs, self._experiments, where, order_by=order)
 
 
 def _logged_models(run: Run) -> set[str]:

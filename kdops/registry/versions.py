@@ -24,8 +24,6 @@ from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_BASELINE
 from kdops.sweeps.model import Model
 
-PAGE = 1000
-
 
 def registered_name(dataset: str, role: str) -> str:
     """Return the registered name of a role, ``kdops-digits-student``; characters MLflow refuses become ``-``."""
@@ -136,4 +134,4 @@ class Registry:
 
 
 def _search(client: MlflowClient, where: str) -> Iterator[ModelVersion]:
-    return paged(client.search_model_versions, where, max_results=PAGE)
+    return paged(client.search_model_versions, where)

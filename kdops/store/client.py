@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from mlflow import MlflowClient
@@ -14,6 +14,9 @@ from kdops.errors import KdopsError, UsageError
 from kdops.store.faults import first_line
 from kdops.utils.gc import gc_paused
 from kdops.utils.secrets import redact_password
+
+PAGE = 1000
+"""Results that are asked for at a time, and ids in one filter."""
 
 TRIES = 20
 SECONDS = 0.05
@@ -69,23 +72,29 @@ def quoted(text: str, parameter: str = "model") -> str:
 
 
 def paged(search: Callable[..., Page[Found]], *arguments: Any, **named: Any) -> Iterator[Found]:
-    """Yield every result of a search of MLflow's client, page after page.
-
-    Args:
-        search: a method that takes ``page_token`` and returns a list with a ``token``.
-        *arguments: its arguments.
-        **named: its named arguments.
-    """
+    """Yield every result of a search of MLflow's client with its arguments, page after page."""
     token = None
     while True:
         # A page of a thousand runs is a quarter of a million objects that stay: more than half of its time was garbage
         # collection.
         with gc_paused():
-            page = search(*arguments, page_token=token, **named)
+            page = search(*arguments, page_token=token, max_results=PAGE, **named)
         yield from page
         token = page.token
         if not token:
             return
+
+
+def experiment_ids(client: MlflowClient) -> list[str]:
+    """Return the ids of every experiment of a store."""
+    return [found.experiment_id for found in paged(client.search_experiments)]
+
+
+def among(name: str, identities: Sequence[str], most: int | None = None) -> Iterator[str]:
+    """Yield filters of what has one of some ids under a name, ``PAGE`` ids at most in each if not otherwise said."""
+    size = most or PAGE
+    for start in range(0, len(identities), size):
+        yield f"{name} IN ({', '.join(map(quoted, identities[start : start + size]))})"
 
 
 def retry_on_conflict(call: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:

@@ -26,7 +26,6 @@ from kdops.utils.process import LAUNCHER, ProcessId
 
 logger = logging.getLogger(__name__)
 
-PAGE = 200
 WHY = "made twice by a request that was sent again; its double was used"
 PROJECT = "mlflow.project.entryPoint"
 
@@ -44,11 +43,11 @@ def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) 
     info, tags = parent.info, parent.data.tags
     running = "attributes.status = 'RUNNING'"
     own = f"{running} and tags.`{schema.PROCESS}` = '{ProcessId.own()}'"
-    found = list(paged(client.search_runs, [info.experiment_id], own, max_results=PAGE))
+    found = list(paged(client.search_runs, [info.experiment_id], own))
     if PROJECT in tags:
         # The request that made this run was repeated to the letter, its time in milliseconds included.
         alike = f"{running} and attributes.start_time = {info.start_time} and tags.`{PROJECT}` = '{tags[PROJECT]}'"
-        twins = paged(client.search_runs, [info.experiment_id], alike, max_results=PAGE)
+        twins = paged(client.search_runs, [info.experiment_id], alike)
         # Only the process that launched this one names such a run.
         launched = ("", os.environ.get(LAUNCHER, ""))
         found += [run for run in twins if run.data.tags.get(schema.PROCESS, "") in launched]
@@ -70,7 +69,7 @@ def drop_unfinished_models(client: MlflowClient, experiment: str, since: int, ru
         return
     # A status cannot be searched for in every database that a server may have.
     recent = f"creation_timestamp >= {since}"
-    models = paged(client.search_logged_models, [experiment], recent, max_results=PAGE)
+    models = paged(client.search_logged_models, [experiment], recent)
     for model in list(models):
         if model.source_run_id in runs and model.status == LoggedModelStatus.PENDING:
             _drop("logged model", model.model_id, client.delete_logged_model)
@@ -87,7 +86,7 @@ def drop_double_versions(client: MlflowClient, name: str, run_id: str, version: 
     """
     if not _is_served(mlflow.get_registry_uri()):
         return
-    for other in list(paged(client.search_model_versions, f"run_id = '{run_id}'", max_results=PAGE)):
+    for other in list(paged(client.search_model_versions, f"run_id = '{run_id}'")):
         if other.name == name and int(other.version) != int(version):
             _drop("version", other.version, lambda one: client.delete_model_version(name, one))
 

@@ -24,7 +24,6 @@ from kdops.sweeps.params import TRANSFER
 from kdops.utils.quiet import without_bars
 
 OURS = "name LIKE 'kdops-%'"
-PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def read_aliases(client: MlflowClient) -> dict[str, str]:
     """Return the model URIs by alias URI."""
     return {
         f"models:/{model.name}@{alias}": f"models:/{model.name}/{version}"
-        for model in paged(client.search_registered_models, OURS, max_results=PAGE)
+        for model in paged(client.search_registered_models, OURS)
         for alias, version in model.aliases.items()
     }
 

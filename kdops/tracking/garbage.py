@@ -27,8 +27,6 @@ from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, StoredMo
 OLD_SECONDS = 14 * 86400.0
 """A checkpoint that was not touched for so long is not used any more."""
 
-PAGE = 500
-
 
 def find_garbage(
     client: MlflowClient, experiment_id: str, beside: Path | None = None, missing_files: bool = False
@@ -125,7 +123,7 @@ def _judged_anew(client: MlflowClient, experiment_id: str, root: str, piece: Pie
 def _unfinished(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
     """Return the runs of kdops that did not finish, and those above them, by id."""
     where = f"tags.`{schema.STUDY}` != '' and attributes.status != 'FINISHED'"
-    found = {run.info.run_id: run for run in paged(client.search_runs, [experiment_id], where, max_results=PAGE)}
+    found = {run.info.run_id: run for run in paged(client.search_runs, [experiment_id], where)}
     for run in list(found.values()):
         if (parent := run.data.tags.get(schema.PARENT, "")) not in found:
             found |= with_parents(client, parent)
@@ -134,12 +132,12 @@ def _unfinished(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
 
 def _logged_models(client: MlflowClient, experiment_id: str, where: str) -> dict[str, StoredModel]:
     """Return the logged models of kdops that are not marked as deleted, by id; of each no more than is judged."""
-    found = paged(client.search_logged_models, [experiment_id], where or None, max_results=PAGE)
+    found = paged(client.search_logged_models, [experiment_id], where or None)
     return {model.model_id: StoredModel.of(model) for model in found if schema.CHAIN in model.tags}
 
 
 def _versions(client: MlflowClient, where: str | None) -> list[RegisteredVersion]:
-    return list(map(RegisteredVersion.of, paged(client.search_model_versions, where, max_results=PAGE)))
+    return list(map(RegisteredVersion.of, paged(client.search_model_versions, where)))
 
 
 def _checkpoints(folder: Path) -> Iterator[Piece]:

@@ -19,14 +19,13 @@ from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.registry.lookup import finished_run, runs_of, versions_of_runs
 from kdops.registry.versions import Registry
-from kdops.store.client import is_quotable, paged, quoted
+from kdops.store.client import among, is_quotable, paged, quoted
 from kdops.store.database import store_exists
 from kdops.store.experiment import experiment_name
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import ARCHITECTURE, BATCH_SIZE, EPOCHS, LEARNING_RATE
 
-PAGE = 1000
 MOST_IDS = 1000
 """Most runs that a filter leaves out by id: MLflow's parser reads no more than 10,000 tokens."""
 
@@ -144,9 +143,8 @@ class KnownModels:
 
     def _finished(self, run_ids: list[str]) -> Iterator[Run]:
         """Yield those runs that are finished and still there."""
-        for start in range(0, len(run_ids), PAGE):
-            ids = ", ".join(map(quoted, run_ids[start : start + PAGE]))
-            yield from self._runs(f"attributes.status = 'FINISHED' and attributes.run_id IN ({ids})")
+        for where in among("attributes.run_id", run_ids):
+            yield from self._runs(f"attributes.status = 'FINISHED' and {where}")
 
     def _runs(self, where: str) -> Iterator[Run]:
         """Yield the runs of this experiment that a filter leaves."""
@@ -155,7 +153,7 @@ class KnownModels:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(experiment_name())
         if experiment is not None:
-            yield from paged(client.search_runs, [experiment.experiment_id], where, max_results=PAGE)
+            yield from paged(client.search_runs, [experiment.experiment_id], where)
 
     def _registered(self, runs: list[Run]) -> Iterator[Run]:
         """Yield those runs whose version is registered, and records that they made it."""

@@ -8,7 +8,7 @@ ago.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
 
@@ -17,14 +17,12 @@ from mlflow.entities import ViewType
 from mlflow.utils.search_utils import SearchUtils
 
 from kdops.registry.registered import RegisteredVersion
-from kdops.store.client import paged, quoted
+from kdops.store.client import PAGE, among, experiment_ids, paged, quoted
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import ARCHITECTURE, FLOPS, METHOD, PARAMETERS, SEED, TEMPERATURE, TRANSFER
 from kdops.tracking.catalog import Catalog, in_registry, read_aliases
-from kdops.tracking.stored_study import experiments
 
-PAGE = 1000
 SHARED = (ARCHITECTURE, TRANSFER, PARAMETERS, FLOPS)
 """Parameters of runs that are equal wherever architecture, data set and split are."""
 
@@ -38,7 +36,7 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
     """
     where = f"name LIKE {quoted(f'kdops-%-{role}')}" if role else "name LIKE 'kdops-%'"
     # Runs are asked for after the versions: what is registered meanwhile has a run that has not finished yet.
-    versions = list(map(RegisteredVersion.of, paged(client.search_model_versions, where, max_results=PAGE)))
+    versions = list(map(RegisteredVersion.of, paged(client.search_model_versions, where)))
     finished = _finished(client, {version.run_id for version in versions if version.run_id})
     made = Counter(version.run_id for version in versions)
     groups = defaultdict[tuple[str, ...], list[RegisteredVersion]](list)
@@ -66,34 +64,33 @@ def _finished(client: MlflowClient, run_ids: Set[str]) -> set[str]:
     MLflow returns runs whole. So what did not finish or was deleted is asked for, and then, without reading them,
     whether all others are there, since a run may be gone for good (``mlflow gc``).
     """
-    ids, places = sorted(run_ids - _unfinished(client)), experiments(client)
+    ids, places = sorted(run_ids - _unfinished(client)), experiment_ids(client)
     found = set[str]()
     for start in range(0, len(ids), PAGE):
         some = ids[start : start + PAGE]
-        search = partial(client.search_runs, places, _finished_among(some))
+        (where,) = _finished_among(some)
+        search = partial(client.search_runs, places, where)
         # If all are there, the search has as many results: the last one is there, and the page is not read. MLflow
         # refuses a token of the first result.
         last = SearchUtils.create_page_token(len(some) - 1) if len(some) > 1 else None
         complete = last is not None and search(max_results=1, page_token=last)
-        found |= set(some) if complete else {run.info.run_id for run in paged(search, max_results=PAGE)}
+        found |= set(some) if complete else {run.info.run_id for run in paged(search)}
     return found
 
 
-def _finished_among(run_ids: Iterable[str]) -> str:
-    return f"attributes.status = 'FINISHED' and attributes.run_id IN ({', '.join(map(quoted, run_ids))})"
+def _finished_among(run_ids: Sequence[str]) -> Iterator[str]:
+    return (f"attributes.status = 'FINISHED' and {where}" for where in among("attributes.run_id", run_ids))
 
 
 def _unfinished(client: MlflowClient) -> set[str]:
     """Return the runs of models that did not finish or were deleted."""
-    places = [
-        found.experiment_id for found in paged(client.search_experiments, view_type=ViewType.ALL, max_results=PAGE)
-    ]
+    places = [found.experiment_id for found in paged(client.search_experiments, view_type=ViewType.ALL)]
     cut_off = f"tags.`{schema.WEIGHTS}` != '' and attributes.status != 'FINISHED'"
     searches = [(cut_off, ViewType.ACTIVE_ONLY), (f"tags.`{schema.MODEL}` != ''", ViewType.DELETED_ONLY)]
     return {
         run.info.run_id
         for where, view in searches
-        for run in paged(client.search_runs, places, where, run_view_type=view, max_results=PAGE)
+        for run in paged(client.search_runs, places, where, run_view_type=view)
     }
 
 
@@ -113,9 +110,8 @@ def _of_runs(client: MlflowClient, versions: Iterable[RegisteredVersion]) -> dic
         if version.run_id:
             wanted[version.run_id].add(version.uri)
     ids, found = sorted(wanted), {}
-    for start in range(0, len(ids), PAGE):
-        where = _finished_among(ids[start : start + PAGE])
-        for run, model in schema.readable(paged(client.search_runs, experiments(client), where, max_results=PAGE)):
+    for where in _finished_among(ids):
+        for run, model in schema.readable(paged(client.search_runs, experiment_ids(client), where)):
             if model.uri in wanted[run.info.run_id]:
                 found[model.uri] = model
     return found

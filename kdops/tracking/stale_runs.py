@@ -21,7 +21,6 @@ from kdops.store.liveness import expired
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId, may_be_open
 
-PAGE = 1000
 NAMELESS_SECONDS = 3600.0
 """A study names its process within seconds of its start, but before that MLflow may build an environment. A run that it
 made for one and that has no name after this long was killed before it could."""
@@ -38,7 +37,7 @@ def end_stale_runs(client: MlflowClient, registry: Registry, experiment: str) ->
     Of a process on this host that is known at once. Of one on another host the heartbeat of its study shows it: a
     run is left alone as long as it is renewed, and for good where there is none.
     """
-    running = paged(client.search_runs, [experiment], "attributes.status = 'RUNNING'", max_results=PAGE)
+    running = paged(client.search_runs, [experiment], "attributes.status = 'RUNNING'")
     # Read to the end first: ending a run takes it out of the search and would shift the pages.
     known = {run.info.run_id: run for run in running}
     for run in list(known.values()):

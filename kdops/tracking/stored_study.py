@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from kdops.config.papers import DEFAULT
 from kdops.config.uris import check_study
 from kdops.errors import KdopsError, UsageError
-from kdops.store.client import paged
+from kdops.store.client import experiment_ids, paged
 from kdops.sweeps import schema
 from kdops.utils.files import temporary_folder
 from kdops.utils.quiet import without_bars
@@ -30,7 +30,6 @@ PARTS = ("teacher", "students", "symmetry", "ensemble", "transitivity")
 """The studies that a whole reproduction of the paper is made of, in the paper's order."""
 
 WHOLE = "paper"
-PAGE = 1000
 SHOWN = 5
 """How many studies an error message names."""
 
@@ -93,11 +92,6 @@ class StoredStudy:
     def findings(self) -> tuple[Finding, ...]:
         """Return what it found of a paper's statements."""
         return tuple(finding for part in self.whole() for finding in part.answer.findings)
-
-
-def experiments(client: MlflowClient) -> list[str]:
-    """Return the ids of every experiment of the store."""
-    return [found.experiment_id for found in paged(client.search_experiments, max_results=PAGE)]
 
 
 def find_study(client: MlflowClient, text: str, parameter: str = "study") -> str:
@@ -257,9 +251,7 @@ def _shared(parts: tuple[StoredStudy, ...]) -> dict[str, dict[str, Any]]:
 
 def _search(client: MlflowClient, where: str) -> Iterator[Run]:
     """Return the runs of every experiment, the latest first."""
-    return paged(
-        client.search_runs, experiments(client), where, max_results=PAGE, order_by=["attributes.start_time DESC"]
-    )
+    return paged(client.search_runs, experiment_ids(client), where, order_by=["attributes.start_time DESC"])
 
 
 def _named(runs: list[Run]) -> str:

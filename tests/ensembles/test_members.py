@@ -358,8 +358,7 @@ def test_nothing_is_left_out_where_all_are_drawn(shelf):
 
 def test_small_pages_hide_nothing(shelf, monkeypatch):
     wanted = [int(shelf.put(temperature=t, accuracy=1 - t / 10).rsplit("/", 1)[1]) for t in range(1, 8)]
-    for module in ("versions", "lookup"):
-        monkeypatch.setattr(f"kdops.registry.{module}.PAGE", 2)
+    monkeypatch.setattr("kdops.store.client.PAGE", 2)
     assert versions(shelf.draw()) == [wanted]
     assert newest_split(shelf.client) == ("disjoint", 0)
 

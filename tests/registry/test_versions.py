@@ -323,7 +323,7 @@ def test_names_are_safe(dataset, name, store):
 
 
 def test_more_versions_than_a_page(store, monkeypatch):
-    monkeypatch.setattr("kdops.registry.versions.PAGE", 2)
+    monkeypatch.setattr("kdops.store.client.PAGE", 2)
     registry = _registry(store)
     uris = {_register(store, registry, 0.1 * number, 1.0) for number in range(5)}
     assert {uri_of(version) for version in registry.of_role("student")} == uris

@@ -124,6 +124,10 @@ class DatasetSpec:
             return self.kind
         return self.place if self.kind == "function" else f"{self.kind}:{self.place}"
 
+    def error(self, problem: str) -> UsageError:
+        """Return the error that refuses the data."""
+        return UsageError("dataset", self, problem)
+
     def absolute(self) -> DatasetSpec:
         """Return the same with a relative folder or file made absolute, for a process in another folder."""
         if not DATASETS[self.kind].is_path:

@@ -1,6 +1,8 @@
 """Data sets by name: uint8 images with labels, tracks, a test set and a digest.
 
-A new data set is a file here with its loader, and one entry in :mod:`kdops.config.datasets`.
+A new data set is a file here with its loader, and one entry in :mod:`kdops.config.datasets`. All loaders take where the
+data come from and how they are read, the folder that a known set lies in or is downloaded into, and what is called with
+(images decoded, images in all) while images are decoded.
 """
 
 from __future__ import annotations

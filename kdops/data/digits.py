@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.test_set import hold_out
+from kdops.utils.progress import Progress
 
 NOTES = (
     "scikit-learn digits: 1,797 images with neither an official test set nor tracks; the test set is a fixed "
@@ -19,8 +19,8 @@ NOTES = (
 BRIGHTEST = 16
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
-    """Load the digits; the arguments are those that every loader has.
+def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> tuple[Arrays, str]:
+    """Load the digits.
 
     Returns:
         The data set, images uint8 [1797, 1, 8, 8], and what is to be known about it.

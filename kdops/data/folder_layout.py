@@ -23,7 +23,6 @@ from kdops.data.cache import SourceFile
 from kdops.data.folder_files import Listing, is_image, natural_order, source_file
 from kdops.data.own_data import check_classes, part_of
 from kdops.data.tabular.csv_lines import bounded_lines
-from kdops.errors import UsageError
 
 GROUPS = "groups.csv"
 LABELS = "labels.csv"
@@ -76,32 +75,28 @@ def read_layout(origin: DatasetSpec) -> Layout:
     folder = Path(origin.place).expanduser()
     try:
         if not os.path.exists(folder):
-            raise UsageError("dataset", origin, "there is no such folder")
+            raise origin.error("there is no such folder")
         if not folder.is_dir():
-            raise UsageError("dataset", origin, "must be a folder, and this is a file")
+            raise origin.error("must be a folder, and this is a file")
         reader = _Reader(origin, folder)
         parts = {} if (folder / LABELS).is_file() else reader.parts()
         found = reader.by_part(parts) if parts else {"": reader.by_table() or reader.by_class("", "")}
         return reader.layout(found)
     except OSError as error:
         path = error.filename or folder
-        raise UsageError("dataset", origin, f"{path} cannot be read ({error.strerror or error})") from error
+        raise origin.error(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 class _Reader:
     """Lists one folder, and remembers which tables decided something and what was left out."""
 
     def __init__(self, origin: DatasetSpec, folder: Path):
-        self.origin, self.folder = origin, folder
+        self.origin, self.folder, self.refuse = origin, folder, origin.error
         self.listing = Listing(folder, self.refuse)
         self.tables: list[SourceFile] = []
         self.left_out: list[str] = []
         self.empty: set[tuple[str, str]] = set()
         self.note_table(GROUPS)
-
-    def refuse(self, reason: str) -> UsageError:
-        """Return the error about this folder."""
-        return UsageError("dataset", self.origin, reason)
 
     def note_table(self, path: str) -> bool:
         """Return whether a table is there, and remember it."""
@@ -291,21 +286,17 @@ def table_rows(origin: DatasetSpec, table: Path, value: str, more: str = "") -> 
         UsageError: it is no such table.
     """
     if not table.is_file():
-        raise UsageError("dataset", origin, f"{table.name} must be a file")
+        raise origin.error(f"{table.name} must be a file")
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(bounded_lines(file), skipinitialspace=True)
             for row in reader:
                 path, found = (row["file"] or "").strip(), (row[value] or "").strip()
                 if not path or not found:
-                    raise UsageError(
-                        "dataset", origin, f"{table.name} line {reader.line_num} lacks a file or a {value}"
-                    )
+                    raise origin.error(f"{table.name} line {reader.line_num} lacks a file or a {value}")
                 yield reader.line_num, posixpath.normpath(path), found, (row.get(more) or "").strip()
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UsageError(
-            "dataset", origin, f"{table.name} must be a table with the columns file and {value}"
-        ) from error
+        raise origin.error(f"{table.name} must be a table with the columns file and {value}") from error
 
 
 def _few(names: Iterable[str]) -> str:

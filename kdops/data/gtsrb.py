@@ -16,7 +16,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from kdops.data.cache import ReadAhead, SourceFile, cached, signature
 from kdops.data.download import socket_timeout
 from kdops.data.images import MOST_PIXELS, check_size, pixels_of
 from kdops.errors import KdopsError, UsageError
+from kdops.utils.progress import Progress
 
 CLASSES = (
     "speed limit 20",
@@ -93,13 +94,10 @@ _PPM = re.compile(rb"P6" + _GAP + rb"(\d{1,6})" + _GAP + rb"(\d{1,6})" + _GAP + 
 _TRACK = re.compile(r"(\d+)_\d+\.ppm", re.IGNORECASE)
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
+def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> tuple[Arrays, str]:
     """Load the benchmark, from the cache where it is already decoded; download it where it is missing.
 
-    Args:
-        origin: unused here; every loader takes it.
-        root: folder that holds ``gtsrb``, or into which it is downloaded.
-        progress: called with (images decoded, images in all) while decoding.
+    It is in the folder ``gtsrb`` of ``root``.
 
     Returns:
         The data set, images uint8 [N, 3, 32, 32], training images first, and which set it is.
@@ -184,7 +182,7 @@ def _opened(folder: Path) -> Iterator[Path | int]:
         os.close(handle)
 
 
-def _decode_all(listing: _Listing, progress: Callable[[int, int], object] | None) -> Arrays:
+def _decode_all(listing: _Listing, progress: Progress | None) -> Arrays:
     """Decode every image; one thread does it in seconds, and threads or processes were not faster."""
     labels = [label for label, images in enumerate(listing.training) for _ in images]
     paths = [path for images in listing.training for path, *_ in images]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from kdops.data.cache import cached, signature
 from kdops.data.folder_layout import GROUPS, Layout, read_layout, table_rows
 from kdops.data.images import FORMATS, decode_all
 from kdops.data.own_data import check_parts, describe_split, hold_out_rest
-from kdops.errors import UsageError
+from kdops.utils.progress import Progress
 
 DARK = 32
 """Images whose brightest pixel is darker than this, of 255, are remarked on."""
@@ -26,13 +25,8 @@ SAMPLE = 1000
 """About how many images are looked at for it."""
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
+def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> tuple[Arrays, str]:
     """Load a folder of images, from the cache where it is already decoded.
-
-    Args:
-        origin: the folder, and how to read it.
-        root: is there because every loader has it.
-        progress: called with (images decoded, images in all) while decoding.
 
     Returns:
         The data set, and what is to be known about it.
@@ -61,7 +55,7 @@ def names_of(origin: DatasetSpec, count: int) -> list[str]:
     return [file.path for file in files] if len(files) == count else []
 
 
-def _decode(origin: DatasetSpec, layout: Layout, progress: Callable[[int, int], object] | None) -> Arrays:
+def _decode(origin: DatasetSpec, layout: Layout, progress: Progress | None) -> Arrays:
     names = [file.path for file in layout.files]
     tracks = _tracks(origin, layout)
 
@@ -96,10 +90,10 @@ def _tracks(origin: DatasetSpec, layout: Layout) -> np.ndarray:
     numbers: dict[str, int] = {}
     for line, path, group, _ in table_rows(origin, layout.folder / GROUPS, "group"):
         if path not in place:
-            raise UsageError("dataset", origin, f"{GROUPS} line {line} names {path}, and there is no such image")
+            raise origin.error(f"{GROUPS} line {line} names {path}, and there is no such image")
         number = numbers.setdefault(group, len(numbers))
         if tracks[place[path]] not in (-1, number):
-            raise UsageError("dataset", origin, f"{GROUPS} line {line} gives {path} a second group")
+            raise origin.error(f"{GROUPS} line {line} gives {path} a second group")
         tracks[place[path]] = number
     return tracks
 

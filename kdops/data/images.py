@@ -21,7 +21,7 @@ from PIL import Image
 from kdops.config.datasets import DatasetSpec
 from kdops.data.cache import allocate
 from kdops.data.pixels import FORMATS, MOST_PIXELS, orientation, pixels_of
-from kdops.errors import UsageError
+from kdops.utils.progress import Progress
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 """How their files are called."""
@@ -50,7 +50,7 @@ def decode_all(
     origin: DatasetSpec,
     names: Sequence[str],
     open_one: Open,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Decode images into one array, in the cache's place on disk where there is room.
 
@@ -117,7 +117,7 @@ def _decode(
     open_one: Open,
     shape: _Shape,
     upright: bool,
-    progress: Callable[[int, int], object] | None,
+    progress: Progress | None,
 ) -> dict[int, str]:
     """Decode images into their rows; return why some could not be."""
     bad: dict[int, str] = {}
@@ -157,11 +157,9 @@ def _shape(origin: DatasetSpec, sizes: np.ndarray, color: np.ndarray) -> _Shape:
         sizes_found = ", ".join(f"{height}x{width} ({count})" for (height, width), count in found[:NAMED])
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         height, width = found[0][0]
-        raise UsageError(
-            "dataset",
-            origin,
+        raise origin.error(
             f"the images have {len(found)} sizes, {sizes_found}{more} (height x width); give image_size, such as "
-            f"image_size={height}x{width}, to resize them all",
+            f"image_size={height}x{width}, to resize them all"
         )
     return _Shape(*found[0][0], channels)
 
@@ -173,12 +171,10 @@ def _judge(origin: DatasetSpec, names: Sequence[str], bad: dict[int, str]) -> No
     reasons = "; ".join(f"{names[number]}: {bad[number]}" for number in sorted(bad)[:NAMED])
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if origin.skip_bad:
-        raise UsageError("dataset", origin, f"none of the {len(bad)} files is a readable image ({reasons}{more})")
+        raise origin.error(f"none of the {len(bad)} files is a readable image ({reasons}{more})")
     leave_out = ", or give skip_bad=true to leave them out" if origin.kind == "imagefolder" else ""
     count = f"{len(bad)} files are" if len(bad) > 1 else "1 file is"
-    raise UsageError(
-        "dataset", origin, f"{count} no readable image ({reasons}{more}); remove or replace them{leave_out}"
-    )
+    raise origin.error(f"{count} no readable image ({reasons}{more}); remove or replace them{leave_out}")
 
 
 def _compacted(images: np.ndarray, good: np.ndarray) -> np.ndarray:

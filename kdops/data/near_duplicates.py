@@ -26,7 +26,7 @@ BLOCK = 2048
 """Images compared at a time: bounds the memory, 4 * BLOCK * len(left) bytes."""
 
 
-def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float = NEAR) -> np.ndarray:
+def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     r"""Find images of one part that are near-copies of an image of another part.
 
     Each image becomes a gray thumbnail of at most 16 x 16, less its mean and of length one, so that the
@@ -41,7 +41,6 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, thr
         images: uint8 [N, C, H, W].
         left: indices of one part.
         right: indices of the other part.
-        threshold: the least correlation that counts, in (0, 1]; see ``NEAR``.
 
     Returns:
         int64 [pairs, 2]: for each image of ``right`` that has a near-copy its closest one of ``left``,
@@ -56,7 +55,7 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, thr
         block = right[start : start + BLOCK]
         correlation = _thumbnails(images, block) @ candidates
         nearest = correlation.argmax(axis=1)
-        near = correlation[np.arange(len(block)), nearest] >= threshold
+        near = correlation[np.arange(len(block)), nearest] >= NEAR
         pairs.append(np.column_stack([left[nearest[near]], block[near]]))
     return np.concatenate(pairs)
 
@@ -64,13 +63,7 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray, thr
 def equal_images(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the images of one part that are equal, byte for byte, to an image of another part.
 
-    Args:
-        images: uint8 ``[N, C, H, W]``.
-        left: indices of one part.
-        right: indices of the other part.
-
-    Returns:
-        Indices of the images in ``right``, ascending.
+    Both are given as in :func:`near_duplicates`; the indices that are returned are ascending.
     """
     known = {hashlib.blake2b(images[index].tobytes(), digest_size=16).digest() for index in left}
     found = [

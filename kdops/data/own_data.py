@@ -9,7 +9,6 @@ import numpy as np
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.test_set import hold_out
-from kdops.errors import UsageError
 
 PARTS = {
     "train": ("train", "training", "trainset", "trainingset"),
@@ -37,10 +36,10 @@ def check_classes(origin: DatasetSpec, classes: Sequence[str]) -> None:
     """
     if len(classes) < FEWEST_CLASSES:
         found = f"{classes[0]!r}" if classes else "none"
-        raise UsageError("dataset", origin, f"must have at least {FEWEST_CLASSES} classes, and has {found} alone")
+        raise origin.error(f"must have at least {FEWEST_CLASSES} classes, and has {found} alone")
     for name in classes:
         if not name.isprintable() or not name.strip():
-            raise UsageError("dataset", origin, f"the class name {name!r} cannot be printed; rename it")
+            raise origin.error(f"the class name {name!r} cannot be printed; rename it")
 
 
 def hold_out_rest(
@@ -58,11 +57,9 @@ def hold_out_rest(
         known = tracks[own][tracks[own] >= 0]
         count = len(np.unique(known)) + len(own) - len(known)
         if count < FEWEST:
-            raise UsageError(
-                "dataset",
-                origin,
+            raise origin.error(
                 f"class {name!r} has {count} {unit}, and needs at least {FEWEST} ({FEWEST + 1} unless transfer=shared) "
-                "for a test set to be held out; add some or leave the class out",
+                "for a test set to be held out; add some or leave the class out"
             )
     test = np.zeros(len(labels), dtype=bool)
     test[rest] = hold_out(labels[rest], tracks[rest])
@@ -84,9 +81,9 @@ def check_parts(origin: DatasetSpec, decoded: Arrays, names: Sequence[str] = ())
     test = decoded.test
     validation = np.zeros_like(test) if decoded.validation is None else decoded.validation
     if (test & validation).any():
-        raise UsageError("dataset", origin, f"{int((test & validation).sum())} images are for test and validation both")
+        raise origin.error(f"{int((test & validation).sum())} images are for test and validation both")
     if not test.any():
-        raise UsageError("dataset", origin, "the test set is empty")
+        raise origin.error("the test set is empty")
     parts = {"train": ~(test | validation), "test": test}
     if decoded.validation is not None:
         parts["val"] = validation
@@ -94,9 +91,7 @@ def check_parts(origin: DatasetSpec, decoded: Arrays, names: Sequence[str] = ())
         missing = np.setdiff1d(np.arange(len(decoded.classes)), decoded.labels[part])
         # A test set that lacks a class still tests the others.
         if missing.size and name != "test":
-            raise UsageError(
-                "dataset", origin, f"class {decoded.classes[missing[0]]!r} has no image in the {name} part"
-            )
+            raise origin.error(f"class {decoded.classes[missing[0]]!r} has no image in the {name} part")
     seen: dict[int, str] = {}
     for name, part in parts.items():
         tracks = np.unique(decoded.tracks[part])
@@ -104,11 +99,9 @@ def check_parts(origin: DatasetSpec, decoded: Arrays, names: Sequence[str] = ())
             if track in seen:
                 own = (np.flatnonzero(where & (decoded.tracks == track))[0] for where in (parts[seen[track]], part))
                 first, second = (names[number] if names else f"image {number}" for number in own)
-                raise UsageError(
-                    "dataset",
-                    origin,
+                raise origin.error(
                     f"{first} and {second} are of one group, and lie in the parts {seen[track]} and {name}; "
-                    "a group must lie in one part",
+                    "a group must lie in one part"
                 )
             seen[track] = name
 

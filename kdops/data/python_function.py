@@ -13,7 +13,7 @@ The function is called without arguments and returns a dict, or an object with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,18 @@ import numpy as np
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest
-from kdops.errors import KdopsError, UsageError
+from kdops.errors import KdopsError
 from kdops.utils.imports import describe_error, import_function, importable
+from kdops.utils.progress import Progress
 
 FIELDS = ("images", "labels", "tracks", "groups", "test", "validation", "classes")
 NEEDED = ("images", "labels")
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
+def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> tuple[Arrays, str]:
     """Call the caller's function and check what it returns.
 
-    Args:
-        origin: names the function; its module is looked for on Python's path, then in the caller's folder.
-        root: is there because every loader has it.
-        progress: likewise.
+    Its module is looked for on Python's path, then in the caller's folder.
 
     Returns:
         The data set, and what is to be known about it. The images are not copied where they are uint8 already.
@@ -65,22 +63,20 @@ def _called(origin: DatasetSpec) -> object:
         except KdopsError:
             raise
         except (Exception, SystemExit) as error:
-            raise UsageError("dataset", origin, f"the function failed ({describe_error(error)})") from error
+            raise origin.error(f"the function failed ({describe_error(error)})") from error
 
 
 def _fields(origin: DatasetSpec, returned: object) -> dict[str, object]:
     """Return what was returned by name."""
     if isinstance(returned, Mapping):
         if odd := [name for name in returned if name not in FIELDS]:
-            raise UsageError("dataset", origin, f"the function returned {odd[0]!r}; there are {', '.join(FIELDS)}")
+            raise origin.error(f"the function returned {odd[0]!r}; there are {', '.join(FIELDS)}")
         given = {name: value for name, value in returned.items() if value is not None}
     else:
         given = {name: getattr(returned, name) for name in FIELDS if getattr(returned, name, None) is not None}
     if missing := [name for name in NEEDED if name not in given]:
         what = f"a {type(returned).__name__} without {missing[0]}"
-        raise UsageError(
-            "dataset", origin, f"the function returned {what}; it must return a dict with {' and '.join(NEEDED)}"
-        )
+        raise origin.error(f"the function returned {what}; it must return a dict with {' and '.join(NEEDED)}")
     return given
 
 
@@ -89,33 +85,27 @@ def _array(origin: DatasetSpec, name: str, value: object) -> np.ndarray:
         return np.asarray(value)
     except Exception as error:
         # A tensor on a GPU, a ragged list: whatever NumPy or the caller's type raises.
-        raise UsageError("dataset", origin, f"{name} cannot be read as an array ({describe_error(error)})") from error
+        raise origin.error(f"{name} cannot be read as an array ({describe_error(error)})") from error
 
 
 def _images(origin: DatasetSpec, value: object) -> np.ndarray:
     images = _array(origin, "images", value)
     found = f"{images.dtype} {list(images.shape)}"
     if images.dtype != np.uint8:
-        raise UsageError("dataset", origin, f"images must be uint8, 0 to 255, and are {found}")
+        raise origin.error(f"images must be uint8, 0 to 255, and are {found}")
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim != 4 or not images.size:
-        raise UsageError("dataset", origin, f"images must be uint8 [N, C, H, W] or [N, H, W], and are {found}")
+        raise origin.error(f"images must be uint8 [N, C, H, W] or [N, H, W], and are {found}")
     if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
-        raise UsageError(
-            "dataset",
-            origin,
-            f"images are {found}, channels last; give [N, C, H, W], as of images.transpose(0, 3, 1, 2)",
-        )
+        raise origin.error(f"images are {found}, channels last; give [N, C, H, W], as of images.transpose(0, 3, 1, 2)")
     return images
 
 
 def _per_image(origin: DatasetSpec, name: str, value: object, count: int) -> np.ndarray:
     array = _array(origin, name, value)
     if array.shape != (count,):
-        raise UsageError(
-            "dataset", origin, f"{name} must have one value for each of the {count} images, and is {list(array.shape)}"
-        )
+        raise origin.error(f"{name} must have one value for each of the {count} images, and is {list(array.shape)}")
     return array
 
 
@@ -127,22 +117,20 @@ def _labels(origin: DatasetSpec, value: object, classes: object, count: int) -> 
         listed = [] if isinstance(classes, str) else _array(origin, "classes", classes).tolist()
         names = tuple(map(str, listed)) if isinstance(listed, list) else ()
         if len(set(names)) < max(len(names), 1):
-            raise UsageError("dataset", origin, "classes must be a list of names, each once")
+            raise origin.error("classes must be a list of names, each once")
     if labels.dtype.kind in "iu":
         names = names or tuple(map(str, range(int(labels.max()) + 1)))
         if not 0 <= labels.min() <= labels.max() < len(names):
-            raise UsageError(
-                "dataset", origin, f"labels are {labels.min()} to {labels.max()}, and there are {len(names)} classes"
-            )
+            raise origin.error(f"labels are {labels.min()} to {labels.max()}, and there are {len(names)} classes")
         numbers = labels.astype(np.int64)
     elif labels.dtype.kind in "UO" and all(isinstance(label, str) for label in labels.tolist()):
         names = names or tuple(sorted(set(labels.tolist())))
         number_of = {name: number for number, name in enumerate(names)}
         if unknown := sorted(set(labels.tolist()) - set(names)):
-            raise UsageError("dataset", origin, f"the label {unknown[0]!r} is not among the classes")
+            raise origin.error(f"the label {unknown[0]!r} is not among the classes")
         numbers = np.array([number_of[label] for label in labels.tolist()], dtype=np.int64)
     else:
-        raise UsageError("dataset", origin, f"labels must be whole numbers or names, and are {labels.dtype}")
+        raise origin.error(f"labels must be whole numbers or names, and are {labels.dtype}")
     check_classes(origin, names)
     return numbers, names
 
@@ -151,14 +139,14 @@ def _tracks(origin: DatasetSpec, given: Mapping[str, object], count: int) -> np.
     """Number what must stay together, -1 where it is unknown."""
     names = [name for name in ("tracks", "groups") if name in given]
     if len(names) > 1:
-        raise UsageError("dataset", origin, "the function returned tracks and groups; they are the same, give one")
+        raise origin.error("the function returned tracks and groups; they are the same, give one")
     if not names:
         return np.full(count, -1, dtype=np.int64)
     tracks = _per_image(origin, names[0], given[names[0]], count)
     if tracks.dtype.kind in "iu":
         return np.where(tracks < 0, -1, tracks).astype(np.int64)
     if tracks.dtype.kind not in "UO":
-        raise UsageError("dataset", origin, f"{names[0]} must be whole numbers or names, and are {tracks.dtype}")
+        raise origin.error(f"{names[0]} must be whole numbers or names, and are {tracks.dtype}")
     numbers: dict[str, int] = {}
     return np.array(
         [-1 if one in (None, "", -1) else numbers.setdefault(str(one), len(numbers)) for one in tracks.tolist()],
@@ -171,5 +159,5 @@ def _mask(origin: DatasetSpec, name: str, value: object, count: int) -> np.ndarr
         return None
     mask = _per_image(origin, name, value, count)
     if mask.dtype != np.bool_:
-        raise UsageError("dataset", origin, f"{name} must be true or false for each image, and is {mask.dtype}")
+        raise origin.error(f"{name} must be true or false for each image, and is {mask.dtype}")
     return mask

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from kdops.data.arrays import Arrays
 from kdops.data.download import socket_timeout
 from kdops.data.images import decode_all
 from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest
-from kdops.errors import KdopsError, UsageError
+from kdops.errors import KdopsError
+from kdops.utils.progress import Progress
 
 ARGUMENTS: Mapping[str, Mapping[str, object]] = {"EMNIST": {"split": "balanced"}}
 """Arguments that a data set requires beside the part that is wanted."""
@@ -30,13 +31,8 @@ VALIDATION = ("val", "valid")
 COMMON = "MNIST, FashionMNIST, KMNIST, EMNIST, CIFAR10, CIFAR100, SVHN, STL10"
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
+def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> tuple[Arrays, str]:
     """Load one of torchvision's data sets.
-
-    Args:
-        origin: its name, and how to read it.
-        root: folder with the copy, or into which it is downloaded.
-        progress: called with (images decoded, images in all), where images have to be decoded.
 
     Returns:
         The data set, and what is to be known about it.
@@ -70,7 +66,7 @@ def _class(origin: DatasetSpec) -> type:
         by_lower = {name.lower(): name for name in datasets.__all__}
         near = difflib.get_close_matches(origin.place.lower(), by_lower, 1)
         meant = f"; {by_lower[near[0]]} is near" if near else ""
-        raise UsageError("dataset", origin, f"torchvision has no such data set{meant}; among others it has {COMMON}")
+        raise origin.error(f"torchvision has no such data set{meant}; among others it has {COMMON}")
     return found
 
 
@@ -85,7 +81,7 @@ def _parts(origin: DatasetSpec, found: type, root: Path) -> dict[str, Sequence]:
     ]
     if "root" not in options or needed or not ("download" in options or extra):
         lacking = f" (it needs {', '.join(needed)})" if needed else ""
-        raise UsageError("dataset", origin, f"is not a data set that torchvision downloads by itself{lacking}")
+        raise origin.error(f"is not a data set that torchvision downloads by itself{lacking}")
     if "train" in options or extra:
         wanted: dict[str, dict[str, object]] = {"train": {"train": True}, "test": {"train": False}}
     elif "split" in options:
@@ -94,7 +90,7 @@ def _parts(origin: DatasetSpec, found: type, root: Path) -> dict[str, Sequence]:
         wanted = {"train": {}}
     opened = {part: _open(origin, found, root, {**extra, **how}) for part, how in wanted.items()}
     if opened["train"] is None or ("split" in options and not extra and opened["test"] is None):
-        raise UsageError("dataset", origin, "has no parts that are called train and test")
+        raise origin.error("has no parts that are called train and test")
     return {part: one for part, one in opened.items() if one is not None}
 
 
@@ -149,7 +145,7 @@ def _labels(origin: DatasetSpec, part: Sequence) -> np.ndarray:
             return labels.astype(np.int64)
     except ValueError:
         pass
-    raise UsageError("dataset", origin, "does not have one class number for each image")
+    raise origin.error("does not have one class number for each image")
 
 
 def _classes(origin: DatasetSpec, labels: np.ndarray, train: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -162,9 +158,7 @@ def _classes(origin: DatasetSpec, labels: np.ndarray, train: Sequence) -> tuple[
     return numbers.astype(np.int64), classes
 
 
-def _images(
-    origin: DatasetSpec, parts: Sequence[Sequence], progress: Callable[[int, int], object] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _images(origin: DatasetSpec, parts: Sequence[Sequence], progress: Progress | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the images of all parts, and which of them were kept."""
     held = [images for part in parts if (images := _held(part)) is not None]
     if not (origin.image_size or origin.channels) and len(held) == len(parts):

@@ -7,7 +7,6 @@ Every column but those of the class, the group and the split is a number or a ca
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from kdops.data.tabular.columns import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
 from kdops.data.tabular.table_file import Table, TableError, read_table
 from kdops.errors import UsageError
+from kdops.utils.progress import Progress
 
 LABEL = "label"
 MOST_CLASSES = 1000
@@ -27,13 +27,8 @@ FEW, ROWS_OF_A_CLASS = 20, 10
 """More numbers than so few are a quantity: with fractions, or where a whole number has fewer rows than this."""
 
 
-def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object] | None = None) -> tuple[Arrays, str]:
+def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> tuple[Arrays, str]:
     """Load a table.
-
-    Args:
-        origin: the file, and which columns are the class, the group and the split.
-        root: is there because every loader has it.
-        progress: likewise.
 
     Returns:
         The data set, its encoding fitted to what is not test, and what is to be known about it.
@@ -44,7 +39,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     try:
         table = read_table(Path(origin.place).expanduser())
     except TableError as error:
-        raise UsageError("dataset", origin, str(error)) from error
+        raise origin.error(str(error)) from error
     label = _label(origin, table)
     taken = {label: "label"}
     for parameter in ("group", "split"):
@@ -62,7 +57,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     left_out = {column for column, parameter in taken.items() if parameter not in ("categorical", "numeric")}
     features = {name: texts for name, texts in table.columns.items() if name not in left_out}
     if not features:
-        raise UsageError("dataset", origin, f"has no column beside {', '.join(left_out)} to learn from")
+        raise origin.error(f"has no column beside {', '.join(left_out)} to learn from")
     labels, classes = _classes(origin, table, label)
     tracks = _groups(table.columns[origin.group]) if origin.group else np.full(len(labels), -1, dtype=np.int64)
     test, validation = _given(origin, table)
@@ -77,7 +72,7 @@ def load(origin: DatasetSpec, root: Path, progress: Callable[[int, int], object]
     try:
         values = encoding.encode(table.rows(list(features)), table.lines, remarks.setdefault)
     except RowError as error:
-        raise UsageError("dataset", origin, str(error)) from error
+        raise origin.error(str(error)) from error
     decoded = Arrays.of(values, labels, tracks, test, classes, validation, encoding.to_json())
     check_parts(origin, decoded, table.lines)
     numbers = sum(isinstance(column, Number) for column in encoding.columns)
@@ -116,7 +111,7 @@ def _label(origin: DatasetSpec, table: Table) -> str:
         return LABEL
     rest = [name for name in table.columns if name not in (origin.group, origin.split, *ignored)]
     if not rest:
-        raise UsageError("dataset", origin, "has no column left that could be the class; give label=COLUMN")
+        raise origin.error("has no column left that could be the class; give label=COLUMN")
     return rest[-1]
 
 
@@ -128,23 +123,17 @@ def _classes(origin: DatasetSpec, table: Table, label: str) -> tuple[np.ndarray,
     texts = table.columns[label]
     if missing := [line for line, text in zip(table.lines, texts, strict=True) if not text]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UsageError("dataset", origin, f"{missing[0]}{more} has no label in the column {label}")
+        raise origin.error(f"{missing[0]}{more} has no label in the column {label}")
     found = set(texts)
     numeric = all(as_number(text) is not None for text in found)
     classes = tuple(sorted(found, key=(lambda text: (as_number(text), text)) if numeric else None))
     equal = [pair for pair in pairwise(classes) if numeric and as_number(pair[0]) == as_number(pair[1])]
     if equal:
-        raise UsageError(
-            "dataset",
-            origin,
-            f"the column {label} has {' and '.join(equal[0])}, which are one number; write it one way",
-        )
+        raise origin.error(f"the column {label} has {' and '.join(equal[0])}, which are one number; write it one way")
     if len(classes) > min(MOST_CLASSES, max(2, len(texts) // 2)):
-        raise UsageError(
-            "dataset",
-            origin,
+        raise origin.error(
             f"the column {label} has {len(classes)} different values in {len(texts)} rows, too many for classes "
-            "(one class a row is learned, not a number); give label=COLUMN",
+            "(one class a row is learned, not a number); give label=COLUMN"
         )
     _check_kind(origin, label, texts, classes)
     check_classes(origin, classes)
@@ -174,7 +163,7 @@ def _check_kind(origin: DatasetSpec, label: str, texts: list[str], classes: tupl
             what = f"cells such as {next(iter(parts))!r}, several labels a row"
     if what:
         advice = "one class a row is learned; give label=COLUMN, or a column of classes made from this one"
-        raise UsageError("dataset", origin, f"the column {label} has {what}: {advice}")
+        raise origin.error(f"the column {label} has {what}: {advice}")
 
 
 def _groups(texts: list[str]) -> np.ndarray:

@@ -151,9 +151,7 @@ def _parquet(path: Path) -> Table:
                 if pa.types.is_dictionary(chunk.type):
                     size += compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
         _check_room(size)
-        columns = [
-            ["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in read.columns
-        ]
+        columns = [list(map(_cell, column.to_pylist())) for column in read.columns]
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, TableError):
             raise

@@ -160,29 +160,9 @@ def ui(
 
 
 add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *probe.COMMANDS, *care.COMMANDS))
-_add_command(
-    app,
-    "check-data",
-    check_data.HELP,
-    [p for p in ENTRY_POINTS["teacher"].parameters() if p.name in check_data.PARAMETERS],
-    check_data.check_data,
-)
-_add_command(
-    app,
-    "outputs",
-    outputs.HELP,
-    (*(p for p in ENTRY_POINTS["teacher"].parameters() if p.name in outputs.SHARED), *outputs.OWN),
-    outputs.write_outputs,
-    [(outputs.MODEL, "MODEL")],
-)
-_add_command(
-    app,
-    "register",
-    register.HELP,
-    (*(p for p in ENTRY_POINTS["teacher"].parameters() if p.name in register.SHARED), *register.OWN),
-    register.register,
-    [(register.FILE, "FILE")],
-)
+for _name, _module in {"check-data": check_data, "outputs": outputs, "register": register}.items():
+    _shared = [p for p in ENTRY_POINTS["teacher"].parameters() if p.name in _module.SHARED]
+    _add_command(app, _name, _module.HELP, [*_shared, *_module.OWN], _module.run, _module.ARGUMENTS)
 
 
 @app.callback(invoke_without_command=True)

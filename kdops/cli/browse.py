@@ -15,7 +15,7 @@ import typer
 
 from kdops.cli.launch import absolute_store, working_folder
 from kdops.config.papers import PAPERS
-from kdops.config.uris import check_model, check_study
+from kdops.config.uris import TYPED, check_model, check_study
 from kdops.errors import MissingStoreError, UsageError
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def runs(
     csv: bool = typer.Option(False, "--csv", help="print CSV: all columns, numbers in full"),
 ) -> None:
     """List the models of the store, the best by validation accuracy first."""
-    for name, text in (("role", role), ("dataset", dataset)):
-        if not NAME.fullmatch(text):
-            raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
+    check_words(role=role, dataset=dataset)
     if source not in ("", "labels"):
         check_model(source, "source")
     with open_store() as client:
@@ -56,7 +54,7 @@ def runs(
 
 
 def lineage(
-    model: str = typer.Argument(metavar="MODEL", help="models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"),
+    model: str = typer.Argument(metavar="MODEL", help=TYPED),
     dot: bool = typer.Option(False, "--dot", help="print a graph for Graphviz"),
     everything: bool = typer.Option(False, "--all", help="show every model, also where there are many alike"),
 ) -> None:
@@ -137,6 +135,13 @@ def _last_answers() -> dict[str, str]:
         return {}
     last = {name: f"last answer {one.started:%Y-%m-%d}, run {one.run_id[:8]}" for name, one in studies.items()}
     return {name: f"{last[name]}: {describe_findings(one.findings())}" for name, one in studies.items()}
+
+
+def check_words(**given: str) -> None:
+    """Refuse a role or a data set that is not one word."""
+    for name, text in given.items():
+        if not NAME.fullmatch(text):
+            raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
 
 
 def open_store() -> AbstractContextManager:

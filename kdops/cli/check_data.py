@@ -5,12 +5,14 @@ from __future__ import annotations
 from kdops.config.datasets import READING
 
 HELP = "Report what a data set holds, its split, and copies of images across the parts."
-PARAMETERS = ("dataset", "data_root", "transfer", "split_seed", *READING)
+SHARED = ("dataset", "data_root", "transfer", "split_seed", *READING)
 """The parameters of a study that control which data are read, how, and how they are split."""
 
+OWN = ARGUMENTS = ()
 
-def check_data(given: dict[str, str]) -> None:
-    """Report what a data set holds; ``given`` has the text of each of ``PARAMETERS``."""
+
+def run(given: dict[str, str]) -> None:
+    """Report what a data set holds; ``given`` has the text of each of ``SHARED``."""
     from kdops.config.settings import Settings
 
     settings = Settings.parse("teacher", **given)

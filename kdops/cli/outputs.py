@@ -19,12 +19,14 @@ HELP = "Write a model's outputs for a data set to a file, which source takes in 
 SHARED = ("dataset", "data_root", *READING)
 """The parameters of a study that control which data are read, and how."""
 
-MODEL = Parameter("source", "", "models:/NAME/VERSION, NAME/VERSION, or a file of weights with --source-model")
+ARGUMENTS = (
+    (Parameter("source", "", "models:/NAME/VERSION, NAME/VERSION, or a file of weights with --source-model"), "MODEL"),
+)
 OWN = (*SOURCE_OPTIONS, Parameter("output", "outputs.npz", f"the file, {NUMPY} or {SAFETENSORS}"))
 
 
-def write_outputs(given: dict[str, str]) -> None:
-    """Write the outputs; ``given`` has the text of ``MODEL`` and of each of ``SHARED`` and ``OWN``."""
+def run(given: dict[str, str]) -> None:
+    """Write the outputs; ``given`` has the text of the model and of each of ``SHARED`` and ``OWN``."""
     path = Path(os.path.expanduser(given.pop("output")))
     if path.suffix.lower() not in (NUMPY, SAFETENSORS) or not path.parent.is_dir():
         problem = f"must be a file that ends with {NUMPY} or {SAFETENSORS}, in a folder that is there"

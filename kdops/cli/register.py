@@ -18,15 +18,15 @@ HELP = "Measure a network that was trained elsewhere on the same images, and reg
 SHARED = ("dataset", "data_root", "transfer", "split_seed", "owner", "notes", *READING)
 """The parameters of a study that control which data are read, how, and how they are split."""
 
-FILE = Parameter("source", "", "a file of weights: .safetensors, .pt or .pth")
+ARGUMENTS = ((Parameter("source", "", "a file of weights: .safetensors, .pt or .pth"), "FILE"),)
 OWN = (
     *(parameter for parameter in SOURCE_OPTIONS if parameter.name != "trust"),
     Parameter("role", "student", f"what it is registered as: {', '.join(BASE_ROLES)}"),
 )
 
 
-def register(given: dict[str, str]) -> None:
-    """Register a network; ``given`` has the text of ``FILE`` and of each of ``SHARED`` and ``OWN``."""
+def run(given: dict[str, str]) -> None:
+    """Register a network; ``given`` has the text of the file and of each of ``SHARED`` and ``OWN``."""
     role = one_of("role", given.pop("role"), BASE_ROLES)
     if not given["source_model"]:
         problem = "must name the network: module:function, torchvision:NAME, or one of kdops such as mlp(hidden=50)"

@@ -12,17 +12,15 @@ import typer
 
 from kdops.cli.browse import open_store
 from kdops.config.parsing import real
-from kdops.config.uris import check_model, check_name
+from kdops.config.uris import TYPED, check_model, check_name
 from kdops.errors import UsageError
+from kdops.sweeps import schema
 from kdops.utils.text import file_size
 
 if TYPE_CHECKING:
     from kdops.tracking.garbage_rules import Piece
 
-MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 ALIAS = "production"
-CHAMPION = "champion"
-"""As in :mod:`kdops.registry.versions`, which is slow to load; a test compares the two."""
 
 WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
@@ -30,7 +28,7 @@ RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
 def promote(
-    model: str = typer.Argument(metavar="MODEL", help=MODEL),
+    model: str = typer.Argument(metavar="MODEL", help=TYPED),
     alias: str = typer.Option(ALIAS, "--alias", help="what it is promoted to", metavar="TEXT"),
     margin: str = typer.Option("0.02", "--margin", help="so much worse than the present one it may be", metavar="TEXT"),
 ) -> None:
@@ -114,7 +112,7 @@ def gc(
 
 
 def _check_alias(alias: str) -> None:
-    if alias == CHAMPION:
+    if alias == schema.CHAMPION:
         raise UsageError(
             "alias", alias, f"every study sets it anew on its best model; use one of your own, such as {ALIAS}"
         )

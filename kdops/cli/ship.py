@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kdops.cli.browse import NAME, open_store
+from kdops.cli.browse import check_words, open_store
 from kdops.config.parsing import boolean
-from kdops.config.uris import check_model
+from kdops.config.uris import TYPED, check_model
 from kdops.errors import KdopsError, UsageError, plain_line
 from kdops.utils.gc import gc_paused
 from kdops.utils.text import csv_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from kdops.packaging.export import Exported
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from kdops.sweeps.model import Model
     from kdops.tracking.catalog import Catalog
 
-MODEL = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
 FORMATS = ("onnx", "pt2")
 """As in :mod:`kdops.packaging.export`, which is slow to load; a test compares the two."""
 
@@ -40,9 +41,7 @@ def candidates(
     figure: str = typer.Option("", "--figure", help="also draw accuracy over latency", metavar="FILE.png"),
 ) -> None:
     """Show which registered models are worth shipping: accuracy, latency, size, and the Pareto front."""
-    for name, text in (("role", role), ("dataset", dataset)):
-        if not NAME.fullmatch(text):
-            raise UsageError(name, text, "must be one word of letters, digits and . / : - _")
+    check_words(role=role, dataset=dataset)
     drawing = _output("figure", figure, ".png") if figure else None
     # What is read and imported stays until the end: collecting garbage meanwhile would be a fifth of the time.
     with gc_paused(), open_store() as client:
@@ -63,14 +62,11 @@ def candidates(
     if drawing is not None:
         from kdops.reporting.pareto_figure import pareto_figure
 
-        try:
-            pareto_figure(f"Registered models of {models[0].dataset}", groups).savefig(drawing, dpi=150, format="png")
-        except OSError as error:
-            raise KdopsError(f"{drawing} cannot be written: {error.strerror or error}") from error
+        _save(pareto_figure(f"Registered models of {models[0].dataset}", groups).savefig, drawing)
 
 
 def export(
-    model: str = typer.Argument(metavar="MODEL", help=MODEL),
+    model: str = typer.Argument(metavar="MODEL", help=TYPED),
     file_format: str = typer.Option(..., "--format", help=", ".join(FORMATS), metavar="FORMAT"),
     output: str = typer.Option("", "--output", help="the file [default: NAME-VERSION with its ending]", metavar="FILE"),
     int8: str = typer.Option("false", "--int8", help="true: weights in int8 (onnx only)", metavar="TEXT"),
@@ -85,12 +81,12 @@ def export(
         raise UsageError("int8", int8, f"is only to be had with format=onnx, not with {file_format}")
     given = _output("output", output, "") if output else None
     with open_store() as client:
-        from kdops.packaging.export import check_format, export_model
+        from kdops.packaging.export import check_packages, export_model
         from kdops.packaging.inputs import images_to_compare
         from kdops.packaging.loading import load_stored
         from kdops.tracking.catalog import data_of, find_registered
 
-        check_format(file_format, quantized)
+        check_packages(file_format, quantized)
         found = find_registered(client, model)
         path = given or _output("output", f"{found.name.replace('/', '-')}{'-int8' * quantized}.{file_format}", "")
         loaded = load_stored(client, found.uri)
@@ -99,7 +95,7 @@ def export(
 
 
 def predict(
-    model: str = typer.Argument(metavar="MODEL", help=MODEL),
+    model: str = typer.Argument(metavar="MODEL", help=TYPED),
     files: list[str] = typer.Argument(
         metavar="FILES...", help="image files, of a model of a table CSV files; or folders of them"
     ),
@@ -109,12 +105,7 @@ def predict(
     """Report the class of image files, or of the rows of CSV files, one line each: file, class, probability."""
     check_model(model)
     skip = boolean("skip_bad", skip_bad)
-    with open_store() as client:
-        from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import find_registered
-
-        found = find_registered(client, model)
-        loaded = load_stored(client, found.uri)
+    _, loaded = _loaded(model)
     if not loaded.encoding and loaded.shape[0] not in (1, 3):
         raise UsageError("model", model, f"takes images of {loaded.shape[0]} channels, which no image file has")
     from kdops.packaging.inputs import read_examples
@@ -130,19 +121,14 @@ def predict(
 
 
 def tree(
-    model: str = typer.Argument(metavar="MODEL", help=f"of the family tree: {MODEL}"),
+    model: str = typer.Argument(metavar="MODEL", help=f"of the family tree: {TYPED}"),
     file: str = typer.Argument("", metavar="[FILE]", help="an image file, whose way is drawn too"),
     output: str = typer.Option("tree.png", "--output", help="the figure", metavar="FILE.png"),
 ) -> None:
     """Draw the filters of a soft decision tree, and the way of an image through it."""
     check_model(model)
     drawing = _output("output", output, ".png")
-    with open_store() as client:
-        from kdops.packaging.loading import load_stored
-        from kdops.tracking.catalog import find_registered
-
-        found = find_registered(client, model)
-        loaded = load_stored(client, found.uri)
+    found, loaded = _loaded(model)
     from kdops.packaging.inputs import read_examples
     from kdops.packaging.trees import view_of, way_of
     from kdops.reporting.tree_figure import tree_figure
@@ -154,14 +140,28 @@ def tree(
             reason = examples.refused[0][1] if examples.refused else "has no image"
             raise UsageError("file", file, reason)
         way = way_of(loaded, model, examples.values[0])
-    try:
-        tree_figure(found.name, view, way).savefig(drawing, dpi=150, format="png")
-    except OSError as error:
-        raise KdopsError(f"{drawing} cannot be written: {error.strerror or error}") from error
+    _save(tree_figure(found.name, view, way).savefig, drawing)
     if way is not None:
         classified = loaded.classes[int(view.leaves[way.leaf].argmax())]
         typer.echo(f"{plain_line(file)}  {plain_line(classified)}  leaf {way.leaf}, reached with {way.probability:.4f}")
     typer.echo(f"{drawing}")
+
+
+def _loaded(model: str) -> tuple[Model, Loaded]:
+    """Find a model that the caller named, and load it."""
+    with open_store() as client:
+        from kdops.packaging.loading import load_stored
+        from kdops.tracking.catalog import find_registered
+
+        found = find_registered(client, model)
+        return found, load_stored(client, found.uri)
+
+
+def _save(savefig: Callable[..., None], path: Path) -> None:
+    try:
+        savefig(path, dpi=150, format="png")
+    except OSError as error:
+        raise KdopsError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _dataset(catalog: Catalog, given: str) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 
 from kdops.config.composed import INNER, Joined, Reused
-from kdops.config.families import BEFORE, CNN, EMBEDDING, MLP, Architecture, Layer
+from kdops.config.families import BEFORE, CNN, EMBEDDING, MLP, Architecture, Family, Layer
 from kdops.config.networks_of_others import TORCHVISION, FunctionNet, TorchvisionNet
 from kdops.config.specs import split_options, split_spec
 from kdops.config.tree import Tree
@@ -36,7 +36,7 @@ __all__ = [
 _FUNCTION = re.compile(r"\s*([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)\s*")
 
 
-FAMILIES: Mapping[str, type[MLP | CNN | Tree | Reused | Joined]] = {
+FAMILIES: Mapping[str, type[Family]] = {
     **INNER,
     "tree": Tree,
     "reused": Reused,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from kdops.config.families import CNN, EMBEDDING, MLP, Architecture, Layer, Map, Shape, stages
+from kdops.config.families import CNN, EMBEDDING, MLP, Architecture, Family, Layer, Map, Shape, stages
 from kdops.config.options import Choice, Integer, Option
 from kdops.config.specs import Spec, split_options, split_spec
 
@@ -51,19 +51,10 @@ class Network(Option[Architecture]):
         return f"a network, {' or '.join(f'{name}(...)' for name in INNER)}"
 
 
-class _Composed(Architecture):
+class _Composed(Family):
     """A network that has a student in it."""
 
     student: Architecture
-
-    @classmethod
-    def parse(cls, given: Mapping[str, str]) -> Self:
-        """Read the options; raises ValueError."""
-        return cls(**cls.spec.read(given))
-
-    def __str__(self) -> str:
-        """Return the text with all options."""
-        return f"{type(self).__name__.lower()}{self.spec.write(vars(self), full=True)}"
 
     @property
     def parts(self) -> tuple[Architecture, ...]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 from kdops.config.options import Integer, Real, Several
 from kdops.config.specs import Spec
@@ -108,8 +108,21 @@ class Architecture(ABC):
         return sum(outputs * places for _, outputs, places in self.layers_for(shape, classes))
 
 
+class Family(Architecture):
+    """A family of kdops's own: its options are the fields of its class."""
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Self:
+        """Read the options; raises ValueError."""
+        return cls(**cls.spec.read(given))
+
+    def __str__(self) -> str:
+        """Return the text with all options."""
+        return f"{type(self).__name__.lower()}{self.spec.write(vars(self), full=True)}"
+
+
 @dataclass(frozen=True)
-class MLP(Architecture):
+class MLP(Family):
     """``depth`` dense layers of ``hidden`` units with ReLU and dropout, and a linear output."""
 
     hidden: int
@@ -124,15 +137,6 @@ class MLP(Architecture):
         dropout=_RATE,
     )
 
-    @classmethod
-    def parse(cls, given: Mapping[str, str]) -> MLP:
-        """Read the options; raises ValueError."""
-        return cls(**cls.spec.read(given))
-
-    def __str__(self) -> str:
-        """Return the text with all options."""
-        return f"mlp{self.spec.write(vars(self), full=True)}"
-
     def taps(self) -> tuple[str, ...]:
         """Return the input of the last layer."""
         return (EMBEDDING,)
@@ -145,7 +149,7 @@ class MLP(Architecture):
 
 
 @dataclass(frozen=True)
-class CNN(Architecture):
+class CNN(Family):
     """``layers`` convolutions of 3x3, each with max pooling, ReLU and dropout of its own, and a linear output."""
 
     filters: int
@@ -160,7 +164,7 @@ class CNN(Architecture):
     )
 
     @classmethod
-    def parse(cls, given: Mapping[str, str]) -> CNN:
+    def parse(cls, given: Mapping[str, str]) -> Self:
         """Read the options; raises ValueError.
 
         One rate stands for one in each layer; written out, equal networks have equal text. The default rates are
@@ -175,10 +179,6 @@ class CNN(Architecture):
         if len(rates) != layers:
             raise ValueError("the option dropout must be one number, or one for each cnn layer")
         return cls(options["filters"], layers, rates)
-
-    def __str__(self) -> str:
-        """Return the text with all options."""
-        return f"cnn{self.spec.write(vars(self), full=True)}"
 
     def maps(self) -> tuple[Map, ...]:
         """Return what each convolution returns."""

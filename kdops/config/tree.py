@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kdops.config.families import EMBEDDING, Architecture, Layer, Shape
+from kdops.config.families import EMBEDDING, Family, Layer, Shape
 from kdops.config.options import Choice, Integer, Real
 from kdops.config.specs import Spec
 
@@ -14,7 +13,7 @@ LEAF, MIXTURE = "leaf", "mixture"
 
 
 @dataclass(frozen=True)
-class Tree(Architecture):
+class Tree(Family):
     """A full binary tree whose inner nodes send an image left or right with a probability, and whose leaves classify.
 
     Attributes:
@@ -37,15 +36,6 @@ class Tree(Architecture):
         beta=Real(0, 100, default=1.0, open_low=True),
         predict=Choice((LEAF, MIXTURE), default=LEAF),
     )
-
-    @classmethod
-    def parse(cls, given: Mapping[str, str]) -> Tree:
-        """Read the options; raises ValueError."""
-        return cls(**cls.spec.read(given))
-
-    def __str__(self) -> str:
-        """Return the text with all options."""
-        return f"tree{self.spec.write(vars(self), full=True)}"
 
     def taps(self) -> tuple[str, ...]:
         """Return the probabilities of the leaves, which their distributions are weighted by."""

@@ -9,6 +9,9 @@ from typing import ClassVar
 from kdops.errors import UsageError
 
 SCHEME = "models:/"
+TYPED = "models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
+"""How a caller types a model."""
+
 STUDY = re.compile("[0-9a-f]{6,32}")
 
 
@@ -61,24 +64,18 @@ class ModelUri:
 
 
 def check_model(text: str, parameter: str = "model") -> ModelUri:
-    """Read how a caller names a model.
-
-    Args:
-        text: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, or one of these without ``models:/``.
-        parameter: what the caller calls it.
+    """Read how a caller names a model: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, or without ``models:/``.
 
     Raises:
         UsageError: it is spelled otherwise.
     """
     match = ModelUri.TYPED.fullmatch(text.strip())
     if not match:
-        raise UsageError(
-            parameter, text or "(empty)", "must be models:/NAME/VERSION, models:/NAME@ALIAS or NAME/VERSION"
-        )
+        raise UsageError(parameter, text or "(empty)", f"must be {TYPED}")
     return ModelUri(match["name"], match["version"] or "", match["alias"] or "")
 
 
-def check_name(text: str, parameter: str = "name") -> str:
+def check_name(text: str) -> str:
     """Read how a caller names a registered model as a whole, with or without ``models:/``.
 
     Raises:
@@ -86,7 +83,7 @@ def check_name(text: str, parameter: str = "name") -> str:
     """
     name = text.strip().removeprefix(SCHEME)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UsageError(parameter, text or "(empty)", "must be the name of a registered model, without a version")
+        raise UsageError("name", text or "(empty)", "must be the name of a registered model, without a version")
     return name
 
 

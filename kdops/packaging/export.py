@@ -66,16 +66,12 @@ class Exported:
     latency_64: float
 
 
-def check_format(name: str, int8: bool) -> None:
-    """Check that a format is known and can be written here.
+def check_packages(name: str, int8: bool) -> None:
+    """Check that a format can be written here.
 
     Raises:
-        UsageError: it is unknown, has no int8, or needs packages that are not installed.
+        UsageError: it needs packages that are not installed.
     """
-    if name not in FORMATS:
-        raise UsageError("format", name or "(empty)", f"must be one of {', '.join(FORMATS)}")
-    if int8 and name != "onnx":
-        raise UsageError("int8", "true", f"is only to be had with format=onnx, not with {name}")
     needed = {"onnx": ("onnx", "onnxscript", *(("onnxruntime",) if int8 else ()))}.get(name, ())
     if missing := [package for package in needed if find_spec(package) is None]:
         raise UsageError(
@@ -85,7 +81,7 @@ def check_format(name: str, int8: bool) -> None:
         )
 
 
-def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bool = False) -> Exported:
+def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bool) -> Exported:
     """Export a model, run what was written, and compare.
 
     The file is there only once it has passed. Its input is ``images``, uint8 ``[N, C, H, W]``, N of any size; its
@@ -93,7 +89,7 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
 
     Args:
         loaded: the model.
-        name: one of ``FORMATS``; see :func:`check_format`.
+        name: one of ``FORMATS``; see :func:`check_packages`.
         path: the file; one that is there is replaced.
         images: uint8 ``[N, C, H, W]`` to compare on, at least one.
         int8: quantize the weights.

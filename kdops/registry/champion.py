@@ -21,13 +21,11 @@ from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import ELSEWHERE, Model
 from kdops.sweeps.ranking import shipping_key
 
-CHAMPION = "champion"
-
 
 def champion_of(client: MlflowClient, name: str) -> str:
     """Return the version that is champion of a registered model; empty where there is none."""
     # A database returns numbers of versions, a server text.
-    return str(client.get_registered_model(name).aliases.get(CHAMPION, ""))
+    return str(client.get_registered_model(name).aliases.get(schema.CHAMPION, ""))
 
 
 def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], but: str = "") -> str | None:
@@ -35,7 +33,7 @@ def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], b
     champion = None
     while (best := _best(client, name, group, but)) is not None and best != champion:
         try:
-            client.set_registered_model_alias(name, CHAMPION, best)
+            client.set_registered_model_alias(name, schema.CHAMPION, best)
         except MlflowException as error:
             # Deleted by another process since it was found.
             if error.error_code != ABSENT:
@@ -49,9 +47,9 @@ def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], b
 
 def _drop_dead_champion(client: MlflowClient, name: str) -> None:
     """Take the alias from a version whose run was deleted."""
-    holder = existing(client.get_model_version_by_alias, name, CHAMPION)
+    holder = existing(client.get_model_version_by_alias, name, schema.CHAMPION)
     if holder is not None and finished_run(client, holder) is None:
-        client.delete_registered_model_alias(name, CHAMPION)
+        client.delete_registered_model_alias(name, schema.CHAMPION)
 
 
 def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -> str | None:

@@ -91,6 +91,9 @@ SPLIT_DIGEST = "split"
 LEARNED_FROM = "source"
 CHAIN_OF_ROLES = "chain"
 
+CHAMPION = "champion"
+"""The alias that every study sets on the best version of a role."""
+
 GROUP = (DATA_DIGEST, params.TRANSFER, SPLIT_DIGEST)
 """Tags that versions must share to be compared."""
 

@@ -14,7 +14,6 @@ from mlflow.models import get_model_info
 
 from kdops.config.uris import check_model
 from kdops.errors import UsageError
-from kdops.registry.champion import CHAMPION
 from kdops.registry.lookup import existing, find_version, finished_run, uri_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
@@ -130,7 +129,7 @@ def in_registry(model: Model, tags: Mapping[str, str], aliases: Mapping[str, str
     name, _ = model.place
     # Runs of before have no such parameter.
     params = {TRANSFER: tags.get(TRANSFER, ""), **model.params}
-    champion = aliases.get(f"models:/{name}@{CHAMPION}") == model.uri
+    champion = aliases.get(f"models:/{name}@{schema.CHAMPION}") == model.uri
     baseline = schema.finite(tags.get(VAL_BASELINE))
     metrics = model.metrics if baseline is None else {**model.metrics, VAL_BASELINE: baseline}
     return replace(model, params=params, metrics=metrics, registered=True, champion=champion)

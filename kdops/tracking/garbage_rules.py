@@ -15,7 +15,6 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
-from kdops.registry.champion import CHAMPION
 from kdops.registry.lookup import ABSENT, existing
 from kdops.registry.registered import RegisteredVersion
 from kdops.store.artifacts import holds_model, is_below, local_folder, size_of
@@ -140,7 +139,7 @@ class Judge:
                 continue
             if version.name not in aliases:
                 aliases[version.name] = self.client.get_registered_model(version.name).aliases.items()
-            own = sorted(a for a, n in aliases[version.name] if str(n) == str(version.version) and a != CHAMPION)
+            own = sorted(a for a, n in aliases[version.name] if str(n) == str(version.version) and a != schema.CHAMPION)
             if own:
                 kept = f"it is {', '.join(own)}: kdops rollback first"
             kept = kept or next((held[one] for one in _needed(version) if one in held), "")

@@ -4,11 +4,10 @@ import random
 
 import pytest
 
-from kdops.cli import registry as care
 from kdops.cli.app import main
 from kdops.errors import KdopsError
-from kdops.registry.champion import CHAMPION
 from kdops.registry.promotion import holders_of, promote, rollback
+from kdops.sweeps.schema import CHAMPION
 
 NAME = "kdops-digits-student"
 
@@ -182,7 +181,3 @@ def test_any_order_of_promotions_and_rollbacks_is_a_stack(apart):
 )
 def test_a_mistake_is_one_line(apart, capsys, arguments, told):
     assert said(capsys, *arguments, code=2).startswith(f"kdops: {told}")
-
-
-def test_the_alias_of_studies_is_known_by_its_name():
-    assert care.CHAMPION == CHAMPION

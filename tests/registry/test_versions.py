@@ -12,7 +12,6 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
-from kdops.registry.champion import CHAMPION
 from kdops.registry.lookup import uri_of
 from kdops.registry.promotion import _compared
 from kdops.registry.versions import Registry, delete_version, registered_name
@@ -20,6 +19,7 @@ from kdops.reporting.pareto import group_candidates, show_candidates
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.ranking import shipping_key
+from kdops.sweeps.schema import CHAMPION
 
 DIGITS = datasets.load("digits")
 DISJOINT = make_split(DIGITS, "disjoint", 0)

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 
 from kdops.cli.app import main
 from kdops.errors import KdopsError
-from kdops.registry.champion import CHAMPION
 from kdops.store.database import CHECKPOINTS
+from kdops.sweeps.schema import CHAMPION
 from kdops.tracking.garbage import find_garbage, remove_garbage
 from kdops.utils.process import ProcessId
 

@@ -26,7 +26,6 @@ class UsageError(KdopsError):
 
     Args:
         parameter: the parameter as the caller spells it, for example ``temperatures``.
-        value: what was given.
         allowed: what is allowed, or what to do instead.
     """
 

@@ -89,7 +89,6 @@ def _add_command(
     Args:
         application: what it is added to.
         name: what it is called.
-        about: what it does.
         parameters: its options.
         body: called with the text of each argument and option.
         arguments: what is given without a name, each with the word that the help has for it.

@@ -84,7 +84,6 @@ def absolute_store(uri: str, folder: PurePath, parameter: str = "MLFLOW_TRACKING
     """Return a store's address with a relative sqlite file made absolute; others come back as they are.
 
     Args:
-        uri: the address.
         folder: what the file is relative to; a Windows path has a drive and backslashes, and its address slashes.
         parameter: the parameter that an error names.
 

@@ -86,7 +86,6 @@ class Chain:
         the teacher's kind that learned from nothing else, ``reversed`` where another role lies before it.
 
         Args:
-            place: the step.
             source: the step it is distilled from, where not the one before.
         """
         role = self.steps[place].role

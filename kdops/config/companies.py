@@ -139,7 +139,6 @@ def parse_nets(text: str, usual: Architecture) -> tuple[Architecture, ...]:
     """Parse the nets of a company: how many of the usual one, or architectures such as ``mlp(hidden=50)+mlp``.
 
     Args:
-        text: what was given.
         usual: the architecture of each where only a number is given.
 
     Raises:

@@ -49,11 +49,7 @@ class Selection:
         )
 
     def refuse(self, study: str, *names: str) -> None:
-        """Refuse parameters that a study does not have.
-
-        Raises:
-            UsageError: one of them is not what it usually is.
-        """
+        """Refuse parameters that a study does not have. Raises UsageError if one of them is not what it usually is."""
         for name in names:
             if getattr(self, name) != getattr(Selection(), name):
                 raise UsageError(name, getattr(self, name), f"is not for {study}; leave it out")

@@ -31,7 +31,6 @@ class MethodSpec(Spec):
     Args:
         place: ``module:class`` of it, see :class:`kdops.distillation.method.Method`.
         summary: what a student learns, in a few words.
-        reference: the paper.
         *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
         has_modules: whether something is trained beside a student.
         is_stacked: whether dense students are trained together in one pass, see
@@ -79,11 +78,7 @@ class MethodSpec(Spec):
         return [(tap, options.get(self.source_tap) or tap) for tap in own]
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Refuse options that do not go together.
-
-        Raises:
-            ValueError: a map would be compared with a vector.
-        """
+        """Refuse options that do not go together. Raises ValueError if a map would be compared with a vector."""
         for own, source in self.layers(options):
             if (own == EMBEDDING) is not (source == EMBEDDING):
                 raise ValueError(f"{own} and {source} cannot be compared: {EMBEDDING} is a vector, others are maps")

@@ -137,7 +137,6 @@ def trials_of(method: ChosenMethod, count: int, temperatures: Sequence[float]) -
     random, always the same ones for a method. An option that differs from its default was given, and stays.
 
     Args:
-        method: the method.
         count: how many; fewer come back where there are fewer different ones.
         temperatures: the temperatures to draw from.
     """

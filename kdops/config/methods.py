@@ -283,7 +283,6 @@ def with_shorthand(text: str, alpha: float, t_squared: bool) -> ChosenMethod:
     """Parse a method beside the parameters ``alpha`` and ``t_squared``, which stand for those options of ``logits``.
 
     Args:
-        text: the parameter ``method``.
         alpha: the parameter of that name; its default counts as not given.
         t_squared: likewise.
 

@@ -25,38 +25,22 @@ def line(name: str, value: str, most: int) -> str:
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:
-    """Return a word that is one of the allowed.
-
-    Raises:
-        UsageError: it is another.
-    """
+    """Return a word that is one of the allowed. Raises UsageError if it is another."""
     return _checked(name, value, Choice(allowed))
 
 
 def whole(name: str, value: str, low: int, high: int) -> int:
-    """Read a whole number from ``low`` to ``high``.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Read a whole number from ``low`` to ``high``. Raises UsageError if it is none."""
     return _checked(name, value, Integer(low, high))
 
 
 def real(name: str, value: str, low: float, high: float, *, open_low: bool = False) -> float:
-    """Read a number from ``low``, or above it, to ``high``.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Read a number from ``low``, or above it, to ``high``. Raises UsageError if it is none."""
     return _checked(name, value, Real(low, high, open_low=open_low))
 
 
 def boolean(name: str, value: str) -> bool:
-    """Read ``true`` or ``false``.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """Read ``true`` or ``false``. Raises UsageError if it is neither."""
     return _checked(name, value, Flag())
 
 

@@ -242,11 +242,7 @@ def parse_temperatures(text: str, parameter: str = "temperatures") -> tuple[floa
 
 
 def _workers(text: Mapping[str, str]) -> int:
-    """Read the number of workers.
-
-    Raises:
-        UsageError: it is none, or the engine has no workers.
-    """
+    """Read the number of workers. Raises UsageError if it is none, or the engine has no workers."""
     workers = value_or("auto", AUTO_WORKERS, "workers", text, lambda name, value: whole(name, value, 1, MOST_WORKERS))
     if workers > 1 and text["engine"] == LOCAL:
         raise UsageError("workers", workers, f"engine={LOCAL} has one; use another engine, or workers=1")

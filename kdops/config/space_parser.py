@@ -61,11 +61,7 @@ class _Setting:
     only: tuple[str, ...] = ()
 
     def read(self, name: str, text: str) -> Any:
-        """Read one value.
-
-        Raises:
-            ValueError: it is none, or not allowed.
-        """
+        """Read one value. Raises ValueError if it is none, or not allowed."""
         try:
             for option in self.bounds:
                 option.read(text)

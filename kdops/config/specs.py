@@ -127,7 +127,6 @@ def parse_spec(text: str, parameter: str, table: Mapping[str, Spec]) -> tuple[st
     """Parse ``name`` or ``name(option=value,...)``; an option that is not given has its default.
 
     Args:
-        text: what was given.
         parameter: the parameter it was given for, as errors name it.
         table: the known names and their options.
 

@@ -145,9 +145,6 @@ class ReadAhead:
     """Reads and verifies in a thread what was decoded last under a name: mostly it is what will be asked for.
 
     To verify every byte needs nothing of the list of source files, which takes longer.
-
-    Args:
-        name: the data set.
     """
 
     def __init__(self, name: str):
@@ -185,7 +182,6 @@ def cached(name: str, key: str, build: Callable[[], Arrays], ahead: ReadAhead | 
     Args:
         name: the data set, for the file's name.
         key: the :func:`signature` of its source files.
-        build: decodes the source files.
         ahead: has begun to read under this name.
 
     Returns:

@@ -20,7 +20,6 @@ class Listing:
     """What lies in a folder, by paths below it with ``/``.
 
     Args:
-        root: the folder.
         refuse: makes the error of a sentence.
     """
 

@@ -67,11 +67,7 @@ class Layout:
 
 
 def read_layout(origin: DatasetSpec) -> Layout:
-    """List the folder of a data set.
-
-    Raises:
-        UsageError: the folder cannot be read, or is not as it must be.
-    """
+    """List the folder of a data set. Raises UsageError if the folder cannot be read, or is not as it must be."""
     folder = Path(origin.place).expanduser()
     try:
         if not os.path.exists(folder):
@@ -277,8 +273,6 @@ def table_rows(origin: DatasetSpec, table: Path, value: str, more: str = "") -> 
     """Yield line number, file, a value and, where there is such a column, another value of every row of a table.
 
     Args:
-        origin: the data set.
-        table: the file.
         value: the column that every row must have a value in.
         more: a column that may be missing.
 

@@ -29,11 +29,7 @@ def part_of(name: str) -> str:
 
 
 def check_classes(origin: DatasetSpec, classes: Sequence[str]) -> None:
-    """Check the class names.
-
-    Raises:
-        UsageError: there are fewer than two, or one cannot be printed.
-    """
+    """Check the class names. Raises UsageError if there are fewer than two, or one cannot be printed."""
     if len(classes) < FEWEST_CLASSES:
         found = f"{classes[0]!r}" if classes else "none"
         raise origin.error(f"must have at least {FEWEST_CLASSES} classes, and has {found} alone")
@@ -70,8 +66,6 @@ def check_parts(origin: DatasetSpec, decoded: Arrays, names: Sequence[str] = ())
     """Check what comes with the data: parts that share no group, and classes that can be learned.
 
     Args:
-        origin: where the data come from.
-        decoded: the data.
         names: what each image is called, where it has a name.
 
     Raises:

@@ -69,7 +69,6 @@ def noisy_labels(data: Dataset, share: float, seed: int, clean: np.ndarray) -> n
     Decision Trees", 2000, section 4.
 
     Args:
-        data: the data set.
         share: of the labels, from 0 to 1.
         seed: the noise of an image depends on nothing else.
         clean: rows whose labels stay: what models are measured on.

@@ -69,7 +69,6 @@ def make_split(data: Dataset, mode: str, seed: int, hops: int = 2) -> Split:
 
     Args:
         data: the data set; tracks stay whole where they are known.
-        mode: one of ``MODES``.
         seed: moves the split, and nothing else does.
         hops: distillations in a row, at least 1.
 
@@ -121,7 +120,6 @@ def _deal(data: Dataset, names: list[str], seed: int) -> list[np.ndarray]:
     Where the data come with validation images these are taken, and all others are dealt to the parts.
 
     Args:
-        data: the data set.
         names: the parts besides validation, which get equally many tracks.
         seed: seed of the order in which tracks are dealt.
 

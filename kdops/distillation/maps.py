@@ -41,11 +41,7 @@ class MapMethod(Method, ABC):
         return False
 
     def modules(self, student: Shapes, source: Shapes) -> nn.Module:
-        """Return the adapter of each layer, see :meth:`adapter`.
-
-        Raises:
-            UsageError: a layer has no maps.
-        """
+        """Return the adapter of each layer, see :meth:`adapter`. Raises UsageError if a layer has no maps."""
         return nn.ModuleList(self.adapter(*shapes) for shapes in self.shapes(student, source))
 
     def adapter(self, own: tuple[int, ...], source: tuple[int, ...]) -> nn.Module:

@@ -48,11 +48,7 @@ class KnowledgeReview(MapMethod):
         return Needs(super().needs.student, super().needs.source, progress=True)
 
     def modules(self, student: Shapes, source: Shapes) -> nn.Module:
-        """Return the fusion of each layer.
-
-        Raises:
-            UsageError: a layer has no maps.
-        """
+        """Return the fusion of each layer. Raises UsageError if a layer has no maps."""
         shapes = self.shapes(student, source)
         middle = self.channels or shapes[-1][0][0]
         last = len(shapes) - 1

@@ -71,7 +71,6 @@ def draw(settings: EnsembleSettings, data: Dataset) -> tuple[EnsembleSettings, D
 
     Args:
         settings: its split and transfer setting may be those of the newest models, and its replicates all there are.
-        data: the data.
 
     Returns:
         The settings that the members were trained with, see :func:`.settings_of_members`, and the members.
@@ -106,9 +105,6 @@ def draw_members(models: RegisteredModels, data: Dataset, split: Split, settings
     Of two equal trainings the newer counts. What was chosen on test is a member only where it is listed by version.
 
     Args:
-        models: the registry.
-        data: the data set.
-        split: the split.
         settings: what is asked for. Temperatures are those of distilled models, replicates those of kdops's models;
             what was listed by URI is taken whatever its temperature.
 

@@ -82,10 +82,6 @@ def other_group_error(
     """Return what there is instead of versions of a data set and split.
 
     Args:
-        models: the registry.
-        data: the data set.
-        split: the split.
-        name: the registered model.
         versions: its versions that could vote if they were of this split.
         first: what to do where there is nothing.
     """

@@ -41,8 +41,6 @@ def settings_of_members(
     another's recipe, such as the controls of students, follows it in what was not set apart.
 
     Args:
-        settings: those of the caller.
-        members: the members.
         seeds: the replicates that they are of.
         sources: what the members were distilled from.
 

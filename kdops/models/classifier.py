@@ -134,9 +134,7 @@ def build(
     """Build a network, initialized from ``stream`` (left as allocated where there is none, to be loaded).
 
     Args:
-        architecture: which network.
         shape: (channels, height, width) of an image.
-        classes: number of classes.
         mean: see :class:`Classifier`.
         std: see :class:`Classifier`.
         stream: source of the initial weights.

@@ -9,11 +9,7 @@ from torch import Tensor, nn
 
 
 def head_of(net: nn.Module) -> nn.Linear:
-    """Return a network's last dense layer.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Return a network's last dense layer. Raises ValueError if it has none."""
     dense = [part for part in net.modules() if isinstance(part, nn.Linear)]
     if not dense:
         raise ValueError("the network has no dense layer")

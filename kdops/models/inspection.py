@@ -37,7 +37,6 @@ def check_networks(named: Iterable[tuple[str, Recipe]], shape: tuple[int, int, i
     Args:
         named: how each is built and trained, with the parameter that names it; none of kdops's own families.
         shape: (channels, height, width) of an image.
-        classes: number of classes.
 
     Returns:
         What is odd about them without being wrong, a sentence each.

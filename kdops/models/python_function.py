@@ -23,7 +23,6 @@ def build_function(architecture: FunctionNet, shape: tuple[int, int, int], class
         architecture: names the function, which is called as
             ``function(channels, height, width, classes)``.
         shape: (channels, height, width) of an image.
-        classes: number of classes.
 
     Raises:
         UsageError: there is no such function, it fails, or returns no network.

@@ -35,7 +35,6 @@ def check_taps(net: Classifier, taps: Sequence[str], role: str) -> None:
     """Refuse taps that a network lacks.
 
     Args:
-        net: the network.
         taps: their names.
         role: the role of the network, for the message.
 

@@ -39,30 +39,15 @@ def build_torchvision(
 ) -> nn.Module:
     """Build a model; random values are drawn from PyTorch's global random state.
 
-    Args:
-        architecture: which of torchvision's classifiers.
-        shape: (channels, height, width) of an image.
-        classes: number of classes.
-        pretrained: load the weights that the architecture asks for; without it they are random in any case.
+    Where it is to be ``pretrained`` it has the weights that the architecture asks for, if it does.
 
     Raises:
         UsageError: there is no such model, or its weights cannot be had.
     """
-    from torchvision import models
-
     name = architecture.name
-    _check_name(architecture)
-    # Without the outputs that only help training, so that a model always returns one tensor.
-    options = {"aux_logits": False} if name in WITH_AUXILIARY else {}
-    with without_warning():
-        if pretrained and architecture.pretrained:
-            options = {**options, "weights": _weights(models, architecture, name)}
-            net = models.get_model(name, **options)
-        else:
-            net = models.get_model(name, weights=None, **options)
-    if hasattr(net, "transform_input"):
-        net.transform_input = False
-    _fit(net, shape[0], classes)
+    net = _model(architecture, pretrained and architecture.pretrained)
+    _take_channels(net, shape[0])
+    _give_classes(net, classes)
     if not name.startswith(RESNETS):
         return _resizing(name, net, SMALL)
     if min(shape[1:]) < SMALL:
@@ -76,29 +61,14 @@ def load_torchvision(
 ) -> nn.Module:
     """Build a model as torchvision has it, to be given the weights that somebody trained.
 
-    Args:
-        architecture: which of torchvision's classifiers.
-        shape: (channels, height, width) of an image.
-        classes: number of classes.
-        fill: loads the weights into the network.
-
     Raises:
         UsageError: there is no such model.
     """
-    from torchvision import models
-
-    _check_name(architecture)
-    name = architecture.name
-    options: dict[str, object] = {"init_weights": False, "aux_logits": False} if name in WITH_AUXILIARY else {}
-    with without_warning():
-        net = models.get_model(name, weights=None, num_classes=classes, **options)
-    if hasattr(net, "transform_input"):
-        net.transform_input = False
-    first, convolution = next((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
-    if shape[0] != 3:
-        _replace(net, first, _convolution(convolution, shape[0]))
+    drawn = {"init_weights": False} if architecture.name in WITH_AUXILIARY else {}
+    net = _model(architecture, pretrained=False, num_classes=classes, **drawn)
+    _take_channels(net, shape[0])
     fill(net)
-    return _resizing(name, net, 1)
+    return _resizing(architecture.name, net, 1)
 
 
 class Resized(nn.Module):
@@ -121,13 +91,22 @@ class Resized(nn.Module):
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
 
 
-def _check_name(architecture: TorchvisionNet) -> None:
+def _model(architecture: TorchvisionNet, pretrained: bool, **options: object) -> nn.Module:
+    """Return a model as torchvision has it, without the outputs that only help training: it returns one tensor."""
     from torchvision import models
 
     names = models.list_models(module=models)
     if architecture.name not in names:
         problem = f"torchvision has no such classifier; there are {', '.join(names)}"
         raise UsageError("architecture", architecture, problem)
+    if architecture.name in WITH_AUXILIARY:
+        options["aux_logits"] = False
+    with without_warning():
+        weights = _weights(architecture) if pretrained else None
+        net = models.get_model(architecture.name, weights=weights, **options)
+    if hasattr(net, "transform_input"):
+        net.transform_input = False
+    return net
 
 
 def _resizing(name: str, net: nn.Module, smallest: int) -> nn.Module:
@@ -137,9 +116,11 @@ def _resizing(name: str, net: nn.Module, smallest: int) -> nn.Module:
     return nn.Sequential(Resized(side, smallest), net) if side or smallest > 1 else net
 
 
-def _weights(models, architecture: TorchvisionNet, name: str):
+def _weights(architecture: TorchvisionNet):
     """Return the default weights of a model, downloaded; they are read without pickle."""
-    weights = models.get_model_weights(name).DEFAULT
+    from torchvision import models
+
+    weights = models.get_model_weights(architecture.name).DEFAULT
     try:
         weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, ValueError) as error:
@@ -149,11 +130,15 @@ def _weights(models, architecture: TorchvisionNet, name: str):
     return weights
 
 
-def _fit(net: nn.Module, channels: int, classes: int) -> None:
-    """Replace the first convolution where the images have other channels, and the last layer."""
+def _take_channels(net: nn.Module, channels: int) -> None:
+    """Replace the first convolution where the images have other channels."""
     first, convolution = next((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
     if channels != 3:
         _replace(net, first, _convolution(convolution, channels))
+
+
+def _give_classes(net: nn.Module, classes: int) -> None:
+    """Replace the last layer."""
     (*_, (last, old)) = (
         (name, part)
         for name, part in net.named_modules()

@@ -60,14 +60,9 @@ def write_ensemble(
     member's weights under ``<place>.<name>``, places counted from 0; and ``members.json``, their descriptions in order.
 
     Args:
-        folder: where; made here.
         nets: the members, uint8 images ``[N, C, H, W]`` to logits ``[N, classes]``; they are put into ``eval()``.
-        image_shape: (channels, height, width).
         metadata: stored in ``MLmodel``; its ``class_names`` are as many as the classes.
         members: the model of each network, described in ``members.json``.
-        model_id: its MLflow logged model.
-        run_id: the run that made it.
-        location: the logged model's artifact location.
 
     Raises:
         ValueError: there is not one description for each network.

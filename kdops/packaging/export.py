@@ -67,11 +67,7 @@ class Exported:
 
 
 def check_packages(name: str, int8: bool) -> None:
-    """Check that a format can be written here.
-
-    Raises:
-        UsageError: it needs packages that are not installed.
-    """
+    """Check that a format can be written here. Raises UsageError if it needs packages that are not installed."""
     needed = {"onnx": ("onnx", "onnxscript", *(("onnxruntime",) if int8 else ()))}.get(name, ())
     if missing := [package for package in needed if find_spec(package) is None]:
         raise UsageError(
@@ -88,11 +84,9 @@ def export_model(loaded: Loaded, name: str, path: Path, images: Tensor, int8: bo
     output ``logits``, of an ensemble ``scores`` and ``probabilities``.
 
     Args:
-        loaded: the model.
         name: one of ``FORMATS``; see :func:`check_packages`.
         path: the file; one that is there is replaced.
         images: uint8 ``[N, C, H, W]`` to compare on, at least one.
-        int8: quantize the weights.
 
     Raises:
         KdopsError: it cannot be exported, or its outputs differ from the model's; no file is left.

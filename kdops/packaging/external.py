@@ -89,7 +89,6 @@ def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bo
     Programs that were exported by PyTorch (pt2) are loaded; whatever the environment allows, no pickle is.
 
     Args:
-        uri: the model's URI.
         data: the data set; the model is tried on its first images.
         parameter: what the caller calls the model.
         trust: run the Python code of a model that is no program.
@@ -108,7 +107,6 @@ def load_source(uri: str, target: Target, votes: bool) -> nn.Module:
     Of one that returns probabilities their logarithms are taken.
 
     Args:
-        uri: the model.
         target: what it is loaded for.
         votes: it is an ensemble of kdops.
 

@@ -63,7 +63,6 @@ class Packager:
 
     Args:
         net: any network of the architecture; only its shape matters.
-        image_shape: (channels, height, width).
         metadata: stored in ``MLmodel``; its ``class_names`` are as many as the classes.
     """
 
@@ -95,15 +94,7 @@ class Packager:
         )
 
     def write(self, folder: Path, state: dict[str, Tensor], *, model_id: str, run_id: str, location: str) -> None:
-        """Write one model's folder.
-
-        Args:
-            folder: where; made here.
-            state: its weights.
-            model_id: its MLflow logged model.
-            run_id: the run that trained it.
-            location: the logged model's artifact location.
-        """
+        """Write one model's folder."""
         check_room(folder.parent, [state])
         (folder / EXPORTED).parent.mkdir(parents=True)
         for name, content in self._files.items():
@@ -145,8 +136,6 @@ def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequen
     """Return the signature of a model: input uint8 images ``[N, C, H, W]``, output float32 ``[N, classes]``.
 
     Args:
-        image_shape: (channels, height, width).
-        classes: number of classes.
         params: the parameters of a prediction: names and defaults.
     """
     return ModelSignature(
@@ -179,11 +168,7 @@ def write_mlmodel(folder: Path, description: dict[str, Any], *, model_id: str, r
     """Write ``MLmodel`` into a folder that is otherwise whole, with the model's own identity.
 
     Args:
-        folder: the model's folder.
         description: the content of ``MLmodel`` apart from that.
-        model_id: its MLflow logged model.
-        run_id: the run that made it.
-        location: the logged model's artifact location.
     """
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     described = {

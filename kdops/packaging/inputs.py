@@ -48,7 +48,6 @@ def read_examples(files: Sequence[str], loaded: Loaded) -> Examples:
 
     Args:
         files: image files, or CSV files of which other columns than the model's are left alone; or folders of them.
-        loaded: the model.
     """
     if loaded.encoding:
         return _rows(_with_files_of_folders(files, TABLES), loaded, loaded.encoding)
@@ -150,7 +149,6 @@ def images_to_compare(name: str, origin: Mapping[str, str], loaded: Loaded, data
     Args:
         name: what the data set is called that the model was trained on.
         origin: the parameters by which it was read, as far as they are known.
-        loaded: the model.
         data_root: the folder with the data; empty for the usual ones.
 
     Raises:

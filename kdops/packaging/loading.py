@@ -72,11 +72,7 @@ class Loaded:
 
 
 def load_stored(client: MlflowClient, uri: str) -> Loaded:
-    """Load a registered model of kdops.
-
-    Raises:
-        KdopsError: its files are not there, or cannot be read.
-    """
+    """Load a registered model of kdops. Raises KdopsError if its files are not there, or cannot be read."""
     given = ModelUri.parse(uri)
     found = client.get_model_version(given.name, given.version)
     try:
@@ -95,7 +91,6 @@ def load_weights(uri: str, digest: str) -> dict[str, Tensor]:
     """Return the weights of a stored model, on the CPU.
 
     Args:
-        uri: the model's URI.
         digest: of its weights, as its run has it.
 
     Raises:

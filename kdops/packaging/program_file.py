@@ -48,7 +48,6 @@ class ProgramFile:
         """Write the program with a network's weights; any number of threads may do so at the same time.
 
         Args:
-            path: the file.
             state: the weights by name, of the program's shapes and types.
 
         Raises:

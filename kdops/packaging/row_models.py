@@ -56,7 +56,6 @@ def answers_for_rows(
 
     Args:
         uri: the model, as an error names it.
-        predictor: the model.
         data: the table as it was loaded.
         origin: where it is.
         columns: the columns of the data, for a model that names none.

@@ -84,7 +84,6 @@ class ServedModel(PythonModel):
         """Return the model's output for each image.
 
         Args:
-            context: unused.
             model_input: uint8 images ``[N, C, H, W]``, or whole numbers from 0 to 255 in nested lists; also a table
                 with one row an image, its pixels in columns or as a list in the only column; or image files of any
                 size, such as JPEG and PNG, as base64: one text, or a list of them. Of a model of a table

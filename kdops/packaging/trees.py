@@ -54,11 +54,7 @@ class Way:
 
 
 def view_of(loaded: Loaded, uri: str) -> TreeView:
-    """Return what a tree has learned.
-
-    Raises:
-        UsageError: the model is none of the family ``tree``.
-    """
+    """Return what a tree has learned. Raises UsageError if the model is none of the family ``tree``."""
     net, tree = _tree(loaded, uri)
     filters = tree.filters.weight.detach().view(-1, *loaded.shape) / net.std
     leaves = tree.leaves.weight.detach().softmax(dim=0).t()

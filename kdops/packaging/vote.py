@@ -88,12 +88,7 @@ class Tally(nn.Module):
 
 
 def export_vote(vote: Vote, image_shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
-    """Export an ensemble, as :class:`Tally`, for batches of any size.
-
-    Args:
-        vote: the ensemble.
-        image_shape: (channels, height, width).
-    """
+    """Export an ensemble, as :class:`Tally`, for batches of any size."""
     # Two images: a batch of one would be built into the exported program as its only size.
     example = torch.zeros(2, *image_shape, dtype=torch.uint8)
     with torch.no_grad():
@@ -108,7 +103,6 @@ def latency(module: Callable[[Tensor], object], image_shape: tuple[int, int, int
 
     Args:
         module: a network, or any function, that takes uint8 images ``[batch, C, H, W]``.
-        image_shape: (channels, height, width).
         batch: images a call.
     """
     images = torch.zeros(batch, *image_shape, dtype=torch.uint8)

@@ -91,7 +91,6 @@ def normalized(net: nn.Module, data: Dataset, normalize: NormalizedBy) -> Classi
     """Return a network of normalized floats as one of uint8 images.
 
     Args:
-        net: the network.
         data: whose images that are not test images are measured where nothing else is given.
         normalize: what the network was trained to see.
 

@@ -81,7 +81,6 @@ class Statement:
         """Answer with a claim that was tested already; the interval of its test is shown at 95 %.
 
         Args:
-            claim: the test.
             answers: by the claim's word ``yes`` or ``no``, where the statement's own do not cover it; any other word
                 is ``open``.
             sentence: what was measured, where the claim's own sentence is not it.

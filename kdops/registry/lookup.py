@@ -52,8 +52,6 @@ def find_version(client: MlflowClient, uri: str, parameter: str = "model") -> Mo
     """Find the version that a URI names, ``models:/name/3`` or ``models:/name@champion``.
 
     Args:
-        client: an MLflow client.
-        uri: the URI.
         parameter: what the caller calls the model.
 
     Raises:

@@ -89,9 +89,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     """Return an alias to a version, if it is whole and no worse than the one that has it.
 
     Args:
-        client: a client of the store.
         uri: ``models:/name/version`` or ``models:/name@alias``.
-        alias: the alias.
         margin: by so much its validation accuracy may be below that of the holder, a fraction.
 
     Raises:

@@ -52,8 +52,6 @@ class Registry:
     """The registered models of one data set and split.
 
     Args:
-        client: an MLflow client.
-        data: the data set.
         split: the split; versions of another split, transfer setting or data digest are never ranked here.
     """
 

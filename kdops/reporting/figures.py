@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -46,22 +47,15 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def temperature_figure(
-    title: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray] | None = None
-) -> Figure:
+def temperature_figure(title: str, curves: Sequence[Curve], baselines: Mapping[str, np.ndarray]) -> Figure:
     """Draw accuracy over temperature.
 
     Args:
-        title: what is shown.
         curves: each drawn with its 95 % interval over replicates where there are at least two.
         baselines: accuracies ``[replicates]`` drawn as level lines at their mean, by label.
-
-    Returns:
-        A figure, drawn by Agg; no display is needed.
     """
-    return _figure(
-        title, "temperature T (0: hard labels)" if _has_hard(curves) else "temperature T", curves, baselines or {}
-    )
+    has_hard = any(0.0 in tuple(curve.x) for curve in curves)
+    return _figure(title, "temperature T (0: hard labels)" if has_hard else "temperature T", curves, baselines)
 
 
 def members_figure(
@@ -69,12 +63,11 @@ def members_figure(
     curves: Sequence[Curve],
     baselines: Mapping[str, np.ndarray],
     chosen: int,
-    select_on: str = "validation",
+    select_on: str,
 ) -> Figure:
     """Draw the accuracy of ensembles over the number of their members.
 
     Args:
-        title: what is shown.
         curves: see :func:`temperature_figure`, over numbers of members.
         baselines: see :func:`temperature_figure`.
         chosen: the number of members that was chosen; a line marks it.
@@ -93,7 +86,6 @@ def gains_figure(title: str, gains: Mapping[str, np.ndarray], controls: Collecti
     """Draw gains in test accuracy with their 90 % intervals over replicates, one below another.
 
     Args:
-        title: what is shown.
         gains: differences ``[replicates]`` of each, as fractions, the first one on top.
         controls: those of ``gains`` that are controls, drawn in gray.
         margin: gains below it count as none; a band marks it.
@@ -110,11 +102,9 @@ def gains_figure(title: str, gains: Mapping[str, np.ndarray], controls: Collecti
     axes.set_yticks(range(len(gains)), list(gains))
     axes.invert_yaxis()
     axes.set_title(title, loc="left", fontsize=11)
-    replicates = max(len(values) for values in gains.values())
-    over = f"mean of {replicates} replicates, bars: 90 % interval" if replicates > 1 else "one replicate"
+    over = _over(max(map(len, gains.values())), 90)
     axes.set_xlabel(f"gain in test accuracy, percentage points\n({over}; shaded: the margin)")
-    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    _open_up(axes, "x")
     return figure
 
 
@@ -124,7 +114,6 @@ def panels_figure(
     """Draw curves of shares in several panels with common axes.
 
     Args:
-        title: what is shown.
         xlabel: what is at the bottom.
         panels: by its title, the curves of each, see :func:`temperature_figure`; those of one label look alike.
         columns: panels beside each other.
@@ -137,8 +126,7 @@ def panels_figure(
         for number, curve in enumerate(curves):
             _draw(axes, curve, 0.0, COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], (0.0,))
         axes.set_title(name, loc="left", fontsize=8)
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        _open_up(axes)
         axes.tick_params(labelsize=7)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -146,19 +134,9 @@ def panels_figure(
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axes in grid[-1]:
         axes.set_xlabel(xlabel, fontsize=7)
-    replicates = max(len(curve.accuracies) for curves in panels.values() for curve in curves)
-    note = f"mean of {replicates} replicates, bars: 95 % interval" if replicates > 1 else "one replicate"
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        frameon=False,
-        fontsize=8,
-        title=note,
-        title_fontsize=8,
-        loc="outside lower center",
-        ncols=len(handles),
-    )
+    replicates = max(len(curve.accuracies) for curves in panels.values() for curve in curves)
+    _explain(figure, handles, labels, replicates, len(handles))
     return figure
 
 
@@ -168,7 +146,6 @@ def steps_figure(
     """Draw accuracy along the steps of a chain.
 
     Args:
-        title: what is shown.
         names: of the steps.
         curves: see :func:`temperature_figure`, over the places of steps, the first one 0.
         baselines: see :func:`temperature_figure`.
@@ -206,24 +183,30 @@ def _figure(
     if len(drawn) == 1:
         axes.set_xlim(drawn[0] - 1, drawn[0] + 1)
         axes.set_xticks(drawn)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    note = f"mean of {replicates} replicates, bars: 95 % interval" if replicates > 1 else "one replicate"
+    _open_up(axes)
     handles, labels = axes.get_legend_handles_labels()
-    # Curves before level lines, and beside the data: inside, it would lie on some bar.
+    # Curves before level lines.
     order = sorted(range(len(handles)), key=lambda n: not isinstance(handles[n], ErrorbarContainer))
-    figure.legend(
-        [handles[n] for n in order],
-        [labels[n] for n in order],
-        frameon=False,
-        fontsize=8,
-        title=note,
-        title_fontsize=8,
-        alignment="left",
-        loc="outside lower center",
-        ncols=min(3, len(handles)),
-    )
+    _explain(figure, [handles[n] for n in order], [labels[n] for n in order], replicates, min(3, len(handles)), "left")
     return figure
+
+
+def _explain(
+    figure: Figure, handles: list, labels: list[str], replicates: int, columns: int, alignment: str = "center"
+) -> None:
+    """Draw the legend beside the data: inside, it would lie on some bar."""
+    style = {"frameon": False, "fontsize": 8, "title_fontsize": 8, "loc": "outside lower center"}
+    figure.legend(handles, labels, title=_over(replicates, 95), alignment=alignment, ncols=columns, **style)
+
+
+def _over(replicates: int, level: int) -> str:
+    return f"mean of {replicates} replicates, bars: {level} % interval" if replicates > 1 else "one replicate"
+
+
+def _open_up(axes: Axes, grid: str = "both") -> None:
+    """Draw a faint grid in place of the frame."""
+    axes.grid(axis=grid, alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw(axes, curve: Curve, shift: float, color: str, marker: str, apart: Sequence[float]) -> None:
@@ -267,7 +250,3 @@ def _shifts(curves: Sequence[Curve]) -> list[float]:
 
 def _places(curves: Sequence[Curve]) -> list[float]:
     return sorted({float(x) for curve in curves for x in curve.x})
-
-
-def _has_hard(curves: Sequence[Curve]) -> bool:
-    return any(0.0 in tuple(curve.x) for curve in curves)

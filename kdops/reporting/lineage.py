@@ -37,7 +37,6 @@ def ancestors(relatives: Relatives, everything: bool = False) -> Node:
     """Return the chain that a model came from, up to the labels and the data set.
 
     Args:
-        relatives: the model and its relatives.
         everything: show every model by itself.
     """
     return _grow((relatives.model,), lambda models: _sources(relatives, models), everything, "", set())
@@ -47,7 +46,6 @@ def descendants(relatives: Relatives, everything: bool = False) -> Node:
     """Return all that was made from a model, and from that in turn.
 
     Args:
-        relatives: the model and its relatives.
         everything: show every model by itself.
     """
 

@@ -19,11 +19,7 @@ def pareto_figure(title: str, groups: Sequence[Group]) -> Figure:
     """Draw validation accuracy over latency; points grow with the parameters, those of the front have a rim and names.
 
     Args:
-        title: what is shown.
         groups: the candidates; those without a latency are left out, and so are all but the largest groups.
-
-    Returns:
-        A figure, drawn by Agg; no display is needed.
     """
     shown = groups[:MOST]
     figure = new_figure(4.4 * len(shown))

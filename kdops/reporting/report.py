@@ -56,7 +56,6 @@ def write_report(study: StoredStudy, folder: Path, *, with_latex: bool = False) 
     """Write the report into a folder, which is made where it is missing.
 
     Args:
-        study: the study.
         folder: where to; files of a former report are written over, others are left alone.
         with_latex: also write the tables as ``report.tex``.
 

@@ -56,7 +56,6 @@ def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = ""
     """Choose registered models, best by validation first.
 
     Args:
-        catalog: the models.
         role: only this role; all if empty.
         dataset: only this data set; all if empty.
         source: only models made from this model, ``labels`` for those trained on labels; all if empty.
@@ -115,9 +114,7 @@ def show_answer(rows: Sequence[Row], sentences: Sequence[str], parent: str, cons
     """Print the closing table of a study, its verdict, and where to look next.
 
     Args:
-        rows: of the table.
         sentences: the verdict's and others.
-        parent: the study's run.
         console: where it is printed; the terminal if left out.
     """
     console = console or plain_console()

@@ -20,12 +20,7 @@ def tree_figure(title: str, tree: TreeView, way: Way | None = None) -> Figure:
     """Draw the filters of the first levels, the classes of the leaves where there is room, and the way of an image.
 
     Args:
-        title: what is shown.
-        tree: the tree.
         way: the way that is marked, and drawn below node by node with the leaf's distribution; None for none.
-
-    Returns:
-        A figure, drawn by Agg; no display is needed.
     """
     figure = new_figure(4.6 if way is None else 7.4)
     upper, *lower = figure.subfigures(1 if way is None else 2, 1, squeeze=False)[:, 0]

@@ -48,7 +48,6 @@ def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path
     without an error. Models of others, and those from before there were digests, are taken as they are.
 
     Args:
-        uri: the model's URI.
         tracking_uri: the store, where it is not the current one.
 
     Raises:
@@ -81,7 +80,6 @@ def damaged_model_error(uri: str, what: str) -> KdopsError:
     """Return the error for a model whose files are not those that were stored.
 
     Args:
-        uri: the model's URI.
         what: which file, and what is wrong with it.
     """
     return KdopsError(f"the files of {uri} are damaged, so it is not used: {what}; {AGAIN}")

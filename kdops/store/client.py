@@ -39,11 +39,7 @@ class Page(Protocol[Found]):
 
 
 def client_of(tracking_uri: str, registry_uri: str | None = None) -> MlflowClient:
-    """Return a client of a store.
-
-    Raises:
-        KdopsError: the driver of its database is not installed.
-    """
+    """Return a client of a store. Raises KdopsError if the driver of its database is not installed."""
     try:
         return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
     except ImportError as error:
@@ -105,8 +101,6 @@ def retry_on_conflict(call: Callable[..., Answer], *arguments: Any, **named: Any
 
     Args:
         call: the method; where it fails it has written nothing.
-        *arguments: its arguments.
-        **named: its named arguments.
 
     Raises:
         MlflowException: it failed for another reason, or again and again.

@@ -34,8 +34,6 @@ def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) 
     """End and delete the runs that this process made without knowing, and those that MLflow made beside the parent.
 
     Args:
-        client: an MLflow client.
-        parent: the run of the study.
         known: the ids of every run that this process made or was given.
     """
     if not _is_served(mlflow.get_tracking_uri()):
@@ -60,10 +58,7 @@ def drop_unfinished_models(client: MlflowClient, experiment: str, since: int, ru
     """Delete the logged models of this process's runs that never became whole: doubles, and those of failed runs.
 
     Args:
-        client: an MLflow client.
-        experiment: the id of the experiment.
         since: when the study began, in milliseconds since the epoch.
-        runs: the ids of the runs.
     """
     if not _is_served(mlflow.get_tracking_uri()):
         return
@@ -79,10 +74,7 @@ def drop_double_versions(client: MlflowClient, name: str, run_id: str, version: 
     """Delete the other versions of a model: at once, since a version is there to be ranked and drawn from.
 
     Args:
-        client: an MLflow client.
-        name: the registered model.
         run_id: the run of the model, which has one version.
-        version: the version that is known.
     """
     if not _is_served(mlflow.get_registry_uri()):
         return

@@ -86,7 +86,6 @@ def distill_along(
 
     Args:
         study: trains what is missing.
-        chain: the steps.
         first: the models of the first one, one a replicate.
         temperatures: of every distillation; at a station hard labels are trained beside.
         only_distilled: go on from the best distilled model of a station; else from the best of all.
@@ -125,7 +124,6 @@ def recipe_at(chain: Chain, place: int, recipes: Mapping[str, Recipe]) -> Recipe
     """Return how a step is trained, its own architecture included.
 
     Args:
-        chain: the steps.
         place: which one; the first is 0.
         recipes: by role.
     """

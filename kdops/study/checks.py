@@ -71,11 +71,7 @@ def _shapes(
     data: Dataset,
     reduced: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Shapes:
-    """Return the shapes of a network's values at some taps.
-
-    Raises:
-        UsageError: it has no such tap.
-    """
+    """Return the shapes of a network's values at some taps. Raises UsageError if it has no such tap."""
     import torch
 
     from kdops.distillation.method import Shapes

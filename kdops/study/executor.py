@@ -53,11 +53,8 @@ class Executor(ABC):
         """Return the models of a task, seed by seed.
 
         Args:
-            task: what is trained.
             sources: each seed's source; None to learn from labels.
             temperatures: one model each and seed; 0 for hard labels.
-            trainset: what they are trained on.
-            context: settings, data, split and device.
         """
         units = self.units(task, sources, temperatures, context)
         if not units:

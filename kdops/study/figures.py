@@ -33,7 +33,6 @@ def symmetry_figure(settings: Settings, teachers: Sweep, sources: Sweep, back: S
     """Draw the reversed nets over temperature, and those of the control; student and teacher as level lines (figure 2).
 
     Args:
-        settings: of the study.
         teachers: one a replicate.
         sources: the students that were distilled back, one a replicate.
         back: the reversed nets, those that learned the student's decisions at T = 0.
@@ -59,7 +58,6 @@ def methods_figure(
     """Draw what each method gains over plain distillation, then the controls.
 
     Args:
-        settings: of the study.
         plain: the students of plain distillation, one a replicate.
         methods: by name, the test accuracies of each method's students, ``[replicates]``.
         controls: likewise of the controls, which may be among the methods.
@@ -72,7 +70,6 @@ def companies_figure(settings: Settings, gains: Mapping[str, np.ndarray], contro
     """Draw what nets that learn from each other gain over independent ones, members and votes, then the controls.
 
     Args:
-        settings: of the study.
         gains: by name, differences in test accuracy, ``[replicates]``.
         controls: likewise of what is no company.
     """
@@ -86,9 +83,7 @@ def cells_figure(
     """Draw a metric over temperature in one panel for each setting, hard labels at T = 0.
 
     Args:
-        title: what is shown.
         cells: by the title of a panel, its sweeps by name.
-        metric: what is drawn.
         columns: panels beside each other.
     """
     panels = {cell: [_curve(name, sweep, metric) for name, sweep in sweeps.items()] for cell, sweeps in cells.items()}
@@ -136,7 +131,6 @@ def transitivity_figure(
     """Draw via the middle against direct over temperature, the baselines as level lines (figure 5).
 
     Args:
-        settings: of the study.
         teachers: one a replicate.
         direct: the direct students, hard labels among them.
         middle: the best middle net of each replicate.

@@ -26,7 +26,6 @@ class Packagers:
         """Return what writes the models of an architecture.
 
         Args:
-            architecture: the architecture.
             network: returns one of its networks, to be exported by.
         """
         from kdops.packaging.folder import Packager
@@ -38,11 +37,7 @@ class Packagers:
         return self._packagers[text]
 
     def check(self, role: str, architecture: Architecture, network: Callable[[], Classifier]) -> None:
-        """Refuse a network that cannot be stored, before it is trained.
-
-        Raises:
-            UsageError: it cannot be exported.
-        """
+        """Refuse a network that cannot be stored, before it is trained. Raises UsageError if it cannot be exported."""
         try:
             self.of(architecture, network)
         except Exception as error:

@@ -113,11 +113,7 @@ def _best_teacher(study: Study[SourceSettings]) -> tuple[Sweep, str]:
 
 
 def _parts(text: str, source: SourceModels) -> Parts:
-    """Look up the models that a source names.
-
-    Raises:
-        UsageError: one is not there, or is named twice.
-    """
+    """Look up the models that a source names. Raises UsageError if one is not there, or is named twice."""
     if not store_exists(store_address()):
         raise UsageError("source", text, f"there is no store at {store_address()} yet")
     found = [(share, find_model(one)) for share, one in source.parts]
@@ -206,8 +202,6 @@ def store_outputs(settings: SourceSettings, data: Dataset, path: Path) -> None:
 
     Args:
         settings: they name one model or a file of weights.
-        data: the data.
-        path: the file.
 
     Raises:
         UsageError: the source cannot be loaded, or does not fit the data.
@@ -254,9 +248,7 @@ def load_file(source: WeightsFile | OutputsFile, settings: SourceSettings, data:
     """Load what a file holds.
 
     Args:
-        source: the file.
         settings: where the data come from.
-        data: the data.
         rows: what students learn from; stored outputs must have these.
 
     Raises:

@@ -35,7 +35,6 @@ class SweepTraining:
     Args:
         tracker: the runs of the study, or of a part of it.
         shared: what it trains with.
-        reporter: where progress is reported.
     """
 
     def __init__(self, tracker: Tracker, shared: Shared, reporter: Reporter):

@@ -43,8 +43,6 @@ class TrainingExecutor(Executor):
     Args:
         tracker: the runs of the study or of the part.
         shared: what it has in common with the study that it is a part of.
-        index: the models that are there.
-        reporter: where progress is reported.
         earlier: the models of the study that it is a part of, as far as there are any.
     """
 

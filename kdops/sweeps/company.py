@@ -20,9 +20,7 @@ def units_of_companies(task: Task, seeds: Iterable[int], temperature: float, con
 
     Args:
         task: what they do; it names the networks and the method.
-        seeds: the replicates.
         temperature: at which they learn from each other; 0 for labels alone.
-        context: what the study's units share.
     """
     return [
         _peer(task, seed, place, temperature, _of_net(task, place, context))

@@ -78,7 +78,6 @@ class Plan:
             role: what is searched for.
             recipe: of a trial in the middle of the space.
             images: on how many images.
-            trials: how many.
         """
         self.steps.append(Step(f"trial of a {role}, such as", recipe, images, trials))
 

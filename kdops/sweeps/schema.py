@@ -182,11 +182,7 @@ def to_run(model: Model) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def from_run(run: Any) -> Model:
-    """Return the model of an MLflow run.
-
-    Raises:
-        ValueError: a tag or parameter cannot be read.
-    """
+    """Return the model of an MLflow run. Raises ValueError if a tag or parameter cannot be read."""
     tags, logged = run.data.tags, run.data.params
     outputs = run.outputs.model_outputs if run.outputs else []
     return Model(
@@ -255,7 +251,6 @@ def from_version(version: Any, run: Any = None) -> Model:
     """Return the model of a registered version.
 
     Args:
-        version: the version.
         run: the run that trained it, of one that kdops registered; None for any other, of which hardly more than its
             name is known.
 

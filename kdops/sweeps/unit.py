@@ -127,12 +127,10 @@ def units_of(
     """Return the units of a sweep, seed by seed.
 
     Args:
-        task: what they do.
         sources: each seed's source; None to learn from labels.
         temperatures: one unit each and seed; 0 for hard labels.
         together: whether the units of a replicate, copies included, are stacked and trained in one pass, which then
             decides their last bits.
-        context: what the study's units share.
 
     Raises:
         UsageError: the networks lack what the method needs.
@@ -193,12 +191,10 @@ def unit_of(
     """Return one unit of a sweep.
 
     Args:
-        task: what it does.
         seed: its replicate, or that of a copy of it.
         temperature: what it is trained at; 0 for hard labels.
         source: what it is distilled from; None for labels.
         stacked: the temperatures of all that is stacked with it; None where it is trained as if alone.
-        context: what the study's units share.
     """
     recipe, network = context.settings.recipes[task.role], _network(task, source, temperature, context)
     known = network_size(network, context.data.shape, len(context.data.classes))

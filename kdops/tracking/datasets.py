@@ -35,8 +35,6 @@ def dataset_inputs(
     """Return the MLflow data sets of a run.
 
     Args:
-        data: the data set.
-        split: the split of it.
         trainset: what the run's model was trained on.
         parts: which of ``PARTS`` it saw.
     """

@@ -34,7 +34,6 @@ def find_garbage(
     """Find what failed studies left in an experiment, in the order in which it is to be removed.
 
     Args:
-        client: a client of the store.
         experiment_id: the experiment; runs of others are never looked at.
         beside: the folder with checkpoints, where there may be one.
         missing_files: let versions go whose files are gone, however many they are.

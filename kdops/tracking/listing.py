@@ -31,7 +31,6 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
     """Return the registered models whose run finished, each with the parameters and metrics that a list shows.
 
     Args:
-        client: a client of the store.
         role: models of other roles may be left out; empty for all.
     """
     where = f"name LIKE {quoted(f'kdops-%-{role}')}" if role else "name LIKE 'kdops-%'"

@@ -72,7 +72,6 @@ def log_model(
 
     Args:
         study: the study that it is of.
-        outcome: the model.
         write: writes its folder.
         turn: within it the version is made, where several are logged at the same time.
 

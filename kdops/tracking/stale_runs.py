@@ -68,8 +68,6 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     """Return whether a run with the status RUNNING has no process any more.
 
     Args:
-        client: a client of the store.
-        run: the run.
         known: runs by id, those above it among them; what is missing is looked up and added.
     """
     name = run.data.tags.get(schema.PROCESS)

@@ -98,7 +98,6 @@ def find_study(client: MlflowClient, text: str, parameter: str = "study") -> str
     """Find a study by its run id or the beginning of it.
 
     Args:
-        client: a client of the store.
         text: at least six characters of a run id.
         parameter: what the caller calls it.
 

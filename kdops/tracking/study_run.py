@@ -24,10 +24,7 @@ class StudyRun:
     state.
 
     Args:
-        client: an MLflow client.
         entry_point: the study's name, ``transitivity``.
-        data: the data set.
-        split: the split of it.
         about: what its run records: ``owner``, ``notes``, ``engine`` and ``paper``; what is empty is left out.
 
     Attributes:

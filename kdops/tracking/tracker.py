@@ -40,8 +40,6 @@ class Tracker(StudyRun):
 
     Args:
         entry_point: the study's name, ``transitivity``.
-        data: the data set.
-        split: the split of it.
         title: the name of the parent run, where the caller sets none.
         about: what its run records: ``owner``, ``notes`` and ``engine``; what is empty is left out.
     """

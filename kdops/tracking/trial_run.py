@@ -57,7 +57,6 @@ class TrialRuns:
         """Log the results of a trial.
 
         Args:
-            run: its run.
             history: metrics of each epoch by name, finite.
             final: metrics at the end by name, finite.
             seconds: what its training took until now.

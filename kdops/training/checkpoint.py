@@ -69,7 +69,6 @@ class Checkpoint:
     """One pass on disk.
 
     Args:
-        path: its file.
         digest: the digest of all that decides the result of the pass.
         resume: whether to go on with what is there.
     """

@@ -43,7 +43,6 @@ class PeerNetworks(JointNetworks):
     """Nets of any architectures that are given one batch, each computed as if it were alone.
 
     Args:
-        nets: the nets.
         device: where they are computed.
         can_replay: whether a step may be recorded.
         taps: the tap of each net whose values :meth:`features` returns; empty for none.

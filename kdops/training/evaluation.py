@@ -97,7 +97,6 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     Args:
         predicted: class numbers ``[..., N]``.
         labels: class numbers ``[N]``.
-        classes: number of classes.
     """
     cells = (labels * classes + predicted).view(-1, len(labels))
     places = cells + torch.arange(len(cells), device=cells.device)[:, None] * classes**2
@@ -184,7 +183,6 @@ def measure_members(networks: JointNetworks, images: Images, more: bool = False)
     """Measure networks that are being trained, without dropout.
 
     Args:
-        networks: the networks.
         images: what they are not trained on; as they are, or prepared by the networks.
         more: measure the mean cross entropy with the labels too, in nats, and what is computed from confusion.
 

@@ -23,7 +23,6 @@ class Feed:
 
     Args:
         role: name of the random streams.
-        group: the members.
         method: what those at T > 0 learn; it defines which image's source outputs each image is given.
         labels: the images' own labels, on the device.
         has_source: whether the group's source is learned from; hard labels alone need none.
@@ -55,11 +54,7 @@ class Feed:
         return self.labels if self.sample is None else self.labels[self.sample.to(self.labels.device)]
 
     def _check(self) -> None:
-        """Refuse outputs for views where the images themselves are seen.
-
-        Raises:
-            ValueError: they are.
-        """
+        """Refuse outputs for views where the images themselves are seen. Raises ValueError if they are."""
         if not isinstance(self.source, Kept | Live):
             raise ValueError("the source's outputs are for views, and the images themselves are seen")
 
@@ -95,7 +90,6 @@ class AugmentedFeed(Feed):
 
     Args:
         role: as of a feed.
-        group: the members.
         method: what those at T > 0 learn.
         images: the images, on the device.
         has_source: as of a feed.

@@ -103,7 +103,6 @@ def label_loss(recipes: Sequence[Recipe], learned: Sequence[Tensor], classes: in
     Args:
         recipes: of each member; classes are weighted as the first one says.
         learned: the labels that each member learns, class numbers ``[N]``.
-        classes: number of classes.
     """
     smoothing, balanced = [own.label_smoothing for own in recipes], recipes[0].class_weights == BALANCED
     found, device = LabelLoss(), learned[0].device

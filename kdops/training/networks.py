@@ -37,8 +37,6 @@ class Networks:
     """The networks that the models of a study are distilled from, or vote with.
 
     Args:
-        data: the data.
-        split: the split.
         device: where networks of kdops are computed.
         load_weights: reads the weights of a stored model.
         load_program: reads a stored model as a program, which needs none of the code that it was written in.

@@ -23,11 +23,7 @@ class Stage:
 
 
 def stages_of(phases: Sequence[Phase], epochs: int) -> list[Stage]:
-    """Share out the epochs; every phase has at least one.
-
-    Raises:
-        UsageError: there are fewer epochs than phases.
-    """
+    """Share out the epochs; every phase has at least one. Raises UsageError if there are fewer epochs than phases."""
     if epochs < len(phases):
         named = " and ".join(phase.name for phase in phases)
         raise UsageError("epochs", epochs, f"must be at least {len(phases)}: the method has the phases {named}")

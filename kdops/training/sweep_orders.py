@@ -63,7 +63,6 @@ class Orders:
     """The orders of one study's sweeps.
 
     Args:
-        context: settings, data, split and device.
         networks: the sources.
         engine: is given the arrays.
         checkpoints: where long trainings are kept.
@@ -76,7 +75,6 @@ class Orders:
         """Return the orders that train the units of a task, each with its units in the sequence of its result.
 
         Args:
-            units: the units.
             rows: the images that they are trained on.
 
         Raises:

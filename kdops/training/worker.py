@@ -76,11 +76,7 @@ class Attempts:
         return self._begun[order.digest]
 
     def lost(self, order: Order, why: str) -> None:
-        """Note that a worker died of an order.
-
-        Raises:
-            KdopsError: it was begun often enough.
-        """
+        """Note that a worker died of an order. Raises KdopsError if it was begun often enough."""
         if self._begun[order.digest] >= ATTEMPTS:
             raise KdopsError(f"{ATTEMPTS} workers died while they trained {_name(order)}; the last one {why}")
 

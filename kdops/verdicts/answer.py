@@ -79,8 +79,6 @@ class Answer:
         """Return the answer that a verdict and what stands beside it make.
 
         Args:
-            rows: the closing table.
-            verdict: the answer about a property.
             findings: what the paper states, and what was measured.
             remarks: further sentences, after the verdict's.
             measured: further statistics by name, finite.
@@ -125,11 +123,7 @@ class Answer:
 
 
 def read_answer(text: str) -> Answer:
-    """Read the content of ``answer.json``.
-
-    Raises:
-        ValueError: it is no JSON, or lacks what an answer has.
-    """
+    """Read the content of ``answer.json``. Raises ValueError if it is no JSON, or lacks what an answer has."""
     try:
         return Answer.from_json(json.loads(text))
     except (KeyError, TypeError, AttributeError) as error:

@@ -116,7 +116,6 @@ class ClaimSpec:
         """Return the claim in words.
 
         Args:
-            result: its test.
             adjusted: its p-values after :func:`adjust`; below 5 % they decide.
             claims: how many claims were adjusted together.
         """
@@ -147,10 +146,8 @@ def verdict_of(
     """Test the further claims of a verdict, adjust all of its p-values together, and return the verdict.
 
     Args:
-        primary: the primary claim.
         p_values: its p-values, for "equal" and for "different"; nan where it is not tested.
         statistics: from these after :func:`adjust` the statistics of the primary claim; what is unknown is left out.
-        specs: the further claims.
         margin: accuracy difference that counts as none, a fraction above zero.
 
     Raises:
@@ -177,7 +174,6 @@ def check_accuracies(
 
     Args:
         name: what the message calls them.
-        values: the accuracies.
         shape: the shape they must have; None means any along ``axes`` that is not empty.
         axes: the names of the axes where no shape is given.
 

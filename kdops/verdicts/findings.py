@@ -36,11 +36,7 @@ class Finding:
     sentence: str
 
     def __post_init__(self):
-        """Refuse an answer or a unit that is none.
-
-        Raises:
-            ValueError: for another answer or unit.
-        """
+        """Refuse an answer or a unit that is none. Raises ValueError for another answer or unit."""
         if self.answer not in ANSWERS:
             raise ValueError(f"answer must be one of {', '.join(ANSWERS)}, not {self.answer!r}")
         if self.unit not in UNITS:

@@ -92,11 +92,7 @@ class OneSided:
 
 
 def check_margin(margin: float) -> float:
-    """Return the largest difference that counts as none.
-
-    Raises:
-        ValueError: it is not finite, or not above zero.
-    """
+    """Return the largest difference that counts as none. Raises ValueError if it is not finite, or not above zero."""
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be a finite number above 0, not {margin}")
     return float(margin)

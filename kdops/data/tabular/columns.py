@@ -34,7 +34,6 @@ def fit_encoding(
     Args:
         columns: the text of each row by column.
         parameter: the parameter that an error names.
-        value: its value.
         categorical: columns of categories, whatever their values are.
         numeric: columns of numbers.
 

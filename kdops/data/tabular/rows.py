@@ -156,11 +156,7 @@ class Encoding:
 
     @classmethod
     def from_json(cls, text: str) -> Encoding:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            ValueError: the text is something else.
-        """
+        """Read what :meth:`to_json` wrote. Raises ValueError if the text is something else."""
         kinds = {"number": Number, "category": Category}
         try:
             content = json.loads(text)

@@ -12,6 +12,7 @@ of 224 pixels a side; small images would be pooled away, so
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,7 +52,7 @@ def build_torchvision(
     if not name.startswith(RESNETS):
         return _resizing(name, net, SMALL)
     if min(shape[1:]) < SMALL:
-        net.conv1 = _convolution(net.conv1, shape[0], kernel_size=3, stride=1, padding=1)
+        net.conv1 = _convolution(cast(nn.Conv2d, net.conv1), shape[0], kernel_size=3, stride=1, padding=1)
         net.maxpool = nn.Identity()
     return net
 

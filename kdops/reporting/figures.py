@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -195,15 +196,24 @@ def _explain(
     figure: Figure, handles: list, labels: list[str], replicates: int, columns: int, alignment: str = "center"
 ) -> None:
     """Draw the legend beside the data: inside, it would lie on some bar."""
-    style = {"frameon": False, "fontsize": 8, "title_fontsize": 8, "loc": "outside lower center"}
-    figure.legend(handles, labels, title=_over(replicates, 95), alignment=alignment, ncols=columns, **style)
+    figure.legend(
+        handles,
+        labels,
+        title=_over(replicates, 95),
+        loc="outside lower center",
+        alignment=alignment,
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        title_fontsize=8,
+    )
 
 
 def _over(replicates: int, level: int) -> str:
     return f"mean of {replicates} replicates, bars: {level} % interval" if replicates > 1 else "one replicate"
 
 
-def _open_up(axes: Axes, grid: str = "both") -> None:
+def _open_up(axes: Axes, grid: Literal["both", "x"] = "both") -> None:
     """Draw a faint grid in place of the frame."""
     axes.grid(axis=grid, alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -21,6 +21,7 @@ from importlib.resources import files
 from kdops.config.architectures import FAMILIES
 from kdops.config.companies import COMPANIES
 from kdops.config.engines import ENGINES
+from kdops.config.families import Architecture
 from kdops.config.methods import METHODS
 from kdops.config.networks_of_others import FunctionNet, TorchvisionNet
 
@@ -41,7 +42,7 @@ OTHERS = (
 @cache
 def plugin_files() -> frozenset[str]:
     """Return the files that decide only the models of one method or one family, or, of an engine, of none."""
-    families = (*FAMILIES.values(), TorchvisionNet, FunctionNet)
+    families: tuple[type[Architecture], ...] = (*FAMILIES.values(), TorchvisionNet, FunctionNet)
     specs = (*METHODS.values(), *COMPANIES.values(), *(family.spec for family in families), *ENGINES.values())
     return frozenset(_file(spec.place.partition(":")[0]) for spec in specs)
 

@@ -38,9 +38,9 @@ def legend_texts(figure):
 @pytest.mark.parametrize(
     ("replicates", "temperatures", "baselines"),
     [
-        (1, (4.0,), None),
+        (1, (4.0,), {}),
         (3, (4.0,), BASELINES),
-        (3, (0.0, 0.5, 1.0), None),
+        (3, (0.0, 0.5, 1.0), {}),
         (1, tuple(map(float, range(30))), BASELINES),
         (3, tuple(map(float, range(1, 30))), BASELINES),
     ],

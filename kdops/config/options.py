@@ -15,6 +15,9 @@ _REAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 MOST_CHARACTERS = 40
 """The most characters of a number; more only make reading slow."""
 
+MOST_LETTERS = 200
+"""And of a name."""
+
 
 class Option(ABC, Generic[V]):
     """The type of a value that is given as text: how it is read and written, and what is allowed."""
@@ -139,17 +142,16 @@ class Text(Option[str]):
     """A name: letters, digits and ``_ . : / -``, so that it can stand in a specification; also none."""
 
     default: str = ""
-    most: int = 200
 
     def read(self, text: str) -> str:
         """Read the name."""
-        if len(text) > self.most or not re.fullmatch(r"[\w.:/-]*", text):
+        if len(text) > MOST_LETTERS or not re.fullmatch(r"[\w.:/-]*", text):
             raise ValueError(self.allowed())
         return text
 
     def allowed(self) -> str:
         """Return which characters are allowed."""
-        return f"at most {self.most} letters, digits or any of _ . : / -"
+        return f"at most {MOST_LETTERS} letters, digits or any of _ . : / -"
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def check_name(text: str) -> str:
     return name
 
 
-def check_study(text: str, parameter: str = "study") -> str:
+def check_study(text: str) -> str:
     """Read how a caller names a study: its run id or the beginning of it, in lower case.
 
     Raises:
@@ -95,5 +95,5 @@ def check_study(text: str, parameter: str = "study") -> str:
     """
     wanted = text.strip().lower()
     if not STUDY.fullmatch(wanted):
-        raise UsageError(parameter, text or "(empty)", "must be a run id or at least its first 6 characters")
+        raise UsageError("study", text or "(empty)", "must be a run id or at least its first 6 characters")
     return wanted

@@ -83,7 +83,7 @@ class Target:
     trust: bool
 
 
-def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bool = False) -> nn.Module:
+def load_classifier(uri: str, data: Dataset, parameter: str = "model") -> nn.Module:
     """Load a registered model as a classifier of a data set: uint8 images to logits.
 
     Programs that were exported by PyTorch (pt2) are loaded; whatever the environment allows, no pickle is.
@@ -91,13 +91,12 @@ def load_classifier(uri: str, data: Dataset, parameter: str = "model", trust: bo
     Args:
         data: the data set; the model is tried on its first images.
         parameter: what the caller calls the model.
-        trust: run the Python code of a model that is no program.
 
     Raises:
         KdopsError: its files are gone or damaged.
         UsageError: it is neither, has other classes, or its input or output is of another kind.
     """
-    net, info = _load(uri, parameter, trust)
+    net, info = _load(uri, parameter, trust=False)
     return _tried(net, uri, data, parameter, _described(info, uri, data, parameter))
 
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from kdops.reporting.terminal import PlainTable, Side, plain_console
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_BALANCED_ACCURACY, VAL_BASELINE
 from kdops.sweeps.model import Model
@@ -142,9 +140,9 @@ SHOWN = 50
 """The rows of a group on the terminal, beside its Pareto front and champion."""
 
 
-def show_candidates(groups: Sequence[Group], console: Console | None = None) -> None:
+def show_candidates(groups: Sequence[Group]) -> None:
     """Print each group as a table: the best candidates by validation, its Pareto front and its champion."""
-    console = console or plain_console()
+    console = plain_console()
     for group in groups:
         heading = f"transfer {group.transfer or 'unknown'}, split {group.split[:12]}"
         console.print(heading, markup=False)

@@ -206,11 +206,11 @@ class Sweep:
         """Return the models of one replicate's copies; see ``COPY_SEEDS``."""
         return tuple(record for record in self.records if (record.seed - seed) % COPY_SEEDS == 0)
 
-    def copies_table(self, seeds: Sequence[int], metric: str = TEST_ACCURACY) -> np.ndarray:
-        """Return a metric of the copies of some replicates as ``[replicates, copies]``."""
+    def copies_table(self, seeds: Sequence[int]) -> np.ndarray:
+        """Return the test accuracy of the copies of some replicates as ``[replicates, copies]``."""
         import numpy as np  # as in table
 
-        return np.array([[one.metrics.get(metric, math.nan) for one in self.copies_of(seed)] for seed in seeds])
+        return np.array([[one.test_accuracy for one in self.copies_of(seed)] for seed in seeds])
 
     def first(self, replicates: int) -> Sweep:
         """Return the models of the first replicates."""

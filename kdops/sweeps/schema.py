@@ -136,10 +136,10 @@ def rolled_back(alias: str) -> str:
     return f"kdops.rolled_back.{alias}"
 
 
-def fitted(uris: Sequence[str], limit: int = LONGEST) -> str:
+def fitted(uris: Sequence[str]) -> str:
     """Join URIs into a tag, cut where it would be too long; ``results.csv`` has them all."""
     text = " ".join(uris)
-    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} ..."
 
 
 def finite(text: str | None) -> float | None:

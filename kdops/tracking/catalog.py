@@ -57,21 +57,21 @@ class Catalog:
         return uri
 
 
-def find_registered(client: MlflowClient, text: str, parameter: str = "model") -> Model:
+def find_registered(client: MlflowClient, text: str) -> Model:
     """Find a registered model that the caller named, in a few requests.
 
     Raises:
         UsageError: there is no such version, others made it, its run did not finish, or it is a copy of another one.
     """
-    version = find_version(client, str(check_model(text, parameter)), parameter)
+    version = find_version(client, str(check_model(text)))
     model = made_by_run(client, version)
     # A copy may lack the tags of the version that it was made from.
     if model is not None and model.uri != uri_of(version):
-        raise UsageError(parameter, text, f"is a copy of {model.uri}, which its run made; name that version")
+        raise UsageError("model", text, f"is a copy of {model.uri}, which its run made; name that version")
     if is_of_others(version):
-        raise UsageError(parameter, text, describe_foreign(version))
+        raise UsageError("model", text, describe_foreign(version))
     if model is None:
-        raise UsageError(parameter, text, "its run did not finish or was deleted")
+        raise UsageError("model", text, "its run did not finish or was deleted")
     return in_registry(model, version.tags, {})
 
 

@@ -94,30 +94,29 @@ class StoredStudy:
         return tuple(finding for part in self.whole() for finding in part.answer.findings)
 
 
-def find_study(client: MlflowClient, text: str, parameter: str = "study") -> str:
+def find_study(client: MlflowClient, text: str) -> str:
     """Find a study by its run id or the beginning of it.
 
     Args:
         text: at least six characters of a run id.
-        parameter: what the caller calls it.
 
     Raises:
         UsageError: it is no run id, or no study or several begin with it.
     """
-    text = check_study(text, parameter)
+    text = check_study(text)
     studies = list(_search(client, f"tags.`{schema.STUDY}` != '' and attributes.run_id LIKE '{text}%'"))
     found = [run for run in studies if schema.ROLE not in run.data.tags]
     if len(found) == 1:
         return found[0].info.run_id
     if found:
-        raise UsageError(parameter, text, f"is the beginning of {len(found)} studies: {_named(found)}; give more of it")
+        raise UsageError("study", text, f"is the beginning of {len(found)} studies: {_named(found)}; give more of it")
     if studies:
         parents = sorted({run.data.tags.get(schema.PARENT, "") for run in studies})
-        raise UsageError(parameter, text, f"is the run of a model; its study is {' or '.join(parents)}")
+        raise UsageError("study", text, f"is the run of a model; its study is {' or '.join(parents)}")
     everything = (run for run in _search(client, f"tags.`{schema.STUDY}` != ''") if schema.ROLE not in run.data.tags)
     latest = list(islice(everything, SHOWN))
     there = f"the latest are {_named(latest)}" if latest else "the store has none; run one first, such as: kdops main"
-    raise UsageError(parameter, text, f"no study has this run id; {there}")
+    raise UsageError("study", text, f"no study has this run id; {there}")
 
 
 def last_of_papers(client: MlflowClient) -> dict[str, str]:

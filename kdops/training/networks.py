@@ -32,6 +32,9 @@ from kdops.training.groups import Images
 from kdops.utils.hardware import num_threads, process_threads
 from kdops.utils.memory import malloc_keeps_pages
 
+BLOCK = 512
+"""Images at a time, which bounds the memory."""
+
 
 class Networks:
     """The networks that the models of a study are distilled from, or vote with.
@@ -152,7 +155,7 @@ class Networks:
             with num_threads(process_threads()):
                 for view in range(count):
                     views.enter(view)
-                    seen = map(views.at, torch.arange(len(views)).split(512))
+                    seen = map(views.at, torch.arange(len(views)).split(BLOCK))
                     found.append(torch.cat([self._ask(net, images, temperature) for images in seen]))
             self._outputs[key] = torch.stack(found)
         return self._outputs[key]
@@ -171,9 +174,7 @@ class Networks:
         return [found[t] for t in temperatures]
 
     @torch.no_grad()
-    def features_of(
-        self, model: Model, rows: np.ndarray, part: str, tap: str, method: Method, block: int = 512
-    ) -> Tensor:
+    def features_of(self, model: Model, rows: np.ndarray, part: str, tap: str, method: Method) -> Tensor:
         """Return what a method keeps of a model's features on some images, computed once.
 
         What takes more than a quarter of the free memory lies in a file, which goes with the process.
@@ -184,10 +185,10 @@ class Networks:
             assert isinstance(net, Classifier)
             found: np.ndarray | None = None
             with num_threads(process_threads()), malloc_keeps_pages():
-                for start in range(0, len(rows), block):
-                    own = method.reduced(features_of(net, pixels[start : start + block], (tap,))[tap]).numpy()
+                for start in range(0, len(rows), BLOCK):
+                    own = method.reduced(features_of(net, pixels[start : start + BLOCK], (tap,))[tap]).numpy()
                     found = _room_for((len(rows), *own.shape[1:])) if found is None else found
-                    found[start : start + block] = own
+                    found[start : start + BLOCK] = own
             assert found is not None
             self._outputs[key] = torch.from_numpy(found)
         return self._outputs[key]
@@ -219,14 +220,14 @@ class Networks:
         return Images(self._pixels(rows), torch.from_numpy(np.array(self.data.labels[rows])))
 
     @torch.no_grad()
-    def _external_logits(self, net: Module, rows: np.ndarray, block: int = 512) -> Tensor:
+    def _external_logits(self, net: Module, rows: np.ndarray) -> Tensor:
         if isinstance(net, RowOutputs):
             return net(torch.from_numpy(np.array(rows)))
         if isinstance(net, Mixture):
             each = [self._external_logits(one, rows).float() for one in net.members]
             return averaged(torch.stack(each), net.shares, 1.0)
         with num_threads(process_threads()), malloc_keeps_pages():
-            return torch.cat([net(self._pixels(rows[i : i + block])) for i in range(0, len(rows), block)])
+            return torch.cat([net(self._pixels(rows[i : i + BLOCK])) for i in range(0, len(rows), BLOCK)])
 
     def _is_code_of(self, model: Model, architecture: Architecture) -> bool:
         """Return whether the code that a stored model was written in is here and is still the same."""

@@ -24,6 +24,7 @@ from mlflow.pyfunc import scoring_server
 from PIL import Image
 
 from kdops.config.architectures import parse_architecture
+from kdops.config.datasets import parse_dataset
 from kdops.data.images import read_image
 from kdops.data.tabular.columns import fit_encoding
 from kdops.models.classifier import build, digest_of
@@ -42,7 +43,8 @@ WANTED = "inputs: must be images [N, 2, 4, 3] of whole numbers from 0 to 255; "
 
 
 ROWS = [{"age": "1", "color": "red"}, {"age": "2.5", "color": "blue"}, {"age": "", "color": "red"}]
-ENCODING = fit_encoding({name: [row[name] for row in ROWS] for name in ROWS[0]})
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+ENCODING = fit_encoding(COLUMNS, parse_dataset({"dataset": "csv:rows.csv"}))
 WIDE = (ENCODING.width, 1, 1)
 
 

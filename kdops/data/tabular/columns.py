@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from kdops.config.datasets import DatasetSpec
 from kdops.data.tabular.rows import Category, Encoding, Number, as_number, is_missing
 from kdops.errors import UsageError
 
@@ -21,8 +22,7 @@ _CODE = re.compile(r"[-+]?0[0-9]")
 
 def fit_encoding(
     columns: Mapping[str, Sequence[str]],
-    parameter: str = "rows",
-    value: object = "",
+    origin: DatasetSpec,
     categorical: Collection[str] = (),
     numeric: Collection[str] = (),
 ) -> Encoding:
@@ -33,7 +33,7 @@ def fit_encoding(
 
     Args:
         columns: the text of each row by column.
-        parameter: the parameter that an error names.
+        origin: the table, as an error names it.
         categorical: columns of categories, whatever their values are.
         numeric: columns of numbers.
 
@@ -42,25 +42,22 @@ def fit_encoding(
     """
     found = Encoding(
         tuple(
-            _category(name, texts, parameter, value)
+            _category(name, texts, origin)
             if name in categorical or not (name in numeric or _are_numbers(texts))
-            else _number(name, texts, parameter, value)
+            else _number(name, texts, origin)
             for name, texts in columns.items()
         )
     )
     if not 0 < found.width <= MOST_VALUES:
-        problem = f"the columns make {found.width} values a row, and 1 to {MOST_VALUES} are allowed"
-        raise UsageError(parameter, value, problem)
+        raise origin.error(f"the columns make {found.width} values a row, and 1 to {MOST_VALUES} are allowed")
     return found
 
 
-def _known(name: str, texts: Sequence[str], parameter: str, value: object) -> list[str]:
+def _known(name: str, texts: Sequence[str], origin: DatasetSpec) -> list[str]:
     """Return the values that are there."""
     if known := [text for text in texts if not is_missing(text)]:
         return known
-    raise UsageError(
-        parameter, value, f"the column {name} has no value in the training rows; leave it out with ignore={name}"
-    )
+    raise origin.error(f"the column {name} has no value in the training rows; leave it out with ignore={name}")
 
 
 def _are_numbers(texts: Sequence[str]) -> bool:
@@ -68,21 +65,19 @@ def _are_numbers(texts: Sequence[str]) -> bool:
     return all(is_missing(text) or (as_number(text) is not None and not _CODE.match(text)) for text in texts)
 
 
-def _category(name: str, texts: Sequence[str], parameter: str, value: object) -> Category:
-    known = _known(name, texts, parameter, value)
+def _category(name: str, texts: Sequence[str], origin: DatasetSpec) -> Category:
+    known = _known(name, texts, origin)
     if (count := len(set(known))) > MOST_CATEGORIES:
         odd = next((text for text in known if as_number(text) is None), known[0])
-        raise UsageError(
-            parameter,
-            value,
+        raise origin.error(
             f"the column {name} has {count} different values that are not all numbers (such as {odd[:40]!r}), and "
             f"categories may have {MOST_CATEGORIES}; leave it out with ignore={name}",
         )
     return Category(name, tuple(sorted({"" if is_missing(text) else text for text in texts})))
 
 
-def _number(name: str, texts: Sequence[str], parameter: str, value: object) -> Number:
-    texts_known = _known(name, texts, parameter, value)
+def _number(name: str, texts: Sequence[str], origin: DatasetSpec) -> Number:
+    texts_known = _known(name, texts, origin)
     if odd := next((text for text in texts_known if as_number(text) is None), ""):
         raise UsageError("numeric", name, f"has {odd[:40]!r}, which is no number")
     known = np.array([float(text) for text in texts_known])

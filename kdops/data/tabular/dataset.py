@@ -67,7 +67,7 @@ def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> t
     # What the test rows have must not reach the training.
     seen = np.flatnonzero(~test)
     fitted = {name: [texts[row] for row in seen] for name, texts in features.items()}
-    encoding = fit_encoding(fitted, "dataset", origin, listed["categorical"], listed["numeric"])
+    encoding = fit_encoding(fitted, origin, listed["categorical"], listed["numeric"])
     remarks: dict[int, str] = {}
     try:
         values = encoding.encode(table.rows(list(features)), table.lines, remarks.setdefault)

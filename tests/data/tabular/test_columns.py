@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdops.config.datasets import parse_dataset
 from kdops.data.tabular.columns import fit_encoding
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
+
+
+def fit(columns):
+    return fit_encoding(columns, parse_dataset({"dataset": "csv:rows.csv"}))
+
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -24,7 +30,7 @@ def refused(act, *arguments, **named):
 
 @given(st.lists(finite, min_size=1, max_size=300))
 def test_numbers_keep_their_order_and_fill_the_range(numbers):
-    encoding = fit_encoding({"x": [repr(number) for number in numbers]})
+    encoding = fit({"x": [repr(number) for number in numbers]})
     codes = encoding.encode([{"x": number} for number in numbers])
     assert (codes.dtype, codes.shape) == (np.uint8, (len(numbers), 1, 1, 1))
     in_order = codes.ravel()[np.argsort(numbers, kind="stable")].astype(int)
@@ -33,7 +39,7 @@ def test_numbers_keep_their_order_and_fill_the_range(numbers):
 
 def test_numbers_spread_evenly_whatever_their_scale():
     wild = np.exp(np.random.default_rng(0).normal(0, 4, 5000))
-    codes = fit_encoding({"x": list(map(str, wild))}).encode([{"x": number} for number in wild]).ravel()
+    codes = fit({"x": list(map(str, wild))}).encode([{"x": number} for number in wild]).ravel()
     counts = np.bincount(codes // 32, minlength=8)
     assert counts.min() > 550
     assert counts.max() < 700
@@ -41,18 +47,18 @@ def test_numbers_spread_evenly_whatever_their_scale():
 
 
 def test_what_lies_beyond_the_training_rows_counts_as_their_ends():
-    encoding = fit_encoding({"x": ["1", "2", "3"]})
+    encoding = fit({"x": ["1", "2", "3"]})
     assert encoding.encode([{"x": -1e300}, {"x": 2}, {"x": 1e300}]).ravel().tolist() == [0, 128, 255]
 
 
 def test_a_missing_number_is_the_median_and_flagged():
-    encoding = fit_encoding({"x": ["1", "NA", "3", "2", ""], "y": ["5", "6", "7", "8", "9"]})
+    encoding = fit({"x": ["1", "NA", "3", "2", ""], "y": ["5", "6", "7", "8", "9"]})
     codes = encoding.encode([{"x": None, "y": 7}, {"x": "2", "y": float("nan")}, {"x": pd.NA, "y": "?"}])
     assert codes[:, :, 0, 0].tolist() == [[128, 255, 128], [128, 0, 128], [128, 255, 128]]
 
 
 def test_categories_are_one_of_many_and_missing_is_one_of_them():
-    encoding = fit_encoding({"color": ["red", "blue", "", "red"]})
+    encoding = fit({"color": ["red", "blue", "", "red"]})
     assert encoding.columns[0].values == ("", "blue", "red")
     assert encoding.encode([{"color": "red"}, {"color": "none"}])[:, :, 0, 0].tolist() == [[0, 0, 255], [255, 0, 0]]
 
@@ -64,7 +70,7 @@ cells = st.one_of(st.integers(-99, 99).map(str), st.sampled_from(["", "a", "b", 
 def test_json_gives_the_same_encoding_back(rows):
     columns = {"first": [row[0] for row in rows], "second": [row[1] for row in rows]}
     try:
-        encoding = fit_encoding(columns)
+        encoding = fit(columns)
     except UsageError:
         return
     again = Encoding.from_json(encoding.to_json())
@@ -86,7 +92,7 @@ def test_what_is_no_encoding_is_refused(text):
 
 
 def test_rows_that_do_not_fit_are_named():
-    encoding = fit_encoding({"age": ["1", "2"], "color": ["red", "blue"]})
+    encoding = fit({"age": ["1", "2"], "color": ["red", "blue"]})
     good = {"age": 1, "color": "red", "other": "left alone"}
     assert encoding.encode([good]).shape == (1, 3, 1, 1)
     assert encoding.encode([]).shape == (0, 3, 1, 1)
@@ -98,7 +104,7 @@ def test_rows_that_do_not_fit_are_named():
 
 
 def test_a_category_that_was_not_seen_is_remarked_on_and_is_none_of_the_known_ones():
-    encoding = fit_encoding({"age": ["1", "2"], "color": ["red", "blue"]})
+    encoding = fit({"age": ["1", "2"], "color": ["red", "blue"]})
     rows, remarks = [{"age": 1, "color": color} for color in ("red", "green", "")], {}
     encoded = encoding.encode(rows, remark=remarks.setdefault)
     assert encoded[1:, 1:].sum() == 0
@@ -110,18 +116,18 @@ def test_a_category_that_was_not_seen_is_remarked_on_and_is_none_of_the_known_on
 
 
 def test_columns_that_teach_nothing_are_named():
-    assert "the column x has no value in the training rows" in refused(fit_encoding, {"x": ["", "NA"]})
+    assert "the column x has no value in the training rows" in refused(fit, {"x": ["", "NA"]})
     names = [f"name {number}" for number in range(101)]
-    assert "101 different values that are not all numbers (such as 'name 0')" in refused(fit_encoding, {"x": names})
-    assert fit_encoding({"x": names[:100]}).width == 100
+    assert "101 different values that are not all numbers (such as 'name 0')" in refused(fit, {"x": names})
+    assert fit({"x": names[:100]}).width == 100
     many = {f"c{number}": names[:100] for number in range(41)}
-    assert "4100 values a row" in refused(fit_encoding, many)
+    assert "4100 values a row" in refused(fit, many)
 
 
 def test_the_encoding_is_small_and_plain():
     wild = {
         f"c{number}": [str(value) for value in np.random.default_rng(number).normal(size=500)] for number in range(20)
     }
-    text = fit_encoding(wild).to_json()
+    text = fit(wild).to_json()
     assert len(text) < 20 * 4000
     assert set(json.loads(text)) == {"format", "columns"}

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +129,7 @@ class _Listing:
     table: SourceFile
 
     def files(self) -> Iterator[SourceFile]:
-        for images in self.training:
-            yield from images
-        yield from self.test
-        yield self.table
+        return chain(*self.training, self.test, [self.table])
 
 
 def _list(folder: Path) -> _Listing:
@@ -243,13 +241,11 @@ def _decode(path: Path) -> np.ndarray:
     """Decode one image to uint8 [3, 32, 32], resized (bilinear) where it is of another size."""
     try:
         with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        pixels = _pixels(content)
+            return _pixels(file.read(MOST_BYTES + 1))
     except Exception as error:
         # Any bytes may be in a file of the caller's, and Pillow raises many kinds of errors over them.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError("data_root", path, f"is cut off or no image ({reason}); replace it") from error
-    return pixels
 
 
 def _pixels(content: bytes) -> np.ndarray:

@@ -37,11 +37,9 @@ class ResultPair:
     @property
     def points(self) -> float | None:
         """The second mean minus the first in percentage points; None where one is missing."""
-        return (
-            None
-            if self.first is None or self.second is None
-            else 100 * (self.second.accuracy.mean - self.first.accuracy.mean)
-        )
+        if self.first is None or self.second is None:
+            return None
+        return 100 * (self.second.accuracy.mean - self.first.accuracy.mean)
 
     @property
     def equal(self) -> bool:

@@ -56,7 +56,7 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
         **({schema.VERDICT: answer.word} if answer.word else {}),
     }
     with temporary_folder() as folder:
-        write_results(folder, models, settings, context.data, context.split, conclusion.figures)
+        write_results(folder, models, context, conclusion.figures)
         for name, table in conclusion.tables.items():
             table.to_csv(folder / name, index=False)
         text = json.dumps({"study": tracker.entry_point, **answer.to_json()}, indent=2, allow_nan=False)

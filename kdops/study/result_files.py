@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kdops import __version__
-from kdops.config.settings import Settings
-from kdops.data.dataset import Dataset
-from kdops.data.splits import Split
 from kdops.sweeps.model import Model
+from kdops.sweeps.unit import Context
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,18 +42,12 @@ def results_table(models: Sequence[Model]) -> pd.DataFrame:
     )
 
 
-def write_results(
-    folder: Path,
-    models: Sequence[Model],
-    settings: Settings,
-    data: Dataset,
-    split: Split,
-    figures: Mapping[str, Figure],
-) -> None:
+def write_results(folder: Path, models: Sequence[Model], context: Context, figures: Mapping[str, Figure]) -> None:
     """Write ``results.csv``, ``settings.json`` and ``figures/*.png`` into a folder."""
+    data, split = context.data, context.split
     results_table(models).to_csv(folder / "results.csv", index=False)
     described = {
-        "settings": settings.as_dict(),
+        "settings": context.settings.as_dict(),
         "data": {"name": data.name, "digest": data.digest, "notes": data.notes},
         "split": {
             "digest": split.digest,

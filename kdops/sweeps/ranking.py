@@ -46,23 +46,17 @@ def shipping_key(model: Model) -> tuple[float, float, float]:
 
 def ranked(models: Sequence[Model], by: Criterion = VALIDATION) -> list[Model]:
     """Return models in the order of :func:`best`, the best first."""
-    return sorted(models, key=lambda model: _in_sweep(model, by))
+    return sorted(models, key=lambda model: (*rank_key(model, by), model.temperature))
 
 
 def best(models: Sweep, by: Criterion = VALIDATION) -> Sweep:
     """Return the best model of each replicate: highest score, then lowest loss, then lowest temperature."""
-    return replace(
-        models,
-        records=tuple(min(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
-    )
+    return replace(models, records=tuple(ranked(models.of_seed(seed), by)[0] for seed in models.seeds))
 
 
 def worst(models: Sweep, by: Criterion = VALIDATION) -> Sweep:
     """Return the worst model of each replicate, by the same order as :func:`best`."""
-    return replace(
-        models,
-        records=tuple(max(models.of_seed(seed), key=lambda model: _in_sweep(model, by)) for seed in models.seeds),
-    )
+    return replace(models, records=tuple(ranked(models.of_seed(seed), by)[-1] for seed in models.seeds))
 
 
 def mean_rank(models: Sweep, by: Criterion = VALIDATION) -> tuple[float, ...]:
@@ -82,7 +76,3 @@ def chosen_on(models: Sweep, by: str) -> Sweep:
     if by != "test":
         return models
     return replace(models, records=tuple(replace(record, select_on=by) for record in models.records))
-
-
-def _in_sweep(model: Model, by: Criterion) -> tuple[float, ...]:
-    return *rank_key(model, by), model.temperature

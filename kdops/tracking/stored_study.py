@@ -30,6 +30,9 @@ PARTS = ("teacher", "students", "symmetry", "ensemble", "transitivity")
 """The studies that a whole reproduction of the paper is made of, in the paper's order."""
 
 WHOLE = "paper"
+DESCRIBED = ("settings", "data", "split", "versions", "machine")
+"""What ``settings.json`` has."""
+
 SHOWN = 5
 """How many studies an error message names."""
 
@@ -168,7 +171,7 @@ def _study(run: Run, files: Mapping[str, Path], parts: tuple[StoredStudy, ...], 
         status=run.info.status,
         started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         tags=dict(run.data.tags),
-        **{part: dict(described.get(part) or {}) for part in ("settings", "data", "split", "versions", "machine")},
+        **{part: dict(described.get(part) or {}) for part in DESCRIBED},
         results=results,
         answer=_answer(run, files),
         basis=_basis(run),
@@ -238,8 +241,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _shared(parts: tuple[StoredStudy, ...]) -> dict[str, dict[str, Any]]:
     """Return what all parts have in common, for a whole that describes nothing itself."""
-    names = ("settings", "data", "split", "versions", "machine")
-    given = {name: [getattr(part, name) for part in parts] for name in names}
+    given = {name: [getattr(part, name) for part in parts] for name in DESCRIBED}
     return {
         name: {key: value for key, value in all_[0].items() if all(other.get(key) == value for other in all_)}
         for name, all_ in given.items()

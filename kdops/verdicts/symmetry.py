@@ -44,22 +44,20 @@ from kdops.verdicts.phrases import counted, flattered, margin_phrase, outlook_of
 from kdops.verdicts.statistics import FEWEST_REPLICATES, OneSided, check_margin, one_sided
 from kdops.verdicts.temperature import FEWEST_TEMPERATURES, check_temperatures, temperature_spec
 
-BETTER = {"yes": "better", "no": "not better", "inconclusive": "inconclusive"}
-NEAR = {"yes": "near", "no": "not near", "inconclusive": "inconclusive"}
+YES, NO, OPEN = "yes", "no", "inconclusive"
+BETTER = {YES: "better", NO: "not better", OPEN: OPEN}
+NEAR = {YES: "near", NO: "not near", OPEN: OPEN}
 
 MEANINGS = {
-    ("yes", "yes"): "They beat the student and come near the teacher.",
-    ("yes", "no"): "They beat the student but lie below the teacher by more than the margin.",
-    ("yes", "inconclusive"): "They beat the student; whether they come near the teacher is open.",
-    ("no", "yes"): "They do not beat the student but come near the teacher.",
-    ("no", "no"): "They do not beat the student and lie below the teacher by more than the margin.",
-    ("no", "inconclusive"): "They do not beat the student; whether they come near the teacher is open.",
-    ("inconclusive", "yes"): "Whether they beat the student is open; they come near the teacher.",
-    (
-        "inconclusive",
-        "no",
-    ): "Whether they beat the student is open; they lie below the teacher by more than the margin.",
-    ("inconclusive", "inconclusive"): "Whether they beat the student and come near the teacher is open.",
+    (YES, YES): "They beat the student and come near the teacher.",
+    (YES, NO): "They beat the student but lie below the teacher by more than the margin.",
+    (YES, OPEN): "They beat the student; whether they come near the teacher is open.",
+    (NO, YES): "They do not beat the student but come near the teacher.",
+    (NO, NO): "They do not beat the student and lie below the teacher by more than the margin.",
+    (NO, OPEN): "They do not beat the student; whether they come near the teacher is open.",
+    (OPEN, YES): "Whether they beat the student is open; they come near the teacher.",
+    (OPEN, NO): "Whether they beat the student is open; they lie below the teacher by more than the margin.",
+    (OPEN, OPEN): "Whether they beat the student and come near the teacher is open.",
 }
 """The words for both tests together, against the student and against the teacher."""
 
@@ -73,9 +71,9 @@ class _Both:
 
     @property
     def word(self) -> str:
-        if self.better == self.near == "yes":
+        if self.better == self.near == YES:
             return "symmetric"
-        return "not symmetric" if "no" in (self.better, self.near) else "inconclusive"
+        return "not symmetric" if NO in (self.better, self.near) else OPEN
 
     @property
     def better(self) -> str:
@@ -95,7 +93,7 @@ class _Both:
     def deciding(self) -> OneSided:
         """The test that refutes, or the one with the weaker support."""
         if self.word == "not symmetric":
-            return self.student if self.better == "no" else self.teacher
+            return self.student if self.better == NO else self.teacher
         return self.binding
 
     @property
@@ -230,8 +228,8 @@ def _control(
 
 def _answer(result: OneSided, refuted: bool) -> str:
     if result.n < FEWEST_REPLICATES:
-        return "inconclusive"
-    return "yes" if result.above else "no" if refuted else "inconclusive"
+        return OPEN
+    return YES if result.above else NO if refuted else OPEN
 
 
 def _primary(both: _Both, accuracies: Mapping[str, np.ndarray], margin: float, select_on: str) -> Claim:
@@ -244,7 +242,7 @@ def _primary(both: _Both, accuracies: Mapping[str, np.ndarray], margin: float, s
         f"{both.word.capitalize()}: over {over} the reversed nets reach {reached} on average: "
         f"{against_student}, and {against_teacher}; the margin is {allowed}. {MEANINGS[both.better, both.near]}"
     )
-    if both.word == "inconclusive":
+    if both.word == OPEN:
         sentence += f" {both.outlook()}"
     sentence += flattered(select_on, "the chosen student")
     nets, better, near = f"the reversed nets ({reached})", BETTER[both.better], NEAR[both.near]

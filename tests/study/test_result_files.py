@@ -12,6 +12,7 @@ from kdops.data.splits import make_split
 from kdops.reporting.figures import Curve, temperature_figure
 from kdops.study.result_files import results_table, write_results
 from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps.unit import Context
 
 TEACHER = Model(
     "teacher", 0, 0.0, "teacher", LABELS, "models:/kdops-digits-teacher/1", "a1", metrics={"test_accuracy": 0.1 + 0.2}
@@ -51,7 +52,9 @@ def test_what_is_written_reads_back(tmp_path):
     figure = temperature_figure("t", [Curve("student", (1.0, 2.5), np.array([[0.5, 0.6]]))])
     folder = tmp_path / "results"
     folder.mkdir()
-    write_results(folder, [TEACHER, STUDENT], settings, data, split, {"figure-1.png": figure, "b.png": figure})
+    write_results(
+        folder, [TEACHER, STUDENT], Context(settings, data, split, "cpu"), {"figure-1.png": figure, "b.png": figure}
+    )
     assert sorted(path.name for path in folder.rglob("*")) == [
         "b.png",
         "figure-1.png",
@@ -80,6 +83,6 @@ def test_a_study_without_models_or_figures_still_writes_its_settings(tmp_path):
     settings = Settings.parse("teacher")
     folder = tmp_path / "results"
     folder.mkdir()
-    write_results(folder, [], settings, data, make_split(data, settings.transfer, 0), {})
+    write_results(folder, [], Context(settings, data, make_split(data, settings.transfer, 0), "cpu"), {})
     assert json.loads((folder / "settings.json").read_text())["settings"]["dataset"] == "digits"
     assert not list((folder / "figures").iterdir())

@@ -49,7 +49,7 @@ def test_what_is_written_reads_back(tmp_path):
     settings = Settings.parse("students", temperatures="1,2.5")
     data = load("digits", str(tmp_path))
     split = make_split(data, settings.transfer, settings.split_seed)
-    figure = temperature_figure("t", [Curve("student", (1.0, 2.5), np.array([[0.5, 0.6]]))])
+    figure = temperature_figure("t", [Curve("student", (1.0, 2.5), np.array([[0.5, 0.6]]))], {})
     folder = tmp_path / "results"
     folder.mkdir()
     write_results(

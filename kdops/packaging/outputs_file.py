@@ -1,7 +1,8 @@
 """Outputs of a network in a file, for images that are known by their digest or by their name.
 
 A file of NumPy (.npz) has the arrays ``logits`` or ``probabilities``, float ``[N, classes]``, ``digests`` or ``names``
-of the images, and may have ``classes``. One of safetensors has the first as tensors, ``digests`` uint8 ``[N, 32]``, and
+of the images, and may have ``classes``, and ``rows``: the place of each in the data, counted from 0, which tells equal
+images apart. One of safetensors has the first and ``rows`` as tensors, ``digests`` uint8 ``[N, 32]``, and
 ``names`` and ``classes`` as JSON lists in its header. A digest is the SHA-256 of an image's uint8 ``[C, H, W]``.
 """
 
@@ -48,6 +49,7 @@ class _Outputs:
     digests: np.ndarray | None
     names: Sequence[str]
     classes: Sequence[str]
+    rows: np.ndarray | None
 
 
 def load_outputs(file: OutputsFile, data: Dataset, names: Sequence[str], needed: np.ndarray) -> RowOutputs:
@@ -83,16 +85,14 @@ def load_outputs(file: OutputsFile, data: Dataset, names: Sequence[str], needed:
 def _places(stored: _Outputs, data: Dataset, names: Sequence[str], refuse: Refuse) -> np.ndarray:
     """Return where a file has the outputs of each image, int ``[N]``; -1 for nowhere.
 
-    Rows of a table may have one digest and other values, as they are encoded in steps: these are told apart by their
-    place, in a file of all rows in the order of the data.
+    Rows of a table may have one digest and other values, as they are encoded in steps: these are told apart by the
+    places that the file gives.
 
     Raises:
         UsageError: outputs cannot be assigned to their images.
     """
+    own = digests_of(data.images)
     if stored.digests is not None:
-        own = digests_of(data.images)
-        if np.array_equal(stored.digests, own):
-            return np.arange(len(own))
         keys, wanted, what = [one.hex() for one in _rows(stored.digests)], [one.hex() for one in _rows(own)], "digest"
     elif names:
         keys, wanted, what = list(stored.names), list(names), "name"
@@ -103,9 +103,11 @@ def _places(stored: _Outputs, data: Dataset, names: Sequence[str], refuse: Refus
         raise refuse("names an image twice")
     first = stored.logits[[place[key] for key in keys]]
     if len(other := np.flatnonzero(~np.isclose(first, stored.logits, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1))):
+        if stored.rows is not None and stored.digests is not None:
+            return _given_places(stored.digests, stored.rows, own, refuse)
         problem = (
-            f"has different outputs for the digest {keys[other[0]]}, and {len(other)} such rows; "
-            f"give those of all {len(wanted):,} {data.unit}, in their order"
+            f"has different outputs for the digest {keys[other[0]]}, and {len(other)} such {data.unit}; give rows too, "
+            "the place of each in the data counted from 0, as kdops outputs does"
         )
         raise refuse(problem)
     found = np.array([place.get(key, -1) for key in wanted])
@@ -115,12 +117,30 @@ def _places(stored: _Outputs, data: Dataset, names: Sequence[str], refuse: Refus
     return found
 
 
+def _given_places(digests: np.ndarray, rows: np.ndarray, own: np.ndarray, refuse: Refuse) -> np.ndarray:
+    """Return where a file has the outputs of each image, by the places that it gives and checks by its digests."""
+    if len(np.unique(rows)) < len(rows) or rows.min() < 0 or rows.max() >= len(own):
+        raise refuse(f"must have rows as places in the data, each once and from 0 to {len(own) - 1:,}")
+    if len(other := np.flatnonzero((digests != own[rows]).any(axis=1))):
+        raise refuse(
+            f"has the digest of another image for row {rows[other[0]]} of the data, and {len(other)} such rows"
+        )
+    found = np.full(len(own), -1)
+    found[rows] = np.arange(len(rows))
+    return found
+
+
 def _rows(digests: np.ndarray) -> list[bytes]:
     return [one.tobytes() for one in digests]
 
 
 def write_outputs(
-    path: Path, logits: np.ndarray, digests: np.ndarray, names: Sequence[str], classes: Sequence[str]
+    path: Path,
+    logits: np.ndarray,
+    digests: np.ndarray,
+    names: Sequence[str],
+    classes: Sequence[str],
+    rows: np.ndarray,
 ) -> None:
     """Write a file of outputs.
 
@@ -130,13 +150,14 @@ def write_outputs(
         digests: of the images, uint8 ``[N, 32]``.
         names: of the images; empty for none.
         classes: the class names.
+        rows: the place of each image in the data, int ``[N]``.
     """
     with replace_file(path, path.suffix) as part:
         if path.suffix.lower() == SAFETENSORS:
             header = {"classes": json.dumps(list(classes)), **({"names": json.dumps(list(names))} if names else {})}
-            save_file({"logits": logits, "digests": digests}, part, header)
+            save_file({"logits": logits, "digests": digests, "rows": rows}, part, header)
         else:
-            arrays = {"logits": logits, "digests": digests, "classes": np.array(list(classes))}
+            arrays = {"logits": logits, "digests": digests, "rows": rows, "classes": np.array(list(classes))}
             named = {"names": np.array(list(names))} if names else {}
             # An open file: to a path that does not end in .npz, such as .NPZ, numpy would add it.
             with part.open("wb") as file:
@@ -202,7 +223,10 @@ def _read(path: str, refuse: Refuse) -> _Outputs:
     keys = digests if digests is not None else names
     if len(keys) != len(values):
         raise refuse(f"has {len(values)} outputs and {len(keys)} digests or names of images")
-    return _Outputs(logits, shares, digests, names, _texts(arrays, "classes", refuse))
+    rows = np.asarray(arrays["rows"]) if "rows" in arrays else None
+    if rows is not None and (rows.shape != (len(values),) or rows.dtype.kind not in "iu"):
+        raise refuse(f"must have rows as whole numbers [images], not {rows.dtype} {rows.shape}")
+    return _Outputs(logits, shares, digests, names, _texts(arrays, "classes", refuse), rows)
 
 
 def _texts(arrays: Mapping[str, np.ndarray | list], name: str, refuse: Refuse) -> list[str]:

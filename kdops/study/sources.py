@@ -215,7 +215,8 @@ def store_outputs(settings: SourceSettings, data: Dataset, path: Path) -> None:
     else:
         network = load_file(source, settings, data, np.arange(len(data.labels)))
     names = names_of(settings.origin, len(data.labels))
-    write_outputs(path, outputs_of(network, data), digests_of(data.images), names, data.classes)
+    rows = np.arange(len(data.labels))
+    write_outputs(path, outputs_of(network, data), digests_of(data.images), names, data.classes, rows)
 
 
 def _adopt(

@@ -32,13 +32,13 @@ def load(path, names=NAMES, needed=ROWS):
 
 WAYS = {
     "CAPITALS.NPZ": lambda path: write_outputs(
-        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
+        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes, SHUFFLED
     ),
     "own.npz": lambda path: write_outputs(
-        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
+        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes, SHUFFLED
     ),
     "own.safetensors": lambda path: write_outputs(
-        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes
+        path, LOGITS[SHUFFLED], digests_of(DIGITS.images[SHUFFLED]), (), DIGITS.classes, SHUFFLED
     ),
     "hexadecimal.npz": lambda path: save(
         path,
@@ -112,12 +112,24 @@ def test_rows_of_one_digest_are_never_given_the_outputs_of_each_other(tmp_path):
     images[5] = images[3]
     data = replace(DIGITS, images=images)
     digests, path = digests_of(images), tmp_path / "twins.npz"
-    save(path, logits=LOGITS, digests=digests)
-    found = load_outputs(OutputsFile(str(path)), data, (), ROWS)
-    np.testing.assert_array_equal(found.logits.numpy(), LOGITS)
-    save(path, logits=LOGITS[::-1], digests=digests[::-1])
-    with pytest.raises(UsageError, match=r"has different outputs for the digest .*in their order$"):
-        load_outputs(OutputsFile(str(path)), data, (), ROWS)
+    # In order or not: nothing says whether equal images changed places.
+    for order in (ROWS, ROWS[::-1]):
+        save(path, logits=LOGITS[order], digests=digests[order])
+        with pytest.raises(UsageError, match=r"has different outputs for the digest .*give rows too"):
+            load_outputs(OutputsFile(str(path)), data, (), ROWS)
+        save(path, logits=LOGITS[order], digests=digests[order], rows=order)
+        np.testing.assert_array_equal(load_outputs(OutputsFile(str(path)), data, (), ROWS).logits.numpy(), LOGITS)
+    moved = ROWS.copy()
+    moved[[7, 8]] = 8, 7
+    for rows, told in (
+        (moved, "has the digest of another image for row 8 of the data, and 2 such rows"),
+        (np.zeros(COUNT, int), "must have rows as places in the data, each once and from 0 to 1,796"),
+        (ROWS + 1, "must have rows as places in the data"),
+        (ROWS.astype(float), r"must have rows as whole numbers \[images\]"),
+    ):
+        save(path, logits=LOGITS, digests=digests, rows=rows)
+        with pytest.raises(UsageError, match=told):
+            load_outputs(OutputsFile(str(path)), data, (), ROWS)
     equal = LOGITS.copy()
     equal[5] = equal[3]
     save(path, logits=equal[::-1], digests=digests[::-1])

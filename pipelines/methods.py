@@ -168,7 +168,7 @@ def badness(students: Sweep, score: str) -> tuple[float, float]:
 
 def distill(study: Study[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:
     """Distill students by a method at a temperature."""
-    return study.with_settings(replace(study.settings, method=method)).distill(sources, "student", [temperature])
+    return study.with_method(method=method).distill(sources, "student", [temperature])
 
 
 def remarks(settings: MethodsSettings, chosen: list[Chosen]) -> list[str]:

@@ -19,9 +19,9 @@ from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summary_of
 from kdops.sweeps.metrics import TRAIN_SECONDS
-from kdops.sweeps.model import Sweep
+from kdops.sweeps.model import Model, Sweep
 from kdops.utils.text import two_digits
-from kdops.verdicts.answer import Answer
+from kdops.verdicts.answer import Answer, Row
 from kdops.verdicts.mutual import mutual_verdict
 
 if TYPE_CHECKING:
@@ -45,37 +45,31 @@ def run(study: Study[MutualSettings]) -> Answer:
     sweeps = {str(one): study.train_together(one, settings.nets) for one in (INDEPENDENT, *settings.companies)}
     study.stop_if_planned()
 
-    from kdops.ensembles.evaluation import EnsembleEvaluation, common
+    from kdops.ensembles.voters import Voters
     from kdops.study.figures import companies_figure
 
-    replicates, size = settings.replicates(), len(settings.nets)
-    votes = {
-        name: EnsembleEvaluation(study, {seed: nets.copies_of(seed) for seed in replicates})
-        for name, nets in sweeps.items()
-    }
-    reached = {
-        name: (nets.copies_table(replicates).mean(axis=1), votes[name].of(size)) for name, nets in sweeps.items()
-    }
-    (alone, alone_vote), companies = reached[str(INDEPENDENT)], dict(list(reached.items())[1:])
-    rows = []
-    for name, (each, vote) in reached.items():
-        rows.append(summary_of(f"{name}, members", size * len(each), each))
+    size = len(settings.nets)
+    alone, *companies = (Voters(study, name, nets) for name, nets in sweeps.items())
+    rows, remarks, registered = list[Row](), list[str](), list[Model]()
+    for one in (alone, *companies):
+        members, vote = one.rows()
+        rows.append(members)
         if len(set(settings.nets)) > 1:
-            by_net = sweeps[name].copies_table(replicates).T
-            rows += [
-                summary_of(f"{name}, {net}", len(each), own) for net, own in zip(settings.nets, by_net, strict=True)
-            ]
-        rows.append(summary_of(f"{name}, their vote", size * len(each), vote))
-    registered = [model for one in votes.values() for model in one.register(size).records]
-    remarks = [
-        *(common(f"{name}, members", one.shared()) for name, one in votes.items()),
+            by_net = zip(settings.nets, one.table.T, strict=True)
+            rows += [summary_of(f"{one.name}, {net}", len(own), own) for net, own in by_net]
+        rows.append(vote)
+        remarks.append(one.alike())
+        registered += one.ensembles.register(size).records
+    remarks += [
         training_times(sweeps),
         f"Registered: {len(registered)} votes, from {registered[0].uri} to {registered[-1].uri}.",
     ]
-    gains = {f"{name}, members": each - alone for name, (each, _) in companies.items()}
-    gains |= {f"{name}, vote": vote - alone_vote for name, (_, vote) in companies.items()}
-    figure = companies_figure(settings, gains, {"vote of independent nets, over its members": alone_vote - alone})
-    verdict = mutual_verdict((alone, alone_vote), companies, settings.margin)
+    reached = {one.name: (one.members, one.vote) for one in companies}
+    gains = {f"{name}, members": each - alone.members for name, (each, _) in reached.items()}
+    gains |= {f"{name}, vote": vote - alone.vote for name, (_, vote) in reached.items()}
+    free = {"vote of independent nets, over its members": alone.vote - alone.members}
+    figure = companies_figure(settings, gains, free)
+    verdict = mutual_verdict((alone.members, alone.vote), reached, settings.margin)
     return study.conclude(
         "mutual", Answer.of(rows, verdict, remarks=remarks), figures={"figure-mutual.png": figure}, report=True
     )

@@ -182,7 +182,8 @@ class PaperSettings(SymmetrySettings, VoteSettings):
             UsageError: for a value that is not allowed, and for a parameter that the paper would ignore.
         """
         paper = one_of("paper", text["paper"], tuple(PAPERS))
-        PAPERS[paper].check(paper, text, {one.name: one.default for one in point.parameters()})
+        if paper != DEFAULT:
+            PAPERS[paper].check(text, point)
         return {**super().read(point, PAPERS[paper].filled(text)), "paper": paper}
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 
 from kdops.config.images import ALL_FRAMES, Selection
 from kdops.data.dataset import Dataset
+from kdops.data.splits import groups_of
 from kdops.errors import UsageError
 
 
@@ -60,6 +61,22 @@ def frames_of_tracks(data: Dataset, rows: np.ndarray, count: int) -> np.ndarray:
         places = np.linspace(0, len(own) - 1, count) if count > 1 else np.array([(len(own) - 1) / 2])
         kept.append(own[places.astype(int)] if len(own) > count else own)
     return np.sort(np.concatenate(kept))
+
+
+def fold_of(data: Dataset, rows: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each row, from 0 to ``folds - 1``; a track is in one fold, and classes are spread evenly.
+
+    Args:
+        data: the data set.
+        rows: the images that are dealt.
+        folds: how many there are.
+        seed: of the sequence in which the tracks of a class are dealt.
+    """
+    group, label_of = groups_of(data, rows)
+    dealt = np.lexsort((np.random.default_rng([seed, 2]).random(len(label_of)), label_of))
+    fold = np.empty(len(dealt), dtype=np.int64)
+    fold[dealt] = np.arange(len(dealt)) % folds
+    return fold[group]
 
 
 def noisy_labels(data: Dataset, share: float, seed: int, clean: np.ndarray) -> np.ndarray:

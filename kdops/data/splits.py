@@ -132,7 +132,7 @@ def _deal(data: Dataset, names: list[str], seed: int) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
     given = data.validation
     usable = np.flatnonzero(~data.test if given is None else ~(data.test | given))
-    group, label_of = _groups(data, usable)
+    group, label_of = groups_of(data, usable)
     part_of = np.empty(len(label_of), dtype=np.int64)
     turn = 0
     for label in range(len(data.classes)):
@@ -172,7 +172,7 @@ def _refuse(data: Dataset, label: int, count: int, names: list[str]) -> None:
     )
 
 
-def _groups(data: Dataset, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def groups_of(data: Dataset, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the tracks among some images; an image of unknown track is a group of its own.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +36,7 @@ class Statement:
     what: str
     words: str
     source: str
-    test: str
+    test: str = "the difference is above zero"
     published: tuple[float, ...] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
     interpreted: str = ""
@@ -135,3 +135,11 @@ class Statement:
     def not_measured(self, reason: str) -> Finding:
         """Leave the statement open, with the reason why nothing was measured."""
         return self.answered("open", f"Not measured: {reason}")
+
+
+def interpreted(what: str, statements: Mapping[str, Statement]) -> dict[str, Statement]:
+    """Return statements with what had to be decided for all of them, before what each says of itself."""
+    return {
+        key: replace(one, interpreted="; ".join(filter(None, (what, one.interpreted))))
+        for key, one in statements.items()
+    }

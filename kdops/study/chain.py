@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdops.config.chain import Chain
@@ -153,6 +153,5 @@ def _distill(
 
 def _with_recipe(study: Study[Settings], chain: Chain, place: int, role: str, stream: str) -> Study[Settings]:
     """Return the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
-    recipes = study.settings.recipes
-    recipe = recipe_at(chain, place, recipes)
-    return study.with_settings(replace(study.settings, recipes={**recipes, role: recipe, stream: recipe}))
+    recipe = recipe_at(chain, place, study.settings.recipes)
+    return study.with_recipes(**{role: recipe, stream: recipe})

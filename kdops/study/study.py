@@ -16,6 +16,7 @@ from kdops.config.architectures import Architecture
 from kdops.config.companies import ChosenCompany
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS
+from kdops.config.recipes import Recipe
 from kdops.config.settings import HARD, Settings
 from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
@@ -74,21 +75,45 @@ class Study(Generic[SettingsT]):
         """
         return Study(settings, self.context, self.executor)
 
+    def with_recipes(self, **recipes: Recipe) -> Study[SettingsT]:
+        """Return the same study with other recipes of some roles, or of random streams of their own."""
+        return self.with_settings(replace(self.settings, recipes={**self.settings.recipes, **recipes}))
+
+    def with_selection(self, **changes: Any) -> Study[SettingsT]:
+        """Return the same study with another choice of images, see :class:`kdops.config.images.Selection`."""
+        return self.with_settings(replace(self.settings, selection=replace(self.settings.selection, **changes)))
+
+    def with_method(self, *, method: ChosenMethod) -> Study[SettingsT]:
+        """Return the same study with another method."""
+        return self.with_settings(replace(self.settings, method=method))
+
     @contextmanager
     def part(self, entry_point: str) -> Iterator[Study[SettingsT]]:
         """Open a study within this one: a run below this one's, with the same settings, data and models."""
         with self.executor.part(entry_point, title_of(entry_point, self.settings)) as executor:
             yield Study(self.settings, self.context, executor)
 
-    def train(self, role: str, stream: str = "") -> Sweep:
-        """Train a role on the teacher's images and hard labels, once for each replicate.
+    def train(
+        self,
+        role: str,
+        stream: str = "",
+        *,
+        images: Trainset | None = None,
+        seeds: Sequence[int] = (),
+        copies: Sequence[int] = (0,),
+    ) -> Sweep:
+        """Train a role on hard labels, once for each replicate.
 
         Args:
             role: what is trained.
             stream: its random streams, where they are not the role's; see :meth:`distill`.
+            images: what it is trained on, where not on the teacher's images.
+            seeds: the replicates, where not all.
+            copies: which copies of a replicate's model are trained, see ``COPY_SEEDS``; 0 is the model itself.
         """
-        none: dict[int, Model | None] = dict.fromkeys(self.settings.replicates())
-        trainset = Trainset(self.split.teacher, "teacher images")
+        replicates = seeds or self.settings.replicates()
+        none: dict[int, Model | None] = {seed + COPY_SEEDS * copy: None for seed in replicates for copy in copies}
+        trainset = images or Trainset(self.split.teacher, "teacher images")
         task = _task(role, stream, trainset.what, self.settings.order)
         return self._sweep(task, none, (HARD,), trainset, 0)
 

@@ -3,8 +3,9 @@
     mlflow run . -e paper -P paper=hansen-salamon-1990
 
 Nets on hard labels that differ in their seed vote by majority. Beside the vote stands what it would reach if their
-errors were independent. The paper's cross-validated members are not trained: folds are not built. Every net learns
-from a student's transfer images. Cost on two cores: seconds on digits; minutes on GTSRB.
+errors were independent. Cross-validated nets leave out a fold of the images each; as many reseeded ones, which all
+leave out the same fold, have equally many images. Every net learns from a student's transfer images. Cost on two
+cores: seconds on digits; minutes on GTSRB.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings
 from kdops.papers import Statement
 from kdops.study.summary import summary_of
@@ -29,7 +29,6 @@ STATEMENTS: Mapping[str, Statement] = {
         f"the vote of {MEMBERS} nets against the best of them by validation",
         "an ensemble performs better than the best of its members",
         "section on consensus, figure 2",
-        "the difference is above zero",
         from_memory=True,
     ),
     "mean": Statement(
@@ -47,30 +46,47 @@ STATEMENTS: Mapping[str, Statement] = {
         interpreted="the rate of a member is the mean over the members and over all images, whatever their difficulty",
         from_memory=True,
     ),
+    "folds": Statement(
+        f"the vote of {MEMBERS} nets that leave out a fold each against that of nets which all leave out the same",
+        "cross-validation keeps the members apart, so that their vote is better",
+        "section on cross-validation",
+        interpreted="as many reseeded nets with equally many images are our control",
+        from_memory=True,
+    ),
+    "folds, all images": Statement(
+        f"the vote of {MEMBERS} nets that leave out a fold each against that of reseeded ones with all images",
+        "what they gain is more than the images that they lack",
+        "section on cross-validation",
+        interpreted="the paper has no such comparison",
+        from_memory=True,
+    ),
 }
 
 
 def run(study: Study[PaperSettings]) -> Answer:
     """Train the members, let them vote, and conclude."""
-    start = study.train("student")
-    members = study.distill(start, "reseeded", [HARD], copies=MEMBERS)
+    from kdops.study.resampling import without_folds
+
+    companies = {
+        "reseeded": study.train("reseeded", images=study.transfer_images(0), copies=range(MEMBERS)),
+        "cross-validated": without_folds(study, MEMBERS, range(MEMBERS)),
+        "reseeded without a fold": without_folds(study, MEMBERS, [0] * MEMBERS),
+    }
     study.stop_if_planned()
 
-    from kdops.ensembles.evaluation import EnsembleEvaluation, common
+    from kdops.ensembles.voters import Voters
 
-    seeds, margin = study.settings.replicates(), study.settings.margin
-    votes = EnsembleEvaluation(study, {seed: members.copies_of(seed) for seed in seeds})
-    each, vote, single = members.copies_table(seeds).mean(axis=1), votes.of(MEMBERS), votes.single()
-    expected = [binomial_vote_error(float(one), MEMBERS) for one in each]
+    plain, crossed, equal = voters = [Voters(study, name, models) for name, models in companies.items()]
+    expected = [binomial_vote_error(float(one), MEMBERS) for one in plain.members]
+    margin, single = study.settings.margin, plain.ensembles.single()
     findings = (
-        STATEMENTS["vote"].above(vote - single),
-        STATEMENTS["mean"].above(vote - each, margin),
-        STATEMENTS["independent"].within([1 - v - e for v, e in zip(vote, expected, strict=True)], margin),
+        STATEMENTS["vote"].above(plain.vote - single),
+        STATEMENTS["mean"].above(plain.vote - plain.members, margin),
+        STATEMENTS["independent"].within([1 - v - e for v, e in zip(plain.vote, expected, strict=True)], margin),
+        STATEMENTS["folds"].above(crossed.vote - equal.vote),
+        STATEMENTS["folds, all images"].above(crossed.vote - plain.vote),
     )
-    rows = [
-        summary_of("members", MEMBERS * len(seeds), each),
-        summary_of("best member by validation", len(seeds), single),
-        summary_of("their vote", MEMBERS * len(seeds), vote),
-    ]
-    remarks = [common("members", votes.shared())]
+    rows = [row for one in voters for row in one.rows()]
+    rows.insert(1, summary_of("best member by validation", len(single), single))
+    remarks = [one.alike() for one in voters]
     return study.conclude("hansen-salamon-1990", Answer.of(rows, findings=findings, remarks=remarks), report=True)

@@ -18,7 +18,7 @@ Cost on two cores: a minute on digits; an hour on GTSRB with eight temperatures 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdops.config.methods import parse_method
@@ -166,8 +166,7 @@ def train(
     study: Study[PaperSettings], teachers: Sweep, pixels: str, rate: float, temperatures: Sequence[float]
 ) -> Cell:
     """Train the students of one cell."""
-    settings = study.settings
-    student = settings.recipes["student"].replace(
+    student = study.settings.recipes["student"].replace(
         batch_size=32,
         learning_rate=rate,
         weight_decay=0.0,
@@ -176,8 +175,8 @@ def train(
         normalize=pixels,
         init="glorot",
     )
-    own = study.with_settings(replace(settings, recipes={**settings.recipes, "student": student}))
-    on_labels = own.with_settings(replace(own.settings, method=parse_method("tempered")))
+    own = study.with_recipes(student=student)
+    on_labels = own.with_method(method=parse_method("tempered"))
     return Cell(
         own.distill(teachers, "student", [HARD, *temperatures]),
         on_labels.distill(teachers, "student", temperatures),

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from kdops.config.datasets import DATASETS
-from kdops.config.papers import AUTO, PAPERS
+from kdops.config.papers import AUTO, DEFAULT, PAPERS
 from kdops.config.parameters import ENTRY_POINTS, PARAMETERS, EntryPoint
 from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.settings import Settings, parse_temperatures
@@ -87,8 +87,8 @@ def test_what_is_auto_is_what_the_paper_asks_for(name):
     assert str(own.origin) == paper.data[0]
     assert own == Settings.parse("paper", paper=name, **{**paper.usual, "dataset": paper.data[0]})
     small = Settings.parse("paper", paper=name, dataset="digits")
-    assert small == Settings.parse("paper", paper=name, **{**paper.small, "dataset": "digits"})
-    if "temperatures" not in paper.ignored:
+    assert small == Settings.parse("paper", paper=name, **{**paper.usual, **paper.small, "dataset": "digits"})
+    if name == DEFAULT or "temperatures" not in paper.unread:
         assert Settings.parse("paper", paper=name, dataset="digits", temperatures="3").temperatures == (3.0,)
     with pytest.raises(UsageError, match=r"^paper=none: must be one of szijarto-2020"):
         Settings.parse("paper", paper="none")

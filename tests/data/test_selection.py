@@ -7,7 +7,7 @@ import pytest
 
 from kdops.config.images import Selection
 from kdops.data import dataset
-from kdops.data.selection import frames_of_tracks, noisy_labels, select, without_classes
+from kdops.data.selection import fold_of, frames_of_tracks, noisy_labels, select, without_classes
 from kdops.errors import UsageError
 
 DIGITS = dataset.load("digits")
@@ -89,3 +89,15 @@ def test_the_choice_is_recorded_of_what_learns_from_a_transfer_set_alone():
     recorded = {"leave_out": "3,7", "frames": 2, "label_noise": 0.1}
     assert chosen.of_part("transfer images" + chosen.words) == recorded
     assert Selection().of_part("transfer images") == {}
+
+
+@pytest.mark.parametrize("folds", [2, 9])
+def test_a_track_is_in_one_fold_and_folds_have_equally_many_of_each_class(folds):
+    data, rows = with_tracks(), np.arange(len(DIGITS.labels))
+    fold = fold_of(data, rows, folds, seed=3)
+    assert all(len(set(fold[data.tracks == track])) == 1 for track in range(4))
+    alone = data.tracks < 0
+    counts = np.array([[np.sum(alone & (fold == k) & (data.labels == c)) for c in range(10)] for k in range(folds)])
+    assert np.ptp(counts, axis=0).max() <= 2  # one, and one that is a track
+    assert (fold_of(data, rows, folds, seed=3) == fold).all()
+    assert (fold_of(data, rows, folds, seed=4) != fold).any()

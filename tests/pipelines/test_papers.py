@@ -1,11 +1,17 @@
 """Each paper of the table runs on digits, and answers every one of its claims."""
 
 import json
+from functools import cache, partial
 
 import pytest
 
-from kdops.config.papers import DEFAULT, PAPERS
+from kdops.config.papers import DEFAULT, PAPERS, Paper
+from kdops.config.parameters import ENTRY_POINTS
+from kdops.config.recipe_settings import SETTINGS
+from kdops.data import dataset
 from kdops.errors import UsageError
+from kdops.study.dry_run import PlanningExecutor
+from kdops.study.executor import Executor
 from pipelines import paper
 
 OTHERS = [name for name in PAPERS if name != DEFAULT]  # the default paper has tests of its own
@@ -15,21 +21,64 @@ TINY = {
 }
 
 
+digits = cache(partial(dataset.load, "digits"))
+
+OTHER = {
+    **{"teacher": "mlp(hidden=5)", "middle": "mlp(hidden=5)", "student": "cnn(filters=5)", "temperatures": "0.5,1,4,8"},
+    **{"method": "dkd", "leave_out": "5", "label_noise": "0.5", "bootstrap": "true"},
+    "epochs": "2",
+}
+"""Other values of what an experiment may read."""
+
+
+def refused(name):
+    """Return what a paper refuses."""
+    own = {one.name for one in ENTRY_POINTS["paper"].own} - {"paper"}
+    return {*own, *PAPERS[name].unread, *PAPERS[name].decided}
+
+
 def taken(name):
     """Return what a paper is tried with, without what it would ignore."""
-    ignored = PAPERS[name].ignored
     # The tests have temperatures of their own where none are given.
-    return {"temperatures": "auto"} | {one: value for one, value in TINY.items() if one not in ignored}
+    return {"temperatures": "auto"} | {one: value for one, value in TINY.items() if one not in refused(name)}
+
+
+@pytest.fixture
+def planned(nowhere, monkeypatch):
+    """Return the networks that a paper would train, as the digests of all that decides their weights."""
+
+    def plan(name, **given):
+        found = set()
+
+        def units(*of):
+            made = Executor.units(*of)
+            found.update(unit.training for unit in made)
+            return made
+
+        monkeypatch.setattr(PlanningExecutor, "units", staticmethod(units))
+        monkeypatch.setattr(Paper, "check", lambda *_: None)
+        paper.main(nowhere.settings("paper", paper=name, dry_run="true", **{**TINY, **given}), digits())
+        return found
+
+    return plan
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_refused_changes_nothing_and_all_else_changes_what_is_trained(name, planned):
+    usual, entry = planned(name), PAPERS[name]
+    for one, value in OTHER.items():
+        if one not in entry.decided:
+            assert (planned(name, **{one: value}) == usual) is (one in entry.unread), one
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_a_paper_would_ignore_is_refused(name, nowhere):
-    for one in PAPERS[name].ignored:
-        with pytest.raises(UsageError, match=rf"^{one}=7: has no effect on paper={name}"):
-            nowhere.settings("paper", paper=name, **{"temperatures": "auto", one: "7"})
-    for one in PAPERS[name].student:
-        with pytest.raises(UsageError, match=rf"^{one}=student=7: is decided by paper={name} for the student"):
-            nowhere.settings("paper", paper=name, **{"temperatures": "auto", one: "student=7"})
+    for one in refused(name):
+        of_student = one in SETTINGS
+        told = "is decided by" if one in PAPERS[name].decided else "has no effect on"
+        value = "student=7" if of_student else "7"
+        with pytest.raises(UsageError, match=rf"^{one}={value}: {told} paper={name}"):
+            nowhere.settings("paper", paper=name, **{"temperatures": "auto", one: value})
 
 
 def test_a_margin_that_is_given_counts(nowhere):

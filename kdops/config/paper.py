@@ -1,0 +1,127 @@
+"""What an entry in the table of papers says, and which parameters its experiment does not read.
+
+The second is not declared: it is read from the experiment's file, whose syntax tree is parsed and not run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from kdops.config.images import Selection
+from kdops.config.recipe_settings import SETTINGS
+from kdops.config.roles import BASE_ROLES, ROLES
+from kdops.config.specs import split_outside
+from kdops.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdops.config.parameters import EntryPoint
+
+AUTO = "auto"
+"""What a parameter is that the paper's entry decides."""
+
+OF_METHOD = ("method", "alpha", "t_squared")
+"""The parameters of what a student learns; they count where there are temperatures."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose claims are tested.
+
+    Attributes:
+        name: author and year; its file in ``pipelines/papers`` is called so too, and has ``STATEMENTS``, the claims by
+            key, and ``run``, the experiment that tests them.
+        title: title, authors and year.
+        data: the data sets that the paper used, as the parameter ``dataset`` names them; the first is the default.
+        cost: what testing it costs.
+        usual: what parameters that are ``auto`` are.
+        small: what they are on digits, where that is something else.
+    """
+
+    name: str
+    title: str
+    data: tuple[str, ...]
+    cost: str
+    usual: Mapping[str, str] = field(default_factory=dict)
+    small: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """The place of its file."""
+        return f"pipelines.papers.{self.name.replace('-', '_')}"
+
+    def check(self, text: Mapping[str, str], point: EntryPoint) -> None:
+        """Refuse parameters that would have no effect.
+
+        Args:
+            text: what was given.
+            point: the entry point, whose own parameters are those of the default paper.
+
+        Raises:
+            UsageError: names the first one.
+        """
+        defaults = {one.name: one.default for one in point.parameters()}
+        given = {one for one in defaults if text[one] not in (AUTO, defaults[one])} - {"paper"}
+        for one in defaults:
+            if one in given and one in {*self.unread, *(own.name for own in point.own)}:
+                raise UsageError(one, text[one], f"has no effect on paper={self.name}; leave it out")
+            if one in given and one in self.decided:
+                of_student = one in SETTINGS
+                if of_student and all(p.strip().startswith("teacher=") for p in split_outside(text[one])):
+                    continue
+                told = " for the student; give it as teacher=..." if of_student else "; leave it out"
+                raise UsageError(one, text[one], f"is decided by paper={self.name}{told}")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The parameters that have no effect: roles that its file does not name, temperatures that it does not read."""
+        named = {ROLES[text].like for text in self._texts if text in ROLES}
+        roles = tuple(role for role in BASE_ROLES if role not in named)
+        return roles if "temperatures" in self._attributes else (*roles, "temperatures", *OF_METHOD)
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """The parameters that its file gives values of its own."""
+        choices = (*OF_METHOD, *vars(Selection()), *SETTINGS)
+        return tuple(one for one in choices if one in self._given and one not in self.unread)
+
+    def load(self) -> ModuleType:
+        """Return its file."""
+        return import_module(self.module)
+
+    def statements(self) -> dict[str, Any]:
+        """Return what the paper states by key, each a :class:`kdops.papers.Statement`."""
+        return dict(self.load().STATEMENTS)
+
+    def filled(self, text: Mapping[str, str]) -> dict[str, str]:
+        """Return the text of parameters with what the paper decides in the place of ``auto``."""
+        dataset = self.data[0] if text["dataset"] == AUTO else text["dataset"]
+        own = self.usual if dataset in self.data else {**self.usual, **self.small} if dataset == "digits" else {}
+        chosen = {"temperatures": "1-29", "transfer": "disjoint", "margin": "0.02", **own, "dataset": dataset}
+        return {name: chosen.get(name, value) if value == AUTO else value for name, value in text.items()}
+
+    @cached_property
+    def _nodes(self) -> tuple[ast.AST, ...]:
+        spec = find_spec(self.module)
+        assert spec is not None
+        assert spec.origin is not None
+        return tuple(ast.walk(ast.parse(Path(spec.origin).read_text("utf-8"))))
+
+    @property
+    def _texts(self) -> Iterator[Any]:
+        return (node.value for node in self._nodes if isinstance(node, ast.Constant))
+
+    @property
+    def _attributes(self) -> Iterator[str]:
+        return (node.attr for node in self._nodes if isinstance(node, ast.Attribute))
+
+    @property
+    def _given(self) -> Iterator[str | None]:
+        return (node.arg for node in self._nodes if isinstance(node, ast.keyword))

@@ -27,10 +27,12 @@ def check(settings: PaperSettings, data: Dataset) -> None:
     """Refuse what cannot be studied, before there is a run.
 
     Raises:
-        UsageError: temperatures are missing that a claim of the paper is tested at, or the data are refused.
+        UsageError: temperatures are missing that a claim of the paper is tested at, or settings or data are refused.
     """
     check_study(settings, data)
-    needed = getattr(PAPERS[settings.paper].load(), "NEEDED", ())
+    experiment = PAPERS[settings.paper].load()
+    getattr(experiment, "check", lambda _: None)(settings)
+    needed = getattr(experiment, "NEEDED", ())
     if not set(needed) <= set(settings.temperatures):
         shown = ",".join(f"{t:g}" for t in settings.temperatures)
         wanted = ", ".join(f"{t:g}" for t in needed)

@@ -27,6 +27,24 @@ MOST_NETS = 32
 MAPS = "maps"
 """In the place of taps: the method compares the last maps, the outputs of the last convolution's activation."""
 
+_CHUNG = "Chung et al., Feature-map-level Online Adversarial Knowledge Distillation, 2020"
+
+
+class PeerMapsSpec(MethodSpec):
+    """A method by which nets learn each other's last maps, with an optimizer of its own for them."""
+
+    def __init__(self, place: str, summary: str, reference: str):
+        super().__init__(
+            *(place, summary, reference, MAPS),
+            has_modules=True,
+            weight=Real(0, 1000, default=1.0),
+            temperature=Real(0, 1000, default=3.0, open_low=True),
+            rate=Real(0, 1, default=2e-5, open_low=True),
+            decay=Real(0, 1, default=0.1),
+            cyclic=Flag(True),
+        )
+
+
 COMPANIES: Mapping[str, MethodSpec] = {
     "independent": MethodSpec(
         "kdops.distillation.independent:Independent",
@@ -42,17 +60,15 @@ COMPANIES: Mapping[str, MethodSpec] = {
         temperature=Real(0, 1000, default=1.0, open_low=True),
         order=Choice(ORDERS, default=ORDERS[0]),
     ),
-    "adversarial": MethodSpec(
+    "aligned": PeerMapsSpec(
+        "kdops.distillation.aligned:AlignedMaps",
+        "the labels, the others' softened outputs, and another net's last map value by value",
+        _CHUNG,
+    ),
+    "adversarial": PeerMapsSpec(
         "kdops.distillation.adversarial:AdversarialMaps",
         "the labels, the others' softened outputs, and last maps that a discriminator takes for another net's",
-        "Chung et al., Feature-map-level Online Adversarial Knowledge Distillation, 2020",
-        MAPS,
-        has_modules=True,
-        weight=Real(0, 1000, default=1.0),
-        temperature=Real(0, 1000, default=3.0, open_low=True),
-        rate=Real(0, 1, default=2e-5, open_low=True),
-        decay=Real(0, 1, default=0.1),
-        cyclic=Flag(True),
+        _CHUNG,
     ),
 }
 """By name, ``module:class`` of each, see :class:`kdops.distillation.company.CompanyMethod`, and its options."""

@@ -88,9 +88,10 @@ class Paper:
 
     @property
     def decided(self) -> tuple[str, ...]:
-        """The parameters that its file gives values of its own."""
-        choices = (*OF_METHOD, *vars(Selection()), *SETTINGS)
-        return tuple(one for one in choices if one in self._given and one not in self.unread)
+        """The parameters that its file gives values of its own, which are not made from those given."""
+        choices = {*OF_METHOD, *vars(Selection()), *SETTINGS} - {*self._attributes, *self.unread}
+        given = {*self._given, *(OF_METHOD if "method" in self._given else ())}
+        return tuple(one for one in choices if one in given)
 
     def load(self) -> ModuleType:
         """Return its file."""

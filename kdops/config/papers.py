@@ -133,6 +133,49 @@ _PAPERS = (
             "learning_rate": AUTO,
         },
     ),
+    Paper(
+        name="gao-2020",
+        title='"Residual Knowledge Distillation" (Gao, Shen, Li, Loy, 2020)',
+        data=("gtsrb",),
+        cost="a minute on digits; half an hour on GTSRB, on two cores; frames=5 takes a fifth",
+        usual={
+            "temperatures": "4",
+            "transfer": "shared",
+            "teacher": "cnn(filters=32,layers=3,dropout=0.1)",
+            "student": "cnn(filters=16,layers=3,dropout=0)",
+        },
+        small={"student": "cnn(filters=6,layers=2,dropout=0)", "epochs": "teacher=10,student=20"},
+    ),
+    Paper(
+        name="yim-2017",
+        title='"A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning" '
+        "(Yim, Joo, Bae, Kim, 2017)",
+        data=("gtsrb",),
+        cost="a minute on digits; half an hour on GTSRB, on two cores; frames=5 takes a fifth",
+        usual={
+            "temperatures": "4",
+            "transfer": "shared",
+            "teacher": "cnn(filters=32,layers=3,dropout=0.1)",
+            "student": "cnn(filters=16,layers=2,dropout=0)",
+        },
+        small={"student": "cnn(filters=6,layers=2,dropout=0)", "epochs": "teacher=10,student=12"},
+    ),
+    Paper(
+        name="chung-2020",
+        title='"Feature-map-level Online Adversarial Knowledge Distillation" (Chung, Park, Kim, Kwak, 2020)',
+        data=("gtsrb",),
+        cost="a minute on digits; hours on GTSRB, on two cores; frames=5 takes a fifth",
+        usual={
+            "transfer": "shared",
+            "student": "cnn(filters=8,layers=3,dropout=0)",
+            "middle": "cnn(filters=16,layers=3,dropout=0)",
+        },
+        small={
+            "student": "cnn(filters=4,layers=2,dropout=0)",
+            "middle": "cnn(filters=8,layers=2,dropout=0)",
+            "epochs": "student=10",
+        },
+    ),
 )
 
 PAPERS: Mapping[str, Paper] = {paper.name: paper for paper in _PAPERS}

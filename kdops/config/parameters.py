@@ -182,7 +182,7 @@ COMPANY = (
     Parameter(
         "company",
         "mutual",
-        "how its nets learn from each other: mutual or adversarial, with options: mutual(temperature=2), or several",
+        "how its nets learn from each other: mutual, aligned or adversarial, such as mutual(temperature=2), or several",
     ),
 )
 PEERS = {

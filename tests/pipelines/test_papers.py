@@ -8,6 +8,7 @@ import pytest
 from kdops.config.papers import DEFAULT, PAPERS, Paper
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.recipe_settings import SETTINGS
+from kdops.config.roles import BASE_ROLES
 from kdops.data import dataset
 from kdops.errors import UsageError
 from kdops.study.dry_run import PlanningExecutor
@@ -15,18 +16,17 @@ from kdops.study.executor import Executor
 from pipelines import paper
 
 OTHERS = [name for name in PAPERS if name != DEFAULT]  # the default paper has tests of its own
-TINY = {
-    **{"dataset": "digits", "seeds": "1", "epochs": "1", "temperatures": "1,4,8"},
-    **{"teacher": "mlp(hidden=4)", "student": "mlp(hidden=3)"},
-}
+TINY = {"dataset": "digits", "seeds": "1", "epochs": "6", "temperatures": "1,4,8"}
+TINY |= {"teacher": "4", "middle": "4", "student": "3"}
+"""Of networks the number of units or filters."""
 
 
 digits = cache(partial(dataset.load, "digits"))
 
 OTHER = {
-    **{"teacher": "mlp(hidden=5)", "middle": "mlp(hidden=5)", "student": "cnn(filters=5)", "temperatures": "0.5,1,4,8"},
-    **{"method": "dkd", "leave_out": "5", "label_noise": "0.5", "bootstrap": "true"},
-    "epochs": "2",
+    **{"teacher": "5", "middle": "5", "student": "5", "temperatures": "0.5,1,4,8"},
+    **{"method": "dkd", "alpha": "0.5", "leave_out": "5", "label_noise": "0.5", "bootstrap": "true"},
+    "epochs": "7",
 }
 """Other values of what an experiment may read."""
 
@@ -37,10 +37,18 @@ def refused(name):
     return {*own, *PAPERS[name].unread, *PAPERS[name].decided}
 
 
+def given_to(name, values):
+    """Return values with networks of the family that a paper is about."""
+    is_convolutional = PAPERS[name].usual.get("student", "").startswith("cnn")
+    net = "cnn(filters={},layers=2,dropout=0)" if is_convolutional else "mlp(hidden={})"
+    return {one: net.format(value) if one in BASE_ROLES else value for one, value in values.items()}
+
+
 def taken(name):
     """Return what a paper is tried with, without what it would ignore."""
     # The tests have temperatures of their own where none are given.
-    return {"temperatures": "auto"} | {one: value for one, value in TINY.items() if one not in refused(name)}
+    own = {"temperatures": "auto"} | {one: value for one, value in TINY.items() if one not in refused(name)}
+    return given_to(name, own)
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def planned(nowhere, monkeypatch):
 
         monkeypatch.setattr(PlanningExecutor, "units", staticmethod(units))
         monkeypatch.setattr(Paper, "check", lambda *_: None)
-        paper.main(nowhere.settings("paper", paper=name, dry_run="true", **{**TINY, **given}), digits())
+        paper.main(nowhere.settings("paper", paper=name, dry_run="true", **given_to(name, {**TINY, **given})), digits())
         return found
 
     return plan
@@ -111,6 +119,6 @@ def test_each_paper_answers_all_of_its_claims(name, store):
 def test_temperatures_that_claims_are_tested_at_must_be_there(name, nowhere):
     from kdops.study.open import load_data
 
-    settings = nowhere.settings("paper", paper=name, **{**TINY, "temperatures": "2"})
+    settings = nowhere.settings("paper", paper=name, **{**taken(name), "temperatures": "2"})
     with pytest.raises(UsageError, match=r"^temperatures=2: must have "):
         paper.check(settings, load_data(settings))

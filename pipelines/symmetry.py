@@ -50,7 +50,9 @@ def run(study: Study[SymmetrySettings]) -> Answer:
     sources = study.best(students.at(settings.sweeps["student"])).first(settings.reversed_seeds)
     back = study.distill(sources, "reversed", [HARD, *settings.sweeps["reversed"]], predictions=True)
     # On the very images that the reversed nets see, whatever the transfer setting.
-    born_again = study.distill(teachers, "born-again", settings.sweeps["born-again"], hop=sources.hops)
+    born_again = study.distill(
+        teachers, "born-again", settings.sweeps["born-again"], images=study.transfer_images(sources.hops)
+    )
     study.stop_if_planned()
     return study.conclude(
         "symmetry",

@@ -126,7 +126,7 @@ class Study(Generic[SettingsT]):
         predictions: bool = False,
         order: str = "",
         copies: int = 0,
-        hop: int | None = None,
+        images: Trainset | None = None,
         seeds: Sequence[int] = (),
         stream: str = "",
     ) -> Sweep:
@@ -139,7 +139,7 @@ class Study(Generic[SettingsT]):
             predictions: at T = 0 the hard labels are the source's predictions, not the images' own.
             order: the batch order of a replicate's members, where it is not the one of the settings.
             copies: number of models of each temperature, which differ in their seed only; see ``COPY_SEEDS``.
-            hop: which distillation's images are used, where not those of the next one after the sources'.
+            images: what it is trained on, where not on the images of the next distillation after the sources'.
             seeds: train these from the single source, where its models are not one for each source.
             stream: their random streams, where they are not the role's; the settings have a recipe of this name too.
         """
@@ -153,7 +153,7 @@ class Study(Generic[SettingsT]):
         if seeds:
             (source,) = sources.records
             by_seed = dict.fromkeys(seeds, source)
-        trainset = self.transfer_images(sources.hops if hop is None else hop)
+        trainset = images or self.transfer_images(sources.hops)
         task = _task(role, stream, trainset.what, order or self.settings.order, predictions, self.settings.method)
         return self._sweep(task, by_seed, tuple(temperatures), trainset, sources.hops + 1)
 

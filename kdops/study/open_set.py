@@ -1,0 +1,76 @@
+"""How well a model's embedding tells images of classes apart that it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdops.data.selection import frames_of_tracks
+from kdops.sweeps.model import Model
+
+if TYPE_CHECKING:
+    from kdops.study.study import Study
+
+FRAMES = 3
+"""Of each track: more are near-copies."""
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """What an embedding is worth on unseen classes, by cosine similarity.
+
+    Attributes:
+        recall: share of images whose nearest image of another track is of their class (recall@1).
+        auc: probability that two images of one class are nearer than two of different classes, of different tracks.
+    """
+
+    recall: float
+    auc: float
+
+
+def measure_open_set(study: Study[Any], model: Model, names: tuple[str, ...]) -> OpenSet:
+    """Measure a model on all images of some classes that are not test images.
+
+    Args:
+        study: whose data are used.
+        model: learned from images of other classes.
+        names: the classes.
+    """
+    import torch
+
+    from kdops.models.taps import EMBEDDING, features_of
+
+    data = study.data
+    classes = [data.classes.index(name) for name in names]
+    rows = np.flatnonzero(np.isin(data.labels, classes) & ~data.test)
+    if data.has_tracks:
+        rows = frames_of_tracks(data, rows, FRAMES)
+    network: Any = study.network(model)
+    parts = np.array_split(rows, -(-len(rows) // 512))
+    values = [features_of(network, torch.from_numpy(data.images[part]), [EMBEDDING])[EMBEDDING] for part in parts]
+    tracks = data.tracks[rows]
+    # An image without a track is one of its own.
+    return open_set(
+        torch.cat(values).numpy(), data.labels[rows], np.where(tracks < 0, -1 - np.arange(len(rows)), tracks)
+    )
+
+
+def open_set(embeddings: np.ndarray, labels: np.ndarray, tracks: np.ndarray) -> OpenSet:
+    """Return what embeddings are worth.
+
+    Args:
+        embeddings: ``[N, D]``.
+        labels: ``[N]``, at least two classes, of several tracks each.
+        tracks: ``[N]``; images of one track are never compared.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    similar = (unit @ unit.T).astype(np.float64)
+    apart = tracks[:, None] != tracks[None, :]
+    same = labels[:, None] == labels[None, :]
+    nearest = np.where(apart, similar, -np.inf).argmax(axis=1)
+    pairs = np.triu(apart, 1)
+    return OpenSet(float((labels[nearest] == labels).mean()), float(roc_auc_score(same[pairs], similar[pairs])))

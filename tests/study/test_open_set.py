@@ -1,0 +1,35 @@
+"""Embeddings on classes that were never seen, by hand."""
+
+import numpy as np
+import pytest
+
+from kdops.study.open_set import open_set
+
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+TRACKS = np.array([0, 1, 2, 3, 4, 5])
+ANGLES = np.radians([0.0, 1.0, 2.0, 90.0, 91.0, 92.0])
+
+
+def circle(angles):
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def test_classes_that_lie_apart_are_told_apart_whatever_the_lengths():
+    found = open_set(circle(ANGLES) * np.arange(1, 7)[:, None], LABELS, TRACKS)
+    assert (found.recall, found.auc) == (1.0, 1.0)
+
+
+def test_shares_are_counted_over_images_and_over_pairs():
+    # The last image of class 0 lies in class 1: 3 of its pairs are nearer than its two pairs within its class.
+    found = open_set(circle(np.radians([0.0, 1.0, 91.4, 90.0, 91.0, 93.0])), LABELS, TRACKS)
+    assert found.recall == pytest.approx(4 / 6)
+    same, other = [1.0, 91.4, 90.4, 1.0, 3.0, 2.0], [90.0, 91.0, 93.0, 89.0, 90.0, 92.0, 1.4, 0.4, 1.6]
+    assert found.auc == pytest.approx(np.mean([[(a < b) + 0.5 * (a == b) for b in other] for a in same]), abs=0.01)
+
+
+def test_images_of_one_track_are_never_compared():
+    together = np.array([0, 0, 1, 2, 2, 3])
+    twins = circle(np.radians([0.0, 0.0, 80.0, 40.0, 40.0, 120.0]))
+    # Nearest of another track: of a twin at 0 the one at 40, whose class is another.
+    assert open_set(twins, LABELS, together).recall == 0.0
+    assert open_set(twins, LABELS, TRACKS).recall > 0.5

@@ -28,21 +28,24 @@ COUNTS = (1, 3, 10, 30)
 CHOSEN = 3
 """Frames of each track where rules are compared."""
 
-NEVER_WORSE = "the difference is above minus the margin"
+
+def enough(count: int) -> Statement:
+    """Return the statement that so many frames of each track are enough."""
+    return Statement(
+        f"students that learn from {count} of the {COUNTS[-1]} frames of each track against all",
+        f"the source is needed on selected frames only: {count} of {COUNTS[-1]} are enough",
+        "abstract",
+        "the difference is above minus the margin",
+        interpreted="how many frames are selected is ours",
+    )
+
 
 STATEMENTS: Mapping[str, Statement] = interpreted(
     "images of signs in the place of a detector's videos; equal numbers of steps",
     {
-        **{
-            f"{count} frames": Statement(
-                f"students that learn from {count} of the {COUNTS[-1]} frames of each track against all",
-                f"the source is needed on selected frames only: {count} of {COUNTS[-1]} are enough",
-                "abstract",
-                NEVER_WORSE,
-                interpreted="how many frames are selected is ours",
-            )
-            for count in COUNTS[:-1]
-        },
+        "one": enough(COUNTS[0]),
+        "three": enough(COUNTS[1]),
+        "ten": enough(COUNTS[2]),
         "rule": Statement(
             f"{CHOSEN} frames that a first student is least sure of against {CHOSEN} at random",
             "frames that are selected by a rule teach more",
@@ -82,9 +85,12 @@ def run(study: Study[PaperSettings]) -> Answer:
     unsure = students(CHOSEN, "unsure", [chance.of_seed(seed)[0] for seed in seeds])
     last = students(CHOSEN, "last", none)
     study.stop_if_planned()
-    margin, every = study.settings.margin, found[COUNTS[-1]].accuracies()
+    *few, every = (own.accuracies() for own in found.values())
     findings = (
-        *(STATEMENTS[f"{count} frames"].above(found[count].accuracies() - every, -margin) for count in COUNTS[:-1]),
+        *(
+            STATEMENTS[k].above(v - every, -study.settings.margin)
+            for k, v in zip(("one", "three", "ten"), few, strict=True)
+        ),
         STATEMENTS["rule"].above(unsure.accuracies() - chance.accuracies()),
         STATEMENTS["last"].above(last.accuracies() - chance.accuracies()),
     )

@@ -68,7 +68,7 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
         "logits, labels": Statement(
             "recall@1 on unseen classes: softened outputs against hard labels",
             "canonical distillation helps on classes that are not seen too",
-            "abstract, our control",
+            "abstract (our control)",
             unit="share",
         ),
     },

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from kdops.distillation.peer_maps import PeerMaps
 
-__all__ = ["AlignedMaps"]
-
 
 @dataclass(frozen=True)
 class AlignedMaps(PeerMaps):

@@ -13,8 +13,6 @@ from kdops.config.architectures import Architecture
 from kdops.distillation.company import CompanyMethod, Turn, divergence_from_peers
 from kdops.distillation.method import Step
 
-__all__ = ["PeerMaps"]
-
 
 @dataclass(frozen=True)
 class PeerMaps(CompanyMethod, ABC):

@@ -6,14 +6,14 @@ The second is not declared: it is read from the experiment's file, whose syntax 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdops.config.images import Selection
 from kdops.config.recipe_settings import SETTINGS
@@ -21,11 +21,10 @@ from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.specs import split_outside
 from kdops.errors import UsageError
 
-if TYPE_CHECKING:
-    from kdops.config.parameters import EntryPoint
-
 AUTO = "auto"
 """What a parameter is that the paper's entry decides."""
+
+PLACE = "pipelines.papers."
 
 OF_METHOD = ("method", "alpha", "t_squared")
 """The parameters of what a student learns; they count where there are temperatures."""
@@ -55,22 +54,22 @@ class Paper:
     @property
     def module(self) -> str:
         """The place of its file."""
-        return f"pipelines.papers.{self.name.replace('-', '_')}"
+        return PLACE + self.name.replace("-", "_")
 
-    def check(self, text: Mapping[str, str], point: EntryPoint) -> None:
+    def check(self, text: Mapping[str, str], defaults: Mapping[str, str], own: Collection[str]) -> None:
         """Refuse parameters that would have no effect.
 
         Args:
             text: what was given.
-            point: the entry point, whose own parameters are those of the default paper.
+            defaults: the default of each parameter.
+            own: the entry point's own parameters, which are those of the default paper.
 
         Raises:
             UsageError: names the first one.
         """
-        defaults = {one.name: one.default for one in point.parameters()}
         given = {one for one in defaults if text[one] not in (AUTO, defaults[one])} - {"paper"}
         for one in defaults:
-            if one in given and one in {*self.unread, *(own.name for own in point.own)}:
+            if one in given and one in {*self.unread, *own}:
                 raise UsageError(one, text[one], f"has no effect on paper={self.name}; leave it out")
             if one in given and one in self.decided:
                 of_student = one in SETTINGS
@@ -82,7 +81,8 @@ class Paper:
     @property
     def unread(self) -> tuple[str, ...]:
         """The parameters that have no effect: roles that its file does not name, temperatures that it does not read."""
-        named = {ROLES[text].like for text in self._texts if text in ROLES}
+        # What is given a recipe of its own is read where that one is made from its own recipe.
+        named = {ROLES[text].like for text in self._texts if text in ROLES} - {*self._given} | {*self._recipes}
         roles = tuple(role for role in BASE_ROLES if role not in named)
         return roles if "temperatures" in self._attributes else (*roles, "temperatures", *OF_METHOD)
 
@@ -110,10 +110,10 @@ class Paper:
 
     @cached_property
     def _nodes(self) -> tuple[ast.AST, ...]:
-        spec = find_spec(self.module)
-        assert spec is not None
-        assert spec.origin is not None
-        return tuple(ast.walk(ast.parse(Path(spec.origin).read_text("utf-8"))))
+        """The syntax of its file, and of those of other papers that it imports."""
+        own = _nodes_of(self.module)
+        others = {node.module for node in own if isinstance(node, ast.ImportFrom) and node.module}
+        return (*own, *(node for name in sorted(others) if name.startswith(PLACE) for node in _nodes_of(name)))
 
     @property
     def _texts(self) -> Iterator[Any]:
@@ -124,5 +124,20 @@ class Paper:
         return (node.attr for node in self._nodes if isinstance(node, ast.Attribute))
 
     @property
+    def _recipes(self) -> Iterator[Any]:
+        return (
+            node.slice.value
+            for node in self._nodes
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+        )
+
+    @property
     def _given(self) -> Iterator[str | None]:
         return (node.arg for node in self._nodes if isinstance(node, ast.keyword))
+
+
+def _nodes_of(module: str) -> tuple[ast.AST, ...]:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return tuple(ast.walk(ast.parse(Path(spec.origin).read_text("utf-8"))))

@@ -122,6 +122,7 @@ _PAPERS = (
             "transfer": "shared",
             "margin": "0.01",
             "teacher": "mlp(hidden=400,depth=2,dropout=0.2)",
+            "student": "mlp(hidden=255,depth=1)",
             "epochs": "teacher=5,student=8",
             "batch_size": "128",
             "learning_rate": "teacher=0.002,student=0.01",

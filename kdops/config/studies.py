@@ -183,7 +183,8 @@ class PaperSettings(SymmetrySettings, VoteSettings):
         """
         paper = one_of("paper", text["paper"], tuple(PAPERS))
         if paper != DEFAULT:
-            PAPERS[paper].check(text, point)
+            defaults = {one.name: one.default for one in point.parameters()}
+            PAPERS[paper].check(text, defaults, [one.name for one in point.own])
         return {**super().read(point, PAPERS[paper].filled(text)), "paper": paper}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,27 @@ class OpenSet:
 
     recall: float
     auc: float
+
+
+def unseen_classes(study: Study[Any], seed: int, one_in: int) -> tuple[str, ...]:
+    """Return the names of one class in so many, drawn by a seed."""
+    classes = study.data.classes
+    drawn = np.random.default_rng([seed, 4]).choice(len(classes), -(-len(classes) // one_in), replace=False)
+    return tuple(classes[number] for number in sorted(drawn))
+
+
+def measure_open_sets(
+    study: Study[Any], models: Sequence[Model], unseen: Mapping[int, tuple[str, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall@1 and area under the curve of the model of each replicate, ``[replicates]`` both.
+
+    Args:
+        study: whose data are used.
+        models: one a replicate.
+        unseen: the classes that those of a replicate did not see.
+    """
+    found = [measure_open_set(study, one, unseen[one.seed]) for one in models]
+    return np.array([one.recall for one in found]), np.array([one.auc for one in found])
 
 
 def measure_open_set(study: Study[Any], model: Model, names: tuple[str, ...]) -> OpenSet:

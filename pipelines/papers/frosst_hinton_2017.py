@@ -11,7 +11,6 @@ paper's is convolutional. Cost on two cores: a minute on digits; half an hour on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdops.config.architectures import parse_architecture
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from kdops.study.study import Study
 
 DEPTH = 8
-TREE, SAME_SIZE = f"tree(depth={DEPTH})", f"mlp(hidden={2**DEPTH - 1},depth=1)"
-"""A leaf has no bias, which the output layer of the dense net has: there are exactly as many parameters."""
+TREE = parse_architecture(f"tree(depth={DEPTH})")
+"""A leaf has no bias, which the output layer of a dense net has: the usual student has exactly as many parameters."""
 
 NUMBER = "the mean over replicates is within the margin of it"
 BUDGET = "fewer epochs than the paper's 40, and no search for the best settings"
@@ -99,8 +98,9 @@ def run(study: Study[PaperSettings]) -> Answer:
 
     settings = study.settings
     teachers = study.train("teacher")
-    trees = with_student(study, TREE).distill(teachers, "student", [HARD, *settings.temperatures])
-    nets = with_student(study, SAME_SIZE).distill(teachers, "student", [HARD, *settings.temperatures])
+    forest = study.with_recipes(student=settings.recipes["student"].replace(architecture=TREE))
+    trees = forest.distill(teachers, "student", [HARD, *settings.temperatures])
+    nets = study.distill(teachers, "student", [HARD, *settings.temperatures])
     study.stop_if_planned()
     hard, soft = (of(trees) for of in (Sweep.hard, Sweep.soft))
     plain, distilled = (of(nets) for of in (Sweep.hard, Sweep.soft))
@@ -127,12 +127,6 @@ def run(study: Study[PaperSettings]) -> Answer:
         figures={"figure-1-tree.png": way_figure(study, soft.records[0])},
         report=True,
     )
-
-
-def with_student(study: Study[PaperSettings], text: str) -> Study[PaperSettings]:
-    """Return the study with another architecture of its student."""
-    student = study.settings.recipes["student"].replace(architecture=parse_architecture(text))
-    return study.with_settings(replace(study.settings, recipes={**study.settings.recipes, "student": student}))
 
 
 def mean(students: Sweep):

@@ -166,15 +166,13 @@ def defended(study: Study[PaperSettings]) -> tuple[Sweep, Sweep, Sweep]:
     temperature that its logits were divided by.
     """
     # No label, and no factor of T squared: the loss of the paper.
-    settings = replace(study.settings, method=parse_method("logits(t_squared=false)"))
-    recipe = settings.recipes["student"]
-    plain = study.with_settings(replace(settings, recipes={**settings.recipes, "teacher": recipe}))
-    undefended = plain.train("teacher")
+    plain = study.with_method(method=parse_method("logits(t_squared=false)"))
+    recipe = study.settings.recipes["student"]
+    undefended = plain.with_recipes(teacher=recipe).train("teacher")
     first: list[Model] = []
     distilled: list[Model] = []
-    for temperature in settings.temperatures:
-        teacher = recipe.replace(train_temperature=temperature)
-        own = study.with_settings(replace(settings, recipes={**settings.recipes, "teacher": teacher}))
+    for temperature in study.settings.temperatures:
+        own = plain.with_recipes(teacher=recipe.replace(train_temperature=temperature))
         teachers = own.train("teacher")
         first += [replace(model, temperature=temperature) for model in teachers.records]
         distilled += own.distill(teachers, "student", [temperature]).records

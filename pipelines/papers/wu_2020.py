@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings
@@ -77,13 +75,13 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
 
 def run(study: Study[PaperSettings]) -> Answer:
     """Train source and students without some classes, measure them on these, and conclude."""
+    from kdops.study.open_set import measure_open_sets, unseen_classes
+
     settings, ways = study.settings, ("logits", *OF_EMBEDDINGS)
-    names = np.array(study.data.classes)
     unseen: dict[int, tuple[str, ...]] = {}
     found: dict[str, list[Model]] = {what: [] for what in ("source", "labels", *ways)}
     for seed in settings.replicates():
-        drawn = np.random.default_rng([seed, 4]).choice(len(names), -(-len(names) // HELD_OUT), replace=False)
-        unseen[seed] = tuple(map(str, names[np.sort(drawn)]))
+        unseen[seed] = unseen_classes(study, seed, HELD_OUT)
         own = study.with_selection(leave_out=unseen[seed])
         images = own.transfer_images(0)
         source = own.train("teacher", images=images, seeds=[seed])
@@ -95,13 +93,8 @@ def run(study: Study[PaperSettings]) -> Answer:
             found[way] += students.soft().records
     study.stop_if_planned()
 
-    from kdops.study.open_set import measure_open_set
-
-    measured = {
-        what: [measure_open_set(study, one, unseen[one.seed]) for one in models] for what, models in found.items()
-    }
-    recall = {what: np.array([one.recall for one in own]) for what, own in measured.items()}
-    auc = {what: np.array([one.auc for one in own]) for what, own in measured.items()}
+    measured = {what: measure_open_sets(study, models, unseen) for what, models in found.items()}
+    recall, auc = ({what: own[part] for what, own in measured.items()} for part in (0, 1))
     embedded = max(OF_EMBEDDINGS, key=lambda way: recall[way].mean())
     best = max((*ways, "labels"), key=lambda way: recall[way].mean())
     findings = (

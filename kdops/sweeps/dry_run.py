@@ -13,7 +13,7 @@ from kdops.config.selection import Criterion
 from kdops.models.size import network_size
 from kdops.sweeps.model import Model
 from kdops.sweeps.outcomes import Choice, Fork, Node, PlannedUnit, Request, Tally, tallies
-from kdops.utils.hardware import matrix_speed
+from kdops.utils.hardware import load_and_cores, matrix_speed
 from kdops.utils.text import duration
 
 EFFICIENCY = {"mlp": 0.5, "cnn": 0.6}
@@ -128,11 +128,15 @@ class Plan:
         models, missing = _span(groups, lambda tally: sum(tally.models.values())), _span(groups, _missing)
         depending = ", depending on which models are best" if " to " in models + missing else ""
         times, sizes = zip(*(self._costs(outcome, speed) for outcome in ends), strict=True)
-        took = dict.fromkeys(map(duration, times))
+        load, cores = load_and_cores()
+        # Whoever else wants a core gets as much of it as the training.
+        share = min(1.0, cores / (load + 1)) if self.device == "cpu" else 1.0
+        took = list(dict.fromkeys(map(duration, (times[0], times[1] / share))))
+        busy = f", the more at its load of {load:.1f} on {cores} cores," if share < 1 and len(took) > 1 else ""
         where = "" if self.engine == LOCAL else f" with engine={self.engine} and workers={self.workers}"
         return [
             *lines,
-            f"{models} models, {missing} to train{depending}: about {' to '.join(took)} on this machine{where}, "
+            f"{models} models, {missing} to train{depending}: about {' to '.join(took)}{busy} on this machine{where}, "
             f"{_text(*(round(size / 1e6) for size in sizes))} MB of disk",
         ]
 

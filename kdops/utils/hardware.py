@@ -172,6 +172,12 @@ def with_threads(count: int, results: Iterator[Result]) -> Iterator[Result]:
         yield result
 
 
+def load_and_cores() -> tuple[float, int]:
+    """Return how many processes wanted a core in the last minute, 0 where that is unknown, and how many there are."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return load, os.cpu_count() or 1
+
+
 def matrix_speed(device: str) -> float:
     """Measure the speed of a matrix product, in floating point operations a second."""
     import torch

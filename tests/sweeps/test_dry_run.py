@@ -6,7 +6,7 @@ import pytest
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
-from kdops.sweeps.dry_run import MODEL_BYTES, Plan, Step
+from kdops.sweeps.dry_run import MODEL_BYTES, TRACKING_SECONDS, Plan, Step
 from kdops.sweeps.model import Model
 from kdops.sweeps.outcomes import PlannedUnit
 from kdops.utils.text import duration
@@ -43,6 +43,19 @@ def test_a_line_for_each_sweep_and_the_sums_last():
     sizes = [parse_architecture(text).parameters(SHAPE, CLASSES) for text in ("cnn(filters=64)", "mlp(hidden=5000)")]
     expected = 8 * (sizes[0] + 60 * sizes[1]) + 61 * MODEL_BYTES
     assert megabytes == round(expected / 1e6)
+
+
+def test_a_busy_machine_is_said_and_gives_a_range(monkeypatch):
+    monkeypatch.setattr("kdops.sweeps.dry_run.matrix_speed", lambda device: 1e10)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    told = []
+    for load in (0.4, 1.0, 7.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        told.append(numbers(plan_of(("teacher", 2000, 3, 3)).lines()[-1])[2])
+    assert told[0] == told[1]
+    assert "load" not in told[0]
+    seconds = plan_of()._seconds(Step("teacher", SETTINGS.recipes["teacher"], 2000), 3, 1e10) + 3 * TRACKING_SECONDS
+    assert told[2] == f"{duration(seconds)} to {duration(4 * seconds)}, the more at its load of 7.0 on 2 cores,"
 
 
 def test_what_two_sweeps_share_is_planned_once():

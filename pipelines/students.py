@@ -19,7 +19,7 @@ from kdops.data.dataset import Dataset
 from kdops.papers import DEFAULT, PAPERS
 from kdops.papers.szijarto_2020 import student_findings
 from kdops.study.checks import check_study
-from kdops.study.summary import summarize
+from kdops.study.summary import describe_unlabeled, summarize
 from kdops.sweeps.metrics import TEST_ACCURACY, TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
 from kdops.sweeps.ranking import best_temperature, ranked
@@ -116,7 +116,9 @@ def conclude(
     tables, figures = class_files(study, ranked(students.records, settings.criterion)[0])
     figures = {"figure-1-students.png": students_figure(settings, sources, students), **figures}
     rows = [*measured, *rows_of(study, students)]
-    answer = Answer.of(rows, verdict, findings, remarks=[cost.sentence, *remarks])
+    labeled = len(study.transfer_images(sources.hops).rows)
+    remarks = [cost.sentence, *describe_unlabeled(settings, study.data, labeled), *remarks]
+    answer = Answer.of(rows, verdict, findings, remarks=remarks)
     return study.conclude(title, answer, figures=figures, tables=tables)
 
 

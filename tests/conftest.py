@@ -179,8 +179,9 @@ class Place:
 
         def counted(orders, units, rows):
             members = [(unit.record.seed, unit.record.temperature) for unit in units]
+            own = rows[rows < len(orders.context.data.labels)]
             pixels, labels = (
-                np.array(values[rows]) for values in (orders.context.data.images, orders.context.data.labels)
+                np.array(values[own]) for values in (orders.context.data.images, orders.context.data.labels)
             )
             self.calls.append(Call(streams_of(units[0].task.role), members, pixels, labels))
             return orders_of(orders, units, rows)

@@ -125,7 +125,7 @@ def _absolute(settings: Settings) -> Settings:
 
 def _paths(settings: Settings) -> dict[str, str]:
     """Return the parameters that hold a path or an address, as text."""
-    paths = {"dataset": str(settings.origin), "data_root": settings.data_root}
+    paths = {"dataset": str(settings.origin), "data_root": settings.data_root, "unlabeled": settings.origin.unlabeled}
     if isinstance(settings, SourceSettings) and _is_file(settings):
         paths["source"] = settings.source
     if isinstance(settings, SearchSettings):

@@ -102,6 +102,8 @@ class DatasetSpec:
         ignore: columns that are left out, parted by commas; so are the columns of the two below.
         categorical: columns of categories, though all their values are numbers.
         numeric: columns of numbers.
+        unlabeled: ``imagefolder:FOLDER`` with images without labels that distilled students learn from too; empty for
+            none.
     """
 
     kind: str
@@ -117,6 +119,7 @@ class DatasetSpec:
     ignore: str = ""
     categorical: str = ""
     numeric: str = ""
+    unlabeled: str = ""
 
     def __str__(self) -> str:
         """Return the text of the parameter ``dataset``."""
@@ -129,26 +132,34 @@ class DatasetSpec:
         return UsageError("dataset", self, problem)
 
     def absolute(self) -> DatasetSpec:
-        """Return the same with a relative folder or file made absolute, for a process in another folder."""
+        """Return the same with relative folders and files made absolute, for a process in another folder."""
+        beside = str(self.beside(None, None).absolute()) if self.unlabeled else ""
         if not DATASETS[self.kind].is_path:
-            return self
-        return replace(self, place=os.path.abspath(os.path.expanduser(self.place)))
+            return replace(self, unlabeled=beside)
+        return replace(self, place=os.path.abspath(os.path.expanduser(self.place)), unlabeled=beside)
+
+    def beside(self, image_size: tuple[int, int] | None, channels: int | None) -> DatasetSpec:
+        """Return where images without labels come from, brought to a size and to so many channels."""
+        kind, place = _place(self.unlabeled)
+        return DatasetSpec(kind, place, _named(kind, place), image_size, channels, self.skip_bad, self.upright)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
+        beside = {"unlabeled": self.unlabeled} if self.unlabeled else {}
         if not DATASETS[self.kind].text:
-            return {}
+            return beside
         given = {name: value for name in READING if name != "name" and (value := getattr(self, name))}
         if self.image_size:
             given["image_size"] = "x".join(map(str, self.image_size))
-        return {"dataset": str(self), **given}
+        return {"dataset": str(self), **given, **beside}
 
 
 def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
     """Check the parameters about the data.
 
     Args:
-        text: the parameters ``dataset`` and those of ``READING`` as text; what is missing has its default.
+        text: the parameters ``dataset``, ``unlabeled`` and those of ``READING`` as text; what is missing has its
+            default.
 
     Raises:
         UsageError: names the parameter, its value and what is allowed.
@@ -163,6 +174,7 @@ def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:
         skip_bad=boolean("skip_bad", text.get("skip_bad", "false")),
         upright=boolean("upright", text.get("upright", "false")),
         **{name: text.get(name, "") for name in COLUMNS},
+        unlabeled=_unlabeled(text.get("unlabeled", ""), kind),
     )
     name = text.get("name", "")
     for option in READING:
@@ -196,6 +208,16 @@ def _place(dataset: str) -> tuple[str, str]:
         return "function", dataset
     known = ", ".join(kind.text or name for name, kind in DATASETS.items())
     raise UsageError("dataset", dataset or "(empty)", f"must be one of {known}")
+
+
+def _unlabeled(text: str, kind: str) -> str:
+    """Check where images without labels are."""
+    if text and kind == "csv":
+        raise UsageError("unlabeled", text, "is for images, and the data are a table; leave it out")
+    folder, _, place = text.partition(":")
+    if text and not (folder == "imagefolder" and place.strip() and place.isprintable()):
+        raise UsageError("unlabeled", text, f"must be {DATASETS['imagefolder'].text}, with images in any folders")
+    return text
 
 
 def _named(kind: str, place: str) -> str:

@@ -39,6 +39,7 @@ class MethodSpec(Spec):
         control_of: the method that it is a control of, for a reason of its own; it is then a control too.
         compares_logits: whether its terms see logits, those of student and source or one of them.
         phases: number of parts of the training, each of at least one epoch.
+        reads_labels: whether it asks for the label of each image, other than in the cross entropy with the labels.
         source_tap: the option that names the source's tap where it is another one; empty for none.
         deploys: returns the network that is trained, measured and stored, which may be more than the student. The taps
             of the method are then those of that network, which has them all.
@@ -57,6 +58,7 @@ class MethodSpec(Spec):
         control_of: str = "",
         compares_logits: bool = True,
         phases: int = 1,
+        reads_labels: bool = False,
         source_tap: str = "",
         deploys: Deploys = alone,
         **options: Option[Any],
@@ -64,7 +66,7 @@ class MethodSpec(Spec):
         super().__init__(place, **options)
         self.compares_logits, self.phases, self.source_tap = compares_logits, phases, source_tap
         self.summary, self.reference, self.taps, self.deploys = summary, reference, taps, deploys
-        self.has_modules, self.is_stacked = has_modules, is_stacked
+        self.has_modules, self.is_stacked, self.reads_labels = has_modules, is_stacked, reads_labels
         self.is_control, self.control_of = is_control or bool(control_of), control_of
 
     @property
@@ -177,6 +179,22 @@ class ChosenMethod:
     def is_stacked(self) -> bool:
         """Whether dense students are trained together in one pass."""
         return all(part.spec.is_stacked for part in self.parts)
+
+    def check_unlabeled(self, images: str) -> None:
+        """Refuse a method that learns nothing from images without labels.
+
+        Args:
+            images: where they come from.
+
+        Raises:
+            UsageError: it needs the label of each image, or learns labels alone.
+        """
+        if any(part.spec.reads_labels for part in self.parts):
+            raise UsageError(
+                "unlabeled", images, f"method={self} needs the label of each image; use another, as logits"
+            )
+        if not self.parts[-1].options.get("alpha", 1) and not self.student_taps:
+            raise UsageError("unlabeled", images, "with alpha=0 students learn labels alone; give alpha above 0")
 
     def check_recipe(self, recipe: Recipe, role: str) -> None:
         """Refuse options that do not go together, a network that lacks a tap, and fewer epochs than there are phases.

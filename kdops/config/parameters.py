@@ -131,6 +131,9 @@ SOURCE_OPTIONS = (
     ),
     Parameter("trust", "false", "run the Python code of a source that is no exported program"),
 )
+UNLABELED = Parameter(
+    "unlabeled", "", "imagefolder:FOLDER with images without labels that distilled students learn from too"
+)
 SEARCH = (
     Parameter("role", "student", "role that is searched for: student or middle"),
     Parameter("source", "", "URI or file of what to distill from; empty: the best registered teacher"),
@@ -277,7 +280,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     "students": EntryPoint(
         "Distill the teacher into the student at every temperature (figure 1).",
         {"temperatures": "1-29"},
-        (SOURCE, *SOURCE_OPTIONS),
+        (SOURCE, *SOURCE_OPTIONS, UNLABELED),
     ),
     "distill": EntryPoint(
         "Distill one source, or a teacher trained once, into a student: does it help, and which one to ship?",
@@ -285,6 +288,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         (
             replace(SOURCE, help=f"{NAMED}; empty: the best registered teacher, else one that is trained"),
             *SOURCE_OPTIONS,
+            UNLABELED,
         ),
         ("student",),
         DISTILLING,

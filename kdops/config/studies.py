@@ -10,7 +10,7 @@ from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, one_of, value_or, whole
 from kdops.config.settings import HIGHEST_SEED, MOST_SEEDS, TRANSFERS, Settings, parse_temperatures
-from kdops.config.sources import DATA, Source, parse_source
+from kdops.config.sources import DATA, OutputsFile, Source, parse_source
 from kdops.errors import UsageError
 
 FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000
@@ -47,7 +47,12 @@ class SourceSettings(Settings):
             raise UsageError(
                 "source_normalize", own["source_normalize"], "is what a source is given, and there is none"
             )
-        return {**super().read(point, text), **own, "trust": boolean("trust", text["trust"])}
+        values = super().read(point, text)
+        if beside := values["origin"].unlabeled:
+            values["method"].check_unlabeled(beside)
+            if own["source"] and isinstance(parse_source(*own.values()), OutputsFile):
+                raise UsageError("unlabeled", beside, "stored outputs are of the data's own images; name the network")
+        return {**values, **own, "trust": boolean("trust", text["trust"])}
 
     @property
     def named_source(self) -> Source:

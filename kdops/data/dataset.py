@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
 from kdops.data.arrays import Arrays
@@ -17,6 +20,9 @@ from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError
 from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from kdops.data.unlabeled import Unlabeled
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,17 +34,25 @@ class Dataset(Arrays):
         notes: one sentence that describes the set.
         asked: the text of the parameter ``dataset``, where that is not its name.
         upright: photos were turned as their EXIF data say, so those that a model of them is asked about are too.
+        unlabeled: images without labels that distilled students learn from too; None for none. They have the rows that
+            follow those of the data set itself.
     """
 
     name: str
     notes: str
     asked: str = ""
     upright: bool = False
+    unlabeled: Unlabeled | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return tuple(self.images.shape[1:])
+
+    @property
+    def unlabeled_rows(self) -> np.ndarray:
+        """The rows of the images without labels that are learned from, behind those of the data set itself."""
+        return np.array([], dtype=np.int64) if self.unlabeled is None else len(self.labels) + self.unlabeled.rows
 
     @property
     def given(self) -> str:
@@ -79,7 +93,20 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
     root = _data_folder(data_root)
     loader = load_place(DATASETS[origin.kind].loader)
     arrays, notes = loader(origin, root, progress)
-    return Dataset(name=origin.name, notes=notes, asked=str(origin), upright=origin.upright, **vars(arrays))
+    unlabeled = None
+    if origin.unlabeled:
+        from kdops.data.unlabeled import load_unlabeled
+
+        channels, height, width = arrays.images.shape[1:]
+        unlabeled = load_unlabeled(origin.beside((height, width), channels), arrays, progress)
+    return Dataset(
+        name=origin.name,
+        notes=notes,
+        asked=str(origin),
+        upright=origin.upright,
+        unlabeled=unlabeled,
+        **vars(arrays),
+    )
 
 
 def _data_folder(data_root: str) -> Path:

@@ -42,6 +42,8 @@ def _facts(data: Dataset, split: Split) -> Iterator[str]:
     if data.has_tracks:
         yield f"groups: {len(np.unique(data.tracks[data.tracks >= 0])):,}, each on one side of every split"
     listed = [f"{name} {len(rows):,}" for name, rows in sorted(parts_apart(split).items(), key=_trained_first)]
+    if data.unlabeled is not None:
+        yield f"without labels: {data.unlabeled.notes}"
     yield f"parts (transfer={split.mode}): {', '.join(listed)}"
 
 

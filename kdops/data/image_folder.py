@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.cache import cached, signature
 from kdops.data.folder_layout import GROUPS, Layout, read_layout, table_rows
-from kdops.data.images import FORMATS, decode_all
+from kdops.data.images import decode_all, opener
 from kdops.data.own_data import check_parts, describe_split, hold_out_rest
 from kdops.utils.progress import Progress
 
@@ -58,15 +57,7 @@ def names_of(origin: DatasetSpec, count: int) -> list[str]:
 def _decode(origin: DatasetSpec, layout: Layout, progress: Progress | None) -> Arrays:
     names = [file.path for file in layout.files]
     tracks = _tracks(origin, layout)
-
-    def open_one(number: int) -> Image.Image:
-        path = layout.folder / names[number]
-        # A pipe would be waited for without end.
-        if not path.is_file():
-            raise ValueError("no file" if path.exists() else "leads nowhere")
-        return Image.open(path, formats=FORMATS)
-
-    images, kept, turned = decode_all(origin, names, open_one, progress)
+    images, kept, turned = decode_all(origin, names, opener(layout.folder, names), progress)
     files, tracks = [layout.files[number] for number in kept], tracks[kept]
     number_of = {label: number for number, label in enumerate(layout.classes)}
     labels = np.array([number_of[file.label] for file in files], dtype=np.int64)

@@ -39,6 +39,24 @@ NAMED = 3
 Open = Callable[[int], Image.Image]
 
 
+def opener(folder: Path, names: Sequence[str]) -> Open:
+    """Return what opens an image by its number.
+
+    Args:
+        folder: where the images are.
+        names: the path of each below it.
+    """
+
+    def open_one(number: int) -> Image.Image:
+        path = folder / names[number]
+        # A pipe would be waited for without end.
+        if not path.is_file():
+            raise ValueError("no file" if path.exists() else "leads nowhere")
+        return Image.open(path, formats=FORMATS)
+
+    return open_one
+
+
 @dataclass(frozen=True)
 class _Shape:
     height: int

@@ -7,6 +7,7 @@ side; this finds the copies that no track number shows. ``kdops check-data`` rep
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -65,11 +66,15 @@ def equal_images(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.
 
     Both are given as in :func:`near_duplicates`; the indices that are returned are ascending.
     """
-    known = {hashlib.blake2b(images[index].tobytes(), digest_size=16).digest() for index in left}
-    found = [
-        int(index) for index in right if hashlib.blake2b(images[index].tobytes(), digest_size=16).digest() in known
-    ]
+    known = set(digests_of(images[index] for index in left))
+    digests = digests_of(images[index] for index in right)
+    found = [int(index) for index, digest in zip(right, digests, strict=True) if digest in known]
     return np.array(found, dtype=np.int64)
+
+
+def digests_of(images: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """Yield a digest of the pixels of each image, of 16 bytes."""
+    return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images)
 
 
 def _thumbnails(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:

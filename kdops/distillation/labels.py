@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,3 +68,24 @@ class TemperedLabelLoss(LabelLoss):
     def of(self, rows: slice) -> LabelLoss:
         """Return the loss of some members alone."""
         return TemperedLabelLoss(self.loss.of(rows), self.temperature[rows])
+
+
+class PartialLabelLoss(LabelLoss):
+    """Another loss of the labels, of those images that have one: 0 where the class number is negative.
+
+    Args:
+        loss: the other loss.
+        weight: of the images with a label, for each member ``[M]``.
+    """
+
+    def __init__(self, loss: LabelLoss, weight: Tensor):
+        self.loss, self.weight = loss, weight.view(-1, 1)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
+        each = self.loss(logits, labels.clamp_min(0)) * self.weight.to(logits.dtype)
+        return torch.where(labels >= 0, each, 0.0)
+
+    def of(self, rows: slice) -> LabelLoss:
+        """Return the loss of some members alone."""
+        return PartialLabelLoss(self.loss.of(rows), self.weight[rows])

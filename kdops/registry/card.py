@@ -8,6 +8,7 @@ from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY
 from kdops.sweeps.model import LABELS, Model
+from kdops.sweeps.params import UNLABELED
 from kdops.utils.text import markdown_text
 from kdops.verdicts.intervals import wilson_interval
 
@@ -71,8 +72,11 @@ def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
     sizes += [] if record.parameters is None else [f"{record.parameters:,} parameters"]
     sizes += [] if record.flops is None else [f"{record.flops:,} floating point operations an image"]
     classes = ", ".join(_cut(name, 40) for name in data.classes[:NAMED]) + ", ..." * (len(data.classes) > NAMED)
+    more = int(record.params.get(UNLABELED, 0))
+    beside = [f"Learned from {more:,} images without labels too"] if more else []
     return [
         f"Size: {', '.join(sizes)}",
+        *beside,
         f"Data: {markdown_text(data.name)}, digest {data.digest[:DIGEST]}, {_cut(data.notes, 500)}",
         f"Split {split.digest[:DIGEST]}, transfer {split.mode}; chain {markdown_text(record.chain)}",
         f"Takes {_taken(data)}, knows {len(data.classes)} classes: {classes}",

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from kdops.config.architectures import Architecture
 from kdops.config.companies import ChosenCompany
 from kdops.config.method_specs import ChosenMethod
@@ -34,7 +36,6 @@ from kdops.tracking.model_run import Outcome
 from kdops.verdicts.answer import Answer
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
     from torch.nn import Module
@@ -132,6 +133,9 @@ class Study(Generic[SettingsT]):
     ) -> Sweep:
         """Distill each replicate's source into a role at every temperature.
 
+        Where the data have images without labels, those at T > 0 learn from these too, and hard labels from the
+        labeled images alone.
+
         Args:
             sources: one model for each replicate.
             role: what is trained.
@@ -155,7 +159,14 @@ class Study(Generic[SettingsT]):
             by_seed = dict.fromkeys(seeds, source)
         trainset = images or self.transfer_images(sources.hops)
         task = _task(role, stream, trainset.what, order or self.settings.order, predictions, self.settings.method)
-        return self._sweep(task, by_seed, tuple(temperatures), trainset, sources.hops + 1)
+        hops, soft = sources.hops + 1, tuple(t for t in temperatures if t != HARD)
+        if self.data.unlabeled is None or not soft:
+            return self._sweep(task, by_seed, tuple(temperatures), trainset, hops)
+        hard = self._sweep(task, by_seed, tuple(t for t in temperatures if t == HARD), trainset, hops)
+        more = self.data.unlabeled_rows
+        trainset = Trainset(np.append(trainset.rows, more), f"{trainset.what} and {len(more)} without labels")
+        with_more = self._sweep(replace(task, part=trainset.what, unlabeled=True), by_seed, soft, trainset, hops)
+        return Sweep((*hard.records, *with_more.records), hops)
 
     def train_together(self, company: ChosenCompany, nets: Sequence[Architecture]) -> Sweep:
         """Train a company of peers on a student's images, once for each replicate.

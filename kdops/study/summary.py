@@ -65,6 +65,24 @@ def setting(settings: Settings, data: Dataset, split: Split) -> str:
     )
 
 
+def describe_unlabeled(settings: Settings, data: Dataset, labeled: int) -> list[str]:
+    """Return how many images students learned from where some have no label, and in how many steps; else nothing.
+
+    Args:
+        settings: the study's.
+        data: the data.
+        labeled: how many labeled images they learned from.
+    """
+    if not (more := len(data.unlabeled_rows)):
+        return []
+    size = settings.recipes["student"].batch_size
+    return [
+        f"Distilled students learned from {labeled:,} labeled and {more:,} unlabeled images, those on hard labels from "
+        f"the {labeled:,} labeled ones alone: {-(-(labeled + more) // size):,} steps an epoch against "
+        f"{-(-labeled // size):,}."
+    ]
+
+
 def _method(settings: Settings) -> str:
     """Return what the students learned; of plain distillation its two options, as they are given."""
     method = settings.method

@@ -33,6 +33,7 @@ from kdops.sweeps.params import (
     T_SQUARED,
     TARGETS,
     TRANSFER,
+    UNLABELED,
 )
 from kdops.utils.hardware import numeric_mode, process_threads
 
@@ -49,6 +50,7 @@ class Task:
         registered: the role that they are logged and registered as, where ``role`` names random streams of their own.
         method: what those learn that have a source and a temperature, or the nets of a company.
         nets: the networks of a company; empty where each network learns by itself.
+        unlabeled: the data's images without labels are among those that they are trained on.
     """
 
     role: str
@@ -58,6 +60,7 @@ class Task:
     registered: str = ""
     method: ChosenMethod = LOGITS
     nets: tuple[Architecture, ...] = ()
+    unlabeled: bool = False
 
     @property
     def known_as(self) -> str:
@@ -217,6 +220,7 @@ def unit_of(
         **({"arithmetic": numeric_mode(context.device)} if context.device != "cpu" else {}),
         **({"network": known.code} if known.code else {}),
         **context.settings.selection.of_training(),
+        **({"unlabeled": context.data.unlabeled.digest} if task.unlabeled and context.data.unlabeled else {}),
     }
     record = _planned(task, seed, temperature, source, context, network, known)
     return Unit(task, record, source, fingerprint(**what, stacked=stacked), fingerprint(**what))
@@ -299,6 +303,7 @@ def _planned(
             TRANSFER: settings.transfer,
             SPLIT_SEED: str(settings.split_seed),
             **{name: str(value).lower() for name, value in settings.selection.of_part(task.part).items()},
+            **({UNLABELED: str(len(context.data.unlabeled_rows))} if task.unlabeled else {}),
             # Else two models would differ in nothing that their runs record.
             **({STREAMS: task.role} if task.registered else {}),
         },

@@ -64,6 +64,7 @@ def dataset_inputs(
 
 def _digest_of_rows(data: Dataset, rows: np.ndarray) -> str:
     """Return the digest of some images of a data set, as long as MLflow keeps it."""
-    found = hashlib.sha256(f"{data.digest} {len(rows)}\n".encode())
+    beside = data.unlabeled.digest if data.unlabeled and len(rows) and rows[-1] >= len(data.labels) else ""
+    found = hashlib.sha256(f"{data.digest}{beside} {len(rows)}\n".encode())
     found.update(rows.astype("<i8").tobytes())
     return found.hexdigest()[:DIGEST_CHARACTERS]

@@ -273,7 +273,8 @@ def _outputs(source: SourceArrays, order: Order, arrays: Arrays, pixels: Pixels)
 def _images(order: Order, arrays: Arrays, part: str) -> Images:
     rows = arrays[order.rows[part]]
     labels = torch.from_numpy(np.array(arrays[order.labels][rows]))
-    return Images(load_rows(arrays[order.images], rows, psutil.virtual_memory().available), labels)
+    more = arrays[order.unlabeled] if order.unlabeled else None
+    return Images(load_rows(arrays[order.images], rows, psutil.virtual_memory().available, more), labels)
 
 
 def _net(order: Order, architecture: str, state: Mapping[str, Tensor]) -> Classifier:

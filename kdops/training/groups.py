@@ -11,7 +11,7 @@ from torch import Tensor
 from kdops.config.recipe_settings import BALANCED
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
-from kdops.distillation.labels import LabelLoss, TemperedLabelLoss, WeightedLabelLoss
+from kdops.distillation.labels import LabelLoss, PartialLabelLoss, TemperedLabelLoss, WeightedLabelLoss
 from kdops.distillation.method import Outputs
 from kdops.distillation.sources import Asked, Kept, KeptViews, Live
 
@@ -98,21 +98,26 @@ def batches_of(count: int, size: int, alone: bool) -> list[slice]:
 def label_loss(recipes: Sequence[Recipe], learned: Sequence[Tensor], classes: int) -> LabelLoss:
     """Return the loss of the labels for members, each with its own smoothing, temperature and weights of the classes.
 
-    A balanced weight is N / (classes that are there * images of the class): 1 in the mean over the N labels.
+    A balanced weight is N / (classes that are there * images of the class): 1 in the mean over the N labels. Where some
+    images have no label, the loss of the others is weighted so that its mean over all images is that over those with
+    one.
 
     Args:
         recipes: of each member; classes are weighted as the first one says.
-        learned: the labels that each member learns, class numbers ``[N]``.
+        learned: the labels that each member learns, class numbers ``[N]``, ``UNLABELED`` where there is none.
     """
     smoothing, balanced = [own.label_smoothing for own in recipes], recipes[0].class_weights == BALANCED
     found, device = LabelLoss(), learned[0].device
     if balanced or any(smoothing):
         weights = torch.ones(len(recipes), classes, device=device)
         if balanced:
-            weights = torch.stack([_balanced(labels.bincount(minlength=classes)) for labels in learned])
+            weights = torch.stack([_balanced(own[own >= 0].bincount(minlength=classes)) for own in learned])
         found = WeightedLabelLoss(torch.tensor(smoothing, device=device), weights)
     temperatures = torch.tensor([own.train_temperature for own in recipes], device=device)
-    return found if bool((temperatures == 1).all()) else TemperedLabelLoss(found, temperatures)
+    found = found if bool((temperatures == 1).all()) else TemperedLabelLoss(found, temperatures)
+    known = torch.stack([(labels >= 0).sum() for labels in learned])
+    total = len(learned[0])
+    return found if bool((known == total).all()) else PartialLabelLoss(found, total / known)
 
 
 def _balanced(counts: Tensor) -> Tensor:

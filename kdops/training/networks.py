@@ -61,7 +61,7 @@ class Networks:
         # Test and validation images have no part in the normalization.
         seen = np.union1d(split.teacher, np.concatenate(split.transfers))
         with num_threads(process_threads()):
-            self.statistics = pixel_statistics(self._pixels(seen))
+            self.statistics = pixel_statistics(self.pixels(seen))
         self._external: dict[str, Module] = {}
         """The networks that kdops did not build, by URI."""
         self._weights: dict[str, Mapping[str, Tensor]] = {}
@@ -107,7 +107,7 @@ class Networks:
         if len(nets) < len(models):
             raise ValueError("the models must all be networks that kdops built")
         with num_threads(process_threads()):
-            return compute_logits(nets, self._pixels(rows), self.device)
+            return compute_logits(nets, self.pixels(rows), self.device)
 
     def logits_of(self, model: Model, rows: np.ndarray, part: str) -> Tensor:
         """Return a model's logits ``[images, classes]``, computed once for each model and part."""
@@ -181,7 +181,7 @@ class Networks:
         """
         key = (model.weights, part, tap, method.reduction)
         if key not in self._outputs:
-            net, pixels = self.of(model), self._pixels(rows)
+            net, pixels = self.of(model), self.pixels(rows)
             assert isinstance(net, Classifier)
             found: np.ndarray | None = None
             with num_threads(process_threads()), malloc_keeps_pages():
@@ -203,7 +203,7 @@ class Networks:
         if not isinstance(net, Classifier):
             raise logits_only(model)
         check_taps(net, taps, "source")
-        found = features_of(net, self._pixels(np.arange(1))[:1], taps)
+        found = features_of(net, self.pixels(np.arange(1))[:1], taps)
         return {tap: tuple(method.reduced(own).shape[1:]) for tap, own in found.items()}
 
     def measure(self, network: Module) -> dict[str, float]:
@@ -217,7 +217,7 @@ class Networks:
 
     def images(self, rows: np.ndarray) -> Images:
         """Return some images of the data set with their labels."""
-        return Images(self._pixels(rows), torch.from_numpy(np.array(self.data.labels[rows])))
+        return Images(self.pixels(rows), torch.from_numpy(np.array(self.data.labels[rows])))
 
     @torch.no_grad()
     def _external_logits(self, net: Module, rows: np.ndarray) -> Tensor:
@@ -227,7 +227,7 @@ class Networks:
             each = [self._external_logits(one, rows).float() for one in net.members]
             return averaged(torch.stack(each), net.shares, 1.0)
         with num_threads(process_threads()), malloc_keeps_pages():
-            return torch.cat([net(self._pixels(rows[i : i + BLOCK])) for i in range(0, len(rows), BLOCK)])
+            return torch.cat([net(self.pixels(rows[i : i + BLOCK])) for i in range(0, len(rows), BLOCK)])
 
     def _is_code_of(self, model: Model, architecture: Architecture) -> bool:
         """Return whether the code that a stored model was written in is here and is still the same."""
@@ -241,8 +241,10 @@ class Networks:
             return False
         return now == model.params.get(CODE)
 
-    def _pixels(self, rows: np.ndarray) -> Pixels:
-        return load_rows(self.data.images, rows, psutil.virtual_memory().available)
+    def pixels(self, rows: np.ndarray) -> Pixels:
+        """Return some images of the data set, those without labels by the rows behind its own."""
+        more = self.data.unlabeled.images if self.data.unlabeled else None
+        return load_rows(self.data.images, rows, psutil.virtual_memory().available, more)
 
 
 def _knows(net: Module, rows: np.ndarray) -> bool:

@@ -100,7 +100,8 @@ class Order:
         method: the full text of what the members at T > 0 learn.
         groups: the members to train.
         images: digest of the images of the data set, uint8 ``[N, C, H, W]``.
-        labels: digest of their labels, int64 ``[N]``.
+        labels: digest of their labels, int64 ``[N]``; those of images without labels are ``UNLABELED``.
+        unlabeled: digest of images without labels, which have the rows behind these; empty for none.
         rows: digests of the rows that ``train``, ``validation`` and ``test`` have, int64.
         shape: (channels, height, width) of an image.
         classes: number of classes.
@@ -144,6 +145,7 @@ class Order:
     bootstrap: bool = False
     trials: tuple[OrderTrial, ...] = ()
     asks: bool = False
+    unlabeled: str = ""
 
     @property
     def members(self) -> list[tuple[OrderGroup, float]]:

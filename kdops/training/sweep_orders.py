@@ -13,6 +13,7 @@ from kdops.config.architectures import parse_architecture
 from kdops.config.augmentation import LIVE, NONE
 from kdops.config.roles import streams_of
 from kdops.data.selection import noisy_labels
+from kdops.data.unlabeled import UNLABELED
 from kdops.data.views import Views
 from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Mixture
@@ -172,7 +173,7 @@ class Orders:
 
     def _common(self, role: str, method: str, rows: np.ndarray) -> Order:
         """Return what the orders of a task have in common."""
-        context, data = self.context, self.context.data
+        context, data, unlabeled = self.context, self.context.data, self.context.data.unlabeled
         parts = {"train": rows, "validation": context.split.validation, "test": context.split.test}
         return Order(
             digest="",
@@ -182,6 +183,7 @@ class Orders:
             groups=(),
             images=self._put(fingerprint(images=data.digest), data.images),
             labels=self._put_labels(),
+            unlabeled=self._put(fingerprint(images=unlabeled.digest), unlabeled.images) if unlabeled else "",
             rows={name: self._put(_digest_of(own), own) for name, own in parts.items()},
             shape=data.shape,
             classes=len(data.classes),
@@ -195,10 +197,13 @@ class Orders:
     def _put_labels(self) -> str:
         """Put the labels; noise leaves those alone that models are measured by."""
         data, split, share = self.context.data, self.context.split, self.context.settings.selection.label_noise
-        if not share:
-            return self._put(fingerprint(labels=data.digest), data.labels)
-        labels = noisy_labels(data, share, split.seed, np.concatenate([split.validation, split.test]))
-        return self._put(fingerprint(labels=data.digest, noise=share, split=split.digest), labels)
+        labels, named = data.labels, {"labels": data.digest}
+        if share:
+            labels = noisy_labels(data, share, split.seed, np.concatenate([split.validation, split.test]))
+            named |= {"noise": str(share), "split": split.digest}
+        if data.unlabeled:
+            labels = np.append(labels, np.full(len(data.unlabeled.images), UNLABELED))
+        return self._put(fingerprint(**named), labels)
 
     def _with_sources(self, units: tuple[Unit, ...], rows: np.ndarray) -> list[_Members]:
         """Return units of a replicate with the outputs of their source."""
@@ -259,7 +264,7 @@ class Orders:
                 raise UsageError("views", LIVE, problem)
             weights = self._put_weights(source)
             return [_Members(units, replace(given, architecture=source.architecture, weights=weights))]
-        views = Views(recipe.augment, networks.images(rows).pixels, first.replicate)
+        views = Views(recipe.augment, networks.pixels(rows), first.replicate)
         # The joint outputs of several sources differ at each temperature.
         each = [(unit,) for unit in units] if isinstance(net, Mixture) else [units]
         found = []

@@ -121,3 +121,14 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 200, "MB"
+
+
+@pytest.mark.parametrize("free", [0, 10**9])
+def test_rows_behind_the_last_are_those_of_the_further_images(tmp_path, free):
+    one, other = quarters(30, 3, 6).pixels.numpy(), quarters(20, 4, 6).pixels.numpy()
+    np.save(tmp_path / "a.npy", other)
+    rows = np.array([3, 29, 49, 30, 7])
+    found = load_rows(one, rows, free, np.load(tmp_path / "a.npy", mmap_mode="r"))
+    assert isinstance(found, MappedImages) is (free == 0)
+    assert torch.equal(found[:], torch.from_numpy(np.concatenate([one, other])[rows]))
+    assert torch.equal(found.to("cpu")[torch.tensor([2, 0])], torch.from_numpy(np.stack([other[19], one[3]])))

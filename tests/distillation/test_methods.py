@@ -131,6 +131,25 @@ def test_the_bounds_of_an_option_refuse(name, option):
 
 
 @every_method
+def test_only_methods_that_say_so_read_the_label_of_each_image(name):
+    method = method_of(name)
+    own, source = outputs(method, 1), outputs(method, 2, side="source")
+
+    def read(labels):
+        rows = method.rows(labels[0].clamp_min(0), named_generator("rows", "law"))
+        found = [terms_of(method, own, source, labels, phase=phase) for phase in phases_of(name)]
+        return [rows, *(term for terms in found for key, term in terms.items() if key != "labels")]
+
+    def same(labels):
+        return all(torch.equal(a, b) for a, b in zip(read(some_labels()), read(labels), strict=True))
+
+    others = (some_labels() + 1 + some_labels() % 2) % 5
+    assert same(others) is not METHODS[name].reads_labels
+    if not METHODS[name].reads_labels:
+        assert same(torch.full_like(others, 0))
+
+
+@every_method
 def test_equal_outputs_give_no_gradient(name):
     method = method_of(name)
     if not method.vanishes:

@@ -44,6 +44,7 @@ DATA = SimpleNamespace(
     labels=IMAGES.labels.numpy(),
     shape=(1, 4, 4),
     classes=tuple("abcd"),
+    unlabeled=None,
 )
 SPLIT = SimpleNamespace(teacher=ROWS, transfers=(ROWS,), validation=ROWS, test=ROWS)
 

@@ -1,0 +1,104 @@
+"""Images without labels, ``unlabeled=imagefolder:FOLDER``, which join what distilled students learn from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kdops.config.datasets import DatasetSpec
+from kdops.data.arrays import Arrays
+from kdops.data.cache import cached, signature
+from kdops.data.folder_files import Listing, is_image
+from kdops.data.images import decode_all, opener
+from kdops.data.near_duplicates import digests_of
+from kdops.errors import UsageError
+
+UNLABELED = -1
+"""The class number that an image without a label has where it is learned from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabeled:
+    """Images without labels, brought to the size and the channels of the data that they are beside.
+
+    Their order is that of their content: neither their names nor the folders that they lie in decide anything.
+
+    Attributes:
+        images: uint8 ``[U, C, H, W]``, possibly a read-only memory map.
+        rows: those that are learned from, int64: each image once, and none that the labeled data have too.
+        digest: SHA-256 of these, as 64 hexadecimal digits; the same whatever the files are called.
+        notes: a sentence about them.
+    """
+
+    images: np.ndarray = field(repr=False)
+    rows: np.ndarray = field(repr=False)
+    digest: str
+    notes: str
+
+
+def load_unlabeled(
+    origin: DatasetSpec, labeled: Arrays, progress: Callable[[int, int], object] | None = None
+) -> Unlabeled:
+    """Read a folder of images, whatever folders it has, from the cache where it is already decoded.
+
+    Args:
+        origin: the folder, the size and channels that images are brought to, and whether bad files are left out.
+        labeled: the data that they are beside. An image that is equal to one of these to the byte is left out: it has a
+            label, or models are measured on it.
+        progress: called with (images decoded, images in all) while decoding.
+
+    Raises:
+        UsageError: there is no such folder, no new image in it, or a file cannot be read.
+    """
+    folder = Path(origin.place).expanduser()
+
+    def refuse(reason: str) -> UsageError:
+        return UsageError("unlabeled", origin, reason)
+
+    if origin.channels not in (1, 3):
+        raise refuse(f"is for images of 1 or 3 channels, and these data have {origin.channels}")
+    if not folder.is_dir():
+        raise refuse("must be a folder" if folder.exists() else "there is no such folder")
+    try:
+        files = [one for one in Listing(folder, refuse).below("") if is_image(one.path)]
+    except OSError as error:
+        raise refuse(f"{error.filename or folder} cannot be read ({error.strerror or error})") from error
+    if not files:
+        raise refuse("has no image in it")
+
+    def decode() -> Arrays:
+        names = [one.path for one in files]
+        try:
+            images, kept, _ = decode_all(origin, names, opener(folder, names), progress)
+        except UsageError as error:
+            raise refuse(error.allowed) from None
+        nothing = np.zeros(len(kept), dtype=np.int64)
+        return Arrays.of(images, nothing, nothing - 1, nothing.astype(bool), ("unlabeled",))
+
+    options = f"unlabeled {origin.image_size} {origin.channels} {origin.skip_bad} {origin.upright}"
+    images = cached(origin.name, signature(folder, files, options), decode).images
+    return _chosen(origin, images, len(files), labeled, refuse)
+
+
+def _chosen(
+    origin: DatasetSpec, images: np.ndarray, found: int, labeled: Arrays, refuse: Callable[[str], UsageError]
+) -> Unlabeled:
+    """Choose the images that are new, each once."""
+    known = set(digests_of(labeled.images))
+    rows = {digest: row for row, digest in enumerate(digests_of(images)) if digest not in known}
+    if not rows:
+        raise refuse(f"all {len(images):,} images are in the labeled data too")
+    order = sorted(rows)
+    left_out = {
+        "that are no readable images": found - len(images),
+        "that the labeled data or the folder itself have already": len(images) - len(rows),
+    }
+    words = [f"{count:,} {what}" for what, count in left_out.items() if count]
+    without = f"; {' and '.join(words)} are left out" if words else ""
+    chosen = np.array([rows[digest] for digest in order], dtype=np.int64)
+    digest = hashlib.sha256(f"{images.shape[1:]}\n".encode() + b"".join(order)).hexdigest()
+    return Unlabeled(images, chosen, digest, f"{len(rows):,} images of {origin.name}{without}")

@@ -111,7 +111,8 @@ def describe_trial(settings: SearchSettings, trial: Trial) -> str:
     method = (
         [str(values.get(METHOD, settings.method))] if METHOD in values or settings.method.name != LOGITS.name else []
     )
-    return ", ".join([*method, f"{values['hidden']} x {values['depth']}", f"T = {values['temperature']:.3g}"])
+    sizes = " x ".join(str(values[name]) for name in ("hidden", "depth", "filters", "layers") if name in values)
+    return ", ".join([*method, sizes, f"T = {values['temperature']:.3g}"])
 
 
 if __name__ == "__main__":

@@ -23,12 +23,15 @@ AUGMENTATIONS: Mapping[str, Option] = {
 def parse_augment(text: str) -> dict[str, float]:
     """Return the value of each augmentation of a text, in the order of the table; none for ``none``.
 
+    They are parted by blanks, or by ``+`` where a blank ends the entry of a list.
+
     Raises:
         ValueError: the message is what is allowed.
     """
     known = ", ".join(f"{name}={option.write(option.default)}" for name, option in AUGMENTATIONS.items())
     given: dict[str, float] = {}
-    for part in text.split() if text != NONE else ():
+    parts = text.replace("+", " ").split()
+    for part in parts if text != NONE else ():
         name, sign, value = part.partition("=")
         if name not in AUGMENTATIONS or name in given:
             raise ValueError(f"{NONE}, or some of {known}, each once and parted by blanks")
@@ -36,7 +39,7 @@ def parse_augment(text: str) -> dict[str, float]:
             given[name] = AUGMENTATIONS[name].read(value) if sign else AUGMENTATIONS[name].default
         except ValueError as error:
             raise ValueError(f"{NONE}, or some of {known}; {name} is {error}") from None
-    if not text.split():
+    if not parts:
         raise ValueError(f"{NONE}, or some of {known}, each once and parted by blanks")
     return {name: given[name] for name in AUGMENTATIONS if given.get(name)}
 

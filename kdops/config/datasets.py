@@ -145,7 +145,7 @@ class DatasetSpec:
 
     def as_dict(self) -> dict[str, object]:
         """Return plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
-        beside = {"unlabeled": self.unlabeled} if self.unlabeled else {}
+        beside: dict[str, object] = {"unlabeled": self.unlabeled} if self.unlabeled else {}
         if not DATASETS[self.kind].text:
             return beside
         given = {name: value for name in READING if name != "name" and (value := getattr(self, name))}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from kdops.config.options import Integer, Real, Several
 from kdops.config.specs import Spec
@@ -60,11 +60,14 @@ class Architecture(ABC):
         spec: the place of the function that builds it, and its options.
         is_counted: its sizes follow from its text: it is a family of kdops's own.
         is_dense: it is a chain of dense layers, so that many can be trained stacked.
+        searched: the options that a search varies, each with what it tries by default; empty text for those that keep
+            their value where they are not named. No option where the family is not searched for.
     """
 
     spec: ClassVar[Spec]
     is_counted: ClassVar[bool] = True
     is_dense: ClassVar[bool] = False
+    searched: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def __str__(self) -> str:
@@ -77,6 +80,10 @@ class Architecture(ABC):
         Raises:
             TypeError: it is a network of others; :func:`kdops.models.size.network_size` counts any network.
         """
+
+    def varied(self, values: Mapping[str, Any]) -> Architecture:
+        """Return the network with other values of the options that a search varies, by name among others."""
+        return self
 
     @property
     def parts(self) -> tuple[Architecture, ...]:
@@ -130,12 +137,17 @@ class MLP(Family):
     dropout: float
 
     is_dense = True
+    searched: ClassVar[Mapping[str, str]] = {"hidden": "16..128", "depth": "1..3", "dropout": ""}
     spec = Spec(
         "kdops.models.mlp:build_mlp",
         hidden=Integer(1, 100_000, default=50),
         depth=Integer(1, 100, default=1),
         dropout=_RATE,
     )
+
+    def varied(self, values: Mapping[str, Any]) -> MLP:
+        """Return the network with other sizes or another rate."""
+        return replace(self, **{name: values[name] for name in self.searched if name in values})
 
     def taps(self) -> tuple[str, ...]:
         """Return the input of the last layer."""
@@ -148,6 +160,11 @@ class MLP(Family):
         return [Layer(inputs, outputs, 1) for inputs, outputs in pairwise(sizes)]
 
 
+def _rates(rates: tuple[float, ...], layers: int) -> tuple[float, ...]:
+    """Return the rate of each layer: that of the last one is that of any further layer."""
+    return (*rates, *rates[-1:] * layers)[:layers]
+
+
 @dataclass(frozen=True)
 class CNN(Family):
     """``layers`` convolutions of 3x3, each with max pooling, ReLU and dropout of its own, and a linear output."""
@@ -156,6 +173,7 @@ class CNN(Family):
     layers: int
     dropout: tuple[float, ...]
 
+    searched: ClassVar[Mapping[str, str]] = {"filters": "8..32", "layers": "2..4", "dropout": ""}
     spec = Spec(
         "kdops.models.cnn:build_cnn",
         filters=Integer(1, 10_000, default=128),
@@ -173,12 +191,18 @@ class CNN(Family):
         options = cls.spec.read(given)
         rates, layers = options["dropout"], options["layers"]
         if "dropout" not in given:
-            rates = (*rates, *rates[-1:] * layers)[:layers]
+            rates = _rates(rates, layers)
         elif len(rates) == 1:
             rates *= layers
         if len(rates) != layers:
             raise ValueError("the option dropout must be one number, or one for each cnn layer")
         return cls(options["filters"], layers, rates)
+
+    def varied(self, values: Mapping[str, Any]) -> CNN:
+        """Return the network with other sizes; its rates, or one rate for all, are those of the layers that it has."""
+        rates = (values["dropout"],) if "dropout" in values else self.dropout
+        layers = values.get("layers", self.layers)
+        return CNN(values.get("filters", self.filters), layers, _rates(rates, layers))
 
     def maps(self) -> tuple[Map, ...]:
         """Return what each convolution returns."""

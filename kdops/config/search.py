@@ -20,7 +20,7 @@ from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password
 
 SEARCHED = ("student", "middle")
-"""The roles that can be searched for: the dense nets, which are trained stacked."""
+"""The roles that can be searched for."""
 
 MOST_TRIALS = 100_000
 
@@ -73,16 +73,22 @@ class SearchSettings(OneSourceSettings):
             raise UsageError("order", text["order"], "must be shared: the trials of a search see the same batches")
         values = super().read(point, text)
         values["selection"].refuse("a search", "leave_out", "frames", "label_noise", "bootstrap")
-        space, trials = parse_space(text["space"], values["method"]), whole("trials", text["trials"], 1, MOST_TRIALS)
+        role = one_of("role", text["role"], SEARCHED)
+        recipe = values["recipes"][role]
+        if not recipe.architecture.searched:
+            raise UsageError(role, recipe.architecture, "a search is over dense and convolutional nets, mlp and cnn")
+        space = parse_space(text["space"], values["method"], type(recipe.architecture))
+        trials = whole("trials", text["trials"], 1, MOST_TRIALS)
         if values["method"] != LOGITS and space.names_methods:
             advice = "is not tried where the space names methods; write it there, or leave out method=... in the space"
             raise UsageError("method", values["method"], advice)
-        role = one_of("role", text["role"], SEARCHED)
-        if values["recipes"][role].augment != NONE:
-            advice = "trials learn from kept outputs for the images themselves; give it by role, augment=teacher=..."
-            raise UsageError("augment", values["recipes"][role].augment, advice)
+        # The taps that the smallest network has all have.
+        least, seen = space.least(), [*space.tried("augment", recipe.augment)]
+        recipe = recipe.replace(architecture=recipe.architecture.varied(least), augment=max(seen, key=NONE.__ne__))
+        if values["origin"].kind == "csv" and recipe.augment != NONE:
+            raise UsageError("space", text["space"], "augment is for images, and the data are a table")
         for method in space.methods:
-            method.check_recipe(values["recipes"][role], role)
+            method.check_recipe(recipe, role)
             if method.deploys_more:
                 raise UsageError("method", method, "deploys more than the student, and a search tries students alone")
         if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:

@@ -143,6 +143,14 @@ class Space:
             for method, own in zip(first.values, each, strict=True)
         ]
 
+    def tried(self, name: str, otherwise: Value) -> tuple[Value, ...]:
+        """Return what is tried of a setting that takes lists, and the one value that it has where it is not named."""
+        return next((d.values for d in self.dimensions if d.name == name), (otherwise,))
+
+    def least(self) -> dict[str, Value]:
+        """Return the first value of every setting: the lowest number, of texts the first in their order."""
+        return {d.name: d.low if d.is_range else d.values[0] for d in self.dimensions}
+
     def middle(self) -> dict[str, Value]:
         """Return a value of every setting from the middle of what may be tried."""
         grids = self.grids(1)

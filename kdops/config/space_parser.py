@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdops.config.architectures import MLP
+from kdops.config.architectures import MLP, Architecture
 from kdops.config.method_specs import ChosenMethod, Inner
 from kdops.config.methods import LOGITS, METHODS, parse_method
-from kdops.config.options import Integer, Option, Real
+from kdops.config.options import Integer, Option, Real, Several
 from kdops.config.recipe_settings import SETTINGS
 from kdops.config.search_space import METHOD, Dimension, Space, Value
 from kdops.config.specs import split_outside
@@ -19,7 +19,7 @@ from kdops.errors import UsageError
 MOST_VALUES = 100
 
 
-def parse_space(text: str, method: ChosenMethod = LOGITS) -> Space:
+def parse_space(text: str, method: ChosenMethod = LOGITS, network: type[Architecture] = MLP) -> Space:
     """Parse ``name=low..high``, ``name=value,value`` and ``name=value``, parted by spaces or semicolons.
 
     What is not named keeps its default range, an option of a method its value; of ``logits`` alone those options are
@@ -28,6 +28,7 @@ def parse_space(text: str, method: ChosenMethod = LOGITS) -> Space:
     Args:
         text: the space.
         method: what trials learn by where the space has no ``method=...``.
+        network: the family whose options are searched.
 
     Raises:
         UsageError: for an unknown name or one given twice, for a range that is empty or runs backwards, for a value
@@ -35,7 +36,7 @@ def parse_space(text: str, method: ChosenMethod = LOGITS) -> Space:
     """
     shown = " ".join(text.split())
     try:
-        return _space(_entries(shown), method)
+        return _space(_entries(shown), method, network)
     except ValueError as error:
         raise UsageError("space", shown, str(error)) from None
 
@@ -68,7 +69,9 @@ class _Setting:
             value = self.option.read(text)
         except ValueError as error:
             raise ValueError(f"{text!r} of {name} must be {error}") from None
-        return value if isinstance(value, int | float | str) else self.option.write(value)
+        value = value if isinstance(value, int | float | str) else self.option.write(value)
+        # A blank would end the entry.
+        return value.replace(" ", "+") if isinstance(value, str) else value
 
     @property
     def example(self) -> str:
@@ -81,13 +84,23 @@ class _Setting:
 _SETTINGS: Mapping[str, _Setting] = {
     METHOD: _Setting(Inner(lambda: METHODS), "logits,dkd", ranges=False),
     "temperature": _Setting(Real(0.01, 1000), "1..30", log=True),
-    "hidden": _Setting(MLP.spec.options["hidden"], "16..128", log=True),
-    "depth": _Setting(MLP.spec.options["depth"], "1..3"),
     "learning_rate": _Setting(Real(1e-9, 100), "0.0005..0.02", log=True),
     "batch_size": _Setting(SETTINGS["batch_size"], "64,128,256,512", ranges=False),
-    **{name: _Setting(SETTINGS[name], log=name == "weight_decay") for name in ("weight_decay", "label_smoothing")},
-    **{name: _Setting(SETTINGS[name], ranges=False) for name in ("optimizer", "schedule", "init")},
 }
+
+_FIRST = ("weight_decay", "label_smoothing", "optimizer", "schedule", "init")
+"""The settings of recipes that were searched first, in the order of their text; the others follow in that of theirs."""
+
+_RECIPE: Mapping[str, _Setting] = {
+    name: _Setting(
+        SETTINGS[name],
+        log=name in ("weight_decay", "train_temperature"),
+        ranges=isinstance(SETTINGS[name], Real | Integer),
+    )
+    for name in dict.fromkeys((*_FIRST, *SETTINGS))
+    if name not in (*_SETTINGS, "epochs")
+}
+"""Those that keep the value of the role where they are not named; all trials have the same number of epochs."""
 
 _BY_DEFAULT: Mapping[str, str] = {"alpha": "0..1", "t_squared": "true,false"}
 """What is tried of the options of ``logits`` where it is the only method."""
@@ -101,7 +114,7 @@ def _entries(text: str) -> list[tuple[str, str]]:
     return [(name, values) for name, _, values in (part.partition("=") for part in parts)]
 
 
-def _space(entries: Sequence[tuple[str, str]], method: ChosenMethod) -> Space:
+def _space(entries: Sequence[tuple[str, str]], method: ChosenMethod, network: type[Architecture]) -> Space:
     """Return the space of some entries.
 
     Raises:
@@ -110,7 +123,7 @@ def _space(entries: Sequence[tuple[str, str]], method: ChosenMethod) -> Space:
     named = next((values for name, values in entries if name == METHOD and values), "")
     chosen = _dimension(METHOD, named, _SETTINGS[METHOD]).values if named else ()
     methods = tuple(parse_method(str(text)) for text in chosen) or (method,)
-    settings = _settings_of(methods)
+    settings = _settings_of(methods, network)
     given: dict[str, str] = {}
     for name, values in entries:
         if name not in settings:
@@ -130,8 +143,8 @@ def _space(entries: Sequence[tuple[str, str]], method: ChosenMethod) -> Space:
     return Space(tuple(dimensions), methods)
 
 
-def _settings_of(methods: Sequence[ChosenMethod]) -> dict[str, _Setting]:
-    """Return all settings of a space over some methods, the options of the methods behind the temperature."""
+def _settings_of(methods: Sequence[ChosenMethod], network: type[Architecture]) -> dict[str, _Setting]:
+    """Return all settings of a space over some methods, whose options and the network's are behind the temperature."""
     found: dict[str, dict[str, Option[Any]]] = {}
     for method in methods:
         for name, option in method.searchable.items():
@@ -152,7 +165,15 @@ def _settings_of(methods: Sequence[ChosenMethod]) -> dict[str, _Setting]:
             only=tuple(own) if len(own) < len(methods) else (),
         )
     before = {name: _SETTINGS[name] for name in (METHOD, "temperature")}
-    return {**before, **options, **{name: one for name, one in _SETTINGS.items() if name not in before}}
+    sizes = {name: _size(network.spec.options[name], default) for name, default in network.searched.items()}
+    return {**before, **options, **sizes, **{n: one for n, one in _SETTINGS.items() if n not in before}, **_RECIPE}
+
+
+def _size(option: Option[Any], default: str) -> _Setting:
+    """Return the setting of an option of a network; of one with several values it is one for all of them."""
+    # How many units and filters there are is searched in the logarithm, how many layers evenly.
+    log = isinstance(option, Integer) and option.high > 1000
+    return _Setting(option.one if isinstance(option, Several) else option, default, log)
 
 
 def _unknown(name: str, settings: Mapping[str, _Setting], methods: Sequence[ChosenMethod]) -> str:

@@ -20,12 +20,13 @@ from kdops.sweeps.params import (
     NETS,
     ORDER,
     T_SQUARED,
+    UNLABELED,
 )
 
 FEWEST = 2
 """The fewest members of an ensemble."""
 
-TRAINED = (ARCHITECTURE, *SETTINGS, COMPANY, NETS, LEAVE_OUT, FRAMES, LABEL_NOISE, BOOTSTRAP)
+TRAINED = (ARCHITECTURE, *SETTINGS, COMPANY, NETS, LEAVE_OUT, FRAMES, LABEL_NOISE, BOOTSTRAP, UNLABELED)
 DISTILLED = (METHOD, ALPHA, T_SQUARED, ORDER)
 """Parameters of a run that record how its model was trained; the second ones do not matter for learning from labels."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kdops.config.architectures import MLP
 from kdops.config.methods import LOGITS
 from kdops.config.recipes import LATER
 from kdops.config.search import STORAGE, SearchSettings
@@ -25,7 +26,7 @@ from kdops.search.figures import history_figure, importance_figure, pareto_figur
 from kdops.search.importance import importance_of
 from kdops.search.queue import TrialQueue
 from kdops.search.trial import Trial
-from kdops.search.trials import METRICS, Trials, check_methods, dense_net, settings_of
+from kdops.search.trials import METRICS, Trials, check_methods, settings_of
 from kdops.store.database import store_path
 from kdops.store.locks import locked
 from kdops.study.study import Study
@@ -45,7 +46,6 @@ def check(settings: SearchSettings, data: Dataset) -> None:
     Raises:
         UsageError: the search cannot be made; the message has the reason.
     """
-    settings_of(settings, settings.space.middle())
     split = make_split(data, settings.transfer, settings.split_seed)
     storage, known = storage_of(settings), _setting(settings, data, split)
     # The folder of our own journal is made once it is needed.
@@ -119,7 +119,7 @@ class Search:
     def __init__(self, study: Study[SearchSettings], executor: TrainingExecutor, sources: Sweep):
         self.study, self.executor, self.sources, self.settings = study, executor, sources, study.settings
         (self.source,) = sources.records
-        check_methods(study.settings.space, self.source, executor.networks)
+        check_methods(study.settings, self.source, executor.networks)
         self.seed = study.settings.seed
         self.trainset = study.transfer_images(sources.hops)
         self.remarks: list[str] = []
@@ -264,6 +264,7 @@ def _given_storage(settings: SearchSettings) -> str:
 def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str, object]:
     """Return what must be the same for trials to be compared, beside space, objectives and source."""
     role, recipe = settings.role, settings.recipes[settings.role]
+    network = recipe.architecture
     methods = [method.full_text for method in settings.space.methods]
     return {
         "data": data.digest[:16],
@@ -276,7 +277,7 @@ def _setting(settings: SearchSettings, data: Dataset, split: Split) -> dict[str,
         # Searches of earlier versions have none.
         **({METHOD: ",".join(methods)} if [m.name for m in settings.space.methods] != [LOGITS.name] else {}),
         # With brackets and comma, as the searches of earlier versions have it.
-        "dropout": f"({dense_net(settings).dropout},)",
+        "dropout": f"({network.dropout},)" if isinstance(network, MLP) else str(network),
     }
 
 

@@ -9,20 +9,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from kdops.config.architectures import MLP
+from kdops.config.augmentation import LIVE, NONE
 from kdops.config.engines import LOCAL
 from kdops.config.recipe_settings import SETTINGS
 from kdops.config.roles import streams_of
 from kdops.config.search import SearchSettings
 from kdops.config.search_procedure import NLL_OBJECTIVE
-from kdops.config.search_space import Space, Value
+from kdops.config.search_space import Value
 from kdops.config.selection import SCORES, Criterion
 from kdops.distillation.method import Shapes, build_method
-from kdops.distillation.sources import Kept
-from kdops.errors import KdopsError, UsageError
+from kdops.distillation.sources import Asked, Kept, KeptViews
+from kdops.errors import KdopsError
 from kdops.search.queue import TrialQueue
 from kdops.search.trial import Trial
 from kdops.search.trial_orders import train_on_workers
+from kdops.study.checks import shapes_of
 from kdops.study.study import Study
 from kdops.study.training import TrainingExecutor
 from kdops.sweeps.metrics import TRAIN_LOSS, TRAIN_SECONDS, VAL_ACCURACY, VAL_NLL
@@ -69,46 +70,36 @@ def look_every(epochs: int) -> int:
     return math.ceil(epochs / LOOKS)
 
 
-def dense_net(settings: SearchSettings) -> MLP:
-    """Return the network that a search varies.
-
-    Raises:
-        UsageError: the architecture of the role that is searched for is not a dense net.
-    """
-    architecture = settings.recipes[settings.role].architecture
-    if not isinstance(architecture, MLP):
-        raise UsageError(settings.role, architecture, "a search is over dense nets, mlp(...)")
-    return architecture
-
-
 def settings_of(settings: SearchSettings, values: Mapping[str, Value]) -> SearchSettings:
-    """Return the settings that train the values of a trial.
-
-    Raises:
-        UsageError: the role's architecture is not a dense net.
-    """
+    """Return the settings that train the values of a trial."""
     role = settings.role
     recipe = settings.recipes[role]
-    changed = recipe.replace(
-        architecture=replace(dense_net(settings), hidden=int(values["hidden"]), depth=int(values["depth"])),
-    ).with_settings({name: value for name, value in values.items() if name in SETTINGS})
+    own = {name: value for name, value in values.items() if name in SETTINGS}
+    changed = recipe.replace(architecture=recipe.architecture.varied(values)).with_settings(
+        {name: SETTINGS[name].read(value) if isinstance(value, str) else value for name, value in own.items()}
+    )
     recipes = {**settings.recipes, role: changed}
     return replace(settings, recipes=recipes, method=settings.space.method_of(values))
 
 
-def check_methods(space: Space, source: Model, networks: Networks) -> None:
-    """Refuse a space with a method that cannot learn from the source, before a trial is trained.
+def check_methods(settings: SearchSettings, source: Model, networks: Networks) -> None:
+    """Refuse a space with a method that cannot learn from the source, or a source that cannot be asked about views.
 
     Raises:
-        UsageError: the source has logits only or lacks a tap, or the method cannot compare its values with a dense
-            student's.
+        UsageError: the source has logits only or lacks a tap, or the method cannot compare its values with the
+            student's; or it is no network of kdops, and trials see a view in every epoch.
     """
+    space, classes = settings.space, len(networks.data.classes)
+    student = settings_of(settings, space.middle()).recipes[settings.role].architecture
     for chosen in space.methods:
         method = build_method(chosen)
         shapes = networks.feature_shapes(source, method) if method.needs.source else {}
-        classes, student = len(networks.data.classes), dict.fromkeys(method.needs.student, (1,))
+        own = shapes_of(student, method.needs.student, settings.role, networks.data)
         with as_global_rng(named_generator("check")):
-            method.modules(Shapes(classes, student), Shapes(classes, shapes))
+            method.modules(own, Shapes(classes, shapes))
+    recipe = settings.recipes[settings.role]
+    if {*space.tried("augment", recipe.augment)} != {NONE} and LIVE in space.tried("views", recipe.views):
+        networks.check_live(source)
 
 
 class Trials:
@@ -213,19 +204,19 @@ class Trials:
         )
         return with_threads(process_threads(), results)
 
-    def _sources_of(self, jobs: Sequence[_Job]) -> list[Kept]:
-        """Return the source's outputs for each trial, with the features that its method needs.
-
-        What a dense student compares are vectors, which are few enough to be kept.
-        """
+    def _sources_of(self, jobs: Sequence[_Job]) -> list[Kept | KeptViews | Asked]:
+        """Return the source's outputs for what each trial sees, with the features that its method needs."""
         networks, rows, what = self.networks, self.trainset.rows, self.trainset.what
         kept = networks.kept_at(self.source, rows, what, [job.plan.temperature for job in jobs])
-        found = []
+        found: list[Kept | KeptViews | Asked] = []
         for own, job in zip(kept, jobs, strict=True):
             method, taps = job.plan.method, job.plan.method.needs.source
             features = {tap: networks.features_of(self.source, rows, what, tap, method) for tap in taps}
             # Trials that share their source's outputs share a pass.
-            found.append(replace(own, features=features) if taps else own)
+            if job.plan.recipe.augment == NONE:
+                found.append(replace(own, features=features) if taps else own)
+            else:
+                found.append(networks.seen(self.source, rows, job.plan.recipe, self.seed, job.plan.temperature))
         return found
 
     def _give_up(self) -> None:

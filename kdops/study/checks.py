@@ -58,13 +58,13 @@ def _check_distillation(one: Distillation, data: Dataset) -> None:
     from kdops.utils.random import as_global_rng, named_generator
 
     method = build_method(one.method)
-    student = _shapes(one.method.deployed(one.student, one.source), method.needs.student, one.role, data)
-    source = _shapes(one.source, method.needs.source, "source", data, method.reduced)
+    student = shapes_of(one.method.deployed(one.student, one.source), method.needs.student, one.role, data)
+    source = shapes_of(one.source, method.needs.source, "source", data, method.reduced)
     with as_global_rng(named_generator("tried")):
         method.modules(student, source)
 
 
-def _shapes(
+def shapes_of(
     architecture: Architecture,
     taps: Sequence[str],
     role: str,

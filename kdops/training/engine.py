@@ -46,6 +46,7 @@ from kdops.training.activity import measure_units
 from kdops.training.checkpoint import Checkpoint, checkpoint_path
 from kdops.training.company import train_company
 from kdops.training.evaluation import agreement, compute_logits, measure
+from kdops.training.feeds import asked_of
 from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import Trained
 from kdops.training.order import Done, Order, OrderGroup, SourceArrays, TrainedModel
@@ -164,15 +165,12 @@ def _tried(order: Order, arrays: Arrays, progress: Progress) -> Done:
         TrialPlan(one.recipe, group.temperatures[0], build_method(parse_method(one.method)))
         for one, group in zip(order.trials, order.groups, strict=True)
     ]
-    kept: dict[str, Kept] = {}
-    for group in order.groups:
-        own, key = group.source, repr(group.source)
-        # Those that share it have the same object.
-        kept[key] = kept.get(key) or Kept(
-            _tensor(arrays, own.logits), {tap: _tensor(arrays, one) for tap, one in own.features.items()}
-        )
-    sources = [kept[repr(group.source)] for group in order.groups]
-    found = train_trials(plans, order.groups[0].seed, sources, _inputs(order, arrays), progress=progress)
+    inputs = _inputs(order, arrays)
+    # Those that share a source have the same object.
+    each = {repr(group.source): group.source for group in order.groups}
+    outputs = {key: _outputs(source, order, arrays, inputs.images.pixels) for key, source in each.items()}
+    sources = [outputs[repr(group.source)] for group in order.groups]
+    found = train_trials(plans, order.groups[0].seed, sources, inputs, progress=progress)
     ended = sorted(found, key=lambda one: one.number)
     models = tuple(TrainedModel({}, one.history, {}, one.seconds, one.ended) for one in ended)
     return Done(order.digest, models, time.time(), platform.node(), _device_name(order.device))
@@ -254,13 +252,7 @@ def _outputs(source: SourceArrays, order: Order, arrays: Arrays, pixels: Pixels)
         return Kept(_tensor(arrays, source.logits), features)
     net = _net(order, source.architecture, load(arrays[source.weights].tobytes())).to(order.device)
     if source.asks:
-        net = net.to(memory_format=net.memory_format)
-
-        @torch.no_grad()
-        def asked(images: Tensor) -> Tensor:
-            return net(images.contiguous(memory_format=net.memory_format))
-
-        return Asked(asked)
+        return asked_of(net)
     seen, method = pixels.to(order.device), build_method(parse_method(order.method))
 
     def computed(chosen: Tensor) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from kdops.data.memmap import Pixels
 from kdops.data.views import Views
 from kdops.distillation.method import Method, Outputs
 from kdops.distillation.sources import Asked, Kept, KeptViews, Live, Reordered
+from kdops.models.classifier import Classifier
 from kdops.sweeps.model import COPY_SEEDS
 from kdops.training.groups import Group, Images
 from kdops.utils.random import named_generator
@@ -130,6 +131,17 @@ class AugmentedFeed(Feed):
             return self.source.logits[self.views.view][self.given[rows]]
         assert isinstance(self.source, Asked)
         return self.source.compute(seen if self.is_own else self.views.at(self.given[rows]))
+
+
+def asked_of(net: Classifier) -> Asked:
+    """Return a network as a source that is asked about what students see, on the device where it lies."""
+    net = net.to(memory_format=net.memory_format)
+
+    @torch.no_grad()
+    def asked(images: Tensor) -> Tensor:
+        return net(images.contiguous(memory_format=net.memory_format))
+
+    return Asked(asked)
 
 
 def feeds_of(

@@ -14,20 +14,23 @@ from torch import Tensor
 from torch.nn import Module
 
 from kdops.config.architectures import Architecture, FunctionNet, parse_architecture
+from kdops.config.augmentation import LIVE
+from kdops.config.recipes import Recipe
 from kdops.data.cache import allocate
 from kdops.data.dataset import Dataset
 from kdops.data.memmap import IN_MEMORY, Pixels, load_rows
 from kdops.data.splits import Split
 from kdops.data.views import Views
 from kdops.distillation.method import Method
-from kdops.distillation.sources import Kept, Mixture, RowOutputs, averaged
+from kdops.distillation.sources import Asked, Kept, KeptViews, Mixture, RowOutputs, averaged
 from kdops.errors import UsageError
 from kdops.models.classifier import Classifier, build, pixel_statistics
 from kdops.models.size import network_size
 from kdops.models.taps import check_taps, features_of
-from kdops.sweeps.model import Model
+from kdops.sweeps.model import COPY_SEEDS, Model
 from kdops.sweeps.params import CODE
 from kdops.training.evaluation import compute_logits, measure
+from kdops.training.feeds import asked_of
 from kdops.training.groups import Images
 from kdops.utils.hardware import num_threads, process_threads
 from kdops.utils.memory import malloc_keeps_pages
@@ -66,6 +69,7 @@ class Networks:
         """The networks that kdops did not build, by URI."""
         self._weights: dict[str, Mapping[str, Tensor]] = {}
         self._outputs: dict[tuple[str, ...], Tensor] = {}
+        self._seen: dict[tuple[str, ...], KeptViews | Asked] = {}
 
     def adopt(self, model: Model, network: Module) -> None:
         """Use a network that kdops did not build as that of a model."""
@@ -159,6 +163,41 @@ class Networks:
                     found.append(torch.cat([self._ask(net, images, temperature) for images in seen]))
             self._outputs[key] = torch.stack(found)
         return self._outputs[key]
+
+    def seen(self, model: Model, rows: np.ndarray, recipe: Recipe, seed: int, temperature: float) -> KeptViews | Asked:
+        """Return a source's outputs for what students see of some images that a recipe augments, made once.
+
+        Args:
+            model: the source.
+            rows: the images.
+            recipe: how they are augmented, and how many views there are.
+            seed: the replicate.
+            temperature: of the students; only of several sources the outputs differ by it.
+
+        Raises:
+            UsageError: the source cannot be asked about views.
+        """
+        joint = temperature if isinstance(self.of(model), Mixture) else 1.0
+        key = (model.weights, recipe.augment, recipe.views, str(seed), f"{joint:g}")
+        if key not in self._seen:
+            if recipe.views == LIVE:
+                self._seen[key] = asked_of(self.check_live(model).to(self.device))
+            else:
+                views = Views(recipe.augment, self.pixels(rows), seed % COPY_SEEDS)
+                self._seen[key] = KeptViews(self.view_logits(model, views, int(recipe.views), joint), views.key)
+        return self._seen[key]
+
+    def check_live(self, model: Model) -> Classifier:
+        """Return the network of a source that is to be asked in each step.
+
+        Raises:
+            UsageError: it is no network of kdops.
+        """
+        net = self.of(model)
+        if not isinstance(net, Classifier):
+            problem = f"the source {model.uri} is no network of kdops, so its outputs are kept: give views=4"
+            raise UsageError("views", LIVE, problem)
+        return net
 
     def _ask(self, net: Module, images: Tensor, temperature: float) -> Tensor:
         """Return a network's logits for some images; of several networks their joint ones at a temperature."""

@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.augmentation import LIVE, NONE
+from kdops.config.augmentation import NONE
+from kdops.config.recipes import Recipe
 from kdops.config.roles import streams_of
 from kdops.data.selection import noisy_labels
 from kdops.data.unlabeled import UNLABELED
-from kdops.data.views import Views
 from kdops.distillation.method import LabelsOnly, Method, build_method
-from kdops.distillation.sources import KEPT_BYTES, Mixture
-from kdops.errors import UsageError
-from kdops.models.classifier import Classifier
+from kdops.distillation.sources import KEPT_BYTES, Asked, Mixture
 from kdops.models.head import head_of
 from kdops.models.taps import EMBEDDING
 from kdops.sweeps.fingerprint import fingerprint
@@ -163,6 +161,10 @@ class Orders:
 
     def _source_of_trial(self, source: Model, rows: np.ndarray, part: str, plan: TrialPlan) -> SourceArrays:
         """Put what a trial learns from; what a dense student compares are vectors, which are few enough to be kept."""
+        if plan.recipe.augment != NONE:
+            return self._with_views(
+                SourceArrays(), source, rows, plan.recipe, self.context.settings.seed, plan.temperature
+            )
         if isinstance(self.networks.of(source), Mixture):
             return SourceArrays(self._put_averaged(source, rows, part, plan.temperature))
         taps = plan.method.needs.source
@@ -252,29 +254,35 @@ class Orders:
         Raises:
             UsageError: the method compares features, or the source's outputs were stored for the images themselves.
         """
-        first, networks = units[0], self.networks
-        recipe, net = self.context.settings.recipes[first.task.role], networks.of(source)
+        first, recipe = units[0], self.context.settings.recipes[units[0].task.role]
         if not first.learns_predictions:
             first.task.method.check_recipe(recipe, first.task.role)
         if first.learns_predictions:
             given = replace(given, logits=self._put_outputs(source, rows, first.task.part))
-        if recipe.views == LIVE:
-            if not isinstance(net, Classifier):
-                problem = f"the source {source.uri} is no network of kdops, so its outputs are kept: give views=4"
-                raise UsageError("views", LIVE, problem)
-            weights = self._put_weights(source)
-            return [_Members(units, replace(given, architecture=source.architecture, weights=weights))]
-        views = Views(recipe.augment, networks.pixels(rows), first.replicate)
         # The joint outputs of several sources differ at each temperature.
-        each = [(unit,) for unit in units] if isinstance(net, Mixture) else [units]
-        found = []
-        for own in each:
-            temperature = own[0].record.temperature if isinstance(net, Mixture) else 1.0
-            values = networks.view_logits(source, views, int(recipe.views), temperature)
-            what = {"source": source.weights, "rows": _digest_of(rows), "key": views.key, "temperature": temperature}
-            digest = self._put(fingerprint(**what, views=recipe.views), values.numpy())
-            found.append(_Members(own, replace(given, view_logits=digest, views=views.key)))
-        return found
+        each = [(unit,) for unit in units] if isinstance(self.networks.of(source), Mixture) else [units]
+        return [
+            _Members(own, self._with_views(given, source, rows, recipe, first.replicate, own[0].record.temperature))
+            for own in each
+        ]
+
+    def _with_views(
+        self,
+        given: SourceArrays,
+        source: Model,
+        rows: np.ndarray,
+        recipe: Recipe,
+        seed: int,
+        temperature: float,
+    ) -> SourceArrays:
+        """Add a source's outputs for the views that a recipe makes of the training images, or the source itself."""
+        seen = self.networks.seen(source, rows, recipe, seed, temperature)
+        if isinstance(seen, Asked):
+            return replace(given, architecture=source.architecture, weights=self._put_weights(source))
+        joint = temperature if isinstance(self.networks.of(source), Mixture) else 1.0
+        what = {"source": source.weights, "rows": _digest_of(rows), "key": seen.key, "temperature": joint}
+        digest = self._put(fingerprint(**what, views=recipe.views), seen.logits.numpy())
+        return replace(given, view_logits=digest, views=seen.key)
 
     def _put_weights(self, source: Model) -> str:
         """Put the weights of a source."""

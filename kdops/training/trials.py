@@ -10,12 +10,13 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import Method
-from kdops.distillation.sources import Kept, Live
+from kdops.distillation.sources import Asked, Kept, KeptViews, Live
 from kdops.models.classifier import Classifier
 from kdops.models.taps import check_taps
 from kdops.training.epoch_losses import EpochLosses
@@ -31,6 +32,10 @@ from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 
+ALIKE = ("batch_size", "optimizer", "normalize", "augment", "views", "class_weights")
+"""The settings that all members of a pass have in common; in the others they may differ."""
+
+Source = Kept | Live | KeptViews | Asked
 AfterEpoch = Callable[[Mapping[int, Mapping[str, float]], int], Collection[int]]
 """Called after every epoch of a pass with the metrics of each of its trials, by place in the plans, and the number of
 the epoch, from 1; returns which of them to end there."""
@@ -41,7 +46,7 @@ class TrialPlan:
     """One trial.
 
     Attributes:
-        recipe: architecture (a dense net), epochs (the same for all trials of a batch), batch size and rates.
+        recipe: architecture, epochs (the same for all trials of a batch), batch size and rates.
         temperature: above zero.
         method: what it learns.
     """
@@ -54,7 +59,7 @@ class TrialPlan:
 def train_trials(
     plans: Sequence[TrialPlan],
     seed: int,
-    sources: Sequence[Kept | Live],
+    sources: Sequence[Source],
     inputs: PassInputs,
     *,
     after_epoch: AfterEpoch = lambda epochs, epoch: (),
@@ -62,9 +67,10 @@ def train_trials(
 ) -> Iterator[Trained]:
     """Train every trial for its recipe's epochs and keep the last epoch.
 
-    Trials of one batch size, one optimizer and one method of logits are trained together in one pass, the smallest
-    batch size first; a trial of any other method has a pass of its own. Each is initialized by (role, seed,
-    temperature) and sees the batch order of (role, seed), as :func:`kdops.training.trainer.train_pass` has it.
+    Dense nets with one method of logits that have all of ``ALIKE`` in common are trained together in one pass, the
+    smallest batch size first; a trial of any other method or network has a pass of its own. Each is initialized by
+    (role, seed, temperature) and sees the batch order of (role, seed), as :func:`kdops.training.trainer.train_pass` has
+    it.
 
     Args:
         plans: the trials.
@@ -93,7 +99,7 @@ def train_trials(
     for places in trial_passes(plans, sources):
         own = [plans[place] for place in places]
         nets = [new_network(inputs, one.recipe, seed, one.temperature) for one in own]
-        method, size, networks = own[0].method, own[0].recipe.batch_size, _networks(own[0].method)
+        method, size, networks = own[0].method, own[0].recipe.batch_size, _networks(own[0])
         check_taps(nets[0], method.needs.student, "student")
         flops = sum(one.recipe.architecture.flops(inputs.shape, inputs.classes) for one in own)
         trained = _TrialPass(
@@ -147,16 +153,16 @@ class _TrialPass(TrainingPass):
             self.losses = EpochLosses(len(places), self.device)
 
 
-def trial_passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> list[list[int]]:
+def trial_passes(plans: Sequence[TrialPlan], sources: Sequence[Source]) -> list[list[int]]:
     """Return the places of the trials of each pass; those that share a source follow each other."""
-    found: dict[tuple[int, str, Hashable], list[int]] = {}
+    found: dict[tuple[tuple[Any, ...], Hashable], list[int]] = {}
     # In an order of their own, so that the order of the plans changes no bit.
     for place in sorted(range(len(plans)), key=lambda place: repr(plans[place])):
-        recipe, method = plans[place].recipe, plans[place].method
-        kind = _kind(method) if _is_shared(method) else place
-        found.setdefault((recipe.batch_size, recipe.optimizer, kind), []).append(place)
+        plan = plans[place]
+        kind = _kind(plan.method) if _is_shared(plan) else place
+        found.setdefault((tuple(getattr(plan.recipe, name) for name in ALIKE), kind), []).append(place)
     passes = []
-    for key in sorted(found, key=lambda key: key[:2]):
+    for key in sorted(found, key=lambda key: key[0]):
         by_source: dict[int, list[int]] = {}
         for place in found[key]:
             by_source.setdefault(id(sources[place]), []).append(place)
@@ -164,25 +170,26 @@ def trial_passes(plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]) -> 
     return passes
 
 
-def _groups(
-    seed: int, places: Sequence[int], plans: Sequence[TrialPlan], sources: Sequence[Kept | Live]
-) -> list[Group]:
+def _groups(seed: int, places: Sequence[int], plans: Sequence[TrialPlan], sources: Sequence[Source]) -> list[Group]:
     """Return the groups of one pass: trials that follow each other and share a source."""
     kinds = itertools.groupby(places, key=lambda place: id(sources[place]))
     shared = [list(own) for _, own in kinds]
     return [Group(seed, tuple(plans[place].temperature for place in own), sources[own[0]]) for own in shared]
 
 
-def _is_shared(method: Method) -> bool:
-    """Return whether trials of a method are trained together, however wide and deep their networks are."""
-    return method.is_stacked and not method.has_modules and not method.needs.student
+def _is_shared(plan: TrialPlan) -> bool:
+    """Return whether trials of a kind are trained together, however wide and deep their networks are."""
+    method = plan.method
+    is_plain = method.is_stacked and not method.has_modules and not method.needs.student
+    return is_plain and plan.recipe.architecture.is_dense
 
 
-def _networks(method: Method) -> Callable[[Sequence[Classifier], torch.device | str], JointNetworks]:
+def _networks(plan: TrialPlan) -> Callable[[Sequence[Classifier], torch.device | str], JointNetworks]:
     """Return what computes the networks of one pass."""
-    if _is_shared(method):
+    if _is_shared(plan):
         return PaddedMLPs
-    alone = StackedMLPs if method.is_stacked else SeparateModels
+    method = plan.method
+    alone = StackedMLPs if method.is_stacked and plan.recipe.architecture.is_dense else SeparateModels
     return lambda nets, device: alone([nets], device, method.needs.student)
 
 

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.options import Flag, Integer, Real
+from kdops.config.recipe_settings import SETTINGS
 from kdops.config.search_procedure import OBJECTIVES, parse_objectives
 from kdops.config.search_space import Space
 from kdops.config.settings import Settings, parse_temperatures
 from kdops.config.space_parser import parse_space
 from kdops.errors import UsageError
+from kdops.search.trials import settings_of
 
 NAMES = ("temperature", "alpha", "t_squared", "hidden", "depth", "learning_rate", "batch_size")
 DEFAULT = (
@@ -310,3 +312,48 @@ def test_an_option_that_is_given_is_fixed(given):
 def test_a_method_beside_those_of_the_space_is_refused(given):
     with pytest.raises(UsageError, match=r"method=.* is not tried where the space names methods"):
         Settings.parse("search", space="method=logits,dkd", **given)
+
+
+# Networks and recipes.
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn(layers=5)"])
+def test_the_network_of_a_role_says_which_sizes_are_searched(name):
+    network = parse_architecture(name)
+    space = parse_space("", network=type(network))
+    assert {d.name for d in space.dimensions} & {"hidden", "depth", "filters", "layers"} == set(network.searched) - {
+        "dropout"
+    }
+    for values in (space.least(), space.middle(), {**space.middle(), "dropout": 0.25}):
+        tried = network.varied(values)
+        assert parse_architecture(str(tried)) == tried
+        assert all(getattr(tried, size) == values[size] for size in network.searched if size != "dropout")
+    assert "dropout=0.25" in str(tried)
+    assert "dropout=0.1..0.5" in str(parse_space("dropout=0.1..0.5", network=type(network)))
+
+
+def test_further_layers_have_the_rate_of_the_last_one():
+    assert parse_architecture("cnn(layers=2,dropout=0.1/0.4)").varied({"layers": 4}).dropout == (0.1, 0.4, 0.4, 0.4)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "epochs"])
+def test_every_setting_of_a_recipe_can_be_searched(name):
+    given = {
+        "optimizer": "sgd(momentum=0.5),adamw",
+        "schedule": "cosine(warmup=0.1),constant",
+        "class_weights": "none,balanced",
+        "normalize": "data,unit",
+        "augment": "none,crop=2+flip=true,shift",
+        "views": "1,live",
+        "init": "he,pytorch",
+    }.get(name, "1,2" if name == "batch_size" else "0.1,0.2")
+    space = parse_space(f"{name}={given}")
+    assert parse_space(str(space)) == space
+    settings = Settings.parse("search", space=f"{name}={given}")
+    (found,) = (d for d in settings.space.dimensions if d.name == name)
+    recipes = [
+        settings_of(settings, {**settings.space.middle(), name: value}).recipes["student"] for value in found.values
+    ]
+    assert len({getattr(recipe, name) for recipe in recipes}) == len(given.split(","))
+    if name == "augment":
+        assert {recipe.augment for recipe in recipes} == {"none", "crop=2 flip=true", "shift=2"}

@@ -247,6 +247,28 @@ def test_trials_on_workers_are_those_of_the_studys_own_process(fork, monkeypatch
         assert histories[0] == histories[1]
 
 
+@pytest.mark.parametrize("engine", ["local", pytest.param("another", marks=pytest.mark.slow)])
+def test_convolutional_students_and_their_augmentation_are_searched(fork, monkeypatch, engine):
+    monkeypatch.setitem(ENGINES, "another", EngineSpec("kdops.training.local:LocalEngine"))
+    parent = searching(
+        fork,
+        student="cnn(filters=4,layers=2,dropout=0)",
+        space="temperature=2 filters=2..5 layers=1,2 dropout=0,0.2 augment=none,shift=1+cutout=2 learning_rate=0.01",
+        **{"trials": "4", "batch": "4", "seeds": "1", "temperatures": "1", "pruner": "none", "engine": engine},
+    )
+    table, runs = table_of(fork, parent), trials_of(fork, parent)
+    assert set(table["state"]) == {"complete"}
+    tried = {(run.data.params["augment"], run.data.params["architecture"]) for run in runs}
+    assert {augment for augment, _ in tried} == {"none", "shift=1 cutout=2"}
+    for row, run in zip(table.itertuples(), runs, strict=True):
+        rates = "/".join([f"{row.dropout:g}"] * row.layers)
+        assert run.data.params["architecture"] == f"cnn(filters={row.filters},layers={row.layers},dropout={rates})"
+    best = table.loc[table["accuracy"].idxmax()]
+    found = [run for run in fork.children(parent) if run.data.tags.get("kdops.role") == "student"]
+    again = {run.data.params["architecture"] for run in found if "kdops.model" in run.data.tags}
+    assert any(one.startswith(f"cnn(filters={best.filters},layers={best.layers},") for one in again)
+
+
 def test_bad_trials_are_pruned_and_their_runs_say_so(fork):
     # Rates at which next to nothing is learned beside good ones: the median of the complete ones tells them apart.
     space = "learning_rate=0.0000001,0.01,0.011,0.012 hidden=8..12 depth=1 batch_size=32"
@@ -459,7 +481,19 @@ BAD = {
         {"space": "method=logits,fitnet(at=embedding)", "epochs": "student=1"},
         "epochs=1: must be at least 2 for the phases of fitnet(at=embedding)",
     ),
-    "a convolutional student": ({"student": "cnn(filters=4)"}, "a search is over dense nets"),
+    "a tree": ({"student": "tree"}, "a search is over dense and convolutional nets, mlp and cnn$"),
+    "a size of dense nets": (
+        {"student": "cnn(filters=4)"},
+        "unknown setting 'hidden'; there are method, temperature, alpha, t_squared, filters, layers, dropout",
+    ),
+    "a tap that the smallest net lacks": (
+        {"student": "cnn(filters=4,layers=3)", "space": "method=logits,fitnet layers=1..3"},
+        "has no tap stage2",
+    ),
+    "features of views": (
+        {"space": "method=logits,hint augment=none,shift=1"},
+        "augment=shift=1: method=hint compares features",
+    ),
     "a folder as storage": ({"storage": "."}, "cannot be opened"),
     "a storage nowhere": (
         {"storage": "/nowhere/at/all/j.log"},

@@ -26,7 +26,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_trained(fork):
     for entry, given, told in (
         ("students", {"augment": "crop=2", "method": "fitnet", "student": "cnn(filters=2)"}, "compares features"),
         ("students", {"augment": "crop=2", "dataset": "csv:table.csv"}, "is for images, and the data are a table"),
-        ("search", {"augment": "crop=2"}, "give it by role"),
+        ("search", {"augment": "crop=2", "method": "hint"}, "compares features"),
     ):
         with pytest.raises(UsageError, match=rf"^augment=crop=2: .*{told}"):
             fork.settings(entry, **given)

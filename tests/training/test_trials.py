@@ -12,13 +12,16 @@ from torch.nn import functional as F
 from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, parse_method
+from kdops.config.recipe_settings import SETTINGS
 from kdops.config.recipes import Recipe
+from kdops.data.views import Views
 from kdops.distillation.logits import LogitDistillation
 from kdops.distillation.method import build_method
-from kdops.distillation.sources import Kept
+from kdops.distillation.sources import Kept, KeptViews
 from kdops.models.classifier import build, digest_of, pixel_statistics
+from kdops.training.feeds import asked_of
 from kdops.training.trainer import Group, PassInputs
-from kdops.training.trials import TrialPlan, train_trials
+from kdops.training.trials import ALIKE, TrialPlan, train_trials, trial_passes
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 
@@ -268,3 +271,50 @@ def test_trials_of_all_methods_are_trained_beside_each_other_and_equal_their_tra
         assert one.train_loss == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
         in_own_pass = own.method.needs.student or own.method.has_modules
         assert not in_own_pass or digest_of(one.state) == digest_of(alone.state)
+
+
+CNNS = [
+    replace(plan(temperature=t, alpha=a), recipe=replace(plan().recipe, architecture=parse_architecture(text)))
+    for text, t, a in (("cnn(filters=3,layers=2)", 2.0, 0.5), ("cnn(filters=5,layers=1,dropout=0)", 9.0, 1.0))
+]
+
+
+def test_convolutional_trials_have_the_bits_that_they_have_alone_and_may_be_pruned():
+    results = run(CNNS)
+    for number, result in results.items():
+        assert digest_of(result.state) == digest_of(trained_alone(CNNS[number]).state)
+    pruned = run(CNNS, after_epoch=lambda epochs, epoch: [1] if epoch == 1 else [])
+    assert (pruned[1].ended, len(pruned[1].train_loss)) == ("pruned", 1)
+    assert digest_of(pruned[0].state) == digest_of(results[0].state)
+
+
+@pytest.mark.parametrize("views", ["live", "2"])
+def test_augmented_trials_equal_their_training_alone_beside_others(views):
+    seen = {"augment": "shift=1", "views": views}
+    plans = [*MIXED[:3], *(replace(one, recipe=replace(one.recipe, **seen)) for one in (*MIXED, *CNNS))]
+    net = build(parse_architecture("mlp(hidden=5)"), (1, 4, 4), CLASSES, *INPUTS.statistics).eval()
+    source = asked_of(net)
+    if views != "live":
+        own = Views("shift=1", IMAGES.pixels, 0)
+        found = []
+        for view in range(int(views)):
+            own.enter(view)
+            found.append(source.compute(own.at(torch.arange(COUNT))))
+        source = KeptViews(torch.stack(found), own.key)
+    sources = [Kept(SOURCE)] * 3 + [source] * (len(plans) - 3)
+    for one in train_trials(plans, 0, sources, INPUTS):
+        own = plans[one.number]
+        (alone,) = train(own.recipe, [Group(0, (own.temperature,), sources[one.number])], INPUTS, own.method)
+        assert one.train_loss == pytest.approx(alone.train_loss, rel=2e-4, abs=2e-5)
+        assert own.recipe.architecture.is_dense or digest_of(one.state) == digest_of(alone.state)
+
+
+def test_settings_that_a_pass_has_for_all_its_members_are_never_mixed():
+    """A later setting of recipes is either one of each member's own, or in the list."""
+    own = {"epochs", "learning_rate", "weight_decay", "schedule", "label_smoothing", "train_temperature", "init"}
+    assert set(SETTINGS) == own | set(ALIKE)
+    for name in ALIKE:
+        others = {"batch_size": 23, "optimizer": "sgd", "normalize": "unit", "augment": "shift=1", "views": "2"}
+        changed = replace(MIXED[0].recipe, **{name: others.get(name, "balanced")})
+        plans = [MIXED[0], replace(MIXED[0], recipe=changed)]
+        assert len(trial_passes(plans, [Kept(SOURCE)] * 2)) == 2

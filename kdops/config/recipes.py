@@ -130,10 +130,13 @@ def recipe(architecture: str, epochs: int, batch_size: int, learning_rate: float
 
 IMAGES: Mapping[str, Recipe] = {
     "teacher": recipe("cnn(filters=64,layers=3,dropout=0.1/0.2/0.3)", 20, 64, 2e-3),
-    "student": recipe("mlp(hidden=50,depth=1)", 30, 64, 3e-3),
-    "middle": recipe("mlp(hidden=50,depth=2)", 30, 64, 3e-3),
+    "student": recipe("cnn(filters=16,layers=3,dropout=0)", 30, 64, 3e-3),
+    "middle": recipe("cnn(filters=32,layers=3,dropout=0)", 30, 64, 3e-3),
 }
-"""Recipes for images of one's own: a start, not tuned to anything."""
+"""Recipes for images of one's own: a start, not tuned to anything.
+
+Of a color image a dense student soon has more parameters than its teacher: 154,160 against 85,898 at 32 x 32 pixels.
+"""
 
 TABLE: Mapping[str, Recipe] = {
     "teacher": recipe("mlp(hidden=256,depth=3,dropout=0.1)", 60, 32, 2e-3),

@@ -16,9 +16,7 @@ from kdops.data.folder_files import Listing, is_image
 from kdops.data.images import decode_all, opener
 from kdops.data.near_duplicates import digests_of
 from kdops.errors import UsageError
-
-UNLABELED = -1
-"""The class number that an image without a label has where it is learned from."""
+from kdops.utils.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +38,7 @@ class Unlabeled:
     notes: str
 
 
-def load_unlabeled(
-    origin: DatasetSpec, labeled: Arrays, progress: Callable[[int, int], object] | None = None
-) -> Unlabeled:
+def load_unlabeled(origin: DatasetSpec, labeled: Arrays, progress: Progress | None = None) -> Unlabeled:
     """Read a folder of images, whatever folders it has, from the cache where it is already decoded.
 
     Args:

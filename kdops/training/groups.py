@@ -15,6 +15,9 @@ from kdops.distillation.labels import LabelLoss, PartialLabelLoss, TemperedLabel
 from kdops.distillation.method import Outputs
 from kdops.distillation.sources import Asked, Kept, KeptViews, Live
 
+UNLABELED = -1
+"""The class number of an image without a label."""
+
 
 @dataclass(frozen=True)
 class Images:

@@ -14,7 +14,6 @@ from kdops.config.augmentation import NONE
 from kdops.config.recipes import Recipe
 from kdops.config.roles import streams_of
 from kdops.data.selection import noisy_labels
-from kdops.data.unlabeled import UNLABELED
 from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Asked, Mixture
 from kdops.models.head import head_of
@@ -24,6 +23,7 @@ from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.engine import Engine
+from kdops.training.groups import UNLABELED
 from kdops.training.networks import Networks, logits_only
 from kdops.training.order import Order, OrderGroup, OrderTrial, SourceArrays, pack
 from kdops.training.trainer import cut_passes, nets_a_pass

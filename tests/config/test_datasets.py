@@ -143,6 +143,12 @@ def test_settings_know_the_origin_and_carry_the_name():
     assert {role: Settings.parse(dataset="csv:x").recipes[role] for role in BASE_ROLES} == TABLE
 
 
+@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 64, 64), (1, 28, 28), (1, 96, 96)])
+def test_the_usual_student_of_images_is_smaller_than_their_middle_net_and_that_than_their_teacher(shape):
+    sizes = [IMAGES[role].architecture.parameters(shape, 10) for role in ("student", "middle", "teacher")]
+    assert sizes == sorted(set(sizes))
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_data_set_is_one_entry(name):
     kind = DATASETS[name]

@@ -10,13 +10,12 @@ from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipes import Recipe
-from kdops.data.unlabeled import UNLABELED
 from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, pixel_statistics
 from kdops.models.head import head_of
 from kdops.models.taps import features_of
-from kdops.training.groups import Group, PassInputs, label_loss
+from kdops.training.groups import UNLABELED, Group, PassInputs, label_loss
 from kdops.utils.random import named_generator
 from tests.toys import quarters
 

@@ -39,6 +39,7 @@ def test_the_interval_of_the_paired_gain_decides(gains, word, words):
     assert verdict.word == word
     assert words in verdict.sentence
     assert f"{100 * np.mean(gains):+.2f} percentage points" in verdict.sentence
+    assert "margin is 2 percentage points" in verdict.sentence or "margin of 2 percentage points" in verdict.sentence
     assert verdict.statistics["distillation_difference"] == pytest.approx(np.mean(gains))
 
 

@@ -45,5 +45,17 @@ def test_several_companies_are_adjusted_together():
     ("companies", "margin"), [({}, 0.02), ({"a": (ALONE[:4], VOTE)}, 0.02), ({"a": (ALONE, VOTE * 2)}, 0.02)]
 )
 def test_what_cannot_be_compared_is_refused(companies, margin):
-    with pytest.raises(ValueError, match=r"company|shape|accuracies"):
+    with pytest.raises(ValueError, match=r"^there must be a company to compare$|shape|accuracies"):
         mutual_verdict((ALONE, VOTE), companies, margin)
+
+
+@pytest.mark.parametrize(
+    ("alone", "told"),
+    [
+        ((ALONE[None], VOTE), r"independent members must be \[replicates\]"),
+        ((ALONE, 2 * VOTE), "independent vote must hold accuracies"),
+    ],
+)
+def test_what_is_no_accuracy_of_independent_nets_is_named(alone, told):
+    with pytest.raises(ValueError, match=told):
+        mutual_verdict(alone, {"a": (ALONE, VOTE)}, 0.02)

@@ -302,6 +302,9 @@ def test_what_is_sent_twice_is_there_once(calm, tmp_path, monkeypatch):
 
 def test_a_server_that_is_not_there_is_told_of_soon(tmp_path):
     started = time.monotonic()
+    subprocess.run(kdops("runs"), cwd=tmp_path, env=environment_of("", tmp_path), capture_output=True, timeout=120)
+    # Most of the time is that of imports, which a busy machine makes many times longer.
+    busy, started = time.monotonic() - started, time.monotonic()
     for arguments in (["teacher", "--epochs", "1"], ["runs"]):
         done = subprocess.run(
             kdops(*arguments),
@@ -315,4 +318,4 @@ def test_a_server_that_is_not_there_is_told_of_soon(tmp_path):
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1, done.stderr
         assert "cannot be used" in done.stderr
-    assert time.monotonic() - started < 90
+    assert time.monotonic() - started < 60 + 4 * busy

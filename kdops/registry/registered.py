@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -38,7 +39,9 @@ class RegisteredVersion:
     @classmethod
     def of(cls, version: ModelVersion) -> RegisteredVersion:
         """Return the plain value of MLflow's version."""
-        return cls(version.name, str(version.version), version.run_id or "", version.source or "", version.tags)
+        # Of thousands of versions most texts are the same; a database gives each a text of its own.
+        tags = {intern(name): text and intern(text) for name, text in version.tags.items()}
+        return cls(version.name, str(version.version), version.run_id or "", version.source or "", tags)
 
     @property
     def uri(self) -> str:

@@ -65,6 +65,6 @@ def cw0(victims: Victims, images: Tensor, goal: Goal, *, iterations: int) -> Ten
         result = torch.where(per_image(reached), own.images, result)
         kept = torch.where(per_image(reached), mask, kept)
         above = torch.where(reached, above, 2 * above)
-        # Where no single pixel can be spared, the attack is at its end.
-        active = active & (reached | (removed > 1))
+        # Where no single pixel can be spared, or none was needed, the attack is at its end.
+        active = active & (left > 0) & (reached | (removed > 1))
     return result

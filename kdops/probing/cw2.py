@@ -10,8 +10,8 @@ from kdops.probing.victims import Goal, Victims
 
 __all__ = ["cw2", "euclidean", "first_step", "largest", "squared", "weight_of_linear"]
 
-SMALLEST = 1e-30
-"""In place of the squared length of a gradient that is zero."""
+SMALLEST = 1e-12
+"""In place of the squared length of a gradient that is zero; weights stay finite in float32."""
 
 REACH, LONGEST = 0.1, 0.1
 """The first step of a value, as a part of what a linear classifier needs, and at most."""

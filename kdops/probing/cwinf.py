@@ -50,8 +50,8 @@ def cwinf(victims: Victims, images: Tensor, goal: Goal, *, iterations: int) -> T
         descend(victims, images, goal, found, found.images, weight, step, penalty, largest, iterations, betas=SIGN)
         known = found.distance.isfinite()
         hopeless = ~known & (bound >= 1)
-        # A bound that was kept but for a part of the last fall counts as kept.
-        failed = known & (found.distance > bound * (1 + (1 - fall) / 2))
+        # A bound that was kept but for a part of the last fall counts as kept; an image that was wrong before has 0.
+        failed = known & (found.distance >= bound * (1 + (1 - fall) / 2))
         fall = torch.where(failed, fall.sqrt(), fall)
         bound = torch.where(known, found.distance * fall, (2 * bound).clamp_max(1.0))
         if bool(((fall > FINEST) | hopeless).all()):

@@ -15,6 +15,8 @@ from kdops.verdicts.intervals import Interval, interval_at, mean_interval
 from kdops.verdicts.phrases import seen
 from kdops.verdicts.statistics import FEWEST_REPLICATES
 
+NO_VALUE = "a replicate has no value, such as the distance of images where none is misled."
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -72,6 +74,8 @@ class Statement:
             margin: a fraction.
             same_data: whether these are the paper's data; if not, the answer is ``other data``.
         """
+        if not np.isfinite(values).all():
+            return self.not_measured(NO_VALUE)
         measured = mean_interval(values, LEVEL)
         away = round(max(self.published[0] - measured.mean, measured.mean - self.published[-1]), DECIMALS)
         answer = ("yes" if away <= margin else "no") if same_data else "other data"
@@ -105,6 +109,8 @@ class Statement:
             no: whether it refutes it. With fewer than three replicates, or neither, the answer is ``open``.
         """
         differences = np.asarray(differences, dtype=float).round(DECIMALS)
+        if not np.isfinite(differences).all():
+            return self.not_measured(NO_VALUE)
         interval = mean_interval(differences, 0.9)
         decided = interval.n >= FEWEST_REPLICATES
         answer = "yes" if decided and yes(interval) else "no" if decided and no(interval) else "open"

@@ -104,7 +104,9 @@ def metrics_figure(
 
     def curve(name: str, metric: str, unit: float) -> Curve:
         drawn = _curve(name, sweeps[name], metric)
-        return replace(drawn, accuracies=drawn.accuracies / unit)
+        # Where no image is misled there is no distance.
+        known = np.isfinite(drawn.accuracies).all(axis=0)
+        return replace(drawn, x=np.asarray(drawn.x)[known].tolist(), accuracies=drawn.accuracies[:, known] / unit)
 
     panels = {panel: [curve(name, *metric) for name in sweeps] for panel, metric in metrics.items()}
     return panels_figure(title, "temperature T (0: undefended)", panels, 2, top)

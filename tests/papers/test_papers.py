@@ -1,6 +1,7 @@
 """Laws that every paper of the table keeps; a new paper is held to them by its line."""
 
 import ast
+import math
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,12 @@ def test_a_difference_is_held_against_a_bound_by_its_interval(differences, above
     assert one.above(differences, 0.01).answer == above
     assert one.below(differences, 0.01).answer == below
     assert one.within(differences, 0.01).answer == within
+
+
+def test_a_replicate_without_a_value_leaves_a_statement_open():
+    one = Statement("this", "90 %", "figure 1", "so", published=(0.9,), unit="accuracy")
+    for found in (one.above([0.1, 0.2, math.nan]), one.number([0.9, math.inf], "x", margin=0.01, same_data=True)):
+        assert (found.answer, found.measured) == ("open", None)
 
 
 def test_a_number_that_was_not_looked_up_is_marked_in_the_report():

@@ -46,7 +46,7 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
             interpreted='"sometimes" is taken as here',
         ),
         "boosting, noise": Statement(
-            f"the vote of bagged nets against that of boosted ones, {NOISY}, less the margin",
+            f"the vote of bagged nets against that of boosted ones, {NOISY}",
             "with substantial noise bagging is much better than boosting",
             "abstract",
             "the difference is above the margin",

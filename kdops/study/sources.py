@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from kdops.config.architectures import Architecture, FunctionNet, TorchvisionNet
+from kdops.config.augmentation import NONE
 from kdops.config.datasets import DATASETS
 from kdops.config.selection import Criterion
 from kdops.config.sources import NormalizedBy, OutputsFile, SourceModels, WeightsFile
@@ -20,6 +21,7 @@ from kdops.data.dataset import Dataset
 from kdops.data.image_folder import names_of
 from kdops.data.splits import make_split
 from kdops.errors import UsageError
+from kdops.models.size import network_size
 from kdops.store.database import store_address, store_exists
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import ELSEWHERE, FOREIGN, Model, Sweep
@@ -172,11 +174,11 @@ def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) 
 
     rows = study.transfer_images(0).rows
     network, digest = load_file(source, study.settings, study.data, rows), file_digest(source.path)
-    options = (str(source.network), source.normalize.text) if isinstance(source, WeightsFile) else ()
+    options = options_of(source, study.settings, study.data) if isinstance(source, WeightsFile) else []
     is_code = isinstance(source, WeightsFile) and isinstance(source.network, FunctionNet)
     given = digest_of_source(network, study.data, rows, is_code)
     name = quote(os.path.basename(source.path))
-    weights = fingerprint(file=digest, options=list(options), given=given)
+    weights = fingerprint(file=digest, options=options, given=given)
     model = _adopt(study, network, f"file:{name}#{digest[:12]}", weights)
     what = f"the weights of {source.network} in" if isinstance(source, WeightsFile) else "outputs alone, those in"
     sentence = (
@@ -261,6 +263,17 @@ def load_file(source: WeightsFile | OutputsFile, settings: SourceSettings, data:
     if isinstance(source, WeightsFile):
         return load_weights(source, data)
     return load_outputs(source, data, names_of(settings.origin, len(data.labels)), rows)
+
+
+def options_of(file: WeightsFile, settings: SourceSettings, data: Dataset) -> list[str]:
+    """Return what decides a network's outputs beside its weights, as far as outputs for the images do not show it.
+
+    Code of others may give the same for images and something else for their views, which are not asked for beforehand.
+    """
+    options = [str(file.network), file.normalize.text]
+    if isinstance(file.network, FunctionNet) and settings.recipes["student"].augment != NONE:
+        options.append(network_size(file.network, data.shape, len(data.classes)).code)
+    return options
 
 
 def digest_of_source(network: Module, data: Dataset, rows: np.ndarray, is_code: bool = False) -> str:

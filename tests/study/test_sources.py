@@ -23,8 +23,9 @@ from kdops.distillation.objective import Objective
 from kdops.distillation.softening import soft_cross_entropy
 from kdops.distillation.sources import FromProbabilities, Mixture, averaged
 from kdops.errors import UsageError
+from kdops.models.size import network_size
 from kdops.packaging.external import Target, load_classifier, load_source
-from kdops.study.sources import digest_of_source
+from kdops.study.sources import digest_of_source, options_of
 from kdops.utils.random import named_generator
 
 TEACHER, STUDENT = "models:/kdops-digits-teacher", "models:/kdops-digits-student"
@@ -252,6 +253,25 @@ def test_code_is_told_apart_by_what_it_gives_for_all_rows():
     data, rows = datasets.load("digits"), np.arange(400)
     assert digest_of_source(Odd(390, 1.0), data, rows) != digest_of_source(Odd(390, 2.0), data, rows)
     assert digest_of_source(Odd(390, 1.0), data, rows) == digest_of_source(Odd(390, 1.0), data, rows)
+
+
+def test_code_that_changed_is_another_source_of_students_who_see_views(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {}
+    for changed in (False, True):
+        text = "from torch import nn\n\ndef net(channels, height, width, classes):\n"
+        text += f"    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes))  # {changed}\n"
+        (tmp_path / "nets_of_views.py").write_text(text)
+        sys.modules.pop("nets_of_views", None)
+        network_size.cache_clear()
+        for augment in ("none", "shift=1"):
+            settings = Settings.parse(
+                "students", source="t.pt", source_model="nets_of_views:net", augment=f"student={augment}"
+            )
+            found[augment, changed] = options_of(settings.named_source, settings, datasets.load("digits"))
+    assert found["none", False] == found["none", True]
+    assert found["shift=1", False] != found["shift=1", True]
+    assert found["shift=1", False] != found["none", False]
 
 
 def test_a_normalization_that_nothing_is_given_is_refused(fork, capsys):

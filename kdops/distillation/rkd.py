@@ -52,20 +52,29 @@ class RelationalDistillation(Method):
         return Needs((EMBEDDING,), (EMBEDDING,))
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
-        """Return the terms ``distance`` and ``angle``."""
+        """Return the terms ``distance`` and ``angle``; one whose weight is 0 for all is left out."""
         points = step.student.features[EMBEDDING]
-        batch = points.shape[1]
+        batch, found = points.shape[1], {}
         with torch.no_grad():
             own, turn = _within_few(points)
             theirs, whose = _distinct(step.source.features[EMBEDDING])
             gaps, source_gaps = _gaps(own), _gaps(theirs)
-            apart = _compare_distances(own, gaps, torch.stack([source_gaps[number] for number in whose]))
-            bent = _compare_angles(own, gaps, source_gaps, whose, min(self.vertices or batch, batch))
-        distance, angle = (
-            with_gradient(points, loss, gradient if turn is None else gradient @ turn.mT)
-            for loss, gradient in (apart, bent)
-        )
-        return {"distance": as_weight(self.distance, gaps) * distance, "angle": as_weight(self.angle, gaps) * angle}
+            if _counts(self.distance):
+                apart = _compare_distances(own, gaps, torch.stack([source_gaps[number] for number in whose]))
+                found["distance"] = self.distance, apart
+            if _counts(self.angle):
+                bent = _compare_angles(own, gaps, source_gaps, whose, min(self.vertices or batch, batch))
+                found["angle"] = self.angle, bent
+        return {
+            name: as_weight(weight, gaps)
+            * with_gradient(points, loss, gradient if turn is None else gradient @ turn.mT)
+            for name, (weight, (loss, gradient)) in found.items()
+        }
+
+
+def _counts(weight: float | Tensor) -> bool:
+    """Return whether a term is computed; weights of several members are not asked for, which would wait for a GPU."""
+    return isinstance(weight, Tensor) or weight != 0
 
 
 def _within_few(points: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -85,6 +85,15 @@ def test_rkd_is_its_equations(seed, dimensions):
     torch.testing.assert_close(found["angle"], 7 * huber(mine[1], theirs[1]).view(1))
 
 
+def test_rkd_computes_no_term_without_weight():
+    own, source = (outputs(method_of("rkd"), seed, side=side) for seed, side in ((1, "student"), (2, "source")))
+    both = terms_of(method_of("rkd"), own, source, some_labels(), (1.0, 4.0))
+    for left, other in (("angle", "distance"), ("distance", "angle")):
+        found = terms_of(method_of(f"rkd({left}=0)"), own, source, some_labels(), (1.0, 4.0))
+        assert list(found) == [other, "labels"]
+        assert torch.equal(found[other], both[other])
+
+
 @pytest.mark.parametrize("vertices", [2, 5])
 def test_the_gradient_of_rkd_is_that_of_its_values(vertices):
     method = method_of(f"rkd(vertices={vertices},angle=1,distance=1)")

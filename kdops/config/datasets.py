@@ -144,14 +144,16 @@ class DatasetSpec:
         return DatasetSpec(kind, place, _named(kind, place), image_size, channels, self.skip_bad, self.upright)
 
     def as_dict(self) -> dict[str, object]:
-        """Return plain JSON values: what the data are, and of the rest what was given; of a known data set nothing."""
-        beside: dict[str, object] = {"unlabeled": self.unlabeled} if self.unlabeled else {}
+        """Return plain JSON values: what the data are, and of the rest what was given; of a known data set nothing.
+
+        Images without labels are none of the data that a model is later asked about.
+        """
         if not DATASETS[self.kind].text:
-            return beside
+            return {}
         given = {name: value for name in READING if name != "name" and (value := getattr(self, name))}
         if self.image_size:
             given["image_size"] = "x".join(map(str, self.image_size))
-        return {"dataset": str(self), **given, **beside}
+        return {"dataset": str(self), **given}
 
 
 def parse_dataset(text: Mapping[str, str]) -> DatasetSpec:

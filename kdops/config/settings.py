@@ -208,6 +208,7 @@ class Settings:
         """Return the settings as plain JSON values, architectures as text."""
         plain: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "distillations"}
         plain["origin"] = self.origin.as_dict()
+        plain["unlabeled"] = self.origin.unlabeled
         plain["method"] = str(self.method)
         plain["selection"] = self.selection.as_dict()
         plain["temperatures"] = list(self.temperatures)

@@ -139,6 +139,8 @@ def test_settings_know_the_origin_and_carry_the_name():
         "channels": 1,
     }
     assert Settings.parse("students").as_dict()["origin"] == {}
+    with_more = Settings.parse("students", dataset="gtsrb", unlabeled="imagefolder:more").as_dict()
+    assert (with_more["origin"], with_more["unlabeled"]) == ({}, "imagefolder:more")
     assert {role: settings.recipes[role] for role in BASE_ROLES} == IMAGES
     assert {role: Settings.parse(dataset="csv:x").recipes[role] for role in BASE_ROLES} == TABLE
 

@@ -164,8 +164,8 @@ def test_settings_are_plain_json_that_reads_back():
     )
     plain = settings.as_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    # What is distilled from what follows from the others.
-    assert set(plain) == {field.name for field in fields(settings)} - {"distillations"}
+    # What is distilled from what follows from the others; images without labels are told apart from the data.
+    assert set(plain) == {field.name for field in fields(settings)} - {"distillations"} | {"unlabeled"}
     assert plain["temperatures"] == [0.5, 3.0]
     assert plain["fresh"] is True
     assert plain["recipes"]["teacher"]["architecture"] == "cnn(filters=128,layers=1,dropout=0)"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from kdops.data import dataset as datasets
 from kdops.errors import UsageError
+from kdops.tracking.catalog import data_of, find_registered
 
 DIGITS = datasets.load("digits")
 
@@ -48,6 +49,11 @@ def test_labels_of_these_images_are_never_read_and_hard_labels_learn_without_the
     student = found[4.0]
     cards = [one.description for one in fork.client.search_model_versions("name = 'kdops-digits-student'")]
     assert sum("Learned from 60 images without labels too" in card for card in cards) == 1
+    for version in fork.client.search_model_versions("name = 'kdops-digits-student'"):
+        uri = f"models:/{version.name}/{version.version}"
+        assert data_of(fork.client, find_registered(fork.client, uri)) == {"dataset": "digits"}, (
+            "probe and export ask it"
+        )
     assert student.params["unlabeled"] == "60"
     assert student.tags["kdops.weights"] != plain[4.0].tags["kdops.weights"]
 

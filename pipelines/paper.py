@@ -31,7 +31,7 @@ def check(settings: PaperSettings, data: Dataset) -> None:
     """
     check_study(settings, data)
     experiment = PAPERS[settings.paper].load()
-    getattr(experiment, "check", lambda _: None)(settings)
+    getattr(experiment, "check", lambda *_: None)(settings, data)
     needed = getattr(experiment, "NEEDED", ())
     if not set(needed) <= set(settings.temperatures):
         shown = ",".join(f"{t:g}" for t in settings.temperatures)

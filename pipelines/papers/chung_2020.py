@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kdops.config.companies import parse_company
 from kdops.config.studies import PaperSettings
+from kdops.data.dataset import Dataset
 from kdops.papers import Statement, interpreted
 from kdops.study.summary import summary_of
 from kdops.verdicts.answer import Answer, Row
@@ -70,7 +71,7 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
 )
 
 
-def check(settings: PaperSettings) -> None:
+def check(settings: PaperSettings, _: Dataset) -> None:
     """Refuse networks whose maps cannot be compared.
 
     Raises:

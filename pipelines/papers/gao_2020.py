@@ -18,6 +18,7 @@ from kdops.config.architectures import CNN
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings
+from kdops.data.dataset import Dataset
 from kdops.errors import UsageError
 from kdops.papers import Statement, interpreted
 from kdops.study.summary import summarize
@@ -58,7 +59,7 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
 )
 
 
-def check(settings: PaperSettings) -> None:
+def check(settings: PaperSettings, _: Dataset) -> None:
     """Refuse a student that has no filters to divide.
 
     Raises:

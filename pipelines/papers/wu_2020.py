@@ -4,8 +4,9 @@
 
 Of each replicate a quarter of the classes, drawn by its seed, is in no training image of source and students. Measured
 is how well embeddings tell images of these classes apart, over pairs of different tracks: recall@1 and the area under
-the curve. The paper's loss, correlations of embeddings at massive numbers of classes, is not built; methods that
-compare the embeddings of a batch stand for it. Cost on two cores: a minute on digits; a quarter of an hour on GTSRB.
+the curve. The paper's loss, correlations of embeddings at massive numbers of classes, is not built; ``cc``, which
+compares correlations of the embeddings of a batch, stands for it. ``pkt`` and ``rkd`` are in the table without a
+test.
 """
 
 from __future__ import annotations
@@ -16,39 +17,47 @@ from typing import TYPE_CHECKING
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings
+from kdops.data.dataset import Dataset
+from kdops.errors import UsageError
 from kdops.papers import Statement, interpreted
 from kdops.study.summary import summary_of
 from kdops.sweeps.model import Model, Sweep
 from kdops.verdicts.answer import Answer
+from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kdops.study.study import Study
 
 HELD_OUT = 4
 """One class of so many is held out."""
 
-OF_EMBEDDINGS = ("pkt", "cc", "rkd")
-STANDS_FOR = "the best of pkt, cc and rkd on average over replicates stands for the paper's loss"
+TESTED = "cc"
+"""Named before any run: the best of several on these classes would be chosen by the very numbers that are tested."""
+
+WAYS = ("logits", TESTED, "pkt", "rkd")
+STANDS_FOR = f"{TESTED} stands for the paper's loss"
 
 STATEMENTS: Mapping[str, Statement] = interpreted(
     "small nets and signs in the place of faces and vehicles",
     {
         "labels": Statement(
-            "recall@1 on unseen classes: the best method on embeddings against hard labels",
+            "recall@1 on unseen classes: cc against hard labels",
             "matching the space of embeddings makes students better on open-set tasks",
             "abstract",
             interpreted=STANDS_FOR,
             unit="share",
         ),
         "logits": Statement(
-            "recall@1 on unseen classes: the best method on embeddings against softened outputs",
+            "recall@1 on unseen classes: cc against softened outputs",
             "it does so more than canonical distillation",
             "abstract",
             interpreted=STANDS_FOR,
             unit="share",
         ),
         "auc": Statement(
-            "area under the curve on unseen classes: the best method on embeddings against softened outputs",
+            "area under the curve on unseen classes: cc against softened outputs",
             "the same where pairs are verified",
             "section on face verification",
             interpreted=STANDS_FOR,
@@ -56,11 +65,11 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
             unit="share",
         ),
         "source": Statement(
-            "recall@1 on unseen classes: the best student against its source",
+            "recall@1 on unseen classes: cc against the source",
             "a fast student can do without a loss of accuracy against its source",
             "abstract",
             "the difference is above minus the margin",
-            interpreted="the best of all methods on average over replicates",
+            interpreted=STANDS_FOR,
             unit="share",
         ),
         "logits, labels": Statement(
@@ -73,20 +82,32 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
 )
 
 
+def check(settings: PaperSettings, data: Dataset) -> None:
+    """Refuse data too few of whose classes would be held out.
+
+    Raises:
+        UsageError: a fourth of the classes is a single one, whose images have no other to be told apart from.
+    """
+    if len(data.classes) < 2 * HELD_OUT:
+        raise UsageError(
+            "dataset", settings.dataset, f"must have at least {2 * HELD_OUT} classes: one in {HELD_OUT} is held out"
+        )
+
+
 def run(study: Study[PaperSettings]) -> Answer:
     """Train source and students without some classes, measure them on these, and conclude."""
     from kdops.study.open_set import measure_open_sets, unseen_classes
 
-    settings, ways = study.settings, ("logits", *OF_EMBEDDINGS)
+    settings = study.settings
     unseen: dict[int, tuple[str, ...]] = {}
-    found: dict[str, list[Model]] = {what: [] for what in ("source", "labels", *ways)}
+    found: dict[str, list[Model]] = {what: [] for what in ("source", "labels", *WAYS)}
     for seed in settings.replicates():
         unseen[seed] = unseen_classes(study, seed, HELD_OUT)
         own = study.with_selection(leave_out=unseen[seed])
         images = own.transfer_images(0)
         source = own.train("teacher", images=images, seeds=[seed])
         found["source"] += source.records
-        for way in ways:
+        for way in WAYS:
             temperatures = [HARD, settings.temperatures[0]] if way == "logits" else [settings.temperatures[0]]
             students = own.with_method(method=parse_method(way)).distill(source, "student", temperatures, images=images)
             found["labels"] += students.hard().records
@@ -95,15 +116,7 @@ def run(study: Study[PaperSettings]) -> Answer:
 
     measured = {what: measure_open_sets(study, models, unseen) for what, models in found.items()}
     recall, auc = ({what: own[part] for what, own in measured.items()} for part in (0, 1))
-    embedded = max(OF_EMBEDDINGS, key=lambda way: recall[way].mean())
-    best = max((*ways, "labels"), key=lambda way: recall[way].mean())
-    findings = (
-        STATEMENTS["labels"].above(recall[embedded] - recall["labels"]),
-        STATEMENTS["logits"].above(recall[embedded] - recall["logits"]),
-        STATEMENTS["auc"].above(auc[embedded] - auc["logits"]),
-        STATEMENTS["source"].above(recall[best] - recall["source"], -settings.margin),
-        STATEMENTS["logits, labels"].above(recall["logits"] - recall["labels"]),
-    )
+    findings = findings_of(recall, auc, settings.margin)
     rows = []
     for what in found:
         rows += [
@@ -111,7 +124,16 @@ def run(study: Study[PaperSettings]) -> Answer:
             summary_of(f"{what}, AUC on unseen classes", len(auc[what]), auc[what]),
             summary_of(f"{what}, all test images", len(recall[what]), Sweep(tuple(found[what])).accuracies()),
         ]
-    remarks = [
-        f"Best on embeddings: {embedded}; best of all students: {best}. The rows are shares, not all accuracies."
-    ]
+    remarks = ["The rows are shares, not all accuracies."]
     return study.conclude("wu-2020", Answer.of(rows, findings=findings, remarks=remarks), report=True)
+
+
+def findings_of(recall: Mapping[str, np.ndarray], auc: Mapping[str, np.ndarray], margin: float) -> tuple[Finding, ...]:
+    """Answer each statement by recall@1 and area under the curve of each way, ``[replicates]`` each."""
+    return (
+        STATEMENTS["labels"].above(recall[TESTED] - recall["labels"]),
+        STATEMENTS["logits"].above(recall[TESTED] - recall["logits"]),
+        STATEMENTS["auc"].above(auc[TESTED] - auc["logits"]),
+        STATEMENTS["source"].above(recall[TESTED] - recall["source"], -margin),
+        STATEMENTS["logits, labels"].above(recall["logits"] - recall["labels"]),
+    )

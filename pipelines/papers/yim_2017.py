@@ -17,6 +17,7 @@ from kdops.config.architectures import CNN
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings
+from kdops.data.dataset import Dataset
 from kdops.errors import UsageError
 from kdops.papers import Statement, interpreted
 from kdops.study.summary import summarize
@@ -75,7 +76,7 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
 )
 
 
-def check(settings: PaperSettings) -> None:
+def check(settings: PaperSettings, _: Dataset) -> None:
     """Refuse networks without maps, and epochs that cannot be parted.
 
     Raises:

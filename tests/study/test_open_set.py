@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdops.study.open_set import open_set
+from kdops.study.open_set import open_set, some_of_each
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 TRACKS = np.array([0, 1, 2, 3, 4, 5])
@@ -33,3 +33,19 @@ def test_images_of_one_track_are_never_compared():
     # Nearest of another track: of a twin at 0 the one at 40, whose class is another.
     assert open_set(twins, LABELS, together).recall == 0.0
     assert open_set(twins, LABELS, TRACKS).recall > 0.5
+
+
+def test_an_image_without_a_partner_does_not_count():
+    # Class 1 has a single track: none of its images could be found by one of another.
+    single = np.array([0, 1, 2, 3, 3, 3])
+    assert open_set(circle(ANGLES), LABELS, single).recall == 1.0
+
+
+def test_some_of_each_class_are_drawn_and_the_same_ones_each_time():
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
+    rows = np.arange(100, 173)
+    first, again = (some_of_each(rows, labels, 10) for _ in range(2))
+    assert np.bincount(labels[first - 100]).tolist() == [10, 3, 10]
+    assert np.array_equal(first, again)
+    assert np.all(np.diff(first) > 0)
+    assert np.array_equal(some_of_each(rows, labels, 50), rows)

@@ -8,18 +8,19 @@ deleted, or a number of it cannot be read, all versions are ranked again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from kdops.registry.lookup import ABSENT, NOTHING, existing, finished_run
+from kdops.registry.lookup import ABSENT, NOTHING, existing, finished_run, runs_of
 from kdops.store.client import paged
 from kdops.sweeps import schema
-from kdops.sweeps.metrics import VAL_ACCURACY, VAL_NLL
+from kdops.sweeps.metrics import VAL_ACCURACY, VAL_BALANCED_ACCURACY, VAL_BASELINE, VAL_NLL
 from kdops.sweeps.model import ELSEWHERE, Model
-from kdops.sweeps.ranking import shipping_key
+from kdops.sweeps.ranking import shipping_order
 
 
 def champion_of(client: MlflowClient, name: str) -> str:
@@ -61,11 +62,19 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
         where += f" and tags.{schema.SPLIT_DIGEST} = '{group[schema.SPLIT_DIGEST]}'"
     newer = [v for v in paged(client.search_model_versions, where) if str(v.version) != str(but)]
     models = [model for version in newer for model in _rankable(version, group)] + ([noted] if noted else [])
+    uneven = next(filter(schema.is_uneven, models), None)
+    if uneven and noted and not schema.is_uneven(noted):
+        # It was the best by accuracy, so that another one of before may be better.
+        existing(client.delete_registered_model_tag, name, schema.champion_note(group))
+        return _best(client, name, group, but)
+    if uneven:
+        models = _balanced(client, models, uneven.metrics[VAL_BASELINE])
+    comparable = not uneven or all(map(schema.is_uneven, models))
     unfinished: list[int] = []
-    for model in sorted(models, key=lambda model: (*shipping_key(model), *model.place)):
+    for model in shipping_order(models):
         number = model.place[1]
         if model is noted or finished_run(client, model) is not None:
-            if newer and not but:
+            if newer and not but and comparable:
                 # A better version whose run goes on yet is ranked again once it is finished.
                 last = min(unfinished, default=max(int(version.version) for version in newer) + 1) - 1
                 note = json.dumps({"best": number, "last": last})
@@ -73,6 +82,27 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
             return str(number)
         unfinished.append(number)
     return None
+
+
+def _balanced(client: MlflowClient, models: Sequence[Model], baseline: float) -> list[Model]:
+    """Return models with their balanced accuracy, where their runs know it; versions that lack it get it as tags.
+
+    Args:
+        baseline: what always answering the largest class reaches.
+    """
+    runs = runs_of(client, [model for model in models if not schema.is_uneven(model)])
+    found = []
+    for model in models:
+        balanced = runs[model.run_id].data.metrics.get(VAL_BALANCED_ACCURACY) if model.run_id in runs else None
+        if balanced is not None:
+            metrics = {VAL_BALANCED_ACCURACY: balanced, VAL_BASELINE: baseline}
+            name, number = model.place
+            for metric, value in metrics.items():
+                # The version may have been deleted since.
+                existing(client.set_model_version_tag, name, str(number), metric, repr(value))
+            model = replace(model, metrics={**model.metrics, **metrics})
+        found.append(model)
+    return found
 
 
 def _noted(client: MlflowClient, name: str, group: Mapping[str, str]) -> tuple[Model | None, int]:

@@ -90,10 +90,9 @@ class Registry:
     def update_champion(self, role: str) -> str | None:
         """Set the alias ``champion`` on the role's best version of this split; return its URI.
 
-        Best is the highest ``val_accuracy`` (``val_balanced_accuracy`` where classes differ much in size), then the
-        lowest ``val_nll``, then the lowest version, among the versions
-        whose run is finished and was not deleted, and that were not chosen on test. It is computed from the versions,
-        and computed again once it is set: a version that another study registered in between is seen by the study that
+        Best is the first of :func:`kdops.sweeps.ranking.shipping_order` among the versions whose
+        run is finished and was not deleted, and that were not chosen on test. It is computed from the versions, and
+        computed again once it is set: a version that another study registered in between is seen by the study that
         set the alias last, so that racing writers end right. Where there is no such version, the alias is taken from
         one whose run was deleted.
         """

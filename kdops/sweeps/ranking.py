@@ -9,6 +9,7 @@ from dataclasses import replace
 from kdops.config.selection import VALIDATION, Criterion
 from kdops.errors import KdopsError
 from kdops.sweeps import schema
+from kdops.sweeps.metrics import VAL_BASELINE
 from kdops.sweeps.model import Model, Sweep
 
 
@@ -35,13 +36,23 @@ def shipping_criterion(model: Model) -> Criterion:
     return BALANCED if schema.is_uneven(model) else VALIDATION
 
 
-def shipping_key(model: Model) -> tuple[float, float, float]:
-    """Return what the registry ranks models by, lower being better; see :func:`shipping_criterion`.
+def shipping_key(model: Model) -> tuple[float, float]:
+    """Return what the registry ranks models by, lower being better; see :func:`shipping_criterion`."""
+    return rank_key(model, shipping_criterion(model))
 
-    Versions of before, whose balanced accuracy it does not know, come last where it knows that of others.
+
+def shipping_order(models: Sequence[Model]) -> list[Model]:
+    """Return models of one data set and split as the registry prefers them, the best first.
+
+    Where the balanced accuracy is known of some only, a model of which it is not known comes first if it is more
+    accurate than the best of those, and than always answering the largest class; otherwise it comes last.
     """
-    by = shipping_criterion(model)
-    return (0.0 if by is BALANCED else 1.0, *rank_key(model, by))
+    in_order = sorted(models, key=lambda model: (*shipping_key(model), *model.place))
+    known = [model for model in in_order if schema.is_uneven(model)]
+    unknown = [model for model in in_order if not schema.is_uneven(model)]
+    bar = max(known[0].val_accuracy, known[0].metrics[VAL_BASELINE]) if known else -math.inf
+    first = [model for model in unknown if model.val_accuracy > bar]
+    return [*first, *known, *(model for model in unknown if model not in first)]
 
 
 def ranked(models: Sequence[Model], by: Criterion = VALIDATION) -> list[Model]:

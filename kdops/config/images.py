@@ -51,7 +51,7 @@ class Selection:
     def refuse(self, study: str, *names: str) -> None:
         """Refuse parameters that a study does not have. Raises UsageError if one of them is not what it usually is."""
         for name in names:
-            if getattr(self, name) != getattr(Selection(), name):
+            if getattr(self, name) != getattr(UNCHANGED, name):
                 raise UsageError(name, getattr(self, name), f"is not for {study}; leave it out")
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,19 +64,16 @@ class Selection:
         words = f" without {', '.join(self.leave_out)}" if self.leave_out else ""
         return words + (f", {self.frames} of each track" if self.frames != ALL_FRAMES else "")
 
-    def of_part(self, part: str) -> dict[str, Any]:
-        """Return what the run of a model records of the choice of its images; nothing where all is usual.
-
-        Args:
-            part: the name of the images that it learns from, with ``words`` if something is left out of them.
-        """
-        if not (self.words and part.endswith(self.words)):
-            return self.of_training()
+    def of_rows(self) -> dict[str, Any]:
+        """Return what the run of a model records of what is left out of its images; nothing where all are there."""
         classes = {"leave_out": ",".join(self.leave_out)} if self.leave_out else {}
-        frames = {"frames": self.frames} if self.frames != ALL_FRAMES else {}
-        return {**classes, **frames, **self.of_training()}
+        return {**classes, **({"frames": self.frames} if self.frames != ALL_FRAMES else {})}
 
     def of_training(self) -> dict[str, Any]:
         """Return what decides the weights beside the rows that a model learns from; nothing where all is usual."""
         noise = {"label_noise": self.label_noise} if self.label_noise else {}
         return {**noise, **({"bootstrap": True} if self.bootstrap else {})}
+
+
+UNCHANGED = Selection()
+"""All images and labels as they are."""

@@ -287,7 +287,8 @@ class Trials:
         """Return a trial as the network that a study would train for it alone."""
         context = replace(self.study.context, settings=settings_of(self.settings, trial.values))
         role, temperature = self.settings.role, float(trial.values["temperature"])
-        task = Task(role, self.trainset.what, self.study.settings.order, method=context.settings.method)
+        images, method = self.trainset, context.settings.method
+        task = Task(role, images.what, self.study.settings.order, method=method, chosen=images.chosen)
         (unit,) = units_of(task, {self.seed: self.source}, [temperature], False, context)
         plan = TrialPlan(context.settings.recipes[role], temperature, build_method(context.settings.method))
         return _Job(trial.number, unit, plan)

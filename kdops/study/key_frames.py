@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdops.data.dataset import Dataset
-from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model
 from kdops.tracking.datasets import Trainset
 
@@ -42,9 +41,7 @@ def key_frames(study: Study[Any], count: int, rule: str, seed: int, model: Model
     ranked = np.lexsort((-worth, tracks))
     _, starts, sizes = np.unique(tracks[ranked], return_index=True, return_counts=True)
     place = np.arange(len(tracks)) - np.repeat(starts, sizes)
-    rows = np.sort(images.rows[ranked[place < count]])
-    digest = fingerprint(rows=rows.tolist())[:12]
-    return Trainset(rows, f"{images.what}, {count} {rule} of each track, {digest}")
+    return images.subset(np.sort(images.rows[ranked[place < count]]), f", {count} {rule} of each track")
 
 
 def tracks_of(data: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdops.data.selection import fold_of, noisy_labels
-from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep
-from kdops.tracking.datasets import Trainset
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
@@ -36,7 +34,7 @@ def without_folds(study: Study[Any], folds: int, left_out: Sequence[int]) -> Swe
     own = fold_of(study.data, images.rows, folds, study.settings.split_seed)
     records: list[Model] = []
     for fold in dict.fromkeys(left_out):
-        part = Trainset(images.rows[own != fold], f"{images.what} without fold {fold + 1} of {folds}")
+        part = images.subset(images.rows[own != fold], f" without fold {fold + 1} of {folds}")
         copies = [number for number, one in enumerate(left_out) if one == fold]
         records += study.train(ROLE, images=part, copies=copies).records
     return Sweep(tuple(records))
@@ -85,8 +83,7 @@ def boosted(study: Study[Any], rounds: int) -> Boosted:
         for number in range(rounds):
             random = np.random.default_rng([seed, number, 2])
             drawn = images.rows[random.choice(len(labels), len(labels), p=weights)]
-            digest = fingerprint(rows=drawn.tolist())[:12]
-            part = Trainset(drawn, f"{images.what}, boosted {digest}")
+            part = images.subset(drawn, ", boosted")
             (model,) = study.train(ROLE, images=part, seeds=[seed], copies=[number]).records
             records.append(model)
             if study.settings.dry_run:

@@ -115,7 +115,7 @@ class Study(Generic[SettingsT]):
         replicates = seeds or self.settings.replicates()
         none: dict[int, Model | None] = {seed + COPY_SEEDS * copy: None for seed in replicates for copy in copies}
         trainset = images or Trainset(self.split.teacher, "teacher images")
-        task = _task(role, stream, trainset.what, self.settings.order)
+        task = _task(role, stream, trainset, self.settings.order)
         return self._sweep(task, none, (HARD,), trainset, 0)
 
     def distill(
@@ -158,15 +158,16 @@ class Study(Generic[SettingsT]):
             (source,) = sources.records
             by_seed = dict.fromkeys(seeds, source)
         trainset = images or self.transfer_images(sources.hops)
-        task = _task(role, stream, trainset.what, order or self.settings.order, predictions, self.settings.method)
+        task = _task(role, stream, trainset, order or self.settings.order, predictions, self.settings.method)
         hops, soft = sources.hops + 1, tuple(t for t in temperatures if t != HARD)
         if self.data.unlabeled is None or not soft:
             return self._sweep(task, by_seed, tuple(temperatures), trainset, hops)
         hard = self._sweep(task, by_seed, tuple(t for t in temperatures if t == HARD), trainset, hops)
         more = self.data.unlabeled_rows
-        trainset = Trainset(np.append(trainset.rows, more), f"{trainset.what} and {len(more)} without labels")
-        with_more = self._sweep(replace(task, part=trainset.what, unlabeled=True), by_seed, soft, trainset, hops)
-        return Sweep((*hard.records, *with_more.records), hops)
+        with_more = f"{trainset.what} and {len(more)} without labels"
+        trainset = replace(trainset, rows=np.append(trainset.rows, more), what=with_more)
+        softened = self._sweep(replace(task, part=with_more, unlabeled=True), by_seed, soft, trainset, hops)
+        return Sweep((*hard.records, *softened.records), hops)
 
     def train_together(self, company: ChosenCompany, nets: Sequence[Architecture]) -> Sweep:
         """Train a company of peers on a student's images, once for each replicate.
@@ -180,7 +181,7 @@ class Study(Generic[SettingsT]):
         """
         none: dict[int, Model | None] = dict.fromkeys(self.settings.replicates())
         trainset = self.transfer_images(0)
-        task = Task("peer", trainset.what, self.settings.order, method=company, nets=tuple(nets))
+        task = replace(_task("peer", "", trainset, self.settings.order), method=company, nets=tuple(nets))
         return self._sweep(task, none, (company.temperature,), trainset, 0)
 
     def transfer_images(self, hop: int) -> Trainset:
@@ -194,8 +195,8 @@ class Study(Generic[SettingsT]):
         rows, what = self.split.hop(min(hop, len(self.split.transfers) - 1)), "transfer images"
         if self.settings.transfer == "fresh":
             rows, what = self.split.hop(hop), f"hop {hop + 1} images"
-        rows, words = select(self.data, rows, self.settings.selection)
-        return Trainset(rows, what + words)
+        images, (selected, words) = Trainset(rows, what), select(self.data, rows, self.settings.selection)
+        return replace(images.subset(selected, words), chosen=self.settings.selection) if words else images
 
     def best(self, models: Sweep) -> Sweep:
         """Return the best model of each replicate, by the settings' score, on validation unless they ask for test."""
@@ -314,7 +315,8 @@ def title_of(entry_point: str, settings: Settings) -> str:
 
 
 def _task(
-    role: str, stream: str, part: str, order: str, predictions: bool = False, method: ChosenMethod = LOGITS
+    role: str, stream: str, images: Trainset, order: str, predictions: bool = False, method: ChosenMethod = LOGITS
 ) -> Task:
     own = stream not in ("", role)
-    return Task(stream if own else role, part, order, predictions, role if own else "", method)
+    registered = role if own else ""
+    return Task(stream if own else role, images.what, order, predictions, registered, method, chosen=images.chosen)

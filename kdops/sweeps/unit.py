@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.images import UNCHANGED, Selection
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS
 from kdops.config.roles import streams_of
@@ -44,13 +45,14 @@ class Task:
 
     Attributes:
         role: what is trained; its recipe and its random streams go by this name.
-        part: the name of the images they are trained on.
+        part: the name of the images they are trained on, which no others of the same data and split have.
         order: ``shared`` or ``own`` batch order of a replicate's members.
         predictions: at T = 0 they learn what the source predicts instead of the labels.
         registered: the role that they are logged and registered as, where ``role`` names random streams of their own.
         method: what those learn that have a source and a temperature, or the nets of a company.
         nets: the networks of a company; empty where each network learns by itself.
         unlabeled: the data's images without labels are among those that they are trained on.
+        chosen: what was left out of the images that they are trained on, which their runs record.
     """
 
     role: str
@@ -61,6 +63,7 @@ class Task:
     method: ChosenMethod = LOGITS
     nets: tuple[Architecture, ...] = ()
     unlabeled: bool = False
+    chosen: Selection = UNCHANGED
 
     @property
     def known_as(self) -> str:
@@ -278,6 +281,7 @@ def _planned(
 ) -> Model:
     settings, recipe, role = context.settings, context.settings.recipes[task.role], task.known_as
     soft = source is not None and temperature != HARD
+    selected = {**task.chosen.of_rows(), **settings.selection.of_training()}
     return Model(
         role=role,
         seed=seed,
@@ -302,7 +306,7 @@ def _planned(
             ORDER: task.order,
             TRANSFER: settings.transfer,
             SPLIT_SEED: str(settings.split_seed),
-            **{name: str(value).lower() for name, value in settings.selection.of_part(task.part).items()},
+            **{name: str(value).lower() for name, value in selected.items()},
             **({UNLABELED: str(len(context.data.unlabeled_rows))} if task.unlabeled else {}),
             # Else two models would differ in nothing that their runs record.
             **({STREAMS: task.role} if task.registered else {}),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag
 
+from kdops.config.images import UNCHANGED, Selection
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
+from kdops.sweeps.fingerprint import fingerprint
 
 PARTS = ("train", "val", "test")
 """What a run may see of a data set."""
@@ -23,10 +25,29 @@ DIGEST_CHARACTERS = 16
 
 @dataclass(frozen=True, eq=False)
 class Trainset:
-    """What a model was trained on: rows of the data set, and what they are."""
+    """What a model was trained on.
+
+    Attributes:
+        rows: of the data set.
+        what: what they are; no others of the same data and split are called so, see :meth:`subset`.
+        chosen: what was left out of a part of the split to make them.
+    """
 
     rows: np.ndarray
     what: str
+    chosen: Selection = UNCHANGED
+
+    def subset(self, rows: np.ndarray, words: str) -> Trainset:
+        """Return some of these images.
+
+        A digest of the rows joins their name, by which fingerprints and outputs of sources tell images apart: code that
+        no fingerprint covers may have chosen them.
+
+        Args:
+            rows: of the data set; one may be there several times.
+            words: what they are, to follow what these are.
+        """
+        return replace(self, rows=rows, what=f"{self.what}{words}, rows {fingerprint(rows=rows.tolist())[:12]}")
 
 
 def dataset_inputs(

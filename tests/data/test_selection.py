@@ -83,12 +83,10 @@ def test_one_choice_of_classes_has_one_text():
     assert len({Selection.read({**text, "leave_out": one}) for one in ("3,7", "7,3", "3,3,7")}) == 1
 
 
-def test_the_choice_is_recorded_of_what_learns_from_a_transfer_set_alone():
+def test_what_is_left_out_is_recorded_apart_from_what_else_decides_the_training():
     chosen = Selection(leave_out=("3", "7"), frames=2, label_noise=0.1)
-    assert chosen.of_part("teacher images") == {"label_noise": 0.1}
-    recorded = {"leave_out": "3,7", "frames": 2, "label_noise": 0.1}
-    assert chosen.of_part("transfer images" + chosen.words) == recorded
-    assert Selection().of_part("transfer images") == {}
+    assert (chosen.of_rows(), chosen.of_training()) == ({"leave_out": "3,7", "frames": 2}, {"label_noise": 0.1})
+    assert (Selection().of_rows(), Selection().of_training()) == ({}, {})
 
 
 @pytest.mark.parametrize("folds", [2, 9])

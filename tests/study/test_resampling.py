@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from kdops.data import selection
 from kdops.data.selection import noisy_labels
+from kdops.study.key_frames import key_frames
 from kdops.study.open import open_study
 from kdops.study.resampling import boosted, reweighted, without_folds
 from kdops.sweeps.model import COPY_SEEDS
@@ -37,6 +39,36 @@ def test_each_copy_lacks_its_own_fold(store):
     assert len(lacking) == 3
     assert sum(lacking, Counter()) == Counter(map(bytes, everything)), "each image is in one fold"
     assert max(map(Counter.total, lacking)) - min(map(Counter.total, lacking)) <= 1
+
+
+def test_what_is_left_out_is_recorded_whatever_else_is_chosen_of_the_images(store):
+    with opened(store, dry_run="true") as study:
+        own = study.with_selection(leave_out=("3",))
+        members = [without_folds(own, 3, [0]), boosted(own, 1).models]
+        members.append(own.train("student", images=key_frames(own, 1, "random", seed=0)))
+        members.append(own.train("student", images=own.transfer_images(0)))
+        found = [one.params.get("leave_out") for sweep in members for one in sweep.records]
+        assert (set(found), len(found)) == ({"3"}, 8)
+        assert all("leave_out" not in one.params for one in own.train("teacher").records)
+
+
+def test_other_rows_of_a_fold_are_another_training_whatever_code_dealt_them(store, monkeypatch):
+    def parts():
+        found, sweep = [], study.executor.sweep
+        with monkeypatch.context() as patch:
+            patch.setattr(study.executor, "sweep", lambda task, *rest: found.append(task.part) or sweep(task, *rest))
+            without_folds(study, 3, [0])
+            study.train("teacher")
+        return found
+
+    with opened(store, dry_run="true") as study:
+        before = parts()
+        assert parts() == before
+        groups_of = selection.groups_of
+        monkeypatch.setattr(selection, "groups_of", lambda *given: tuple(np.roll(one, 1) for one in groups_of(*given)))
+        fold, teacher = parts()
+    assert fold != before[0]
+    assert teacher == before[1] == "teacher images"
 
 
 def test_what_a_member_got_wrong_is_half_of_the_weight_of_the_next():

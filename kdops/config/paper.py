@@ -29,6 +29,13 @@ PLACE = "pipelines.papers."
 OF_METHOD = ("method", "alpha", "t_squared")
 """The parameters of what a student learns; they count where there are temperatures."""
 
+READ_BY = (
+    ({"temperatures", "temperature"}, ("temperatures", *OF_METHOD)),
+    ({"margin"}, ("margin",)),
+    ({"best", "worst", "single"}, ("select_on", "select_by")),
+)
+"""Attributes of which a file must read one, else the parameters have no effect: the last choose among models."""
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -79,12 +86,19 @@ class Paper:
                 raise UsageError(one, text[one], f"is decided by paper={self.name}{told}")
 
     @property
+    def takes_one_temperature(self) -> bool:
+        """Whether its file reads a single temperature, and no others."""
+        return "temperature" in self._attributes
+
+    @property
     def unread(self) -> tuple[str, ...]:
-        """The parameters that have no effect: roles that its file does not name, temperatures that it does not read."""
+        """The parameters that have no effect: roles that its file does not name, and what it does not read."""
         # What is given a recipe of its own is read where that one is made from its own recipe.
         named = {ROLES[text].like for text in self._texts if text in ROLES} - {*self._given} | {*self._recipes}
         roles = tuple(role for role in BASE_ROLES if role not in named)
-        return roles if "temperatures" in self._attributes else (*roles, "temperatures", *OF_METHOD)
+        read = {*self._attributes}
+        rest = [own for readers, own in READ_BY if not read & readers]
+        return (*roles, *(one for own in rest for one in own))
 
     @property
     def decided(self) -> tuple[str, ...]:
@@ -104,7 +118,12 @@ class Paper:
     def filled(self, text: Mapping[str, str]) -> dict[str, str]:
         """Return the text of parameters with what the paper decides in the place of ``auto``."""
         dataset = self.data[0] if text["dataset"] == AUTO else text["dataset"]
-        own = self.usual if dataset in self.data else {**self.usual, **self.small} if dataset == "digits" else {}
+        if dataset in self.data:
+            own = dict(self.usual)
+        elif dataset == "digits":
+            own = {**self.usual, **self.small}
+        else:  # what belongs to the experiment; networks and epochs are made for the paper's data
+            own = {name: self.usual[name] for name in ("temperatures", "transfer") if name in self.usual}
         chosen = {"temperatures": "1-29", "transfer": "disjoint", "margin": "0.02", **own, "dataset": dataset}
         return {name: chosen.get(name, value) if value == AUTO else value for name, value in text.items()}
 

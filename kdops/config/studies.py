@@ -184,13 +184,23 @@ class PaperSettings(SymmetrySettings, VoteSettings):
         """Return the value of every field; what is ``auto`` is what the paper asks for.
 
         Raises:
-            UsageError: for a value that is not allowed, and for a parameter that the paper would ignore.
+            UsageError: for a value that is not allowed, and for what the paper would ignore: a parameter, or all
+                temperatures but the first.
         """
         paper = one_of("paper", text["paper"], tuple(PAPERS))
         if paper != DEFAULT:
             defaults = {one.name: one.default for one in point.parameters()}
             PAPERS[paper].check(text, defaults, [one.name for one in point.own])
-        return {**super().read(point, PAPERS[paper].filled(text)), "paper": paper}
+        values = super().read(point, PAPERS[paper].filled(text))
+        if PAPERS[paper].takes_one_temperature and len(values["temperatures"]) > 1:
+            raise UsageError("temperatures", text["temperatures"], f"paper={paper} takes a single one")
+        return {**values, "paper": paper}
+
+    @property
+    def temperature(self) -> float:
+        """The temperature, of a paper whose experiment takes a single one."""
+        (single,) = self.temperatures
+        return single
 
     @property
     def subject(self) -> str:

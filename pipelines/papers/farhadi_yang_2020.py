@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kdops.config.studies import PaperSettings
+from kdops.data.dataset import Dataset
 from kdops.papers import Statement, interpreted
 from kdops.study.summary import summarize
 from kdops.sweeps.model import Model, Sweep
@@ -62,12 +63,21 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
 )
 
 
+def check(settings: PaperSettings, _: Dataset) -> None:
+    """Refuse to take frames of each track away before some are selected.
+
+    Raises:
+        UsageError: ``frames`` is given; ten of each and all of them could be the same images.
+    """
+    settings.selection.refuse(f"paper={settings.paper}", "frames")
+
+
 def run(study: Study[PaperSettings]) -> Answer:
     """Distill from some frames of each track, and conclude."""
     from kdops.study.key_frames import key_frames
 
     teachers = study.train("teacher")
-    recipe, temperature, seeds = study.settings.recipes["student"], study.settings.temperatures[0], teachers.seeds
+    recipe, temperature, seeds = study.settings.recipes["student"], study.settings.temperature, teachers.seeds
     most = len(study.transfer_images(0).rows)
 
     def students(count: int, rule: str, first: Sequence[Model | None]) -> Sweep:

@@ -63,7 +63,7 @@ def run(study: Study[PaperSettings]) -> Answer:
     own = study.with_recipes(**dict.fromkeys(names, settings.recipes["student"]))
     generations = [study.train("student")]
     for name in names:
-        generations.append(own.distill(generations[-1], "student", [settings.temperatures[0]], stream=name))
+        generations.append(own.distill(generations[-1], "student", [settings.temperature], stream=name))
     others = study.train("reseeded", images=study.transfer_images(0), copies=range(GENERATIONS))
     study.stop_if_planned()
 

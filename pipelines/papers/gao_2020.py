@@ -73,7 +73,7 @@ def check(settings: PaperSettings, _: Dataset) -> None:
 def run(study: Study[PaperSettings]) -> Answer:
     """Train the undivided students, then the two of the same budget, and conclude."""
     settings = study.settings
-    recipe, temperature = settings.recipes["student"], settings.temperatures[0]
+    recipe, temperature = settings.recipes["student"], settings.temperature
     whole = recipe.architecture
     assert isinstance(whole, CNN)
     small, assistant = (replace(whole, filters=max(1, int(share * whole.filters))) for share in SHARES)

@@ -108,7 +108,7 @@ def run(study: Study[PaperSettings]) -> Answer:
         source = own.train("teacher", images=images, seeds=[seed])
         found["source"] += source.records
         for way in WAYS:
-            temperatures = [HARD, settings.temperatures[0]] if way == "logits" else [settings.temperatures[0]]
+            temperatures = [HARD, settings.temperature] if way == "logits" else [settings.temperature]
             students = own.with_method(method=parse_method(way)).distill(source, "student", temperatures, images=images)
             found["labels"] += students.hard().records
             found[way] += students.soft().records

@@ -92,7 +92,7 @@ def check(settings: PaperSettings, _: Dataset) -> None:
 def run(study: Study[PaperSettings]) -> Answer:
     """Train the students, and conclude."""
     settings = study.settings
-    recipe, temperature, margin = settings.recipes["student"], settings.temperatures[0], settings.margin
+    recipe, temperature, margin = settings.recipes["student"], settings.temperature, settings.margin
     few = recipe.epochs // THIRD
     teachers = study.train("teacher")
 

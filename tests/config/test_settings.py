@@ -94,6 +94,16 @@ def test_what_is_auto_is_what_the_paper_asks_for(name):
         Settings.parse("paper", paper="none")
 
 
+@pytest.mark.parametrize("name", PAPERS)
+def test_on_other_data_the_experiment_is_that_of_the_paper_with_networks_of_the_data(name):
+    usual, plain = PAPERS[name].usual, Settings.parse("students", dataset="imagefolder:elsewhere")
+    own = Settings.parse("paper", paper=name, dataset="imagefolder:elsewhere")
+    assert own.transfer == usual.get("transfer", "disjoint")
+    if "temperatures" in usual:
+        assert own.temperatures == parse_temperatures(usual["temperatures"])
+    assert own.recipes["student"] == plain.recipes["student"]
+
+
 def test_direct_students_are_trained_at_every_temperature_that_something_is_held_against():
     settings = Settings.parse("paper", temperatures="2,4", middle_temperatures="1,4")
     assert settings.direct_temperatures() == (1.0, 2.0, 4.0)

@@ -24,11 +24,11 @@ TINY |= {"teacher": "4", "middle": "4", "student": "3"}
 digits = cache(partial(dataset.load, "digits"))
 
 OTHER = {
-    **{"teacher": "5", "middle": "5", "student": "5", "temperatures": "0.5,1,4,8"},
+    **{"teacher": "5", "middle": "5", "student": "5", "temperatures": "1,4,8,9"},
     **{"method": "dkd", "alpha": "0.5", "leave_out": "5", "label_noise": "0.5", "bootstrap": "true"},
     "epochs": "7",
 }
-"""Other values of what an experiment may read."""
+"""Other values of what an experiment may read; of several temperatures the last, since the first is always read."""
 
 
 def refused(name):
@@ -41,7 +41,10 @@ def given_to(name, values):
     """Return values with networks of the family that a paper is about."""
     is_convolutional = PAPERS[name].usual.get("student", "").startswith("cnn")
     net = "cnn(filters={},layers=2,dropout=0)" if is_convolutional else "mlp(hidden={})"
-    return {one: net.format(value) if one in BASE_ROLES else value for one, value in values.items()}
+    given = {one: net.format(value) if one in BASE_ROLES else value for one, value in values.items()}
+    if PAPERS[name].takes_one_temperature and "temperatures" in given:
+        given["temperatures"] = given["temperatures"].split(",")[-1]
+    return given
 
 
 def taken(name):
@@ -77,6 +80,25 @@ def test_what_is_refused_changes_nothing_and_all_else_changes_what_is_trained(na
     for one, value in OTHER.items():
         if one not in entry.decided:
             assert (planned(name, **{one: value}) == usual) is (one in entry.unread), one
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if PAPERS[name].takes_one_temperature])
+def test_several_temperatures_are_refused_where_one_is_read(name, nowhere):
+    with pytest.raises(UsageError, match=f"^temperatures=1,4,9: paper={name} takes a single one"):
+        nowhere.settings("paper", paper=name, temperatures="1,4,9")
+
+
+def test_frames_are_refused_where_they_are_what_is_compared(nowhere):
+    settings = nowhere.settings("paper", paper="farhadi-yang-2020", temperatures="auto", frames="5")
+    with pytest.raises(UsageError, match=r"^frames=5: is not for paper=farhadi-yang-2020"):
+        PAPERS[settings.paper].load().check(settings, digits())
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_chosen_among_models_is_refused_where_nothing_is_chosen(name):
+    chooses = name in ("furlanello-2018", "hansen-salamon-1990", "mirzadeh-2020")
+    assert ("select_on" not in PAPERS[name].unread) is chooses
+    assert ("select_by" not in PAPERS[name].unread) is chooses
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -27,7 +27,10 @@ class KdopsExperimentProvider(DefaultExperimentProvider):
         which kdops cannot be built; the project's command runs in its folder and needs no installed kdops.
         """
         found = is_project(Path())
-        if found and sys.argv[1:2] == ["run"]:
+        # ``python -m mlflow`` has the path of ``mlflow/__main__.py``.
+        program = Path(sys.argv[0])
+        name = program.parent.name if program.stem == "__main__" else program.stem
+        if found and name == "mlflow" and sys.argv[1:2] == ["run"]:
             os.environ.setdefault("UV_NO_INSTALL_PROJECT", "1")
         return found
 

@@ -43,15 +43,25 @@ def test_a_backend_of_figures_that_is_not_installed_hinders_no_command(monkeypat
     assert os.environ["MPLBACKEND"] == "agg"
 
 
-@pytest.mark.parametrize("uv_run", [True, False])
-def test_a_project_that_is_run_by_uv_needs_no_installed_kdops(uv_run, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "is_set"),
+    [
+        (["/env/bin/mlflow", "run", "."], True),
+        (["/env/lib/mlflow/__main__.py", "run", "."], True),
+        (["mlflow.exe", "run", "."], True),
+        (["mlflow", "ui"], False),
+        (["/env/bin/streamlit", "run", "app.py"], False),
+        ([""], False),
+    ],
+)
+def test_a_project_that_is_run_by_mlflow_needs_no_installed_kdops(arguments, is_set, monkeypatch):
     monkeypatch.chdir(ROOT)
     # So that it is taken away again.
     monkeypatch.setenv("UV_NO_INSTALL_PROJECT", "")
     monkeypatch.delenv("UV_NO_INSTALL_PROJECT")
-    monkeypatch.setattr(sys, "argv", ["mlflow", "run" if uv_run else "ui", "."])
+    monkeypatch.setattr(sys, "argv", arguments)
     assert KdopsExperimentProvider().in_context()
-    assert os.environ.get("UV_NO_INSTALL_PROJECT") == ("1" if uv_run else None)
+    assert os.environ.get("UV_NO_INSTALL_PROJECT") == ("1" if is_set else None)
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["teacher", "--dry-run", "true"], ["ui"]], ids=lambda one: one[0])

@@ -56,8 +56,7 @@ def probe(
             for model, result in zip([found[place] for place in places], results, strict=True):
                 figure = attack_figure(f"{model.name}: {chosen}", result, loaded[0].classes)
                 with temporary_folder() as folder:
-                    if figure is not None:
-                        figure.savefig(folder / f"{chosen.name}.png", dpi=130)
+                    figure.savefig(folder / f"{chosen.name}.png", dpi=130)
                     log_probe(client, model.run_id, chosen, len(labels), result.metrics(chosen.name), folder)
                 rows.append(_row(model.name, chosen.name, result))
     from kdops.reporting.terminal import PlainTable, plain_console

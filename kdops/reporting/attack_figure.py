@@ -15,7 +15,7 @@ CHARACTERS = 9
 """Of the name of a class."""
 
 
-def attack_figure(title: str, found: Attacked, classes: Sequence[str]) -> Figure | None:
+def attack_figure(title: str, found: Attacked, classes: Sequence[str]) -> Figure:
     """Draw images above what they became, rounded to uint8, above the change, whose largest value is black or white.
 
     Args:
@@ -24,13 +24,11 @@ def attack_figure(title: str, found: Attacked, classes: Sequence[str]) -> Figure
         classes: the class names.
 
     Returns:
-        A figure, drawn by Agg; None where the attack misled the model with no image.
+        A figure, drawn by Agg; where the attack misled the model with no image it says so.
     """
     count = len(found.before)
-    if not count:
-        return None
     figure = new_figure(4.0)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title if count else f"{title}\nmisleads the model with no image", fontsize=9)
     panels = figure.subplots(3, max(count, 4), squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,9 +27,12 @@ def log_probe(
         attack: how it was attacked.
         images: with how many images.
         metrics: by name.
-        figures: a folder with them, which may be empty.
+        figures: a folder with them.
     """
     now = int(time.time() * 1000)
+    earlier = {name for name in client.get_run(run_id).data.metrics if name.startswith(f"attack_{attack.name}_")}
+    # A store has no call that takes a metric from a run.
+    metrics = {**dict.fromkeys(earlier, math.nan), **metrics}
     client.log_artifacts(run_id, str(figures), "attacks")
     client.log_batch(
         run_id,

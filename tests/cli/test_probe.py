@@ -1,5 +1,7 @@
 """A trained model is attacked from the command line: a table, metrics and a figure on its own run."""
 
+import math
+
 import pytest
 
 from kdops.cli.app import main
@@ -34,6 +36,20 @@ def test_models_are_attacked_together_and_each_has_the_result_on_its_run(store, 
     assert all(run.data.metrics["attack_cw2_success"] > 0.5 for run in runs.values())
     assert store.weights() == before
     assert len(store.children()) == 2
+
+
+def test_nothing_of_an_earlier_attack_is_left_beside_one_that_misleads_nothing(store, capsys):
+    store.run("teacher", teacher="mlp(hidden=8)", seeds="1", epochs="3")
+    (run,) = store.children()
+    figures = []
+    for epsilon in ("0.4", "1e-9"):
+        said(capsys, "kdops-digits-teacher/1", "--attack", f"fgsm(epsilon={epsilon})", "--images", "30")
+        (run,) = store.children()
+        figures.append(store.artifact(run, "attacks/fgsm.png").read_bytes())
+    assert run.data.metrics["attack_fgsm_success"] == 0
+    assert all(math.isnan(run.data.metrics[f"attack_fgsm_{norm}"]) for norm in ("l0", "l2", "linf"))
+    assert figures[0] != figures[1]
+    assert main(["runs"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What the engines of clusters have in common: what is in an actor, and the thread of the study that listens to it.
 
-An actor gets an order as JSON and answers with bytes, as the workers of ``processes`` do; kdops reads no pickle of
-theirs. Clusters repeat nothing: kdops does, so that all engines do so alike.
+An actor gets an order as JSON and answers with bytes, as the workers of ``processes`` do. kdops itself unpickles
+nothing; the cluster library does, results among the rest: use clusters that you trust. Clusters repeat nothing: kdops
+does, so that all engines do so alike.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def runs(
     source: str = typer.Option("", "--source", help="only models made from this one, or from labels", metavar="TEXT"),
     csv: bool = typer.Option(False, "--csv", help="print CSV: all columns, numbers in full"),
 ) -> None:
-    """List the models of the store, the best by validation accuracy first."""
+    """List the models of the store, the best by validation first."""
     check_words(role=role, dataset=dataset)
     if source not in ("", "labels"):
         check_model(source, "source")

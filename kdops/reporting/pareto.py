@@ -163,9 +163,11 @@ def show_candidates(groups: Sequence[Group]) -> None:
         if more := len(group.candidates) - len(shown):
             console.print(f"{more} more; all of them: kdops candidates --csv", markup=False)
         console.print()
+    by = "balanced, elsewhere val" if any(not math.isnan(group.baseline) for group in groups) else "val"
     console.print(
-        "+ Pareto front: none of its group is at least as good in val, ms and parameters, and better in one.\n"
-        "val and test are accuracies, and the choice is by val; intervals (Wilson) are over the images of one model.\n"
+        f"+ Pareto front: none of its group is at least as good in {by}, ms and parameters, and better in one.\n"
+        f"val and test are accuracies, and the choice is by {by}; "
+        "intervals (Wilson) are over the images of one model.\n"
         "ms: one image, one thread, measured now on this machine, once for each architecture. kB: all of its files.",
         markup=False,
     )

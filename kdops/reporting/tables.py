@@ -12,6 +12,7 @@ from kdops.reporting.terminal import PlainTable, Side, plain_console, plain_tabl
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.model import LABELS, Model
 from kdops.sweeps.ranking import shipping_key
+from kdops.sweeps.schema import is_uneven
 from kdops.tracking.catalog import Catalog
 from kdops.utils.text import accuracy_interval, csv_text
 from kdops.verdicts.answer import Row
@@ -53,7 +54,7 @@ def columns_of(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 
 
 def choose(catalog: Catalog, role: str = "", dataset: str = "", source: str = "") -> list[Model]:
-    """Choose registered models, best by validation first.
+    """Choose registered models, best by validation first, see :func:`shipping_key`.
 
     Args:
         role: only this role; all if empty.
@@ -106,7 +107,8 @@ def show_models(models: Sequence[Model], console: Console | None = None) -> None
     champion = "* champion of its name. " if any(model.champion for model in models) else ""
     more = f"\nA wider window or --csv also shows {', '.join(left_out)}." if left_out else ""
     count = f"{len(models)} model{'s' if len(models) != 1 else ''}"
-    order = "best validation accuracy first; val and test are accuracies."
+    balanced = ", balanced where classes differ much in size" if any(map(is_uneven, models)) else ""
+    order = f"best validation accuracy first{balanced}; val and test are accuracies."
     console.print(f"{champion}{count}, {order}{more}", markup=False)
 
 
@@ -144,6 +146,6 @@ def _source(model: Model) -> str:
 
 
 def _rank(model: Model) -> tuple[float | str, ...]:
-    """Order as the champion is chosen: accuracy, then loss, then the lower version; what is unknown comes last."""
+    """Order as :func:`shipping_key` says, then the lower version first; what is unknown comes last."""
     unknown = math.isnan(model.val_accuracy)
-    return *((math.inf,) * 3 if unknown else shipping_key(model)), *model.place
+    return *((math.inf,) * 2 if unknown else shipping_key(model)), *model.place

@@ -73,6 +73,19 @@ def test_equal_accuracies_are_ordered_as_the_champion_is_chosen(catalog):
     assert [one.name for one in chosen] == ["kdops-a-b/11", "kdops-a-b/9", "kdops-a-b/10"]
 
 
+def test_models_of_uneven_data_stand_among_others_by_their_balanced_accuracy(catalog):
+    uneven = {"val_accuracy": 0.99, "val_nll": 1.0, "val_balanced_accuracy": 0.6, "val_baseline": 0.98}
+    even = [{"val_accuracy": 0.7, "val_nll": 1.0}, {"val_accuracy": 0.5, "val_nll": 1.0}]
+    models = [
+        replace(catalog.models[0], uri=f"models:/kdops-{n}/1", metrics=metrics)
+        for n, metrics in enumerate([even[1], uneven, even[0]])
+    ]
+    chosen = choose(Catalog(tuple(models), {}))
+    assert [one.name for one in chosen] == ["kdops-2/1", "kdops-1/1", "kdops-0/1"]
+    assert any("balanced where classes differ" in line for line in lines_of(show_models, chosen, width=200))
+    assert not any("balanced" in line for line in lines_of(show_models, chosen[::2], width=200))
+
+
 @pytest.mark.parametrize(
     ("asked", "count"),
     [

@@ -36,8 +36,10 @@ UPRIGHT = {
 def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of an opened image, 1 to 8: how the camera was held; 1 where that is not said.
 
-    A TIFF says 1: Pillow itself turns it.
+    A TIFF says 1: Pillow itself turns it. A PNG, which may have it behind its pixels, is decoded.
     """
+    if image.format == "PNG":
+        image.load()
     try:
         found = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
     except Exception:
@@ -61,11 +63,8 @@ def pixels_of(image: Image.Image, shape: tuple[int, int, int], upright: bool = F
     if image.size != (width, height):
         # A JPEG can be decoded at a fraction of its size, many times faster; twice what is wanted loses nothing.
         image.draft(None, (2 * max(width, height),) * 2 if upright else (2 * width, 2 * height))
-    if upright:
-        # A PNG may have it behind its pixels.
-        image.load()
-        if (turn := UPRIGHT.get(orientation(image))) is not None:
-            image = image.transpose(turn)
+    if upright and (turn := UPRIGHT.get(orientation(image))) is not None:
+        image = image.transpose(turn)
     if image.mode in SIXTEEN_BITS:
         # Pillow's own conversion would cut off at 255.
         wide = np.asarray(image).astype(np.int64)

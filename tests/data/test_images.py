@@ -117,12 +117,29 @@ def test_an_orientation_that_cannot_be_read_turns_nothing(tmp_path):
         np.testing.assert_array_equal(read_image(path, COLOR, True).pixels, read_image(path, COLOR).pixels)
 
 
-def test_turned_photos_of_a_folder_are_counted_or_turned(tmp_path, monkeypatch):
+def move_exif_to_the_end(path):
+    """Write the chunk eXIf of a PNG behind its pixels, where the format allows it too."""
+    content, start = path.read_bytes(), 8
+    chunks = []
+    while start < len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        chunks.append(content[start:end])
+        start = end
+    moved = [one for one in chunks if one[4:8] == b"eXIf"]
+    assert len(moved) == 1
+    path.write_bytes(content[:8] + b"".join([one for one in chunks[:-1] if one not in moved] + moved + chunks[-1:]))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_turned_photos_of_a_folder_are_counted_or_turned(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("a", "b"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(1, 9):
-            held(number, "JPEG", tmp_path / "pets" / name / f"{number}.jpg")
+            photo = tmp_path / "pets" / name / f"{number}.{kind.lower()}"
+            held(number, kind, photo)
+            if kind == "PNG":
+                move_exif_to_the_end(photo)
     given = {"dataset": f"imagefolder:{tmp_path / 'pets'}"}
     for _ in ("decoded", "from the cache"):
         lying = data.load(parse_dataset({**given, "image_size": "16x24"}))

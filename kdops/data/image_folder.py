@@ -97,8 +97,13 @@ def _notes(layout: Layout, decoded: Arrays) -> str:
         left_out.insert(0, f"{skipped:,} that {'are' if skipped > 1 else 'is'} no readable image")
     without = f", {' and '.join(left_out)} left out" if left_out else ""
     found = f"{len(decoded.labels):,} {kind} images of {len(layout.classes)} classes, {height} x {width}{without}"
+    split = describe_split("test" in layout.parts, decoded)
+    return f"folder of images: {found}; {split}{remarks(decoded)}"
+
+
+def remarks(decoded: Arrays) -> str:
+    """Return what is odd about decoded images, to follow a sentence about them; empty where nothing is."""
     brightest = int(decoded.images[:: max(1, len(decoded.images) // SAMPLE)].max())
     dark = f"; no pixel is brighter than {brightest} of 255, as where 16-bit files hold fewer bits: scale them"
-    split = describe_split("test" in layout.parts, decoded)
     turned = f"; {decoded.turned:,} are turned by their EXIF data and seen as they lie: upright=true turns them back"
-    return f"folder of images: {found}; {split}{dark if brightest < DARK else ''}{turned if decoded.turned else ''}"
+    return (dark if brightest < DARK else "") + (turned if decoded.turned else "")

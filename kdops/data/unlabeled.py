@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.cache import cached, signature
 from kdops.data.folder_files import Listing, is_image
+from kdops.data.image_folder import remarks
 from kdops.data.images import decode_all, opener
 from kdops.data.near_duplicates import digests_of
 from kdops.errors import UsageError
@@ -69,23 +70,37 @@ def load_unlabeled(origin: DatasetSpec, labeled: Arrays, progress: Progress | No
     def decode() -> Arrays:
         names = [one.path for one in files]
         try:
-            images, kept, _ = decode_all(origin, names, opener(folder, names), progress)
+            images, _, turned = decode_all(origin, names, opener(folder, names), progress)
         except UsageError as error:
             raise refuse(error.allowed) from None
-        nothing = np.zeros(len(kept), dtype=np.int64)
-        return Arrays.of(images, nothing, nothing - 1, nothing.astype(bool), ("unlabeled",))
+        return replace(_without_labels(images), turned=turned)
 
     options = f"unlabeled {origin.image_size} {origin.channels} {origin.skip_bad} {origin.upright}"
-    images = cached(origin.name, signature(folder, files, options), decode).images
-    return _chosen(origin, images, len(files), labeled, refuse)
+    decoded = cached(origin.name, signature(folder, files, options), decode)
+    return _chosen(origin, decoded, len(files), labeled, refuse)
+
+
+def _without_labels(images: np.ndarray) -> Arrays:
+    nothing = np.zeros(len(images), dtype=np.int64)
+    return Arrays.of(images, nothing, nothing - 1, nothing.astype(bool), ("unlabeled",))
+
+
+def _digests(arrays: Arrays) -> list[bytes]:
+    """Return a digest of each image, from the cache where they are known by the digest of the whole."""
+
+    def compute() -> Arrays:
+        found = np.frombuffer(b"".join(digests_of(arrays.images)), dtype=np.uint8)
+        return _without_labels(found.reshape(len(arrays.images), 1, 1, -1))
+
+    return [one.tobytes() for one in cached("digests-of-images", arrays.digest, compute).images]
 
 
 def _chosen(
-    origin: DatasetSpec, images: np.ndarray, found: int, labeled: Arrays, refuse: Callable[[str], UsageError]
+    origin: DatasetSpec, decoded: Arrays, found: int, labeled: Arrays, refuse: Callable[[str], UsageError]
 ) -> Unlabeled:
     """Choose the images that are new, each once."""
-    known = set(digests_of(labeled.images))
-    rows = {digest: row for row, digest in enumerate(digests_of(images)) if digest not in known}
+    images, known = decoded.images, set(_digests(labeled))
+    rows = {digest: row for row, digest in enumerate(_digests(decoded)) if digest not in known}
     if not rows:
         raise refuse(f"all {len(images):,} images are in the labeled data too")
     order = sorted(rows)
@@ -97,4 +112,4 @@ def _chosen(
     without = f"; {' and '.join(words)} are left out" if words else ""
     chosen = np.array([rows[digest] for digest in order], dtype=np.int64)
     digest = hashlib.sha256(f"{images.shape[1:]}\n".encode() + b"".join(order)).hexdigest()
-    return Unlabeled(images, chosen, digest, f"{len(rows):,} images of {origin.name}{without}")
+    return Unlabeled(images, chosen, digest, f"{len(rows):,} images of {origin.name}{without}{remarks(decoded)}")

@@ -84,8 +84,12 @@ def dataset_inputs(
 
 
 def _digest_of_rows(data: Dataset, rows: np.ndarray) -> str:
-    """Return the digest of some images of a data set, as long as MLflow keeps it."""
-    beside = data.unlabeled.digest if data.unlabeled and len(rows) and rows[-1] >= len(data.labels) else ""
+    """Return the digest of some images of a data set, as long as MLflow keeps it.
+
+    The rows of images without labels follow the names of their files, and all of these images are learned from or none.
+    """
+    labeled = rows[rows < len(data.labels)]
+    beside = data.unlabeled.digest if data.unlabeled and len(labeled) < len(rows) else ""
     found = hashlib.sha256(f"{data.digest}{beside} {len(rows)}\n".encode())
-    found.update(rows.astype("<i8").tobytes())
+    found.update(labeled.astype("<i8").tobytes())
     return found.hexdigest()[:DIGEST_CHARACTERS]

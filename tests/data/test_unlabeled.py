@@ -1,11 +1,15 @@
 """Images without labels: what lies in a folder of any nesting, and no name in it decides anything."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from kdops.data import unlabeled
 from kdops.errors import UsageError
+from kdops.tracking.datasets import Trainset, dataset_inputs
 from tests.data.image_folders import fill, load, picture
 
 
@@ -61,6 +65,43 @@ def test_what_the_data_have_already_is_left_out_and_counted(pets, tmp_path):
     assert data.unlabeled.notes == (
         "18 images of more; 36 that the labeled data or the folder itself have already are left out"
     )
+
+
+def test_rows_that_follow_names_of_files_are_in_no_digest_of_a_run(pets, tmp_path):
+    one, other = more(tmp_path / "one"), tmp_path / "other"
+    for number, path in enumerate(sorted(one.rglob("*.png"), reverse=True)):
+        other.mkdir(exist_ok=True)
+        shutil.copy(path, other / f"{number:02}.png")
+    found = set()
+    for data in (with_more(pets, folder) for folder in (one, other)):
+        rows = np.append(np.arange(5), data.unlabeled_rows)
+        split = SimpleNamespace(validation=rows[:2], test=rows[2:3])
+        found.add(dataset_inputs(data, split, Trainset(rows, "all"))[0].dataset.digest)
+        found.add(dataset_inputs(data, split, Trainset(rows[:5], "labeled"))[0].dataset.digest)
+    assert len(found) == 2, "one of all, one of the labeled alone"
+
+
+def test_no_image_is_compared_again_that_was_before(pets, tmp_path, monkeypatch):
+    folder = more(tmp_path / "more")
+    shutil.copytree(pets, folder / "pets")
+    first = with_more(pets, folder).unlabeled
+    monkeypatch.setattr(unlabeled, "digests_of", None)
+    again = with_more(pets, folder).unlabeled
+    assert (again.digest, again.notes) == (first.digest, first.notes)
+    assert np.array_equal(again.rows, first.rows)
+
+
+def test_what_is_odd_about_them_is_said_as_of_labeled_images(pets, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for number in range(3):
+        dark = np.full((12, 12, 3), number, dtype=np.uint8)
+        Image.fromarray(dark).save(folder / f"{number}.png", exif=exif)
+    notes = with_more(pets, folder).unlabeled.notes
+    assert "no pixel is brighter than 2 of 255" in notes
+    assert "3 are turned by their EXIF data" in notes
 
 
 def test_they_are_brought_to_the_size_and_the_channels_of_the_data(tmp_path):

@@ -22,6 +22,7 @@ from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.nn import Module
 
 
@@ -87,6 +88,10 @@ class PlanningExecutor(Executor):
         raise RuntimeError(f"a dry run loads no networks, but that of {model} was asked for")
 
     def predictions(self, model: Model) -> NoReturn:
+        """Refuse to load a network, as :meth:`network`."""
+        self.network(model)
+
+    def logits(self, model: Model, rows: np.ndarray) -> NoReturn:
         """Refuse to load a network, as :meth:`network`."""
         self.network(model)
 

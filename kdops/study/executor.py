@@ -26,6 +26,7 @@ from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
     from torch.nn import Module
 
 ResultT = TypeVar("ResultT")
@@ -121,6 +122,10 @@ class Executor(ABC):
     @abstractmethod
     def predictions(self, model: Model) -> np.ndarray:
         """Return the class number that a model predicts for each test image."""
+
+    @abstractmethod
+    def logits(self, model: Model, rows: np.ndarray) -> Tensor:
+        """Return the logits of a model on some images, ``[images, classes]``."""
 
     @abstractmethod
     def measure(self, network: Module) -> dict[str, float]:

@@ -37,7 +37,7 @@ def key_frames(study: Study[Any], count: int, rule: str, seed: int, model: Model
     elif model is None or study.settings.dry_run:
         worth = np.random.default_rng([seed, count, 3]).random(len(tracks))
     else:
-        worth = -_confidence(study, model, images.rows)
+        worth = -study.logits(model, images.rows).softmax(dim=1).amax(dim=1).numpy()
     ranked = np.lexsort((-worth, tracks))
     _, starts, sizes = np.unique(tracks[ranked], return_index=True, return_counts=True)
     place = np.arange(len(tracks)) - np.repeat(starts, sizes)
@@ -54,14 +54,3 @@ def tracks_of(data: Dataset, rows: np.ndarray) -> np.ndarray:
     tracks = np.empty(len(rows), dtype=np.int64)
     tracks[by_class] = labels * len(rows) + within // FRAMES
     return tracks
-
-
-def _confidence(study: Study[Any], model: Model, rows: np.ndarray) -> np.ndarray:
-    """Return the highest probability that a model gives each of some images."""
-    import torch  # not above: a plan imports none
-
-    from kdops.training.evaluation import compute_logits
-
-    network: Any = study.network(model)
-    logits = compute_logits([network], torch.from_numpy(study.data.images[rows]))[0]
-    return np.asarray(logits.softmax(dim=1).amax(dim=1))

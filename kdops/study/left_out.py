@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdops.sweeps.model import Model
-from kdops.training.evaluation import accuracy, compute_logits
+from kdops.training.evaluation import accuracy
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
@@ -44,11 +44,10 @@ def measure_left_out(study: Study[Any], model: Model, name: str) -> LeftOut:
     is the best on test.
     """
     data, split, number = study.data, study.split, study.data.classes.index(name)
-    network: Any = study.network(model)
     logits, labels = {}, {}
     for part, rows in (("val", split.validation), ("test", split.test)):
         labels[part] = torch.from_numpy(data.labels[rows])
-        logits[part] = compute_logits([network], torch.from_numpy(data.images[rows]))[0]
+        logits[part] = study.logits(model, rows)
 
     def raised(part: str, by: float) -> Tensor:
         values = logits[part].clone()

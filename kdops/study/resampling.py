@@ -88,7 +88,7 @@ def boosted(study: Study[Any], rounds: int) -> Boosted:
             records.append(model)
             if study.settings.dry_run:
                 continue
-            weights, vote = reweighted(weights, _predictions(study, model, images.rows) != labels)
+            weights, vote = reweighted(weights, study.logits(model, images.rows).argmax(dim=1).numpy() != labels)
             own.append(vote)
         votes.append(own)
     return Boosted(Sweep(tuple(records)), np.array(votes))
@@ -109,13 +109,3 @@ def reweighted(weights: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, floa
     ratio = error / (1 - error)
     changed = weights * np.where(wrong, 1.0, ratio)
     return changed / changed.sum(), -float(np.log(ratio))
-
-
-def _predictions(study: Study[Any], model: Model, rows: np.ndarray) -> np.ndarray:
-    """Return the class number that a model predicts for each of some images."""
-    import torch  # not above: a plan imports none
-
-    from kdops.training.evaluation import compute_logits
-
-    network: Any = study.network(model)
-    return np.asarray(compute_logits([network], torch.from_numpy(study.data.images[rows]))[0].argmax(dim=1))

@@ -38,6 +38,7 @@ from kdops.verdicts.answer import Answer
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from torch import Tensor
     from torch.nn import Module
 
 SettingsT = TypeVar("SettingsT", bound=Settings, covariant=True)
@@ -260,6 +261,10 @@ class Study(Generic[SettingsT]):
     def predictions(self, model: Model) -> np.ndarray:
         """Return the class number that a stored or adopted model predicts for each test image, ``[images]``."""
         return self.executor.predictions(model)
+
+    def logits(self, model: Model, rows: np.ndarray) -> Tensor:
+        """Return the logits of a stored or adopted model on some images, ``[images, classes]``."""
+        return self.executor.logits(model, rows)
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""

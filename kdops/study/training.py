@@ -32,6 +32,7 @@ from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
     from torch.nn import Module
 
     from kdops.training.networks import Networks
@@ -90,6 +91,10 @@ class TrainingExecutor(Executor):
     def predictions(self, model: Model) -> np.ndarray:
         """Return the class number that a model predicts for each test image."""
         return self.networks.logits_of(model, self.shared.context.split.test, "test images").argmax(dim=1).numpy()
+
+    def logits(self, model: Model, rows: np.ndarray) -> Tensor:
+        """Return the logits of a model on some images, ``[images, classes]``."""
+        return self.networks.logits([model], rows)[0]
 
     def measure(self, network: Module) -> dict[str, float]:
         """Measure a network on the validation and the test images."""

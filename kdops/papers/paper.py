@@ -114,7 +114,8 @@ class Statement:
         interval = mean_interval(differences, 0.9)
         decided = interval.n >= FEWEST_REPLICATES
         answer = "yes" if decided and yes(interval) else "no" if decided and no(interval) else "open"
-        sentence = f"{capitalized(subject)}: {seen(interval)}."
+        unit = "%" if self.unit == "part" else "percentage points"
+        sentence = f"{capitalized(subject)}: {seen(interval, unit)}."
         return self.answered(answer, sentence, mean_interval(differences, LEVEL))
 
     def above(self, differences: ArrayLike, bound: float = 0.0) -> Finding:

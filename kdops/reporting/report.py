@@ -21,6 +21,7 @@ from kdops.verdicts.findings import Finding, describe_findings
 FORMS: Mapping[str, tuple[Callable[[float], str], str]] = {
     "accuracy": (lambda value: f"{min(max(value, 0.0), 1.0):.4f}", ""),
     "difference": (lambda value: f"{100 * value:+.2f}", " points"),
+    "part": (lambda value: f"{100 * value:+.2f}", " %"),
     "share": (lambda value: f"{100 * min(max(value, 0.0), 1.0):.1f}", " %"),
 }
 """By the unit of a finding, how a number of it is written and what follows it."""

@@ -9,7 +9,7 @@ from typing import Any
 from kdops.verdicts.intervals import Interval
 
 ANSWERS = ("yes", "no", "open", "other data")
-UNITS = ("accuracy", "difference", "share")
+UNITS = ("accuracy", "difference", "share", "part")
 LEVEL = 0.95
 """The coverage of what is shown as measured; the tests behind the answers are at their own levels."""
 
@@ -22,10 +22,11 @@ class Finding:
         what: what was looked at.
         paper: the paper's statement, in our words with its numbers.
         measured: mean and 95 % interval over replicates, as fractions; None where there is nothing to measure.
-        unit: of what was measured: ``accuracy``, ``difference`` (of accuracies) or ``share``.
+        unit: of what was measured: ``accuracy``, ``difference`` (of accuracies), ``share``, or ``part``: by how
+            much a quantity is above another one, as a part of that one.
         answer: does it replicate: ``yes``, ``no``, ``open`` (the data do not decide), or ``other data`` (a number
             of the paper cannot be compared, since these data are not the paper's).
-        sentence: what was measured, in percentage points.
+        sentence: what was measured, in percentage points or, of a part, in percent.
     """
 
     what: str

@@ -50,14 +50,11 @@ def flattered(select_on: str, what: str) -> str:
     return f" Selection used the test set, which flatters {what}." if select_on == "test" else ""
 
 
-def seen(difference: Interval) -> str:
+def seen(difference: Interval, unit: str = "percentage points") -> str:
     """Return a difference with its interval and its number of replicates."""
     level = f"{100 * difference.level:.0f} % interval"
     interval = f"{level} {points(difference.low)} to {points(difference.high)}, " if difference.n > 1 else ""
-    return (
-        f"a difference of {points(difference.mean)} percentage points ({interval}n = "
-        f"{counted(difference.n, 'replicate')})"
-    )
+    return f"a difference of {points(difference.mean)} {unit} ({interval}n = {counted(difference.n, 'replicate')})"
 
 
 def needs_at_least(n: int) -> str:

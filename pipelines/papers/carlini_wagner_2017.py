@@ -4,8 +4,7 @@
 
 The networks are those of papernot-2016: undefended, and distilled at T. They are attacked by the three attacks of the
 paper, to any other class, and by FGSM and JSMA once more with the logits divided by T.
-The networks are dense and small, the paper's are convolutional. Cost on two cores: a minute on digits; a quarter of an
-hour on MNIST.
+The networks are dense and small, the paper's are convolutional.
 """
 
 from __future__ import annotations
@@ -68,6 +67,7 @@ STATEMENTS: Mapping[str, Statement] = {
         f"the part is below {MORE:g}",
         interpreted=f'"slightly" is taken as {MORE:g} of the distance',
         from_memory=True,
+        unit="part",
     ),
     "temperature": Statement(
         "mean L2 distance of cw2: the highest temperature against the lowest, as a part of it",
@@ -76,6 +76,7 @@ STATEMENTS: Mapping[str, Statement] = {
         f"the part is below {MORE:g}",
         interpreted=f"growth by less than {MORE:g} counts as none",
         from_memory=True,
+        unit="part",
     ),
     "fgsm": Statement(
         "success of FGSM, epsilon = 0.25: the highest temperature against undefended",
@@ -105,6 +106,7 @@ STATEMENTS: Mapping[str, Statement] = {
         "abstract",
         "the difference is below zero",
         interpreted="means over the images that each misleads, both to any class",
+        unit="part",
     ),
     "rounded": Statement(
         "cw2 on the distilled nets: share misled once images are rounded to uint8, less that before",

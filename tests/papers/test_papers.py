@@ -30,6 +30,8 @@ def test_a_paper_has_a_title_data_a_cost_and_statements(name):
     assert next(part for part in name.split("-") if part.isdigit()) in paper.title
     assert paper.data
     assert paper.cost
+    # Said once: beside the entry a second number would contradict it sooner or later.
+    assert "two cores" not in str(paper.load().__doc__)
     assert paper.statements()
     assert len({s.what for s in paper.statements().values()}) == len(paper.statements())
 
@@ -103,3 +105,9 @@ def test_a_replicate_without_a_value_leaves_a_statement_open():
 def test_a_number_that_was_not_looked_up_is_marked_in_the_report():
     one = Statement("this", "90 %", "figure 1", "so", published=(0.9,), unit="accuracy", from_memory=True)
     assert one.number([0.9] * 3, "x", margin=0.01, same_data=True).paper == "90 % [from memory]"
+
+
+def test_a_part_is_told_in_percent_and_a_difference_in_points():
+    part, points = (Statement("this", "that", "figure 1", "so", unit=unit) for unit in ("part", "difference"))
+    assert "a difference of +52.00 % (" in part.below([0.51, 0.52, 0.53]).sentence
+    assert "a difference of +52.00 percentage points (" in points.below([0.51, 0.52, 0.53]).sentence

@@ -17,7 +17,7 @@ def test_an_answer_and_a_unit_are_of_those_there_are():
             assert (finding(answer=answer, unit=unit).answer, finding(unit=unit).unit) == (answer, unit)
     with pytest.raises(ValueError, match="answer must be one of yes, no, open, other data, not 'maybe'"):
         finding(answer="maybe")
-    with pytest.raises(ValueError, match="unit must be one of accuracy, difference, share, not 'points'"):
+    with pytest.raises(ValueError, match="unit must be one of accuracy, difference, share, part, not 'points'"):
         finding(unit="points")
 
 

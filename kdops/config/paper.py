@@ -46,7 +46,7 @@ class Paper:
             key, and ``run``, the experiment that tests them.
         title: title, authors and year.
         data: the data sets that the paper used, as the parameter ``dataset`` names them; the first is the default.
-        cost: what testing it costs.
+        cost: what testing it costs; what was not measured is marked as estimated.
         usual: what parameters that are ``auto`` are.
         small: what they are on digits, where that is something else.
     """

@@ -31,7 +31,7 @@ _PAPERS = (
         name="szijarto-2020-figure-1",
         title="Why figure 1 of Szijártó, Lehotay-Kéry and Kiss (2020) is as it is: dead units and the temperature",
         data=("gtsrb",),
-        cost="a minute on digits; half an hour on GTSRB with five replicates, on two cores",
+        cost="a minute on digits; half an hour to an hour on GTSRB with five replicates (estimated), on two cores",
         usual={"temperatures": "1,2,3,4,6,10,17,29", "epochs": "student=3"},
         small={"temperatures": "1,2,4,8", "epochs": "teacher=10,student=10"},
     ),
@@ -100,7 +100,7 @@ _PAPERS = (
         title='"Distillation as a Defense to Adversarial Perturbations against Deep Neural Networks" '
         "(Papernot, McDaniel, Wu, Jha, Swami, 2016)",
         data=("torchvision:MNIST",),
-        cost="a minute on digits; ten minutes on MNIST, on two cores",
+        cost="a minute on digits; ten minutes on MNIST (estimated), on two cores",
         usual={**_DEFENDED, "temperatures": "1,5,20,100", **_ON_MNIST},
         small={"temperatures": "1,10,100", **_ON_DIGITS},
     ),
@@ -108,7 +108,7 @@ _PAPERS = (
         name="carlini-wagner-2017",
         title='"Towards Evaluating the Robustness of Neural Networks" (Carlini, Wagner, 2017)',
         data=("torchvision:MNIST",),
-        cost="a minute on digits; a quarter of an hour on MNIST, on two cores",
+        cost="a minute on digits; a quarter of an hour on MNIST (estimated), on two cores",
         usual={**_DEFENDED, "temperatures": "1,20,100", **_ON_MNIST},
         small={"temperatures": "1,100", **_ON_DIGITS},
     ),
@@ -116,7 +116,7 @@ _PAPERS = (
         name="frosst-hinton-2017",
         title='"Distilling a Neural Network Into a Soft Decision Tree" (Frosst, Hinton, 2017)',
         data=("torchvision:MNIST",),
-        cost="a minute on digits; half an hour on MNIST, on two cores",
+        cost="a minute on digits; half an hour on MNIST (estimated), on two cores",
         usual={
             "temperatures": "1",
             "transfer": "shared",
@@ -138,7 +138,7 @@ _PAPERS = (
         name="gao-2020",
         title='"Residual Knowledge Distillation" (Gao, Shen, Li, Loy, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; half an hour on GTSRB, on two cores; frames=5 takes a fifth",
+        cost="a minute on digits; half an hour on GTSRB (estimated), on two cores; frames=5 takes a fifth",
         usual={
             "temperatures": "4",
             "transfer": "shared",
@@ -152,7 +152,7 @@ _PAPERS = (
         title='"A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning" '
         "(Yim, Joo, Bae, Kim, 2017)",
         data=("gtsrb",),
-        cost="a minute on digits; half an hour on GTSRB, on two cores; frames=5 takes a fifth",
+        cost="a minute on digits; half an hour on GTSRB (estimated), on two cores; frames=5 takes a fifth",
         usual={
             "temperatures": "4",
             "transfer": "shared",
@@ -165,7 +165,7 @@ _PAPERS = (
         name="chung-2020",
         title='"Feature-map-level Online Adversarial Knowledge Distillation" (Chung, Park, Kim, Kwak, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; hours on GTSRB, on two cores; frames=5 takes a fifth",
+        cost="a minute on digits; hours on GTSRB (estimated), on two cores; frames=5 takes a fifth",
         usual={
             "transfer": "shared",
             "student": "cnn(filters=8,layers=3,dropout=0)",
@@ -181,7 +181,7 @@ _PAPERS = (
         name="farhadi-yang-2020",
         title='"TKD: Temporal Knowledge Distillation for Active Perception" (Farhadi, Yang, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; a quarter of an hour on GTSRB, on two cores",
+        cost="a minute on digits; a quarter of an hour on GTSRB (estimated), on two cores",
         usual={"temperatures": "4", "teacher": "cnn(filters=32,layers=3,dropout=0.1)", "epochs": "teacher=3,student=3"},
         small={"epochs": "teacher=10,student=5"},
     ),
@@ -189,7 +189,7 @@ _PAPERS = (
         name="wu-2020",
         title='"Learning an Evolutionary Embedding via Massive Knowledge Distillation" (Wu, He, Hu, Sun, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; a quarter of an hour on GTSRB, on two cores",
+        cost="a minute on digits; a quarter of an hour on GTSRB (estimated), on two cores",
         usual={
             "temperatures": "4",
             "transfer": "shared",

@@ -5,7 +5,7 @@
 Three companies of nets on hard labels, each with noise in none and in 20 % of the labels: members that differ in their
 seed (randomization; the paper randomizes the splits of decision trees), members that learn from a bootstrap sample
 each (bagging), and members of AdaBoost.M1, by resampling, whose votes are weighted. All have the student's network and
-epochs. Cost on two cores: a minute on digits, a quarter of an hour on GTSRB.
+epochs.
 """
 
 from __future__ import annotations

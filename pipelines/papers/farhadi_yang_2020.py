@@ -7,7 +7,6 @@ training tracks, or for one, three or ten of each that are chosen at random; als
 is largest, and for the three that a first student is least sure of. All make as many steps. The paper adapts a detector
 while the video runs and chooses frames by a recurrent net; online adaptation is not tested, since which test images are
 of one track was never published. Data without tracks have classes cut into thirties, which decides nothing.
-Cost on two cores: a minute on digits; a quarter of an hour on GTSRB.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 A tree learns labels, and the outputs of a network at T = 1. Beside it stands a dense network of one hidden layer with
 a unit for each inner node, which has exactly as many parameters, and learns both as well: our control for what the form
 of a tree costs, and for what soft targets give to any student of this size. The network that is distilled is dense, the
-paper's is convolutional. Cost on two cores: a minute on digits; half an hour on MNIST.
+paper's is convolutional.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@
 
 Generation 0 learns hard labels; each later one, of the same architecture and with a fresh start, is distilled from the
 one before, at T = 1 on the same images. As many nets on hard labels with other seeds are the control of their vote.
-The paper's nets are deep convolutional ones on CIFAR, these are dense. Cost on two cores: seconds on digits; minutes
-on GTSRB.
+The paper's nets are deep convolutional ones on CIFAR, these are dense.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Both are made of one budget, the student's: they have 0.7 and 0.55 of its filters, and together no more parameters and
 operations. Beside them stand the undivided student, on labels, with softened outputs and with FitNet's hints, and our
 control: the same two nets, whose logits are summed and learn softened outputs. All see the same images for as many
-epochs. Cost on two cores: a minute on digits; a quarter of an hour on GTSRB with five frames of each track.
+epochs.
 """
 
 from __future__ import annotations

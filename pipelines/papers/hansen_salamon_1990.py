@@ -4,8 +4,7 @@
 
 Nets on hard labels that differ in their seed vote by majority. Beside the vote stands what it would reach if their
 errors were independent. Cross-validated nets leave out a fold of the images each; as many reseeded ones, which all
-leave out the same fold, have equally many images. Every net learns from a student's transfer images. Cost on two
-cores: seconds on digits; minutes on GTSRB.
+leave out the same fold, have equally many images. Every net learns from a student's transfer images.
 """
 
 from __future__ import annotations

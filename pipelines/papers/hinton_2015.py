@@ -6,7 +6,6 @@ What is tested: distilling against hard labels; whether narrow students want a l
 of a class that its transfer set lacks, before and after the bias of that class is raised. Teacher and students are
 smaller than the paper's (1200-1200 and 800-800 units), without shifted images, for time: its numbers of errors are
 beside ours, its claims in words are what the replicates answer. The bias is chosen on validation, the paper's on test.
-Cost on two cores: a minute on digits; half an hour on MNIST.
 """
 
 from __future__ import annotations

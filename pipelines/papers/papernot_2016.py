@@ -5,7 +5,7 @@
 A first network is trained on labels with logits divided by T, a second one of the same architecture on its softened
 outputs at the same T, and used at T = 1. Both are attacked by JSMA and FGSM, as the undefended network is. That the
 first one resists as well, which learned no soft labels, is a claim of ours: our control for what distillation adds.
-The networks are dense and small, the paper's are convolutional. Cost on two cores: a minute on digits; ten on MNIST.
+The networks are dense and small, the paper's are convolutional.
 """
 
 from __future__ import annotations

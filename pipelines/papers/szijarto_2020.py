@@ -5,8 +5,8 @@
 
 Each experiment is a study of its own below this one; what they have in common, the teachers and the direct students,
 is trained once. The report states claim by claim what replicates.
-Cost on two cores: minutes on digits; on GTSRB most of a day, nearly all of it for the convolutional nets of
-figure 2, of which ``reversed_seeds`` and ``reversed_temperatures`` ask for fewer; ``dry_run=true`` shows the cost.
+Nearly all of its cost is for the convolutional nets of figure 2, of which ``reversed_seeds`` and
+``reversed_temperatures`` ask for fewer; ``dry_run=true`` shows the cost.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def show_candidates(groups: Sequence[Group]) -> None:
         if more := len(group.candidates) - len(shown):
             console.print(f"{more} more; all of them: kdops candidates --csv", markup=False)
         console.print()
-    by = "balanced, elsewhere val" if any(not math.isnan(group.baseline) for group in groups) else "val"
+    by = " or ".join(sorted({"val" if math.isnan(group.baseline) else BALANCED for group in groups})) or "val"
     console.print(
         f"+ Pareto front: none of its group is at least as good in {by}, ms and parameters, and better in one.\n"
         f"val and test are accuracies, and the choice is by {by}; "

@@ -67,14 +67,16 @@ def quoted(text: str, parameter: str = "model") -> str:
     return f"'{text}'"
 
 
-def paged(search: Callable[..., Page[Found]], *arguments: Any, **named: Any) -> Iterator[Found]:
-    """Yield every result of a search of MLflow's client with its arguments, page after page."""
+def paged(
+    search: Callable[..., Page[Found]], *arguments: Any, max_results: int = PAGE, **named: Any
+) -> Iterator[Found]:
+    """Yield every result of a search of MLflow's client with its arguments, ``max_results`` a page."""
     token = None
     while True:
         # A page of a thousand runs is a quarter of a million objects that stay: more than half of its time was garbage
         # collection.
         with gc_paused():
-            page = search(*arguments, page_token=token, max_results=PAGE, **named)
+            page = search(*arguments, page_token=token, max_results=max_results, **named)
         yield from page
         token = page.token
         if not token:

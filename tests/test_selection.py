@@ -101,7 +101,7 @@ def scripted(entry_point, executor=None, **given):
     split = SimpleNamespace(
         mode=settings.transfer, teacher=rows, transfers=(rows, rows), hop=lambda _: rows, validation=rows, test=rows
     )
-    data = SimpleNamespace(name="toy", shape=(1, 8, 8), classes=tuple("abcd"))
+    data = SimpleNamespace(name="toy", shape=(1, 8, 8), classes=tuple("abcd"), unlabeled=None)
     return Study(settings, Context(settings, data, split, "cpu"), executor or Scripted())
 
 

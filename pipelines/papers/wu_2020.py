@@ -12,7 +12,7 @@ test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdops.config.methods import parse_method
 from kdops.config.settings import HARD
@@ -26,8 +26,6 @@ from kdops.verdicts.answer import Answer
 from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kdops.study.study import Study
 
 HELD_OUT = 4
@@ -128,7 +126,7 @@ def run(study: Study[PaperSettings]) -> Answer:
     return study.conclude("wu-2020", Answer.of(rows, findings=findings, remarks=remarks), report=True)
 
 
-def findings_of(recall: Mapping[str, np.ndarray], auc: Mapping[str, np.ndarray], margin: float) -> tuple[Finding, ...]:
+def findings_of(recall: Mapping[str, Any], auc: Mapping[str, Any], margin: float) -> tuple[Finding, ...]:
     """Answer each statement by recall@1 and area under the curve of each way, ``[replicates]`` each."""
     return (
         STATEMENTS["labels"].above(recall[TESTED] - recall["labels"]),

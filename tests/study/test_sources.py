@@ -291,7 +291,8 @@ def test_students_learn_from_stored_outputs_of_the_images_that_they_see(fork, ca
     data = datasets.load("digits")
     with np.load("all.npz") as archive:
         arrays = dict(archive)
-    arrays["logits"], arrays["digests"] = (arrays[name][~data.test] for name in ("logits", "digests"))
+    for name in ("logits", "digests", "rows"):
+        arrays[name] = arrays[name][~data.test]
     np.savez("some.npz", **arrays)
     some = source_children(fork, fork.run("students", source="some.npz", seeds="1"))
     assert {run.data.tags["kdops.weights"] for run in some} == learned, "test images teach nothing"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kdops.data import dataset as data
 from kdops.data.dataset import Dataset
-from kdops.data.splits import MODES, VALIDATION, Split, _groups, _split, check_split, make_split
+from kdops.data.splits import MODES, VALIDATION, Split, _split, check_split, groups_of, make_split
 from kdops.errors import KdopsError, UsageError
 
 REAL = Path(os.environ.get("KDOPS_DATA_ROOT") or "/nonexistent").expanduser()
@@ -280,7 +280,7 @@ def test_an_image_of_unknown_track_goes_with_no_other_image():
     """The tracks of two classes are known; of the third each image is dealt by itself, whatever its number."""
     some = replace(MADE, tracks=np.where(MADE.labels == 2, -1, MADE.tracks))
     known, alone = (np.flatnonzero(~some.test & ((some.labels == 2) == each)) for each in (False, True))
-    group, _ = _groups(some, np.concatenate([alone, known]))
+    group, _ = groups_of(some, np.concatenate([alone, known]))
     assert len(np.unique(group)) == len(np.unique(some.tracks[known])) + len(alone)
     split = make_split(some, "disjoint", 0)
     counts = [np.sum(some.labels[part] == 2) for part in (split.validation, split.teacher, split.hop(0))]

@@ -1,4 +1,4 @@
-"""Say how long many workers take for many orders, and what the store and the order of results add to it.
+"""Compute how long many workers take for many orders, and what the store and the order of results add to it.
 
     python tools/simulate_workers.py --workers 100 --orders 10000
 

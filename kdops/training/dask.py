@@ -160,7 +160,7 @@ class _Places:
         return free
 
     def leave(self, address: str) -> None:
-        """Give an address back."""
+        """Free an address for others."""
         with self._lock:
             self._taken.discard(address)
 

@@ -131,7 +131,7 @@ def build(
     stream: torch.Generator | None = None,
     init: str = "pytorch",
 ) -> Classifier:
-    """Build a network, initialized from ``stream`` (left as allocated where there is none, to be loaded).
+    """Build a network, initialized from ``stream``; where there is none its weights are nan until they are loaded.
 
     Args:
         shape: (channels, height, width) of an image.
@@ -151,6 +151,9 @@ def build(
     net.to_empty(device="cpu")
     for values in net.buffers():
         values.zero_()
+    for weights in net.parameters():
+        # Left as allocated, a weight that nobody sets would do in one process and not in another.
+        weights.data.fill_(math.nan)
     if stream is not None:
         _initialize(net, stream, init)
     return Classifier(net, mean, std)

@@ -109,6 +109,14 @@ def test_a_stream_decides_the_weights(text):
     assert first == again != other
 
 
+@pytest.mark.parametrize("text", ARCHITECTURES)
+def test_weights_that_nobody_set_are_no_numbers(text):
+    mean, std = torch.zeros(1), torch.ones(1)
+    net = build(parse_architecture(text), (1, 8, 8), 10, mean, std)
+    assert all(values.isnan().all() for values in net.parameters())
+    assert not any(values.isnan().any() for values in make(text, (1, 8, 8)).parameters())
+
+
 @pytest.mark.parametrize("text", ["mlp(hidden=60,depth=2)", "cnn(filters=40,layers=2,dropout=0)"])
 def test_building_leaves_the_global_random_state_alone(text):
     torch.manual_seed(3)

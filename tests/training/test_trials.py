@@ -292,7 +292,8 @@ def test_convolutional_trials_have_the_bits_that_they_have_alone_and_may_be_prun
 def test_augmented_trials_equal_their_training_alone_beside_others(views):
     seen = {"augment": "shift=1", "views": views}
     plans = [*MIXED[:3], *(replace(one, recipe=replace(one.recipe, **seen)) for one in (*MIXED, *CNNS))]
-    net = build(parse_architecture("mlp(hidden=5)"), (1, 4, 4), CLASSES, *INPUTS.statistics).eval()
+    net = build(parse_architecture("mlp(hidden=5)"), (1, 4, 4), CLASSES, *INPUTS.statistics, named_generator("own"))
+    net.eval()
     source = asked_of(net)
     if views != "live":
         own = Views("shift=1", IMAGES.pixels, 0)

@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,6 +116,7 @@ def test_a_run_whose_choice_was_edited_to_no_known_word_counts_as_chosen_on_vali
     assert schema.from_run(run_of(model, **{schema.SELECT_ON: text})).select_on == "validation"
 
 
+@cache
 def literals(path):
     """Return the texts of a file that are no docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -132,18 +134,22 @@ def is_module(name):
     return (place / f"{file}.py").is_file() or (place / file).is_dir()
 
 
-FILES = sorted([*ROOT.glob("kdops/**/*.py"), *ROOT.glob("pipelines/*.py")])
+FILES = sorted([*ROOT.glob("kdops/**/*.py"), *ROOT.glob("pipelines/**/*.py")])
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_no_other_file_names_a_tag(path):
-    if path.name == "schema.py":
-        return
+def test_no_other_file_names_a_tag():
+    """What a text calls ``kdops.something`` is a module, or the name of a file; tags stand in the schema."""
     tags = {value for value in vars(schema).values() if isinstance(value, str) and value.startswith("kdops.")}
-    for text in literals(path):
-        for name in re.findall(r"(?<![\w/`])kdops\.[\w.]+(?![\w.]*`)|`kdops\.[\w.]+(?=` ?[!=])", text):
-            assert name.strip("`") not in tags, f"take {name} from kdops/sweeps/schema.py"
-            assert is_module(name.rstrip(".")) or name.startswith("kdops.yaml"), f"{name} belongs into the schema"
+    named = re.compile(r"(?<![\w/`])kdops\.[\w.]+(?![\w.]*`)|`kdops\.[\w.]+(?=` ?[!=])")
+    wrong = [
+        (str(path), name)
+        for path in FILES
+        if path.name != "schema.py"
+        for text in literals(path)
+        for name in named.findall(text)
+        if name.strip("`") in tags or not (is_module(name.rstrip(".")) or name.startswith("kdops.yaml"))
+    ]
+    assert not wrong, "take it from kdops/sweeps/schema.py"
 
 
 def test_tags_are_read_by_the_names_of_the_schema():
@@ -153,12 +159,12 @@ def test_tags_are_read_by_the_names_of_the_schema():
     assert not [(path, found) for path in files if (found := read.findall(path.read_text(encoding="utf-8")))]
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_metrics_are_named_in_one_place(path):
+def test_metrics_are_named_in_one_place():
     """The settings stand below them: there an objective of a search has the name of its metric."""
-    if "config" not in path.parts and path.name != "metrics.py":
-        named = {value for name, value in vars(metrics).items() if name.isupper()}
-        assert not named & set(literals(path)), "take it from kdops/sweeps/metrics.py"
+    named = {value for name, value in vars(metrics).items() if name.isupper()}
+    others = (path for path in FILES if "config" not in path.parts and path.name != "metrics.py")
+    wrong = {str(path): found for path in others if (found := named & set(literals(path)))}
+    assert not wrong, "take it from kdops/sweeps/metrics.py"
 
 
 def written_parameters(path):
@@ -180,9 +186,9 @@ def written_parameters(path):
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_parameters_of_runs_are_named_in_one_place(path):
-    assert not written_parameters(path), "take it from kdops/sweeps/params.py"
+def test_parameters_of_runs_are_named_in_one_place():
+    wrong = {str(path): found for path in FILES if (found := written_parameters(path))}
+    assert not wrong, "take it from kdops/sweeps/params.py"
 
 
 def test_parameters_are_found_however_they_are_written(tmp_path):

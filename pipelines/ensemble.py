@@ -116,7 +116,7 @@ def answer(
         one_temperature=same.shared() if same else (),
         costs=((many.parameters, many.latency_1), (one.parameters, one.latency_1)),
         margin=settings.margin,
-        same_data=settings.dataset in PAPERS[DEFAULT].data,
+        same_data=PAPERS[DEFAULT].is_about(settings.origin),
     )
     registered = ensemble.register(size)
     rows = [

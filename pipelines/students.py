@@ -55,7 +55,7 @@ def run(study: Study[Settings]) -> Answer:
     students = students.at([HARD, *settings.sweeps["student"]])
     study.stop_if_planned()
     hard, soft = students.hard().accuracies(), students.soft().table()
-    same = settings.dataset in PAPERS[DEFAULT].data
+    same = PAPERS[DEFAULT].is_about(settings.origin)
     findings = student_findings(hard, soft, students.temperatures, margin=settings.margin, same_data=same)
     return conclude(study, "students", [summarize("teacher", teachers)], teachers, students, findings)
 

@@ -74,7 +74,7 @@ def answer(settings: SymmetrySettings, teachers: Sweep, sources: Sweep, back: Sw
         predictions=back.hard().accuracies(),
         select_on=settings.select_on,
     )
-    same = settings.dataset in PAPERS[DEFAULT].data
+    same = PAPERS[DEFAULT].is_about(settings.origin)
     findings = symmetry_findings(verdict, back.soft().table(), margin=settings.margin, same_data=same)
     rows = [
         summarize("teacher", teachers),

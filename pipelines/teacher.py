@@ -38,7 +38,7 @@ def run(study: Study[Settings]) -> Answer:
     settings = study.settings
     teachers = study.train("teacher")
     study.stop_if_planned()
-    same = settings.dataset in PAPERS[DEFAULT].data
+    same = PAPERS[DEFAULT].is_about(settings.origin)
     findings = teacher_findings(teachers.accuracies(), margin=settings.margin, same_data=same)
     return study.conclude("teacher", Answer.of([summarize("teacher", teachers)], findings=findings))
 

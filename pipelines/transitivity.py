@@ -92,7 +92,7 @@ def run(study: Study[Settings]) -> Answer:
         middles.soft().table(),
         best_temperatures=temperatures_of_best,
         margin=settings.margin,
-        same_data=settings.dataset in PAPERS[DEFAULT].data,
+        same_data=PAPERS[DEFAULT].is_about(settings.origin),
     )
     return study.conclude(
         "transitivity",

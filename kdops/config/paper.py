@@ -1,40 +1,35 @@
-"""What an entry in the table of papers says, and which parameters its experiment does not read.
-
-The second is not declared: it is read from the experiment's file, whose syntax tree is parsed and not run.
-"""
+"""What an entry in the table of papers says."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kdops.config.images import Selection
+from kdops.config.datasets import DatasetSpec
 from kdops.config.recipe_settings import SETTINGS
-from kdops.config.roles import BASE_ROLES, ROLES
 from kdops.config.specs import split_outside
 from kdops.errors import UsageError
 
 AUTO = "auto"
 """What a parameter is that the paper's entry decides."""
 
-PLACE = "pipelines.papers."
-
 OF_METHOD = ("method", "alpha", "t_squared")
 """The parameters of what a student learns; they count where there are temperatures."""
 
-READ_BY = (
-    ({"temperatures", "temperature"}, ("temperatures", *OF_METHOD)),
-    ({"margin"}, ("margin",)),
-    ({"best", "worst", "single"}, ("select_on", "select_by")),
-)
-"""Attributes of which a file must read one, else the parameters have no effect: the last choose among models."""
+READABLE: Mapping[str, tuple[str, ...]] = {
+    "teacher": ("teacher",),
+    "student": ("student",),
+    "middle": ("middle",),
+    "temperatures": ("temperatures", *OF_METHOD),
+    "temperature": ("temperatures", *OF_METHOD),
+    "margin": ("margin",),
+    "choice": ("select_on", "select_by"),
+}
+"""What an experiment may read or not, with the parameters of each: networks by role, several temperatures or a single
+one, the margin of its claims, and how the best of several models is chosen. All other parameters count in each."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,8 @@ class Paper:
         cost: what testing it costs; what was not measured is marked as estimated.
         usual: what parameters that are ``auto`` are.
         small: what they are on digits, where that is something else.
+        reads: which of ``READABLE`` its experiment reads.
+        decides: parameters that its experiment gives values of its own.
     """
 
     name: str
@@ -57,11 +54,13 @@ class Paper:
     cost: str
     usual: Mapping[str, str] = field(default_factory=dict)
     small: Mapping[str, str] = field(default_factory=dict)
+    reads: tuple[str, ...] = ("teacher", "student", "temperatures", "margin")
+    decides: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
         """The place of its file."""
-        return PLACE + self.name.replace("-", "_")
+        return f"pipelines.papers.{self.name.replace('-', '_')}"
 
     def check(self, text: Mapping[str, str], defaults: Mapping[str, str], own: Collection[str]) -> None:
         """Refuse parameters that would have no effect.
@@ -87,25 +86,23 @@ class Paper:
 
     @property
     def takes_one_temperature(self) -> bool:
-        """Whether its file reads a single temperature, and no others."""
-        return "temperature" in self._attributes
+        """Whether its experiment reads a single temperature, and no others."""
+        return "temperature" in self.reads
 
     @property
-    def unread(self) -> tuple[str, ...]:
-        """The parameters that have no effect: roles that its file does not name, and what it does not read."""
-        # What is given a recipe of its own is read where that one is made from its own recipe.
-        named = {ROLES[text].like for text in self._texts if text in ROLES} - {*self._given} | {*self._recipes}
-        roles = tuple(role for role in BASE_ROLES if role not in named)
-        read = {*self._attributes}
-        rest = [own for readers, own in READ_BY if not read & readers]
-        return (*roles, *(one for own in rest for one in own))
+    def unread(self) -> set[str]:
+        """The parameters that have no effect."""
+        read = {parameter for name in self.reads for parameter in READABLE[name]}
+        return {parameter for own in READABLE.values() for parameter in own} - read
 
     @property
-    def decided(self) -> tuple[str, ...]:
-        """The parameters that its file gives values of its own, which are not made from those given."""
-        choices = {*OF_METHOD, *vars(Selection()), *SETTINGS} - {*self._attributes, *self.unread}
-        given = {*self._given, *(OF_METHOD if "method" in self._given else ())}
-        return tuple(one for one in choices if one in given)
+    def decided(self) -> set[str]:
+        """The parameters that its experiment gives values of its own."""
+        return {*self.decides, *(OF_METHOD if "method" in self.decides else ())}
+
+    def is_about(self, origin: DatasetSpec) -> bool:
+        """Return whether data are those that the paper used."""
+        return str(origin) in self.data
 
     def load(self) -> ModuleType:
         """Return its file."""
@@ -126,37 +123,3 @@ class Paper:
             own = {name: self.usual[name] for name in ("temperatures", "transfer") if name in self.usual}
         chosen = {"temperatures": "1-29", "transfer": "disjoint", "margin": "0.02", **own, "dataset": dataset}
         return {name: chosen.get(name, value) if value == AUTO else value for name, value in text.items()}
-
-    @cached_property
-    def _nodes(self) -> tuple[ast.AST, ...]:
-        """The syntax of its file, and of those of other papers that it imports."""
-        own = _nodes_of(self.module)
-        others = {node.module for node in own if isinstance(node, ast.ImportFrom) and node.module}
-        return (*own, *(node for name in sorted(others) if name.startswith(PLACE) for node in _nodes_of(name)))
-
-    @property
-    def _texts(self) -> Iterator[Any]:
-        return (node.value for node in self._nodes if isinstance(node, ast.Constant))
-
-    @property
-    def _attributes(self) -> Iterator[str]:
-        return (node.attr for node in self._nodes if isinstance(node, ast.Attribute))
-
-    @property
-    def _recipes(self) -> Iterator[Any]:
-        return (
-            node.slice.value
-            for node in self._nodes
-            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
-        )
-
-    @property
-    def _given(self) -> Iterator[str | None]:
-        return (node.arg for node in self._nodes if isinstance(node, ast.keyword))
-
-
-def _nodes_of(module: str) -> tuple[ast.AST, ...]:
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return tuple(ast.walk(ast.parse(Path(spec.origin).read_text("utf-8"))))

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from kdops.config.paper import AUTO, Paper
 
-__all__ = ["AUTO", "DEFAULT", "PAPERS", "Paper"]
-
 _DEFENDED = {
     "transfer": "shared",
     "margin": "0.05",
@@ -34,6 +32,7 @@ _PAPERS = (
         cost="a minute on digits; half an hour to an hour on GTSRB with five replicates (estimated), on two cores",
         usual={"temperatures": "1,2,3,4,6,10,17,29", "epochs": "student=3"},
         small={"temperatures": "1,2,4,8", "epochs": "teacher=10,student=10"},
+        decides=("method", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay", "normalize", "init"),
     ),
     Paper(
         name="hinton-2015",
@@ -58,6 +57,7 @@ _PAPERS = (
             "batch_size": AUTO,
             "learning_rate": AUTO,
         },
+        decides=("leave_out",),
     ),
     Paper(
         name="mirzadeh-2020",
@@ -71,6 +71,7 @@ _PAPERS = (
             "middle": "mlp(hidden=100,depth=1)",
         },
         small={"temperatures": "1,4", "student": "mlp(hidden=5,depth=1)"},
+        reads=("teacher", "student", "middle", "temperatures", "margin", "choice"),
     ),
     Paper(
         name="furlanello-2018",
@@ -79,6 +80,7 @@ _PAPERS = (
         cost="seconds on digits; minutes on GTSRB, on two cores",
         usual={"temperatures": "1", "transfer": "shared"},
         small={"student": "mlp(hidden=20,depth=1)"},
+        reads=("student", "temperature", "choice"),
     ),
     Paper(
         name="hansen-salamon-1990",
@@ -86,6 +88,7 @@ _PAPERS = (
         data=("gtsrb",),
         cost="seconds on digits; minutes on GTSRB, on two cores",
         usual={"transfer": "shared"},
+        reads=("student", "margin", "choice"),
     ),
     Paper(
         name="dietterich-2000",
@@ -94,6 +97,8 @@ _PAPERS = (
         data=("gtsrb",),
         cost="a minute on digits; a quarter of an hour on GTSRB, on two cores",
         usual={"transfer": "shared"},
+        reads=("student", "margin"),
+        decides=("label_noise", "bootstrap"),
     ),
     Paper(
         name="papernot-2016",
@@ -103,6 +108,8 @@ _PAPERS = (
         cost="a minute on digits; ten minutes on MNIST (estimated), on two cores",
         usual={**_DEFENDED, "temperatures": "1,5,20,100", **_ON_MNIST},
         small={"temperatures": "1,10,100", **_ON_DIGITS},
+        reads=("student", "temperatures", "margin"),
+        decides=("method", "train_temperature"),
     ),
     Paper(
         name="carlini-wagner-2017",
@@ -111,6 +118,8 @@ _PAPERS = (
         cost="a minute on digits; a quarter of an hour on MNIST (estimated), on two cores",
         usual={**_DEFENDED, "temperatures": "1,20,100", **_ON_MNIST},
         small={"temperatures": "1,100", **_ON_DIGITS},
+        reads=("student", "temperatures", "margin"),
+        decides=("method", "train_temperature"),
     ),
     Paper(
         name="frosst-hinton-2017",
@@ -146,6 +155,8 @@ _PAPERS = (
             "student": "cnn(filters=16,layers=3,dropout=0)",
         },
         small={"student": "cnn(filters=6,layers=2,dropout=0)", "epochs": "teacher=10,student=20"},
+        reads=("teacher", "student", "temperature"),
+        decides=("method",),
     ),
     Paper(
         name="yim-2017",
@@ -160,6 +171,8 @@ _PAPERS = (
             "student": "cnn(filters=16,layers=2,dropout=0)",
         },
         small={"student": "cnn(filters=6,layers=2,dropout=0)", "epochs": "teacher=10,student=12"},
+        reads=("teacher", "student", "temperature", "margin"),
+        decides=("method",),
     ),
     Paper(
         name="chung-2020",
@@ -176,6 +189,7 @@ _PAPERS = (
             "middle": "cnn(filters=8,layers=2,dropout=0)",
             "epochs": "student=10",
         },
+        reads=("student", "middle", "margin"),
     ),
     Paper(
         name="farhadi-yang-2020",
@@ -184,6 +198,8 @@ _PAPERS = (
         cost="a minute on digits; a quarter of an hour on GTSRB (estimated), on two cores",
         usual={"temperatures": "4", "teacher": "cnn(filters=32,layers=3,dropout=0.1)", "epochs": "teacher=3,student=3"},
         small={"epochs": "teacher=10,student=5"},
+        reads=("teacher", "student", "temperature", "margin"),
+        decides=("frames",),
     ),
     Paper(
         name="wu-2020",
@@ -197,6 +213,8 @@ _PAPERS = (
             "epochs": "teacher=3,student=3",
         },
         small={"student": "mlp(hidden=20,depth=1)", "epochs": "teacher=10,student=20"},
+        reads=("teacher", "student", "temperature", "margin"),
+        decides=("method", "leave_out"),
     ),
 )
 

@@ -14,7 +14,8 @@ from kdops.config.augmentation import AUGMENTATIONS
 from kdops.config.datasets import DATASETS
 from kdops.config.engines import forms
 from kdops.config.methods import METHODS
-from kdops.config.papers import AUTO, DEFAULT, PAPERS
+from kdops.config.paper import AUTO
+from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.recipe_settings import ADAMW, DECAYS, ONE_CYCLE, OPTIMIZERS, SCHEDULES
 from kdops.config.roles import ROLES
 from kdops.config.selection import SCORES

@@ -25,23 +25,24 @@ FAINT = 1e-10
 FAINT_GRADIENTS = "faint_gradients"
 
 
-def attack_sweep(study: Study[Any], models: Sweep, text: str, name: str, images: int) -> Sweep:
+def attack_sweep(study: Study[Any], models: Sweep, attacks: Mapping[str, str], images: int) -> Sweep:
     """Attack the models of a sweep with test images that lie evenly among all.
 
     Args:
         study: whose test images are used.
         models: all of one architecture.
-        text: the attack, such as ``fgsm(epsilon=0.2)``.
-        name: of its metrics, which the models get: ``attack_<name>_success`` ..., see
-            :class:`kdops.probing.attack.Attacked`.
+        attacks: each attack, such as ``fgsm(epsilon=0.2)``, by the name of its metrics, which the models get:
+            ``attack_<name>_success`` ..., see :class:`kdops.probing.attack.Attacked`.
         images: how many.
     """
-    (attack,) = parse_attacks(text)
     pixels, labels = _some(study, images)
     nets: list[Any] = [study.network(model) for model in models.records]
-    with study.executor.reporter.bar(f"{name}: {attack} on {len(nets)} models, {len(labels)} images"):
-        found = attack_networks(nets, pixels, labels, attack)
-    return _with(models, [one.metrics(name) for one in found])
+    for name, text in attacks.items():
+        (attack,) = parse_attacks(text)
+        with study.executor.reporter.bar(f"{name}: {attack} on {len(nets)} models, {len(labels)} images"):
+            found = attack_networks(nets, pixels, labels, attack)
+        models = _with(models, [one.metrics(name) for one in found])
+    return models
 
 
 def gradient_sweep(study: Study[Any], models: Sweep, images: int) -> Sweep:

@@ -128,16 +128,10 @@ def run(study: Study[PaperSettings]) -> Answer:
     study.stop_if_planned()
     top, low = distilled.temperatures[-1], distilled.temperatures[0]
 
-    def attacked(sweep: Sweep) -> Sweep:
-        for name, text in ({one: one for one in ATTACKS} | {"fgsm": FGSM, "jsma": JSMA, "jsma_any": "jsma"}).items():
-            sweep = attack_sweep(study, sweep, text, name, IMAGES)
-        return sweep
-
-    undefended, distilled = attacked(undefended), attacked(distilled)
-    divided = distilled.at([top])
-    for name, text in (("fgsm_divided", FGSM), ("jsma_divided", JSMA)):
-        tempered = f"{text[:-1]},temperature={top:g})"
-        divided = attack_sweep(study, divided, tempered, name, IMAGES)
+    attacks = {**{one: one for one in ATTACKS}, "fgsm": FGSM, "jsma": JSMA, "jsma_any": "jsma"}
+    undefended, distilled = (attack_sweep(study, sweep, attacks, IMAGES) for sweep in (undefended, distilled))
+    tempered = {f"{name}_divided": f"{attacks[name][:-1]},temperature={top:g})" for name in ("fgsm", "jsma")}
+    divided = attack_sweep(study, distilled.at([top]), tempered, IMAGES)
 
     def of(metric: str, sweep: Sweep = undefended):
         return sweep.table(metric)[:, 0]
@@ -184,6 +178,6 @@ def run(study: Study[PaperSettings]) -> Answer:
 
 def number(settings: PaperSettings, key: str, values):
     """Compare a share of images with that of the paper."""
-    same = str(settings.origin) in PAPERS["carlini-wagner-2017"].data
+    same = PAPERS[settings.paper].is_about(settings.origin)
     sentence = f"{100 * values.mean():.2f} % of the images are misled (n = {len(values)})."
     return STATEMENTS[key].number(values, sentence, margin=settings.margin, same_data=same)

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kdops.config.studies import PaperSettings
-from kdops.data.dataset import Dataset
 from kdops.papers import Statement, interpreted
 from kdops.study.summary import summarize
 from kdops.sweeps.model import Model, Sweep
@@ -60,15 +59,6 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
         ),
     },
 )
-
-
-def check(settings: PaperSettings, _: Dataset) -> None:
-    """Refuse to take frames of each track away before some are selected.
-
-    Raises:
-        UsageError: ``frames`` is given; ten of each and all of them could be the same images.
-    """
-    settings.selection.refuse(f"paper={settings.paper}", "frames")
 
 
 def run(study: Study[PaperSettings]) -> Answer:

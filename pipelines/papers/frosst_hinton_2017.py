@@ -136,6 +136,6 @@ def mean(students: Sweep):
 
 def number(settings: PaperSettings, key: str, values, what: str):
     """Compare accuracies with those of the paper."""
-    same = str(settings.origin) in PAPERS["frosst-hinton-2017"].data
+    same = PAPERS[settings.paper].is_about(settings.origin)
     sentence = f"{what[0].upper()}{what[1:]} reaches {100 * values.mean():.2f} % (n = {len(values)})."
     return STATEMENTS[key].number(values, sentence, margin=settings.margin, same_data=same)

@@ -147,7 +147,7 @@ def run(study: Study[PaperSettings]) -> Answer:
 
 def number(settings: PaperSettings, key: str, values: Sequence[float], what: str) -> Finding:
     """Compare accuracies with those of the paper."""
-    same = str(settings.origin) in PAPERS["hinton-2015"].data
+    same = PAPERS[settings.paper].is_about(settings.origin)
     sentence = f"{capitalized(what)} reaches {reached(values)}."
     return STATEMENTS[key].number(values, sentence, margin=settings.margin, same_data=same)
 

@@ -116,9 +116,7 @@ def run(study: Study[PaperSettings]) -> Answer:
     study.stop_if_planned()
 
     def attacked(sweep: Sweep) -> Sweep:
-        for name, text in (("jsma", JSMA), ("fgsm", FGSM)):
-            sweep = attack_sweep(study, sweep, text, name, IMAGES)
-        return gradient_sweep(study, sweep, IMAGES)
+        return gradient_sweep(study, attack_sweep(study, sweep, {"jsma": JSMA, "fgsm": FGSM}, IMAGES), IMAGES)
 
     undefended, first, distilled = map(attacked, (undefended, first, distilled))
     top, plain = distilled.at(distilled.temperatures[-1:]), undefended
@@ -182,6 +180,6 @@ def defended(study: Study[PaperSettings]) -> tuple[Sweep, Sweep, Sweep]:
 def number(settings: PaperSettings, key: str, sweep: Sweep, what: str):
     """Compare the success of JSMA with that of the paper."""
     values = sweep.table(SUCCESS.format("jsma"))[:, 0]
-    same = str(settings.origin) in PAPERS["papernot-2016"].data
+    same = PAPERS[settings.paper].is_about(settings.origin)
     sentence = f"{what} {100 * values.mean():.2f} % of the images (n = {len(values)})."
     return STATEMENTS[key].number(values, sentence, margin=settings.margin, same_data=same)

@@ -206,7 +206,7 @@ def findings(settings: PaperSettings, cells: Mapping[tuple[str, float], Cell]) -
         students.soft().table(),
         students.temperatures,
         margin=margin,
-        same_data=settings.dataset in PAPERS[DEFAULT].data,
+        same_data=PAPERS[DEFAULT].is_about(settings.origin),
     )
 
     at_high = high.table().mean(axis=1)

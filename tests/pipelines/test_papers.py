@@ -1,11 +1,15 @@
 """Each paper of the table runs on digits, and answers every one of its claims."""
 
 import json
+import re
 from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-from kdops.config.papers import DEFAULT, PAPERS, Paper
+from kdops.config.paper import Paper
+from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.recipe_settings import SETTINGS
 from kdops.config.roles import BASE_ROLES
@@ -88,17 +92,16 @@ def test_several_temperatures_are_refused_where_one_is_read(name, nowhere):
         nowhere.settings("paper", paper=name, temperatures="1,4,9")
 
 
-def test_frames_are_refused_where_they_are_what_is_compared(nowhere):
-    settings = nowhere.settings("paper", paper="farhadi-yang-2020", temperatures="auto", frames="5")
-    with pytest.raises(UsageError, match=r"^frames=5: is not for paper=farhadi-yang-2020"):
-        PAPERS[settings.paper].load().check(settings, digits())
+def source_of(module):
+    """Return the text of a paper's file, and of those of other papers that it imports."""
+    text = Path(find_spec(module).origin).read_text("utf-8")
+    return text + "".join(map(source_of, re.findall(r"^from (pipelines\.papers\.\w+) import", text, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_chosen_among_models_is_refused_where_nothing_is_chosen(name):
-    chooses = name in ("furlanello-2018", "hansen-salamon-1990", "mirzadeh-2020")
-    assert ("select_on" not in PAPERS[name].unread) is chooses
-    assert ("select_by" not in PAPERS[name].unread) is chooses
+@pytest.mark.parametrize(("what", "pattern"), [("margin", r"\.margin\b"), ("choice", r"\.(best|worst|single)\b")])
+def test_what_decides_no_weights_is_read_where_the_entry_says_so(name, what, pattern):
+    assert bool(re.search(pattern, source_of(PAPERS[name].module))) is (what in PAPERS[name].reads)
 
 
 @pytest.mark.parametrize("name", OTHERS)

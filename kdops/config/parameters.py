@@ -86,6 +86,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("device", "auto", "auto, cpu, cuda, or mps (Apple); auto: a GPU of CUDA where there is one"),
     Parameter("engine", "local", f"where networks are trained: {', '.join(forms())}"),
     Parameter("workers", "auto", "how many processes train, each on one device; auto: as many as there are GPUs, or 1"),
+    Parameter("keep_epochs", "none", "epochs whose weights are kept beside the last one's: none, all, or 1-5,10"),
     Parameter("fresh", "false", "train again what is already there"),
     Parameter("dry_run", "false", "print which models, how long and how much disk, and stop"),
     Parameter("name", "", "name of your own data in runs and registered models; empty: the last part of dataset"),

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
 from kdops.config.distillations import Distillation
 from kdops.config.engines import AUTO_WORKERS, LOCAL, MOST_WORKERS, parse_engine
+from kdops.config.epochs import KeptEpochs
 from kdops.config.images import Selection
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import with_shorthand
@@ -75,6 +76,7 @@ class Settings:
         margin: accuracy difference (a fraction, 0.02 is two points) that counts as equivalence.
         owner: the owner of the study; nothing that is trained depends on it.
         notes: free text about the study; likewise.
+        keep_epochs: the epochs whose weights are kept beside those of the last one; likewise.
     """
 
     dataset: str
@@ -101,6 +103,7 @@ class Settings:
     dry_run: bool
     owner: str
     notes: str
+    keep_epochs: KeptEpochs
 
     method_of: ClassVar[str] = ""
     """Which of the study's models the method holds for, where that is not all."""
@@ -167,6 +170,7 @@ class Settings:
             "dry_run": boolean("dry_run", text["dry_run"]),
             "owner": line("owner", text["owner"], 200),
             "notes": line("notes", text["notes"], 2000),
+            "keep_epochs": KeptEpochs.read(text["keep_epochs"], max(one.epochs for one in recipes.values())),
         }
 
     @property
@@ -209,6 +213,7 @@ class Settings:
         plain: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "distillations"}
         plain["origin"] = self.origin.as_dict()
         plain["unlabeled"] = self.origin.unlabeled
+        plain["keep_epochs"] = str(self.keep_epochs)
         plain["method"] = str(self.method)
         plain["selection"] = self.selection.as_dict()
         plain["temperatures"] = list(self.temperatures)

@@ -65,6 +65,24 @@ def downloaded_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path
         yield path
 
 
+@contextmanager
+def downloaded_artifact(run_id: str, path: str, what: str) -> Iterator[Path]:
+    """Fetch a file of a run into a folder that is there for a while.
+
+    Args:
+        what: it is, in words that an error begins with.
+
+    Raises:
+        KdopsError: it is gone.
+    """
+    with temporary_folder() as folder, without_bars(), silenced(REMARKS):
+        try:
+            found = _download(f"runs:/{run_id}/{path}", folder, None)
+        except Exception as error:
+            raise KdopsError(f"{what} are gone from the artifacts of the run {run_id}") from error
+        yield found
+
+
 def _download(uri: str, folder: Path, tracking_uri: str | None) -> Path:
     """Fetch artifacts; again where the answer of a server breaks off."""
     for left in reversed(range(DOWNLOADS)):

@@ -133,7 +133,8 @@ class PlanningExecutor(Executor):
             planned.setdefault(unit.record.architecture, []).append(node)
         recipe = context.settings.recipes[task.role]
         for net, own in planned.items():
-            self.plan.add(task.known_as, recipe.replace(architecture=parse_architecture(net)), len(trainset.rows), own)
+            of_net, kept = recipe.replace(architecture=parse_architecture(net)), len(task.keep_epochs)
+            self.plan.add(task.known_as, of_net, len(trainset.rows), own, kept)
         return models
 
     def _sorted(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:

@@ -40,13 +40,19 @@ class ModelIndex:
     def sort(self, units: Sequence[Unit]) -> tuple[dict[str, Model], list[Unit]]:
         """Return the models of units that are there, by fingerprint, and the units that are missing.
 
-        A model is there if it was trained in the very same pass, or else in another one.
+        A model is there if it was trained in the very same pass, or else in another one, and has the weights of all
+        epochs that are to be kept: one that lacks some is trained again.
         """
         found = {
-            unit.fingerprint: self._models.get(unit.fingerprint) or self._models.get(unit.training) for unit in units
+            unit.fingerprint: self._with_epochs(unit.fingerprint, unit) or self._with_epochs(unit.training, unit)
+            for unit in units
         }
         there = {fingerprint: model for fingerprint, model in found.items() if model is not None}
         return there, [unit for unit in units if unit.fingerprint not in there]
+
+    def _with_epochs(self, key: str, unit: Unit) -> Model | None:
+        model = self._models.get(key)
+        return model if model and {*unit.task.keep_epochs} <= {*model.kept_epochs} else None
 
     def add(self, model: Model, *keys: str) -> None:
         """Add a model by its URI and by other keys: a later sweep may ask for it again, also where it trains afresh."""

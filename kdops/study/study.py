@@ -309,6 +309,8 @@ class Study(Generic[SettingsT]):
         trainset: Trainset,
         hops: int,
     ) -> Sweep:
+        keep = self.settings.keep_epochs.up_to(self.settings.recipes[task.role].epochs)
+        task = replace(task, keep_epochs=keep)
         return Sweep(self.executor.sweep(task, sources, temperatures, trainset, self.context), hops)
 
 

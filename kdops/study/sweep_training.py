@@ -126,6 +126,7 @@ class SweepTraining:
             trained.seconds,
             done.finished,
             done.trained_on,
+            trained.kept,
         )
         stored = self.tracker.commit(outcome, partial(packager.write, state=trained.state), turn)
         self.networks.keep(stored, trained.state)

@@ -24,16 +24,27 @@ TRACKING_SECONDS = 0.15
 """What logging and registering one model costs on a local store."""
 MODEL_BYTES = 60_000
 """What a stored model takes beside its weights, which are stored twice."""
+EPOCH_BYTES = 2_000
+"""What the weights after an epoch take beside these."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One sweep of the plan, or the trials of a search, whose models are not stored."""
+    """One sweep of the plan, or the trials of a search, whose models are not stored.
+
+    Attributes:
+        role: what is trained.
+        recipe: how.
+        images: on how many images.
+        trials: how many of them there are; 0 for a sweep.
+        kept: after how many epochs the weights of each are kept.
+    """
 
     role: str
     recipe: Recipe
     images: int
     trials: int = 0
+    kept: int = 0
 
     @property
     def text(self) -> str:
@@ -57,9 +68,17 @@ class Plan:
         self._taken: tuple[tuple[Fork, int], ...] = ()
         self._fork_begins = 0
 
-    def add(self, role: str, recipe: Recipe, images: int, units: Sequence[PlannedUnit]) -> None:
-        """Add a sweep; a model that an earlier sweep of the plan has is not counted again."""
-        place = self._place(Step(role, recipe, images))
+    def add(self, role: str, recipe: Recipe, images: int, units: Sequence[PlannedUnit], kept: int = 0) -> None:
+        """Add a sweep; a model that an earlier sweep of the plan has is not counted again.
+
+        Args:
+            role: what is trained.
+            recipe: how.
+            images: on how many images.
+            units: its models.
+            kept: after how many epochs the weights of each are kept.
+        """
+        place = self._place(Step(role, recipe, images, kept=kept))
         self._requests += [Request(place, unit, self._taken) for unit in units]
 
     def _place(self, step: Step) -> int:
@@ -155,7 +174,7 @@ class Plan:
                 # One network is of one worker, and beside them the study stores one model after the other.
                 seconds += max(training / min(self.workers, max(missing, 1)), tracking)
             parameters = network_size(step.recipe.architecture, self.shape, self.classes).parameters
-            disk += missing * (8 * parameters + MODEL_BYTES)
+            disk += missing * (8 * parameters + MODEL_BYTES + step.kept * (4 * parameters + EPOCH_BYTES))
         return seconds, disk
 
     def _seconds(self, step: Step, missing: int, speed: float) -> float:

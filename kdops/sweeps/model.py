@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from kdops.config.epochs import NONE, KeptEpochs
 from kdops.config.recipes import LATER
+from kdops.errors import UsageError
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
-from kdops.sweeps.params import ARCHITECTURE, FLOPS, LEARNER, METHOD, PARAMETERS, TRANSFER
+from kdops.sweeps.params import ARCHITECTURE, FLOPS, KEEP_EPOCHS, LEARNER, METHOD, PARAMETERS, TRANSFER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +134,14 @@ class Model:
         What runs of earlier versions do not record of a recipe has the value that they were trained with.
         """
         return {**LATER, **self.params, ARCHITECTURE: self.params.get(LEARNER, self.architecture)}
+
+    @property
+    def kept_epochs(self) -> tuple[int, ...]:
+        """The epochs after which its weights were kept, beside the last ones, which are its own."""
+        try:
+            return KeptEpochs.read(self.params.get(KEEP_EPOCHS, NONE)).listed
+        except UsageError:  # anybody may have written the parameter
+            return ()
 
     @property
     def transfer(self) -> str:

@@ -35,6 +35,8 @@ BOOTSTRAP = "bootstrap"
 UNLABELED = "unlabeled"
 """How many images without labels it learned from beside the labeled ones."""
 SPLIT_SEED = "split_seed"
+KEEP_EPOCHS = "keep_epochs"
+"""The epochs whose weights are artifacts of the run; they decide nothing."""
 STREAMS = "streams"
 """The role whose random streams it was trained with, where that is not its own."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from kdops.config.architectures import Architecture, parse_architecture
+from kdops.config.epochs import KeptEpochs
 from kdops.config.images import UNCHANGED, Selection
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS
@@ -25,6 +26,7 @@ from kdops.sweeps.params import (
     CODE,
     DATASET,
     FLOPS,
+    KEEP_EPOCHS,
     LEARNER,
     METHOD,
     ORDER,
@@ -53,6 +55,7 @@ class Task:
         nets: the networks of a company; empty where each network learns by itself.
         unlabeled: the data's images without labels are among those that they are trained on.
         chosen: what was left out of the images that they are trained on, which their runs record.
+        keep_epochs: after these epochs, counted from 1, the weights are kept; they decide nothing.
     """
 
     role: str
@@ -64,6 +67,7 @@ class Task:
     nets: tuple[Architecture, ...] = ()
     unlabeled: bool = False
     chosen: Selection = UNCHANGED
+    keep_epochs: tuple[int, ...] = ()
 
     @property
     def known_as(self) -> str:
@@ -182,8 +186,10 @@ def lock_keys(units: Sequence[Unit], context: Context) -> set[str]:
 
 
 def digest_of_pass(units: Sequence[Unit]) -> str:
-    """Return the digest of units that are trained together."""
-    return fingerprint(units=sorted(unit.fingerprint for unit in units))
+    """Return the digest of units of a task that are trained together; by what else they keep it is another pass."""
+    keep = units[0].task.keep_epochs
+    kept = {"keep_epochs": keep} if keep else {}
+    return fingerprint(units=sorted(unit.fingerprint for unit in units), **kept)
 
 
 def unit_of(
@@ -307,6 +313,7 @@ def _planned(
             TRANSFER: settings.transfer,
             SPLIT_SEED: str(settings.split_seed),
             **{name: str(value).lower() for name, value in selected.items()},
+            **({KEEP_EPOCHS: str(KeptEpochs.of(task.keep_epochs))} if task.keep_epochs else {}),
             **({UNLABELED: str(len(context.data.unlabeled_rows))} if task.unlabeled else {}),
             # Else two models would differ in nothing that their runs record.
             **({STREAMS: task.role} if task.registered else {}),

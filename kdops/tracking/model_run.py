@@ -9,12 +9,13 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Param, RunTag
 
+from kdops.packaging.epochs import EPOCHS, write_epochs
 from kdops.store.artifacts import put_files
 from kdops.store.client import retry_on_conflict
 from kdops.store.faults import first_line
@@ -45,6 +46,7 @@ class Outcome:
         seconds: what its training took.
         finished: when its training ended, in seconds since the epoch.
         trained_on: host, device and attempt; empty where nothing was trained.
+        kept: the weights after the epochs that were to be kept, tensors by epoch and name.
     """
 
     record: Model
@@ -56,6 +58,7 @@ class Outcome:
     seconds: float
     finished: float
     trained_on: str = ""
+    kept: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Writer(Protocol):
@@ -107,6 +110,10 @@ def _fill_run(
     with temporary_folder() as folder:
         write(folder / "model", model_id=model.model_id, run_id=run_id, location=model.artifact_location)
         put_files(client, model.artifact_location, folder / "model")
+    if outcome.kept:
+        with temporary_folder() as folder:
+            write_epochs(folder, outcome.kept)
+            client.log_artifacts(run_id, str(folder), EPOCHS)
     client.finalize_logged_model(model.model_id, "READY")
     inputs = [LoggedModelInput(one) for source in outcome.sources for one in source.model_id.split()]
     retry_on_conflict(client.log_inputs, run_id, datasets=study.dataset_inputs(outcome.trainset), models=inputs)

@@ -189,7 +189,7 @@ def _answered(order: Order, arrays: Arrays) -> Done:
 
 def _inputs(order: Order, arrays: Arrays) -> PassInputs:
     given, validation = _images(order, arrays, "train"), _images(order, arrays, "validation")
-    return PassInputs(order.role, given, validation, order.classes, _statistics(order), order.device)
+    return PassInputs(order.role, given, validation, order.classes, _statistics(order), order.device, order.keep_epochs)
 
 
 def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained], peak: float) -> Done:
@@ -222,7 +222,7 @@ def _measured(order: Order, arrays: Arrays, trained: Sequence[Trained], peak: fl
             metrics[METHOD_BYTES] = one.beside_bytes + sum(arrays[digest].nbytes for digest in kept)
         if group.source.test_logits and (t != HARD or group.predictions):
             metrics[SOURCE_AGREEMENT] = agreement(logits["test"][place], _tensor(arrays, group.source.test_logits))
-        models.append(TrainedModel(one.state, one.history, metrics, one.seconds))
+        models.append(TrainedModel(one.state, one.history, metrics, one.seconds, kept=one.kept))
     return Done(order.digest, tuple(models), finished, platform.node(), _device_name(order.device))
 
 

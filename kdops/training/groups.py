@@ -42,6 +42,7 @@ class PassInputs:
         classes: number of classes.
         statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
         device: where to train.
+        keep_epochs: after these epochs, counted from 1, the weights are kept.
     """
 
     role: str
@@ -50,6 +51,7 @@ class PassInputs:
     classes: int
     statistics: tuple[Tensor, Tensor]
     device: torch.device | str = "cpu"
+    keep_epochs: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -36,6 +36,7 @@ class Trained:
         ended: ``complete``, ``pruned`` or ``diverged``.
         beside: how many values the method trained beside it, which are dropped.
         beside_bytes: the bytes of these, and of what else the method keeps of the training images.
+        kept: its weights after the epochs that were to be kept, likewise, by epoch, counted from 1.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Trained:
     ended: str = COMPLETE
     beside: int = 0
     beside_bytes: int = 0
+    kept: Mapping[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def train_loss(self) -> tuple[float, ...]:

@@ -120,6 +120,7 @@ class Order:
             history, and have no weights.
         asks: nothing is trained; the result has the logits of the only group's source for the rows of each part, as
             weights of one network.
+        keep_epochs: after these epochs, counted from 1, the weights are kept.
     """
 
     digest: str
@@ -146,6 +147,7 @@ class Order:
     trials: tuple[OrderTrial, ...] = ()
     asks: bool = False
     unlabeled: str = ""
+    keep_epochs: tuple[int, ...] = ()
 
     @property
     def members(self) -> list[tuple[OrderGroup, float]]:
@@ -164,7 +166,7 @@ class Order:
         plain["recipe"] = _recipe(plain["recipe"])
         plain["trials"] = tuple(OrderTrial(_recipe(one["recipe"]), one["method"]) for one in plain["trials"])
         plain["groups"] = tuple(_group(one) for one in plain["groups"])
-        plain |= {name: tuple(plain[name]) for name in ("shape", "mean", "std", "nets")}
+        plain |= {name: tuple(plain[name]) for name in ("shape", "mean", "std", "nets", "keep_epochs")}
         return cls(**plain)
 
     def check(self) -> None:
@@ -207,6 +209,7 @@ class TrainedModel:
         metrics: its final metrics by name.
         seconds: wall time of its training; its share of that of its pass.
         ended: ``complete`` or, of a trial, ``diverged``.
+        kept: its weights after some epochs, likewise, by epoch.
     """
 
     state: dict[str, Tensor]
@@ -214,6 +217,13 @@ class TrainedModel:
     metrics: Mapping[str, float]
     seconds: float
     ended: str = "complete"
+    kept: Mapping[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights by ``.name``, and those after an epoch by ``@epoch.name``."""
+        kept = {f"@{epoch}.{name}": own for epoch, state in self.kept.items() for name, own in state.items()}
+        return {f".{name}": own for name, own in self.state.items()} | kept
 
 
 @dataclass(frozen=True)
@@ -243,8 +253,10 @@ class Done:
 
     def to_bytes(self) -> bytes:
         """Return the result as one file of safetensors, the plain values in its header."""
-        tensors = {f"{number}.{name}": own for number, one in enumerate(self.models) for name, own in one.state.items()}
-        plain = [replace(one, state={}) for one in self.models]
+        tensors = {
+            f"{number}{name}": own for number, one in enumerate(self.models) for name, own in one.tensors.items()
+        }
+        plain = [replace(one, state={}, kept={}) for one in self.models]
         header = asdict(replace(self, models=())) | {"models": [asdict(one) for one in plain]}
         return pack(tensors, {"done": json.dumps(header)})
 
@@ -254,12 +266,16 @@ class Done:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         done = json.loads(header["__metadata__"]["done"])
         states: list[dict[str, Tensor]] = [{} for _ in done["models"]]
+        kept: list[dict[int, dict[str, Tensor]]] = [{} for _ in done["models"]]
         for name, values in load(content).items():
-            number, _, own = name.partition(".")
-            states[int(number)][own] = values
+            place, _, own = name.partition(".")
+            number, _, epoch = place.partition("@")
+            (kept[int(number)].setdefault(int(epoch), {}) if epoch else states[int(number)])[own] = values
         models = [
-            TrainedModel(**{**one, "state": state, "history": {k: tuple(v) for k, v in one["history"].items()}})
-            for one, state in zip(done["models"], states, strict=True)
+            TrainedModel(
+                **{**one, "state": state, "kept": own, "history": {k: tuple(v) for k, v in one["history"].items()}}
+            )
+            for one, state, own in zip(done["models"], states, kept, strict=True)
         ]
         return cls(**{**done, "models": tuple(models)})
 

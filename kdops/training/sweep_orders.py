@@ -96,6 +96,7 @@ class Orders:
             resume=self.checkpoints.resume,
             nets=tuple(map(str, task.nets)),
             bootstrap=context.settings.selection.bootstrap,
+            keep_epochs=task.keep_epochs,
         )
         for part in cut_passes(members, together, most):
             own = tuple(unit for one in part for unit in one.units)

@@ -45,6 +45,9 @@ from kdops.utils.memory import malloc_keeps_pages
 PLAIN = ("histories", "seconds")
 """The attributes of a pass that its checkpoint has as plain values."""
 
+KEPT = "kept."
+"""Begins the names of weights after an epoch, followed by the epoch, the member and the name in its network."""
+
 
 class TrainingPass:
     """One pass of training.
@@ -78,7 +81,7 @@ class TrainingPass:
         self.role, self.recipes, self.methods, self.networks = inputs.role, list(recipes), list(methods), networks
         self.images, self.validation, self.threads = inputs.images, inputs.validation, threads
         self.device, self.classes = inputs.device, inputs.classes
-        self.epochs = recipes[0].epochs
+        self.epochs, self.keep_epochs = recipes[0].epochs, inputs.keep_epochs
         self.batches = batches_of(len(self.images.labels), recipes[0].batch_size, alone=networks.learns_from_one)
         self.is_soft = any(t != 0 for group in groups for t in group.temperatures)
         self.is_augmented = recipes[0].augment != NONE
@@ -97,6 +100,7 @@ class TrainingPass:
         self.step: Callable[..., None]
         self.histories: list[dict[str, list[float]]] = [{} for _ in self.members]
         self.seconds = 0.0
+        self.kept: dict[int, list[dict[str, Tensor]]] = {}
 
     def run(self, meter: Meter, checkpoint: Checkpoint | None = None) -> Iterator[Trained]:
         """Train for the recipe's epochs, and yield every member as soon as it is done.
@@ -139,6 +143,8 @@ class TrainingPass:
             with allow_tf32(self.device):
                 measured = self._train_epoch(epoch, meter)
             add_epoch(self.histories, measured | self._measure(validation))
+            if epoch + 1 in self.keep_epochs:
+                self.kept[epoch + 1] = self.networks.states()
             now = time.perf_counter()
             self.seconds, started = self.seconds + (now - started) / len(self.members), now
             left = self._leave(epoch, meter)
@@ -280,7 +286,8 @@ class TrainingPass:
         hard = self.members[place][1] == 0
         history = own_history(self.histories[place], hard, bool(self.objective.label_weight[place] != 0))
         beside = (0, 0) if hard else sizes_beside(self.objective.modules, place, len(self.members))
-        return Trained(*self.members[place], state, history, self.seconds, self.numbers[place], ended, *beside)
+        kept = {epoch: states[place] for epoch, states in self.kept.items()}
+        return Trained(*self.members[place], state, history, self.seconds, self.numbers[place], ended, *beside, kept)
 
     def _own(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""
@@ -295,9 +302,17 @@ class TrainingPass:
         return [*(feed.order for feed in self.feeds), *self.drawn_from]
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Return the networks' and the method's values themselves, and copies of where the random streams are."""
+        """Return the networks' and the method's values themselves, copies of where the random streams are, and what was
+        kept of earlier epochs.
+        """
         streams = {f"stream.{number}": stream.get_state() for number, stream in enumerate(self._streams)}
-        return {**self._own(), **streams}
+        kept = {
+            f"{KEPT}{epoch}.{place}.{name}": values
+            for epoch, states in self.kept.items()
+            for place, state in enumerate(states)
+            for name, values in state.items()
+        }
+        return {**self._own(), **streams, **kept}
 
     def _plain(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in PLAIN}
@@ -311,3 +326,7 @@ class TrainingPass:
             stream.set_state(tensors[f"stream.{number}"])
         for name in PLAIN:
             setattr(self, name, plain[name])
+        for name, values in tensors.items():
+            if name.startswith(KEPT):
+                epoch, place, own = name.removeprefix(KEPT).split(".", 2)
+                self.kept.setdefault(int(epoch), [{} for _ in self.members])[int(place)][own] = values

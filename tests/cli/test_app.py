@@ -62,6 +62,7 @@ BAD = [
     ("leave_out", "3,,7"),
     ("frames", "0"),
     ("label_noise", "2"),
+    ("keep_epochs", "3-1"),
     ("bootstrap", "perhaps"),
     ("alpha", "1.1"),
     ("method", "dkd(beta=-1)"),

@@ -6,7 +6,7 @@ import pytest
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
-from kdops.sweeps.dry_run import MODEL_BYTES, TRACKING_SECONDS, Plan, Step
+from kdops.sweeps.dry_run import EPOCH_BYTES, MODEL_BYTES, TRACKING_SECONDS, Plan, Step
 from kdops.sweeps.model import Model
 from kdops.sweeps.outcomes import PlannedUnit
 from kdops.utils.text import duration
@@ -43,6 +43,14 @@ def test_a_line_for_each_sweep_and_the_sums_last():
     sizes = [parse_architecture(text).parameters(SHAPE, CLASSES) for text in ("cnn(filters=64)", "mlp(hidden=5000)")]
     expected = 8 * (sizes[0] + 60 * sizes[1]) + 61 * MODEL_BYTES
     assert megabytes == round(expected / 1e6)
+
+
+def test_weights_that_are_kept_of_earlier_epochs_take_room():
+    plan, recipe = Plan(SHAPE, CLASSES, "cpu"), SETTINGS.recipes["student"]
+    plan.add("student", recipe, 400, [PlannedUnit("a", None), PlannedUnit("b", None)], kept=10)
+    size = recipe.architecture.parameters(SHAPE, CLASSES)
+    expected = 2 * (8 * size + MODEL_BYTES + 10 * (4 * size + EPOCH_BYTES))
+    assert numbers(plan.lines()[-1])[3] == round(expected / 1e6)
 
 
 def test_a_busy_machine_is_said_and_gives_a_range(monkeypatch):

@@ -84,7 +84,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "checkpoints"
 
 
-def run(architecture, folder=None, cut=None, seen=None):
+def run(architecture, folder=None, cut=None, seen=None, keep=()):
     """Train four members; ``cut`` ends it after so many images, and ``seen`` gets every number of images passed."""
     recipe = Recipe(parse_architecture(architecture), epochs=EPOCHS, batch_size=16, learning_rate=1e-2)
     checkpoints = Checkpoints(folder) if folder else None
@@ -99,7 +99,7 @@ def run(architecture, folder=None, cut=None, seen=None):
         train(
             recipe,
             GROUPS,
-            PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS),
+            PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS, keep_epochs=keep),
             LogitDistillation(),
             progress=progress,
             checkpoint_of=lambda number: checkpoints and checkpoints.of(f"{NETS.index(architecture)}-{number}"),
@@ -132,6 +132,21 @@ def test_a_training_may_be_cut_off_again_and_again(architecture, folder):
         with pytest.raises(CutError):
             run(architecture, folder, part * EPOCHS * PASSED / 12)
     assert told(run(architecture, folder)) == whole
+
+
+@pytest.mark.parametrize("architecture", NETS)
+def test_what_was_kept_of_earlier_epochs_is_there_after_a_cut_and_changes_nothing(architecture, folder):
+    plain, kept = told(run(architecture)), (1, 3, EPOCHS)
+    whole = run(architecture, keep=kept)
+    assert told(whole) == plain
+    with pytest.raises(CutError):
+        run(architecture, folder, 0.7 * EPOCHS * PASSED, keep=kept)
+    for one, again in zip(whole, run(architecture, folder, keep=kept), strict=True):
+        assert tuple(one.kept) == tuple(again.kept) == kept
+        digests = [digest_of(state) for state in one.kept.values()]
+        assert digests == [digest_of(state) for state in again.kept.values()]
+        assert digests[-1] == digest_of(one.state)
+        assert len({*digests}) == len(kept)
 
 
 @pytest.mark.parametrize("architecture", NETS)

@@ -72,11 +72,12 @@ def order(architecture="mlp(hidden=5)", groups=GROUPS, digest="d", **changes):
 ORDERS = [
     order(),
     order("mlp(hidden=5,depth=2,dropout=0.3)", (replace(GROUPS[0], seed=1), GROUPS[0]), "two replicates"),
-    order("cnn(filters=4,layers=2)", (replace(GROUPS[0], temperatures=(4.0,)),), "alone"),
+    order("cnn(filters=4,layers=2)", (replace(GROUPS[0], temperatures=(4.0,)),), "alone", keep_epochs=(1, 2)),
     order("mlp(hidden=5)", (OrderGroup(3, (0.0,), SourceArrays()),), "labels"),
     order(
         groups=(OrderGroup(3, (2.0, 2.0), SourceArrays()),),
         digest="company",
+        keep_epochs=(1,),
         nets=("cnn(filters=4,layers=2)", "cnn(filters=3,layers=2,dropout=0)"),
         method=parse_company("adversarial(temperature=2)").full_text,
     ),
@@ -114,7 +115,9 @@ def plain(done):
     """Return a result with digests for weights, and without its times and memory."""
     measured = ("train_seconds", "train_peak_bytes")
     timeless = [{k: v for k, v in one.metrics.items() if k not in measured} for one in done.models]
-    return [(digest_of(one.state), repr(one.history), own) for one, own in zip(done.models, timeless, strict=True)]
+    kept = [{epoch: digest_of(state) for epoch, state in one.kept.items()} for one in done.models]
+    each = zip(done.models, timeless, kept, strict=True)
+    return [(digest_of(one.state), repr(one.history), *own) for one, *own in each]
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,7 @@ def local(engine):
 def test_each_engine_gives_what_local_gives(name, engine, local):
     found = through(engine(name))
     assert {digest: plain(done) for digest, done in found.items()} == local
+    assert [[*one.kept] for name in ("alone", "company") for one in found[name].models] == [[1, 2], [1], [1]]
     assert {(done.host, done.attempt) for done in found.values()} == {(platform.node(), 1)}
 
 

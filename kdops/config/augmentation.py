@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kdops.config.options import Flag, Integer, Option, Real
 
 NONE, LIVE = "none", "live"
+MIXUP = "mixup"
 
 AUGMENTATIONS: Mapping[str, Option] = {
     "crop": Integer(1, 64, default=4),
@@ -16,6 +17,7 @@ AUGMENTATIONS: Mapping[str, Option] = {
     "jitter": Real(0, 1, default=0.2, open_low=True),
     "randaugment": Integer(1, 10, default=2),
     "cutout": Integer(1, 1024, default=8),
+    MIXUP: Real(0, 100, default=0.2, open_low=True),
 }
 """What may be done to an image, in the order in which it is done, see :mod:`kdops.data.views`."""
 

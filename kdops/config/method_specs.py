@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdops.config.architectures import EMBEDDING, Architecture
-from kdops.config.augmentation import NONE
+from kdops.config.augmentation import MIXUP, NONE, parse_augment
 from kdops.config.composed import alone
 from kdops.config.options import Option
 from kdops.config.recipes import Recipe
@@ -210,6 +210,9 @@ class ChosenMethod:
         if recipe.augment != NONE and self.source_taps:
             problem = f"method={self} compares features, which sources give for images as they are"
             raise UsageError("augment", recipe.augment, f"{problem}; use a method of logits, or give augment by role")
+        if MIXUP in parse_augment(recipe.augment) and any(part.spec.reads_labels for part in self.parts):
+            problem = f"method={self} asks for the one label of each image, and mixed images have two"
+            raise UsageError("augment", recipe.augment, f"{problem}; leave {MIXUP} out, or use logits, dist or mse")
         self.check_taps(recipe.architecture, role)
         phases = max(part.spec.phases for part in self.parts)
         if recipe.epochs < phases:

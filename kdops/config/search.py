@@ -84,11 +84,12 @@ class SearchSettings(OneSourceSettings):
             raise UsageError("method", values["method"], advice)
         # The taps that the smallest network has all have.
         least, seen = space.least(), [*space.tried("augment", recipe.augment)]
-        recipe = recipe.replace(architecture=recipe.architecture.varied(least), augment=max(seen, key=NONE.__ne__))
-        if values["origin"].kind == "csv" and recipe.augment != NONE:
+        least_recipes = [recipe.replace(architecture=recipe.architecture.varied(least), augment=one) for one in seen]
+        if values["origin"].kind == "csv" and {*seen} != {NONE}:
             raise UsageError("space", text["space"], "augment is for images, and the data are a table")
         for method in space.methods:
-            method.check_recipe(recipe, role)
+            for one in least_recipes:
+                method.check_recipe(one, role)
             if method.deploys_more:
                 raise UsageError("method", method, "deploys more than the student, and a search tries students alone")
         if not any(dimension.is_range for dimension in space.dimensions) and space.size(1) < trials:

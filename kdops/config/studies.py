@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdops.config.augmentation import NONE
 from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.parameters import ALL, NEWEST, ROLES_THAT_VOTE, EntryPoint
 from kdops.config.parsing import boolean, one_of, value_or, whole
@@ -48,10 +49,14 @@ class SourceSettings(Settings):
                 "source_normalize", own["source_normalize"], "is what a source is given, and there is none"
             )
         values = super().read(point, text)
+        is_stored = bool(own["source"]) and isinstance(parse_source(*own.values()), OutputsFile)
         if beside := values["origin"].unlabeled:
             values["method"].check_unlabeled(beside)
-            if own["source"] and isinstance(parse_source(*own.values()), OutputsFile):
+            if is_stored:
                 raise UsageError("unlabeled", beside, "stored outputs are of the data's own images; name the network")
+        if is_stored and (augment := values["recipes"]["student"].augment) != NONE:
+            advice = "give augment=none for the student, or name the network as its source"
+            raise UsageError("augment", augment, f"outputs were stored for the images as they are; {advice}")
         return {**values, **own, "trust": boolean("trust", text["trust"])}
 
     @property

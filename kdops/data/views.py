@@ -1,7 +1,8 @@
 """Views: augmented images, each a function of the image, the number of the view and the replicate alone.
 
-So a view is the same whoever asks for it and whenever: a training that goes on from a checkpoint sees the views that it
-would have seen, and a source can be asked about a view once for all members that see it.
+With ``mixup`` it is a function of a second image too; which one that is follows from the same, and from the number of
+images. So a view is the same whoever asks for it and whenever: a training that goes on from a checkpoint sees the views
+that it would have seen, and a source can be asked about a view once for all members that see it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdops.config.augmentation import parse_augment
+from kdops.config.augmentation import MIXUP, parse_augment
 from kdops.data.memmap import Pixels
 from kdops.utils.random import as_global_rng, named_generator
 
@@ -43,6 +44,7 @@ class Views:
     def __init__(self, augment: str, pixels: Pixels, replicate: int):
         self.pixels, self.key = pixels, key_of_views(augment, replicate)
         self._options, self._replicate = parse_augment(augment), replicate
+        self._beta = self._options.pop(MIXUP, 0.0)
         self.enter(0)
 
     def enter(self, view: int) -> None:
@@ -51,12 +53,28 @@ class Views:
         streams = {name: named_generator("view", name, self._replicate, view) for name in self._options}
         # All at once, so that what an image draws depends on no other image.
         self._draws = {name: torch.rand(len(self.pixels), 3, generator=stream) for name, stream in streams.items()}
+        if self._beta:
+            self._others, self._shares = _mixing(len(self.pixels), self._beta, self._replicate, view)
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def at(self, rows: Tensor) -> Tensor:
         """Return the current view of some images, uint8 ``[B, C, H, W]``, given by their rows on any device."""
+        if not self._beta:
+            return self._unmixed(rows)
+        others, shares = self.mixed(rows)
+        both = self._unmixed(torch.cat([rows, others])).float().chunk(2)
+        return _rounded(torch.lerp(both[1], both[0], shares.to(both[0].device).view(-1, 1, 1, 1)))
+
+    def mixed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what some images are mixed with: rows ``[B]``, and the share that each image itself keeps ``[B]``."""
+        if not self._beta:
+            return rows, torch.ones(len(rows), device=rows.device)
+        here = rows.cpu()
+        return self._others[here].to(rows.device), self._shares[here].to(rows.device)
+
+    def _unmixed(self, rows: Tensor) -> Tensor:
         images = self.pixels[rows]
         here = rows.cpu()
         for name, value in self._options.items():
@@ -76,6 +94,21 @@ class Views:
             with as_global_rng(named_generator("view", "randaugment", self._replicate, self.view, row)):
                 found.append(transform(image))
         return torch.stack(found).to(images.device)
+
+
+def _mixing(count: int, beta: float, replicate: int, view: int) -> tuple[Tensor, Tensor]:
+    """Return the row of the image that each of ``count`` images is mixed with, and the share that it keeps.
+
+    Every image is mixed into one other. Shares are float32 and Beta(``beta``, ``beta``) distributed (Zhang et al.,
+    mixup: Beyond Empirical Risk Minimization, 2018, equation 1), one for each image.
+    """
+    from scipy.special import betaincinv
+
+    stream = named_generator("view", MIXUP, replicate, view)
+    others = torch.randperm(count, generator=stream)
+    # The quantile of a uniform number: torch's own gamma is 0 for small parameters now and then.
+    drawn = torch.rand(count, generator=stream, dtype=torch.float64)
+    return others, torch.from_numpy(betaincinv(beta, beta, drawn.numpy())).float()
 
 
 def _window(images: Tensor, draws: Tensor, most: float, mode: str) -> Tensor:

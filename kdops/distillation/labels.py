@@ -70,6 +70,32 @@ class TemperedLabelLoss(LabelLoss):
         return TemperedLabelLoss(self.loss.of(rows), self.temperature[rows])
 
 
+class MixedLabelLoss(LabelLoss):
+    """Another loss of the labels, of mixed images: that of their own label and of the other image's, by their shares.
+
+    It is the cross entropy with the mixed label, which is linear in the label.
+
+    Reference: Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+
+    Args:
+        loss: the other loss.
+        others: class numbers of the images that are mixed in, ``[M, B]``.
+        shares: what each image itself keeps, ``[M, B]``.
+    """
+
+    def __init__(self, loss: LabelLoss, others: Tensor, shares: Tensor):
+        self.loss, self.others, self.shares = loss, others, shares
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each image, ``[M, B]``, of logits ``[M, B, classes]`` and class numbers ``[M, B]``."""
+        own, other = self.loss(logits, labels), self.loss(logits, self.others)
+        return self.shares * own + (1 - self.shares) * other
+
+    def of(self, rows: slice) -> LabelLoss:
+        """Return the loss of some members alone."""
+        return MixedLabelLoss(self.loss.of(rows), self.others[rows], self.shares[rows])
+
+
 class PartialLabelLoss(LabelLoss):
     """Another loss of the labels, of those images that have one: 0 where the class number is negative.
 

@@ -59,6 +59,7 @@ class Objective:
         progress: Tensor | None = None,
         phase: Phase = Phase(),
         rows: Tensor | None = None,
+        label_loss: LabelLoss | None = None,
     ) -> dict[str, Tensor]:
         """Return the weighted terms by name, each ``[M]``: the mean over a member's batch.
 
@@ -69,8 +70,10 @@ class Objective:
             progress: share of the training done, one value.
             phase: the part of the training.
             rows: ``[M, B]`` rows of the images; may be None for a method that does not need them.
+            label_loss: the loss of the labels of this batch; may be None where it is that of all batches.
         """
         terms: dict[str, Tensor] = {}
+        label_loss = label_loss or self.labels
         if source is not None:
             step = Step(
                 student,
@@ -80,14 +83,14 @@ class Objective:
                 self._still if progress is None else progress,
                 phase.name,
                 self._still if rows is None else rows,
-                self.labels,
+                label_loss,
             )
             terms.update(self._terms_of(step))
         if self.hard is not None:
             # A hard member's source is all zeros, so its terms are finite, and here weighted by zero.
             terms = {name: term * self.is_soft for name, term in terms.items()}
         if phase.labels and self.needs_labels:
-            terms[LABELS_TERM] = self.label_weight * self.labels(student.logits, labels).mean(dim=1)
+            terms[LABELS_TERM] = self.label_weight * label_loss(student.logits, labels).mean(dim=1)
         return {**terms, **student.own}
 
     def __call__(self, student: Outputs, labels: Tensor, source: Outputs | None, rows: Tensor | None = None) -> Tensor:

@@ -194,14 +194,15 @@ class CompanyPass(TrainingPass):
     def _step_in_sequence(self, rows: Tensor) -> None:
         """Let each net learn from what the others return after the steps of those before it."""
         networks, found = self.networks, []
-        images, count = self._seen([rows]), len(networks.each)
+        images, count, loss = self._seen([rows]), len(networks.each), self._label_loss([rows])
         labels = self.feeds[0].labels[rows].expand(count, -1)
         with torch.no_grad():
             latest = [networks.outputs_of(place, images) for place in range(count)]
         for place, own in enumerate(networks.each):
             latest[place] = networks.outputs_of(place, images)
             student = _as_one(latest)
-            terms = self.objective.terms(student, labels, student.map(Tensor.detach), self.progress, self.stage.phase)
+            source, phase = student.map(Tensor.detach), self.stage.phase
+            terms = self.objective.terms(student, labels, source, self.progress, phase, label_loss=loss)
             terms = {name: values[place] for name, values in terms.items()}
             own.backward(reduce(add, terms.values()))
             self.optimizer.step_part(place)

@@ -66,6 +66,10 @@ class Feed:
         """Return what the members see of some images, given by their rows ``[B]`` in ``pixels``."""
         return pixels[rows]
 
+    def mixed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the labels of what some images are mixed with, ``[B]``, and the share that each keeps, ``[B]``."""
+        return self.labels[rows], torch.ones(len(rows), device=self.labels.device)
+
     def outputs(self, rows: Tensor, seen: Tensor) -> Outputs:
         """Return the source's outputs ``[B, ...]`` for some images as the members see them."""
         return self.own_source.at(rows)
@@ -120,6 +124,11 @@ class AugmentedFeed(Feed):
     def seen(self, rows: Tensor, pixels: Pixels) -> Tensor:
         """Return the view of some images."""
         return self.views.at(rows)
+
+    def mixed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the labels of what some images are mixed with, and the share that each keeps."""
+        others, shares = self.views.mixed(rows)
+        return self.labels[others], shares
 
     def outputs(self, rows: Tensor, seen: Tensor) -> Outputs:
         """Return the source's logits for the view that the members see."""

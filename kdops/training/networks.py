@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from kdops.data.cache import allocate
 from kdops.data.dataset import Dataset
 from kdops.data.memmap import IN_MEMORY, Pixels, load_rows
 from kdops.data.splits import Split
-from kdops.data.views import Views
+from kdops.data.views import Views, key_of_views
 from kdops.distillation.method import Method
 from kdops.distillation.sources import Asked, Kept, KeptViews, Mixture, RowOutputs, averaged
 from kdops.errors import UsageError
@@ -145,24 +146,20 @@ class Networks:
 
     @torch.no_grad()
     def view_logits(self, model: Model, views: Views, count: int, temperature: float) -> Tensor:
-        """Return a source's logits for each view of the training images, ``[count, images, classes]``, computed once.
+        """Return a source's logits for each view of the training images, ``[count, images, classes]``.
 
         Raises:
             UsageError: its outputs were stored, for the images themselves.
         """
         net = self.of(model)
-        key = (model.weights, str(len(views)), views.key, str(count), f"{temperature:g}")
-        if any(isinstance(one, RowOutputs) for one in (net.members if isinstance(net, Mixture) else [net])):
-            raise UsageError("augment", model.uri, "these outputs were stored for the images as they are")
-        if key not in self._outputs:
-            found = []
-            with num_threads(process_threads()):
-                for view in range(count):
-                    views.enter(view)
-                    seen = map(views.at, torch.arange(len(views)).split(BLOCK))
-                    found.append(torch.cat([self._ask(net, images, temperature) for images in seen]))
-            self._outputs[key] = torch.stack(found)
-        return self._outputs[key]
+        _refuse_stored(net, model)
+        found = []
+        with num_threads(process_threads()):
+            for view in range(count):
+                views.enter(view)
+                seen = map(views.at, torch.arange(len(views)).split(BLOCK))
+                found.append(torch.cat([self._ask(net, images, temperature) for images in seen]))
+        return torch.stack(found)
 
     def seen(self, model: Model, rows: np.ndarray, recipe: Recipe, seed: int, temperature: float) -> KeptViews | Asked:
         """Return a source's outputs for what students see of some images that a recipe augments, made once.
@@ -178,12 +175,14 @@ class Networks:
             UsageError: the source cannot be asked about views.
         """
         joint = temperature if isinstance(self.of(model), Mixture) else 1.0
-        key = (model.weights, recipe.augment, recipe.views, str(seed), f"{joint:g}")
+        replicate = seed % COPY_SEEDS
+        views_of = key_of_views(recipe.augment, replicate)
+        key = (model.weights, digest_of_rows(rows), views_of, recipe.views, f"{joint:g}")
         if key not in self._seen:
             if recipe.views == LIVE:
                 self._seen[key] = asked_of(self.check_live(model).to(self.device))
             else:
-                views = Views(recipe.augment, self.pixels(rows), seed % COPY_SEEDS)
+                views = Views(recipe.augment, self.pixels(rows), replicate)
                 self._seen[key] = KeptViews(self.view_logits(model, views, int(recipe.views), joint), views.key)
         return self._seen[key]
 
@@ -194,6 +193,7 @@ class Networks:
             UsageError: it is no network of kdops.
         """
         net = self.of(model)
+        _refuse_stored(net, model)
         if not isinstance(net, Classifier):
             problem = f"the source {model.uri} is no network of kdops, so its outputs are kept: give views=4"
             raise UsageError("views", LIVE, problem)
@@ -291,6 +291,13 @@ def _knows(net: Module, rows: np.ndarray) -> bool:
     return all(not isinstance(one, RowOutputs) or bool(one.knows(rows).all()) for one in parts)
 
 
+def _refuse_stored(net: Module, model: Model) -> None:
+    """Refuse outputs that were stored where views are asked about. Raises UsageError if some of them are."""
+    if any(isinstance(one, RowOutputs) for one in (net.members if isinstance(net, Mixture) else [net])):
+        advice = "give augment=none for the student, or name the network as its source"
+        raise UsageError("augment", model.uri, f"outputs were stored for the images as they are; {advice}")
+
+
 def _room_for(shape: tuple[int, ...]) -> np.ndarray:
     """Return room for float32 values: in memory, or where they would take too much of it in a file."""
     if 4 * math.prod(shape) <= IN_MEMORY * psutil.virtual_memory().available:
@@ -301,6 +308,11 @@ def _room_for(shape: tuple[int, ...]) -> np.ndarray:
         with suppress(OSError):
             Path(str(found.filename)).unlink()
     return found
+
+
+def digest_of_rows(rows: np.ndarray) -> str:
+    """Return the digest of rows of a data set, in their order."""
+    return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
 def logits_only(model: Model) -> UsageError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.engine import Engine
 from kdops.training.groups import UNLABELED
-from kdops.training.networks import Networks, logits_only
+from kdops.training.networks import Networks, digest_of_rows, logits_only
 from kdops.training.order import Order, OrderGroup, OrderTrial, SourceArrays, pack
 from kdops.training.trainer import cut_passes, nets_a_pass
 from kdops.training.trials import TrialPlan, trial_passes
@@ -115,7 +114,7 @@ class Orders:
         common = replace(self._common(task.role, task.method.full_text, self.context.split.test), asks=True)
         for source in {unit.source.weights: unit.source for unit in units if unit.source is not None}.values():
             own = {
-                part: self._put(_digest_of(rows), rows)
+                part: self._put(digest_of_rows(rows), rows)
                 for part, rows in parts.items()
                 if networks.is_unasked(source, part)
             }
@@ -187,7 +186,7 @@ class Orders:
             images=self._put(fingerprint(images=data.digest), data.images),
             labels=self._put_labels(),
             unlabeled=self._put(fingerprint(images=unlabeled.digest), unlabeled.images) if unlabeled else "",
-            rows={name: self._put(_digest_of(own), own) for name, own in parts.items()},
+            rows={name: self._put(digest_of_rows(own), own) for name, own in parts.items()},
             shape=data.shape,
             classes=len(data.classes),
             mean=tuple(self.networks.statistics[0].tolist()),
@@ -281,7 +280,7 @@ class Orders:
         if isinstance(seen, Asked):
             return replace(given, architecture=source.architecture, weights=self._put_weights(source))
         joint = temperature if isinstance(self.networks.of(source), Mixture) else 1.0
-        what = {"source": source.weights, "rows": _digest_of(rows), "key": seen.key, "temperature": joint}
+        what = {"source": source.weights, "rows": digest_of_rows(rows), "key": seen.key, "temperature": joint}
         digest = self._put(fingerprint(**what, views=recipe.views), seen.logits.numpy())
         return replace(given, view_logits=digest, views=seen.key)
 
@@ -293,12 +292,12 @@ class Orders:
     def _put_outputs(self, source: Model, rows: np.ndarray, part: str) -> str:
         """Put a source's logits for some images."""
         values = self.networks.logits_of(source, rows, part)
-        return self._put(fingerprint(source=source.weights, rows=_digest_of(rows)), values.numpy())
+        return self._put(fingerprint(source=source.weights, rows=digest_of_rows(rows)), values.numpy())
 
     def _put_features(self, source: Model, rows: np.ndarray, part: str, tap: str, method: Method) -> str:
         """Put what a method keeps of a source's features at a tap for some images."""
         values = self.networks.features_of(source, rows, part, tap, method)
-        named = fingerprint(source=source.weights, rows=_digest_of(rows), tap=tap, reduction=method.reduction)
+        named = fingerprint(source=source.weights, rows=digest_of_rows(rows), tap=tap, reduction=method.reduction)
         return self._put(named, values.numpy())
 
     def _put_head(self, source: Model) -> str:
@@ -309,7 +308,7 @@ class Orders:
     def _put_averaged(self, source: Model, rows: np.ndarray, part: str, temperature: float) -> str:
         """Put the joint outputs of several sources for some images at a temperature."""
         values = self.networks.averaged_logits(source, rows, part, temperature)
-        named = fingerprint(source=source.weights, rows=_digest_of(rows), temperature=temperature)
+        named = fingerprint(source=source.weights, rows=digest_of_rows(rows), temperature=temperature)
         return self._put(named, values.numpy())
 
     def _put(self, digest: str, array: np.ndarray) -> str:
@@ -325,7 +324,3 @@ def _alike(units: Sequence[Unit]) -> Iterator[tuple[Unit, ...]]:
         seed = unit.replicate if unit.task.nets else unit.record.seed
         together.setdefault((seed, unit.learns_predictions), []).append(unit)
     return map(tuple, together.values())
-
-
-def _digest_of(rows: np.ndarray) -> str:
-    return hashlib.sha256(rows.tobytes()).hexdigest()

@@ -18,10 +18,11 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from kdops.config.augmentation import NONE
+from kdops.config.augmentation import MIXUP, NONE, parse_augment
 from kdops.config.recipes import Recipe
 from kdops.data.memmap import Pixels
 from kdops.distillation.adapters import sizes_beside
+from kdops.distillation.labels import LabelLoss, MixedLabelLoss
 from kdops.distillation.method import Method
 from kdops.distillation.objective import Objective
 from kdops.distillation.sources import Live
@@ -85,6 +86,7 @@ class TrainingPass:
         self.batches = batches_of(len(self.images.labels), recipes[0].batch_size, alone=networks.learns_from_one)
         self.is_soft = any(t != 0 for group in groups for t in group.temperatures)
         self.is_augmented = recipes[0].augment != NONE
+        self.is_mixed = MIXUP in parse_augment(recipes[0].augment)
         self.feeds = feeds_of(self.role, groups, methods[0], self.images, self.is_soft, recipes[0])
         self.members = [(group.seed, t) for group in groups for t in group.temperatures]
         self.numbers = list(range(len(self.members)))
@@ -220,7 +222,8 @@ class TrainingPass:
         if self.objective.method.needs.peers:
             source = student.map(Tensor.detach)
         rows = for_members(chosen, sizes) if self.objective.method.needs.rows else None
-        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase, rows)
+        own_loss = self._label_loss(chosen)
+        terms = self.objective.terms(student, labels, source, self.progress, self.stage.phase, rows, own_loss)
         each = reduce(add, terms.values())
         for own in self.objective.modules:
             own.zero_grad(set_to_none=True)
@@ -232,6 +235,14 @@ class TrainingPass:
     def _seen(self, chosen: Sequence[Tensor]) -> list[Tensor]:
         """Return what the members of each feed see of their batch, given by its rows."""
         return seen_by(self.feeds, chosen, self.pixels, self.networks.batches)
+
+    def _label_loss(self, chosen: Sequence[Tensor]) -> LabelLoss:
+        """Return the loss of the labels of a batch of each group, given by its rows."""
+        if not self.is_mixed:
+            return self.objective.labels
+        others, shares = zip(*(feed.mixed(rows) for feed, rows in zip(self.feeds, chosen, strict=True)), strict=True)
+        sizes = [feed.size for feed in self.feeds]
+        return MixedLabelLoss(self.objective.labels, for_members(others, sizes), for_members(shares, sizes))
 
     def _add_up(self, each: Tensor, terms: Mapping[str, Tensor], count: int) -> None:
         """Add the losses ``[M]`` of a batch of ``count`` images, and their terms, to those of the epoch."""

@@ -299,6 +299,10 @@ def test_students_learn_from_stored_outputs_of_the_images_that_they_see(fork, ca
     assert all("source_agreement" not in run.data.metrics for run in some)
     (uri,) = {run.data.tags["kdops.source"] for run in some}
     assert uri.startswith("file:some.npz#")
+    capsys.readouterr()
+    assert main(["students", "--source", "some.npz", "--augment", "student=mixup"]) == 2
+    told = "augment=mixup=0.2: outputs were stored for the images as they are; give augment=none for the student, or"
+    assert told in capsys.readouterr().err.strip().splitlines()[-1]
     arrays["classes"] = arrays["classes"][::-1]
     np.savez("some.npz", **arrays)
     capsys.readouterr()

@@ -52,9 +52,9 @@ def trained(text, nets):
     return run(text, nets)
 
 
-def alone(net, seed):
+def alone(net, seed, recipe=RECIPE):
     """Train one network on hard labels by itself, in the batch order of replicate 0."""
-    recipe = RECIPE.replace(architecture=parse_architecture(net))
+    recipe = recipe.replace(architecture=parse_architecture(net))
     built = new_network(INPUTS, recipe, seed, 0.0)
     given = (INPUTS, [Group(0, (0.0,))], [recipe], [LabelsOnly()], PeerNetworks([built], "cpu", True).each[0])
     return next(TrainingPass(*given, streams_of_networks([built]), 1).run(Meter(None, 0)))
@@ -70,6 +70,16 @@ def test_independent_nets_are_to_the_bit_those_that_are_trained_alone(nets):
         by_itself = alone(net, COPY_SEEDS * place)
         assert same(found, by_itself)
         assert found.history == by_itself.history
+
+
+@pytest.mark.parametrize("order", ["simultaneous", "sequential"])
+def test_nets_of_a_company_learn_the_labels_of_mixed_images(order):
+    recipe, nets = RECIPE.replace(augment="mixup=1"), [parse_architecture(net) for net in MIXED[:2]]
+    found = train_company(recipe, nets, [0, COPY_SEEDS], 0.0, INPUTS, Aligned(order))
+    for place, (net, mine) in enumerate(zip(MIXED, found, strict=False)):
+        by_itself = alone(net, COPY_SEEDS * place, recipe)
+        assert same(mine, by_itself)
+        assert not same(mine, alone(net, COPY_SEEDS * place))
 
 
 @every_way

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import beta as beta_distribution
+from scipy.stats import kstest
 
 from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
@@ -27,7 +29,7 @@ IMAGES, VALIDATION = quarters(COUNT, 0, SIDE), quarters(12, 1, SIDE)
 INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, pixel_statistics(IMAGES.pixels))
 ALL = torch.arange(COUNT)
 LINEAR = torch.randn(SIDE * SIDE, CLASSES, generator=named_generator("source")) / 100
-TEXTS = [*AUGMENTATIONS, "crop=2 flip=true cutout=3", "shift=3 rotate=30 jitter=0.4"]
+TEXTS = [*AUGMENTATIONS, "crop=2 flip=true cutout=3", "shift=3 rotate=30 jitter=0.4", "crop=2 mixup=1"]
 every = pytest.mark.parametrize("text", TEXTS)
 
 
@@ -47,9 +49,14 @@ def test_a_view_is_a_function_of_image_number_and_replicate_alone(text):
     assert (whole.shape, whole.dtype) == (IMAGES.pixels.shape, torch.uint8)
     rows = torch.tensor([7, 3, 3, 19])
     assert torch.equal(view(text).at(rows), whole[rows])
-    black = IMAGES.pixels.clone()
-    black[8:] = 0
-    assert torch.equal(view(text, pixels=black).at(ALL[:8]), whole[:8])
+    few = ALL[:8]
+    others, shares = view(text).mixed(few)
+    black = torch.zeros_like(IMAGES.pixels)
+    needed = torch.cat([few, others])
+    black[needed] = IMAGES.pixels[needed]
+    assert torch.equal(view(text, pixels=black).at(few), whole[few])
+    assert torch.equal(others, few) is ("mixup" not in text)
+    assert bool((shares == 1).all()) is ("mixup" not in text)
     gone = view(text, 5)
     gone.enter(0)
     assert torch.equal(gone.at(ALL), whole)
@@ -78,7 +85,23 @@ def test_each_augmentation_does_what_it_says():
     assert 80 <= jittered.min() < 95
     assert 105 < jittered.max() <= 120
     assert torch.equal(jittered.amin((1, 2, 3)), jittered.amax((1, 2, 3)))
-    assert {*OPERATIONS, "randaugment"} == AUGMENTATIONS.keys()
+    assert {*OPERATIONS, "randaugment", "mixup"} == AUGMENTATIONS.keys()
+
+
+@pytest.mark.parametrize("beta", [0.2, 1.0, 8.0])
+def test_mixup_adds_two_images_by_a_share_that_is_beta_distributed(beta):
+    """Zhang et al., 2018, equation (1): lambda x_i + (1 - lambda) x_j, of images that are augmented beforehand."""
+    pixels = torch.randint(256, (4000, 1, 2, 2), generator=named_generator("pixels"), dtype=torch.uint8)
+    rows = torch.arange(len(pixels))
+    views, flips = (view(text, 3, pixels=pixels) for text in (f"flip mixup={beta}", "flip"))
+    others, shares = views.mixed(rows)
+    share, flipped = shares.view(-1, 1, 1, 1), flips.at(rows).float()
+    exact = share * flipped + (1 - share) * flipped[others]
+    assert (views.at(rows).float() - exact).abs().max() < 0.501
+    assert torch.equal(others.sort().values, rows)
+    assert kstest(shares.numpy(), beta_distribution(beta, beta).cdf).pvalue > 0.01
+    views.enter(4)
+    assert not torch.equal(views.mixed(rows)[0], others)
 
 
 def kept(text, count, replicate):
@@ -93,10 +116,10 @@ def kept(text, count, replicate):
 NETS = ("mlp(hidden=5)", "cnn(filters=2,layers=1,dropout=0)")
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("views", ["1", "2", "live"])
-def test_in_every_step_a_student_gets_the_sources_outputs_for_the_very_view_that_it_sees(net, views, monkeypatch):
-    text, seen, given = Augment().read("crop=2 flip=true"), [], []
+@every
+@pytest.mark.parametrize(("net", "views"), [(NETS[0], "live"), (NETS[1], "2")])
+def test_in_every_step_a_student_gets_the_sources_outputs_for_the_very_view_that_it_sees(text, net, views, monkeypatch):
+    text, seen, given = Augment().read(text), [], []
     recipe = Recipe(parse_architecture(net), 3, 16, 1e-2, augment=text, views=views)
     for kind in (StackedMLPs, SeparateModels):
 
@@ -135,9 +158,10 @@ def test_kept_outputs_of_as_many_views_as_epochs_teach_what_a_source_does_that_i
         torch.testing.assert_close(found.state[name], values, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["crop=2", "crop=2 mixup=1"])
 @pytest.mark.parametrize("views", ["2", "live"])
-def test_a_shuffled_source_gives_the_outputs_for_the_same_view_of_the_other_image(views):
-    text = Augment().read("crop=2")
+def test_a_shuffled_source_gives_the_outputs_for_the_same_view_of_the_other_image(text, views):
+    text = Augment().read(text)
     recipe = Recipe(parse_architecture(NETS[0]), 2, 16, 1e-2, augment=text, views=views)
     method = Shuffled(method=LogitDistillation())
     rows = method.rows(IMAGES.labels, named_generator("rows", "student", 0))
@@ -149,7 +173,7 @@ def test_a_shuffled_source_gives_the_outputs_for_the_same_view_of_the_other_imag
         torch.testing.assert_close(found.state[name], values, rtol=1e-4, atol=1e-5)
 
 
-PLAIN, CROPS = Kept(source(IMAGES.pixels)), Augment().read("crop=2")
+PLAIN, CROPS, MIXED = Kept(source(IMAGES.pixels)), Augment().read("crop=2"), Augment().read("crop=2 mixup=1")
 
 
 @pytest.mark.parametrize(
@@ -159,10 +183,23 @@ PLAIN, CROPS = Kept(source(IMAGES.pixels)), Augment().read("crop=2")
         (CROPS, kept(CROPS, 3, 0)),
         (CROPS, kept(CROPS, 2, 1)),
         (CROPS, kept("crop=3", 2, 0)),
+        (MIXED, PLAIN),
+        (MIXED, kept(CROPS, 2, 0)),
+        (MIXED, kept("crop=2 mixup=0.5", 2, 0)),
         ("none", kept(CROPS, 2, 0)),
         ("none", Asked(source)),
     ],
-    ids=["the images", "more views", "another replicate", "other views", "views of plain images", "asked"],
+    ids=[
+        "the images",
+        "more views",
+        "another replicate",
+        "other views",
+        "unmixed images",
+        "unmixed",
+        "other shares",
+        "views of plain images",
+        "asked",
+    ],
 )
 def test_outputs_of_another_view_are_refused(augment, given):
     recipe = Recipe(parse_architecture(NETS[0]), 2, 16, 1e-2, augment=augment, views="2")

@@ -10,6 +10,7 @@ from benchmarks.passes import train
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipes import Recipe
+from kdops.distillation.labels import MixedLabelLoss
 from kdops.distillation.method import build_method
 from kdops.distillation.sources import Kept
 from kdops.models.classifier import build, pixel_statistics
@@ -42,6 +43,16 @@ def test_the_mean_over_all_images_is_that_over_those_with_a_label(given):
     assert gradient[:, known].abs().sum() > 0
     one = label_loss(recipes, [labels] * 2, CLASSES).of(slice(1, 2))(logits[1:], labels.expand(1, -1))
     assert torch.equal(one[0], partial[1])
+
+
+def test_an_image_that_is_mixed_with_one_without_a_label_is_learned_by_its_own_share():
+    labels, others = torch.tensor([[0, UNLABELED, 1]]), torch.tensor([[UNLABELED, 2, 3]])
+    shares, logits = torch.tensor([[0.75, 0.25, 0.5]]), torch.randn(1, 3, CLASSES, generator=named_generator("mixed"))
+    loss = label_loss([RECIPE], [torch.tensor([0, 1, 2, UNLABELED])], CLASSES)
+    found = MixedLabelLoss(loss, others, shares)(logits, labels)
+    logs, weight = logits.log_softmax(dim=-1)[0], 4 / 3
+    expected = [0.75 * logs[0, 0], 0.75 * logs[1, 2], 0.5 * (logs[2, 1] + logs[2, 3])]
+    torch.testing.assert_close(found[0], -weight * torch.stack(expected))
 
 
 @pytest.mark.parametrize("name", [name for name, spec in METHODS.items() if not spec.reads_labels])

@@ -57,7 +57,7 @@ CHANGES = {
     "train_temperature": (4.0, 0.5),
     "class_weights": ("balanced",),
     "normalize": ("unit", "none", "imagenet"),
-    "augment": ("crop=1 flip=true", "shift=1 rotate=20 jitter=0.3 cutout=2", "randaugment=1"),
+    "augment": ("crop=1 flip=true", "shift=1 rotate=20 jitter=0.3 cutout=2", "randaugment=1", "mixup=1"),
     "views": ("1", "2", str(EPOCHS)),
     "init": ("glorot", "he"),
 }
@@ -180,6 +180,10 @@ def plain_loop(recipe, temperature):
             z, y = net(pixels), IMAGES.labels[rows]
             tempered = z / recipe.train_temperature
             hard = F.cross_entropy(tempered, y, label_smoothing=recipe.label_smoothing, reduction="none") * weights[y]
+            if "mixup" in recipe.augment:
+                others, shares = views.mixed(rows)
+                both = (F.one_hot(one, CLASSES) for one in (y, IMAGES.labels[others]))
+                hard = F.cross_entropy(z, torch.lerp(*reversed([one.float() for one in both]), shares.view(-1, 1)))
             soft = F.cross_entropy(z / 4, torch.softmax(source(pixels) / 4, dim=1))
             loss = hard.mean() if temperature == 0 else 0.5 * hard.mean() + 0.5 * 16 * soft
             optimizer.zero_grad()

@@ -11,11 +11,11 @@ from torch import nn
 from kdops.config.architectures import parse_architecture
 from kdops.config.methods import parse_method
 from kdops.config.settings import Settings
-from kdops.distillation.sources import Kept, Live, Mixture
+from kdops.distillation.sources import Kept, Live, Mixture, RowOutputs
 from kdops.errors import UsageError
 from kdops.models.classifier import build, pixel_statistics
 from kdops.study.sweep_training import ask_sources
-from kdops.sweeps.model import Model
+from kdops.sweeps.model import COPY_SEEDS, Model
 from kdops.sweeps.unit import Context, Task, Unit
 from kdops.training import engine, networks, sweep_orders
 from kdops.training.checkpoint import Checkpoints
@@ -110,6 +110,30 @@ def test_workers_compute_what_a_source_says_and_each_is_asked_once(tmp_path, mon
     assert torch.equal(networks.logits_of(SOURCE, ROWS, "transfer images"), expected)
     torch.testing.assert_close(networks.logits_of(SOURCE, ROWS[::2], TEST_IMAGES), expected[::2])
     assert list(orders.of_sources(given, parts)) == []
+
+
+def test_a_source_is_asked_once_about_the_views_of_each_replicate_and_of_the_very_images():
+    asked, nets = [], Networks(DATA, SPLIT, "cpu", lambda model: NET.state_dict(), lambda model: None)
+
+    def source(images):
+        asked.append(len(images))
+        return images.float().flatten(1)[:, :CLASSES]
+
+    nets.adopt(SOURCE, source)
+    recipe = Settings.parse("students", augment="crop=1 mixup=1", views="2").recipes["student"]
+    one = nets.seen(SOURCE, ROWS, recipe, 0, 4.0)
+    assert nets.seen(SOURCE, ROWS, recipe, COPY_SEEDS, 1.0) is one
+    assert asked == [COUNT] * 2
+    others = [nets.seen(SOURCE, rows, recipe, seed, 4.0) for rows, seed in ((ROWS, 1), (ROWS[::-1], 0), (ROWS[1:], 0))]
+    assert not any(torch.equal(other.logits, one.logits) for other in others)
+
+
+@pytest.mark.parametrize("views", ["2", "live"])
+def test_outputs_that_were_stored_are_never_those_of_a_view(views, tmp_path):
+    stored = RowOutputs(torch.zeros(COUNT, CLASSES))
+    for net in (stored, Mixture([NET, stored], [0.5, 0.5])):
+        with pytest.raises(UsageError, match=r"outputs were stored for the images as they are; give augment=none"):
+            made(net, units(), tmp_path, augment="student=mixup", views=views)
 
 
 def test_units_that_differ_in_neither_seed_nor_temperature_are_each_their_own(tmp_path):

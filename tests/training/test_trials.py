@@ -288,15 +288,15 @@ def test_convolutional_trials_have_the_bits_that_they_have_alone_and_may_be_prun
     assert digest_of(pruned[0].state) == digest_of(results[0].state)
 
 
-@pytest.mark.parametrize("views", ["live", "2"])
-def test_augmented_trials_equal_their_training_alone_beside_others(views):
-    seen = {"augment": "shift=1", "views": views}
+@pytest.mark.parametrize(("augment", "views"), [("shift=1", "live"), ("shift=1 mixup=1", "2")])
+def test_augmented_trials_equal_their_training_alone_beside_others(augment, views):
+    seen = {"augment": augment, "views": views}
     plans = [*MIXED[:3], *(replace(one, recipe=replace(one.recipe, **seen)) for one in (*MIXED, *CNNS))]
     net = build(parse_architecture("mlp(hidden=5)"), (1, 4, 4), CLASSES, *INPUTS.statistics, named_generator("own"))
     net.eval()
     source = asked_of(net)
     if views != "live":
-        own = Views("shift=1", IMAGES.pixels, 0)
+        own = Views(augment, IMAGES.pixels, 0)
         found = []
         for view in range(int(views)):
             own.enter(view)

@@ -90,7 +90,7 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
     """
     if isinstance(origin, str):
         origin = parse_dataset({"dataset": origin})
-    root = _data_folder(data_root)
+    root = data_folder(data_root)
     loader = load_place(DATASETS[origin.kind].loader)
     arrays, notes = loader(origin, root, progress)
     unlabeled = None
@@ -109,8 +109,15 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
     )
 
 
-def _data_folder(data_root: str) -> Path:
-    """Find the folder; only our own default may be missing, since a download makes it."""
+def data_folder(data_root: str) -> Path:
+    """Return the folder with the data sets; only our own default may be missing, since a download makes it.
+
+    Args:
+        data_root: the folder; empty: ``KDOPS_DATA_ROOT``, else the user's cache folder.
+
+    Raises:
+        UsageError: there is no such folder, or it cannot be read.
+    """
     given = data_root or os.environ.get("KDOPS_DATA_ROOT", "")
     if not given:
         return user_cache_folder()

@@ -237,6 +237,38 @@ def _test_table(listing: _Listing) -> tuple[list[str], list[int]]:
     return [images[name] for name in labels], list(labels.values())
 
 
+def test_boxes(root: Path) -> np.ndarray:
+    """Return the box of the sign in each test image, as the table of the benchmark has it.
+
+    Args:
+        root: the folder with ``gtsrb`` in it.
+
+    Returns:
+        Left, top, right and bottom as shares of width and height, ``[N, 4]``, in the order of the images of
+        :func:`load`.
+
+    Raises:
+        UsageError: the table cannot be read, or has a box that is none.
+    """
+    table = root / "gtsrb" / "GT-final_test.csv"
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            rows = {row["Filename"]: row for row in csv.DictReader(file, delimiter=";", skipinitialspace=True)}
+        found = [
+            [
+                int(row[f"Roi.{side}"]) / int(row[extent])
+                for side, extent in zip(("X1", "Y1", "X2", "Y2"), ("Width", "Height") * 2, strict=True)
+            ]
+            for row in rows.values()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, csv.Error) as error:
+        raise UsageError("data_root", table, "must have the columns Width, Height and Roi.X1 to Roi.Y2") from error
+    boxes = np.array(found)
+    if odd := np.flatnonzero(~((boxes >= 0) & (boxes <= 1)).all(1) | (boxes[:, :2] >= boxes[:, 2:]).any(1)).tolist():
+        raise UsageError("data_root", table, f"has a box outside of its image, or an empty one: {[*rows][odd[0]]}")
+    return boxes
+
+
 def _decode(path: Path) -> np.ndarray:
     """Decode one image to uint8 [3, 32, 32], resized (bilinear) where it is of another size."""
     try:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kdops.config.datasets import parse_dataset
 from kdops.data.cache import user_cache_folder
-from kdops.data.dataset import load
+from kdops.data.dataset import Dataset, load
+from kdops.data.examples import evenly
 from kdops.data.folder_files import is_left_alone
 from kdops.data.images import SUFFIXES, ImageError, read_image
 from kdops.data.tabular.rows import Encoding, RowError
@@ -162,8 +163,8 @@ def images_to_compare(name: str, origin: Mapping[str, str], loaded: Loaded, data
     return torch.from_numpy(random), f"{what} ({name} {problem})"
 
 
-def test_images(origin: Mapping[str, str], loaded: Loaded, data_root: str, count: int) -> tuple[Tensor, Tensor]:
-    """Return test images of the data set that a model was trained on, uint8 ``[N, C, H, W]``, and labels ``[N]``.
+def rows_to_probe(origin: Mapping[str, str], loaded: Loaded, data_root: str, count: int) -> tuple[Dataset, np.ndarray]:
+    """Return the data set that a model was trained on, and the rows of some of its test images.
 
     Args:
         origin: the parameters by which the data set was read.
@@ -180,9 +181,7 @@ def test_images(origin: Mapping[str, str], loaded: Loaded, data_root: str, count
     data = load(found, data_root)
     if data.shape != loaded.shape or tuple(data.classes) != loaded.classes:
         raise UsageError("dataset", found, "is of another form now than when the model was trained")
-    rows = np.flatnonzero(data.test)
-    rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
-    return torch.from_numpy(np.array(data.images[rows])), torch.from_numpy(np.array(data.labels[rows]))
+    return data, evenly(np.flatnonzero(data.test), count)
 
 
 def _own_images(origin: Mapping[str, str], data_root: str, loaded: Loaded) -> tuple[np.ndarray | None, str]:

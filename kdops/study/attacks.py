@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from kdops.config.attacks import parse_attacks
+from kdops.data.examples import evenly, examples_of
 from kdops.probing.attack import attack_networks, input_gradients
 from kdops.study.result_files import results_table
 from kdops.sweeps.model import Sweep
@@ -54,9 +54,7 @@ def gradient_sweep(study: Study[Any], models: Sweep, images: int) -> Sweep:
 
 
 def _some(study: Study[Any], count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = study.split.test
-    rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
-    return torch.from_numpy(np.array(study.data.images[rows])), torch.from_numpy(np.array(study.data.labels[rows]))
+    return examples_of(study.data, evenly(study.split.test, count))
 
 
 def _with(models: Sweep, measured: list[dict[str, float]]) -> Sweep:

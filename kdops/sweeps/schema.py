@@ -42,6 +42,7 @@ FINGERPRINT = "kdops.fingerprint"
 TRAINING = "kdops.training"
 TRAINED_ON = "kdops.trained_on"
 ATTACK = "kdops.attack"
+KNOWLEDGE = "kdops.knowledge"
 MODEL = "kdops.model"
 """The model URI; set last, so that a run that has it is whole."""
 

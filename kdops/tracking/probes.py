@@ -5,37 +5,50 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from kdops.config.attacks import Attack
-from kdops.sweeps import schema
-
-__all__ = ["log_probe"]
+__all__ = ["Probed", "log_probe"]
 
 
-def log_probe(
-    client: MlflowClient, run_id: str, attack: Attack, images: int, metrics: Mapping[str, float], figures: Path
-) -> None:
-    """Put the result of an attack on the run of a model; that of an earlier attack of the same name is replaced.
+@dataclass(frozen=True)
+class Probed:
+    """What a probe of a model found.
+
+    Attributes:
+        tag: the tag that says how it was measured.
+        how: its text.
+        prefix: begins the names of its metrics.
+        metrics: by name.
+        folder: the folder of its figures among the artifacts.
+    """
+
+    tag: str
+    how: str
+    prefix: str
+    metrics: Mapping[str, float]
+    folder: str
+
+
+def log_probe(client: MlflowClient, run_id: str, found: Probed, figures: Path) -> None:
+    """Put what a probe found on the run of a model; what an earlier one of the same kind found is replaced.
 
     Args:
         client: a client of the store.
         run_id: the run of the model.
-        attack: how it was attacked.
-        images: with how many images.
-        metrics: by name.
-        figures: a folder with them.
+        found: what was found.
+        figures: a folder with its figures.
     """
     now = int(time.time() * 1000)
-    earlier = {name for name in client.get_run(run_id).data.metrics if name.startswith(f"attack_{attack.name}_")}
+    earlier = {name for name in client.get_run(run_id).data.metrics if name.startswith(found.prefix)}
     # A store has no call that takes a metric from a run.
-    metrics = {**dict.fromkeys(earlier, math.nan), **metrics}
-    client.log_artifacts(run_id, str(figures), "attacks")
+    metrics = {**dict.fromkeys(earlier, math.nan), **found.metrics}
+    client.log_artifacts(run_id, str(figures), found.folder)
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-        tags=[RunTag(f"{schema.ATTACK}.{attack.name}", f"{attack} on {images} test images")],
+        tags=[RunTag(found.tag, found.how)],
     )

@@ -58,6 +58,7 @@ def test_nothing_of_an_earlier_attack_is_left_beside_one_that_misleads_nothing(s
         (("kdops-digits-teacher/1", "--attack", "carlini"), "attack=carlini: must be one of fgsm"),
         (("kdops-digits-teacher/1", "--attack", "cw2(iterations=0)"), "iterations must be a whole number"),
         (("kdops-digits-teacher/1", "--images", "0"), "images=0: must be"),
+        (("kdops-digits-teacher/1", "--knowledge", "--grid", "1"), "grid=1: must be"),
         (("digits",), "digits"),
     ],
 )
@@ -66,3 +67,22 @@ def test_a_mistake_is_one_line(nowhere, capsys, arguments, words):
     assert out == []
     (line,) = err
     assert words in line
+
+
+def test_what_models_use_of_images_is_drawn_on_their_runs(store, capsys):
+    store.run("teacher", teacher="mlp(hidden=8)", seeds="2", epochs="3")
+    names = ["kdops-digits-teacher/1", "kdops-digits-teacher/2"]
+    out, err = said(capsys, *names, "--knowledge", "--grid", "4", "--images", "9")
+    assert err == []
+    rows = [line.split() for line in out if line.startswith("kdops-digits")]
+    assert [row[:3] for row in rows] == [[name, "embedding", "9"] for name in names]
+    runs = {run.data.tags["kdops.model"].removeprefix("models:/"): run for run in store.children()}
+    for row in rows:
+        run = runs[row[0]]
+        assert row[3] == f"{run.data.metrics['knowledge_points']:.3f}"
+        assert run.data.tags["kdops.knowledge"].startswith("layer=embedding grid=4 threshold=0.2 on 9 test images")
+        assert store.artifact(run, "knowledge/embedding.png").read_bytes().startswith(b"\x89PNG")
+        assert not any(name.startswith("attack_") for name in run.data.metrics)
+    out, err = said(capsys, names[0], "--knowledge", "--layer", "stage1", code=2)
+    assert out == []
+    assert "stage1: the model has no such tap" in err[0]

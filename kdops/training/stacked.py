@@ -1,4 +1,4 @@
-"""Dense networks of one shape as stacked tensors, computed in one pass.
+"""Networks of one shape whose first layer is dense, as stacked tensors that are computed in one pass.
 
 The members of a group (one replicate, all temperatures) see the same batch, so their first layers stand side
 by side as one wide matrix and cost one matrix product; the later layers are one batched product over all
@@ -37,15 +37,20 @@ def can_stack(net: Classifier) -> bool:
     )
 
 
+def first_layer(net: Classifier) -> nn.Linear:
+    """Return a network's first dense layer."""
+    return next(part for part in net.net.modules() if isinstance(part, nn.Linear))
+
+
 PREPARED_BYTES = 2_000_000_000
 """Up to so much memory is spent on images that are normalized beforehand."""
 
 
 class DenseNetworks(JointNetworks):
-    """What stacked dense networks have in common, of one shape or of several.
+    """What stacked networks have in common whose first layer is dense, of one shape or of several.
 
     Args:
-        nets: networks for which :func:`can_stack` holds; they are copied, not changed.
+        nets: the networks; they are copied, not changed.
         device: where the tensors lie.
 
     Raises:
@@ -56,7 +61,7 @@ class DenseNetworks(JointNetworks):
         if not all(torch.equal(net.mean, nets[0].mean) and torch.equal(net.std, nets[0].std) for net in nets):
             raise ValueError("networks that are stacked must share the mean and deviation of their images")
         self.mean, self.std = nets[0].mean.to(device), nets[0].std.to(device)
-        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in nets]
+        self.count = len(nets)
 
     def prepared(self, images: Pixels) -> Pixels:
         """Return images as :meth:`outputs` may take them too: normalized floats ``[N, C·H·W]``, once for all epochs.
@@ -75,29 +80,116 @@ class DenseNetworks(JointNetworks):
 
     def states(self) -> list[dict[str, Tensor]]:
         """Return each network's weights under the names of its own state, on the CPU."""
-        return [self._state(self._layers(member)) for member in range(len(self.dropouts))]
+        shared = {"mean": self.mean, "std": self.std}
+        return [
+            {name: values.detach().cpu().clone() for name, values in {**shared, **self._named(member)}.items()}
+            for member in range(self.count)
+        ]
 
     @abstractmethod
-    def _layers(self, member: int) -> list[Tensor]:
-        """Return one network's weight and bias of layer after layer, as views."""
+    def _named(self, member: int) -> dict[str, Tensor]:
+        """Return one network's own values under the names of its state, as views."""
 
     def _flat(self, images: Tensor) -> Tensor:
         """Return one batch normalized and flat, ``[B, C·H·W]``."""
         return images if images.dim() == 2 else normalized(images, self.mean, self.std)
 
-    def _state(self, layers: Sequence[Tensor]) -> dict[str, Tensor]:
-        state = {"mean": self.mean, "std": self.std}
-        for number, values in enumerate(layers):
-            # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
-            state[f"net.{1 + 3 * (number // 2)}.{('weight', 'bias')[number % 2]}"] = values
-        return {name: values.detach().cpu().clone() for name, values in state.items()}
+
+def chain_names(layers: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return weight and bias of layer after layer under the names of a chain's state."""
+    # In the network's chain a dense layer is followed by ReLU and dropout; flatten comes first.
+    return {
+        f"net.{1 + 3 * (number // 2)}.{('weight', 'bias')[number % 2]}": values for number, values in enumerate(layers)
+    }
 
 
-class StackedMLPs(DenseNetworks):
+class WideNetworks(DenseNetworks):
+    """Stacked networks of one architecture, the first layers of each group as one wide matrix.
+
+    Args:
+        groups: for each group its networks; they are copied, not changed.
+        device: where the stacked tensors lie.
+        taps: whose values :meth:`outputs` adds.
+
+    Raises:
+        ValueError: the networks normalize their images differently, so they cannot share a batch.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Classifier]], device: torch.device | str, taps: Sequence[str]):
+        super().__init__([net for group in groups for net in group], device)
+        self.taps, self.batches = tuple(taps), len(groups)
+        self.sizes = [len(group) for group in groups]
+        firsts = [[first_layer(net) for net in group] for group in groups]
+        self.hidden = firsts[0][0].out_features
+
+        def kept(values: Tensor) -> Tensor:
+            values = values.detach().to(device)
+            values.grad = torch.zeros_like(values)
+            return values
+
+        # One wide leaf a group, not one for all: its gradient is then one product, written in place.
+        self.wide_weights = [kept(torch.cat([layer.weight for layer in group])) for group in firsts]
+        self.wide_biases = [kept(torch.cat([layer.bias for layer in group])) for group in firsts]
+
+    @abstractmethod
+    def later(self) -> list[Tensor]:
+        """Return the trained tensors of the later layers, each of all members."""
+
+    def parts(self) -> list[list[Tensor]]:
+        """Return every trained tensor, in one part."""
+        return [[*self.wide_weights, *self.wide_biases, *self.later()]]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every value that training may change, by name: the tensors themselves."""
+        return {str(number): values.detach() for number, values in enumerate(self.parts()[0])}
+
+    def clear_gradients(self) -> None:
+        """Forget every gradient but the first layer's, which is written anew."""
+        for values in self.later():
+            values.grad = None
+
+    def complete_gradients(self) -> None:
+        """Compute the gradient of the first layer.
+
+        Autograd would allocate it, most of the memory, anew in every step, and touching new memory costs a third of the
+        product itself.
+        """
+        firsts = zip(self._latest, self.wide_weights, self.wide_biases, strict=True)
+        for (inputs, units), weight, bias in firsts:
+            gradient = gradient_of(units).flatten(0, 1)
+            torch.mm(gradient, inputs, out=weight.grad)
+            torch.sum(gradient, 1, out=bias.grad)
+
+    def _units(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return what the first layers return for each group's batch, ``[K, hidden, B]``, with gradient."""
+        inputs = [self._flat(one) for one in images]
+        units = [self._first(g, batch) for g, batch in enumerate(inputs)]
+        if torch.is_grad_enabled():
+            self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
+        return units
+
+    @torch.no_grad()
+    def _first(self, group: int, inputs: Tensor) -> Tensor:
+        """Compute the first layer of one group: ``[B, C·H·W]`` to ``[K, hidden, B]``."""
+        # Weights times images, not images times weights: the same numbers, and the quicker product of a wide matrix.
+        wide = torch.addmm(self.wide_biases[group].unsqueeze(1), self.wide_weights[group], inputs.t())
+        return wide.view(self.sizes[group], self.hidden, len(inputs))
+
+    def _first_of(self, member: int) -> list[Tensor]:
+        """Return weight and bias of one network's first layer, as views."""
+        group, offset = 0, member
+        while offset >= self.sizes[group]:
+            offset -= self.sizes[group]
+            group += 1
+        rows = slice(offset * self.hidden, (offset + 1) * self.hidden)
+        return [self.wide_weights[group][rows], self.wide_biases[group][rows]]
+
+
+class StackedMLPs(WideNetworks):
     """Stacked dense networks of one shape.
 
     Args:
-        groups: for each group its networks, all of the same architecture; they are copied, not changed.
+        groups: for each group its networks, for which :func:`can_stack` holds; they are copied, not changed.
         device: where the stacked tensors lie.
         taps: whose values :meth:`outputs` adds: the embedding, or none.
 
@@ -108,37 +200,21 @@ class StackedMLPs(DenseNetworks):
     def __init__(
         self, groups: Sequence[Sequence[Classifier]], device: torch.device | str = "cpu", taps: Sequence[str] = ()
     ):
-        members = [net for group in groups for net in group]
-        super().__init__(members, device)
-        self.taps, self.batches = tuple(taps), len(groups)
-        self.sizes = [len(group) for group in groups]
-        linears = [[part for part in net.net.children() if isinstance(part, nn.Linear)] for net in members]
-        self.hidden = linears[0][0].out_features
+        super().__init__(groups, device, taps)
+        members = [list(net.net.children()) for group in groups for net in group]
+        self.dropouts = [[part for part in parts if isinstance(part, Dropout)] for parts in members]
+        linears = [[part for part in parts if isinstance(part, nn.Linear)] for parts in members]
 
         def leaf(values: Tensor) -> Tensor:
             return values.detach().to(device).clone().requires_grad_()
 
-        def kept(values: Tensor) -> Tensor:
-            values = values.detach().to(device)
-            values.grad = torch.zeros_like(values)
-            return values
-
-        # One wide leaf a group, not one for all: its gradient is then one product, written in place.
-        starts = [sum(self.sizes[:g]) for g in range(len(groups))]
-        first = [[layers[0] for layers in linears[s : s + k]] for s, k in zip(starts, self.sizes, strict=True)]
-        self.wide_weights = [kept(torch.cat([layer.weight for layer in group])) for group in first]
-        self.wide_biases = [kept(torch.cat([layer.bias for layer in group])) for group in first]
         later = list(zip(*[layers[1:] for layers in linears], strict=True))
         self.weights = [leaf(torch.stack([layer.weight for layer in layers])) for layers in later]
         self.biases = [leaf(torch.stack([layer.bias for layer in layers])) for layers in later]
 
-    def parts(self) -> list[list[Tensor]]:
-        """Return every trained tensor, in one part."""
-        return [[*self.wide_weights, *self.wide_biases, *self.weights, *self.biases]]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return every value that training may change, by name: the tensors themselves."""
-        return {str(number): values.detach() for number, values in enumerate(self.parts()[0])}
+    def later(self) -> list[Tensor]:
+        """Return weights and biases of the later layers."""
+        return [*self.weights, *self.biases]
 
     def outputs(self, images: Sequence[Tensor]) -> Outputs:
         """Compute all members at once.
@@ -155,10 +231,7 @@ class StackedMLPs(DenseNetworks):
 
     def _computed(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``[M, B, classes]`` and what the last layer takes, ``[M, hidden, B]``."""
-        inputs = [self._flat(one) for one in images]
-        units = [self._first(g, batch) for g, batch in enumerate(inputs)]
-        if torch.is_grad_enabled():
-            self._latest = list(zip(inputs, [own.requires_grad_() for own in units], strict=True))
+        units = self._units(images)
         hidden = units[0].relu() if len(units) == 1 else torch.cat([own.relu() for own in units])
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             # Weights times units here too, [K, H, B]: without dropout nothing is transposed in memory.
@@ -168,30 +241,6 @@ class StackedMLPs(DenseNetworks):
                 hidden = hidden.relu()
         return hidden.transpose(1, 2), given
 
-    def clear_gradients(self) -> None:
-        """Forget every gradient but the first layer's, which is written anew."""
-        for values in (*self.weights, *self.biases):
-            values.grad = None
-
-    def complete_gradients(self) -> None:
-        """Compute the gradient of the first layer.
-
-        Autograd would allocate it, most of the memory, anew in every step, and touching new memory costs a third of the
-        product itself.
-        """
-        firsts = zip(self._latest, self.wide_weights, self.wide_biases, strict=True)
-        for (inputs, units), weight, bias in firsts:
-            gradient = gradient_of(units).flatten(0, 1)
-            torch.mm(gradient, inputs, out=weight.grad)
-            torch.sum(gradient, 1, out=bias.grad)
-
-    @torch.no_grad()
-    def _first(self, group: int, inputs: Tensor) -> Tensor:
-        """Compute the first layer of one group up to its ReLU: ``[B, C·H·W]`` to ``[K, hidden, B]``."""
-        # Weights times images, not images times weights: the same numbers, and the quicker product of a wide matrix.
-        wide = torch.addmm(self.wide_biases[group].unsqueeze(1), self.wide_weights[group], inputs.t())
-        return wide.view(self.sizes[group], self.hidden, len(inputs))
-
     def _dropped(self, hidden: Tensor, depth: int) -> Tensor:
         if not self.training or self.dropouts[0][depth].rate == 0.0:
             return hidden
@@ -199,11 +248,6 @@ class StackedMLPs(DenseNetworks):
         dropped = [drops[depth](h.t().contiguous()).t() for drops, h in zip(self.dropouts, hidden, strict=True)]
         return torch.stack(dropped)
 
-    def _layers(self, member: int) -> list[Tensor]:
-        group, offset = 0, member
-        while offset >= self.sizes[group]:
-            offset -= self.sizes[group]
-            group += 1
-        rows = slice(offset * self.hidden, (offset + 1) * self.hidden)
+    def _named(self, member: int) -> dict[str, Tensor]:
         later = [own[member] for pair in zip(self.weights, self.biases, strict=True) for own in pair]
-        return [self.wide_weights[group][rows], self.wide_biases[group][rows], *later]
+        return chain_names([*self._first_of(member), *later])

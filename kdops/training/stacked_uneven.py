@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from kdops.distillation.method import Outputs
-from kdops.models.classifier import Classifier
+from kdops.models.classifier import Classifier, Dropout
 from kdops.training.optimizer import gradient_of
-from kdops.training.stacked import DenseNetworks
+from kdops.training.stacked import DenseNetworks, chain_names
 
 PADDED_AT_MOST = 2.0
 """The most times its own width that a member is padded to; beyond it a stack of its own is faster."""
@@ -40,6 +40,7 @@ class PaddedMLPs(DenseNetworks):
 
     def __init__(self, nets: Sequence[Classifier], device: torch.device | str = "cpu"):
         super().__init__(nets, device)
+        self.dropouts = [[part for part in net.net.children() if isinstance(part, Dropout)] for net in nets]
         self._arrange([[value.detach().to(device) for value in net.parameters()] for net in nets])
 
     def parts(self) -> list[list[Tensor]]:
@@ -101,7 +102,7 @@ class PaddedMLPs(DenseNetworks):
 
         Tensors that were returned before no longer belong to them.
         """
-        self.dropouts = [self.dropouts[member] for member in members]
+        self.count, self.dropouts = len(members), [self.dropouts[member] for member in members]
         self._arrange([self._layers(member) for member in members])
 
     def _arrange(self, nets: Sequence[Sequence[Tensor]]) -> None:
@@ -118,7 +119,11 @@ class PaddedMLPs(DenseNetworks):
             rows = slice(start, start := start + self.widths[number])
             self._parts[number] = [*(_part(leaf, rows) for leaf in self._wide), *parts]
 
+    def _named(self, member: int) -> dict[str, Tensor]:
+        return chain_names(self._layers(member))
+
     def _layers(self, member: int) -> list[Tensor]:
+        """Return one network's weight and bias of layer after layer, as views."""
         # Without the padding.
         (first, *hidden, weight, bias), width = self._parts[member], self.widths[member]
         return [first, *(part[(slice(width),) * part.dim()] for part in hidden), weight[:, :width], bias]

@@ -27,12 +27,12 @@ def train(
 ) -> Iterator[Trained]:
     """Train every member of every group in as many passes as it takes, and yield one after another.
 
-    The dense nets of a replicate are trained in one pass; others one after another, on a GPU a few at a
+    The nets of a replicate that are stacked are trained in one pass; others one after another, on a GPU a few at a
     time. The arguments are those of :func:`train_pass`, but for ``progress``, which counts over all passes, and
     ``checkpoint_of``, which returns the checkpoint of a pass by its number.
     """
     inputs, count = inputs.there(), len(inputs.images.labels)
-    together = recipe.architecture.is_dense and method.is_stacked
+    together = bool(recipe.architecture.stacks) and method.is_stacked
     most = nets_a_pass(recipe, inputs.shape, inputs.classes, inputs.device)
     total, before = sum(len(group.temperatures) for group in groups) * count * recipe.epochs, 0
     for number, part in enumerate(cut_passes(groups, together, most)):

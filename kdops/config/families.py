@@ -59,7 +59,7 @@ class Architecture(ABC):
     Attributes:
         spec: the place of the function that builds it, and its options.
         is_counted: its sizes follow from its text: it is a family of kdops's own.
-        is_dense: it is a chain of dense layers, so that many can be trained stacked.
+        is_dense: it is a chain of dense layers, so that those of unequal width can be trained stacked too.
         searched: the options that a search varies, each with what it tries by default; empty text for those that keep
             their value where they are not named. No option where the family is not searched for.
     """
@@ -84,6 +84,11 @@ class Architecture(ABC):
     def varied(self, values: Mapping[str, Any]) -> Architecture:
         """Return the network with other values of the options that a search varies, by name among others."""
         return self
+
+    @property
+    def stacks(self) -> str:
+        """The place of the class that computes many of it in one pass while they are trained; empty where none does."""
+        return ""
 
     @property
     def parts(self) -> tuple[Architecture, ...]:
@@ -148,6 +153,11 @@ class MLP(Family):
     def varied(self, values: Mapping[str, Any]) -> MLP:
         """Return the network with other sizes or another rate."""
         return replace(self, **{name: values[name] for name in self.searched if name in values})
+
+    @property
+    def stacks(self) -> str:
+        """The place of the class that computes many of it in one pass."""
+        return "kdops.training.stacked:StackedMLPs"
 
     def taps(self) -> tuple[str, ...]:
         """Return the input of the last layer."""

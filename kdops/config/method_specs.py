@@ -33,7 +33,7 @@ class MethodSpec(Spec):
         summary: what a student learns, in a few words.
         *taps: options that name taps of the student, see :mod:`kdops.models.taps`, and taps that it always needs.
         has_modules: whether something is trained beside a student.
-        is_stacked: whether dense students are trained together in one pass, see
+        is_stacked: whether students of a family that is stacked are trained in one pass, see
             :attr:`kdops.distillation.method.Method.is_stacked`.
         is_control: whether a student learns nothing of what the source knows of its images.
         control_of: the method that it is a control of, for a reason of its own; it is then a control too.

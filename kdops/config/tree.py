@@ -11,6 +11,9 @@ from kdops.config.specs import Spec
 
 LEAF, MIXTURE = "leaf", "mixture"
 
+DEEPEST = 10
+"""Up to so deep trees are trained stacked."""
+
 
 @dataclass(frozen=True)
 class Tree(Family):
@@ -36,6 +39,11 @@ class Tree(Family):
         beta=Real(0, 100, default=1.0, open_low=True),
         predict=Choice((LEAF, MIXTURE), default=LEAF),
     )
+
+    @property
+    def stacks(self) -> str:
+        """The place of the class that computes many of it in one pass; deeper ones gain nothing by it."""
+        return "kdops.training.stacked_modules:StackedModules" if self.depth <= DEEPEST else ""
 
     def taps(self) -> tuple[str, ...]:
         """Return the probabilities of the leaves, which their distributions are weighted by."""

@@ -140,7 +140,7 @@ class Method:
 
     @property
     def is_stacked(self) -> bool:
-        """Whether dense students can be trained together in one pass: modules are joint, one phase, only embeddings."""
+        """Whether students can be stacked and trained in one pass: modules are joint, one phase, only embeddings."""
         fits = not self.needs.more and (self.needs.joint or not self.has_modules)
         return fits and len(self.phases()) == 1 and set(self.needs.student) <= {"embedding"}
 

@@ -65,9 +65,10 @@ class SoftTree(nn.Module):
         """Return the probabilities of reaching the nodes of each level below the root, ``[N, 2^level]``."""
         values = self.tree.beta * self.filters(inputs).float()
         sides = torch.stack([-values, values], dim=2).sigmoid()
-        levels = [sides[:, 0]]
-        for level in range(1, self.tree.depth):
-            own = sides[:, 2**level - 1 : 2 ** (level + 1) - 1]
+        # Split, not sliced: the gradient of each slice would be as large as all of them.
+        first, *others = sides.split([2**level for level in range(self.tree.depth)], dim=1)
+        levels = [first.flatten(1)]
+        for own in others:
             levels.append((levels[-1].unsqueeze(2) * own).flatten(1))
         return levels
 
@@ -77,9 +78,8 @@ class SoftTree(nn.Module):
         -penalty sum_i 2^-d (log a_i + log(1 - a_i)) / 2, where d is the node's depth and a_i the share of what reaches
         it that goes right, over about 2^d batches.
         """
-        depths = torch.cat([values.new_full((values.shape[1] // 2, 1), level) for level, values in enumerate(levels)])
-        share = torch.cat([values.mean(dim=0).view(-1, 2) for values in levels])
-        weight = torch.exp2(-depths)
+        weight = torch.cat([values.new_full((2**level, 1), 2.0**-level) for level, values in enumerate(levels)])
+        share = torch.cat(list(levels), dim=1).mean(dim=0).view(-1, 2)
         latest = torch.lerp(self.shares, share, weight)
         with torch.no_grad():
             self.shares.copy_(latest)

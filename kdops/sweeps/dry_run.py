@@ -179,8 +179,8 @@ class Plan:
 
     def _seconds(self, step: Step, missing: int, speed: float) -> float:
         recipe = step.recipe
-        # Networks of others are taken for convolutional ones.
-        family = "mlp" if recipe.architecture.is_dense else "cnn"
+        # Stacked networks are taken for dense ones, those of others for convolutional ones.
+        family = "mlp" if recipe.architecture.stacks else "cnn"
         # Backwards costs twice the forward pass, once in a first layer, whose input needs no gradient.
         known = network_size(recipe.architecture, self.shape, self.classes)
         # What cannot be counted has at least the two operations of each parameter.

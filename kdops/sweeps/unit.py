@@ -121,10 +121,10 @@ class Context:
     def trains_together(self, task: Task) -> bool:
         """Return whether a replicate's networks are trained in one pass that decides their weights.
 
-        Those of a company are, and dense ones that are stacked, to their last bits. Others are trained one after
-        another, on a GPU a few at a time, each as if it were alone.
+        Those of a company are, and those that are stacked, to their last bits. Others are trained one after another, on
+        a GPU a few at a time, each as if it were alone.
         """
-        return bool(task.nets) or (self.architecture_of(task.role).is_dense and task.method.is_stacked)
+        return bool(task.nets) or bool(self.architecture_of(task.role).stacks and task.method.is_stacked)
 
 
 def units_of(

@@ -1,4 +1,4 @@
-"""Training of a sweep: stacked dense nets in one pass, networks of any other kind alone or a few at a time.
+"""Training of a sweep: networks of a family that is stacked in one pass, others alone or a few at a time.
 
 It takes values and returns values; nothing here logs, and nothing reads the global random state.
 """
@@ -21,9 +21,9 @@ from kdops.training.groups import Group, Images, PassInputs
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.separate import SeparateModels
-from kdops.training.stacked import StackedMLPs, can_stack
 from kdops.training.training_pass import TrainingPass
 from kdops.utils.hardware import threads_for
+from kdops.utils.imports import load_place
 from kdops.utils.progress import Progress
 
 __all__ = ["Group", "Images", "PassInputs", "Trained", "cut_passes", "nets_a_pass", "train_pass"]
@@ -55,13 +55,13 @@ MembersT = TypeVar("MembersT", bound=Members)
 
 
 def cut_passes(groups: Sequence[MembersT], together: bool, most: int) -> list[list[MembersT]]:
-    """Return the groups of each pass: of dense nets a replicate with its copies, whatever else is trained.
+    """Return the groups of each pass: of stacked nets a replicate with its copies, whatever else is trained.
 
     Others share a pass with others at T > 0, or on hard labels.
 
     Args:
         groups: all that are to be trained.
-        together: they are dense nets whose method lets them be stacked.
+        together: family and method let them be stacked.
         most: number of networks that share a pass where they cannot be stacked, see :func:`nets_a_pass`.
     """
     if together:
@@ -126,10 +126,11 @@ def train_pass(
                 reuse_head(net, group.head)
     taps = method.needs.student if any(t != 0 for group in groups for t in group.temperatures) else ()
     check_taps(nets[0][0], taps, "student")
-    stack: type[StackedMLPs] | type[SeparateModels] = StackedMLPs
-    if not (can_stack(nets[0][0]) and method.is_stacked):
-        stack, nets = SeparateModels, [[net] for row in nets for net in row]
-        groups = [alone for group in groups for alone in group.apart()]
+    place, stack = recipe.architecture.stacks, SeparateModels
+    if place and method.is_stacked:
+        stack = load_place(place)
+    else:
+        nets, groups = [[net] for row in nets for net in row], [alone for group in groups for alone in group.apart()]
     streams = streams_of_networks([net for row in nets for net in row])
     flops = recipe.architecture.flops(inputs.shape, inputs.classes) if recipe.architecture.is_counted else math.inf
     threads = threads_for(flops * max(len(group.temperatures) for group in groups), recipe.batch_size)

@@ -107,6 +107,11 @@ def run(architecture, folder=None, cut=None, seen=None, keep=()):
     )
 
 
+def passes_of(architecture):
+    """Nets of a replicate that are stacked are one pass, others are a pass each."""
+    return 2 if parse_architecture(architecture).stacks else 4
+
+
 def told(trained):
     return [(one.seed, one.temperature, digest_of(one.state), one.train_loss, one.val_accuracy) for one in trained]
 
@@ -119,8 +124,8 @@ def test_a_training_that_was_cut_off_gives_what_one_that_never_was_gives(archite
         run(architecture, folder, cut * all_)
     assert told(run(architecture, folder, seen=again)) == whole
     assert again[-1] == all_
-    # Dense nets of a replicate are one pass, others are a pass each; at most one epoch of a pass was lost.
-    passes = 2 if architecture.startswith("mlp") else 4
+    # At most one epoch of a pass was lost.
+    passes = passes_of(architecture)
     epochs_left = passes * EPOCHS * (1 - cut) + 1
     assert len(again) <= passes + BATCHES * epochs_left
 
@@ -156,7 +161,7 @@ def test_what_is_done_is_not_trained_again(architecture, folder):
     second = run(architecture, folder, seen=seen)
     assert told(second) == told(first)
     # Each pass reports what it finds done, and trains no batch.
-    assert len(seen) == (2 if architecture.startswith("mlp") else 4)
+    assert len(seen) == passes_of(architecture)
     assert [one.seconds for one in second] == [one.seconds for one in first]
 
 

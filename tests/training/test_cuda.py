@@ -28,8 +28,13 @@ IMAGES, VALIDATION, CLASSES = quarters(300, 0, 8), quarters(40, 1, 8), 4
 STATISTICS = pixel_statistics(IMAGES.pixels)
 SOURCE = 3 * torch.randn(300, CLASSES, generator=torch.Generator().manual_seed(0))
 GROUPS = [Group(seed, (0.0, 1.0, 4.0), Kept(SOURCE)) for seed in (0, 1)]
-TEXTS = ("mlp(hidden=8)", "mlp(hidden=8,depth=2,dropout=0.2)", "cnn(filters=8,layers=2,dropout=0.2/0.3)")
-PLAIN = ("mlp(hidden=8,depth=2)", "cnn(filters=8,layers=2,dropout=0)")
+TEXTS = (
+    "mlp(hidden=8)",
+    "mlp(hidden=8,depth=2,dropout=0.2)",
+    "cnn(filters=8,layers=2,dropout=0.2/0.3)",
+    "tree(depth=3)",
+)
+PLAIN = ("mlp(hidden=8,depth=2)", "cnn(filters=8,layers=2,dropout=0)", "tree(depth=3)")
 """Each device draws its own dropout, so what is compared with the CPU has none."""
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdops.config.architectures import parse_architecture
+from kdops.config.architectures import Tree, parse_architecture
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.recipes import Recipe
 from kdops.distillation.method import build_method
@@ -88,16 +88,21 @@ def test_trees_in_one_pass_have_outputs_terms_and_gradients_of_their_own_to_the_
 
 
 @pytest.mark.parametrize("name", sorted({**METHODS}))
-def test_a_tree_learns_by_every_method_of_logits_and_embeddings(name):
+def test_a_tree_learns_by_every_method_of_logits_and_embeddings_and_stacked_as_alone(name, monkeypatch):
     method, images = build_method(parse_method(name)), quarters(12, 0, 8)
     recipe = Recipe(parse_architecture("tree(depth=2)"), epochs=1, batch_size=6, learning_rate=1e-2)
     source = Kept(torch.randn(12, 4), {"embedding": torch.randn(12, 5)})
-    given = recipe, [Group(0, (2.0,), source)], PassInputs("student", images, images, 4, STATISTICS), method
+    given = PassInputs("student", images, images, 4, STATISTICS), method
     if method.needs.more or not {*method.needs.student} <= {"embedding"}:
         if not method.needs.more:
             with pytest.raises(UsageError, match="the student has no such tap; it has embedding"):
-                train_pass(*given)
+                train_pass(recipe, [Group(0, (2.0,), source)], *given)
         return
-    (trained,) = train_pass(*given)
-    assert all(map(math.isfinite, trained.train_loss))
-    assert {"term leaves", "term balance"} <= trained.history.keys() or {"leaves", "balance"} <= trained.terms.keys()
+    stacked = train_pass(recipe, [Group(0, (2.0, 5.0), source)], *given)
+    monkeypatch.setattr(Tree, "stacks", "")
+    for one in stacked:
+        assert all(map(math.isfinite, one.train_loss))
+        assert {"term leaves", "term balance"} <= one.history.keys() or {"leaves", "balance"} <= one.terms.keys()
+        (alone,) = train_pass(recipe, [Group(0, (one.temperature,), source)], *given)
+        for name, values in alone.state.items():
+            torch.testing.assert_close(one.state[name], values, rtol=2e-4, atol=2e-5)

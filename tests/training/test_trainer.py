@@ -24,6 +24,7 @@ from tests.toys import quarters
 
 CLASSES = 4
 MLP = Recipe(parse_architecture("mlp(hidden=6,depth=2)"), epochs=3, batch_size=16, learning_rate=1e-2)
+TREE = Recipe(parse_architecture("tree(depth=3)"), epochs=2, batch_size=16, learning_rate=1e-2)
 CNN = Recipe(parse_architecture("cnn(filters=4,layers=2,dropout=0.2/0.3)"), epochs=2, batch_size=16, learning_rate=1e-2)
 
 
@@ -31,6 +32,11 @@ IMAGES, VALIDATION = quarters(70, 0, 6), quarters(30, 1, 6)
 STATISTICS = pixel_statistics(IMAGES.pixels)
 INPUTS = PassInputs("student", IMAGES, VALIDATION, CLASSES, STATISTICS)
 SOURCE = {seed: 3 * torch.randn(70, CLASSES, generator=named_generator("source", seed)) for seed in (0, 1)}
+
+
+def name_of(value):
+    """The text of a recipe's architecture, as the name of a test."""
+    return str(value.architecture) if isinstance(value, Recipe) else None
 
 
 def run(recipe, groups, loss=None, images=IMAGES, role="student"):
@@ -62,13 +68,15 @@ def plain_loop(recipe, seed, temperature, source, alpha, t_squared, own_order=Fa
                 weight = alpha * (temperature**2 if t_squared else 1)
                 loss = weight * soft + (1 - alpha) * F.cross_entropy(z, y)
             optimizer.zero_grad()
-            loss.backward()
+            (loss + sum(net.own_terms().values())).sum().backward()
             optimizer.step()
             schedule.step()
     return net
 
 
-@pytest.mark.parametrize("recipe", [MLP, MLP.replace(architecture=parse_architecture("mlp(hidden=5)")), CNN], ids=str)
+@pytest.mark.parametrize(
+    "recipe", [MLP, MLP.replace(architecture=parse_architecture("mlp(hidden=5)")), CNN, TREE], ids=name_of
+)
 @pytest.mark.parametrize(("alpha", "t_squared"), [(1.0, True), (0.3, False)])
 @pytest.mark.parametrize("own_order", [False, True])
 def test_a_fleet_equals_single_trainings_schedule_included(recipe, alpha, t_squared, own_order):
@@ -90,7 +98,7 @@ def test_dropout_in_a_dense_fleet_is_each_members_own():
             torch.testing.assert_close(one.state[name], value, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("recipe", [MLP, CNN, TREE], ids=name_of)
 def test_a_replicate_is_the_same_to_the_bit_whichever_others_are_trained(recipe):
     alone = run(recipe, [Group(1, (1.0, 4.0), Kept(SOURCE[1]))])
     together = run(recipe, [Group(seed, (1.0, 4.0), Kept(SOURCE[seed])) for seed in (0, 1)])[2:]
@@ -109,7 +117,7 @@ def test_a_pass_is_a_replicate_with_its_copies_or_a_network_that_cannot_be_stack
     assert kinds == [[(1, 0.0), (0, 0.0)], [(1, 4.0), (0, 4.0)]]
 
 
-@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("recipe", [MLP, CNN, TREE], ids=name_of)
 def test_the_same_inputs_give_the_same_bits_and_leave_the_global_stream_alone(recipe):
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -150,10 +158,15 @@ def test_batches_are_shared_within_a_seed_unless_they_are_own_and_never_across_s
             assert torch.equal(epoch.sort().values, IMAGES.labels.sort().values)
 
 
-def test_hard_labels_ignore_the_source_and_alpha():
-    without = run(MLP, [Group(0, (0.0,))])
-    with_source = run(MLP, [Group(0, (0.0,), Kept(SOURCE[0]))], LogitDistillation(alpha=0.5))
+@pytest.mark.parametrize("recipe", [MLP, CNN, TREE], ids=name_of)
+def test_hard_labels_ignore_the_source_and_alpha(recipe):
+    without = run(recipe, [Group(0, (0.0,))])
+    with_source = run(recipe, [Group(0, (0.0,), Kept(SOURCE[0]))], LogitDistillation(alpha=0.5))
     assert digest_of(without[0].state) == digest_of(with_source[0].state)
+    # Beside a distilled one too, whatever that learns and from which source.
+    beside = [run(recipe, [Group(0, (0.0, 2.0), Kept(SOURCE[s]))], LogitDistillation(1 - s / 2)) for s in (0, 1)]
+    assert len({digest_of(own[0].state) for own in beside}) == 1
+    assert len({digest_of(own[1].state) for own in beside}) == 2
 
 
 OTHER_LABELS = {seed: torch.randint(0, CLASSES, (70,), generator=named_generator("labels", seed)) for seed in (0, 1)}
@@ -206,7 +219,7 @@ def test_the_images_own_labels_given_as_others_change_nothing():
 
 
 @pytest.mark.parametrize("own_order", [False, True])
-@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("recipe", [MLP, CNN, TREE], ids=name_of)
 def test_each_group_learns_its_own_labels(recipe, own_order):
     groups = [Group(seed, (0.0, 2.0), Kept(SOURCE[seed]), own_order, OTHER_LABELS[seed]) for seed in (0, 1)]
     together = weights(run(recipe, groups))
@@ -231,7 +244,7 @@ def test_the_history_has_every_epoch_and_training_learns():
     assert one.val_accuracy[-1] == pytest.approx(measured.item())
 
 
-@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("recipe", [MLP, CNN, TREE], ids=name_of)
 def test_a_loss_that_stops_being_finite_names_the_member(recipe):
     broken = SOURCE[1].clone()
     broken[3] = math.nan
@@ -265,7 +278,7 @@ def test_progress_counts_every_image_of_every_member():
     assert told == sorted(told)
 
 
-@pytest.mark.parametrize("recipe", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("recipe", [MLP, CNN], ids=name_of)
 def test_kept_outputs_carry_no_dropout_and_no_trace_of_training(recipe):
     """What a source gives is computed in ``eval()``: the same each time, and it leaves the source unchanged."""
     architecture = parse_architecture(str(recipe.architecture).replace("dropout=0)", "dropout=0.5)"))

@@ -117,6 +117,7 @@ def test_what_is_not_measured_again_stays_on_the_page(tmp_path):
     assert "- sweep: cores 2.\n- start, memory: cores 4.\n" in page.read_text()
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_prints_json(capsys):
     assert main(["--only", "scaling", "--pairs", "1", "--images", "40", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -159,7 +159,7 @@ def test_dry_run_makes_no_store(environment, tmp_path):
         ([*KDOPS, "teacher", "--seed", "2"], signal.SIGTERM),
         pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGINT, marks=pytest.mark.slow),
         pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGHUP, marks=pytest.mark.slow),
-        ([*MLFLOW_RUN, "-P", "seed=2"], signal.SIGKILL),
+        pytest.param([*MLFLOW_RUN, "-P", "seed=2"], signal.SIGKILL, marks=pytest.mark.slow),
     ],
     ids=["kdops-term", "kdops-int", "kdops-hup", "mlflow-kill"],
 )

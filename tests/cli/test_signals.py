@@ -119,6 +119,7 @@ configure_process()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_the_very_end_is_no_traceback():
     command = [sys.executable, "-c", AT_THE_END]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -145,6 +145,7 @@ def test_the_same_chain_again_trains_nothing_and_neither_does_its_beginning(long
     assert place.calls == [], "its last step's nets are those of the shorter ways"
 
 
+@pytest.mark.slow
 def test_a_chain_that_was_cut_off_goes_on_to_the_very_same_weights(long, fork, monkeypatch):
     from mlflow import MlflowClient
 
@@ -188,6 +189,7 @@ def test_the_other_commands_read_a_chain(long, capsys, monkeypatch, tmp_path):
     assert "labels of digits" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_ensemble_leaves_out_the_steps_inside_a_chain(fork, capsys):
     fork.run("chain", steps="teacher>student>student")
     inside = {r.data.tags["kdops.model"] for r in fork.children() if r.data.params.get("streams", "") != ""}
@@ -217,6 +219,7 @@ def test_a_chain_of_two_steps_asks_nothing(fork, capsys):
     assert "A chain of two steps is the direct way itself." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_generations_of_one_net_are_told_as_such(fork, capsys):
     parent = fork.run("chain", steps="student>student:mlp(hidden=8)>student", seeds=1)
     models = table_of(fork, parent)
@@ -234,6 +237,7 @@ def test_generations_of_one_net_are_told_as_such(fork, capsys):
     assert "generation 2, hard labels" in parent.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_each_hop_has_images_of_its_own_where_they_are_fresh(store):
     settings = {"seeds": 1, "transfer": "fresh", "temperatures": "1"}
     parent = store.run("chain", steps="teacher>middle>middle>student", **settings)

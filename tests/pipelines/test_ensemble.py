@@ -230,6 +230,7 @@ def test_the_same_ensemble_again_trains_and_registers_nothing(fork_of_voted, vot
     assert set(parent.data.tags["kdops.reused"].split()) == set(results_of(voted, first)["model"])
 
 
+@pytest.mark.slow
 def test_an_ensemble_after_the_paper_reuses_its_controls(fork_of_whole, whole):
     before = {run.info.run_id for run in whole.runs()}
     given = {name: PAPER[name] for name in ("temperatures", "epochs")}
@@ -242,6 +243,7 @@ def test_an_ensemble_after_the_paper_reuses_its_controls(fork_of_whole, whole):
     assert len(versions(fork_of_whole)) == len(versions(whole)) == 2
 
 
+@pytest.mark.slow
 def test_fresh_controls_have_the_weights_of_the_first_ones(fork_of_voted):
     parent = fork_of_voted.run("ensemble", fresh="true", model=",".join(students_of(fork_of_voted, (0,))))
     made = {run.data.tags["kdops.role"] for run in fork_of_voted.children(parent)}
@@ -285,6 +287,7 @@ def test_more_than_there_are_is_refused_before_a_run_is_made(look, capsys):
     assert len(look.runs()) == before
 
 
+@pytest.mark.slow
 def test_other_roles_vote_without_controls(fork):
     parent = fork.run("ensemble", role="middle")
     assert fork.calls == []
@@ -341,6 +344,7 @@ def put(net, example, name="theirs"):
     return f"models:/{name}/{info.registered_model_version}"
 
 
+@pytest.mark.slow
 def test_a_foreign_classifier_votes_beside_a_student(fork_of_voted):
     example = torch.from_numpy(np.array(DIGITS.images[:2]))
     theirs = put(Foreign(0), example)
@@ -367,6 +371,7 @@ def test_a_foreign_model_that_cannot_vote_is_refused_before_a_run_is_made(fork_o
     assert len(fork_of_voted.runs()) == before
 
 
+@pytest.mark.slow
 def test_the_newest_transfer_setting_is_found(store, capsys):
     store.run("students", transfer="shared", seeds=1)
     capsys.readouterr()

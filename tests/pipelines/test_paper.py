@@ -217,6 +217,7 @@ def mlflow_run(entry_point, given):
     )
 
 
+@pytest.mark.slow
 def test_fresh_trains_what_parts_share_once_and_bit_for_bit(fork_of_whole, whole, monkeypatch):
     import pipelines.papers.szijarto_2020 as paper
 
@@ -283,6 +284,7 @@ def test_a_part_that_fails_ends_the_whole_and_keeps_what_was_done(fork_of_whole,
     assert versions(fork_of_whole) == versions(whole)
 
 
+@pytest.mark.slow
 def test_one_temperature_is_enough_for_all_but_the_vote(fork):
     small = {"temperatures": "4", "reversed_temperatures": "4", "middle_temperatures": "4", "seeds": 1}
     parent = fork.run("paper", **{**PAPER, **small})

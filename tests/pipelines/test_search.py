@@ -302,6 +302,7 @@ def test_trials_that_diverge_fail_and_when_all_do_the_search_says_what_to_change
     assert fork.studies()[0].info.status == "FAILED"
 
 
+@pytest.mark.slow
 def test_with_two_objectives_the_whole_front_is_trained_again(fork, monkeypatch):
     # On workers too, which this engine has none of.
     monkeypatch.setitem(ENGINES, "another", EngineSpec("kdops.training.local:LocalEngine"))
@@ -359,6 +360,7 @@ def test_a_search_for_a_low_loss_is_told_by_its_loss(fork):
     assert parent.data.metrics["best_val_nll"] == pytest.approx(table["val_nll"].min())
 
 
+@pytest.mark.slow
 def test_a_fresh_search_begins_anew(fork_of_searched):
     before = len(trials_of(fork_of_searched))
     searching(fork_of_searched, fresh="true", trials="2", seeds="1", temperatures="1")
@@ -389,6 +391,7 @@ def test_the_source_is_the_best_teacher_unless_another_is_named(searched, fork):
     assert told == {(f"models:/{STUDENT}/{champion.version}", f"{champion.tags['chain']}>student")}
 
 
+@pytest.mark.slow
 def test_a_logged_model_that_no_study_knows_can_be_the_source(fork):
     version = fork.client.search_model_versions("name = 'kdops-digits-teacher'")[0]
     uri = f"models:/{version.source.removeprefix('models:/')}"
@@ -397,6 +400,7 @@ def test_a_logged_model_that_no_study_knows_can_be_the_source(fork):
     assert "not known here" in parent.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_a_middle_net_can_be_searched_for(fork):
     searching(fork, role="middle", trials="2", seeds="1", temperatures="1")
     assert {run.data.tags["kdops.chain"] for run in trials_of(fork)} == {"teacher>middle"}

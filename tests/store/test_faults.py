@@ -139,8 +139,18 @@ def test_the_newest_tables_are_known_by_the_text_of_the_migrations():
 
 # Files of models
 
+slow = pytest.mark.slow
 
-@pytest.mark.parametrize("fault", ["flipped", "truncated", "gone", "all gone"])
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "flipped",
+        pytest.param("truncated", marks=slow),
+        pytest.param("gone", marks=slow),
+        pytest.param("all gone", marks=slow),
+    ],
+)
 def test_a_source_whose_files_are_not_what_was_stored_is_not_learned_from(apart, fault):
     folder = files_of(apart, "1", "kdops-digits-teacher")
     weights = folder / "weights.safetensors"

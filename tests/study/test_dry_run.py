@@ -133,11 +133,16 @@ def place(request, monkeypatch):
     return request.param, found if request.param == "nowhere" else found.enter(monkeypatch)
 
 
+def slow_where_large(cases):
+    """Return cases, those whose plans have hundreds of models marked as slow."""
+    return [pytest.param(one, marks=pytest.mark.slow) if one in ("paper", "methods") else one for one in cases]
+
+
 def test_every_entry_point_is_held_to_the_law():
     assert {case.partition(" ")[0].strip(",") for case in CASES} | {"search", "ensemble"} == set(ENTRY_POINTS)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_where_large(CASES))
 def test_what_is_trained_lies_within_the_range_and_both_ends_can_happen(case, place, capsys):
     name, where = place
     entry_point = case.partition(" ")[0].strip(",")
@@ -178,6 +183,7 @@ def test_a_search_trains_what_its_dry_run_lists_before_and_after_more_trials(sto
     assert planned(store, "search", capsys, trials="4", **given)[1]["to train"] == (0, 0)
 
 
+@pytest.mark.slow
 def test_what_an_ensemble_trains_is_what_its_dry_run_lists(fork, capsys):
     roles, _ = planned(fork, "ensemble", capsys)
     before = stored(fork)
@@ -195,7 +201,7 @@ def test_beyond_too_many_outcomes_the_range_has_all_of_them(nowhere, capsys):
         assert low <= trained("chain", settings, data, random.Random(seed)).total() <= high
 
 
-@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+@pytest.mark.parametrize("entry_point", slow_where_large(ENTRY_POINTS))
 def test_the_data_are_loaded_once_in_a_process(entry_point, fork, monkeypatch, capsys):
     calls, load = [], kdops.data.dataset.load
     monkeypatch.setattr(

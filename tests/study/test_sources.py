@@ -109,6 +109,7 @@ def test_several_sources_teach_one_student_and_each_is_named(fork):
     assert len(fork.trained()) > before, "other shares are another source"
 
 
+@pytest.mark.slow
 def test_a_search_takes_several_sources_at_each_trials_own_temperature(fork):
     parent = fork.run(
         "search", source=f"{TEACHER}/1,{TEACHER}/2", trials="3", seeds="1", space="temperature=1,4,9", sampler="grid"

@@ -257,6 +257,7 @@ def test_a_replicate_has_the_same_weights_whichever_others_are_asked_for(store, 
     assert mine.items() <= done.weights().items()
 
 
+@pytest.mark.slow
 def test_another_fleet_stores_only_what_is_new_also_after_a_cut(fork, done, interrupted, tmp_path):
     never = Place(tmp_path / "never")
     never.folder.mkdir()

@@ -11,12 +11,12 @@ from kdops.errors import UsageError
 
 NONE, ALL = "none", "all"
 MOST = 100_000
-ALLOWED = f"must be {NONE}, {ALL}, or epochs counted from 1, such as 1-5,10"
+ALLOWED = f"must be {NONE}, {ALL}, or epochs counted from 1, such as 1-5,10; 0 is the network before the first"
 
 
 @dataclass(frozen=True)
 class KeptEpochs:
-    """Epochs, counted from 1.
+    """Epochs, counted from 1; 0 is the network before the first one.
 
     Attributes:
         spans: the first and the last one of each span, ascending.
@@ -28,7 +28,7 @@ class KeptEpochs:
     def of(cls, epochs: Iterable[int]) -> KeptEpochs:
         """Return some epochs, neighbors as one span."""
         chosen = sorted(set(epochs))
-        starts = [b for a, b in pairwise([-1, *chosen]) if b != a + 1]
+        starts = [b for a, b in pairwise([-2, *chosen]) if b != a + 1]
         stops = [a for a, b in pairwise([*chosen, MOST + 2]) if b != a + 1]
         return cls(tuple(zip(starts, stops, strict=True)))
 
@@ -53,7 +53,7 @@ class KeptEpochs:
             if not found:
                 raise UsageError("keep_epochs", text or "(empty)", ALLOWED)
             low, high = int(found[1]), int(found[2] or found[1])
-            if not 1 <= low <= high:
+            if low > high:
                 raise UsageError("keep_epochs", text, ALLOWED)
             if high > longest:
                 raise UsageError("keep_epochs", text, f"must be at most {longest}, the epochs of the longest training")

@@ -42,7 +42,7 @@ class PassInputs:
         classes: number of classes.
         statistics: mean and standard deviation of each channel, see :class:`~kdops.models.classifier.Classifier`.
         device: where to train.
-        keep_epochs: after these epochs, counted from 1, the weights are kept.
+        keep_epochs: after these epochs, counted from 1, the weights are kept; 0 is before the first.
     """
 
     role: str

@@ -137,6 +137,8 @@ class TrainingPass:
             if first < self.epochs:
                 self._enter(first, kept[0])
             meter.add(first * len(self.members) * len(self.images.labels))
+        elif 0 in self.keep_epochs:
+            self.kept[0] = self.networks.states()
         self.pixels = self.images.pixels if self.is_augmented else self.networks.prepared(self.images.pixels)
         validation = replace(self.validation, pixels=self.networks.prepared(self.validation.pixels))
         for epoch in range(first, self.epochs):
@@ -174,8 +176,7 @@ class TrainingPass:
             parts[0] += [values for own in self.objective.modules for values in own.parameters()]
         decays = [one.weight_decay for one in recipes]
         rates_on = self.device if self.can_replay else None
-        matrices = self.networks.matrices()
-        self.optimizer = Optimizer(parts, schedules, decays, rates_on, recipes[0].optimizer, matrices)
+        self.optimizer = Optimizer(parts, schedules, decays, rates_on, recipes[0].optimizer)
         self.losses = EpochLosses(len(self.members), self.device)
         self.step = self._step
         if self.can_replay and isinstance(self.images.pixels, Tensor):

@@ -141,7 +141,7 @@ def test_a_training_may_be_cut_off_again_and_again(architecture, folder):
 
 @pytest.mark.parametrize("architecture", NETS)
 def test_what_was_kept_of_earlier_epochs_is_there_after_a_cut_and_changes_nothing(architecture, folder):
-    plain, kept = told(run(architecture)), (1, 3, EPOCHS)
+    plain, kept = told(run(architecture)), (0, 1, 3, EPOCHS)
     whole = run(architecture, keep=kept)
     assert told(whole) == plain
     with pytest.raises(CutError):

@@ -1,4 +1,6 @@
-"""The command ``probe``: what images must become to mislead models of one's own, and what of them the models use."""
+"""The command ``probe``: what images must become to mislead models of one's own, what of them the models use, and how
+well models tell classes apart that they never saw.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,17 @@ def probe(
     ),
     layer: str = typer.Option("embedding", "--layer", help="the features: embedding, or stage1 ... of convolutions"),
     grid: str = typer.Option("8", "--grid", help="patches on each side of an image of --knowledge"),
+    open_set: bool = typer.Option(
+        False, "--open-set", help="measure how well the embedding tells classes apart that the model never saw"
+    ),
+    unseen: str = typer.Option(
+        "", "--unseen", help="these classes, by name: 3,7; empty: those that its training left out"
+    ),
     images: str = typer.Option("100", "--images", help="how many test images, evenly among all"),
     data_root: str = typer.Option("", "--data-root", help="folder with the data", metavar="FOLDER"),
 ) -> None:
-    """Probe models of your own with test images: attack them, or map what of an image they use."""
-    attacks = parse_attacks(attack or "cw2") if attack or not knowledge else ()
+    """Probe models of your own: attack them, map what of an image they use, or try them on classes never seen."""
+    attacks = parse_attacks(attack or "cw2") if attack or not (knowledge or open_set) else ()
     maps = KnowledgeProbe(line("layer", layer, 200), whole("grid", grid, 2, 1000))
     count = whole("images", images, 1, 1_000_000)
     for name in models:
@@ -57,6 +65,8 @@ def probe(
             _attack(given, attacks)
         if knowledge:
             _map(given, maps)
+        if open_set:
+            _try_unseen(given, unseen)
 
 
 @dataclass(frozen=True)
@@ -70,13 +80,14 @@ class _Given:
     rows: np.ndarray
     data_root: str
 
-    def log(self, model: Model, found: Probed, name: str, figure: Any) -> None:
-        """Put what was found on the run of a model."""
+    def log(self, model: Model, found: Probed, **figures: Any) -> None:
+        """Put what was found on the run of a model, with figures by name."""
         from kdops.tracking.probes import log_probe
         from kdops.utils.files import temporary_folder
 
         with temporary_folder() as folder:
-            figure.savefig(folder / f"{name}.png", dpi=130)
+            for name, figure in figures.items():
+                figure.savefig(folder / f"{name}.png", dpi=130)
             log_probe(self.client, model.run_id, found, folder)
 
 
@@ -124,7 +135,7 @@ def _attack(given: _Given, attacks: Sequence[Attack]) -> None:
             how, metrics = f"{chosen} on {len(labels)} test images", result.metrics(chosen.name)
             found = Probed(f"{schema.ATTACK}.{chosen.name}", how, f"attack_{chosen.name}_", metrics, "attacks")
             figure = attack_figure(f"{model.name}: {chosen}", result, given.data.classes)
-            given.log(model, found, chosen.name, figure)
+            given.log(model, found, **{chosen.name: figure})
             rows.append(_attack_row(model.name, chosen.name, result))
     PlainTable(ATTACK_HEAD, rows).print(plain_console())
     typer.echo("Shares and means are of images that were right before. Metrics and figures are on the models' runs.")
@@ -162,7 +173,7 @@ def _map(given: _Given, maps: KnowledgeProbe) -> None:
         metrics = result.metrics()
         how = f"{maps} on {len(pixels)} test images, object: {what}"
         figure = knowledge_figure(f"{model.name}: noise that {maps.layer} takes", pixels.numpy(), result)
-        given.log(model, Probed(schema.KNOWLEDGE, how, "knowledge_", metrics, "knowledge"), maps.layer, figure)
+        given.log(model, Probed(schema.KNOWLEDGE, how, "knowledge_", metrics, "knowledge"), **{maps.layer: figure})
         shares = ("points", "points_background", "ratio", "contrast")
         shown = (f"{metrics.get(f'knowledge_{name}', float('nan')):.3f}" for name in shares)
         counts = (f"{metrics[f'knowledge_{name}']:.0f}" for name in ("images", "unmoved"))
@@ -173,6 +184,46 @@ def _map(given: _Given, maps: KnowledgeProbe) -> None:
         f"Points take {maps.threshold:g} nats less noise than the rest of the image does on average; the object is "
         f"{what}. Metrics and figures are on the models' runs."
     )
+
+
+OPEN_SET_HEAD: tuple[tuple[str, Side], ...] = (
+    *(("model", "left"), ("unseen classes", "right"), ("recall@1", "right"), ("AUC", "right")),
+)
+
+
+def _try_unseen(given: _Given, unseen: str) -> None:
+    """Try models on classes that they never saw, print a table, and put the rest on their runs."""
+    from kdops.reporting.terminal import PlainTable, plain_console
+    from kdops.study.open_set import open_set_of
+    from kdops.sweeps import schema
+    from kdops.tracking.probes import Probed
+
+    rows = []
+    for model, network in zip(given.models, given.networks, strict=True):
+        names = _unseen_by(model, unseen, given.data)
+        found = open_set_of(given.data, network, names)
+        metrics = {"open_set_recall": found.recall, "open_set_auc": found.auc}
+        given.log(model, Probed(schema.OPEN_SET, f"on {', '.join(names)}", "open_set_", metrics, ""))
+        rows.append((model.name, str(len(names)), f"{found.recall:.4f}", f"{found.auc:.4f}"))
+    PlainTable(OPEN_SET_HEAD, rows).print(plain_console())
+    typer.echo("On images that are no test images, of different tracks. Metrics are on the models' runs.")
+
+
+def _unseen_by(model: Model, given: str, data: Dataset) -> list[str]:
+    """Return the classes that a model is tried on.
+
+    Raises:
+        UsageError: none are given and none were left out of its training, or they are not two classes of the data.
+    """
+    from kdops.sweeps.params import LEAVE_OUT
+
+    text = given or model.params.get(LEAVE_OUT, "")
+    if not text:
+        raise UsageError("unseen", "(empty)", f"{model.name} saw all classes; name those that it did not see")
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or not set(names) <= set(data.classes):
+        raise UsageError("unseen", text, f"must be two or more of {', '.join(data.classes[:20])}")
+    return names
 
 
 COMMANDS = (probe,)

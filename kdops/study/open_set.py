@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdops.data.dataset import Dataset
 from kdops.data.selection import frames_of_tracks
 from kdops.sweeps.model import Model
 
@@ -57,24 +58,27 @@ def measure_open_sets(
 
 
 def measure_open_set(study: Study[Any], model: Model, names: tuple[str, ...]) -> OpenSet:
-    """Measure a model on images of some classes that are not test images; the same for all models.
+    """Measure a model of a study, see :func:`open_set_of`."""
+    return open_set_of(study.data, study.network(model), names)
+
+
+def open_set_of(data: Dataset, network: Any, names: Sequence[str]) -> OpenSet:
+    """Measure a network on images of some classes that are not test images; the same for all networks.
 
     Args:
-        study: whose data are used.
-        model: learned from images of other classes.
-        names: the classes.
+        data: with these classes.
+        network: learned from images of other classes, in ``eval()``.
+        names: the classes, two at least.
     """
     import torch
 
     from kdops.models.taps import EMBEDDING, features_of
 
-    data = study.data
     classes = [data.classes.index(name) for name in names]
     rows = np.flatnonzero(np.isin(data.labels, classes) & ~data.test)
     if data.has_tracks:
         rows = frames_of_tracks(data, rows, FRAMES)
     rows = some_of_each(rows, data.labels[rows], MOST_IMAGES // len(classes))
-    network: Any = study.network(model)
     parts = np.array_split(rows, -(-len(rows) // 512))
     values = [features_of(network, torch.from_numpy(data.images[part]), [EMBEDDING])[EMBEDDING] for part in parts]
     tracks = data.tracks[rows]

@@ -43,6 +43,7 @@ TRAINING = "kdops.training"
 TRAINED_ON = "kdops.trained_on"
 ATTACK = "kdops.attack"
 KNOWLEDGE = "kdops.knowledge"
+OPEN_SET = "kdops.open_set"
 MODEL = "kdops.model"
 """The model URI; set last, so that a run that has it is whole."""
 

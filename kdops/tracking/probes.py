@@ -23,7 +23,7 @@ class Probed:
         how: its text.
         prefix: begins the names of its metrics.
         metrics: by name.
-        folder: the folder of its figures among the artifacts.
+        folder: the folder of its figures among the artifacts, where it has figures.
     """
 
     tag: str
@@ -46,7 +46,8 @@ def log_probe(client: MlflowClient, run_id: str, found: Probed, figures: Path) -
     earlier = {name for name in client.get_run(run_id).data.metrics if name.startswith(found.prefix)}
     # A store has no call that takes a metric from a run.
     metrics = {**dict.fromkeys(earlier, math.nan), **found.metrics}
-    client.log_artifacts(run_id, str(figures), found.folder)
+    if any(figures.iterdir()):
+        client.log_artifacts(run_id, str(figures), found.folder)
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],

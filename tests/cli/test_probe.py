@@ -86,3 +86,24 @@ def test_what_models_use_of_images_is_drawn_on_their_runs(store, capsys):
     out, err = said(capsys, names[0], "--knowledge", "--layer", "stage1", code=2)
     assert out == []
     assert "stage1: the model has no such tap" in err[0]
+
+
+@pytest.mark.slow
+def test_models_are_tried_on_the_classes_that_their_training_left_out(store, capsys):
+    nets = {"teacher": "mlp(hidden=8)", "student": "mlp(hidden=8)"}
+    store.run("students", temperatures="1", seeds="1", epochs="3", leave_out="3,7", **nets)
+    names = [f"kdops-digits-student/{number}" for number in (1, 2)]
+    out, err = said(capsys, *names, "--open-set")
+    assert err == []
+    rows = [line.split() for line in out if line.startswith("kdops-digits")]
+    assert [row[:2] for row in rows] == [[name, "2"] for name in names]
+    runs = {run.data.tags["kdops.model"].removeprefix("models:/"): run for run in store.children()}
+    for row in rows:
+        metrics = runs[row[0]].data.metrics
+        assert row[2:] == [f"{metrics['open_set_recall']:.4f}", f"{metrics['open_set_auc']:.4f}"]
+        assert 0 < metrics["open_set_auc"] < 1
+        assert runs[row[0]].data.tags["kdops.open_set"] == "on 3, 7"
+    _, err = said(capsys, "kdops-digits-teacher/1", "--open-set", code=2)
+    assert err == ["kdops: unseen=(empty): kdops-digits-teacher/1 saw all classes; name those that it did not see"]
+    _, err = said(capsys, names[0], "--open-set", "--unseen", "3,eleven", code=2)
+    assert err[0].startswith("kdops: unseen=3,eleven: must be two or more of 0, 1, 2")

@@ -1,6 +1,6 @@
 """Entropy maps: how much noise each part of an image takes until a network's features change.
 
-Source: Cheng, Rao, Chen and Zhang, "Explaining Knowledge Distillation by Quantifying the Knowledge", 2020, section 3.
+Source: Cheng, Rao, Chen and Zhang, "Explaining Knowledge Distillation by Quantifying the Knowledge", 2020.
 Noise of deviation sigma_i on patch i has the entropy H_i = log sigma_i + log(2 pi e) / 2. Where much of it changes
 little, the network has discarded the information of the patch. The paper maximizes the sum of H_i against the change of
 the features, weighted so that the mean of H_i is near -2.8. Here that mean is given, and the change is minimized: all
@@ -111,7 +111,7 @@ def entropy_maps(net: Classifier, images: Tensor, foreground: Tensor, probe: Kno
 def knowledge_points(entropies: Tensor, foreground: Tensor, threshold: float) -> Tensor:
     """Return which patches ``[N, G, G]`` take less noise than the background does on average, by a threshold in nats.
 
-    Source: section 3.1, equation (3). The mean is that of the image's own background, not that over all images.
+    The mean is that of the image's own background; in the paper's code it is that over all images.
     """
     background = torch.where(foreground, 0.0, entropies).flatten(1).sum(1) / (~foreground).flatten(1).sum(1)
     return background[:, None, None] - entropies > threshold

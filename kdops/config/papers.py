@@ -147,7 +147,8 @@ _PAPERS = (
         name="gao-2020",
         title='"Residual Knowledge Distillation" (Gao, Shen, Li, Loy, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; half an hour on GTSRB (estimated), on two cores; frames=5 takes a fifth",
+        cost="70 s of processor time on digits (measured, two shared cores); half an hour on GTSRB (estimated), "
+        "on two cores; frames=5 takes a fifth",
         usual={
             "temperatures": "4",
             "transfer": "shared",
@@ -163,7 +164,8 @@ _PAPERS = (
         title='"A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning" '
         "(Yim, Joo, Bae, Kim, 2017)",
         data=("gtsrb",),
-        cost="a minute on digits; half an hour on GTSRB (estimated), on two cores; frames=5 takes a fifth",
+        cost="60 s of processor time on digits (measured, two shared cores); half an hour on GTSRB (estimated), "
+        "on two cores; frames=5 takes a fifth",
         usual={
             "temperatures": "4",
             "transfer": "shared",
@@ -178,7 +180,7 @@ _PAPERS = (
         name="chung-2020",
         title='"Feature-map-level Online Adversarial Knowledge Distillation" (Chung, Park, Kim, Kwak, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; hours on GTSRB (estimated), on two cores; frames=5 takes a fifth",
+        cost="a minute on digits and hours on GTSRB (both estimated), on two cores; frames=5 takes a fifth",
         usual={
             "transfer": "shared",
             "student": "cnn(filters=8,layers=3,dropout=0)",
@@ -195,7 +197,8 @@ _PAPERS = (
         name="farhadi-yang-2020",
         title='"TKD: Temporal Knowledge Distillation for Active Perception" (Farhadi, Yang, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; a quarter of an hour on GTSRB (estimated), on two cores",
+        cost="30 s of processor time on digits (measured, two shared cores); a quarter of an hour on GTSRB "
+        "(estimated), on two cores",
         usual={"temperatures": "4", "teacher": "cnn(filters=32,layers=3,dropout=0.1)", "epochs": "teacher=3,student=3"},
         small={"epochs": "teacher=10,student=5"},
         reads=("teacher", "student", "temperature", "margin"),
@@ -205,7 +208,8 @@ _PAPERS = (
         name="wu-2020",
         title='"Learning an Evolutionary Embedding via Massive Knowledge Distillation" (Wu, He, Hu, Sun, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits; a quarter of an hour on GTSRB (estimated), on two cores",
+        cost="43 s of processor time on digits (measured, two shared cores); a quarter of an hour on GTSRB "
+        "(estimated), on two cores",
         usual={
             "temperatures": "4",
             "transfer": "shared",

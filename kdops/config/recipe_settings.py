@@ -22,7 +22,7 @@ _BETAS = {
 }
 _WARMUP = Real(0, 1, default=0.0, open_high=True)
 
-ADAMW, ONE_CYCLE = "adamw", "one-cycle"
+ADAMW, MUON, ONE_CYCLE = "adamw", "muon", "one-cycle"
 
 
 class _Sgd(Spec):
@@ -44,10 +44,11 @@ OPTIMIZERS: Mapping[str, Spec] = {
     ADAMW: Spec("", **_BETAS),
     "adam": Spec("", **_BETAS),
     "sgd": _Sgd(momentum=Real(0, 1, default=0.9, open_high=True), nesterov=Flag()),
+    MUON: Spec("", momentum=Real(0, 1, default=0.95, open_high=True)),
 }
 """What makes a step of a gradient, see :mod:`kdops.training.optimizer`."""
 
-DECAYS: Mapping[str, float] = {ADAMW: 0.01, "adam": 0.0, "sgd": 0.0005}
+DECAYS: Mapping[str, float] = {ADAMW: 0.01, "adam": 0.0, "sgd": 0.0005, MUON: 0.01}
 """The weight decay of each optimizer where none is given: that of ``adam`` and ``sgd`` is added to the gradient."""
 
 SCHEDULES: Mapping[str, Spec] = {

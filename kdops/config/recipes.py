@@ -31,7 +31,7 @@ class Recipe:
         epochs: passes over the images; the last one is kept.
         batch_size: images a step.
         learning_rate: the highest rate of the schedule.
-        weight_decay: a step; decoupled of ``adamw``, of other optimizers added to the gradient.
+        weight_decay: a step; decoupled of ``adamw`` and ``muon``, of other optimizers added to the gradient.
         optimizer: text of ``OPTIMIZERS``.
         schedule: text of ``SCHEDULES``.
         label_smoothing: share of each label that is spread over all classes (Szegedy et al., 2016).

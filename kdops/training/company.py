@@ -26,6 +26,7 @@ from kdops.training.groups import Group, PassInputs
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.joint import JointNetworks
+from kdops.training.muon import Matrices
 from kdops.training.optimizer import Optimizer
 from kdops.training.schedule import rates_of
 from kdops.training.separate import SeparateModels
@@ -71,6 +72,10 @@ class PeerNetworks(JointNetworks):
     def parts(self) -> list[list[Tensor]]:
         """Return the trained tensors of each net."""
         return [part for own in self.each for part in own.parts()]
+
+    def matrices(self) -> list[dict[int, Matrices]]:
+        """Return the hidden matrices of each net."""
+        return [found for own in self.each for found in own.matrices()]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
+from kdops.training.muon import Matrices
 
 MEASURED_AT_ONCE = 1024
 """Images of a batch that is measured, where nothing is kept for a way back."""
@@ -40,6 +41,10 @@ class JointNetworks(ABC):
     @abstractmethod
     def parts(self) -> list[list[Tensor]]:
         """Return the trained tensors: one list for all networks, or one for each, see ``has_own_rates``."""
+
+    @abstractmethod
+    def matrices(self) -> list[dict[int, Matrices]]:
+        """Return for each list of :meth:`parts` the weights of all layers but the last, by their place in it."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from kdops.config.recipe_settings import ADAMW, OPTIMIZERS
+from kdops.config.recipe_settings import ADAMW, MUON, OPTIMIZERS
 from kdops.config.specs import parse_spec
+from kdops.training.muon import Matrices, Muon
 
 __all__ = ["Optimizer", "gradient_of"]
 
@@ -47,8 +48,12 @@ class Rule(Protocol):
         rate: Tensor | float,
         decay: float,
         is_recorded: bool,
+        matrices: Sequence[Matrices],
     ) -> None:
-        """Update tensors, given with what is kept of them: one list for each name of ``kept``."""
+        """Update tensors, given with what is kept of them: one list for each name of ``kept``.
+
+        ``matrices`` are those that the tensors consist of; only a rule of matrices is given them.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Adam:
         rate: Tensor | float,
         decay: float,
         is_recorded: bool,
+        matrices: Sequence[Matrices],
     ) -> None:
         """Update tensors."""
         steps, means, squares = kept
@@ -123,6 +129,7 @@ class Sgd:
         rate: Tensor | float,
         decay: float,
         is_recorded: bool,
+        matrices: Sequence[Matrices],
     ) -> None:
         """Update tensors."""
         momenta: list[Tensor | None] = [*kept[0]] if kept else [None] * len(tensors)
@@ -140,9 +147,15 @@ class Sgd:
         )
 
 
-def _rule_of(optimizer: str) -> Rule:
+def _parts_of(optimizer: str, tensors: Sequence[Tensor], matrices: Mapping[int, Matrices]) -> list[_Part]:
+    """Return the tensors by the rule that updates them: Muon is for matrices, and AdamW for what is left of them."""
     name, options = parse_spec(optimizer, "optimizer", OPTIMIZERS)
-    return Sgd(**options) if name == "sgd" else Adam(name == ADAMW, **options)
+    if name != MUON:
+        return [_Part(tensors, Sgd(**options) if name == "sgd" else Adam(name == ADAMW, **options))]
+    others = [one for place, one in enumerate(tensors) if place not in matrices]
+    beside = Adam(True, **OPTIMIZERS[ADAMW].defaults())
+    mine = [tensors[place] for place in matrices]
+    return [_Part(mine, Muon(**options), list(matrices.values())), _Part(others, beside)]
 
 
 class Optimizer:
@@ -156,6 +169,7 @@ class Optimizer:
         decays: the weight decay of each part, a step.
         rates_on: the device on which a recorded step reads its rates; None where no step is recorded.
         optimizer: text of ``OPTIMIZERS``.
+        matrices: for each part the hidden matrices of its tensors, by their place; empty where none is known.
     """
 
     def __init__(
@@ -165,13 +179,14 @@ class Optimizer:
         decays: Sequence[float],
         rates_on: torch.device | str | None = None,
         optimizer: str = ADAMW,
+        matrices: Sequence[Mapping[int, Matrices]] = (),
     ):
         self.schedules, self.decays, self.is_recorded = list(schedules), list(decays), rates_on is not None
         self.rates: list[Tensor | float] = [own[0] for own in schedules]
         if rates_on is not None:
             self.rates = [torch.tensor(own[0], dtype=torch.float32, device=rates_on) for own in schedules]
-        self.rule = _rule_of(optimizer)
-        self._parts = [_Part(part, self.rule) for part in parts]
+        self.optimizer, self.matrices = optimizer, list(matrices) or [{} for _ in parts]
+        self._parts = [_parts_of(optimizer, part, own) for part, own in zip(parts, self.matrices, strict=True)]
 
     def set_rate(self, step: int) -> None:
         """Set the learning rates to those of a step, counted from 0."""
@@ -190,7 +205,8 @@ class Optimizer:
     @torch.no_grad()
     def step_part(self, place: int) -> None:
         """Update one part, given by its place, from its gradients."""
-        self._parts[place].update(self.rates[place], self.decays[place], self.is_recorded)
+        for part in self._parts[place]:
+            part.update(self.rates[place], self.decays[place], self.is_recorded)
 
     def keep(self, chosen: Sequence[int], parts: Sequence[Sequence[Tensor]]) -> None:
         """Drop all parts but those at these places, and go on with their tensors in ``parts``.
@@ -199,32 +215,37 @@ class Optimizer:
         """
         self.schedules = [self.schedules[place] for place in chosen]
         self.rates, self.decays = [self.rates[place] for place in chosen], [self.decays[place] for place in chosen]
-        self._parts = [self._parts[place].moved(part) for place, part in zip(chosen, parts, strict=True)]
+        self.matrices, before = [self.matrices[place] for place in chosen], [self._parts[place] for place in chosen]
+        self._parts = [_parts_of(self.optimizer, part, own) for part, own in zip(parts, self.matrices, strict=True)]
+        for old, new in zip(before, self._parts, strict=True):
+            for one, other in zip(old, new, strict=True):
+                other.go_on_from(one)
 
     def state(self) -> dict[str, Tensor]:
         """Return what is kept of each tensor by name; nothing of one that never had a gradient."""
-        kept = enumerate(moments for part in self._parts for moments in part.moments)
-        return {f"{kind}.{n}": one for n, moments in kept for kind, one in zip(self.rule.kept, moments, strict=False)}
+        every = [part for parts in self._parts for part in parts]
+        kept = enumerate((part.rule.kept, moments) for part in every for moments in part.moments)
+        return {f"{kind}.{n}": one for n, (kinds, own) in kept for kind, one in zip(kinds, own, strict=False)}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take up what :meth:`state` returned."""
         number = 0
-        for part in self._parts:
+        for part in [part for parts in self._parts for part in parts]:
             for place, one in enumerate(part.tensors):
-                if all(f"{kind}.{number}" in state for kind in self.rule.kept):
+                if all(f"{kind}.{number}" in state for kind in part.rule.kept):
                     # In the memory order that the kernel reads side by side.
-                    part.moments[place] = self.rule.start(one)
-                    for kind, own in zip(self.rule.kept, part.moments[place], strict=True):
+                    part.moments[place] = part.rule.start(one)
+                    for kind, own in zip(part.rule.kept, part.moments[place], strict=True):
                         own.copy_(state[f"{kind}.{number}"])
                 number += 1
 
 
 class _Part:
-    """The tensors of one part, and for each what the rule keeps of it: nothing until it has a gradient."""
+    """Tensors that a rule updates, and for each what the rule keeps of it: nothing until it has a gradient."""
 
-    def __init__(self, tensors: Sequence[Tensor], rule: Rule):
-        self.tensors, self.rule = list(tensors), rule
+    def __init__(self, tensors: Sequence[Tensor], rule: Rule, matrices: Sequence[Matrices] = ()):
+        self.tensors, self.rule, self.matrices = list(tensors), rule, matrices
         self.moments: list[list[Tensor]] = [[] for _ in tensors]
         self._places: list[int] = []
         self._lists: tuple[list[Tensor], ...] = ()
@@ -242,15 +263,14 @@ class _Part:
         if places:
             tensors, *kept_of = self._lists
             given = [gradient for gradient in gradients if gradient is not None]
-            self.rule.update(tensors, given, kept_of, rate, decay, is_recorded)
+            of_these = [self.matrices[place] for place in places] if self.matrices else []
+            self.rule.update(tensors, given, kept_of, rate, decay, is_recorded, of_these)
 
-    def moved(self, tensors: Sequence[Tensor]) -> _Part:
-        """Return the same state for tensors with other padding."""
-        new = _Part(tensors, self.rule)
-        for place, (moments, tensor) in enumerate(zip(self.moments, tensors, strict=True)):
-            new.moments[place] = self.rule.start(tensor) if moments else []
-            for old, own in zip(moments, new.moments[place], strict=True):
+    def go_on_from(self, part: _Part) -> None:
+        """Take up the state of the same tensors with other padding."""
+        for place, (moments, tensor) in enumerate(zip(part.moments, self.tensors, strict=True)):
+            self.moments[place] = self.rule.start(tensor) if moments else []
+            for old, own in zip(moments, self.moments[place], strict=True):
                 # Padding may have been cut off or added; what both have is the member's own.
                 common = tuple(map(slice, map(min, old.shape, own.shape)))
                 own[common] = old[common]
-        return new

@@ -14,6 +14,7 @@ from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, ExternalClassifier
 from kdops.models.taps import captured
 from kdops.training.joint import MEASURED_AT_ONCE, JointNetworks
+from kdops.training.muon import Matrices
 from kdops.utils.hardware import autocast_bf16
 
 
@@ -46,6 +47,13 @@ class SeparateModels(JointNetworks):
     def parts(self) -> list[list[Tensor]]:
         """Return every trained tensor, in one part."""
         return [[values for net in self.nets for values in net.parameters() if values.requires_grad]]
+
+    def matrices(self) -> list[dict[int, Matrices]]:
+        """Return the weights of all layers but the last, by their place; a filter is a row of its layer's matrix."""
+        last = {id([values for values in net.parameters() if values.dim() > 1][-1]) for net in self.nets}
+        chosen = enumerate(self.parts()[0])
+        hidden = {place: values for place, values in chosen if values.dim() > 1 and id(values) not in last}
+        return [{place: Matrices(1, len(own), own[0].numel()) for place, own in hidden.items()}]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""

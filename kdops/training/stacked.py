@@ -18,6 +18,7 @@ from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier
 from kdops.models.taps import EMBEDDING
 from kdops.training.joint import JointNetworks
+from kdops.training.muon import Matrices
 from kdops.training.optimizer import gradient_of
 
 
@@ -138,6 +139,17 @@ class WideNetworks(DenseNetworks):
     def parts(self) -> list[list[Tensor]]:
         """Return every trained tensor, in one part."""
         return [[*self.wide_weights, *self.wide_biases, *self.later()]]
+
+    def matrices(self) -> list[dict[int, Matrices]]:
+        """Return the hidden matrices of its tensors, by their place."""
+        later = enumerate(self.later(), start=2 * len(self.sizes))
+        weights = {place: values.shape for place, values in later if values.dim() > 2}
+        if not weights:
+            return [{}]
+        inputs = self.wide_weights[0].shape[1]
+        firsts = {place: Matrices(size, self.hidden, inputs) for place, size in enumerate(self.sizes)}
+        hidden = list(weights.items())[:-1]
+        return [firsts | {place: Matrices(own[0], own[1], own[2:].numel(), leading=2) for place, own in hidden}]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every value that training may change, by name: the tensors themselves."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout
+from kdops.training.muon import Matrices
 from kdops.training.optimizer import gradient_of
 from kdops.training.stacked import DenseNetworks, chain_names
 
@@ -50,6 +51,15 @@ class PaddedMLPs(DenseNetworks):
         layer's have padding, at the end of each axis.
         """
         return self._parts
+
+    def matrices(self) -> list[dict[int, Matrices]]:
+        """Return each network's hidden matrices, by their place, of the size that they have without padding."""
+        inputs = self._wide[0].shape[1]
+        found = []
+        for width, part in zip(self.widths, self._parts, strict=True):
+            own = {0: Matrices(1, width, inputs)}
+            found.append(own | {place: Matrices(1, width, width) for place in range(2, len(part) - 2, 2)})
+        return found
 
     def leaves(self) -> list[Tensor]:
         """Return the stacked tensors, padding included."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kdops.training.muon import Matrices
 from kdops.training.optimizer import Optimizer
 from kdops.training.schedule import rates_of
 from kdops.utils.random import named_generator
@@ -123,3 +124,59 @@ def test_one_part_is_updated_as_by_torchs_fused_kernel_to_the_bit_and_goes_on_fr
         optimizer.set_rate(step)
         optimizer.step()
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def stepped(optimizer, tensors, steps, word):
+    """Make some steps; the gradients depend on the step and the number of the tensor alone."""
+    for step in steps:
+        for number, one in enumerate(tensors):
+            one.grad = torch.zeros_like(one)
+            shape = one.shape if word == "own" else word[number]
+            one.grad[tuple(map(slice, shape))] = some(*shape, word=("muon", number, step))
+        optimizer.set_rate(step)
+        optimizer.step()
+
+
+def test_each_matrix_of_a_tensor_is_updated_as_torchs_own_muon_updates_it_alone():
+    """Torch's makes its update orthogonal in bfloat16, of eight bits, and at the rate that AdamW has."""
+    filters = some(6, 2, 3, 3, word="filters").contiguous(memory_format=torch.channels_last)
+    ours = [some(3 * 4, 7, word="wide"), some(3, 8, 5, word="stack"), filters, some(9, word="bias")]
+    matrices = {0: Matrices(3, 4, 7), 1: Matrices(3, 8, 5, leading=2), 2: Matrices(1, 6, 18)}
+
+    def apart(values):
+        each = [*values[0].split(4), *values[1], values[2].flatten(1)]
+        return [one.clone() for one in each], values[3].clone()
+
+    alone, bias = apart(ours)
+    before = [one.clone() for one in alone]
+    theirs = torch.optim.Muon(alone, lr=0.1, weight_decay=0.2, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+    beside = torch.optim.AdamW([bias], lr=0.1, weight_decay=0.2)
+    optimizer = Optimizer([ours], [[0.1] * 4], [0.2], None, "muon(momentum=0.9)", [matrices])
+    for step in range(4):
+        stepped(optimizer, ours, [step], "own")
+        gradients, bias.grad = apart([one.grad for one in ours])
+        for one, gradient in zip(alone, gradients, strict=True):
+            one.grad = gradient
+        theirs.step()
+        beside.step()
+    found, own_bias = apart(ours)
+    for one, expected, first in zip(found, alone, before, strict=True):
+        assert (one - expected).norm() < 0.02 * (expected - first).norm()
+    torch.testing.assert_close(own_bias, bias)
+
+
+def test_padding_changes_nothing_of_muon_also_where_it_is_cut_off_later():
+    sizes, wide = [(5, 3), (5,)], [(7, 7), (7,)]
+    plain, padded = ([some(*size, word=("start", n)) for n, size in enumerate(sizes)] for _ in range(2))
+    padded = [torch.nn.functional.pad(padded[0], (0, 4, 0, 2)), torch.nn.functional.pad(padded[1], (0, 2))]
+    assert [tuple(one.shape) for one in padded] == wide
+    given = [[0.1] * 6], [0.2], None, "muon", [{0: Matrices(1, 5, 3)}]
+    expected, found = Optimizer([plain], *given), Optimizer([padded], *given)
+    stepped(expected, plain, range(6), sizes)
+    stepped(found, padded, range(3), sizes)
+    cut = [padded[0][:5, :3].clone(), padded[1][:5].clone()]
+    assert padded[0].count_nonzero() == 15
+    found.keep([0], [cut])
+    stepped(found, cut, range(3, 6), sizes)
+    for one, other in zip(cut, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -160,7 +160,7 @@ def ui(
 
 add_commands(app, (*browse.COMMANDS, *shipping.COMMANDS, *probe.COMMANDS, *care.COMMANDS))
 for _name, _module in {"check-data": check_data, "outputs": outputs, "register": register}.items():
-    _shared = [p for p in ENTRY_POINTS["teacher"].parameters() if p.name in _module.SHARED]
+    _shared = [p for p in ENTRY_POINTS["students"].parameters() if p.name in _module.SHARED]
     _add_command(app, _name, _module.HELP, [*_shared, *_module.OWN], _module.run, _module.ARGUMENTS)
 
 

@@ -98,7 +98,8 @@ def load(origin: DatasetSpec | str, data_root: str = "", progress: Progress | No
         from kdops.data.unlabeled import load_unlabeled
 
         channels, height, width = arrays.images.shape[1:]
-        unlabeled = load_unlabeled(origin.beside((height, width), channels), arrays, progress)
+        beside, can_turn = origin.beside((height, width), channels), "upright" in DATASETS[origin.kind].options
+        unlabeled = load_unlabeled(beside, arrays, progress, can_turn=can_turn)
     return Dataset(
         name=origin.name,
         notes=notes,

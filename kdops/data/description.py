@@ -92,12 +92,20 @@ def _near(data: Dataset, parts: dict[str, np.ndarray]) -> Iterator[str]:
     if data.encoding:
         return
     for (one, left), (other, right) in combinations(sorted(parts.items(), key=_trained_first), 2):
-        if count := len(np.unique(near_duplicates(data.images, left, right)[:, 1])):
-            word = "near-copy" if count == 1 else "near-copies"
-            yield (
-                f"copies: {count:,} {word} of {one} images among the {len(right):,} of {other} "
-                f"({count / len(right):.2%}; thumbnails correlate at {NEAR} or more)"
-            )
+        yield from _copies(near_duplicates(data.images, left, right), one, other, len(right))
+    for other in ("validation", "test") if data.unlabeled else ():
+        found = near_duplicates(data.images, data.unlabeled.rows, parts[other], data.unlabeled.images)
+        yield from _copies(found, "unlabeled", other, len(parts[other]))
+
+
+def _copies(pairs: np.ndarray, one: str, other: str, total: int) -> Iterator[str]:
+    """Yield a line if some of the ``total`` images of one part are near-copies of another's."""
+    if count := len(np.unique(pairs[:, 1])):
+        word = "near-copy" if count == 1 else "near-copies"
+        yield (
+            f"copies: {count:,} {word} of {one} images among the {total:,} of {other} "
+            f"({count / total:.2%}; thumbnails correlate at {NEAR} or more)"
+        )
 
 
 def _some(count: int, what: str) -> str:

@@ -101,9 +101,14 @@ def _notes(layout: Layout, decoded: Arrays) -> str:
     return f"folder of images: {found}; {split}{remarks(decoded)}"
 
 
-def remarks(decoded: Arrays) -> str:
-    """Return what is odd about decoded images, to follow a sentence about them; empty where nothing is."""
+def remarks(decoded: Arrays, advice: str = "upright=true turns them back") -> str:
+    """Return what is odd about decoded images, to follow a sentence about them; empty where nothing is.
+
+    Args:
+        decoded: the images.
+        advice: what to do about photos that lie turned.
+    """
     brightest = int(decoded.images[:: max(1, len(decoded.images) // SAMPLE)].max())
     dark = f"; no pixel is brighter than {brightest} of 255, as where 16-bit files hold fewer bits: scale them"
-    turned = f"; {decoded.turned:,} are turned by their EXIF data and seen as they lie: upright=true turns them back"
+    turned = f"; {decoded.turned:,} are turned by their EXIF data and seen as they lie: {advice}"
     return (dark if brightest < DARK else "") + (turned if decoded.turned else "")

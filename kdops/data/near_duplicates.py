@@ -27,7 +27,9 @@ BLOCK = 2048
 """Images compared at a time: bounds the memory, 4 * BLOCK * len(left) bytes."""
 
 
-def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def near_duplicates(
+    images: np.ndarray, left: np.ndarray, right: np.ndarray, left_images: np.ndarray | None = None
+) -> np.ndarray:
     r"""Find images of one part that are near-copies of an image of another part.
 
     Each image becomes a gray thumbnail of at most 16 x 16, less its mean and of length one, so that the
@@ -42,6 +44,7 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> 
         images: uint8 [N, C, H, W].
         left: indices of one part.
         right: indices of the other part.
+        left_images: uint8 [M, C, H, W], where the images of ``left`` are not among the others.
 
     Returns:
         int64 [pairs, 2]: for each image of ``right`` that has a near-copy its closest one of ``left``,
@@ -50,7 +53,7 @@ def near_duplicates(images: np.ndarray, left: np.ndarray, right: np.ndarray) -> 
     left, right = np.asarray(left, dtype=np.int64), np.asarray(right, dtype=np.int64)
     if not left.size or not right.size:
         return np.empty((0, 2), dtype=np.int64)
-    candidates = _thumbnails(images, left).T
+    candidates = _thumbnails(images if left_images is None else left_images, left).T
     pairs = []
     for start in range(0, len(right), BLOCK):
         block = right[start : start + BLOCK]

@@ -39,7 +39,13 @@ class Unlabeled:
     notes: str
 
 
-def load_unlabeled(origin: DatasetSpec, labeled: Arrays, progress: Progress | None = None) -> Unlabeled:
+AS_THEY_LIE = "turn the files, for upright=true is for data that are an image folder too"
+"""What to do about turned photos beside data that ``upright`` is not for."""
+
+
+def load_unlabeled(
+    origin: DatasetSpec, labeled: Arrays, progress: Progress | None = None, *, can_turn: bool = True
+) -> Unlabeled:
     """Read a folder of images, whatever folders it has, from the cache where it is already decoded.
 
     Args:
@@ -47,6 +53,7 @@ def load_unlabeled(origin: DatasetSpec, labeled: Arrays, progress: Progress | No
         labeled: the data that they are beside. An image that is equal to one of these to the byte is left out: it has a
             label, or models are measured on it.
         progress: called with (images decoded, images in all) while decoding.
+        can_turn: whether the parameter ``upright`` is for the data that they are beside.
 
     Raises:
         UsageError: there is no such folder, no new image in it, or a file cannot be read.
@@ -77,7 +84,8 @@ def load_unlabeled(origin: DatasetSpec, labeled: Arrays, progress: Progress | No
 
     options = f"unlabeled {origin.image_size} {origin.channels} {origin.skip_bad} {origin.upright}"
     decoded = cached(origin.name, signature(folder, files, options), decode)
-    return _chosen(origin, decoded, len(files), labeled, refuse)
+    found = _chosen(origin, decoded, len(files), labeled, refuse)
+    return replace(found, notes=found.notes + (remarks(decoded) if can_turn else remarks(decoded, AS_THEY_LIE)))
 
 
 def _without_labels(images: np.ndarray) -> Arrays:
@@ -112,4 +120,4 @@ def _chosen(
     without = f"; {' and '.join(words)} are left out" if words else ""
     chosen = np.array([rows[digest] for digest in order], dtype=np.int64)
     digest = hashlib.sha256(f"{images.shape[1:]}\n".encode() + b"".join(order)).hexdigest()
-    return Unlabeled(images, chosen, digest, f"{len(rows):,} images of {origin.name}{without}{remarks(decoded)}")
+    return Unlabeled(images, chosen, digest, f"{len(rows):,} images of {origin.name}{without}")

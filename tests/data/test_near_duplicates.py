@@ -123,6 +123,21 @@ def test_the_command_reports_sizes_parts_and_copies(signs, capsys):
     assert any("1 near-copy" in line for line in copies)
 
 
+def test_copies_of_what_is_measured_on_are_found_among_unlabeled_images_too(signs, tmp_path, capsys):
+    more = tmp_path / "more"
+    more.mkdir()
+    random = np.random.default_rng(1)
+    for number in range(5):
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(more / f"{number}.png")
+    for name in ("01", "02"):
+        known = np.asarray(Image.open(signs / "test" / "stop" / f"{name}.png"))
+        Image.fromarray((0.9 * known).astype(np.uint8)).save(more / f"copy{name}.png")
+    assert main(["check-data", "--dataset", "imagefolder:signs", "--unlabeled", "imagefolder:more"]) == 0
+    told = capsys.readouterr().out
+    assert "without labels: 7 images of more" in told
+    assert "copies: 2 near-copies of unlabeled images among the 8 of test (25.00%; thumbnails correlate" in told
+
+
 def test_the_command_says_that_there_are_no_copies(signs, capsys):
     (signs / "test" / "stop" / "00.png").unlink()
     assert main(["check-data", "--dataset", "imagefolder:signs"]) == 0

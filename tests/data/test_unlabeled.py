@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdops.config.datasets import parse_dataset
+from kdops.data import dataset as data_module
 from kdops.data import unlabeled
 from kdops.errors import UsageError
 from kdops.tracking.datasets import Trainset, dataset_inputs
@@ -101,7 +103,11 @@ def test_what_is_odd_about_them_is_said_as_of_labeled_images(pets, tmp_path):
         Image.fromarray(dark).save(folder / f"{number}.png", exif=exif)
     notes = with_more(pets, folder).unlabeled.notes
     assert "no pixel is brighter than 2 of 255" in notes
-    assert "3 are turned by their EXIF data" in notes
+    assert "3 are turned by their EXIF data and seen as they lie: upright=true turns them back" in notes
+    digits = data_module.load(parse_dataset({"dataset": "digits", "unlabeled": f"imagefolder:{folder}"}))
+    assert "seen as they lie: turn the files, for upright=true is" in digits.unlabeled.notes
+    with pytest.raises(UsageError, match=r"^upright=true: is for dataset=imagefolder:FOLDER only"):
+        parse_dataset({"dataset": "digits", "unlabeled": f"imagefolder:{folder}", "upright": "true"})
 
 
 def test_they_are_brought_to_the_size_and_the_channels_of_the_data(tmp_path):

@@ -176,7 +176,8 @@ class TrainingPass:
             parts[0] += [values for own in self.objective.modules for values in own.parameters()]
         decays = [one.weight_decay for one in recipes]
         rates_on = self.device if self.can_replay else None
-        self.optimizer = Optimizer(parts, schedules, decays, rates_on, recipes[0].optimizer)
+        matrices = self.networks.matrices()
+        self.optimizer = Optimizer(parts, schedules, decays, rates_on, recipes[0].optimizer, matrices)
         self.losses = EpochLosses(len(self.members), self.device)
         self.step = self._step
         if self.can_replay and isinstance(self.images.pixels, Tensor):

@@ -18,7 +18,7 @@ from kdops.utils.text import duration
 
 EFFICIENCY = {"mlp": 0.5, "cnn": 0.6}
 """Share of the measured matrix speed that training reaches; convolutions count forward operations alike."""
-STEP_SECONDS = {"mlp": 2.5e-3, "cnn": 4e-3}
+STEP_SECONDS = {"mlp": 2.5e-3, "cnn": 12e-3}
 """What a step costs beside its arithmetic; it decides where the networks are tiny."""
 TRACKING_SECONDS = 0.15
 """What logging and registering one model costs on a local store."""

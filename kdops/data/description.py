@@ -93,9 +93,10 @@ def _near(data: Dataset, parts: dict[str, np.ndarray]) -> Iterator[str]:
         return
     for (one, left), (other, right) in combinations(sorted(parts.items(), key=_trained_first), 2):
         yield from _copies(near_duplicates(data.images, left, right), one, other, len(right))
-    for other in ("validation", "test") if data.unlabeled else ():
-        found = near_duplicates(data.images, data.unlabeled.rows, parts[other], data.unlabeled.images)
-        yield from _copies(found, "unlabeled", other, len(parts[other]))
+    if beside := data.unlabeled:
+        for other in ("validation", "test"):
+            found = near_duplicates(data.images, beside.rows, parts[other], beside.images)
+            yield from _copies(found, "unlabeled", other, len(parts[other]))
 
 
 def _copies(pairs: np.ndarray, one: str, other: str, total: int) -> Iterator[str]:

@@ -47,10 +47,9 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
     settings, answer = context.settings, conclusion.answer
     champions = [tracker.registry.update_champion(role) for role in sorted({model.role for model in models})]
     reused = [model.uri for model in models if model.reused]
-    basis = setting(settings, context.data, context.split)
-    written = note(answer.word or answer.title, answer.rows, answer.sentences, basis)
+    basis, more = setting(settings, context.data, context.split), about(settings.owner, settings.notes)
     tags = {
-        schema.NOTE: "\n\n".join([written, *about(settings.owner, settings.notes)]),
+        schema.NOTE: note(answer.word or answer.title, answer.rows, answer.sentences, basis, more),
         schema.SELECT_ON: settings.select_on,
         **({schema.REUSED: schema.fitted(reused)} if reused else {}),
         **({schema.VERDICT: answer.word} if answer.word else {}),

@@ -14,10 +14,11 @@ from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.reporting.tables import columns_of
+from kdops.sweeps import schema
 from kdops.sweeps.metrics import TEST_ACCURACY, TEST_BALANCED_ACCURACY
 from kdops.sweeps.model import Model, Sweep
 from kdops.utils.text import markdown_text
-from kdops.verdicts.answer import Row
+from kdops.verdicts.answer import ANSWER_FILE, Row
 from kdops.verdicts.intervals import mean_interval
 
 
@@ -33,15 +34,30 @@ def summary_of(what: str, models: int, accuracies: ArrayLike) -> Row:
     return Row(what, models, mean_interval(accuracies))
 
 
-def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str) -> str:
-    """Return the Markdown note of the parent run: the answer first, then the numbers, then the setting."""
-    lines = [f"**{heading}**", "", *(f"{sentence}\n" for sentence in sentences)]
+def note(heading: str, rows: Sequence[Row], sentences: Sequence[str], setting: str, more: Sequence[str] = ()) -> str:
+    """Return the Markdown note of the parent run: the answer first, then the numbers, then the setting.
+
+    The last sentences are left out where it would be too long for MLflow, which would cut off the end of it.
+
+    Args:
+        heading: the verdict in a word, or what was studied.
+        rows: of the table.
+        sentences: a paragraph each.
+        setting: on what the numbers rest.
+        more: the last paragraphs.
+    """
     columns = columns_of(rows)
     names = ["test accuracy" if name == "mean" else name for name in columns]
-    lines += [f"| {' | '.join(['models', *names])} |", f"|---{'|---:' * len(columns)}|"]
-    lines += [f"| {' | '.join([row.what, *(cell(row) for cell in columns.values())])} |" for row in rows]
+    table = [f"| {' | '.join(['models', *names])} |", f"|---{'|---:' * len(columns)}|"]
+    table += [f"| {' | '.join([row.what, *(cell(row) for cell in columns.values())])} |" for row in rows]
     where = "Every model is a row of `results.csv`. Those trained here are child runs; `kdops.reused` names the others."
-    return "\n".join([*lines, "", setting, "", where])
+    for told in range(len(sentences), -1, -1):
+        left_out = len(sentences) - told
+        rest = [f"{left_out} more sentences are in `{ANSWER_FILE}`."] if left_out else []
+        text = "\n\n".join([f"**{heading}**", *sentences[:told], *rest, "\n".join(table), setting, where, *more])
+        if len(text) <= schema.LONGEST:
+            break
+    return text
 
 
 def about(owner: str, notes: str) -> list[str]:

@@ -105,6 +105,20 @@ def test_the_note_is_well_formed_markdown_with_the_answer_first(sentences):
     ]
 
 
+def test_a_note_that_would_be_too_long_leaves_out_its_last_sentences():
+    """MLflow cuts tags at 8,000 characters, and what a report reads of a note, the setting, stands at its end."""
+    sentences = [f"{number}. {'word ' * 100}." for number in range(30)]
+    blocks = note("open", ROWS, sentences, "digits, a setting.", ["Owner: somebody"]).split("\n\n")
+    told = blocks[1 : blocks.index(next(one for one in blocks if "more sentences" in one))]
+    assert 10 < len(told) < 30
+    assert told == sentences[: len(told)]
+    assert blocks[1 + len(told)] == f"{30 - len(told)} more sentences are in `answer.json`."
+    assert blocks[2 + len(told)].startswith("| models |")
+    assert blocks[3 + len(told)] == "digits, a setting."
+    assert blocks[-1] == "Owner: somebody"
+    assert len("\n\n".join(blocks)) <= 7900
+
+
 @pytest.mark.parametrize(
     ("role", "parameters", "source", "told"),
     [

@@ -132,6 +132,8 @@ def panels_figure(
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     grid.flat[0].set_ylim(0, top)
+    # Epochs and most temperatures are whole numbers; others are marked where the axis is too short for whole ones.
+    grid.flat[0].xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axes in grid[-1]:
         axes.set_xlabel(xlabel, fontsize=7)

@@ -176,9 +176,8 @@ def _map(given: _Given, maps: KnowledgeProbe) -> None:
         given.log(model, Probed(schema.KNOWLEDGE, how, "knowledge_", metrics, "knowledge"), **{maps.layer: figure})
         shares = ("points", "points_background", "ratio", "contrast")
         shown = (f"{metrics.get(f'knowledge_{name}', float('nan')):.3f}" for name in shares)
-        counts = (f"{metrics[f'knowledge_{name}']:.0f}" for name in ("images", "unmoved"))
-        first, last = counts
-        rows.append((model.name, maps.layer, first, *shown, last))
+        mapped, unmoved = (f"{metrics[f'knowledge_{name}']:.0f}" for name in ("images", "unmoved"))
+        rows.append((model.name, maps.layer, mapped, *shown, unmoved))
     PlainTable(KNOWLEDGE_HEAD, rows).print(plain_console())
     typer.echo(
         f"Points take {maps.threshold:g} nats less noise than the rest of the image does on average; the object is "

@@ -26,12 +26,12 @@ from kdops.training.groups import Group, PassInputs
 from kdops.training.history import Meter, Trained
 from kdops.training.initialization import new_network, streams_of_networks
 from kdops.training.joint import JointNetworks
-from kdops.training.muon import Matrices
 from kdops.training.optimizer import Optimizer
 from kdops.training.schedule import rates_of
 from kdops.training.separate import SeparateModels
 from kdops.training.stacked import DenseNetworks, StackedMLPs, can_stack
 from kdops.training.training_pass import TrainingPass
+from kdops.training.update import Matrices
 from kdops.utils.hardware import threads_for
 from kdops.utils.progress import Progress
 from kdops.utils.random import as_global_rng, named_generator

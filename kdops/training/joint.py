@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdops.data.memmap import Pixels
 from kdops.distillation.method import Outputs
-from kdops.training.muon import Matrices
+from kdops.training.update import Matrices
 
 MEASURED_AT_ONCE = 1024
 """Images of a batch that is measured, where nothing is kept for a way back."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from kdops.training.update import Update
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """The coefficients of an iteration, those of the authors and of :class:`torch.optim.Muon`."""
@@ -15,27 +16,6 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 SMALLEST = 1e-7
 """The least norm that a matrix is divided by."""
-
-
-@dataclass(frozen=True)
-class Matrices:
-    """Which matrices a tensor consists of.
-
-    Attributes:
-        count: how many there are, one after another.
-        rows: of each, without padding.
-        columns: of each, without padding.
-        leading: how many axes of the tensor count matrices and rows; the others are columns.
-    """
-
-    count: int
-    rows: int
-    columns: int
-    leading: int = 1
-
-    def of(self, tensor: Tensor) -> Tensor:
-        """Return the matrices of a tensor, ``[count, rows, columns]``, each with its padding."""
-        return tensor.reshape(self.count, -1, math.prod(tensor.shape[self.leading :]))
 
 
 @dataclass(frozen=True)
@@ -60,21 +40,15 @@ class Muon:
         """Return the mean, zero."""
         return [torch.zeros_like(tensor)]
 
-    def update(
-        self,
-        tensors: list[Tensor],
-        gradients: list[Tensor],
-        kept: Sequence[list[Tensor]],
-        rate: Tensor | float,
-        decay: float,
-        is_recorded: bool,
-        matrices: Sequence[Matrices],
-    ) -> None:
+    def update(self, given: Update) -> None:
         """Update tensors that consist of matrices."""
-        for tensor, gradient, mean, own in zip(tensors, gradients, kept[0], matrices, strict=True):
+        every = zip(given.tensors, given.gradients, given.kept[0], given.matrices, strict=True)
+        for tensor, gradient, mean, own in every:
             mean.lerp_(gradient, 1 - self.momentum)
             step = orthogonal(own.of(gradient.lerp(mean, self.momentum))).reshape(tensor.shape)
-            tensor.mul_(1 - rate * decay).sub_(step * (rate * 0.2 * math.sqrt(max(own.rows, own.columns))))
+            tensor.mul_(1 - given.rate * given.decay).sub_(
+                step * (given.rate * 0.2 * math.sqrt(max(own.rows, own.columns)))
+            )
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch.optim.sgd import sgd
 
 from kdops.config.recipe_settings import ADAMW, MUON, OPTIMIZERS
 from kdops.config.specs import parse_spec
-from kdops.training.muon import Matrices, Muon
+from kdops.training.muon import Muon
+from kdops.training.update import Matrices, Update
 
 __all__ = ["Optimizer", "gradient_of"]
 
@@ -40,20 +41,8 @@ class Rule(Protocol):
     def start(self, tensor: Tensor) -> list[Tensor]:
         """Return what is kept of a tensor before its first update."""
 
-    def update(
-        self,
-        tensors: list[Tensor],
-        gradients: list[Tensor],
-        kept: Sequence[list[Tensor]],
-        rate: Tensor | float,
-        decay: float,
-        is_recorded: bool,
-        matrices: Sequence[Matrices],
-    ) -> None:
-        """Update tensors, given with what is kept of them: one list for each name of ``kept``.
-
-        ``matrices`` are those that the tensors consist of; only a rule of matrices is given them.
-        """
+    def update(self, given: Update) -> None:
+        """Update tensors in place."""
 
 
 @dataclass(frozen=True)
@@ -74,32 +63,23 @@ class Adam:
         step = torch.zeros((), dtype=torch.float32, device=tensor.device)
         return [step, torch.zeros_like(tensor), torch.zeros_like(tensor)]
 
-    def update(
-        self,
-        tensors: list[Tensor],
-        gradients: list[Tensor],
-        kept: Sequence[list[Tensor]],
-        rate: Tensor | float,
-        decay: float,
-        is_recorded: bool,
-        matrices: Sequence[Matrices],
-    ) -> None:
+    def update(self, given: Update) -> None:
         """Update tensors."""
-        steps, means, squares = kept
+        steps, means, squares = given.kept
         (adamw if self.decoupled else adam)(
-            tensors,
-            gradients,
+            given.tensors,
+            given.gradients,
             means,
             squares,
             [],
             steps,
             fused=True,
-            capturable=is_recorded,
+            capturable=given.is_recorded,
             amsgrad=False,
             beta1=self.beta1,
             beta2=self.beta2,
-            lr=rate,
-            weight_decay=decay,
+            lr=given.rate,
+            weight_decay=given.decay,
             eps=1e-8,
             maximize=False,
         )
@@ -121,26 +101,17 @@ class Sgd:
         """Return the momentum: zero, so that the first step is like every other, and can be recorded."""
         return [torch.zeros_like(tensor) for _ in self.kept]
 
-    def update(
-        self,
-        tensors: list[Tensor],
-        gradients: list[Tensor],
-        kept: Sequence[list[Tensor]],
-        rate: Tensor | float,
-        decay: float,
-        is_recorded: bool,
-        matrices: Sequence[Matrices],
-    ) -> None:
+    def update(self, given: Update) -> None:
         """Update tensors."""
-        momenta: list[Tensor | None] = [*kept[0]] if kept else [None] * len(tensors)
+        momenta: list[Tensor | None] = [*given.kept[0]] if given.kept else [None] * len(given.tensors)
         sgd(
-            tensors,
-            gradients,
+            given.tensors,
+            given.gradients,
             momenta,
             fused=True,
-            weight_decay=decay,
+            weight_decay=given.decay,
             momentum=self.momentum,
-            lr=rate,
+            lr=given.rate,
             dampening=0.0,
             nesterov=self.nesterov,
             maximize=False,
@@ -262,9 +233,9 @@ class _Part:
             self._lists = [self.tensors[place] for place in places], *lists
         if places:
             tensors, *kept_of = self._lists
-            given = [gradient for gradient in gradients if gradient is not None]
+            own = [gradient for gradient in gradients if gradient is not None]
             of_these = [self.matrices[place] for place in places] if self.matrices else []
-            self.rule.update(tensors, given, kept_of, rate, decay, is_recorded, of_these)
+            self.rule.update(Update(tensors, own, kept_of, rate, decay, is_recorded, of_these))
 
     def go_on_from(self, part: _Part) -> None:
         """Take up the state of the same tensors with other padding."""

@@ -14,7 +14,7 @@ from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, ExternalClassifier
 from kdops.models.taps import captured
 from kdops.training.joint import MEASURED_AT_ONCE, JointNetworks
-from kdops.training.muon import Matrices
+from kdops.training.update import Matrices
 from kdops.utils.hardware import autocast_bf16
 
 

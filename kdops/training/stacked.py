@@ -18,8 +18,8 @@ from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout, ExternalClassifier
 from kdops.models.taps import EMBEDDING
 from kdops.training.joint import JointNetworks
-from kdops.training.muon import Matrices
 from kdops.training.optimizer import gradient_of
+from kdops.training.update import Matrices
 
 
 def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

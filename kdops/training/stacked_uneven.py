@@ -17,9 +17,9 @@ from torch import Tensor
 
 from kdops.distillation.method import Outputs
 from kdops.models.classifier import Classifier, Dropout
-from kdops.training.muon import Matrices
 from kdops.training.optimizer import gradient_of
 from kdops.training.stacked import DenseNetworks, chain_names
+from kdops.training.update import Matrices
 
 PADDED_AT_MOST = 2.0
 """The most times its own width that a member is padded to; beyond it a stack of its own is faster."""

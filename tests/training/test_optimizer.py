@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kdops.training.muon import Matrices
 from kdops.training.optimizer import Optimizer
 from kdops.training.schedule import rates_of
+from kdops.training.update import Matrices
 from kdops.utils.random import named_generator
 
 RATES, DECAYS = (1e-3, 0.2, 3e-2), (0.0, 0.01, 0.5)

@@ -271,6 +271,8 @@ class Done:
             place, _, own = name.partition(".")
             number, _, epoch = place.partition("@")
             (kept[int(number)].setdefault(int(epoch), {}) if epoch else states[int(number)])[own] = values
+        # safetensors returns tensors in no fixed sequence; epochs ascend, as where they were kept.
+        kept = [dict(sorted(own.items())) for own in kept]
         models = [
             TrainedModel(
                 **{**one, "state": state, "kept": own, "history": {k: tuple(v) for k, v in one["history"].items()}}

@@ -344,3 +344,4 @@ class TrainingPass:
             if name.startswith(KEPT):
                 epoch, place, own = name.removeprefix(KEPT).split(".", 2)
                 self.kept.setdefault(int(epoch), [{} for _ in self.members])[int(place)][own] = values
+        self.kept = dict(sorted(self.kept.items()))

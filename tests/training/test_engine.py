@@ -224,6 +224,14 @@ def test_an_order_is_text_and_back(one, method):
     assert parse_method(one.method).full_text == one.method
 
 
+def test_kept_epochs_ascend_in_a_result_that_was_written():
+    kept = {epoch: {"w": torch.full((2,), float(epoch))} for epoch in range(30)}
+    done = Done("d", (TrainedModel({"w": torch.zeros(2)}, {}, {}, 1.0, kept=kept),), 1.0)
+    (model,) = Done.from_bytes(done.to_bytes()).models
+    assert [*model.kept] == [*range(30)]
+    assert all((state["w"] == epoch).all() for epoch, state in model.kept.items())
+
+
 def test_a_result_is_bytes_and_back():
     weights = {"a.b": torch.arange(6.0).view(2, 3).t(), "count": torch.tensor(3)}
     model = TrainedModel(weights, {"train_loss": (0.1 + 0.2, 1e-300), "loss_a": (math.nan, 1.0)}, {"x": 1 / 3}, 2.5)

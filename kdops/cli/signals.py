@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from kdops.utils.process import LAUNCHER
 
 ENDING = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
 
+SOON = 0.05
+"""Seconds until an interrupt that Python dropped is raised again."""
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
@@ -22,6 +27,9 @@ def interruptible() -> Iterator[None]:
     So all of them end a study in order. After the first, further ones are ignored: Ctrl-C reaches launcher and child at
     the same time, and the launcher passes it on. A second Ctrl-C is ignored too, so that the run still gets its end; a
     third one stops at once. Outside the main thread, where Python allows no handlers, nothing changes.
+
+    Python drops what is raised in a finalizer or while it collects garbage, the interrupt too, if the signal arrives
+    there. It is then raised again, or nothing but SIGKILL would end the study.
     """
 
     def interrupt(*_: object) -> None:
@@ -36,21 +44,44 @@ def interruptible() -> Iterator[None]:
     def wait_once(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            hook(dropped)
+            return
+        for number in before:
+            signal.signal(number, handlers[number])
+        # Here it would be dropped once more.
+        waiting.append(threading.Timer(SOON, _signal_main_thread, [next(iter(before))]))
+        waiting[-1].start()
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {**dict.fromkeys(ENDING, interrupt), signal.SIGINT: interrupt_from_keyboard}
     # What is ignored stays ignored: a shell ignores SIGINT for a job in the background.
     before = {s: signal.getsignal(s) for s in handlers if signal.getsignal(s) != signal.SIG_IGN}
+    hook, waiting = sys.unraisablehook, list[threading.Timer]()
     for number in before:
         signal.signal(number, handlers[number])
+    sys.unraisablehook = interrupt_again
     try:
         yield
     except KeyboardInterrupt:
         raise KdopsError("interrupted") from None
     finally:
+        for timer in waiting:
+            timer.cancel()
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    """Send a signal to the main thread, which wakes it where the system can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def end_with_parent(seconds: float = 1.0) -> None:

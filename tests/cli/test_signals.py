@@ -58,6 +58,32 @@ def ends_after(first, *others):
     return bool(ended)
 
 
+class Dropping:
+    """Something whose finalizer a signal arrives in; Python drops what is raised there."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_a_finalizer_interrupts_all_the_same(number):
+    hook = sys.unraisablehook
+
+    def study():
+        with interruptible():
+            Dropping(number)
+            time.sleep(5)
+
+    begun = time.monotonic()
+    with pytest.raises(KdopsError, match="interrupted"):
+        study()
+    assert time.monotonic() - begun < 3
+    assert sys.unraisablehook is hook
+
+
 def test_a_study_that_gets_ctrl_c_twice_is_killed(tmp_path):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDOPS_"))}
     uri = f"sqlite:///{tmp_path}/mlflow.db"

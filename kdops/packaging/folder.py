@@ -18,7 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from kdops.store.artifacts import FILES, damaged_model_error, file_digests
 from kdops.store.faults import first_line
 from kdops.utils.files import set_usual_mode, temporary_folder
 from kdops.utils.quiet import silenced, without_warning
+from kdops.utils.versions import installed_version
 
 WEIGHTS = "weights.safetensors"
 EXPORTED = Path("data") / "model.pt2"
@@ -147,7 +147,7 @@ def signature_of(image_shape: tuple[int, int, int], classes: int, params: Sequen
 
 def requirements() -> list[str]:
     """Return what a model needs to be served; MLflow would otherwise spend many seconds on finding it out."""
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "pillow", "torch")]
+    return [f"{name}=={installed_version(name)}" for name in ("mlflow", "numpy", "pandas", "pillow", "torch")]
 
 
 def _served(description: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,19 @@ if TYPE_CHECKING:
     from kdops.packaging.folder import Packager
 
 
+MOST_KEPT = 32
+"""Packagers that a process keeps for studies to come; each is some hundred kB."""
+
+_KEPT: dict[tuple[str, tuple[int, ...], str], Packager] = {}
+"""By architecture, shape and metadata, those of architectures whose text says all about them."""
+
+
 class Packagers:
-    """The packagers of a study and all its parts, made as they are asked for."""
+    """The packagers of a study and all its parts, made as they are asked for.
+
+    To export a network takes longer than to train a small one, so a later study of this process on the same data uses
+    those of kdops's own architectures again.
+    """
 
     def __init__(self, data: Dataset):
         self._data = data
@@ -28,13 +40,25 @@ class Packagers:
         Args:
             network: returns one of its networks, to be exported by.
         """
-        from kdops.packaging.folder import Packager
-
         text = str(architecture)
         if text not in self._packagers:
-            metadata = {**self._data.metadata, "architecture": text}
-            self._packagers[text] = Packager(network(), self._data.shape, metadata)
+            self._packagers[text] = self._kept(architecture, network)
         return self._packagers[text]
+
+    def _kept(self, architecture: Architecture, network: Callable[[], Classifier]) -> Packager:
+        """Return the packager of an architecture that this process has, or make one."""
+        from kdops.packaging.folder import Packager
+
+        metadata = {**self._data.metadata, "architecture": str(architecture)}
+        key = str(architecture), self._data.shape, json.dumps(metadata, sort_keys=True)
+        if key in _KEPT:
+            return _KEPT[key]
+        made = Packager(network(), self._data.shape, metadata)
+        if architecture.is_counted:
+            if len(_KEPT) >= MOST_KEPT:
+                _KEPT.pop(next(iter(_KEPT)))
+            _KEPT[key] = made
+        return made
 
     def check(self, role: str, architecture: Architecture, network: Callable[[], Classifier]) -> None:
         """Refuse a network that cannot be stored, before it is trained. Raises UsageError if it cannot be exported."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from kdops.config.architectures import Architecture, parse_architecture
 from kdops.config.epochs import KeptEpochs
@@ -39,6 +38,7 @@ from kdops.sweeps.params import (
     UNLABELED,
 )
 from kdops.utils.hardware import numeric_mode, process_threads
+from kdops.utils.versions import installed_version
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def unit_of(
         "streams": streams_of(task.role),
         "code": code_digest(_plugins(task, source, temperature, network)),
         # Neither is asked of PyTorch itself, which takes seconds to import.
-        "torch": version("torch"),
+        "torch": installed_version("torch"),
         "threads": process_threads(),
         "device": context.device,
         # Asked only where PyTorch is there anyway.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from typing import Any, Self
 
 from safetensors.torch import load, save
@@ -16,6 +15,7 @@ from kdops.config.recipes import Recipe
 from kdops.errors import KdopsError
 from kdops.sweeps.fingerprint import whole_digest
 from kdops.utils.hardware import numeric_mode, process_threads
+from kdops.utils.versions import installed_version
 
 __all__ = ["Done", "Order", "OrderGroup", "OrderTrial", "SourceArrays", "TrainedModel", "pack"]
 
@@ -141,7 +141,7 @@ class Order:
     resume: bool = True
     arithmetic: str = "fp32"
     code: str = field(default_factory=whole_digest)
-    torch: str = field(default_factory=lambda: version("torch"))
+    torch: str = field(default_factory=lambda: installed_version("torch"))
     nets: tuple[str, ...] = ()
     bootstrap: bool = False
     trials: tuple[OrderTrial, ...] = ()
@@ -175,8 +175,8 @@ class Order:
         Raises:
             KdopsError: names both.
         """
-        if self.torch != version("torch"):
-            raise KdopsError(f"this worker has PyTorch {version('torch')}, the study has {self.torch}")
+        if self.torch != installed_version("torch"):
+            raise KdopsError(f"this worker has PyTorch {installed_version('torch')}, the study has {self.torch}")
         if self.code != whole_digest():
             digests = f"{whole_digest()[:12]}, the study has {self.code[:12]}"
             raise KdopsError(f"this worker has another kdops: its code has the digest {digests}")

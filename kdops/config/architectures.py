@@ -53,11 +53,10 @@ def parse_architecture(text: str, parameter: str = "architecture") -> Architectu
     """
     if not text.strip().startswith(TORCHVISION) and (match := _FUNCTION.fullmatch(text)):
         return FunctionNet(match[1])
-    unknown = UsageError(parameter, text or "(empty)", f"unknown architecture; there are {_examples()}")
     try:
         name, inner = split_spec(text)
     except ValueError:
-        raise unknown from None
+        raise _unknown(parameter, text) from None
     try:
         given = split_options(inner)
         if re.fullmatch(rf"{TORCHVISION}[a-z]\w{{0,60}}", name, re.ASCII):
@@ -66,9 +65,10 @@ def parse_architecture(text: str, parameter: str = "architecture") -> Architectu
             return FAMILIES[name].parse(given)
     except ValueError as error:
         raise UsageError(parameter, text, str(error)) from None
-    raise unknown
+    raise _unknown(parameter, text)
 
 
-def _examples() -> str:
+def _unknown(parameter: str, text: str) -> UsageError:
     own = ", ".join(str(family.parse({})) for family in (*INNER.values(), Tree))
-    return f"{own}, torchvision:NAME such as torchvision:resnet18, and module:function"
+    there = f"{own}, torchvision:NAME such as torchvision:resnet18, and module:function"
+    return UsageError(parameter, text or "(empty)", f"unknown architecture; there are {there}")

@@ -178,8 +178,9 @@ def load_and_cores() -> tuple[float, int]:
     return load, os.cpu_count() or 1
 
 
+@cache
 def matrix_speed(device: str) -> float:
-    """Measure the speed of a matrix product, in floating point operations a second."""
+    """Measure the speed of a matrix product, in floating point operations a second, once in a process."""
     import torch
 
     side = 1024

@@ -131,7 +131,8 @@ def panels_figure(
         axes.tick_params(labelsize=7)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    grid.flat[0].set_ylim(0, top)
+    # Points at 0 and at the top are drawn whole.
+    grid.flat[0].set_ylim(-0.03 * top, 1.03 * top)
     # Epochs and most temperatures are whole numbers; others are marked where the axis is too short for whole ones.
     grid.flat[0].xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")

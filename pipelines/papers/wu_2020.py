@@ -45,14 +45,12 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
             "matching the space of embeddings makes students better on open-set tasks",
             "abstract",
             interpreted=STANDS_FOR,
-            unit="share",
         ),
         "logits": Statement(
             "recall@1 on unseen classes: cc against softened outputs",
             "it does so more than canonical distillation",
             "abstract",
             interpreted=STANDS_FOR,
-            unit="share",
         ),
         "auc": Statement(
             "area under the curve on unseen classes: cc against softened outputs",
@@ -60,7 +58,6 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
             "section on face verification",
             interpreted=STANDS_FOR,
             from_memory=True,
-            unit="share",
         ),
         "source": Statement(
             "recall@1 on unseen classes: cc against the source",
@@ -68,13 +65,11 @@ STATEMENTS: Mapping[str, Statement] = interpreted(
             "abstract",
             "the difference is above minus the margin",
             interpreted=STANDS_FOR,
-            unit="share",
         ),
         "logits, labels": Statement(
             "recall@1 on unseen classes: softened outputs against hard labels",
             "canonical distillation helps on classes that are not seen too",
             "abstract (our control)",
-            unit="share",
         ),
     },
 )

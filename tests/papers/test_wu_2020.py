@@ -20,6 +20,11 @@ def test_no_method_is_chosen_by_the_numbers_that_are_tested(other):
     assert findings_of({**recall, TESTED: np.ones(5)}, auc, 0.02) != found
 
 
+def test_all_that_is_answered_is_a_difference_which_may_be_negative():
+    measured = {what: np.full(3, 0.5) for what in ("source", "labels", *WAYS)}
+    assert {one.unit for one in findings_of(measured, measured, 0.02)} == {"difference"}
+
+
 def test_data_of_few_classes_are_refused(nowhere):
     settings = nowhere.settings("paper", paper="wu-2020", dataset="digits", temperatures="auto")
     data = dataset.load("digits")

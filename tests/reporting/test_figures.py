@@ -8,7 +8,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
-from kdops.reporting.figures import Curve, members_figure, steps_figure, temperature_figure
+from kdops.reporting.figures import Curve, members_figure, panels_figure, steps_figure, temperature_figure
 from kdops.verdicts.intervals import mean_interval
 
 TITLE = "Students via the middle net and direct, digits"
@@ -82,6 +82,13 @@ def test_bars_stay_within_what_an_accuracy_can_be():
     assert mean_interval(given.accuracies[:, 0]).high > 1
     ((_, _, bars),) = drawn_curves(temperature_figure("t", [given], {}))
     np.testing.assert_allclose(bars, [(0.0, 1.0)])
+
+
+@pytest.mark.parametrize("top", [0.3, 1.0])
+def test_panels_leave_room_for_points_at_either_end(top):
+    figure = panels_figure("title", "T", {"panel": [Curve("x", (1.0, 4.0), top * np.array([[0.0, 1.0]]))]}, 2, top)
+    low, high = figure.axes[0].get_ylim()
+    assert low < 0 and top < high
 
 
 def test_one_replicate_has_no_bars_and_says_so():

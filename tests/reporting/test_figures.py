@@ -88,7 +88,8 @@ def test_bars_stay_within_what_an_accuracy_can_be():
 def test_panels_leave_room_for_points_at_either_end(top):
     figure = panels_figure("title", "T", {"panel": [Curve("x", (1.0, 4.0), top * np.array([[0.0, 1.0]]))]}, 2, top)
     low, high = figure.axes[0].get_ylim()
-    assert low < 0 and top < high
+    assert low < 0
+    assert top < high
 
 
 def test_one_replicate_has_no_bars_and_says_so():

@@ -1,0 +1,1 @@
+"""What ``kdops probe`` does, one file for each kind of probe."""

@@ -167,8 +167,8 @@ _PAPERS = (
         title='"A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning" '
         "(Yim, Joo, Bae, Kim, 2017)",
         data=("gtsrb",),
-        cost="60 s of processor time on digits (measured, two shared cores); half an hour on GTSRB (estimated), "
-        "on two cores; frames=5 takes a fifth",
+        cost="60 s of processor time on digits (measured, two shared cores), 23 minutes on GTSRB (measured, one core "
+        "beside other programs); frames=5 takes a fifth",
         usual={
             "temperatures": "4",
             "transfer": "shared",
@@ -183,7 +183,8 @@ _PAPERS = (
         name="chung-2020",
         title='"Feature-map-level Online Adversarial Knowledge Distillation" (Chung, Park, Kim, Kwak, 2020)',
         data=("gtsrb",),
-        cost="a minute on digits and hours on GTSRB (both estimated), on two cores; frames=5 takes a fifth",
+        cost="85 s of processor time on digits (measured, one core beside other programs); hours on GTSRB "
+        "(estimated), on two cores; frames=5 takes a fifth",
         usual={
             "transfer": "shared",
             "student": "cnn(filters=8,layers=3,dropout=0)",
@@ -200,8 +201,8 @@ _PAPERS = (
         name="farhadi-yang-2020",
         title='"TKD: Temporal Knowledge Distillation for Active Perception" (Farhadi, Yang, 2020)',
         data=("gtsrb",),
-        cost="30 s of processor time on digits (measured, two shared cores); a quarter of an hour on GTSRB "
-        "(estimated), on two cores",
+        cost="30 s of processor time on digits (measured, two shared cores), 142 s on GTSRB (measured, one core beside "
+        "other programs)",
         usual={"temperatures": "4", "teacher": "cnn(filters=32,layers=3,dropout=0.1)", "epochs": "teacher=3,student=3"},
         small={"epochs": "teacher=10,student=5"},
         reads=("teacher", "student", "temperature", "margin"),
@@ -211,8 +212,8 @@ _PAPERS = (
         name="wu-2020",
         title='"Learning an Evolutionary Embedding via Massive Knowledge Distillation" (Wu, He, Hu, Sun, 2020)',
         data=("gtsrb",),
-        cost="43 s of processor time on digits (measured, two shared cores); a quarter of an hour on GTSRB "
-        "(estimated), on two cores",
+        cost="43 s of processor time on digits (measured, two shared cores), 5 minutes on GTSRB (measured, one core "
+        "beside other programs)",
         usual={
             "temperatures": "4",
             "transfer": "shared",

@@ -4,9 +4,10 @@
 
 The 30 frames of a track of GTSRB are the video. A student learns from the source's outputs for all frames of the
 training tracks, or for one, three or ten of each that are chosen at random; also for the three last, in which the sign
-is largest, and for the three that a first student is least sure of. All make as many steps. The paper adapts a detector
-while the video runs and chooses frames by a recurrent net; online adaptation is not tested, since which test images are
-of one track was never published. Data without tracks have classes cut into thirties, which decides nothing.
+is largest, and for the three that a first student is least sure of. All see equally many images in all; the last batch
+of an epoch may be small, so that few frames can mean more steps. The paper adapts a detector while the video runs and
+chooses frames by a recurrent net; online adaptation is not tested, since which test images are of one track was never
+published. Data without tracks have classes cut into thirties, which decides nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def enough(count: int) -> Statement:
 
 
 STATEMENTS: Mapping[str, Statement] = interpreted(
-    "images of signs in the place of a detector's videos; equal numbers of steps",
+    "images of signs in the place of a detector's videos; equally many images seen in all",
     {
         "one": enough(COUNTS[0]),
         "three": enough(COUNTS[1]),

@@ -60,7 +60,7 @@ def test_the_entry_points_in_containers_are_those_of_the_project():
     assert list(own["entry_points"]) == list(other["entry_points"])
 
 
-@pytest.mark.parametrize("entry_point", ["teacher", "chain"])
+@pytest.mark.parametrize("entry_point", [pytest.param("teacher", marks=pytest.mark.slow), "chain"])
 def test_a_command_arrives_in_a_container_as_it_was_meant(entry_point, tmp_path):
     """MLflow itself makes the command; it is quoted as its kubernetes backend does, and run without a shell."""
     from mlflow.projects.utils import load_project

@@ -156,7 +156,7 @@ def test_dry_run_makes_no_store(environment, tmp_path):
 @pytest.mark.parametrize(
     ("command", "number"),
     [
-        ([*KDOPS, "teacher", "--seed", "2"], signal.SIGTERM),
+        pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGINT, marks=pytest.mark.slow),
         pytest.param([*KDOPS, "teacher", "--seed", "2"], signal.SIGHUP, marks=pytest.mark.slow),
         pytest.param([*MLFLOW_RUN, "-P", "seed=2"], signal.SIGKILL, marks=pytest.mark.slow),

@@ -84,6 +84,7 @@ def test_a_signal_in_a_finalizer_interrupts_all_the_same(number):
     assert sys.unraisablehook is hook
 
 
+@pytest.mark.slow
 def test_a_study_that_gets_ctrl_c_twice_is_killed(tmp_path):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KDOPS_"))}
     uri = f"sqlite:///{tmp_path}/mlflow.db"

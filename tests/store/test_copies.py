@@ -53,6 +53,8 @@ def test_nothing_is_removed_or_written_in_a_copy(copied, capsys):
     assert str(original.folder / "mlflow.db") in told
     with pytest.raises(KdopsError, match="is a copy"):
         copy.run("students", seeds=1, temperatures="7")
+    assert main(["probe", "kdops-digits-student/3", "--attack", "fgsm", "--images", "5"]) == 1
+    assert "is a copy" in capsys.readouterr().err
     assert files(original) == before
     assert main(["runs"]) == 0
 

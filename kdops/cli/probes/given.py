@@ -41,13 +41,21 @@ class Given:
 
 
 def load_given(client: MlflowClient, names: Sequence[str], data_root: str, count: int) -> Given:
-    """Load models and images. Raises UsageError for models that are no networks of images, or of different data."""
+    """Load models and images.
+
+    Raises:
+        UsageError: they are no networks of images, or of different data.
+        KdopsError: the store is a copy, so that their figures would go to the artifacts of another one.
+    """
     from kdops.models.classifier import Classifier
     from kdops.packaging.inputs import rows_to_probe
     from kdops.packaging.loading import load_stored
+    from kdops.store.copies import check_own_artifacts
     from kdops.tracking.catalog import data_of, find_registered
 
     found = [find_registered(client, name) for name in names]
+    for experiment in {client.get_run(model.run_id).info.experiment_id for model in found}:
+        check_own_artifacts(client, client.get_experiment(experiment))
     loaded = [load_stored(client, model.uri) for model in found]
     networks = []
     for model, one in zip(found, loaded, strict=True):

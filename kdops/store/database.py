@@ -23,7 +23,7 @@ from kdops.errors import KdopsError, MissingStoreError
 from kdops.store.client import client_of
 from kdops.store.connections import commit_quickly
 from kdops.store.faults import explained_faults, first_line
-from kdops.store.tables import check_tables, has_tables
+from kdops.store.tables import check_tables, check_tables_of_server, has_tables
 from kdops.sweeps import schema
 from kdops.utils.secrets import redact_password
 
@@ -49,13 +49,14 @@ def ensure_store(tracking_uri: str) -> None:
     """Make sure that the store can be used: a missing sqlite database is created, by one process only.
 
     A fresh database is built by dozens of migrations, and processes that run them side by side all fail;
-    so they take turns at a lock beside the file. A server sees to its own database.
+    so they take turns at a lock beside the file. A tracking server sees to its own database.
 
     Raises:
         KdopsError: the store cannot be opened, or MLflow would write its artifacts to another folder.
     """
     database = sqlite_file(tracking_uri)
     if database is None:
+        _check_server(tracking_uri)
         return
     if re.search("""[%?]|'.*"|".*'""", str(database.absolute())):
         why = "MLflow cannot keep artifacts below a path with a %, a ? or both kinds of quotes"
@@ -103,6 +104,7 @@ def _is_there(uri: str) -> bool:
             return False
         check_tables(Path(database), redact_password(uri))
         return True
+    _check_server(uri)
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
         return Path(unquote(urlsplit(uri).path) if scheme else uri).is_dir()
@@ -194,10 +196,18 @@ def store_exists(tracking_uri: str) -> bool:
             change without a word.
     """
     for uri in dict.fromkeys((tracking_uri, registry_address())):
-        if (database := sqlite_file(uri)) is not None and database.exists():
+        if (database := sqlite_file(uri)) is None:
+            _check_server(uri)
+        elif database.exists():
             check_tables(database, redact_password(uri))
     database = sqlite_file(tracking_uri)
     return database is None or database.exists()
+
+
+def _check_server(uri: str) -> None:
+    """Refuse a database server with the tables of another MLflow; of anything else nothing is asked."""
+    if uri.startswith(tuple(DATABASE_ENGINES)) and not uri.startswith("sqlite"):
+        check_tables_of_server(uri, redact_password(uri))
 
 
 def store_path(name: str) -> Path:

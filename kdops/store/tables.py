@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -12,9 +13,13 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from kdops.errors import KdopsError
 
+REVISIONS = "SELECT version_num FROM alembic_version"
 REVISION = re.compile(r"""^revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 BEFORE = re.compile(r"""^down_revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 
@@ -33,11 +38,34 @@ def check_tables(database: Path, shown: str) -> None:
         return
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            found = connection.execute(REVISIONS).fetchall()
     except sqlite3.Error:
         return
-    for (revision,) in found:
-        if problem := other_version(str(revision)):
+    _check([str(revision) for (revision,) in found], shown)
+
+
+@cache
+def check_tables_of_server(uri: str, shown: str) -> None:
+    """Refuse the store of a database server as :func:`check_tables` does a file; each is asked once in a process.
+
+    Args:
+        uri: the database; where it does not answer, or lacks its driver, it is left to MLflow, which says so.
+        shown: the store as messages name it.
+
+    Raises:
+        KdopsError: its tables are older, or newer.
+    """
+    try:
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            found = [str(revision) for revision in connection.execute(text(REVISIONS)).scalars()]
+    except (ImportError, SQLAlchemyError):
+        return
+    _check(found, shown)
+
+
+def _check(revisions: list[str], shown: str) -> None:
+    for revision in revisions:
+        if problem := other_version(revision):
             raise KdopsError(f"the tracking store {shown} cannot be used: {problem}")
 
 

@@ -1,6 +1,7 @@
 """Faults of the store, the disk and the memory, injected for real: one line, exit code 1, and a store that goes on."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
 
 from kdops.cli.app import main
 from kdops.errors import KdopsError
@@ -129,6 +131,26 @@ def test_a_registry_of_another_version_is_left_as_it_is(apart, tmp_path, monkeyp
         with pytest.raises(KdopsError, match="an older MLflow than"):
             do(entry_point, seeds=1, **PLANS[entry_point])
     assert registry.database.read_bytes() == before
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_tables_of_another_version_on_a_database_server_are_left_as_they_are(
+    apart, tmp_path, capsys, monkeypatch, variable
+):
+    """Only the check connects to it, so that a file may stand for it."""
+    server = Place(tmp_path / "server")
+    server.folder.mkdir()
+    copy_database(apart.database, server.database)
+    revise(server, "0584bdc529eb")
+    local = create_engine(server.uri)
+    monkeypatch.setattr(tables, "create_engine", lambda uri, **_: local)
+    monkeypatch.setenv(variable, f"postgresql://me:secret@host/{variable}")
+    told = f"postgresql://me:***@host/{variable} cannot be used: an older MLflow than"
+    assert told in said(capsys, "runs")
+    for do in (apart.plan, apart.run):
+        with pytest.raises(KdopsError, match=re.escape(told)):
+            do("students", seeds=1)
+    local.dispose()
 
 
 def test_the_newest_tables_are_known_by_the_text_of_the_migrations():

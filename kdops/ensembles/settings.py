@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,11 @@ from kdops.config.recipes import Recipe
 from kdops.config.roles import ROLES
 from kdops.config.studies import EnsembleSettings
 from kdops.ensembles.messages import describe_replicates
+from kdops.errors import KdopsError
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import ALPHA, ARCHITECTURE, METHOD, ORDER, T_SQUARED
+
+logger = logging.getLogger(__name__)
 
 RECIPE: Mapping[str, Callable[[str], object]] = {
     ARCHITECTURE: parse_architecture,
@@ -94,7 +98,10 @@ def _method_of(settings: EnsembleSettings, read: Mapping[str, Any]) -> ChosenMet
 def _common(
     runs: list[Mapping[str, str]], readers: Mapping[str, Callable[[str], object]], here: Mapping[str, object]
 ) -> tuple[dict[str, object], list[str]]:
-    """Return the values that all runs share, and the names of those that they do not."""
+    """Return the values that all runs share, and the names of those that they do not.
+
+    One that cannot be read is left out, with one line in the log.
+    """
     read, several = {}, []
     for name, reader in readers.items():
         texts = {params[name] for params in runs if name in params}
@@ -104,7 +111,10 @@ def _common(
             (text,) = texts
             # A run stores a number with six digits; where the settings agree, theirs is the whole one.
             same = isinstance(here[name], float) and f"{here[name]:g}" == text
-            read[name] = here[name] if same else reader(text)
+            try:
+                read[name] = here[name] if same else reader(text)
+            except (ValueError, KdopsError):
+                logger.warning("%s=%s of the members or their sources cannot be read and is left out", name, text)
     return read, several
 
 

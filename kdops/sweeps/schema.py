@@ -243,10 +243,9 @@ def is_own(version: Any) -> bool:
     """Return whether a registered version has the tags of a kdops model."""
     tags = version.tags
     numbers = all(finite(tags.get(name)) is not None for name in RANKED)
-    texts = all(
-        name in tags for name in (*GROUP, LEARNED_FROM, CHAIN_OF_ROLES, params.ARCHITECTURE, params.TEMPERATURE)
-    )
-    return numbers and texts and tags.get(params.SEED, "").isdigit()
+    texts = all(name in tags for name in (*GROUP, LEARNED_FROM, CHAIN_OF_ROLES, params.ARCHITECTURE))
+    # An ensemble's temperature is nan.
+    return numbers and texts and _can_read(tags, params.SEED, int) and _can_read(tags, params.TEMPERATURE, float)
 
 
 def from_version(version: Any, run: Any = None) -> Model:
@@ -289,6 +288,14 @@ def _read(run: Any, name: str, text: str, read: Any) -> Any:
         return read(text)
     except (ValueError, OverflowError):
         raise ValueError(f"{name}={text} of the run {run.info.run_id} cannot be read; correct or delete it") from None
+
+
+def _can_read(tags: Mapping[str, str], name: str, read: Any) -> bool:
+    try:
+        read(tags[name])
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _number(value: float) -> str:

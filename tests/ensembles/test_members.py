@@ -499,6 +499,18 @@ def test_settings_of_members_that_differ_stay_and_it_is_said(shelf):
     assert drawn.left_out == "The members were trained with more than one student epochs."
 
 
+def test_a_setting_of_members_that_cannot_be_read_is_left_out_with_one_line(shelf, caplog):
+    for temperature in (1, 2):
+        shelf.put(temperature=temperature, epochs="x", batch_size="16", alpha="much")
+    settings, drawn = drawn_for(epochs="5")
+    assert versions(drawn) == [[1, 2]]
+    assert (settings.recipes["student"].epochs, settings.recipes["student"].batch_size) == (5, 16)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"{what} of the members or their sources cannot be read and is left out" for what in ("epochs=x", "alpha=much")
+    ]
+
+
 def test_copies_are_of_the_replicate_that_they_are_copies_of(shelf):
     copies = {"role": "reseeded", "chain": "teacher>reseeded", "temperature": 4}
     for replicate in (5, 6):

@@ -88,6 +88,14 @@ def test_what_was_chosen_on_test_says_so_whatever_is_like_it(fork):
     assert len(marked) < len(students)
 
 
+@pytest.mark.parametrize(("tag", "text"), [("temperature", "x"), ("seed", "\N{SUPERSCRIPT TWO}"), ("seed", "1" * 4999)])
+def test_a_version_whose_tags_cannot_be_read_is_what_its_run_says(fork, tag, text):
+    for run in fork.children()[::2]:
+        name, number = run.data.tags["kdops.model"].removeprefix("models:/").split("/")
+        fork.client.set_model_version_tag(name, number, tag, text)
+    assert_same(fork.client)
+
+
 def test_other_roles_may_be_left_out(fork):
     listed = list_registered(fork.client, "student")
     assert choose(listed, "student") == choose(list_registered(fork.client), "student")

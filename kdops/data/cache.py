@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,11 @@ FORMAT = 2
 
 SETTLED = 2_000_000_000
 """Nanoseconds after which another change of a file has another time, on any file system."""
+
+COPIED_TIMES = {"squashfs", "erofs", "cramfs", "iso9660", "vfat", "msdos", "exfat", "ntfs", "ntfs3", "cifs", "smb3"}
+"""File systems, beside those of programs (FUSE), that show as the time of the last change one that can be set."""
+
+MOUNTS = Path("/proc/self/mountinfo")
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +65,8 @@ class SourceFile(NamedTuple):
     Attributes:
         path: relative to the data set's folder.
         size: its bytes.
-        inode: its number in the file system; 0 where that has none.
-        changed: when content, name or rights were changed last, in nanoseconds; it cannot be set back.
+        inode: its number in the file system; 0 where that has none, or has no time of change that cannot be set back.
+        changed: when content, name or rights were changed last, in nanoseconds.
     """
 
     path: str
@@ -71,7 +77,21 @@ class SourceFile(NamedTuple):
     @classmethod
     def of(cls, path: str, found: os.stat_result) -> SourceFile:
         """Return a file as the file system describes it."""
-        return cls(path, found.st_size, found.st_ino, found.st_ctime_ns)
+        inode = found.st_ino if _keeps_changes(found.st_dev) else 0
+        return cls(path, found.st_size, inode, found.st_ctime_ns)
+
+
+@cache
+def _keeps_changes(device: int) -> bool:
+    """Return whether the time of a file's last change cannot be set back on a device; only Linux tells that."""
+    try:
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+        place = f"{os.major(device)}:{os.minor(device)}"
+    except (OSError, AttributeError):
+        return True
+    # ``36 35 98:0 / /data ro - squashfs /dev/loop0 ro``
+    kinds = {mount.partition(" - ")[2].split()[0] for mount in mounts if mount.split()[2] == place}
+    return not any(kind in COPIED_TIMES or kind.startswith("fuse") for kind in kinds)
 
 
 def signature(folder: Path, files: Iterable[SourceFile], options: str = "") -> str:

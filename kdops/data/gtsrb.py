@@ -160,7 +160,7 @@ def _images(folder: Path, below: str) -> tuple[SourceFile, ...]:
             name = entry.name
             if name[-4:].lower() == ".ppm" and name[0] != ".":
                 status = entry.stat()
-                found.append(SourceFile(f"{below}/{name}", status.st_size, status.st_ino, status.st_ctime_ns))
+                found.append(SourceFile.of(f"{below}/{name}", status))
     if not found:
         raise UsageError("data_root", folder / below, "has no .ppm image in it; unpack it again")
     found.sort()

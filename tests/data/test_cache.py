@@ -262,6 +262,32 @@ def test_the_signature_sees_path_size_inode_and_time(tmp_path, changed):
     assert signature(tmp_path, [FILE]) != signature(tmp_path, [FILE], "gray")
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_read"),
+    [("ext4", False), ("nfs4", False), ("squashfs", True), ("vfat", True), ("fuse.sshfs", True), ("fuseblk", True)],
+)
+def test_files_are_read_where_the_time_of_a_change_can_be_set(tmp_path, monkeypatch, kind, is_read):
+    """An image of a file system that was made anew has the numbers and times of the one before it."""
+    (tmp_path / "a").write_bytes(b"one")
+    status = (tmp_path / "a").stat()
+    own = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    mounts = (
+        f"35 1 254:99 / / rw - {'ext4' if is_read else 'squashfs'} /dev/x rw",
+        f"36 35 {own} /b /a rw shared:1 - {kind} none rw",
+    )
+    (tmp_path / "mounts").write_text("\n".join(mounts))
+    monkeypatch.setattr(cache, "MOUNTS", tmp_path / "mounts")
+    cache._keeps_changes.cache_clear()
+    try:
+        file = SourceFile.of("a", status)
+    finally:
+        cache._keeps_changes.cache_clear()
+    monkeypatch.setattr(cache, "SETTLED", -(10**10))
+    before = signature(tmp_path, [file])
+    (tmp_path / "a").write_bytes(b"two")
+    assert (signature(tmp_path, [file]) != before) is is_read
+
+
 @pytest.mark.parametrize("untold", [{"inode": 0}, {"changed": time.time_ns() + 10**15}])
 def test_a_file_whose_time_says_nothing_is_read(tmp_path, untold):
     """A file system may have no inodes, and two changes may have one time."""

@@ -29,6 +29,9 @@ if hasattr(signal, "SIGHUP"):
 # What tests start compiles every file of kdops anew otherwise, each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+SLOW_SECONDS = 1800
+"""So long a slow test may take where it says nothing else: a limit only guards against hanging."""
+
 FAST = {"temperatures": "1,4", "seeds": "2", "epochs": "teacher=2,student=3,middle=3"}
 """Small settings on digits: chance level is enough where only the tracking is looked at."""
 
@@ -57,6 +60,13 @@ PAPER = {
 def _orders_of():
     """Return what makes orders, as it is before any test counts it."""
     return import_module("kdops.training.sweep_orders").Orders.of
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than others, on a machine that has much else to do."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @dataclass

@@ -71,7 +71,7 @@ def postgres(databases: tuple[str, ...]) -> Iterator[Mapping[str, str]]:
             os.chown(path, user.pw_uid, user.pw_gid)
 
     def do(*command: str) -> None:
-        done = subprocess.run([*before, *command], cwd=folder, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*before, *command], cwd=folder, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
 
     data = str(folder / "data")
@@ -131,7 +131,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + 180
+        end = time.monotonic() + 600
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 with urlopen(f"{self.uri}/health", timeout=5):
@@ -193,7 +193,7 @@ class _Passing(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        connection = http.client.HTTPConnection(LOCAL, self.server.target, timeout=120)
+        connection = http.client.HTTPConnection(LOCAL, self.server.target, timeout=600)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection", "host")}
         connection.request(self.command, self.path, body, {**headers, "Host": f"{LOCAL}:{self.server.target}"})
         answer = connection.getresponse()

@@ -78,7 +78,7 @@ def test_a_command_arrives_in_a_container_as_it_was_meant(entry_point, tmp_path)
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         # Everything was read, and the one mistake in it is told.
         assert done.stderr == f"{entry_point}: seeds=0: must be a whole number from 1 to 1000\n"

@@ -24,7 +24,7 @@ def test_name_resolves_and_is_documented(name):
 
 def test_import_is_cheap():
     code = f"import sys, kdops; print([name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 

@@ -142,7 +142,7 @@ class Server:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(60)
+        self.process.wait(600)
         self.log.close()
 
 
@@ -436,7 +436,7 @@ def test_a_launched_study_that_gets_a_signal(program, how, whom, started, undist
         )
         child = _wait_for(lambda: _child(study.place))
         os.kill(launcher.pid if whom == "launcher" else child, how)
-        assert launcher.wait(60) != 0
+        assert launcher.wait(600) != 0
     _wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
     if program is KDOPS and how != signal.SIGKILL:
         assert [run.info.status for run in study.place.studies()] == ["KILLED"]
@@ -452,7 +452,7 @@ def _child(place: Place) -> int | None:
     return ProcessId.parse(parent.data.tags["kdops.process"]).pid
 
 
-def _wait_for(question, seconds=120.0):
+def _wait_for(question, seconds=600.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := question():

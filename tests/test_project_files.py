@@ -30,7 +30,7 @@ def dashed(name):
 
 def write_project(*arguments, root=ROOT):
     command = [sys.executable, root / "tools" / "write_project.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
 def test_generated_files_are_up_to_date():

@@ -361,7 +361,7 @@ def test_the_real_program(arguments, code, tmp_path):
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=250,
     )
     assert done.returncode == code
     assert done.stdout == b""

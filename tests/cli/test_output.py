@@ -33,7 +33,7 @@ def test_a_study_whose_output_nobody_reads_is_finished(trained, request):
     os.close(reader)
     command = [sys.executable, "-m", "pipelines.students", *STUDY]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=place.folder, env=environment, stdout=writer, stderr=writer, timeout=200)
+    done = subprocess.run(command, cwd=place.folder, env=environment, stdout=writer, stderr=writer, timeout=800)
     os.close(writer)
     assert (done.returncode, place.studies()[0].info.status) == (0, "FINISHED")
     assert len(place.studies()) == (2 if trained == "small" else 1)
@@ -47,7 +47,7 @@ def test_a_reader_that_left_changes_no_exit_code(arguments, expected, kept, envi
     os.close(reader)
     streams = {"stdout": writer, "stderr": writer, kept: subprocess.PIPE}
     done = subprocess.run(
-        code(f"sys.exit(main({arguments!r}))"), cwd=tmp_path, env=environment, text=True, timeout=60, **streams
+        code(f"sys.exit(main({arguments!r}))"), cwd=tmp_path, env=environment, text=True, timeout=200, **streams
     )
     os.close(writer)
     assert done.returncode == expected
@@ -59,7 +59,7 @@ def test_characters_that_the_output_lacks_are_escaped(encoding, environment, tmp
     text = "print('T = 2 → ' + chr(0x2265) + chr(0xdcff)); sys.stderr.write(chr(0x2265))"
     command = code(f"from kdops.cli.output import lasting_output\nwith lasting_output(): {text}")
     done = subprocess.run(
-        command, cwd=tmp_path, env={**environment, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=60
+        command, cwd=tmp_path, env={**environment, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
     assert b"\\udcff" in done.stdout

@@ -109,7 +109,7 @@ def test_a_library_import_and_a_study_from_python_change_nothing_of_the_process(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=800,
     )
     found = [line for line in done.stdout.splitlines() if line.startswith("found:")]
     assert found, done.stderr[-3000:]

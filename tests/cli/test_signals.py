@@ -75,12 +75,12 @@ def test_a_signal_in_a_finalizer_interrupts_all_the_same(number):
     def study():
         with interruptible():
             Dropping(number)
-            time.sleep(5)
+            time.sleep(100)
 
     begun = time.monotonic()
     with pytest.raises(KdopsError, match="interrupted"):
         study()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 50
     assert sys.unraisablehook is hook
 
 
@@ -108,7 +108,7 @@ def test_a_study_that_gets_ctrl_c_twice_is_killed(tmp_path):
         for _ in range(2):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.1)
-        _, told = process.communicate(timeout=100)
+        _, told = process.communicate(timeout=6000)
     statuses = [run.info.status for run in _runs(uri)]
     # Python itself ends by the signal where it arrived within an import.
     assert process.returncode in (1, -signal.SIGINT), told
@@ -123,7 +123,7 @@ def _runs(uri):
 
 
 def _wait_for_training(uri, folder, process):
-    for _ in range(600):
+    for _ in range(6000):
         time.sleep(0.1)
         assert process.poll() is None, process.stderr.read()
         found = _runs(uri) if (folder / "mlflow.db").exists() and not list(folder.glob("*.unfinished")) else []
@@ -152,5 +152,5 @@ def test_ctrl_c_at_the_very_end_is_no_traceback():
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "at the end\n"
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=600)
     assert (process.returncode, told) == (0, "")

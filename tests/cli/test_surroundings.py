@@ -23,7 +23,7 @@ CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KD
 def called(folder, *command):
     """Run a command in a folder, with nothing of the caller's settings."""
     environment = {**CLEAN, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
 
 
 @pytest.mark.parametrize(

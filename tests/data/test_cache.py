@@ -184,7 +184,7 @@ def test_two_processes_at_once_build_once(folder, tmp_path):
         assert cache.cached("x", "k", build).images.sum() == 7 * 36
     """
     processes = [run(folder, script) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(200) for process in processes] == [0, 0, 0]
     assert log.read_text() == "built "
 
 
@@ -198,7 +198,7 @@ def test_a_process_killed_while_it_writes_leaves_nothing_half_written(folder):
         np.save = half
         cache.cached("x", "k", lambda: Arrays.of(np.zeros((9, 1, 2, 2), np.uint8), n, n, n > 4, "abcdefghi"))
     """
-    assert run(folder, script).wait(60) == 9
+    assert run(folder, script).wait(200) == 9
     assert len(list(folder.glob("*.tmp"))) == 1
     assert same(cached("x", "k", Builder()), example())
     assert not list(folder.glob("*.tmp"))

@@ -119,7 +119,7 @@ class Server:
             stderr=self.log,
         )
 
-    def wait(self, seconds: float = 120.0) -> "Server":
+    def wait(self, seconds: float = 250.0) -> "Server":
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -134,7 +134,7 @@ class Server:
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
         asked = Request(f"{self.address}/invocations", body, {"Content-Type": kind})
         try:
-            with urlopen(asked, timeout=60) as answer:
+            with urlopen(asked, timeout=200) as answer:
                 return answer.status, json.load(answer)
         except HTTPError as error:
             return error.code, json.loads(error.read())

@@ -181,7 +181,7 @@ def test_the_same_from_the_command_line_trains_and_registers_nothing(fork_of_who
     shared = {name: PAPER[name] for name in ("dataset", "seeds", "epochs", "born_again_temperatures")}
     alone = {**shared, "temperatures": PAPER["reversed_temperatures"], "student_temperatures": PAPER["temperatures"]}
     started = [mlflow_run("paper", PAPER), mlflow_run("symmetry", alone)]
-    told = [process.communicate(timeout=250) for process in started]
+    told = [process.communicate(timeout=800) for process in started]
     assert [process.returncode for process in started] == [0, 0], told
     new = [run for run in fork_of_whole.runs() if run.info.run_id not in before]
     assert {run.info.status for run in new} == {"FINISHED"}

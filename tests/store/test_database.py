@@ -36,7 +36,7 @@ def make(database, statements):
     """Make a store in a process that is killed at its n-th statement; give its exit code and errors."""
     command = [sys.executable, "-c", CODE, f"sqlite:///{database}", str(statements)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
     return done.returncode, done.stderr
 
 

@@ -42,7 +42,7 @@ def students(place, *options, limit="", **changes):
         cwd=place.folder,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     assert "Traceback" not in told.stderr, told.stderr
     return told.returncode, told.stderr.splitlines()

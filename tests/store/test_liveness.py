@@ -170,7 +170,7 @@ def _end_stale_runs(client):
     end_stale_runs(client, Registry(client, DIGITS, make_split(DIGITS, "disjoint", 0)), experiment)
 
 
-def _wait_for(question, seconds=30.0):
+def _wait_for(question, seconds=200.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if question():

@@ -108,7 +108,7 @@ print("torch" in sys.modules, "sklearn" in sys.modules)
 
 def test_a_study_that_finds_all_its_models_imports_no_torch(fork):
     command = [sys.executable, "-c", AGAIN, *(f"{name}={value}" for name, value in FAST.items())]
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert again.returncode == 0, again.stderr
     assert "were there already and were reused" in again.stdout
     assert again.stdout.splitlines()[-1] == "False False"

@@ -243,7 +243,7 @@ def test_mlflows_own_run_becomes_the_parent(fork, monkeypatch):
 @pytest.fixture
 def process():
     """A real process that names itself and lives on."""
-    code = "import time; from kdops.utils.process import ProcessId as P; print(P.own(), flush=True); time.sleep(120)"
+    code = "import time; from kdops.utils.process import ProcessId as P; print(P.own(), flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as started:
         yield started, started.stdout.readline().strip()
         started.kill()
@@ -321,7 +321,7 @@ def test_a_run_without_a_process_is_ended_once_nobody_has_the_database_open(fork
     assert client.get_run(run).info.status == status
 
 
-def wait_until(question, seconds=30.0):
+def wait_until(question, seconds=200.0):
     deadline = time.monotonic() + seconds
     while not question() and time.monotonic() < deadline:
         time.sleep(0.05)

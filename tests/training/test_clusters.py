@@ -142,10 +142,10 @@ def test_closing_ends_what_is_trained(engine):
         # The process is the cluster's.
         begun = time.monotonic()
         while busy._client.run(trains, workers=[address])[address]:
-            assert time.monotonic() - begun < 60
+            assert time.monotonic() - begun < 200
             time.sleep(0.1)
     else:
-        processes[place].wait(20)
+        processes[place].wait(200)
     assert processes[1 - place].is_running()
     assert [one.digest for one in engine.run(iter([order()]), lambda *told: None)] == ["d"]
 

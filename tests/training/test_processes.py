@@ -200,7 +200,7 @@ def test_a_worker_has_nothing_of_mlflow_and_no_main_module(arrays, monkeypatch):
     assert process.poll() is None
     # A worker whose study is gone ends by itself.
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(200) == 0
     engine.close()
     assert not any(map(os.path.exists, folders))
 

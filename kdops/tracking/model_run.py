@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Param, RunTag
 
+from kdops.config.method_specs import PLAIN
 from kdops.packaging.epochs import EPOCHS, write_epochs
 from kdops.store.artifacts import put_files
 from kdops.store.client import retry_on_conflict
@@ -27,6 +28,9 @@ from kdops.tracking.study_run import StudyRun
 from kdops.utils.files import temporary_folder
 
 logger = logging.getLogger(__name__)
+
+LONGEST_METHOD = 60
+"""Characters of a method's text in the name of a run; all of it is in the parameter ``method``."""
 
 ROLES_WITHOUT_TEMPERATURE = ("teacher", "foreign")
 """Sources of these roles have no temperature that would distinguish them."""
@@ -140,13 +144,14 @@ def _discard(study: StudyRun, run_id: str) -> None:
 
 
 def _run_name(record: Model, sources: Sequence[Model]) -> str:
-    """Name a model's run; a source that is one of several is named by its temperature."""
+    """Name a model's run; a source that is one of several is named by its temperature, a method unless it is plain."""
     if len(sources) > 1:
         return f"{record} of {len(sources)}, {record.chain}"
     shown = (one for one in sources if one.role not in ROLES_WITHOUT_TEMPERATURE)
     through = "".join(f" from {one.role} T={one.temperature:g}" for one in shown)
+    by = f" {record.method[:LONGEST_METHOD]}" if record.method not in ("", PLAIN) else ""
     # What distinguishes one run from the next comes first: a table's column shows the first words only.
-    return f"{record} {record.chain}{through}" if ">" in record.chain else str(record)
+    return f"{record}{by} {record.chain}{through}" if ">" in record.chain else f"{record}{by}"
 
 
 def _metrics(outcome: Outcome, model_id: str, ended: int) -> list[Metric]:

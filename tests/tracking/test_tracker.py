@@ -17,6 +17,8 @@ from PIL import Image
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.registry.versions import Registry
+from kdops.sweeps.model import Model
+from kdops.tracking.model_run import _run_name
 from kdops.tracking.stale_runs import end_stale_runs
 from kdops.utils.process import ProcessId, may_be_open
 from kdops.verdicts.transitivity import transitivity_verdict
@@ -363,3 +365,17 @@ def _verdict(children):
         via_distilled=None if ranked["distilled"] == ranked["best"] else through("distilled"),
         via_worst=through("worst"),
     )
+
+
+@pytest.mark.parametrize(
+    ("role", "chain", "method", "name"),
+    [
+        ("student", "teacher>student", "logits", "student T=4 seed=2 teacher>student"),
+        ("student", "teacher>student", "cc", "student T=4 seed=2 cc teacher>student"),
+        ("student", "teacher>student", "fsp(share=0.5)", "student T=4 seed=2 fsp(share=0.5) teacher>student"),
+        ("peer", "peer", "mutual", "peer T=4 seed=2 mutual"),
+    ],
+)
+def test_a_run_is_named_by_its_method_unless_it_is_the_plain_one(role, chain, method, name):
+    model = Model(role, 2, 4.0, chain, "models:/kdops-digits-teacher/1", "", params={"method": method})
+    assert _run_name(model, []) == name

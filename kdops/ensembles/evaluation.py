@@ -153,6 +153,7 @@ class EnsembleEvaluation:
         chains = {member.chain or member.role for member in members}
         flops = [member.params.get(FLOPS) for member in members]
         architectures = sorted({member.architecture for member in members})
+        select_on = "test" if any(member.select_on == "test" for member in members) else self.by
         record = Model(
             role="ensemble",
             seed=seed,
@@ -161,7 +162,7 @@ class EnsembleEvaluation:
             source=" ".join(member.uri for member in members),
             uri="",
             weights=weights,
-            select_on=self.by,
+            select_on=select_on,
             metrics=metrics,
             params={
                 DATASET: data.name,
@@ -175,7 +176,7 @@ class EnsembleEvaluation:
                 SPLIT_SEED: str(study.settings.split_seed),
             },
         )
-        chosen = {"select_on": self.by} if self.by == "test" else {}
+        chosen = {"select_on": select_on} if select_on == "test" else {}
         digest = fingerprint(
             ensemble=weights, members=record.source, split=split.digest, data=data.digest, seed=seed, **chosen
         )

@@ -4,6 +4,7 @@ A file of NumPy (.npz) has the arrays ``logits`` or ``probabilities``, float ``[
 of the images, and may have ``classes``, and ``rows``: the place of each in the data, counted from 0, which tells equal
 images apart. One of safetensors has the first and ``rows`` as tensors, ``digests`` uint8 ``[N, 32]``, and
 ``names`` and ``classes`` as JSON lists in its header. A digest is the SHA-256 of an image's uint8 ``[C, H, W]``.
+Where the model was chosen on the test images, ``select_on`` says ``test``, as an array or in the header.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kdops.errors import UsageError
 from kdops.store.faults import first_line
 from kdops.utils.files import replace_file
 
-__all__ = ["agreement_with_labels", "digests_of", "load_outputs", "outputs_of", "write_outputs"]
+__all__ = ["agreement_with_labels", "digests_of", "is_chosen_on_test", "load_outputs", "outputs_of", "write_outputs"]
 
 BLOCK = 512
 """Images at a time, which bounds the memory."""
@@ -141,6 +142,7 @@ def write_outputs(
     names: Sequence[str],
     classes: Sequence[str],
     rows: np.ndarray,
+    select_on: str = "validation",
 ) -> None:
     """Write a file of outputs.
 
@@ -151,17 +153,31 @@ def write_outputs(
         names: of the images; empty for none.
         classes: the class names.
         rows: the place of each image in the data, int ``[N]``.
+        select_on: what the model was chosen on, ``validation`` or ``test``.
     """
+    chosen = {"select_on": select_on} if select_on == "test" else {}
     with replace_file(path, path.suffix) as part:
         if path.suffix.lower() == SAFETENSORS:
-            header = {"classes": json.dumps(list(classes)), **({"names": json.dumps(list(names))} if names else {})}
+            header = {"classes": json.dumps(list(classes)), **chosen}
+            header |= {"names": json.dumps(list(names))} if names else {}
             save_file({"logits": logits, "digests": digests, "rows": rows}, part, header)
         else:
             arrays = {"logits": logits, "digests": digests, "rows": rows, "classes": np.array(list(classes))}
             named = {"names": np.array(list(names))} if names else {}
+            named |= {name: np.array(text) for name, text in chosen.items()}
             # An open file: to a path that does not end in .npz, such as .NPZ, numpy would add it.
             with part.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **arrays, **named)
+
+
+def is_chosen_on_test(file: OutputsFile) -> bool:
+    """Return whether a file says that the model of its outputs was chosen on the test images; it could be loaded."""
+    place = Path(file.path).expanduser()
+    if file.path.lower().endswith(SAFETENSORS):
+        with safe_open(place, framework="numpy") as tensors:
+            return (tensors.metadata() or {}).get("select_on") == "test"
+    with np.load(place, allow_pickle=False) as archive:
+        return "select_on" in archive.files and str(archive["select_on"]) == "test"
 
 
 @torch.inference_mode()

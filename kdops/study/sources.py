@@ -170,6 +170,7 @@ def _adopted(study: Study[SourceSettings], named: NamedModel) -> tuple[Model, Mo
 
 def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) -> tuple[Sweep, str]:
     """Load what a file holds, and describe it."""
+    from kdops.packaging.outputs_file import is_chosen_on_test
     from kdops.packaging.weights_file import file_digest
 
     rows = study.transfer_images(0).rows
@@ -179,7 +180,8 @@ def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) 
     given = digest_of_source(network, study.data, rows, is_code)
     name = quote(os.path.basename(source.path))
     weights = fingerprint(file=digest, options=options, given=given)
-    model = _adopt(study, network, f"file:{name}#{digest[:12]}", weights)
+    select_on = "test" if isinstance(source, OutputsFile) and is_chosen_on_test(source) else "validation"
+    model = _adopt(study, network, f"file:{name}#{digest[:12]}", weights, select_on=select_on)
     what = f"the weights of {source.network} in" if isinstance(source, WeightsFile) else "outputs alone, those in"
     sentence = (
         f"The source is {what} {os.path.basename(source.path)} (SHA-256 {digest[:12]}); which images it has seen is "
@@ -210,15 +212,15 @@ def store_outputs(settings: SourceSettings, data: Dataset, path: Path) -> None:
     """
     from kdops.packaging.outputs_file import digests_of, outputs_of, write_outputs
 
-    source = settings.named_source
+    source, select_on = settings.named_source, "validation"
     if isinstance(source, SourceModels):
         ((_, named),) = _parts(settings.source, source)
-        network = _load(named, settings, data)
+        network, select_on = _load(named, settings, data), named.select_on
     else:
         network = load_file(source, settings, data, np.arange(len(data.labels)))
     names = names_of(settings.origin, len(data.labels))
     rows = np.arange(len(data.labels))
-    write_outputs(path, outputs_of(network, data), digests_of(data.images), names, data.classes, rows)
+    write_outputs(path, outputs_of(network, data), digests_of(data.images), names, data.classes, rows, select_on)
 
 
 def _adopt(

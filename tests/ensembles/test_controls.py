@@ -109,6 +109,11 @@ def test_the_record_of_an_ensemble_is_made_of_its_members(by):
         "transfer": "disjoint",
         "split_seed": str(evaluation.study.settings.split_seed),
     }
+    evaluation.replicates[1][0] = replace(evaluation.replicates[1][0], select_on="test")
+    # So is an ensemble of a member that was chosen on test, and no other of its members.
+    assert [one.select_on for one in evaluation.register(2).records] == [by, "test"]
+    assert (stored[-1].fingerprint != stored[1].fingerprint) is (by == "validation")
+    del stored[2:]
     outcome = stored[0]
     assert (outcome.sources, list(outcome.trainset.rows)) == (tuple(members), [0])
     assert outcome.fingerprint == outcome.training != stored[1].fingerprint

@@ -12,7 +12,13 @@ import torch
 from kdops.config.sources import OutputsFile
 from kdops.data import dataset as datasets
 from kdops.errors import UsageError
-from kdops.packaging.outputs_file import agreement_with_labels, digests_of, load_outputs, write_outputs
+from kdops.packaging.outputs_file import (
+    agreement_with_labels,
+    digests_of,
+    is_chosen_on_test,
+    load_outputs,
+    write_outputs,
+)
 
 DIGITS = datasets.load("digits")
 COUNT = len(DIGITS.labels)
@@ -61,6 +67,17 @@ def test_outputs_find_their_images_in_whatever_order_they_are(name, tmp_path):
     given = found(torch.from_numpy(ROWS))
     torch.testing.assert_close(given.softmax(1), torch.from_numpy(LOGITS).softmax(1), rtol=1e-4, atol=1e-6)
     assert found.knows(ROWS).all()
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.safetensors", "A.NPZ"])
+@pytest.mark.parametrize("select_on", ["validation", "test"])
+def test_a_file_says_that_its_model_was_chosen_on_test(name, select_on, tmp_path):
+    path = tmp_path / name
+    write_outputs(path, LOGITS, digests_of(DIGITS.images), NAMES, DIGITS.classes, ROWS, select_on)
+    assert is_chosen_on_test(OutputsFile(str(path))) is (select_on == "test")
+    np.testing.assert_array_equal(load(path).logits.numpy(), LOGITS)
+    save(tmp_path / "of others.npz", logits=LOGITS, names=NAMES)
+    assert not is_chosen_on_test(OutputsFile(str(tmp_path / "of others.npz")))
 
 
 def test_images_without_outputs_are_known_to_have_none(tmp_path):

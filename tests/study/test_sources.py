@@ -311,6 +311,15 @@ def test_students_learn_from_stored_outputs_of_the_images_that_they_see(fork, ca
     assert "some.npz: is of the classes 9, 8, 7" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["all.npz", "all.safetensors"])
+def test_what_learns_from_stored_outputs_of_a_model_chosen_on_test_says_so(fork, name):
+    fork.client.set_model_version_tag("kdops-digits-teacher", "1", "select_on", "test")
+    assert main(["outputs", "kdops-digits-teacher/1", "--output", name]) == 0
+    (run,) = source_children(fork, fork.run("students", source=name, seeds="1", temperatures="3"))
+    version = fork.client.get_model_version(*run.data.tags["kdops.model"].removeprefix("models:/").split("/"))
+    assert (run.data.tags["kdops.select_on"], version.tags["select_on"]) == ("test", "test")
+
+
 CODE = """
 import mlflow, numpy as np, pandas as pd
 

@@ -15,8 +15,9 @@ def lasting_output() -> Iterator[None]:
     """Let nothing fail for want of a reader, of room or of a character while a command runs.
 
     Where a pipe's reader or the terminal is gone, or a disk is full, the rest of the output is dropped; characters that
-    the encoding of the output lacks are escaped.
+    the encoding of the output lacks are escaped. Standard streams that are closed become an empty file.
     """
+    _open_standard_files()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = during = (_lasting(before[0]), _lasting(before[1]))
     try:
@@ -27,6 +28,17 @@ def lasting_output() -> Iterator[None]:
             stream.flush()
             if isinstance(stream, _LastingOutput):
                 stream.detach()
+
+
+def _open_standard_files() -> None:
+    """Open what is closed of the files 0 to 2, for the processes that are started too.
+
+    Else the next file that is opened would be one of them, and get what is printed. SQLite closes a database that it
+    opened as one of them, and with it loses its locks: another process then removes the log that is in use.
+    """
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(file, True)
+    os.close(file)
 
 
 def _lasting(stream: TextIO) -> TextIO:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.conftest import FAST
 
@@ -52,6 +54,48 @@ def test_a_reader_that_left_changes_no_exit_code(arguments, expected, kept, envi
     os.close(writer)
     assert done.returncode == expected
     assert "Exception ignored" not in (done.stderr or "")
+
+
+FILES = "import os; print([os.readlink(f'/proc/self/fd/{file}') for file in range(3)], file=open('files', 'a'))"
+OPENED = f"""
+import subprocess, sys
+from kdops.cli.output import lasting_output
+with lasting_output():
+    exec({FILES!r})
+    subprocess.run([sys.executable, "-c", {FILES!r}])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells where files lead")
+@pytest.mark.parametrize("closed", [[1], [0, 1, 2]])
+def test_streams_that_are_closed_are_an_empty_file_also_for_children(closed, environment, tmp_path):
+    """Else a file that is opened later would be one of them."""
+    command = [sys.executable, "-c", OPENED]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, preexec_fn=lambda: [os.close(file) for file in closed], **streams
+    ) as process:
+        process.communicate(timeout=200)
+    assert process.returncode == 0
+    own, childs = (ast.literal_eval(line) for line in (tmp_path / "files").read_text().splitlines())
+    assert [place == os.devnull for place in own] == [file in closed for file in range(3)]
+    assert childs == own
+
+
+@pytest.mark.slow
+def test_a_study_without_standard_output_keeps_its_store(environment, tmp_path):
+    """The launcher's database was opened as one of them, and lost its locks: the study removed the log under it."""
+    study = [part for option in STUDY for part in option.split("=", 1)]
+    with subprocess.Popen(
+        code(f"sys.exit(main(['students', *{study!r}]))"),
+        cwd=tmp_path,
+        env=environment,
+        preexec_fn=lambda: os.close(1),
+    ) as process:
+        assert process.wait(800) == 0
+    client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    runs = client.search_runs([client.get_experiment_by_name("kdops").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 5
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])

@@ -102,8 +102,9 @@ def describe_foreign(version: ModelVersion) -> str:
 
 def data_of(client: MlflowClient, model: Model) -> dict[str, str]:
     """Return the parameters by which the data of a model were read, as its study wrote them; none if it did not."""
-    run = existing(client.get_run, model.run_id)
-    while run is not None and (parent := run.data.tags.get(schema.PARENT)):
+    run, seen = existing(client.get_run, model.run_id), {model.run_id}
+    while run is not None and (parent := run.data.tags.get(schema.PARENT)) and parent not in seen:
+        seen.add(parent)
         try:
             with without_bars():
                 described = json.loads(mlflow.artifacts.load_text(f"runs:/{parent}/settings.json"))["settings"]

@@ -82,7 +82,12 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
 
 def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     """Return whether the study that a run belongs to has a heartbeat, and that one is expired."""
+    seen = {run.info.run_id}
     while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(schema.PARENT)):
+        if parent in seen:
+            # Somebody changed the tag so that it leads round in a circle.
+            return False
+        seen.add(parent)
         if parent not in known:
             try:
                 known[parent] = client.get_run(parent)

@@ -107,6 +107,19 @@ def test_on_this_host_the_process_decides_and_not_its_heartbeat(store):
     assert [client.get_run(run).info.status for run in (asleep, killed)] == ["RUNNING", "KILLED"]
 
 
+@pytest.mark.timeout(100)
+def test_a_run_that_is_said_to_be_its_own_parent_keeps_nobody_waiting(store):
+    """Of a study on another host its heartbeat is looked for, run by run."""
+    client = store.client
+    experiment = store.run("teacher", seeds=1).info.experiment_id
+    elsewhere = str(replace(ProcessId.own(), host="elsewhere"))
+    ring = [client.create_run(experiment, tags={"kdops.process": elsewhere}).info.run_id for _ in range(2)]
+    for run, parent in zip(ring, reversed(ring), strict=True):
+        client.set_tag(run, schema.PARENT, parent)
+    _end_stale_runs(client)
+    assert [client.get_run(run).info.status for run in ring] == ["RUNNING", "RUNNING"]
+
+
 def test_what_a_stale_run_made_is_withdrawn_and_its_champion_has_a_successor(store):
     client = store.client
     store.run("teacher", seeds=2)

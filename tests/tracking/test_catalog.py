@@ -12,7 +12,8 @@ from mlflow.entities import LoggedModelInput, LoggedModelOutput
 from kdops.errors import UsageError
 from kdops.reporting.lineage import ALONE, ancestors, descendants, lineage_dot, lineage_lines
 from kdops.reporting.tables import choose, models_csv, show_models
-from kdops.tracking.catalog import Catalog, find_registered
+from kdops.sweeps import schema
+from kdops.tracking.catalog import Catalog, data_of, find_registered
 from kdops.tracking.relatives import Relatives, made_from, read_relatives
 from tests.shelves import Shelf, family, lines_of, read_catalog
 
@@ -30,6 +31,15 @@ def uris(shelf):
 @pytest.fixture(scope="module")
 def catalog(shelf, uris):
     return read_catalog(shelf.client)
+
+
+@pytest.mark.timeout(100)
+def test_the_data_of_a_model_are_not_looked_for_in_a_circle(fork):
+    """Only a run above knows them, unless somebody made it lead back."""
+    model = find_registered(fork.client, "kdops-digits-student/1")
+    assert data_of(fork.client, model) == {"dataset": "digits"}
+    fork.client.set_tag(model.run_id, schema.PARENT, model.run_id)
+    assert data_of(fork.client, model) == {}
 
 
 def tree(shelf, uri, everything=False):

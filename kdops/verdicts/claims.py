@@ -3,11 +3,11 @@
 The further claims of a verdict are entries of a table, a :class:`ClaimSpec` each: one number a replicate, tested for
 equivalence within the margin. They are ``equal``, ``different`` or ``inconclusive`` by p-values below 5 % after
 Holm's adjustment over all the claims of the verdict, the primary one among them. "Equal" and "different" are two
-families, each adjusted by itself, so that a false "equal" has a rate of at most 5 % in the whole family. So is a false
-"different" while the spread among replicates is at most twice the margin; beyond, either tail of the interval may err
-(see :func:`kdops.verdicts.statistics.equivalence`): 6.4 % with three replicates that spread by five margins, 10 % in
-the limit. Replicates that are all alike, as on few test images they may be, count as a spread of zero: then no rate
-holds.
+families, each adjusted by itself, so that a false "equal" has a rate of at most 5 % in the whole family. A false
+"different" has 5.0 % while the spread among replicates is at most the margin; beyond, either tail of the interval may
+err (see :func:`kdops.verdicts.statistics.equivalence`): with three replicates 5.1 % at twice the margin, 6.5 % at five
+times, and 10 % in the limit. Replicates that are all alike, as on few test images they may be, count as a spread of
+zero: then no rate holds.
 Fewer than three replicates leave every claim ``inconclusive``.
 """
 

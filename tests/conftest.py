@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import shutil
 import signal
 import sqlite3
@@ -25,6 +26,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Under nohup a hangup is ignored, also by what tests start; here it means what it means in a terminal.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Beside all that torch and MLflow hold, collections took a thirteenth of the time.
+gc.set_threshold(20_000, 20, 50)
 
 # What tests start compiles every file of kdops anew otherwise, each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -222,31 +226,41 @@ def empty_database(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def done(empty_database, tmp_path_factory) -> Place:
     """A finished transitivity study of two replicates. Look at it and change nothing: ``fork`` gives a copy."""
-    place = Place(tmp_path_factory.mktemp("done"))
-    copy_database(empty_database, place.database)
-    with pytest.MonkeyPatch.context() as patch:
-        place.enter(patch).run("transitivity")
-    return place
+    return finished("done", empty_database, tmp_path_factory, "transitivity")
 
 
 @pytest.fixture(scope="session")
 def whole(empty_database, tmp_path_factory) -> Place:
     """A finished study of the whole paper. Look at it and change nothing: ``fork_of_whole`` gives a copy."""
-    place = Place(tmp_path_factory.mktemp("whole"))
-    copy_database(empty_database, place.database)
-    with pytest.MonkeyPatch.context() as patch:
-        place.enter(patch).run("paper", **PAPER)
-    return place
+    return finished("whole", empty_database, tmp_path_factory, "paper", **PAPER)
 
 
 @pytest.fixture(scope="session")
 def small(empty_database, tmp_path_factory) -> Place:
     """A finished study of a teacher and three students. Change nothing: ``apart`` gives a copy, files and all."""
-    place = Place(tmp_path_factory.mktemp("small"))
-    copy_database(empty_database, place.database)
+    return finished("small", empty_database, tmp_path_factory, "students", seeds=1)
+
+
+def finished(name: str, empty_database: Path, factory: pytest.TempPathFactory, entry_point: str, **given) -> Place:
+    """Return the store of a study that one of the test processes runs and the others copy.
+
+    One that comes while another runs it does not wait, but runs it too.
+    """
+    own = Place(factory.mktemp(name))
+    shared = factory.getbasetemp().parent / f"{name}.pickle" if "PYTEST_XDIST_WORKER" in os.environ else None
+    if shared is not None and shared.exists():
+        there: Place = pickle.loads(shared.read_bytes())
+        copy_files(there, own)
+        own.calls.extend(there.calls)
+        return own
+    copy_database(empty_database, own.database)
     with pytest.MonkeyPatch.context() as patch:
-        place.enter(patch).run("students", seeds=1)
-    return place
+        own.enter(patch).run(entry_point, **given)
+    if shared is not None:
+        written = own.folder / "place"
+        written.write_bytes(pickle.dumps(own))
+        written.replace(shared)
+    return own
 
 
 @pytest.fixture
@@ -254,13 +268,7 @@ def apart(small, tmp_path, monkeypatch) -> Place:
     """A copy of the small study's store with files of its own, which may be damaged."""
     place = Place(tmp_path / "apart")
     place.folder.mkdir()
-    shutil.copytree(small.folder / "mlruns", place.folder / "mlruns")
-    copy_database(small.database, place.database)
-    with sqlite3.connect(place.database) as database:
-        for table, column in PLACES:
-            change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-            database.execute(change, (str(small.folder), str(place.folder)))
-    database.close()
+    copy_files(small, place)
     return place.enter(monkeypatch)
 
 
@@ -298,6 +306,17 @@ def fork_of_whole(whole, tmp_path, monkeypatch) -> Place:
 def nowhere(tmp_path, monkeypatch) -> Place:
     """An empty folder whose store does not exist yet."""
     return Place(tmp_path).enter(monkeypatch)
+
+
+def copy_files(source: Place, target: Place) -> None:
+    """Copy a store, and let its database say that its files are in the copy."""
+    shutil.copytree(source.folder / "mlruns", target.folder / "mlruns")
+    copy_database(source.database, target.database)
+    with sqlite3.connect(target.database) as database:
+        for table, column in PLACES:
+            change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+            database.execute(change, (str(source.folder), str(target.folder)))
+    database.close()
 
 
 def copy_database(source: Path, target: Path) -> None:

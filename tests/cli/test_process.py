@@ -118,6 +118,7 @@ def test_a_library_import_and_a_study_from_python_change_nothing_of_the_process(
     assert "[I " not in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_reported_after_the_result():
     """Triton's bindings count what is left at the end of the process, and would report it as leaks."""
     code = (

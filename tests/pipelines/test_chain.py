@@ -54,6 +54,7 @@ def long(done, tmp_path_factory):
         return place, place.enter(patch).run("chain", steps=LONG)
 
 
+@pytest.mark.slow
 def test_a_long_chain_walks_from_best_to_best(long):
     place, parent = long
     models = table_of(place, parent)

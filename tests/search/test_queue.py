@@ -229,6 +229,7 @@ while asked := queue.ask(3, 40):
 """
 
 
+@pytest.mark.slow
 def test_four_processes_finish_what_is_wanted_though_one_is_killed(tmp_path, opened):
     journal = str(tmp_path / "journal")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

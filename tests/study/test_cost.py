@@ -106,6 +106,7 @@ print("torch" in sys.modules, "sklearn" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_study_that_finds_all_its_models_imports_no_torch(fork):
     command = [sys.executable, "-c", AGAIN, *(f"{name}={value}" for name, value in FAST.items())]
     again = subprocess.run(command, capture_output=True, text=True, timeout=250)

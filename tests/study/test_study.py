@@ -427,6 +427,7 @@ def test_selection_on_test_is_named(fork, done):
     assert "Selection used the test set" in loud
 
 
+@pytest.mark.slow
 def test_what_is_distilled_from_a_source_chosen_on_test_is_marked_and_reused_by_its_like_alone(fork):
     """Whatever is there already: with the mark it is another model, though its weights may be the same."""
 

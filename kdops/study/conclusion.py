@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kdops.study.result_files import write_results
+from kdops.study.result_files import write_results, write_table
 from kdops.study.summary import about, note, setting
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
@@ -57,7 +57,7 @@ def log_answer(tracker: Tracker, models: Sequence[Model], context: Context, conc
     with temporary_folder() as folder:
         write_results(folder, models, context, conclusion.figures)
         for name, table in conclusion.tables.items():
-            table.to_csv(folder / name, index=False)
+            write_table(table, folder / name)
         text = json.dumps({"study": tracker.entry_point, **answer.to_json()}, indent=2, allow_nan=False)
         (folder / ANSWER_FILE).write_text(f"{text}\n", encoding="utf-8")
         tracker.log(tags=tags, metrics=answer.statistics, artifacts=folder)

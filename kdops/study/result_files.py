@@ -14,6 +14,7 @@ import pandas as pd
 from kdops import __version__
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context
+from kdops.utils.text import csv_cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,10 +43,16 @@ def results_table(models: Sequence[Model]) -> pd.DataFrame:
     )
 
 
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, in which no cell is a formula: classes are called whatever a folder or file says."""
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    table.assign(**{name: texts[name].map(csv_cell) for name in texts}).to_csv(path, index=False)
+
+
 def write_results(folder: Path, models: Sequence[Model], context: Context, figures: Mapping[str, Figure]) -> None:
     """Write ``results.csv``, ``settings.json`` and ``figures/*.png`` into a folder."""
     data, split = context.data, context.split
-    results_table(models).to_csv(folder / "results.csv", index=False)
+    write_table(results_table(models), folder / "results.csv")
     described = {
         "settings": context.settings.as_dict(),
         "data": {"name": data.name, "digest": data.digest, "notes": data.notes},

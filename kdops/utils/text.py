@@ -29,12 +29,13 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([_csv_cell(name) for name in header])
-    writer.writerows([_csv_cell(value) for value in row] for row in rows)
+    writer.writerow([csv_cell(name) for name in header])
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
     return stream.getvalue()
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
+    """Return a cell of CSV: nothing for None and nan, no formula, see :func:`csv_text`."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, str) or not value.startswith(FORMULA) or NUMBER.fullmatch(value):

@@ -1,6 +1,7 @@
 """The files of a study: every model is a row, and what is written reads back."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ import torch
 from kdops.config.settings import Settings
 from kdops.data.dataset import load
 from kdops.data.splits import make_split
+from kdops.reporting.classes import class_table
 from kdops.reporting.figures import Curve, temperature_figure
-from kdops.study.result_files import results_table, write_results
+from kdops.study.result_files import results_table, write_results, write_table
 from kdops.sweeps.model import LABELS, Model
 from kdops.sweeps.unit import Context
 
@@ -43,6 +45,18 @@ def test_every_model_is_a_row_with_its_metrics_and_parameters():
     assert list(table["source_agreement"].isna()) == [True, False], "a teacher has no source"
     assert table["architecture"][1] == STUDENT.params["architecture"]
     assert table.columns.is_unique
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path):
+    """A class is called whatever its folder is."""
+    write_table(class_table(np.array([[1, 2], [0, 3]]), ["=1+1", "@cat"]), tmp_path / "classes.csv")
+    rows = [line.split(",") for line in (tmp_path / "classes.csv").read_text().splitlines()[1:]]
+    assert [(row[0], row[-1]) for row in rows] == [("'=1+1", "'@cat"), ("'@cat", "")]
+    model = replace(STUDENT, params={"leave_out": "=1+1,@cat", "epochs": "-40", "share": "0.5"})
+    write_table(results_table([TEACHER, model]), tmp_path / "results.csv")
+    (row,) = pd.read_csv(tmp_path / "results.csv").iloc[1:].to_dict("records")
+    assert (row["leave_out"], row["epochs"], row["share"]) == ("'=1+1,@cat", -40, 0.5)
+    assert row["test_accuracy"] == 1 / 3
 
 
 def test_what_is_written_reads_back(tmp_path):

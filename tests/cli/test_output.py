@@ -77,9 +77,9 @@ def test_streams_that_are_closed_are_an_empty_file_also_for_children(closed, env
     ) as process:
         process.communicate(timeout=200)
     assert process.returncode == 0
-    own, childs = (ast.literal_eval(line) for line in (tmp_path / "files").read_text().splitlines())
+    own, inherited = (ast.literal_eval(line) for line in (tmp_path / "files").read_text().splitlines())
     assert [place == os.devnull for place in own] == [file in closed for file in range(3)]
-    assert childs == own
+    assert inherited == own
 
 
 @pytest.mark.slow

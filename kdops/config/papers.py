@@ -150,8 +150,8 @@ _PAPERS = (
         name="gao-2020",
         title='"Residual Knowledge Distillation" (Gao, Shen, Li, Loy, 2020)',
         data=("gtsrb",),
-        cost="70 s of processor time on digits (measured, two shared cores), 24 minutes on GTSRB beside the teachers of "
-        "yim-2017 (measured, one core beside other programs); frames=5 takes a fifth",
+        cost="70 s of processor time on digits (measured, two shared cores), 24 minutes on GTSRB beside the teachers "
+        "of yim-2017 (measured, one core beside other programs); frames=5 takes a fifth",
         usual={
             "temperatures": "4",
             "transfer": "shared",

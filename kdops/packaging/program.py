@@ -83,7 +83,7 @@ MOST_CHARACTERS = 2_000
 
 
 def load_program(path: Path) -> nn.Module:
-    """Load an exported program.
+    """Load an exported program, which stays what it was exported as: ``train()`` and ``eval()`` change nothing.
 
     MLflow's check that there is no pickle is called here itself: ``mlflow.pytorch.load_model`` would first put the
     model's own code on Python's path.
@@ -94,7 +94,10 @@ def load_program(path: Path) -> nn.Module:
     """
     check_archive(path)
     _validate_pt2_archive_is_pickle_free(str(path))
-    return torch.export.load(path).module()
+    network = torch.export.load(path).module()
+    # PyTorch's raise an error, also for any network that the program is a part of.
+    network.train = network.eval = lambda mode=True: network  # type: ignore[method-assign,misc]
+    return network
 
 
 def check_archive(path: Path) -> None:

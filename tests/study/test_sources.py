@@ -210,19 +210,21 @@ def test_a_source_that_cannot_be_used_ends_with_2_and_leaves_nothing(fork, sourc
 
 
 class OfFloats(nn.Module):
-    """What people log: floats in, an object's logits out."""
+    """What people log: floats in, logits out, alone or by name."""
 
-    def __init__(self):
+    def __init__(self, by_name):
         super().__init__()
-        self.fc = nn.Linear(64, 10)
+        self.fc, self.by_name = nn.Linear(64, 10), by_name
 
     def forward(self, x):
-        return {"logits": self.fc(x.flatten(1))}
+        logits = self.fc(x.flatten(1))
+        return {"logits": logits} if self.by_name else logits
 
 
-def test_a_program_of_floats_is_given_normalized_images(fork):
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_program_of_floats_is_given_normalized_images(fork, by_name):
     with mlflow.start_run():
-        net = OfFloats().eval()
+        net = OfFloats(by_name).eval()
         mlflow.pytorch.log_model(
             net,
             name="floats",
@@ -236,7 +238,10 @@ def test_a_program_of_floats_is_given_normalized_images(fork):
     target = Target(datasets.load("digits"), parse_dataset({"dataset": "digits"}), NormalizedBy.parse("unit"), False)
     images = torch.randint(0, 17, (4, 1, 8, 8), generator=named_generator("i")).to(torch.uint8)
     found = load_source("models:/floats/1", target, votes=False)(images)
-    torch.testing.assert_close(found, net(images.float() / 255)["logits"])
+    torch.testing.assert_close(found, net.fc(images.float().flatten(1) / 255))
+    study = fork.run("students", source="models:/floats/1", source_normalize="unit", seeds=1)
+    assert [run.info.status for run in fork.children(study)] == ["FINISHED"] * len(fork.children(study))
+    assert study.info.status == "FINISHED"
 
 
 class Odd(nn.Module):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import comb
+from math import comb, exp, lgamma
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 from kdops.verdicts.claims import DECIMALS
 
 Vote = Literal["majority", "probability"]
+
+TINY = 1e-6
+"""A correlation below it is none: the beta function of its large arguments is no longer exact."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,46 @@ def binomial_vote_error(accuracy: float, members: int) -> float:
     Source: Hansen and Salamon, "Neural network ensembles", 1990.
     """
     wrong = 1 - accuracy
-    terms = [comb(members, k) * wrong**k * accuracy ** (members - k) for k in range(members + 1)]
+    return _beyond_half([comb(members, k) * wrong**k * accuracy ** (members - k) for k in range(members + 1)])
+
+
+def beta_binomial_vote_error(accuracy: float, disagreement: float, members: int) -> float:
+    r"""Return the share of images on which more than half of the members are wrong, if images differ in difficulty.
+
+    Members err independently on each image, at a rate that is drawn for it from a beta distribution. Its mean is the
+    share :math:`p` that one member gets wrong, and two members are correlated by
+    :math:`\rho = 1 - d / (2 p (1 - p))` with :math:`d` their disagreement. With
+    :math:`a = p (1 / \rho - 1)` and :math:`b = (1 - p) (1 / \rho - 1)`,
+    :math:`\sum_{k > N/2} \binom{N}{k} B(k + a, N - k + b) / B(a, b)`; half of a tie counts as wrong.
+
+    Source: Skellam, "A probability distribution derived from the binomial distribution by regarding the probability of
+    success as variable between the sets of trials", 1948.
+
+    Args:
+        accuracy: the mean of the members' accuracies.
+        disagreement: share of images on which one of two members is right and the other wrong.
+        members: how many vote.
+    """
+    wrong = 1 - accuracy
+    if not 0 < wrong < 1:
+        return float(wrong)
+    correlation = 1 - disagreement / (2 * wrong * accuracy)
+    if correlation < TINY:
+        return binomial_vote_error(accuracy, members)
+    if correlation >= 1:
+        return wrong
+    a, b = (share * (1 / correlation - 1) for share in (wrong, accuracy))
+    terms = [comb(members, k) * exp(_log_beta(k + a, members - k + b) - _log_beta(a, b)) for k in range(members + 1)]
+    return _beyond_half(terms)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
+
+
+def _beyond_half(terms: Sequence[float]) -> float:
+    """Return the share of more than half of the members, given that of each number of them; of a tie it is half."""
+    members = len(terms) - 1
     return sum(term * (1.0 if 2 * k > members else 0.5 if 2 * k == members else 0.0) for k, term in enumerate(terms))
 
 

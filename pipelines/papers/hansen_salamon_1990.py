@@ -3,8 +3,9 @@
     mlflow run . -e paper -P paper=hansen-salamon-1990
 
 Nets on hard labels that differ in their seed vote by majority. Beside the vote stands what it would reach if their
-errors were independent. Cross-validated nets leave out a fold of the images each; as many reseeded ones, which all
-leave out the same fold, have equally many images. Every net learns from a student's transfer images.
+errors were independent, and if they were so on each image alone, whose difficulty varies. Cross-validated nets leave
+out a fold of the images each; as many reseeded ones, which all leave out the same fold, have equally many images. Every
+net learns from a student's transfer images.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from kdops.config.studies import PaperSettings
 from kdops.papers import Statement
 from kdops.study.summary import summary_of
 from kdops.verdicts.answer import Answer
-from kdops.verdicts.votes import binomial_vote_error
+from kdops.verdicts.votes import beta_binomial_vote_error, binomial_vote_error
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
@@ -44,6 +45,13 @@ STATEMENTS: Mapping[str, Statement] = {
         "the difference is within the margin",
         interpreted="the rate of a member is the mean over the members and over all images, whatever their difficulty",
         from_memory=True,
+    ),
+    "difficulty": Statement(
+        "errors of the vote beyond those of members that are independent on each image, whose difficulty varies",
+        "the vote errs as the beta-binomial distribution says, with the members' accuracy and disagreement",
+        "our rival to the binomial distribution",
+        "the difference is within the margin",
+        interpreted="the paper has no such distribution",
     ),
     "folds": Statement(
         f"the vote of {MEMBERS} nets that leave out a fold each against that of nets which all leave out the same",
@@ -77,11 +85,14 @@ def run(study: Study[PaperSettings]) -> Answer:
 
     plain, crossed, equal = voters = [Voters(study, name, models) for name, models in companies.items()]
     expected = [binomial_vote_error(float(one), MEMBERS) for one in plain.members]
+    shared = plain.ensembles.shared()
+    harder = [beta_binomial_vote_error(one.accuracy, one.disagreement, MEMBERS) for one in shared]
     margin, single = study.settings.margin, plain.ensembles.single()
     findings = (
         STATEMENTS["vote"].above(plain.vote - single),
         STATEMENTS["mean"].above(plain.vote - plain.members, margin),
         STATEMENTS["independent"].within([1 - v - e for v, e in zip(plain.vote, expected, strict=True)], margin),
+        STATEMENTS["difficulty"].within([1 - v - e for v, e in zip(plain.vote, harder, strict=True)], margin),
         STATEMENTS["folds"].above(crossed.vote - equal.vote),
         STATEMENTS["folds, all images"].above(crossed.vote - plain.vote),
     )

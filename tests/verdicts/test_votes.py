@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from kdops.verdicts.votes import accuracy_curve, binomial_vote_error, choose_size, disagreement, mcnemar, vote_scores
+from kdops.verdicts.votes import (
+    accuracy_curve,
+    beta_binomial_vote_error,
+    binomial_vote_error,
+    choose_size,
+    disagreement,
+    mcnemar,
+    vote_scores,
+)
 
 law = settings(max_examples=60, deadline=None)
 
@@ -196,3 +204,20 @@ def test_the_vote_of_independent_members_errs_as_often_as_in_a_simulation():
         assert binomial_vote_error(accuracy, members) == pytest.approx(expected, abs=0.005)
     assert binomial_vote_error(0.9, 1) == pytest.approx(0.1)
     assert binomial_vote_error(1.0, 7) == 0.0
+
+
+def test_where_images_differ_in_difficulty_the_vote_errs_as_often_as_in_a_simulation():
+    random = np.random.default_rng(0)
+    for a, b, members in ((0.4, 2.0, 9), (1.0, 1.0, 5), (3.0, 7.0, 4)):
+        rates = random.beta(a, b, 300_000)
+        wrong = random.random((members, len(rates))) < rates
+        count = wrong.sum(axis=0)
+        expected = (count > members / 2).mean() + 0.5 * (count == members / 2).mean()
+        differ = (wrong[0] != wrong[1]).mean()
+        assert beta_binomial_vote_error(1 - a / (a + b), differ, members) == pytest.approx(expected, abs=0.005)
+
+
+def test_members_that_never_or_always_agree_vote_as_independent_ones_and_as_one():
+    assert beta_binomial_vote_error(0.7, 2 * 0.7 * 0.3, 9) == pytest.approx(binomial_vote_error(0.7, 9))
+    assert beta_binomial_vote_error(0.7, 0.0, 9) == pytest.approx(0.3)
+    assert (beta_binomial_vote_error(1.0, 0.0, 9), beta_binomial_vote_error(0.0, 0.0, 9)) == (0.0, 1.0)

@@ -49,7 +49,7 @@ STATEMENTS: Mapping[str, Statement] = {
     "difficulty": Statement(
         "errors of the vote beyond those of members that are independent on each image, whose difficulty varies",
         "the vote errs as the beta-binomial distribution says, with the members' accuracy and disagreement",
-        "our rival to the binomial distribution",
+        "section on consensus, our rival to its binomial distribution",
         "the difference is within the margin",
         interpreted="the paper has no such distribution",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import comb, exp, lgamma
+from math import comb
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from kdops.verdicts.claims import DECIMALS
 Vote = Literal["majority", "probability"]
 
 TINY = 1e-6
-"""A correlation below it is none: the beta function of its large arguments is no longer exact."""
+"""A correlation below it is none: of the large arguments that it gives the beta function is no longer exact."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,10 @@ def beta_binomial_vote_error(accuracy: float, disagreement: float, members: int)
         return binomial_vote_error(accuracy, members)
     if correlation >= 1:
         return wrong
+    from scipy.stats import betabinom  # here, for scipy.stats takes long to import
+
     a, b = (share * (1 / correlation - 1) for share in (wrong, accuracy))
-    terms = [comb(members, k) * exp(_log_beta(k + a, members - k + b) - _log_beta(a, b)) for k in range(members + 1)]
-    return _beyond_half(terms)
-
-
-def _log_beta(a: float, b: float) -> float:
-    return lgamma(a) + lgamma(b) - lgamma(a + b)
+    return _beyond_half(betabinom.pmf(range(members + 1), members, a, b).tolist())
 
 
 def _beyond_half(terms: Sequence[float]) -> float:

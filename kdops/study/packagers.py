@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from kdops.packaging.folder import Packager
 
 
-MOST_KEPT = 32
-"""Packagers that a process keeps for studies to come; each is some hundred kB."""
+MOST_KEPT = 16
+"""Packagers that a process keeps for studies to come; each takes two to three times the bytes of its network's weights."""
 
 _KEPT: dict[tuple[str, tuple[int, ...], str], Packager] = {}
 """By architecture, shape and metadata, those of architectures whose text says all about them."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 MOST_KEPT = 16
-"""Packagers that a process keeps for studies to come; each takes two to three times the bytes of its network's weights."""
+"""Packagers that a process keeps for studies to come; each takes two to three times the bytes of its weights."""
 
 _KEPT: dict[tuple[str, tuple[int, ...], str], Packager] = {}
 """By architecture, shape and metadata, those of architectures whose text says all about them."""

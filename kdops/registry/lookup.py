@@ -1,4 +1,4 @@
-"""Finds versions in the registry, and the runs that trained them."""
+"""Finds versions in the registry, the runs that trained them, and the studies of those."""
 
 from __future__ import annotations
 
@@ -87,6 +87,21 @@ def finished_run(client: MlflowClient, version: MadeByRun) -> Run | None:
     run = existing(client.get_run, version.run_id) if version.run_id else None
     whole = run is not None and (run.info.status, run.info.lifecycle_stage) == ("FINISHED", "active")
     return run if whole else None
+
+
+def with_parents(run: Run | None, read: Callable[[str], Run | None]) -> Iterator[Run]:
+    """Yield a run and those above it, the topmost last, up to one that cannot be read or came before.
+
+    Args:
+        read: returns the run of an id; None where there is none.
+    """
+    seen: set[str] = set()
+    # Somebody may have changed the tags so that they lead round in a circle.
+    while run is not None and run.info.run_id not in seen:
+        seen.add(run.info.run_id)
+        yield run
+        parent = run.data.tags.get(schema.PARENT)
+        run = read(parent) if parent else None
 
 
 def known_names(client: MlflowClient) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 
 import mlflow
 from mlflow import MlflowClient
@@ -14,7 +16,7 @@ from mlflow.models import get_model_info
 
 from kdops.config.uris import check_model
 from kdops.errors import UsageError
-from kdops.registry.lookup import existing, find_version, finished_run, uri_of
+from kdops.registry.lookup import existing, find_version, finished_run, uri_of, with_parents
 from kdops.store.client import paged
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_BASELINE
@@ -102,17 +104,17 @@ def describe_foreign(version: ModelVersion) -> str:
 
 def data_of(client: MlflowClient, model: Model) -> dict[str, str]:
     """Return the parameters by which the data of a model were read, as its study wrote them; none if it did not."""
-    run, seen = existing(client.get_run, model.run_id), {model.run_id}
-    while run is not None and (parent := run.data.tags.get(schema.PARENT)) and parent not in seen:
-        seen.add(parent)
+    read = partial(existing, client.get_run)
+    for run in islice(with_parents(read(model.run_id), read), 1, None):
         try:
             with without_bars():
-                described = json.loads(mlflow.artifacts.load_text(f"runs:/{parent}/settings.json"))["settings"]
+                text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/settings.json")
+            described = json.loads(text)["settings"]
             origin = described["origin"] or {"dataset": described["dataset"]}
             words = {True: "true", False: "false"}
             return {str(name): words.get(value, str(value)) for name, value in origin.items()}
         except (MlflowException, OSError, ValueError, KeyError, TypeError, AttributeError):
-            run = existing(client.get_run, parent)
+            continue
     return {}
 
 

@@ -22,7 +22,7 @@ from kdops.store.artifacts import is_empty, local_folder, remove_files
 from kdops.store.client import paged
 from kdops.store.copies import check_own_artifacts
 from kdops.sweeps import schema
-from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, StoredModel, with_parents
+from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, StoredModel, read_with_parents
 
 OLD_SECONDS = 14 * 86400.0
 """A checkpoint that was not touched for so long is not used any more."""
@@ -110,7 +110,7 @@ def _judged_anew(client: MlflowClient, experiment_id: str, root: str, piece: Pie
     judge = Judge(
         client,
         root,
-        with_parents(client, piece.run_id),
+        read_with_parents(client, piece.run_id),
         _logged_models(client, experiment_id, f"source_run_id = '{piece.run_id}'"),
         _versions(client, f"run_id = '{piece.run_id}'"),
         [Path(piece.name)] if piece.kind == "files" else [],
@@ -125,7 +125,7 @@ def _unfinished(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
     found = {run.info.run_id: run for run in paged(client.search_runs, [experiment_id], where)}
     for run in list(found.values()):
         if (parent := run.data.tags.get(schema.PARENT, "")) not in found:
-            found |= with_parents(client, parent)
+            found |= read_with_parents(client, parent)
     return found
 
 

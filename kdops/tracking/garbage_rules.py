@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
-from kdops.registry.lookup import ABSENT, existing
+from kdops.registry.lookup import ABSENT, existing, with_parents
 from kdops.registry.registered import RegisteredVersion
 from kdops.store.artifacts import holds_model, is_below, local_folder, size_of
 from kdops.sweeps import schema
@@ -121,13 +121,8 @@ class Judge:
 
     def _is_live(self, run: Run | None, runs: dict[str, Run]) -> bool:
         """Return whether a run or one above it has the status RUNNING, unless its process is gone."""
-        seen: set[str] = set()
-        while run is not None and run.info.run_id not in seen:
-            seen.add(run.info.run_id)
-            if run.info.status == "RUNNING" and not is_stale(self.client, run, runs):
-                return True
-            run = runs.get(run.data.tags.get(schema.PARENT, ""))
-        return False
+        running = (one for one in with_parents(run, runs.get) if one.info.status == "RUNNING")
+        return not all(is_stale(self.client, one, runs) for one in running)
 
     def _without_model(self) -> list[Piece]:
         """Return the versions that kdops made and that have no model: their run failed, or their files are gone."""
@@ -159,7 +154,7 @@ class Judge:
             return "", ""
         runs = self.runs
         if version.run_id not in runs:
-            runs = {**runs, **with_parents(self.client, version.run_id)}
+            runs = {**runs, **read_with_parents(self.client, version.run_id)}
         run = runs.get(version.run_id)
         # Of a run of another experiment, or one that was deleted by hand, nothing is known here.
         if run is None or not is_below(run.info.artifact_uri, self.root) or self._is_live(run, runs):
@@ -209,7 +204,7 @@ class Judge:
                 continue
             if (run := self._run(run_id)) is None or schema.ROLE not in run.data.tags:
                 continue
-            live = self._is_live(run, with_parents(self.client, run.data.tags.get(schema.PARENT, "")))
+            live = self._is_live(run, read_with_parents(self.client, run.data.tags.get(schema.PARENT, "")))
             if live or run.info.status not in ENDED or self._model(model_id) is not None:
                 continue
             kept = held.get(model_id, "") or held.get(run_id, "")
@@ -246,16 +241,14 @@ def _needed(version: RegisteredVersion) -> set[str]:
     return {version.run_id, source.removeprefix("models:/"), _name(version), *MADE.findall(source)} - {""}
 
 
-def with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
+def read_with_parents(client: MlflowClient, run_id: str) -> dict[str, Run]:
     """Read a run and those above it; what was deleted is left out, as a search leaves it out."""
-    found: dict[str, Run] = {}
-    while run_id and run_id not in found:
+
+    def read(run_id: str) -> Run | None:
         run = existing(client.get_run, run_id, codes=(ABSENT,))
-        if run is None or not _is_active(run):
-            break
-        found[run_id] = run
-        run_id = run.data.tags.get(schema.PARENT, "")
-    return found
+        return run if _is_active(run) else None
+
+    return {run.info.run_id: run for run in with_parents(read(run_id) if run_id else None, read)}
 
 
 def _is_active(run: Run | None) -> bool:

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from kdops.config.parameters import ENTRY_POINTS
+from kdops.registry.lookup import existing, with_parents
 from kdops.registry.versions import Registry
 from kdops.store.client import paged
 from kdops.store.database import sqlite_file
@@ -82,20 +83,15 @@ def is_stale(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
 
 def _is_silent(client: MlflowClient, run: Run, known: dict[str, Run]) -> bool:
     """Return whether the study that a run belongs to has a heartbeat, and that one is expired."""
-    seen = {run.info.run_id}
-    while (silent := expired(run.data.tags)) is None and (parent := run.data.tags.get(schema.PARENT)):
-        if parent in seen:
-            # Somebody changed the tag so that it leads round in a circle.
-            return False
-        seen.add(parent)
-        if parent not in known:
-            try:
-                known[parent] = client.get_run(parent)
-            except MlflowException:
-                # It was deleted for good; of the study nothing is known then.
-                return False
-        run = known[parent]
-    return bool(silent)
+
+    def read(run_id: str) -> Run | None:
+        # Of a study that was deleted for good nothing is known.
+        if run_id not in known and (found := existing(client.get_run, run_id)):
+            known[run_id] = found
+        return known.get(run_id)
+
+    heartbeats = (expired(one.data.tags) for one in with_parents(run, read))
+    return next((old for old in heartbeats if old is not None), False)
 
 
 def _is_abandoned(client: MlflowClient, run: Run) -> bool:

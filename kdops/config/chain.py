@@ -43,11 +43,6 @@ class Step:
     def __str__(self) -> str:
         return self.role if self.architecture is None else f"{self.role}:{self.architecture}"
 
-    def recipe(self, recipes: Mapping[str, Recipe]) -> Recipe:
-        """Return the recipe of its role, with its own architecture."""
-        own = recipes[self.role]
-        return own if self.architecture is None else own.replace(architecture=self.architecture)
-
 
 @dataclass(frozen=True)
 class Chain:
@@ -64,13 +59,8 @@ class Chain:
 
     @property
     def last(self) -> int:
-        """The place of the last step; the first one's is 0."""
+        """The place of the last step, the first one's being 0; as many distillations are in a row."""
         return len(self.steps) - 1
-
-    @property
-    def hops(self) -> int:
-        """The number of distillations in a row."""
-        return self.last
 
     @property
     def title(self) -> str:
@@ -93,6 +83,11 @@ class Chain:
             return role
         before = self.steps[: place if source is None else source + 1]
         return "born-again" if all(step.role == "teacher" for step in before) else "reversed"
+
+    def recipe_at(self, place: int, recipes: Mapping[str, Recipe]) -> Recipe:
+        """Return how a step is trained, of the recipes by role, with its own architecture."""
+        recipe, own = recipes[self.role_at(place)], self.steps[place].architecture
+        return recipe if own is None else recipe.replace(architecture=own)
 
     def streams(self) -> tuple[str, ...]:
         """Name the random streams of each step, so that no net of the chain starts as another step's does.
@@ -139,7 +134,7 @@ class ChainSettings(Settings):
         """Return the value of every field."""
         values, chain = super().read(point, text), Chain(parse_steps(text["steps"]))
         method: ChosenMethod = values["method"]
-        recipes = [step.recipe(values["recipes"]) for step in chain.steps]
+        recipes = [chain.recipe_at(place, values["recipes"]) for place in range(len(chain.steps))]
         found = [
             # The last step is distilled from each one before it, others from the one before.
             Distillation.checked(method, step.role, own, source)
@@ -155,13 +150,13 @@ class ChainSettings(Settings):
 
     def hops(self) -> int:
         """Return for how many distillations in a row images are dealt."""
-        return max(super().hops(), self.chain.hops)
+        return max(super().hops(), self.chain.last)
 
     def external_networks(self) -> list[tuple[str, Recipe]]:
         """Return the recipe of every external network that may be built, with the parameter that names it."""
         own = [
-            ("steps", step.recipe(self.recipes))
-            for step in self.chain.steps
+            ("steps", self.chain.recipe_at(place, self.recipes))
+            for place, step in enumerate(self.chain.steps)
             if step.architecture is not None and not step.architecture.is_counted
         ]
         return [*super().external_networks(), *own]

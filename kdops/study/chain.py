@@ -120,20 +120,9 @@ def on_own_images(study: Study[Settings], chain: Chain, sources: Sweep) -> Sweep
     return _distill(study, chain, sources, chain.last, [HARD])
 
 
-def recipe_at(chain: Chain, place: int, recipes: Mapping[str, Recipe]) -> Recipe:
-    """Return how a step is trained, its own architecture included.
-
-    Args:
-        place: which one; the first is 0.
-        recipes: by role.
-    """
-    recipe, own = recipes[chain.role_at(place)], chain.steps[place].architecture
-    return recipe if own is None else recipe.replace(architecture=own)
-
-
 def is_of_generations(chain: Chain, recipes: Mapping[str, Recipe]) -> bool:
     """Return whether all steps have one architecture, so that each is a generation of the same net."""
-    return len({recipe_at(chain, place, recipes).architecture for place in range(len(chain.steps))}) == 1
+    return len({chain.recipe_at(place, recipes).architecture for place in range(len(chain.steps))}) == 1
 
 
 def _distill(
@@ -153,5 +142,5 @@ def _distill(
 
 def _with_recipe(study: Study[Settings], chain: Chain, place: int, role: str, stream: str) -> Study[Settings]:
     """Return the study with a step's recipe for its role: what is compared is trained alike, whatever its role."""
-    recipe = recipe_at(chain, place, study.settings.recipes)
+    recipe = chain.recipe_at(place, study.settings.recipes)
     return study.with_recipes(**{role: recipe, stream: recipe})

@@ -90,7 +90,7 @@ def test_text_reads_back(made):
     assert chain(str(made)) == made
     assert chain(str(made).replace(">", " >\t")) == made
     assert Settings.parse("chain", steps=str(made)).as_dict()["chain"] == {"steps": str(made)}
-    assert made.hops == len(made.steps) - 1
+    assert made.last == len(made.steps) - 1
 
 
 @given(CHAINS)
@@ -164,3 +164,10 @@ def test_other_studies_have_no_steps():
     assert not isinstance(Settings.parse("transitivity"), ChainSettings)
     with pytest.raises(UsageError, match="steps=teacher>student: no such parameter"):
         Settings.parse("transitivity", steps="teacher>student")
+
+
+def test_a_step_is_checked_as_it_is_trained_by_the_recipe_of_the_role_that_it_is_registered_as():
+    given = {"steps": "teacher>student>teacher", "student": "cnn", "teacher": "cnn", "method": "fitnet"}
+    assert Settings.parse("chain", **given, epochs="reversed=2").chain.last == 2
+    with pytest.raises(UsageError, match=r"^epochs=1: must be at least 2 for the phases of fitnet"):
+        Settings.parse("chain", **given, epochs="reversed=1")

@@ -10,8 +10,6 @@ from optuna.trial import FrozenTrial, TrialState
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
-"""Optuna's attribute of a trial that names the process that asked for it."""
-
 NAMELESS_SECONDS = 300.0
 """A trial names its process within a moment. One that has no name after this long was asked by a process that was
 killed before it could."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -24,7 +25,6 @@ from kdops.errors import UsageError
 from kdops.search.dead_processes import of_dead_processes
 from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of
 from kdops.search.storage import directions_of, find_search, open_search, quiet
-from kdops.search.trial import Trial
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
@@ -37,6 +37,28 @@ ATTEMPTS = 2
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 NAMES = {TrialState.RUNNING: "running", **{state: name for name, state in STATES.items()}}
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a search.
+
+    Attributes:
+        number: counts from 0; numbers that are missing were never tried.
+        values: of every setting of the space, the fixed ones too, but for options of other methods than its own; empty
+            where its process died before it chose.
+        state: ``running``, ``complete``, ``pruned`` or ``failed``.
+        results: one for each objective, of a complete trial; empty of any other.
+        again: the number of the failed trial whose values it tries once more; None for new values.
+        run: the tracked run that was named for it; empty for none.
+    """
+
+    number: int
+    values: Mapping[str, Value]
+    state: str = "running"
+    results: tuple[float, ...] = ()
+    again: int | None = None
+    run: str = ""
 
 
 class TrialQueue:

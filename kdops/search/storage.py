@@ -43,9 +43,23 @@ def open_search(storage: str, name: str, objectives: tuple[str, ...], identity: 
         UsageError: the storage cannot be opened, or the study is another one, and how it differs.
     """
     opened = _storage(storage)
-    if opened is None:
-        raise UsageError("storage", redact_password(storage), "cannot be made")
-    return _study(opened, name, objectives, identity)
+    assert opened is not None, "what is not there is made"
+    try:
+        study = optuna.create_study(storage=opened, study_name=name, directions=directions_of(objectives))
+        study.set_user_attr(schema.SEARCH, identity)
+        study.set_metric_names(list(objectives))
+        return study
+    except DuplicatedStudyError:
+        study = optuna.load_study(storage=opened, study_name=name)
+    # Who made it a moment ago may not have noted yet what it is.
+    deadline = time.monotonic() + NOTING_SECONDS
+    while schema.SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
+        time.sleep(0.05)
+    if schema.SEARCH not in study.user_attrs and not study.trials:
+        # Who made it was killed before it could note anything.
+        study.set_user_attr(schema.SEARCH, identity)
+    _same(name, study.user_attrs.get(schema.SEARCH), identity)
+    return study
 
 
 def find_search(storage: str, name: str, identity: Mapping[str, object]) -> optuna.Study | None:
@@ -65,30 +79,6 @@ def find_search(storage: str, name: str, identity: Mapping[str, object]) -> optu
 def directions_of(objectives: tuple[str, ...]) -> list[optuna.study.StudyDirection]:
     """Return which way each objective is better."""
     return [optuna.study.StudyDirection[direction.upper()] for direction in OBJECTIVES[objectives]]
-
-
-def _study(storage: BaseStorage, name: str, objectives: tuple[str, ...], identity: dict[str, object]) -> optuna.Study:
-    """Make the study, or take the one of that name if it is this search.
-
-    Raises:
-        UsageError: it is another one, and how it differs.
-    """
-    try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=directions_of(objectives))
-        study.set_user_attr(schema.SEARCH, identity)
-        study.set_metric_names(list(objectives))
-        return study
-    except DuplicatedStudyError:
-        study = optuna.load_study(storage=storage, study_name=name)
-    # Who made it a moment ago may not have noted yet what it is.
-    deadline = time.monotonic() + NOTING_SECONDS
-    while schema.SEARCH not in study.user_attrs and time.monotonic() < deadline and not study.trials:
-        time.sleep(0.05)
-    if schema.SEARCH not in study.user_attrs and not study.trials:
-        # Who made it was killed before it could note anything.
-        study.set_user_attr(schema.SEARCH, identity)
-    _same(name, study.user_attrs.get(schema.SEARCH), identity)
-    return study
 
 
 def _same(name: str, noted: Mapping[str, object] | None, identity: Mapping[str, object]) -> None:

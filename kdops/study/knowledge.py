@@ -17,13 +17,13 @@ from kdops.packaging.epochs import read_epoch
 from kdops.probing.knowledge import EntropyMaps, entropy_maps
 from kdops.reporting.figures import Curve, panels_figure
 from kdops.reporting.knowledge_figure import knowledge_figure
-from kdops.study.epochs import network_after
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import EPOCHS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from torch.nn import Module
 
     from kdops.study.study import Study
 
@@ -125,6 +125,17 @@ class Courses:
     def figure(self, title: str, course: Course) -> Figure:
         """Draw some of the images with the maps of the trained network."""
         return knowledge_figure(title, self.pixels.numpy(), course.last)
+
+
+def network_after(study: Study[Any], model: Model, epoch: int) -> Module:
+    """Return the network of a stored model as it was after an epoch, in ``eval()``.
+
+    Raises:
+        KdopsError: its weights after that epoch were not kept, or are gone.
+    """
+    network = study.network(model)
+    network.load_state_dict(read_epoch(model, epoch))
+    return network
 
 
 def values_of(courses: Sequence[Course], name: str, epoch: int | None = None) -> np.ndarray:

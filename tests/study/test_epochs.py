@@ -10,7 +10,7 @@ from kdops.config.settings import Settings
 from kdops.errors import KdopsError
 from kdops.models.classifier import digest_of
 from kdops.packaging.epochs import read_epoch
-from kdops.study.epochs import network_after
+from kdops.study.knowledge import network_after
 from kdops.study.open import open_study
 
 TINY = {"seeds": "1", "epochs": "3", "teacher": "cnn(filters=2,layers=1)"}

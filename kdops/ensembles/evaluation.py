@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdops.config.settings import Settings
+from kdops.data.examples import in_blocks
 from kdops.errors import UsageError
 from kdops.packaging.ensemble import digest_of_members, write_ensemble
 from kdops.packaging.vote import Vote, latency
@@ -28,9 +29,6 @@ from kdops.verdicts.votes import Disagreement, McNemar, accuracy_curve, choose_s
 
 if TYPE_CHECKING:
     from kdops.study.study import Study
-
-BLOCK = 512
-"""Images at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +207,7 @@ class EnsembleEvaluation:
     def _logits(self, members: Sequence[Model], rows: np.ndarray) -> Tensor:
         """Return the members' logits ``[members, images, classes]``."""
         vote = Vote([self.study.network(member) for member in members])
-        images = self.study.data.images
-        parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
-        return torch.cat([vote.logits(torch.from_numpy(np.array(images[part]))) for part in parts], dim=1)
+        return torch.cat([vote.logits(block) for block in in_blocks(self.study.data.images, rows)], dim=1)
 
 
 def measure_vote(logits: Tensor, labels: Tensor, part: str) -> dict[str, float]:

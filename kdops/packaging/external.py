@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from kdops.config.datasets import DatasetSpec
 from kdops.config.sources import NormalizedBy, WeightsFile
 from kdops.data.dataset import Dataset
+from kdops.data.examples import in_blocks
 from kdops.data.tabular.rows import Encoding
 from kdops.distillation.sources import FromProbabilities
 from kdops.errors import KdopsError, UsageError
@@ -34,6 +35,7 @@ from kdops.packaging.weights_file import Logits, load_weights_file, normalized
 from kdops.store.artifacts import downloaded_model
 from kdops.store.faults import first_line
 from kdops.utils.quiet import env_var
+from kdops.utils.text import first_few
 
 PICKLE = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
@@ -154,8 +156,7 @@ def digest_of_network(network: nn.Module, images: np.ndarray, rows: np.ndarray) 
         rows: what it is asked about.
     """
     with torch.no_grad():
-        starts = range(0, len(rows), SEEN)
-        given = [network(torch.from_numpy(np.array(images[rows[start : start + SEEN]]))) for start in starts]
+        given = [network(block) for block in in_blocks(images, rows, SEEN)]
     return digest_of({**network.state_dict(), "given": torch.cat(given)})
 
 
@@ -182,7 +183,7 @@ def _described(info: ModelInfo, uri: str, data: Dataset, parameter: str) -> str:
     """
     classes = (info.metadata or {}).get("class_names")
     if classes is not None and list(map(str, classes)) != list(data.classes):
-        raise UsageError(parameter, uri, f"has other classes than {data.name}: {_listed(classes)}")
+        raise UsageError(parameter, uri, f"has other classes than {data.name}: {first_few(classes)}")
     return f"; it takes {info.signature.inputs}" if info.signature else ""
 
 
@@ -272,7 +273,3 @@ def _program(folder: Path, flavor: dict[str, object]) -> Path:
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise FileNotFoundError(f"its PyTorch flavor has no exported program; {UNPICKLED}")
     return path
-
-
-def _listed(classes: list) -> str:
-    return ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")

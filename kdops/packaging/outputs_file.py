@@ -25,15 +25,15 @@ from torch import nn
 
 from kdops.config.sources import SAFETENSORS, OutputsFile
 from kdops.data.dataset import Dataset
+from kdops.data.examples import in_blocks
 from kdops.distillation.sources import RowOutputs
 from kdops.errors import UsageError
 from kdops.store.faults import first_line
 from kdops.utils.files import replace_file
+from kdops.utils.text import first_few
 
 __all__ = ["agreement_with_labels", "digests_of", "is_chosen_on_test", "load_outputs", "outputs_of", "write_outputs"]
 
-BLOCK = 512
-"""Images at a time, which bounds the memory."""
 BYTES = 32
 """Of a SHA-256."""
 TOLERANCE = 1e-3
@@ -71,7 +71,7 @@ def load_outputs(file: OutputsFile, data: Dataset, names: Sequence[str], needed:
 
     stored = _read(file.path, refuse)
     if stored.classes and list(stored.classes) != list(data.classes):
-        raise refuse(f"is of the classes {_listed(stored.classes)}, and {data.name} has {_listed(data.classes)}")
+        raise refuse(f"is of the classes {first_few(stored.classes)}, and {data.name} has {first_few(data.classes)}")
     if stored.logits.shape[1] != len(data.classes):
         raise refuse(f"has outputs for {stored.logits.shape[1]} classes, and {data.name} has {len(data.classes)}")
     found = _places(stored, data, names, refuse)
@@ -185,8 +185,7 @@ def outputs_of(network: nn.Module, data: Dataset) -> np.ndarray:
     """Return the logits of a source for all images of a data set, float32 ``[N, classes]``."""
     if isinstance(network, RowOutputs):
         return network.logits.numpy()
-    starts = range(0, len(data.images), BLOCK)
-    given = [network(torch.from_numpy(np.array(data.images[start : start + BLOCK]))) for start in starts]
+    given = [network(block) for block in in_blocks(data.images, np.arange(len(data.images)))]
     return torch.cat(given).float().numpy()
 
 
@@ -286,7 +285,3 @@ def _tensors(place: Path) -> dict[str, np.ndarray | list]:
         header: Mapping[str, str] = file.metadata() or {}
         lists = {name: json.loads(header[name]) for name in ("names", "classes") if name in header}
         return {**{name: file.get_tensor(name) for name in file.keys()}, **lists}  # noqa: SIM118 - it is no dict
-
-
-def _listed(classes: Sequence[str]) -> str:
-    return ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")

@@ -24,6 +24,7 @@ from kdops.data.tabular.table_file import TableError
 from kdops.distillation.sources import RowOutputs
 from kdops.errors import UsageError
 from kdops.store.faults import first_line
+from kdops.utils.text import first_few
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +123,7 @@ def _order(classes: Sequence[object], data: Dataset, refuse: Callable[[str], Usa
     own = [str(one) for one in classes]
     found = [next((place for place, one in enumerate(own) if _is_same(one, name)), -1) for name in data.classes]
     if -1 in found or len(own) != len(data.classes):
-        raise refuse(f"has the classes {', '.join(own[:5])}, and {data.name} has {', '.join(data.classes[:5])}")
+        raise refuse(f"has the classes {first_few(own)}, and {data.name} has {first_few(data.classes)}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from kdops.data.examples import evenly
 from kdops.probing.knowledge import EntropyMaps
 from kdops.reporting.figures import new_figure
 
@@ -24,8 +25,7 @@ def knowledge_figure(title: str, images: np.ndarray, found: EntropyMaps) -> Figu
     Returns:
         A figure, drawn by Agg; where no noise changes the features of any image it says so.
     """
-    shown = np.flatnonzero(found.measured.numpy())
-    shown = shown[np.linspace(0, len(shown) - 1, min(DRAWN, len(shown))).round().astype(int)]
+    shown = evenly(np.flatnonzero(found.measured.numpy()), DRAWN)
     figure = new_figure(2.9)
     figure.suptitle(title if len(shown) else f"{title}\nno noise changes the features of any image", fontsize=9)
     panels = figure.subplots(2, max(len(shown), 4), squeeze=False)

@@ -74,6 +74,11 @@ def accuracy_interval(low: float | None, high: float | None) -> str:
     return f"{max(low, 0.0):.4f} to {min(high, 1.0):.4f}"
 
 
+def first_few(names: Sequence[object], most: int = 5) -> str:
+    """Return the first of some names, parted by commas, and dots for the others."""
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
+
+
 def number_ranges(values: Sequence[float]) -> str:
     """Return ascending numbers as text, three whole ones or more in a row as a range: ``0-4, 6, 7.5``."""
     rows: list[list[float]] = []

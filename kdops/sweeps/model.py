@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdops.config.epochs import NONE, KeptEpochs
 from kdops.config.recipes import LATER
+from kdops.config.uris import SCHEME
 from kdops.errors import UsageError
 from kdops.sweeps.metrics import TEST_ACCURACY, VAL_ACCURACY, VAL_NLL
 from kdops.sweeps.params import ARCHITECTURE, FLOPS, KEEP_EPOCHS, LEARNER, METHOD, PARAMETERS, TRANSFER
@@ -30,8 +31,6 @@ FOREIGN = "foreign"
 
 COPIES = ("reseeded", "peer")
 """The roles of copies of a replicate's model, and of the nets of its company, which have seeds of their own."""
-
-URI = "models:/"
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Model:
     @property
     def name(self) -> str:
         """Its URI without the scheme, ``kdops-digits-student/7``."""
-        return self.uri.removeprefix(URI)
+        return self.uri.removeprefix(SCHEME)
 
     @property
     def place(self) -> tuple[str, int]:
@@ -110,7 +109,7 @@ class Model:
     @property
     def sources(self) -> tuple[str, ...]:
         """The URIs it was made from; empty for one that learned from labels."""
-        return tuple(word for word in self.source.split() if word.startswith(URI))
+        return tuple(word for word in self.source.split() if word.startswith(SCHEME))
 
     @property
     def cut(self) -> bool:

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from kdops.config.uris import ModelUri
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
-from kdops.registry.lookup import finished_run, runs_of, versions_of_runs
+from kdops.registry.lookup import finished_run, runs_of, uri_of, versions_of_runs
 from kdops.registry.versions import Registry
 from kdops.store.client import among, is_quotable, paged, quoted
 from kdops.store.database import store_exists
@@ -103,7 +103,7 @@ class KnownModels:
         client = MlflowClient()
         versions = list(Registry(client, self.data, self.split).of_role(role))
         runs = sorted(runs_of(client, versions).values(), key=lambda run: -run.info.start_time)
-        return list(self._own(runs, {f"models:/{version.name}/{version.version}" for version in versions}))
+        return list(self._own(runs, set(map(uri_of, versions))))
 
     def _own(self, runs: Iterable[Run], uris: set[str]) -> Iterator[Model]:
         """Yield the models of this data set and split that have one of these URIs."""
@@ -159,7 +159,7 @@ class KnownModels:
         """Yield those runs whose version is registered, and records that they made it."""
         if runs:
             ids = [run.info.run_id for run in runs]
-            found = {(v.run_id, f"models:/{v.name}/{v.version}") for v in versions_of_runs(MlflowClient(), ids)}
+            found = {(v.run_id, uri_of(v)) for v in versions_of_runs(MlflowClient(), ids)}
             yield from (run for run in runs if (run.info.run_id, run.data.tags[schema.MODEL]) in found)
 
     def _is_there(self) -> bool:

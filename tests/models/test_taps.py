@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdops.config.architectures import parse_architecture
+from kdops.config.architectures import FAMILIES, parse_architecture
 from kdops.errors import UsageError
 from kdops.models.classifier import ExternalClassifier, build
 from kdops.models.taps import captured, check_taps, features_of
@@ -18,7 +18,7 @@ def network(text):
     return build(parse_architecture(text), (1, 8, 8), 4, *STATISTICS, named_generator("net"))
 
 
-@pytest.mark.parametrize("text", ["mlp(hidden=5)", "mlp(hidden=5,depth=2,dropout=0.1)", "cnn(filters=4,layers=3)"])
+@pytest.mark.parametrize("text", [*FAMILIES, "mlp(hidden=5,depth=2)", "cnn(filters=4,layers=2)", "joined(at=logits)"])
 def test_the_taps_that_an_architecture_names_are_those_of_its_network(text):
     architecture, net = parse_architecture(text), network(text)
     taps = architecture.taps()

@@ -12,6 +12,7 @@ from kdops.config.selection import Criterion
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor, ResultT
 from kdops.study.index import ModelIndex
+from kdops.study.mixtures import describe_mixture, equal_shares
 from kdops.sweeps.dry_run import Plan
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.outcomes import Fork, PlannedUnit, possible_models
@@ -78,6 +79,15 @@ class PlanningExecutor(Executor):
 
     def adopt(self, model: Model, network: Module) -> None:
         """Use a network that was loaded elsewhere as that of a model: a plan needs none."""
+
+    def averaged(self, models: Sequence[Model], seed: int) -> Model:
+        """Return models of a replicate as one source, which is there if all of them are."""
+        source = describe_mixture(models, equal_shares(len(models)), seed)
+        nodes = tuple(map(self.plan.node, models))
+        if all(isinstance(node, Model) for node in nodes):
+            return source
+        parts = [node.what if isinstance(node, PlannedUnit) else one.uri for node, one in zip(nodes, models, strict=True)]
+        return self.plan.named(source, PlannedUnit(tuple(parts)))
 
     def network(self, model: Model) -> NoReturn:
         """Refuse to load a network.

@@ -116,6 +116,10 @@ class Executor(ABC):
         """Use a network that was loaded elsewhere as that of a model."""
 
     @abstractmethod
+    def averaged(self, models: Sequence[Model], seed: int) -> Model:
+        """Return models of a replicate as one source, whose softened probabilities are averaged."""
+
+    @abstractmethod
     def network(self, model: Model) -> Module:
         """Return the network of a model, in ``eval()``."""
 

@@ -23,6 +23,7 @@ from kdops.data.splits import make_split
 from kdops.errors import UsageError
 from kdops.models.size import network_size
 from kdops.store.database import store_address, store_exists
+from kdops.study.mixtures import describe_mixture
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import ELSEWHERE, FOREIGN, Model, Sweep
 from kdops.sweeps.params import ARCHITECTURE, BOOTSTRAP, LABEL_NOISE
@@ -135,17 +136,11 @@ def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
     from kdops.distillation.sources import Mixture
 
     adopted = [_adopted(study, model) for _, model in parts]
-    models, shares = [model for model, _ in adopted], [share for share, _ in parts]
-    chains = {model.chain for model in models}
-    whole = _adopt(
-        study,
-        Mixture([network for _, network in adopted], shares),
-        chain=chains.pop() if len(chains) == 1 else "several",
-        uri=" ".join(model.uri for model in models),
-        select_on="test" if any(model.select_on == "test" for model in models) else "validation",
-        model_id=" ".join(model.model_id for model in models if model.model_id),
-        weights=fingerprint(mixture=[(share, model.weights) for share, model in zip(shares, models, strict=True)]),
-    )
+    shares = [share for share, _ in parts]
+    network = Mixture([network for _, network in adopted], shares)
+    described = describe_mixture([model for model, _ in adopted], shares)
+    whole = replace(described, metrics=study.measure(network))
+    study.adopt(whole, network)
     composition = " and ".join(f"{share:.3g} of {model.uri}" for share, model in parts)
     sentence = f"The source is {composition}, whose softened probabilities are averaged."
     remarks = [_remark(model) for _, model in parts if study.find(model.uri) is None]

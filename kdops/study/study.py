@@ -254,6 +254,15 @@ class Study(Generic[SettingsT]):
         """Return the network of a stored or adopted model, in ``eval()``."""
         return self.executor.network(model)
 
+    def averaged(self, models: Sweep) -> Sweep:
+        """Return one source for each replicate: its copies, see ``COPY_SEEDS``, whose probabilities are averaged.
+
+        They are softened first, at the temperature of the student that learns from them. What is measured is their
+        mean probability.
+        """
+        sources = [self.executor.averaged(models.copies_of(seed), seed) for seed in self.settings.replicates()]
+        return Sweep(tuple(sources), models.hops)
+
     def measure(self, network: Module) -> dict[str, float]:
         """Measure a network that kdops did not build, on the validation and the test images."""
         return self.executor.measure(network)

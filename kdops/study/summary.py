@@ -123,6 +123,14 @@ def describe_size(models: Sequence[Model], sources: Sequence[Model | None]) -> s
     )
 
 
+def _called(source: Model) -> str:
+    """Return what a source is called in a sentence."""
+    if source.own:
+        return f"the {source.role}"
+    several = len(source.uri.split())
+    return f"{several} models together" if several > 1 else source.name or "the source"
+
+
 def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model | None]) -> str:
     """Return in a line what a sweep resulted in, and what it was distilled from."""
     text = f"{len(models)} {role} model{'s' if len(models) != 1 else ''}"
@@ -130,7 +138,7 @@ def describe_sweep(role: str, models: Sequence[Model], sources: Sequence[Model |
     if given:
         levels = ", ".join(f"{source.temperature:g}" for source in given)
         plain = given[0].role == "teacher" or math.isnan(given[0].temperature)
-        text += f" from the {given[0].role}" if given[0].own else f" from {given[0].name or 'the source'}"
+        text += f" from {_called(given[0])}"
         text += "" if plain else f" (T = {levels})"
     reused = sum(model.reused for model in models)
     again = f", {reused} of them reused" if reused else ""

@@ -20,6 +20,7 @@ from kdops.study.conclusion import Conclusion, log_answer, log_report
 from kdops.study.executor import Executor
 from kdops.study.failure import describe_failure, failure_note
 from kdops.study.index import ModelIndex
+from kdops.study.mixtures import describe_mixture, equal_shares
 from kdops.study.shared import Shared
 from kdops.study.summary import about, describe_size, describe_sweep
 from kdops.study.sweep_training import SweepTraining
@@ -83,6 +84,16 @@ class TrainingExecutor(Executor):
     def adopt(self, model: Model, network: Module) -> None:
         """Use a network that was loaded elsewhere as that of a model."""
         self.networks.adopt(model, network)
+
+    def averaged(self, models: Sequence[Model], seed: int) -> Model:
+        """Return models of a replicate as one source, measured by its mean probability."""
+        from kdops.distillation.sources import Mixture
+
+        shares = equal_shares(len(models))
+        network = Mixture([self.network(model) for model in models], shares)
+        model = replace(describe_mixture(models, shares, seed), metrics=self.measure(network))
+        self.adopt(model, network)
+        return model
 
     def network(self, model: Model) -> Module:
         """Return the network of a model, in ``eval()``."""

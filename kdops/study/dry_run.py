@@ -86,8 +86,8 @@ class PlanningExecutor(Executor):
         nodes = tuple(map(self.plan.node, models))
         if all(isinstance(node, Model) for node in nodes):
             return source
-        parts = [node.what if isinstance(node, PlannedUnit) else one.uri for node, one in zip(nodes, models, strict=True)]
-        return self.plan.named(source, PlannedUnit(tuple(parts)))
+        parts = tuple(one.uri if isinstance(node, Model) else node for one, node in zip(models, nodes, strict=True))
+        return self.plan.named(source, PlannedUnit(parts))
 
     def network(self, model: Model) -> NoReturn:
         """Refuse to load a network.

@@ -27,12 +27,14 @@ from kdops.config.studies import PaperSettings
 from kdops.papers import Statement
 from kdops.papers.szijarto_2020 import student_findings
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import DEAD_UNITS
+from kdops.sweeps.metrics import DEAD_UNITS, TEST_ACCURACY
 from kdops.sweeps.model import Sweep
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from kdops.study.study import Study
 
 PIXELS = {"unit": "pixels in [0, 1]", "data": "standardized pixels"}
@@ -134,8 +136,6 @@ class Cell:
 
 def run(study: Study[PaperSettings]) -> Answer:
     """Train the student under each scaling and rate, and conclude."""
-    from kdops.study.figures import cells_figure
-
     teachers, temperatures = study.train("teacher"), study.settings.temperatures
     cells = {
         (pixels, rate): train(study, teachers, pixels, rate, temperatures if (pixels, rate) == MAIN else [HIGH])
@@ -144,21 +144,33 @@ def run(study: Study[PaperSettings]) -> Answer:
     }
     study.stop_if_planned()
     curves = {
-        f"{PIXELS[pixels]}, rate {rate:g}": {"distilled": one.students, "labels at T": one.tempered}
-        for (pixels, rate), one in sorted(cells.items(), key=lambda cell: (cell[0][0] != UNIT, cell[0][1]))
+        where: {"distilled": one.students, "labels at T": one.tempered}
+        for where, one in sorted(cells.items(), key=lambda cell: (cell[0][0] != UNIT, cell[0][1]))
     }
-    title = f"Students of {study.settings.dataset}, Adam at a constant rate"
     return study.conclude(
         "why figure 1 is as it is",
         Answer.of(rows(teachers, cells), findings=findings(study.settings, cells)),
-        figures={
-            "figure-1-accuracy.png": cells_figure(f"{title}: test accuracy", curves, columns=len(RATES)),
-            "figure-2-dead-units.png": cells_figure(
-                f"{title}: share of hidden units that no image activates", curves, DEAD_UNITS, columns=len(RATES)
-            ),
-        },
+        figures=figures(study.settings.dataset, curves),
         report=True,
     )
+
+
+def figures(dataset: str, curves: Mapping[tuple[str, float], Mapping[str, Sweep]]) -> dict[str, Figure]:
+    """Draw accuracy and dead units over temperature, of the main cell and of all."""
+    from kdops.study.figures import cells_figure
+
+    def drawn(cells: Sequence[tuple[str, float]], what: str, metric: str) -> Figure:
+        panels = {f"{PIXELS[pixels]}, rate {rate:g}": curves[pixels, rate] for pixels, rate in cells}
+        title = f"Students of {dataset}, Adam at a constant rate: {what}"
+        return cells_figure(title, panels, metric, columns=min(len(cells), len(RATES)))
+
+    accuracy, dead = "test accuracy", "share of hidden units that no image activates"
+    return {
+        "figure-1-accuracy.png": drawn([MAIN], accuracy, TEST_ACCURACY),
+        "figure-2-dead-units.png": drawn([MAIN], dead, DEAD_UNITS),
+        "figure-3-accuracy-of-all.png": drawn(list(curves), accuracy, TEST_ACCURACY),
+        "figure-4-dead-units-of-all.png": drawn(list(curves), dead, DEAD_UNITS),
+    }
 
 
 def train(

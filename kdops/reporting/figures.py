@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -109,10 +110,14 @@ def gains_figure(title: str, gains: Mapping[str, np.ndarray], controls: Collecti
     return figure
 
 
+HIGH = 0.5
+"""Of the upper end: where all values are above, axes that begin at 0 would show a line at the top."""
+
+
 def panels_figure(
     title: str, xlabel: str, panels: Mapping[str, Sequence[Curve]], columns: int, top: float = 1.0
 ) -> Figure:
-    """Draw curves of shares in several panels with common axes.
+    """Draw curves of shares in several panels with common axes, which begin at the tenth below high values.
 
     Args:
         xlabel: what is at the bottom.
@@ -131,8 +136,11 @@ def panels_figure(
         axes.tick_params(labelsize=7)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    # Points at 0 and at the top are drawn whole.
-    grid.flat[0].set_ylim(-0.03 * top, 1.03 * top)
+    lowest = min(axes.dataLim.y0 for axes in grid.flat[: len(panels)]) / top
+    bottom = math.floor(10 * lowest) / 10 if lowest > HIGH else 0.0
+    # Points at both ends are drawn whole.
+    room = 0.03 * (1 - bottom)
+    grid.flat[0].set_ylim((bottom - room) * top, (1 + room) * top)
     # Epochs and most temperatures are whole numbers; others are marked where the axis is too short for whole ones.
     grid.flat[0].xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")

@@ -92,6 +92,16 @@ def test_panels_leave_room_for_points_at_either_end(top):
     assert top < high
 
 
+@pytest.mark.parametrize(("values", "bottom"), [([0.3], 0.0), ([0.55], 0.5), ([0.97], 0.9), ([0.97, 0.55], 0.0)])
+def test_panels_of_high_values_begin_at_the_tenth_below_them(values, bottom):
+    # The interval of two values as far apart as the last ones reaches down to 0.
+    curves = [Curve("student", (1.0, 2.0), np.array([[value, 0.99] for value in values]))]
+    high = Curve("other", (1.0, 2.0), np.array([[0.98, 0.99]]))
+    limits = panels_figure(TITLE, "T", {"a": curves, "b": [high]}, 2).axes[0].get_ylim()
+    room = 0.03 * (1 - bottom)
+    assert limits == pytest.approx((bottom - room, 1 + room))
+
+
 def test_one_replicate_has_no_bars_and_says_so():
     figure = temperature_figure("t", [curve(replicates=1)], {})
     ((_, _, bars),) = drawn_curves(figure)

@@ -202,16 +202,17 @@ def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
 def _print_export(found: Model, loaded: Loaded, exported: Exported, what: str) -> None:
     from kdops.packaging.vote import latency
 
+    unit, one = ("a row", "1 row") if loaded.encoding else ("an image", "1 image")
     size = f"{exported.size:,} bytes"
     size += f", {found.parameters:,} parameters" if found.parameters is not None else ""
-    size += f", {found.flops:,} floating point operations an image" if found.flops is not None else ""
+    size += f", {found.flops:,} floating point operations {unit}" if found.flops is not None else ""
     typer.echo(f"{exported.path}: {found.name}, {size}")
     same = f"the same class on {100 * exported.agreement:.1f} %, outputs off by at most {exported.difference:.2g}"
     typer.echo(f"compared by {exported.checked_with} on {exported.images} {what}: {same}")
     own = [latency(loaded.module, loaded.shape, count) for count in (1, 64)]
-    here = f"the model itself {1000 * own[0]:.3f} ms for 1 image, {1000 * own[1]:.3f} ms for 64"
+    here = f"the model itself {1000 * own[0]:.3f} ms for {one}, {1000 * own[1]:.3f} ms for 64"
     if exported.latency_1 == exported.latency_1:  # not nan
-        there = f"{1000 * exported.latency_1:.3f} ms for 1 image, {1000 * exported.latency_64:.3f} ms for 64; "
+        there = f"{1000 * exported.latency_1:.3f} ms for {one}, {1000 * exported.latency_64:.3f} ms for 64; "
     else:
         there = "not measured, install onnxruntime for that; "
     typer.echo(f"latency on one thread here: {there}{here}")

@@ -62,7 +62,7 @@ def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
         f" {data.unit.capitalize()} that show one thing are near-copies, so the intervals are too narrow."
         * data.has_tracks
     )
-    warning = ["", "**Chosen on the test images: its test accuracy is too high for new ones.**"]
+    warning = ["", f"**Chosen on the test {data.unit}: its test accuracy is too high for new ones.**"]
     lines += warning if record.select_on == "test" else []
     return [*lines, "", f"The intervals (Wilson) are of this one model; another seed gives another one.{copies}"]
 
@@ -70,7 +70,7 @@ def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
 def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
     sizes = [f"`{record.architecture}`"] if record.architecture else []
     sizes += [] if record.parameters is None else [f"{record.parameters:,} parameters"]
-    sizes += [] if record.flops is None else [f"{record.flops:,} floating point operations an image"]
+    sizes += [] if record.flops is None else [f"{record.flops:,} floating point operations {_one(data)}"]
     classes = ", ".join(_cut(name, 40) for name in data.classes[:NAMED]) + ", ..." * (len(data.classes) > NAMED)
     more = int(record.params.get(UNLABELED, 0))
     beside = [f"Learned from {more:,} images without labels too"] if more else []
@@ -81,6 +81,10 @@ def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
         f"Split {split.digest[:DIGEST]}, transfer {split.mode}; chain {markdown_text(record.chain)}",
         f"Takes {_taken(data)}, knows {len(data.classes)} classes: {classes}",
     ]
+
+
+def _one(data: Dataset) -> str:
+    return "a row" if data.encoding else "an image"
 
 
 def _taken(data: Dataset) -> str:

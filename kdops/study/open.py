@@ -72,7 +72,8 @@ def open_study(entry_point: str, settings: SettingsT, data: Dataset | None = Non
 def _planned(context: Context, index: ModelIndex, reporter: Reporter) -> Iterator[Executor]:
     """Plan a study, and print its plan."""
     workers = _workers_of(context) or _workers_there(context)
-    plan = Plan(context.data.shape, len(context.data.classes), context.device, context.settings.engine, workers)
+    data, engine = context.data, context.settings.engine
+    plan = Plan(data.shape, len(data.classes), context.device, engine, workers, data.unit)
     with suppress(Planned):
         yield PlanningExecutor(plan, index, reporter)
     for line in plan.lines():

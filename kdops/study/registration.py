@@ -58,12 +58,14 @@ def register_network(settings: SourceSettings, data: Dataset, role: str) -> None
             metrics=study.measure(network),
             params=params,
         )
-        print(f"measured {file.path} (SHA-256 {file_digest(file.path)[:12]}); which images it has seen is not known")
+        seen = f"which {data.unit} it has seen is not known"
+        print(f"measured {file.path} (SHA-256 {file_digest(file.path)[:12]}); {seen}")
         digest = fingerprint(weights=record.weights, role=role, architecture=text, split=study.split.digest)
         unknown = Trainset(np.zeros(0, np.int64), "images elsewhere, which are not known")
         outcome = Outcome(record, digest, digest, (), unknown, {}, 0.0, time.time())
         packager = Packagers(data).of(file.network, lambda: network)
         model = study.store(outcome, partial(packager.write, state=state))
-        remark = "It may have seen validation images, so it is never champion by itself; kdops promote gives an alias."
+        never = "so it is never champion by itself; kdops promote gives an alias."
+        remark = f"It may have seen validation {data.unit}, {never}"
         row = summarize(f"{role}, {model.name}", Sweep((model,)))
         study.conclude("register", Answer.of([row], remarks=[remark]))

@@ -81,7 +81,7 @@ def find_source(study: Study[SourceSettings]) -> tuple[Sweep, str]:
         study.use([own])
         return Sweep((own,), hops=own.chain.count(">")), ""
     model, network = _adopted(study, named)
-    remarks = "" if known else _remark(named)
+    remarks = "" if known else _remark(named, study.data.unit)
     return Sweep((model,), hops=named.hops), " ".join(filter(None, (remarks, describe_network(network, study.data))))
 
 
@@ -143,7 +143,7 @@ def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
     study.adopt(whole, network)
     composition = " and ".join(f"{share:.3g} of {model.uri}" for share, model in parts)
     sentence = f"The source is {composition}, whose softened probabilities are averaged."
-    remarks = [_remark(model) for _, model in parts if study.find(model.uri) is None]
+    remarks = [_remark(model, study.data.unit) for _, model in parts if study.find(model.uri) is None]
     return Sweep((whole,), hops=max(model.hops for _, model in parts)), " ".join([sentence, *remarks])
 
 
@@ -179,8 +179,8 @@ def _from_file(study: Study[SourceSettings], source: WeightsFile | OutputsFile) 
     model = _adopt(study, network, f"file:{name}#{digest[:12]}", weights, select_on=select_on)
     what = f"the weights of {source.network} in" if isinstance(source, WeightsFile) else "outputs alone, those in"
     sentence = (
-        f"The source is {what} {os.path.basename(source.path)} (SHA-256 {digest[:12]}); which images it has seen is "
-        "not known here."
+        f"The source is {what} {os.path.basename(source.path)} (SHA-256 {digest[:12]}); which "
+        f"{study.data.unit} it has seen is not known here."
     )
     if isinstance(source, WeightsFile) and source.normalize.text == "imagenet":
         sentence += _remark_on_pixels(source.network)
@@ -310,11 +310,11 @@ def _load(named: NamedModel, settings: SourceSettings, data: Dataset) -> Module:
     return load_source(named.uri, Target(data, settings.origin, source.normalize, settings.trust), named.votes)
 
 
-def _remark(named: NamedModel) -> str:
+def _remark(named: NamedModel, unit: str) -> str:
     """Return what is not known of a source that was not trained on this split."""
     if named.is_own:
         return (
             f"The source {named.uri} was trained on another split or transfer setting: "
-            "it may have seen validation images."
+            f"it may have seen validation {unit}."
         )
-    return f"Which images the source {named.uri} has seen is not known here."
+    return f"Which {unit} the source {named.uri} has seen is not known here."

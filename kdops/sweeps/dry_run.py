@@ -38,6 +38,7 @@ class Step:
         images: on how many images.
         trials: how many of them there are; 0 for a sweep.
         kept: after how many epochs the weights of each are kept.
+        unit: what they are called: images or rows.
     """
 
     role: str
@@ -45,21 +46,33 @@ class Step:
     images: int
     trials: int = 0
     kept: int = 0
+    unit: str = "images"
 
     @property
     def text(self) -> str:
         """Its line, without counts."""
-        return f"{self.role} {self.recipe.architecture} on {self.images} images"
+        return f"{self.role} {self.recipe.architecture} on {self.images} {self.unit}"
 
 
 class Plan:
     """Adds up the sweeps of a study.
 
     A model that is not there has a URI of its own in the plan, so that what is distilled from it stays apart.
+
+    Args:
+        unit: what the examples are called: images or rows.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, device: str, engine: str = LOCAL, workers: int = 1):
-        self.shape, self.classes, self.device = shape, classes, device
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        device: str,
+        engine: str = LOCAL,
+        workers: int = 1,
+        unit: str = "images",
+    ):
+        self.shape, self.classes, self.device, self.unit = shape, classes, device, unit
         self.engine, self.workers = engine, workers
         self.steps: list[Step] = []
         self._nodes: dict[str, Node] = {}
@@ -78,7 +91,7 @@ class Plan:
             units: its models.
             kept: after how many epochs the weights of each are kept.
         """
-        place = self._place(Step(role, recipe, images, kept=kept))
+        place = self._place(Step(role, recipe, images, kept=kept, unit=self.unit))
         self._requests += [Request(place, unit, self._taken) for unit in units]
 
     def _place(self, step: Step) -> int:
@@ -98,7 +111,7 @@ class Plan:
             recipe: of a trial in the middle of the space.
             images: on how many images.
         """
-        self.steps.append(Step(f"trial of a {role}, such as", recipe, images, trials))
+        self.steps.append(Step(f"trial of a {role}, such as", recipe, images, trials, unit=self.unit))
 
     def named(self, record: Model, node: Node) -> Model:
         """Return a model of the plan, to be distilled from."""

@@ -360,6 +360,11 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     copy_database(empty_database, place.database)
     place.enter(monkeypatch)
     small = {"student": "mlp(hidden=20)", "teacher": "mlp(hidden=20)", "learning_rate": "0.01", "seeds": "1"}
+    capsys.readouterr()
+    place.plan("students", dataset=f"csv:{path}", **small)
+    plan = capsys.readouterr()
+    assert " rows, " in plan.out
+    assert "image" not in plan.out + plan.err
     place.run("students", dataset=f"csv:{path}", temperatures="2,4", **small)
     assert {run.data.tags["kdops.dataset"] for run in place.children()} == {"flowers"}
     place.run("ensemble", dataset=f"csv:{path}", controls="false", temperatures="2,4", **small)
@@ -393,7 +398,12 @@ def test_a_study_of_a_table_and_its_model_on_new_rows(write, empty_database, mon
     ]
     # And as a file, which takes encoded rows and says how they are encoded.
     assert main(["export", ask[1], "--format", "pt2", "--output", str(path.parent / "a.pt2")]) == 0
-    assert "encoded rows of flowers" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "encoded rows of flowers" in told
+    assert "image" not in told
+    page = mlflow.MlflowClient().get_model_version("kdops-flowers-student", "1").description
+    assert "operations a row" in page
+    assert "image" not in page
     extra = {"table.json": ""}
     exported = torch.export.load(path.parent / "a.pt2", extra_files=extra).module()
     given = exported(torch.from_numpy(Encoding.from_json(extra["table.json"]).encode(new)))

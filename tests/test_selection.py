@@ -74,13 +74,7 @@ class Scripted:
         self.sweeps.append((task.known_as, asked, tuple(temperatures)))
         return tuple(model(t, task.known_as, seed) for seed in sources for t in temperatures)
 
-    def best(self, models, by):
-        return best(models, by)
-
-    def worst(self, models, by):
-        return worst(models, by)
-
-    may_be_best, any_of = Executor.may_be_best, Executor.any_of
+    chosen, may_be_best, any_of = Executor.chosen, Executor.may_be_best, Executor.any_of
 
     def use(self, models):
         pass

@@ -113,8 +113,6 @@ def _record(study: Study[VoteSettings], member: Model) -> Model:
     model = replace(
         member,
         weights=digest_of(network.state_dict()),
-        metrics=study.measure(network),
         params={ARCHITECTURE: "foreign", PARAMETERS: str(sum(one.numel() for one in network.parameters()))},
     )
-    study.adopt(model, network)
-    return model
+    return study.adopt(model, network)

@@ -23,7 +23,6 @@ from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch.nn import Module
 
 
@@ -54,13 +53,9 @@ class PlanningExecutor(Executor):
             yield part
         self.models |= part.models
 
-    def best(self, models: Sweep, by: Criterion) -> Sweep:
-        """Choose the best model of each replicate, or plan with that choice."""
-        return self._chosen(models, by, worst=False)
-
-    def worst(self, models: Sweep, by: Criterion) -> Sweep:
-        """Choose the worst model of each replicate, or plan with that choice."""
-        return self._chosen(models, by, worst=True)
+    def chosen(self, models: Sweep, by: Criterion, worst: bool = False) -> Sweep:
+        """Choose the best model of each replicate, or the worst, or plan with that choice."""
+        return replace(models, records=tuple(self._one(models.of_seed(seed), by, worst) for seed in models.seeds))
 
     def may_be_best(self, tried: Sequence[Sweep], badness: Callable[[Sweep], Any]) -> list[int]:
         """Return the places of all that may turn out to be the best."""
@@ -77,8 +72,14 @@ class PlanningExecutor(Executor):
                 results.append(go())
         return results
 
-    def adopt(self, model: Model, network: Module) -> None:
-        """Use a network that was loaded elsewhere as that of a model: a plan needs none."""
+    @property
+    def networks(self) -> NoReturn:
+        """No networks: raises RuntimeError."""
+        raise RuntimeError("a dry run loads no networks; call stop_if_planned() before the first one is asked for")
+
+    def adopt(self, model: Model, network: Module) -> Model:
+        """Return the model without metrics: a plan needs neither them nor the network."""
+        return replace(model, metrics={})
 
     def averaged(self, models: Sequence[Model], seed: int) -> Model:
         """Return models of a replicate as one source, which is there if all of them are."""
@@ -88,26 +89,6 @@ class PlanningExecutor(Executor):
             return source
         parts = tuple(one.uri if isinstance(node, Model) else node for one, node in zip(models, nodes, strict=True))
         return self.plan.named(source, PlannedUnit(parts))
-
-    def network(self, model: Model) -> NoReturn:
-        """Refuse to load a network.
-
-        Raises:
-            RuntimeError: always.
-        """
-        raise RuntimeError(f"a dry run loads no networks, but that of {model} was asked for")
-
-    def predictions(self, model: Model) -> NoReturn:
-        """Refuse to load a network, as :meth:`network`."""
-        self.network(model)
-
-    def logits(self, model: Model, rows: np.ndarray) -> NoReturn:
-        """Refuse to load a network, as :meth:`network`."""
-        self.network(model)
-
-    def measure(self, network: Module) -> dict[str, float]:
-        """Return no metrics: a plan needs none."""
-        return {}
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> NoReturn:
         """Stop: what would be stored is made from numbers."""
@@ -177,9 +158,6 @@ class PlanningExecutor(Executor):
                 if model is not None and unit.source is not None and self.plan.node(model) is model:
                     found.setdefault(one.training, {})[unit.source.uri] = model
         return found
-
-    def _chosen(self, models: Sweep, by: Criterion, worst: bool) -> Sweep:
-        return replace(models, records=tuple(self._one(models.of_seed(seed), by, worst) for seed in models.seeds))
 
     def _one(self, models: Sequence[Model], by: Criterion, worst: bool) -> Model:
         if len(models) == 1 or _is_measured(models):

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kdops.config.selection import Criterion
 from kdops.study.conclusion import Conclusion
 from kdops.study.index import ModelIndex
+from kdops.sweeps import ranking
 from kdops.sweeps.company import units_of_companies
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep
-from kdops.sweeps.ranking import best, worst
 from kdops.sweeps.unit import Context, Task, Unit, units_of
 from kdops.tracking.datasets import Trainset
 from kdops.tracking.model_run import Outcome
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
     from torch.nn import Module
+
+    from kdops.training.networks import Networks
 
 ResultT = TypeVar("ResultT")
 
@@ -95,13 +95,9 @@ class Executor(ABC):
     def part(self, entry_point: str, title: str) -> AbstractContextManager[Executor]:
         """Open what carries out a part of the study."""
 
-    def best(self, models: Sweep, by: Criterion) -> Sweep:
-        """Choose the best model of each replicate; see :func:`kdops.sweeps.ranking.best`."""
-        return best(models, by)
-
-    def worst(self, models: Sweep, by: Criterion) -> Sweep:
-        """Choose the worst model of each replicate, in the same order."""
-        return worst(models, by)
+    def chosen(self, models: Sweep, by: Criterion, worst: bool = False) -> Sweep:
+        """Choose the best model of each replicate, or the worst; see :mod:`kdops.sweeps.ranking`."""
+        return ranking.worst(models, by) if worst else ranking.best(models, by)
 
     def may_be_best(self, tried: Sequence[Sweep], badness: Callable[[Sweep], Any]) -> list[int]:
         """Return the place of the sweep with the lowest ``badness``, the first of equals."""
@@ -111,29 +107,18 @@ class Executor(ABC):
         """Go the one way that there is, and return its result."""
         return [go() for go in ways]
 
+    @property
     @abstractmethod
-    def adopt(self, model: Model, network: Module) -> None:
-        """Use a network that was loaded elsewhere as that of a model."""
+    def networks(self) -> Networks:
+        """The networks that models are distilled from, or vote with."""
+
+    @abstractmethod
+    def adopt(self, model: Model, network: Module) -> Model:
+        """Use a network that was loaded elsewhere as that of a model, and return the model with its metrics."""
 
     @abstractmethod
     def averaged(self, models: Sequence[Model], seed: int) -> Model:
         """Return models of a replicate as one source, whose softened probabilities are averaged."""
-
-    @abstractmethod
-    def network(self, model: Model) -> Module:
-        """Return the network of a model, in ``eval()``."""
-
-    @abstractmethod
-    def predictions(self, model: Model) -> np.ndarray:
-        """Return the class number that a model predicts for each test image."""
-
-    @abstractmethod
-    def logits(self, model: Model, rows: np.ndarray) -> Tensor:
-        """Return the logits of a model on some images, ``[images, classes]``."""
-
-    @abstractmethod
-    def measure(self, network: Module) -> dict[str, float]:
-        """Measure a network on the validation and the test images."""
 
     @abstractmethod
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:

@@ -55,7 +55,7 @@ def register_network(settings: SourceSettings, data: Dataset, role: str) -> None
             source=ELSEWHERE,
             uri="",
             weights=digest_of(state),
-            metrics=study.measure(network),
+            metrics=study.executor.networks.measure(network),
             params=params,
         )
         seen = f"which {data.unit} it has seen is not known"

@@ -138,9 +138,7 @@ def _several(study: Study[SourceSettings], parts: Parts) -> tuple[Sweep, str]:
     adopted = [_adopted(study, model) for _, model in parts]
     shares = [share for share, _ in parts]
     network = Mixture([network for _, network in adopted], shares)
-    described = describe_mixture([model for model, _ in adopted], shares)
-    whole = replace(described, metrics=study.measure(network))
-    study.adopt(whole, network)
+    whole = study.adopt(describe_mixture([model for model, _ in adopted], shares), network)
     composition = " and ".join(f"{share:.3g} of {model.uri}" for share, model in parts)
     sentence = f"The source is {composition}, whose softened probabilities are averaged."
     remarks = [_remark(model, study.data.unit) for _, model in parts if study.find(model.uri) is None]
@@ -238,10 +236,8 @@ def _adopt(
         model_id=model_id,
         select_on=select_on,
         weights=weights,
-        metrics=study.measure(network),
     )
-    study.adopt(model, network)
-    return model
+    return study.adopt(model, network)
 
 
 def load_file(source: WeightsFile | OutputsFile, settings: SourceSettings, data: Dataset, rows: np.ndarray) -> Module:

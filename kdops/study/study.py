@@ -202,12 +202,12 @@ class Study(Generic[SettingsT]):
     def best(self, models: Sweep) -> Sweep:
         """Return the best model of each replicate, by the settings' score, on validation unless they ask for test."""
         by = self.settings.criterion
-        return chosen_on(self.executor.best(models, by), by.on)
+        return chosen_on(self.executor.chosen(models, by), by.on)
 
     def worst(self, models: Sweep) -> Sweep:
         """Return the worst model of each replicate, likewise."""
         by = self.settings.criterion
-        return chosen_on(self.executor.worst(models, by), by.on)
+        return chosen_on(self.executor.chosen(models, by, worst=True), by.on)
 
     def retrain(
         self,
@@ -241,18 +241,21 @@ class Study(Generic[SettingsT]):
         """Count models that were not asked for by a sweep among those of the study."""
         self.executor.use(models)
 
-    def adopt(self, model: Model, network: Module) -> None:
+    def adopt(self, model: Model, network: Module) -> Model:
         """Use a network that was loaded elsewhere as that of a model.
 
         Args:
             model: a model that this study's data and split do not know.
             network: takes uint8 images and returns logits, in ``eval()``.
+
+        Returns:
+            The model with the network's metrics on validation and test images; a dry run measures none.
         """
-        self.executor.adopt(model, network)
+        return self.executor.adopt(model, network)
 
     def network(self, model: Model) -> Module:
         """Return the network of a stored or adopted model, in ``eval()``."""
-        return self.executor.network(model)
+        return self.executor.networks.of(model)
 
     def averaged(self, models: Sweep) -> Sweep:
         """Return one source for each replicate: its copies, see ``COPY_SEEDS``, whose probabilities are averaged.
@@ -263,17 +266,13 @@ class Study(Generic[SettingsT]):
         sources = [self.executor.averaged(models.copies_of(seed), seed) for seed in self.settings.replicates()]
         return Sweep(tuple(sources), models.hops)
 
-    def measure(self, network: Module) -> dict[str, float]:
-        """Measure a network that kdops did not build, on the validation and the test images."""
-        return self.executor.measure(network)
-
     def predictions(self, model: Model) -> np.ndarray:
         """Return the class number that a stored or adopted model predicts for each test image, ``[images]``."""
-        return self.executor.predictions(model)
+        return self.executor.networks.logits_of(model, self.split.test, "test images").argmax(dim=1).numpy()
 
     def logits(self, model: Model, rows: np.ndarray) -> Tensor:
         """Return the logits of a stored or adopted model on some images, ``[images, classes]``."""
-        return self.executor.logits(model, rows)
+        return self.executor.networks.logits([model], rows)[0]
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""

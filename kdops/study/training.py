@@ -32,8 +32,6 @@ from kdops.tracking.tracker import Tracker
 from kdops.utils.progress import Reporter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
     from torch.nn import Module
 
     from kdops.training.networks import Networks
@@ -81,35 +79,17 @@ class TrainingExecutor(Executor):
             finally:
                 self.models |= part.models
 
-    def adopt(self, model: Model, network: Module) -> None:
-        """Use a network that was loaded elsewhere as that of a model."""
+    def adopt(self, model: Model, network: Module) -> Model:
+        """Use a network that was loaded elsewhere as that of a model, and measure it on validation and test images."""
         self.networks.adopt(model, network)
+        return replace(model, metrics=self.networks.measure(network))
 
     def averaged(self, models: Sequence[Model], seed: int) -> Model:
         """Return models of a replicate as one source, measured by its mean probability."""
         from kdops.distillation.sources import Mixture
 
         shares = equal_shares(len(models))
-        network = Mixture([self.network(model) for model in models], shares)
-        model = replace(describe_mixture(models, shares, seed), metrics=self.measure(network))
-        self.adopt(model, network)
-        return model
-
-    def network(self, model: Model) -> Module:
-        """Return the network of a model, in ``eval()``."""
-        return self.networks.of(model)
-
-    def predictions(self, model: Model) -> np.ndarray:
-        """Return the class number that a model predicts for each test image."""
-        return self.networks.logits_of(model, self.shared.context.split.test, "test images").argmax(dim=1).numpy()
-
-    def logits(self, model: Model, rows: np.ndarray) -> Tensor:
-        """Return the logits of a model on some images, ``[images, classes]``."""
-        return self.networks.logits([model], rows)[0]
-
-    def measure(self, network: Module) -> dict[str, float]:
-        """Measure a network on the validation and the test images."""
-        return self.networks.measure(network)
+        return self.adopt(describe_mixture(models, shares, seed), Mixture(list(map(self.networks.of, models)), shares))
 
     def store(self, outcome: Outcome, write: Callable[..., None]) -> Model:
         """Store a model that was not trained but made from others, unless it is there already."""

@@ -80,7 +80,7 @@ class DrawnExecutor(Executor):
         metrics = {name: self.draw.choice((0.0, 0.2, 0.4, 0.9)) + self.draw.random() / 10 for name in names}
         return replace(unit.record, uri=f"models:/{unit.fingerprint}/1", weights=unit.fingerprint, metrics=metrics)
 
-    adopt = network = measure = store = conclude = None
+    adopt = networks = store = conclude = None
 
 
 DrawnExecutor.__abstractmethods__ = frozenset()

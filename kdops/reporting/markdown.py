@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 
 from kdops.reporting.document import Block, Details, Figure, Heading, Paragraph, Table
 from kdops.utils.text import markdown_line, markdown_text
@@ -31,7 +32,7 @@ def _written(block: Block) -> Iterator[str]:
         yield f"*{caption}*"
     elif isinstance(block, Details):
         # GitHub folds this, and other readers show what is in it.
-        yield f"<details>\n<summary>{_html(block.summary)}</summary>"
+        yield f"<details>\n<summary>{escape(block.summary, quote=False)}</summary>"
         yield from (part for inner in block.blocks for part in _written(inner))
         yield "</details>"
 
@@ -44,7 +45,3 @@ def _table(table: Table) -> Iterator[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _html(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -53,13 +53,8 @@ def measure_open_sets(
         models: one a replicate.
         unseen: the classes that those of a replicate did not see.
     """
-    found = [measure_open_set(study, one, unseen[one.seed]) for one in models]
+    found = [open_set_of(study.data, study.network(one), unseen[one.seed]) for one in models]
     return np.array([one.recall for one in found]), np.array([one.auc for one in found])
-
-
-def measure_open_set(study: Study[Any], model: Model, names: tuple[str, ...]) -> OpenSet:
-    """Measure a model of a study, see :func:`open_set_of`."""
-    return open_set_of(study.data, study.network(model), names)
 
 
 def open_set_of(data: Dataset, network: Any, names: Sequence[str]) -> OpenSet:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdops.distillation.closed import images_last, through_softmax, with_gradient_by
 from kdops.distillation.method import Method, Step
-from kdops.distillation.softening import log_softmax, soft_weight, with_gradient
+from kdops.distillation.softening import soft_weight
 
 TINY = 1e-8
 
@@ -42,32 +43,35 @@ class CorrelationDistillation(Method):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the terms ``inter`` and ``intra``."""
-        with torch.no_grad():
-            logits = torch.stack([step.student.logits, step.source.logits]).div_(step.temperature)
-            softened = log_softmax(logits).exp_()
-            inter, intra = (_distance(softened, step.temperature, dim) for dim in (-1, -2))
         logits = step.student.logits
-        return {
-            "inter": soft_weight(self.beta, self.t_squared, step.temperature) * with_gradient(logits, *inter),
-            "intra": soft_weight(self.gamma, self.t_squared, step.temperature) * with_gradient(logits, *intra),
-        }
+        with torch.no_grad():
+            softened = torch.softmax(images_last(logits, step.source.logits).div_(step.temperature), dim=-2)
+            # The mean over the classes is known.
+            inter = _correlated(softened - 1 / softened.shape[-2], -2)
+            intra = _correlated(softened - softened.mean(dim=-1, keepdim=True), -1)
+
+        def gradient(*factors: Tensor) -> Tensor:
+            slopes = torch.zeros_like(softened[0])
+            for factor, (_, parts, by_own, by_source) in zip(factors, (inter, intra), strict=True):
+                slopes.addcmul_(parts[0], by_own * factor).addcmul_(parts[1], by_source * factor)
+            return through_softmax(slopes, softened[0]).div_(step.temperature).mT
+
+        weights = (soft_weight(one, self.t_squared, step.temperature) for one in (self.beta, self.gamma))
+        terms = {"inter": (next(weights), inter[0]), "intra": (next(weights), intra[0])}
+        return with_gradient_by(logits, terms, gradient)
 
 
-def _distance(softened: Tensor, temperature: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return 1 less Pearson's correlation along an axis, the mean over the other, and its gradient.
+def _correlated(parts: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return 1 less Pearson's correlation along an axis, the mean over the other, and what its gradient is made of.
 
     Args:
-        softened: outputs of student and source, ``[2, M, B, classes]``.
-        temperature: ``[M, 1, 1]``.
+        parts: outputs of student and source less their mean, ``[2, M, classes, B]``.
         dim: the axis, from the end.
 
     Returns:
-        ``[M]``, and its gradient by the student's logits ``[M, B, classes]``.
+        ``[M]``; the parts; and the factors of both in the gradient by the student's outputs.
     """
-    both = softened - softened.mean(dim, keepdim=True)
-    norms = torch.linalg.vector_norm(both, dim=dim, keepdim=True).clamp_min_(TINY)
-    own, source = both.div_(norms)
-    found = (own * source).sum(dim, keepdim=True)
-    slope = (own.mul_(found).sub_(source)).div_(norms[0] * found[0].numel())
-    gradient = (slope - (slope * softened[0]).sum(dim=-1, keepdim=True)).mul_(softened[0]).div_(temperature)
-    return 1 - found.mean(dim=(1, 2)), gradient
+    own, source = (parts * parts).sum(dim, keepdim=True).sqrt_().clamp_min_(TINY)
+    found = (parts[0] * parts[1]).sum(dim, keepdim=True).div_(own * source)
+    count = found[0].numel()
+    return 1 - found.mean(dim=(-2, -1)), parts, found / (own * own * count), -1 / (own * source * count)

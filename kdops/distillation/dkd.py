@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdops.distillation.closed import images_last, with_gradient_by
 from kdops.distillation.method import Method, Needs, Step
 
 MASK = -1e30
@@ -54,24 +55,32 @@ class DecoupledDistillation(Method):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the terms ``tckd`` and ``nckd``."""
-        target = step.labels.unsqueeze(-1)
-        sure, others = _parted(step.student.logits / step.temperature, target)
-        source_sure, source_others = _parted(step.source.logits / step.temperature, target)
-        share = torch.sigmoid(source_sure)
-        tckd = _binary_entropy(sure, share) - _binary_entropy(source_sure, share)
-        nckd = F.kl_div(others, source_others, reduction="none", log_target=True).sum(dim=-1)
-        rising = ((step.progress + TINY) / (self.warmup + TINY)).clamp(max=1.0)
-        weight = (rising * step.temperature.flatten().square()).to(tckd.dtype)
-        return {"tckd": self.alpha * weight * tckd.mean(dim=1), "nckd": self.beta * weight * nckd.mean(dim=1)}
+        logits, batch = step.student.logits, step.labels.shape[1]
+        label = step.labels.unsqueeze(-2)
+        with torch.no_grad():
+            both = images_last(logits, step.source.logits).div_(step.temperature)
+            of_both = label.expand(2, -1, -1, -1)
+            odds = both.gather(-2, of_both)
+            largest = both.scatter_(-2, of_both, MASK).amax(dim=-2, keepdim=True)
+            others = both.sub_(largest).exp()
+            mass = others.sum(dim=-2, keepdim=True)
+            own, source = others.div_(mass)
+            logs = mass.log_()
+            gaps = both[1].sub_(both[0]).sub_(logs[1] - logs[0])
+            # The log odds of the label, and its probability.
+            odds -= logs.add_(largest)
+            sure = odds.sigmoid()
+            crossed = F.binary_cross_entropy_with_logits(odds, sure[1].expand_as(odds), reduction="none")
+            tckd = (crossed[0] - crossed[1]).mean(dim=(-2, -1))
+            nckd = (source * gaps).sum(dim=(-2, -1)) / batch
+            surer = sure[0] - sure[1]
+            rising = ((step.progress + TINY) / (self.warmup + TINY)).clamp(max=1.0)
+            weight = (rising * step.temperature.flatten().square()).to(tckd.dtype)
 
+        def gradient(by_label: Tensor, by_others: Tensor) -> Tensor:
+            by_label, by_others = (by_label * surer).div_(batch), by_others / batch
+            slopes = (own - source).mul_(by_others).addcmul_(own, by_label, value=-1)
+            return slopes.scatter_add_(-2, label, by_label).div_(step.temperature).mT
 
-def _parted(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log odds of the label ``[M, B]``, and the log probabilities among the others ``[M, B, classes]``."""
-    others = logits.scatter(-1, target, MASK)
-    mass = torch.logsumexp(others, dim=-1, keepdim=True)
-    return (logits.gather(-1, target) - mass).squeeze(-1), others - mass
-
-
-def _binary_entropy(odds: Tensor, share: Tensor) -> Tensor:
-    """Return the cross entropy of a share with the probability of these log odds."""
-    return F.binary_cross_entropy_with_logits(odds, share, reduction="none")
+        terms = {"tckd": (self.alpha * weight, tckd), "nckd": (self.beta * weight, nckd)}
+        return with_gradient_by(logits, terms, gradient)

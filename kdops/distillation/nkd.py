@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdops.distillation.closed import images_last, with_gradient_by
 from kdops.distillation.method import Method, Step
-from kdops.distillation.softening import as_weight, log_softmax, with_gradient
+from kdops.distillation.softening import as_weight
 
 MASK = -1e30
 """The logit of a class that takes no part."""
@@ -42,22 +43,24 @@ class NormalizedDistillation(Method):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the terms ``target`` and ``others``."""
-        label = step.labels.unsqueeze(-1)
-        batch = step.labels.shape[1]
+        logits, batch = step.student.logits, step.labels.shape[1]
+        label = step.labels.unsqueeze(-2)
         with torch.no_grad():
-            both = torch.stack([step.student.logits, step.source.logits])
-            plain = log_softmax(both)
-            own, source = plain.gather(-1, label.expand(2, *label.shape))
-            sure = source.exp_() / batch
-            target = -(sure * own).sum(dim=(1, 2))
-            drawn = plain[0].exp_().mul_(sure).scatter_add_(-1, label, -sure)
-            both /= step.temperature
-            logs = log_softmax(both.scatter_(-1, label.expand(2, *label.shape), MASK))
+            both = images_last(logits, step.source.logits)
+            of_both = label.expand(2, -1, -1, -1)
+            plain = torch.log_softmax(both, dim=-2)
+            own, source = plain.gather(-2, of_both)
+            sure = source.exp_()
+            target = (sure * own).sum(dim=(-2, -1)) / -batch
+            both.div_(step.temperature).scatter_(-2, of_both, MASK)
+            logs = torch.log_softmax(both, dim=-2)
             mine, theirs = logs.exp()
-            others = -torch.linalg.vecdot(theirs, logs[0]).mean(dim=1)
-            gradient = (mine - theirs).div_(step.temperature * batch)
-        scale = as_weight(self.gamma, gradient) * step.temperature.flatten().square()
-        return {
-            "target": with_gradient(step.student.logits, target, drawn),
-            "others": scale * with_gradient(step.student.logits, others, gradient),
-        }
+            others = (theirs * logs[0]).sum(dim=(-2, -1)) / -batch
+            drawn, apart = plain[0].exp_().mul_(sure).scatter_add_(-2, label, -sure), mine.sub_(theirs)
+
+        def gradient(by_target: Tensor, by_others: Tensor) -> Tensor:
+            scale = by_others / (step.temperature * batch)
+            return (by_target / batch * drawn).addcmul_(scale, apart).mT
+
+        scale = as_weight(self.gamma, others) * step.temperature.flatten().square()
+        return with_gradient_by(logits, {"target": (1.0, target), "others": (scale, others)}, gradient)

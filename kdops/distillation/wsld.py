@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdops.distillation.closed import images_last, with_gradient_by
 from kdops.distillation.method import Method, Step
-from kdops.distillation.softening import log_softmax, soft_weight, with_gradient
+from kdops.distillation.softening import soft_weight
 
 TINY = 1e-7
 
@@ -38,15 +39,19 @@ class WeightedDistillation(Method):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the term ``soft``."""
+        logits, batch = step.student.logits, step.labels.shape[1]
         with torch.no_grad():
-            both = torch.stack([step.student.logits, step.source.logits])
-            labels = step.labels.expand(2, *step.labels.shape)
-            own, source = log_softmax(both).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-            weight = -torch.expm1(own / (TINY - source))
-            logs = log_softmax(both.div_(step.temperature))
-            mine, theirs = logs.exp()
-            soft = -(weight * torch.linalg.vecdot(theirs, logs[0])).mean(dim=1)
-            scale = weight.unsqueeze(-1) / (step.temperature * step.labels.shape[1])
-            gradient = (mine - theirs).mul_(scale)
-        known = with_gradient(step.student.logits, soft, gradient)
-        return {"soft": soft_weight(self.alpha, self.t_squared, step.temperature) * known}
+            both = images_last(logits, step.source.logits)
+            label = step.labels.unsqueeze(-2).expand(2, -1, -1, -1)
+            known = torch.log_softmax(both, dim=-2).gather(-2, label)
+            weight = -torch.expm1(known[0] / (TINY - known[1]))
+            logs = torch.log_softmax(both.div_(step.temperature), dim=-2)
+            own, source = logs.exp()
+            soft = (source * logs[0] * weight).sum(dim=(-2, -1)) / -batch
+            apart = own.sub_(source).mul_(weight)
+
+        def gradient(factor: Tensor) -> Tensor:
+            return (factor / (step.temperature * batch) * apart).mT
+
+        scale = soft_weight(self.alpha, self.t_squared, step.temperature)
+        return with_gradient_by(logits, {"soft": (scale, soft)}, gradient)

@@ -252,6 +252,36 @@ def test_tempered_labels_are_smoothed_weighted_and_tempered_as_the_recipe_says(s
     torch.testing.assert_close(found["tempered"], expected["labels"])
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(
+    "name", ["dkd(alpha=1.5,warmup=0)", "dist(gamma=2,t_squared=true)", "nkd", "multilevel(batch=3)"]
+)
+def test_gradients_in_closed_form_are_those_of_the_values(name, classes):
+    method, labels = method_of(name), some_labels(classes=classes)
+    own, source = (outputs(method, seed, classes=classes) for seed in (1, 2))
+
+    def terms(logits):
+        found = terms_of(method, Outputs(logits), source, labels)
+        of_method = [one for term, one in found.items() if term != "labels"]
+        # Each alone, and what reaches each from one sum.
+        return (*of_method, sum((2 - number) * one for number, one in enumerate(of_method)))
+
+    assert torch.autograd.gradcheck(terms, (own.logits.clone().requires_grad_(),), atol=1e-5)
+
+
+def test_the_weights_of_wsld_have_no_gradient():
+    method, labels = method_of("wsld"), some_labels()
+    own, source = outputs(method, 1), outputs(method, 2)
+    mine, leaf = (own.logits.clone().requires_grad_() for _ in range(2))
+    t = torch.tensor([1.5, 4.0]).double().view(2, 1, 1)
+    losses = [-one.logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1) for one in (own, source)]
+    weight = 1 - (-losses[0] / losses[1]).exp()
+    each = -((source.logits / t).softmax(-1) * (mine / t).log_softmax(-1)).sum(-1)
+    (2.5 * t.flatten().square() * (weight * each).mean(1)).sum().backward()
+    terms_of(method, Outputs(leaf), source, labels)["soft"].sum().backward()
+    torch.testing.assert_close(leaf.grad, mine.grad, rtol=1e-5, atol=1e-9)
+
+
 def embedded(name, seed, dimensions=3):
     """A method on embeddings with those of one member's student ``[B, D]`` and of its source, as arrays."""
     method = build_method(parse_method(name))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kdops.distillation.closed import through_softmax, with_gradient_by
 from kdops.distillation.method import Method, Step
-from kdops.distillation.softening import as_weight, with_gradient
 
 
 @dataclass(frozen=True)
@@ -43,45 +43,71 @@ class MultiLevelDistillation(Method):
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the terms ``instance``, ``batch`` and ``classes``."""
-        logits, batch = step.student.logits, step.labels.shape[1]
+        logits, (batch, classes) = step.student.logits, step.student.logits.shape[1:]
         with torch.no_grad():
-            # All temperatures at once, and images last, as the longer axis: [levels, M, C, B].
+            # All temperatures at once: [levels, M, 2, classes, B], and of one value [levels, M, 1, 1].
             at = torch.stack([factor * step.temperature for factor in self.factors])
-            own, source = (torch.log_softmax(z.mT.contiguous() / at, dim=-2) for z in (logits, step.source.logits))
-            source.exp_()
-            soft = -at.square().flatten(1) * (source * own).sum(dim=(-2, -1)) / batch
-            own.exp_()
-            apart = own - source
-            found = [(soft, apart * (at / batch)), *(_through_softmax(one, own, at) for one in _products(own, apart))]
-        weights = {"instance": self.instance, "batch": self.batch, "classes": self.classes}
-        return {
-            name: as_weight(weight, logits) * with_gradient(logits, loss.mean(dim=0), slope.mean(dim=0).mT)
-            for (name, weight), (loss, slope) in zip(weights.items(), found, strict=True)
-        }
+            both = torch.stack([logits.mT, step.source.logits.mT], dim=1)
+            logs = torch.log_softmax(both / at.unsqueeze(2), dim=-2)
+            softened = logs.exp()
+            own, source = softened.unbind(2)
+            soft = (source * logs.select(2, 0)).sum(dim=(-2, -1)) * at.flatten(1).square() / -batch
+            source -= own
+            products = _Products.of(softened.flatten(2, 3))
+            losses = (soft, products.of_images() / batch, products.of_classes() / classes)
+
+        def gradient(*factors: Tensor) -> Tensor:
+            by_soft, by_images, by_classes = (factor / len(at) for factor in factors)
+            slopes = products.slopes(by_images / (at * batch), by_classes / (at * classes))
+            slopes = through_softmax(slopes, own).addcmul_(source, by_soft * at / -batch)
+            return slopes.sum(dim=0).mT
+
+        weights = (self.instance, self.batch, self.classes)
+        means = (loss.mean(dim=0) for loss in losses)
+        terms = dict(zip(("instance", "batch", "classes"), zip(weights, means, strict=True), strict=True))
+        return with_gradient_by(logits, terms, gradient)
 
 
-def _products(own: Tensor, apart: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield L_B and L_C, each ``[levels, M]``, with the gradient by the student's softened outputs ``[.., C, B]``.
+@dataclass(frozen=True)
+class _Products:
+    """The products of classes over the images, of the student's softened outputs S and the source's, T.
 
-    With E = S - T and P = S + T the difference of products is (E P' + P E') / 2, so that no matrix of B x B is needed.
-    All products of S and E over the images are blocks of one; those with P = 2 S - E follow.
+    With E = S - T and P = S + T = 2 S - E the difference of products is (E P' + P E') / 2, so that no matrix of B x B
+    is needed, and nothing cancels where E is small.
+
+    Attributes:
+        pair: S and -E, one under the other, ``[levels, M, 2 classes, B]``.
+        of_own: S S', ``[levels, M, classes, classes]``.
+        between: E S'.
+        of_apart: E E'.
+        gaps: S S' - T T'.
     """
-    classes, batch = own.shape[-2:]
-    both = torch.cat([apart, own], dim=-2)
-    blocks = both @ both.mT
-    of_apart, between = blocks[..., :classes, :].split(classes, dim=-1)
-    of_own = blocks[..., classes:, classes:]
-    mixed = 2 * between - of_apart
-    of_sums = 4 * of_own - 2 * (between + between.mT) + of_apart
-    crossed = of_apart * of_sums + mixed * mixed.mT
-    # E (P'S) + P (E'S), of which P'S = 2 S'S - E'S.
-    slope = torch.cat([2 * (of_own - between.mT), 2 * between.mT], dim=-1) @ both
-    yield crossed.sum(dim=(-2, -1)) / (2 * batch), slope * (2 / batch)
-    gaps = (mixed + mixed.mT) / 2
-    yield gaps.square().sum(dim=(-2, -1)) / classes, gaps @ own * (4 / classes)
 
+    pair: Tensor
+    of_own: Tensor
+    between: Tensor
+    of_apart: Tensor
+    gaps: Tensor
 
-def _through_softmax(found: tuple[Tensor, Tensor], own: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a loss with its gradient by the logits, of one with its gradient by the softened outputs."""
-    loss, slope = found
-    return loss, (slope - (slope * own).sum(dim=-2, keepdim=True)) * own / at
+    @classmethod
+    def of(cls, pair: Tensor) -> _Products:
+        """Return the products, all of them blocks of one."""
+        of_own, of_apart = (half.chunk(2, dim=-1) for half in (pair @ pair.mT).chunk(2, dim=-2))
+        between = -of_apart[0]
+        return cls(pair, of_own[0], between, of_apart[1], between + between.mT - of_apart[1])
+
+    def of_images(self) -> Tensor:
+        """Return the squares of the differences of the images' products, added up, ``[levels, M]``."""
+        mixed = 2 * self.between - self.of_apart
+        of_sums = 4 * self.of_own - 2 * (self.between + self.between.mT) + self.of_apart
+        return (self.of_apart * of_sums).addcmul_(mixed, mixed.mT).sum(dim=(-2, -1)) / 2
+
+    def of_classes(self) -> Tensor:
+        """Return the squares of the differences of the classes' products, added up, ``[levels, M]``."""
+        return self.gaps.square().sum(dim=(-2, -1))
+
+    def slopes(self, by_images: Tensor, by_classes: Tensor) -> Tensor:
+        """Return the gradient by S of both sums times these factors, ``[levels, M, 1, 1]``."""
+        # Of the images: 4 E (P'S) / 2 + 4 P (E'S) / 2, of which P'S = 2 S'S - E'S.
+        of_own = (4 * by_images * self.between.mT).addcmul_(4 * by_classes, self.gaps)
+        return torch.cat([of_own, 4 * by_images * (self.between.mT - self.of_own)], dim=-1) @ self.pair

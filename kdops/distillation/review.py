@@ -96,8 +96,14 @@ class _Fusion(nn.Module):
 def _context_loss(own: Tensor, source: Tensor) -> Tensor:
     """Return HCL, the hierarchical context loss."""
     height, width = source.shape[-2:]
-    sizes = [(height, width), *((side, side) for side in SIDES if side < height)]
-    gap = own - source
-    # Averages are linear, so those of the difference are the difference of those.
-    each = [0.5**level * F.adaptive_avg_pool2d(gap, size).square().mean() for level, size in enumerate(sizes)]
-    return torch.stack(each).sum() / sum(0.5**level for level in range(len(sizes)))
+    gap = whole = own - source
+    each, total = [gap.square().mean()], 1.0
+    for level, side in enumerate((side for side in SIDES if side < height), start=1):
+        # Averages are linear, so those of the difference are the difference of those.
+        averaged = F.adaptive_avg_pool2d(whole, side)
+        if height % side == 0 and width % side == 0:
+            # Of equal areas, so that the next averages are those of these, which are far fewer.
+            whole = averaged
+        each.append(0.5**level * averaged.square().mean())
+        total += 0.5**level
+    return torch.stack(each).sum() / total

@@ -21,7 +21,7 @@ from benchmarks.recorded import around, machine, record, table
 
 __all__ = ["PARTS", "main"]
 
-LONG = ("accuracy", "precision", "paper", "store")
+LONG = ("accuracy", "precision", "paper", "store", "methods")
 """Parts that take long, or a graphics processor, and are measured only where they are asked for."""
 
 PARTS = ("sweep", "scaling", "convolution", "tracking", "start", "memory", *LONG)

@@ -29,8 +29,8 @@ _PAPERS = (
         name="szijarto-2020-figure-1",
         title="Why figure 1 of Szijártó, Lehotay-Kéry and Kiss (2020) is as it is: dead units and the temperature",
         data=("gtsrb",),
-        cost="a minute on digits; on GTSRB with five replicates and temperatures=1-29 an hour and a quarter of processor "
-        "time (measured beside other programs)",
+        cost="a minute on digits; on GTSRB with five replicates and temperatures=1-29 an hour and a quarter of "
+        "processor time (measured beside other programs)",
         usual={"temperatures": "1,2,3,4,6,10,17,29", "epochs": "student=3"},
         small={"temperatures": "1,2,4,8", "epochs": "teacher=10,student=10"},
         decides=("method", "optimizer", "schedule", "learning_rate", "batch_size", "weight_decay", "normalize", "init"),

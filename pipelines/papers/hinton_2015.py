@@ -28,8 +28,6 @@ from kdops.verdicts.answer import Answer
 from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kdops.study.left_out import LeftOut
     from kdops.study.study import Study
 
@@ -149,7 +147,7 @@ def run(study: Study[PaperSettings]) -> Answer:
     ensemble = study.averaged(several)
     learned = wide.distill(ensemble, "student", temperatures)
     study.stop_if_planned()
-    one, members = study.best(learned), several.copies_table(settings.replicates()).mean(axis=1)
+    one, alone = study.best(learned), of_members(several, settings.replicates())
     found = [measure_left_out(study, model, name) for model in left.records]
     raised = [one.raised_accuracy for one in found]
     rows = [
@@ -160,7 +158,7 @@ def run(study: Study[PaperSettings]) -> Answer:
         *(summarize(f"{width} units, distilled", own.soft()) for width, own in widths.items()),
         summarize("student without threes", left),
         summary_of("the same, bias raised", len(raised), raised),
-        summary_of(f"{MEMBERS} nets of {WIDTHS[-1]} units, one by one", len(several.records), list(members)),
+        summary_of(f"{MEMBERS} nets of {WIDTHS[-1]} units, one by one", len(several.records), list(alone)),
         summarize(f"{MEMBERS} nets, mean probability", ensemble),
         summarize(f"one net distilled from the {MEMBERS}", one),
     ]
@@ -168,7 +166,7 @@ def run(study: Study[PaperSettings]) -> Answer:
         *of_distillation(settings, teachers, students),
         *of_widths(widths, settings.margin),
         *of_left_out(settings, found),
-        *of_ensemble(members, ensemble.accuracies(), one.accuracies()),
+        *of_ensemble(several, ensemble, one),
     )
     panels = {f"{width} units": {"student": own} for width, own in widths.items()}
     return study.conclude(
@@ -216,11 +214,16 @@ def of_left_out(settings: PaperSettings, found: Sequence[LeftOut]) -> Iterator[F
     yield STATEMENTS["bias"].above([one.raised_recall - one.recall - (1 - one.recall) / 2 for one in found])
 
 
-def of_ensemble(members: np.ndarray, together: np.ndarray, one: np.ndarray) -> Iterator[Finding]:
-    """Answer what several nets gain together, and what one net learns of it, from accuracies ``[replicates]``."""
-    gain = together - members
-    yield STATEMENTS["ensemble"].above(gain)
-    yield STATEMENTS["one net"].above(one - members - TRANSFERRED * gain)
+def of_ensemble(several: Sweep, ensemble: Sweep, one: Sweep) -> Iterator[Finding]:
+    """Answer what several nets gain together, and what one net learns of it."""
+    alone, together = of_members(several, ensemble.seeds), ensemble.accuracies()
+    yield STATEMENTS["ensemble"].above(together - alone)
+    yield STATEMENTS["one net"].above(one.accuracies() - alone - TRANSFERRED * (together - alone))
+
+
+def of_members(several: Sweep, seeds: Sequence[int]):
+    """Return the mean accuracy of each replicate's nets, ``[replicates]``."""
+    return several.copies_table(seeds).mean(axis=1)
 
 
 def at_width(study: Study[PaperSettings], width: int) -> Study[PaperSettings]:

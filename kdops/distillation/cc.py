@@ -40,14 +40,18 @@ class CorrelationCongruence(BatchRelation):
 
     term = "correlation"
 
-    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def relation(self, source: Tensor) -> Tensor:
+        """Return the cosines of the sources; the kernel may differ by member."""
+        units, _ = unit_rows(source)
+        return units @ units.mT
+
+    def compare(self, points: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss ``[M]`` and its gradient by the points ``[M, B, D]``."""
         twice = (2 * as_weight(self.gamma, points) * points.new_ones(1)).view(-1, 1, 1)
         size = torch.exp(-twice)
         units, lengths = unit_rows(points)
-        theirs = unit_rows(source)[0]
         cosines = (units @ units.mT).mul_(twice)
-        gaps = (_series(self.order, cosines) - _series(self.order, (theirs @ theirs.mT).mul_(twice))).mul_(size)
+        gaps = (_series(self.order, cosines) - _series(self.order, theirs * twice)).mul_(size)
         loss = gaps.square().sum(dim=(1, 2)) / points.shape[1] ** 2
         # The derivative of the series is the series of one order less.
         slopes = _series(self.order - 1, cosines).mul_(gaps).mul_(size * twice * (2 / points.shape[1] ** 2))

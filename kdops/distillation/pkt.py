@@ -34,12 +34,15 @@ class ProbabilisticTransfer(BatchRelation):
 
     term = "neighbors"
 
-    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def relation(self, source: Tensor) -> Tensor:
+        """Return P of the sources."""
+        near, sums = _near(unit_rows(source)[0])
+        return near.div_(sums)
+
+    def compare(self, points: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss ``[M]`` and its gradient by the points ``[M, B, D]``."""
         units, lengths = unit_rows(points)
         near, sums = _near(units)
-        theirs, their_sums = _near(unit_rows(source)[0])
-        theirs /= their_sums
         batch = points.shape[1]
         loss = (theirs * (theirs.clamp_min(TINY).log_() - (near / sums).clamp_min_(TINY).log_())).sum(dim=(1, 2))
         slopes = (1 / sums - theirs / near.clamp_min(TINY)).mul_(0.5 / batch)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdops.config.architectures import EMBEDDING
+from kdops.distillation.distinct import distinct
 from kdops.distillation.method import Method, Needs, Step
 from kdops.distillation.softening import as_weight, with_gradient
 
@@ -33,14 +34,27 @@ class BatchRelation(Method, ABC):
         return Needs((EMBEDDING,), (EMBEDDING,))
 
     @abstractmethod
-    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss ``[M]`` and its gradient by the student's points ``[M, B, D]``; source ``[M, B, E]``."""
+    def relation(self, source: Tensor) -> Tensor:
+        """Return what is compared of sources' points ``[S, B, E]``: ``[S, B, B]``."""
+
+    @abstractmethod
+    def compare(self, points: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss ``[M]`` and its gradient by the student's points ``[M, B, D]``.
+
+        Args:
+            points: the student's.
+            theirs: see :meth:`relation`; ``[M, B, B]``, or ``[1, B, B]`` where all have one source.
+        """
 
     def terms(self, step: Step, modules: nn.Module) -> Mapping[str, Tensor]:
         """Return the one term."""
         points = step.student.features[EMBEDDING]
         with torch.no_grad():
-            loss, gradient = self.compare(points, step.source.features[EMBEDDING])
+            sources, whose = distinct(step.source.features[EMBEDDING])
+            theirs = self.relation(sources)
+            if len(theirs) not in (1, len(points)):
+                theirs = torch.stack([theirs[number] for number in whose])
+            loss, gradient = self.compare(points, theirs)
         return {self.term: as_weight(self.weight, points) * with_gradient(points, loss, gradient)}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdops.config.architectures import EMBEDDING
+from kdops.distillation.distinct import distinct
 from kdops.distillation.method import Method, Needs, Step
 from kdops.distillation.softening import as_weight, with_gradient
 
@@ -57,7 +58,7 @@ class RelationalDistillation(Method):
         batch, found = points.shape[1], {}
         with torch.no_grad():
             own, turn = _within_few(points)
-            theirs, whose = _distinct(step.source.features[EMBEDDING])
+            theirs, whose = distinct(step.source.features[EMBEDDING])
             gaps, source_gaps = _gaps(own), _gaps(theirs)
             if _counts(self.distance):
                 apart = _compare_distances(own, gaps, torch.stack([source_gaps[number] for number in whose]))
@@ -86,18 +87,6 @@ def _within_few(points: Tensor) -> tuple[Tensor, Tensor | None]:
         return points, None
     turn, turned = torch.linalg.qr(points.mT)
     return turned.mT, turn
-
-
-def _distinct(sources: Tensor) -> tuple[Tensor, list[int]]:
-    """Return the sources ``[S, B, E]`` that differ from the member's before, and which of them each member has."""
-    if sources.is_cuda:  # which it would have to be asked for
-        return sources, list(range(len(sources)))
-    found, whose = [sources[0]], []
-    for own in sources:
-        if not torch.equal(own, found[-1]):
-            found.append(own)
-        whose.append(len(found) - 1)
-    return torch.stack(found), whose
 
 
 def _gaps(points: Tensor) -> Tensor:

@@ -34,10 +34,14 @@ class SimilarityPreserving(BatchRelation):
 
     term = "similarity"
 
-    def compare(self, points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def relation(self, source: Tensor) -> Tensor:
+        """Return G of the sources."""
+        return _rows(source)[0]
+
+    def compare(self, points: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss ``[M]`` and its gradient by the points ``[M, B, D]``."""
         rows, lengths = _rows(points)
-        gaps = rows - _rows(source)[0]
+        gaps = rows - theirs
         loss = gaps.square().sum(dim=(1, 2)) / points.shape[1] ** 2
         slopes = gaps.mul_(2 / points.shape[1] ** 2)
         slopes = (slopes - (slopes * rows).sum(dim=-1, keepdim=True) * rows).div_(lengths)

@@ -339,6 +339,26 @@ def test_cc_is_its_equations(order):
     gradients_agree(method, own, source, "correlation")
 
 
+@pytest.mark.parametrize("name", ["pkt", "sp", "cc", "rkd"])
+@pytest.mark.parametrize("given", ["one tensor", "copies", "two of three"])
+def test_members_with_one_source_learn_what_each_alone_learns(name, given):
+    method, labels = method_of(name), some_labels(3)
+    own, source = outputs(method, 1, 3), outputs(method, 2, 3, side="source")
+    rows = [0, 0, 1] if given == "two of three" else [0, 0, 0]
+    points = source.features["embedding"]
+    points = points[:1].expand(3, -1, -1) if given == "one tensor" else points[rows]
+    found = terms_of(method, own, Outputs(source.logits, {"embedding": points}), labels, (1.0, 2.0, 4.0))
+    for member in range(3):
+        one = slice(member, member + 1)
+        parts = (
+            own.map(lambda values, one=one: values[one]),
+            Outputs(source.logits[one], {"embedding": points[one].clone()}),
+        )
+        alone = terms_of(method, *parts, labels[one], (2.0,))
+        for term in alone:
+            torch.testing.assert_close(found[term][one], alone[term])
+
+
 def test_hint_is_the_mean_square_behind_the_dense_layer():
     method, own, source, mine, theirs = embedded("hint(weight=2)", 1)
     shapes = [Shapes(5, {"embedding": (size,)}) for size in (3, 6)]

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 LOCK_SECONDS = 120.0
-"""So long another process, such as a backup, may lock a database before a study fails."""
+"""So long another process, such as a backup, may lock a database before what waits for it fails."""
 
 
 def commit_quickly(tracking_uri: str, database: Path) -> None:

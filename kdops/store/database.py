@@ -21,9 +21,9 @@ from sqlalchemy.engine import make_url
 from kdops.data.cache import user_cache_folder
 from kdops.errors import KdopsError, MissingStoreError
 from kdops.store.client import client_of
-from kdops.store.connections import commit_quickly
+from kdops.store.connections import LOCK_SECONDS, commit_quickly
 from kdops.store.faults import explained_faults, first_line
-from kdops.store.tables import check_tables, check_tables_of_server, has_tables
+from kdops.store.tables import check_tables, check_tables_of_server, has_table, has_tables
 from kdops.sweeps import schema
 from kdops.utils.secrets import redact_password
 
@@ -56,7 +56,8 @@ def ensure_store(tracking_uri: str) -> None:
     """
     database = sqlite_file(tracking_uri)
     if database is None:
-        _check_server(tracking_uri)
+        with explained_faults(tracking_uri):
+            _check_server(tracking_uri)
         return
     if re.search("""[%?]|'.*"|".*'""", str(database.absolute())):
         why = "MLflow cannot keep artifacts below a path with a %, a ? or both kinds of quotes"
@@ -84,7 +85,9 @@ def open_existing(uri: str, registry_uri: str | None = None) -> Iterator[MlflowC
         KdopsError: it cannot be used.
     """
     shown = redact_password(uri)
-    if not _is_there(uri):
+    with explained_faults(uri):
+        there = _is_there(uri)
+    if not there:
         advice = "run a study first, such as kdops main, or say with MLFLOW_TRACKING_URI where the store is"
         raise MissingStoreError(f"there is no store at {shown}; {advice}")
     with explained_faults(uri):
@@ -165,12 +168,13 @@ def _fold(database: Path) -> None:
 
 
 def _has_runs(database: Path) -> bool:
-    """Return whether a database has been used already, whatever else holds of it."""
-    try:
-        with closing(sqlite3.connect(database)) as connection:
-            return connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
-    except sqlite3.Error:
-        return False
+    """Return whether a database has been used already.
+
+    Raises:
+        sqlite3.Error: it cannot be read, such as while another process locks it: it is not taken for an empty one.
+    """
+    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+        return has_table(connection, "runs") and bool(connection.execute("SELECT 1 FROM runs LIMIT 1").fetchall())
 
 
 def store_address() -> str:
@@ -193,13 +197,14 @@ def store_exists(tracking_uri: str) -> bool:
 
     Raises:
         KdopsError: its tables, or those of the current model registry, are of another MLflow, which opening it would
-            change without a word.
+            change without a word, or cannot be read.
     """
     for uri in dict.fromkeys((tracking_uri, registry_address())):
-        if (database := sqlite_file(uri)) is None:
-            _check_server(uri)
-        elif database.exists():
-            check_tables(database, redact_password(uri))
+        with explained_faults(uri):
+            if (database := sqlite_file(uri)) is None:
+                _check_server(uri)
+            else:
+                check_tables(database, redact_password(uri))
     database = sqlite_file(tracking_uri)
     return database is None or database.exists()
 
@@ -207,7 +212,11 @@ def store_exists(tracking_uri: str) -> bool:
 def _check_server(uri: str) -> None:
     """Refuse a database server with the tables of another MLflow; of anything else nothing is asked."""
     if uri.startswith(tuple(DATABASE_ENGINES)) and not uri.startswith("sqlite"):
-        check_tables_of_server(uri, redact_password(uri))
+        shown = redact_password(uri)
+        try:
+            check_tables_of_server(uri, shown)
+        except ImportError as error:
+            raise KdopsError(f"the tracking store {shown} cannot be used: {first_line(error)}") from error
 
 
 def store_path(name: str) -> Path:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 from kdops.errors import KdopsError
+from kdops.store.connections import LOCK_SECONDS
 
-REVISIONS = "SELECT version_num FROM alembic_version"
+REVISIONS_TABLE = "alembic_version"
+REVISIONS = f"SELECT version_num FROM {REVISIONS_TABLE}"
 REVISION = re.compile(r"""^revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 BEFORE = re.compile(r"""^down_revision\s*=\s*["'](\w+)["']""", re.MULTILINE)
 
@@ -28,19 +29,18 @@ def check_tables(database: Path, shown: str) -> None:
     """Refuse a sqlite store whose tables are not of this MLflow, before MLflow changes them without asking.
 
     Args:
-        database: the file; one without tables, or that is no database, is left to MLflow.
+        database: the file; one without tables is left to MLflow. A lock of another process is waited for.
         shown: the store as messages name it.
 
     Raises:
         KdopsError: they are older, or newer.
+        sqlite3.Error: they cannot be read: the file is locked, damaged or no database. Nothing may be done with it.
     """
     if not database.is_file():
         return
-    try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-            found = connection.execute(REVISIONS).fetchall()
-    except sqlite3.Error:
-        return
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS)) as connection:
+        found = connection.execute(REVISIONS).fetchall() if has_table(connection, REVISIONS_TABLE) else []
     _check([str(revision) for (revision,) in found], shown)
 
 
@@ -49,17 +49,17 @@ def check_tables_of_server(uri: str, shown: str) -> None:
     """Refuse the store of a database server as :func:`check_tables` does a file; each is asked once in a process.
 
     Args:
-        uri: the database; where it does not answer, or lacks its driver, it is left to MLflow, which says so.
+        uri: the database; one without tables is left to MLflow.
         shown: the store as messages name it.
 
     Raises:
         KdopsError: its tables are older, or newer.
+        ImportError: its driver is not installed.
+        SQLAlchemyError: its tables cannot be read, such as while it does not answer. Nothing may be done with it.
     """
-    try:
-        with create_engine(uri, poolclass=NullPool).connect() as connection:
-            found = [str(revision) for revision in connection.execute(text(REVISIONS)).scalars()]
-    except (ImportError, SQLAlchemyError):
-        return
+    with create_engine(uri, poolclass=NullPool).connect() as connection:
+        there = inspect(connection).has_table(REVISIONS_TABLE)
+        found = [str(revision) for revision in connection.execute(text(REVISIONS)).scalars()] if there else []
     _check(found, shown)
 
 
@@ -74,15 +74,23 @@ def has_tables(database: Path) -> bool:
 
     Raises:
         KdopsError: it is no sqlite database.
+        sqlite3.Error: it cannot be read, such as while another process locks it.
     """
     if not database.is_file():
         return False
     try:
-        with closing(sqlite3.connect(database, timeout=60)) as connection:
-            query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'experiments'"
-            return connection.execute(query).fetchone() is not None
+        with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+            return has_table(connection, "experiments")
     except sqlite3.Error as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
         raise KdopsError(f"{database} is no sqlite database: {error}") from error
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether a sqlite database has a table."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def other_version(revision: str) -> str:

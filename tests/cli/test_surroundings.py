@@ -125,6 +125,8 @@ def test_the_page_gets_the_address_of_the_store_by_the_environment(monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter22@host/runs")
+    # There is no such server, which would be said first.
+    monkeypatch.setattr("kdops.store.database.ensure_store", lambda uri: None)
     monkeypatch.setattr("kdops.store.database.ensure_experiment", lambda name: "1")
     monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
     main(["ui"])

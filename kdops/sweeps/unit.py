@@ -84,8 +84,8 @@ class Unit:
         record: the model as it will be logged: without metrics, not yet stored.
         source: the model to distill from; None for labels.
         fingerprint: the digest of all that decides its weights, to the last bit.
-        training: the digest without what else is stacked in its pass, which moves the last bits only: units of one
-            training are the same model to anyone who uses it.
+        training: the digest without what else is stacked in its pass: units of one training are computed alike, but may
+            be rounded otherwise, which deep or long trained networks can make more of (docs, "Reuse").
     """
 
     task: Task

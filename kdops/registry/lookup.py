@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.config.uris import ModelUri
 from kdops.errors import UsageError
-from kdops.store.client import among, experiment_ids, paged, quoted
+from kdops.store.client import among, experiment_ids, paged, paged_versions, quoted
 from kdops.sweeps import schema
 
 IDS = 50
@@ -121,7 +121,7 @@ def versions_of(client: MlflowClient, name: str, condition: str = "") -> list[Mo
         UsageError: the name has quotes.
     """
     where = " and ".join(filter(None, [f"name = {quoted(name)}", condition]))
-    found = paged(client.search_model_versions, where)
+    found = paged_versions(client, where)
     return sorted((version for version in found if version.status == "READY"), key=lambda version: int(version.version))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,9 @@ Side = Literal["left", "right"]
 
 GAP = "  "
 """Between two columns."""
+
+BLOCK = 500
+"""Lines that are printed at a time."""
 
 
 def plain_console() -> Console:
@@ -42,7 +46,10 @@ class PlainTable:
 
     def __init__(self, columns: Sequence[tuple[str, Side]], rows: Iterable[Sequence[str]]):
         self._sides = [side for _, side in columns]
-        self._rows = [[name for name, _ in columns], *([strip_control_codes(cell) for cell in row] for row in rows)]
+        # Most cells of thousands of rows are the same texts, which are kept once.
+        kept: dict[str, str] = {}
+        headed = chain([[name for name, _ in columns]], rows)
+        self._rows = [[kept.setdefault(text, text) for text in map(strip_control_codes, row)] for row in headed]
         self._widths = [max(map(cell_len, cells)) for cells in zip(*self._rows, strict=True)]
 
     @property
@@ -52,9 +59,11 @@ class PlainTable:
 
     def print(self, console: Console) -> None:
         """Print each row on one line. One that is too long wraps in the terminal; cut short it would lose letters."""
-        heading, *rows = map(self._line, self._rows)
         rule = "─" if console.encoding.lower().startswith("utf") else "-"
-        console.out("\n".join([heading, rule * self.width, *rows]), highlight=False)
+        console.out(f"{self._line(self._rows[0])}\n{rule * self.width}", highlight=False)
+        # Rich keeps what it prints several times, until all of it is written.
+        for start in range(1, len(self._rows), BLOCK):
+            console.out("\n".join(map(self._line, self._rows[start : start + BLOCK])), highlight=False)
 
     def _line(self, row: Sequence[str]) -> str:
         cells = []

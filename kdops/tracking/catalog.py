@@ -131,7 +131,7 @@ def in_registry(model: Model, tags: Mapping[str, str], aliases: Mapping[str, str
     """Return a model with the tags of its version and its aliases in the registry."""
     name, _ = model.place
     # Runs of before have no such parameter.
-    params = {TRANSFER: tags.get(TRANSFER, ""), **model.params}
+    params = model.params if TRANSFER in model.params else {TRANSFER: tags.get(TRANSFER, ""), **model.params}
     champion = aliases.get(f"models:/{name}@{schema.CHAMPION}") == model.uri
     baseline = schema.finite(tags.get(VAL_BASELINE))
     metrics = model.metrics if baseline is None else {**model.metrics, VAL_BASELINE: baseline}

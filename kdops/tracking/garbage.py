@@ -19,7 +19,7 @@ from kdops.errors import KdopsError
 from kdops.registry.registered import RegisteredVersion
 from kdops.registry.versions import delete_version
 from kdops.store.artifacts import is_empty, local_folder, remove_files
-from kdops.store.client import paged
+from kdops.store.client import paged, paged_versions
 from kdops.store.copies import check_own_artifacts
 from kdops.sweeps import schema
 from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, StoredModel, read_with_parents
@@ -136,7 +136,7 @@ def _logged_models(client: MlflowClient, experiment_id: str, where: str) -> dict
 
 
 def _versions(client: MlflowClient, where: str | None) -> list[RegisteredVersion]:
-    return list(map(RegisteredVersion.of, paged(client.search_model_versions, where)))
+    return list(map(RegisteredVersion.of, paged_versions(client, where)))
 
 
 def _checkpoints(folder: Path) -> Iterator[Piece]:

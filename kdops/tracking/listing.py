@@ -11,13 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.utils.search_utils import SearchUtils
 
 from kdops.registry.registered import RegisteredVersion
-from kdops.store.client import PAGE, among, experiment_ids, paged, quoted
+from kdops.store.client import PAGE, among, experiment_ids, paged, paged_versions, quoted
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.params import ARCHITECTURE, FLOPS, METHOD, PARAMETERS, SEED, TEMPERATURE, TRANSFER
@@ -35,7 +36,7 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
     """
     where = f"name LIKE {quoted(f'kdops-%-{role}')}" if role else "name LIKE 'kdops-%'"
     # Runs are asked for after the versions: what is registered meanwhile has a run that has not finished yet.
-    versions = list(map(RegisteredVersion.of, paged(client.search_model_versions, where)))
+    versions = list(map(RegisteredVersion.of, paged_versions(client, where)))
     finished = _finished(client, {version.run_id for version in versions if version.run_id})
     made = Counter(version.run_id for version in versions)
     groups = defaultdict[tuple[str, ...], list[RegisteredVersion]](list)
@@ -43,6 +44,7 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
         if version.run_id in finished:
             # Of several versions of one run all but one are copies, which only the run tells apart.
             groups[_group(version) if made[version.run_id] == 1 else ()].append(version)
+    del versions
     unclear = groups.pop((), [])
     examples = {own[0].uri: own[0] for own in groups.values()}
     known = _of_runs(client, [*unclear, *examples.values()])
@@ -50,10 +52,10 @@ def list_registered(client: MlflowClient, role: str = "") -> Catalog:
     lost = [version for own in groups.values() if own[0].uri not in known for version in own[1:]]
     known |= _of_runs(client, lost)
     aliases = read_aliases(client)
-    found = [(version, known[uri]) for version in (*unclear, *lost) if (uri := version.uri) in known]
-    for own in groups.values():
-        if (example := known.get(own[0].uri)) is not None:
-            found += [(version, _alike(version, example)) for version in own]
+    found = chain(
+        ((version, known[uri]) for version in (*unclear, *lost) if (uri := version.uri) in known),
+        *(_alike(own, known[uri]) for own in groups.values() if (uri := own[0].uri) in known),
+    )
     return Catalog(tuple(in_registry(model, version.tags, aliases) for version, model in found), aliases)
 
 
@@ -116,24 +118,35 @@ def _of_runs(client: MlflowClient, versions: Iterable[RegisteredVersion]) -> dic
     return found
 
 
-def _alike(version: RegisteredVersion, example: Model) -> Model:
-    """Return the model of a version that is like another one in all that the version's tags lack."""
-    tagged = schema.from_version(version)
-    return replace(
-        example,
-        seed=int(version.tags[SEED]),
-        temperature=float(version.tags[TEMPERATURE]),
-        source=version.tags[schema.LEARNED_FROM],
-        uri=tagged.uri,
-        run_id=tagged.run_id,
-        model_id=tagged.model_id,
-        weights="",
-        metrics=tagged.metrics,
-        params={name: example.params[name] for name in SHARED if name in example.params}
-        | {name: version.tags[name] for name in (METHOD,) if name in version.tags},
-        pass_seeds=(),
-        pass_digest="",
-        # Of one split; how many images a model was trained on its version does not say.
-        images={part: count for part, count in example.images.items() if part != "train"},
-        select_on="test" if schema.is_chosen_on_test(version) else "validation",
-    )
+def _alike(versions: list[RegisteredVersion], example: Model) -> Iterator[tuple[RegisteredVersion, Model]]:
+    """Yield versions with their models, which are like another one in all that the versions' tags lack.
+
+    They are taken out of the list, so that of thousands each is in memory as a version or as a model.
+    """
+    # Of thousands of models these are the same, and kept once.
+    shared = {name: example.params[name] for name in SHARED if name in example.params}
+    params = dict[str | None, dict[str, str]]()
+    # Of one split; how many images a model was trained on its version does not say.
+    images = {part: count for part, count in example.images.items() if part != "train"}
+    while versions:
+        version = versions.pop()
+        tagged, method = schema.from_version(version), version.tags.get(METHOD)
+        if method not in params:
+            params[method] = shared | ({} if method is None else {METHOD: method})
+        model = replace(
+            example,
+            seed=int(version.tags[SEED]),
+            temperature=float(version.tags[TEMPERATURE]),
+            source=version.tags[schema.LEARNED_FROM],
+            uri=tagged.uri,
+            run_id=tagged.run_id,
+            model_id=tagged.model_id,
+            weights="",
+            metrics=tagged.metrics,
+            params=params[method],
+            pass_seeds=(),
+            pass_digest="",
+            images=images,
+            select_on="test" if schema.is_chosen_on_test(version) else "validation",
+        )
+        yield version, model

@@ -1,13 +1,16 @@
-"""Calls of MLflow that clash with those of others."""
+"""Calls of MLflow that clash with those of others, and lists that it returns page by page."""
 
+import sqlite3
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 
-from kdops.store.client import retry_on_conflict
+from kdops.store.client import BY_NAME, paged, paged_versions, retry_on_conflict
 
 WRITERS, ROUNDS = 6, 8
 
@@ -59,3 +62,34 @@ def test_other_mistakes_are_told_at_once(store):
     with pytest.raises(MlflowException, match="not found"):
         retry_on_conflict(call, "nobody")
     assert calls == ["nobody"]
+
+
+def test_one_page_at_a_time_is_in_memory():
+    read = []
+
+    def search(page_token, max_results):
+        assert [page() for page in read] == [None] * len(read)
+        number = len(read)
+        page = PagedList(range(3 * number, 3 * number + 3), "more" if number < 4 else None)
+        read.append(weakref.ref(page))
+        return page
+
+    assert list(paged(search)) == list(range(15))
+
+
+def test_all_versions_are_listed_page_by_page_in_the_order_of_the_databases_index(store, monkeypatch):
+    monkeypatch.setattr("kdops.store.client.VERSIONS_PAGE", 2)
+    for name in ("cats", "ants", "bees"):
+        store.client.create_registered_model(name)
+        for number in range(3):
+            store.client.create_model_version(name, f"/models/{number}", await_creation_for=None)
+    # A changed version comes first in MLflow's own order.
+    store.client.set_model_version_tag("cats", "1", "a", "b")
+    found = [(version.name, int(version.version)) for version in paged_versions(store.client, None)]
+    assert found == [(name, number) for name in ("ants", "bees", "cats") for number in (1, 2, 3)]
+    with sqlite3.connect(store.database) as database:
+        by = ", ".join(BY_NAME).replace("version_number", "version")
+        query = f"SELECT * FROM model_versions WHERE workspace = 'default' ORDER BY {by} LIMIT 2 OFFSET 2"
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}")]
+    database.close()
+    assert not any("TEMP B-TREE" in step for step in plan), plan

@@ -56,7 +56,7 @@ _PAPERS = (
             "teacher": "mlp(hidden=100,depth=2,dropout=0.2)",
             "student": "mlp(hidden=50,depth=2)",
             "augment": AUTO,
-            "epochs": "teacher=20,student=20",
+            "epochs": "teacher=20,student=10",
             "batch_size": AUTO,
             "learning_rate": AUTO,
         },

@@ -60,6 +60,7 @@ _PAPERS = (
             "batch_size": AUTO,
             "learning_rate": AUTO,
         },
+        reads=("teacher", "student", "temperatures", "margin", "choice"),
         decides=("leave_out",),
     ),
     Paper(

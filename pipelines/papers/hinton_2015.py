@@ -121,7 +121,7 @@ STATEMENTS: Mapping[str, Statement] = {
     ),
     "one net": Statement(
         f"what one net distilled from the {MEMBERS} gains over one of them, less {SHARE} of what they gain",
-        f"more than {SHARE} of what an ensemble gains is transferred to one net of the same size",
+        "more than four fifths of what an ensemble gains is transferred to one net of the same size",
         "section 4.1",
         f"it gains more than {SHARE} of it",
         interpreted="the paper's nets are acoustic models; the temperature is chosen on validation",

@@ -66,7 +66,7 @@ def test_other_data_are_exported_anew(other):
 
 def test_networks_of_others_are_exported_in_each_study_and_once_in_it(tmp_path, monkeypatch):
     (tmp_path / "nets_of_packagers.py").write_text(NETS)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     others = parse_architecture("nets_of_packagers:small")
     for units in (3, 4):
         net = network(others)

@@ -30,6 +30,7 @@ def judge(gains, *, temperatures=(4,), chosen=4, cost=COST, **more):
         ([-0.004, -0.006, -0.005], NO_HELP, "it lies below zero"),
         ([-0.05, -0.06, -0.055], HARMS, "below zero"),
         ([-0.02, -0.025, -0.01], HARMS, "below zero"),
+        ([-0.02, -0.02, -0.02], HARMS, "below zero"),
         ([0.05, -0.05, 0.0], OPEN, "By the interval seen it does not help with any margin above 8.43"),
         ([0.05, 0.06], OPEN, "A decision takes at least 3 replicates"),
     ],
@@ -53,6 +54,8 @@ def test_the_chosen_temperature_decides_and_the_others_are_claims_of_their_own()
     verdict = judge([0.05, 0.06, 0.055], temperatures=(1, 4, 9))
     assert verdict.word == HELPS
     assert "at T = 4, chosen on validation among 3," in verdict.sentence
+    assert "chosen" not in judge([0.05, 0.06, 0.055]).sentence
+    assert verdict.claims[-1].sentence.partition(":")[2].startswith(" the distilled students")
     assert [claim.name for claim in verdict.claims] == ["distillation", "over_temperatures", "temperature"]
     assert verdict.statistics["over_temperatures_difference"] == pytest.approx((0.055 - 0.2) / 3)
     assert [claim.name for claim in judge([0.0] * 3, temperatures=(1, 4)).claims] == [

@@ -298,7 +298,7 @@ class Study(Generic[SettingsT]):
             answer: the closing table, the verdict and the findings.
             figures: Matplotlib figures by file name.
             tables: further tables by file name.
-            report: write a report of the study and its parts.
+            report: write a report of the study and its parts, with a figure of the claims that are differences.
 
         Returns:
             The answer. What a paper states is left out on other data than the paper's, but in a study of that paper.
@@ -306,8 +306,17 @@ class Study(Generic[SettingsT]):
         about_paper = isinstance(self.settings, PaperSettings) or self.settings.dataset in PAPERS[DEFAULT].data
         answer = replace(answer, title=title, findings=answer.findings if about_paper else ())
         answer = with_baseline(answer, self.data, self.split)
-        self.executor.conclude(Conclusion(answer, figures or {}, tables or {}, report), self.context)
+        figures = {**(figures or {}), **(self._claims_figure(answer, len(figures or {}) + 1) if report else {})}
+        self.executor.conclude(Conclusion(answer, figures, tables or {}, report), self.context)
         return answer
+
+    def _claims_figure(self, answer: Answer, number: int) -> dict[str, Figure]:
+        """Return the figure of the claims that are differences by its file name; empty where there are none."""
+        from kdops.reporting.claims_figure import claims_figure, differences_of
+
+        drawn = differences_of(answer.findings)
+        title = f"Claims of {answer.title}, {self.settings.dataset}"
+        return {f"figure-{number}-claims.png": claims_figure(title, drawn)} if drawn else {}
 
     def _sweep(
         self,

@@ -28,8 +28,8 @@ from kdops.verdicts.claims import NO_VERDICT
 from kdops.verdicts.search import search_verdict
 
 if TYPE_CHECKING:
-    from kdops.search.queue import Trial
     from kdops.search.search import Search
+    from kdops.search.trial import Trial
     from kdops.study.study import Study
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -25,40 +24,14 @@ from kdops.errors import UsageError
 from kdops.search.dead_processes import of_dead_processes
 from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of
 from kdops.search.storage import directions_of, find_search, open_search, quiet
+from kdops.search.trial import FINISHED, STATES, Trial, read_trial
 from kdops.sweeps import schema
 from kdops.utils.process import ProcessId
 
 FORMAT = 1
 """Raised when what a queue notes in a study changes its meaning."""
 
-
 ATTEMPTS = 2
-
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-NAMES = {TrialState.RUNNING: "running", **{state: name for name, state in STATES.items()}}
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial of a search.
-
-    Attributes:
-        number: counts from 0; numbers that are missing were never tried.
-        values: of every setting of the space, the fixed ones too, but for options of other methods than its own; empty
-            where its process died before it chose.
-        state: ``running``, ``complete``, ``pruned`` or ``failed``.
-        results: one for each objective, of a complete trial; empty of any other.
-        again: the number of the failed trial whose values it tries once more; None for new values.
-        run: the tracked run that was named for it; empty for none.
-    """
-
-    number: int
-    values: Mapping[str, Value]
-    state: str = "running"
-    results: tuple[float, ...] = ()
-    again: int | None = None
-    run: str = ""
 
 
 class TrialQueue:
@@ -337,17 +310,7 @@ class TrialQueue:
         return self.study.get_trials(deepcopy=False)
 
     def _plain(self, trial: FrozenTrial | optuna.Trial) -> Trial:
-        """Return a trial without Optuna's types; one that was asked for is running."""
-        state = trial.state if isinstance(trial, FrozenTrial) else TrialState.RUNNING
-        # Optuna sets a pruned trial's value to its last report, so only a complete one has results.
-        return Trial(
-            number=trial.number,
-            values=self.space.whole(trial.params),
-            state=NAMES[state],
-            results=tuple(trial.values) if isinstance(trial, FrozenTrial) and state == TrialState.COMPLETE else (),
-            again=trial.user_attrs.get(schema.TRIAL_AGAIN, {}).get("of"),
-            run=trial.user_attrs.get(schema.TRIAL_RUN, ""),
-        )
+        return read_trial(trial, self.space)
 
 
 def _identity(space: Space, objectives: tuple[str, ...], setting: Mapping[str, object] | None) -> dict[str, object]:

@@ -24,7 +24,8 @@ from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search.importance import importance_of
-from kdops.search.queue import Trial, TrialQueue
+from kdops.search.queue import TrialQueue
+from kdops.search.trial import Trial
 from kdops.search.trials import METRICS, Trials, check_methods, settings_of
 from kdops.store.database import store_path
 from kdops.store.locks import locked

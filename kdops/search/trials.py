@@ -20,7 +20,8 @@ from kdops.config.selection import SCORES, Criterion
 from kdops.distillation.method import Shapes, build_method
 from kdops.distillation.sources import Asked, Kept, KeptViews
 from kdops.errors import KdopsError
-from kdops.search.queue import Trial, TrialQueue
+from kdops.search.queue import TrialQueue
+from kdops.search.trial import Trial
 from kdops.search.trial_orders import train_on_workers
 from kdops.study.checks import shapes_of
 from kdops.study.study import Study

@@ -18,7 +18,8 @@ from kdops.config.space_parser import parse_space
 from kdops.errors import UsageError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
 from kdops.search.importance import importance_of
-from kdops.search.queue import Trial, TrialQueue
+from kdops.search.queue import TrialQueue
+from kdops.search.trial import Trial
 from kdops.utils.process import ProcessId
 
 SPACE = parse_space("alpha=1 batch_size=64")
@@ -213,7 +214,7 @@ def test_failed_values_are_tried_again_though_all_ask_at_the_same_moment(opened)
 
 WORKER = """
 import sys, time
-from kdops.search.queue import Trial, TrialQueue
+from kdops.search.queue import TrialQueue
 from kdops.config.space_parser import parse_space
 
 queue = TrialQueue.open(storage=sys.argv[1], name="a", space=parse_space("alpha=1 batch_size=64"), sampler=sys.argv[2])

@@ -201,8 +201,10 @@ def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
 
 def _print_export(found: Model, loaded: Loaded, exported: Exported, what: str) -> None:
     from kdops.packaging.vote import latency
+    from kdops.registry.card import example_of
 
-    unit, one = ("a row", "1 row") if loaded.encoding else ("an image", "1 image")
+    unit = example_of(loaded.encoding)
+    one = f"1 {unit.split()[-1]}"
     size = f"{exported.size:,} bytes"
     size += f", {found.parameters:,} parameters" if found.parameters is not None else ""
     size += f", {found.flops:,} floating point operations {unit}" if found.flops is not None else ""

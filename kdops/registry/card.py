@@ -70,7 +70,7 @@ def _accuracies(record: Model, data: Dataset, split: Split) -> list[str]:
 def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
     sizes = [f"`{record.architecture}`"] if record.architecture else []
     sizes += [] if record.parameters is None else [f"{record.parameters:,} parameters"]
-    sizes += [] if record.flops is None else [f"{record.flops:,} floating point operations {_one(data)}"]
+    sizes += [] if record.flops is None else [f"{record.flops:,} floating point operations {example_of(data.encoding)}"]
     classes = ", ".join(_cut(name, 40) for name in data.classes[:NAMED]) + ", ..." * (len(data.classes) > NAMED)
     more = int(record.params.get(UNLABELED, 0))
     beside = [f"Learned from {more:,} images without labels too"] if more else []
@@ -83,8 +83,9 @@ def _facts(record: Model, data: Dataset, split: Split) -> list[str]:
     ]
 
 
-def _one(data: Dataset) -> str:
-    return "a row" if data.encoding else "an image"
+def example_of(encoding: object) -> str:
+    """Return what a model takes, with its article: a row where there is an encoding of tables, else an image."""
+    return "a row" if encoding else "an image"
 
 
 def _taken(data: Dataset) -> str:

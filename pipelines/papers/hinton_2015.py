@@ -28,6 +28,7 @@ from kdops.verdicts.answer import Answer
 from kdops.verdicts.findings import Finding
 
 if TYPE_CHECKING:
+    from kdops.ensembles.voters import Voters
     from kdops.study.left_out import LeftOut
     from kdops.study.study import Study
 
@@ -147,7 +148,10 @@ def run(study: Study[PaperSettings]) -> Answer:
     ensemble = study.averaged(several)
     learned = wide.distill(ensemble, "student", temperatures)
     study.stop_if_planned()
-    one, alone = study.best(learned), of_members(several, settings.replicates())
+
+    from kdops.ensembles.voters import Voters
+
+    one, voters = study.best(learned), Voters(study, f"{MEMBERS} nets of {WIDTHS[-1]} units", several)
     found = [measure_left_out(study, model, name) for model in left.records]
     raised = [one.raised_accuracy for one in found]
     rows = [
@@ -158,7 +162,7 @@ def run(study: Study[PaperSettings]) -> Answer:
         *(summarize(f"{width} units, distilled", own.soft()) for width, own in widths.items()),
         summarize("student without threes", left),
         summary_of("the same, bias raised", len(raised), raised),
-        summary_of(f"{MEMBERS} nets of {WIDTHS[-1]} units, one by one", len(several.records), list(alone)),
+        *voters.rows(),
         summarize(f"{MEMBERS} nets, mean probability", ensemble),
         summarize(f"one net distilled from the {MEMBERS}", one),
     ]
@@ -166,7 +170,7 @@ def run(study: Study[PaperSettings]) -> Answer:
         *of_distillation(settings, teachers, students),
         *of_widths(widths, settings.margin),
         *of_left_out(settings, found),
-        *of_ensemble(several, ensemble, one),
+        *of_ensemble(voters, ensemble, one),
     )
     panels = {f"{width} units": {"student": own} for width, own in widths.items()}
     return study.conclude(
@@ -214,16 +218,11 @@ def of_left_out(settings: PaperSettings, found: Sequence[LeftOut]) -> Iterator[F
     yield STATEMENTS["bias"].above([one.raised_recall - one.recall - (1 - one.recall) / 2 for one in found])
 
 
-def of_ensemble(several: Sweep, ensemble: Sweep, one: Sweep) -> Iterator[Finding]:
+def of_ensemble(voters: Voters, ensemble: Sweep, one: Sweep) -> Iterator[Finding]:
     """Answer what several nets gain together, and what one net learns of it."""
-    alone, together = of_members(several, ensemble.seeds), ensemble.accuracies()
+    alone, together = voters.members, ensemble.accuracies()
     yield STATEMENTS["ensemble"].above(together - alone)
     yield STATEMENTS["one net"].above(one.accuracies() - alone - TRANSFERRED * (together - alone))
-
-
-def of_members(several: Sweep, seeds: Sequence[int]):
-    """Return the mean accuracy of each replicate's nets, ``[replicates]``."""
-    return several.copies_table(seeds).mean(axis=1)
 
 
 def at_width(study: Study[PaperSettings], width: int) -> Study[PaperSettings]:

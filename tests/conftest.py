@@ -23,9 +23,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The tests share the cores already; threads of torch that wait for each other would make them many times slower.
     os.environ["OMP_NUM_THREADS"] = "1"
 
-# Under nohup a hangup is ignored, also by what tests start; here it means what it means in a terminal.
+# Under nohup a hangup is ignored, and in the background of a script an interrupt, also by what tests start; here both
+# mean what they mean in a terminal.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Beside all that torch and MLflow hold, collections took a thirteenth of the time.
 gc.set_threshold(20_000, 20, 50)

@@ -18,14 +18,6 @@ from kdops.errors import KdopsError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(autouse=True)
-def python_handlers():
-    """A test run in a shell's background inherits an ignored SIGINT, which is rightly kept ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("again", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_leaves_the_end_its_time(first, again):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,7 +23,8 @@ from kdops.store.client import paged, retry_on_conflict
 from kdops.store.duplicates import drop_double_versions
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_BASELINE
-from kdops.sweeps.model import Model
+from kdops.sweeps.model import ELSEWHERE, Model
+from kdops.sweeps.params import TRANSFER
 
 
 def registered_name(dataset: str, role: str) -> str:
@@ -118,6 +120,12 @@ class Registry:
             f"name LIKE '{registered_name(self.data.name, '')}%' and tags.{schema.DATA_DIGEST} != '{self.data.digest}'"
         )
         return sum(v.name in names for v in _search(self.client, where))
+
+    def transfers_of(self, role: str) -> Counter[str]:
+        """Count the versions of a role that learned here from these data, whatever the split, by ``transfer``."""
+        where = f"name = '{registered_name(self.data.name, role)}' and tags.{schema.DATA_DIGEST} = '{self.data.digest}'"
+        here = (v.tags for v in _search(self.client, where) if v.tags.get(schema.LEARNED_FROM) != ELSEWHERE)
+        return Counter(tags.get(TRANSFER, "") for tags in here)
 
     def _make(self, name: str) -> None:
         if name in self._made:

@@ -7,11 +7,13 @@ import time
 from functools import partial
 
 import numpy as np
+from mlflow import MlflowClient
 
 from kdops.config.sources import WeightsFile
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
 from kdops.models.size import network_size
+from kdops.registry.versions import Registry
 from kdops.study.open import open_study
 from kdops.study.packagers import Packagers
 from kdops.study.summary import summarize
@@ -66,6 +68,13 @@ def register_network(settings: SourceSettings, data: Dataset, role: str) -> None
         packager = Packagers(data).of(file.network, lambda: network)
         model = study.store(outcome, partial(packager.write, state=state))
         never = "so it is never champion by itself; kdops promote gives an alias."
-        remark = f"It may have seen validation {data.unit}, {never}"
+        remarks = [f"It may have seen validation {data.unit}, {never}"]
+        there = Registry(MlflowClient(), data, study.split).transfers_of(role)
+        if there and settings.transfer not in there:
+            (other, count), *_ = there.most_common(1)
+            remarks.append(
+                f"The {role}s of these data ({count}) have transfer={other} and this one has {settings.transfer}, so "
+                f"they are not compared; --transfer {other} registers it beside them."
+            )
         row = summarize(f"{role}, {model.name}", Sweep((model,)))
-        study.conclude("register", Answer.of([row], remarks=[remark]))
+        study.conclude("register", Answer.of([row], remarks=remarks))

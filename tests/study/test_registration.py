@@ -45,6 +45,21 @@ def test_a_network_trained_elsewhere_is_a_model_like_others_but_never_champion_b
     assert settings["source_model"] == f"{HERE}:plain"
 
 
+def test_a_network_in_another_group_than_the_students_here_says_how_it_joins_them(fork, capsys):
+    students = len(fork.client.search_model_versions("name = 'kdops-digits-student'"))
+    torch.save(Net(64, 10).state_dict(), "mine.pt")
+    given = ["register", "mine.pt", "--source-model", f"{HERE}:plain", "--source-normalize", "unit"]
+    told = (
+        f"The students of these data ({students}) have transfer=disjoint and this one has shared, so they are not "
+        "compared; --transfer disjoint registers it beside them."
+    )
+    for _ in range(2):
+        assert main([*given, "--transfer", "shared"]) == 0
+        assert told in capsys.readouterr().out.splitlines(), "one that was registered so before is no student of here"
+    assert main(given) == 0
+    assert "compared" not in capsys.readouterr().out
+
+
 def test_what_cannot_be_registered_is_one_line_and_leaves_nothing(store, capsys):
     torch.save(Net(64, 3).state_dict(), "three.pt")
     for given, told in (

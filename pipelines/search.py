@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from kdops.cli.app import pipeline_main
 from kdops.config.methods import LOGITS
+from kdops.config.samplers_and_pruners import NLL_OBJECTIVE
 from kdops.config.search import SearchSettings
-from kdops.config.search_procedure import NLL_OBJECTIVE
 from kdops.config.search_space import METHOD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study

@@ -19,7 +19,7 @@ from kdops.config.datasets import DATASETS, LARGEST_SIDE, NAME_CHARACTERS, parse
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.config.parsing import boolean, real, whole
 from kdops.config.roles import BASE_ROLES, ROLES
-from kdops.config.search_procedure import OBJECTIVES, parse_objectives
+from kdops.config.samplers_and_pruners import OBJECTIVES, parse_objectives
 from kdops.config.settings import HIGHEST_TEMPERATURE, Settings, parse_temperatures
 from kdops.config.sources import SourceModels, parse_source
 from kdops.config.space_parser import parse_space

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.site import page_of
+from tools.mkdocs_hooks import page_of
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))

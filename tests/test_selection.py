@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdops.config.selection import Criterion
+from kdops.config.criterion import Criterion
 from kdops.config.settings import Settings
 from kdops.ensembles import controls
 from kdops.ensembles.controls import ONE_TEMPERATURE, controls_of
 from kdops.ensembles.evaluation import EnsembleEvaluation
-from kdops.reporting.pareto import ServingCost, group_candidates
+from kdops.reporting.candidates import ServingCost, group_candidates
 from kdops.search.search import Search
 from kdops.study.dry_run import PlanningExecutor
 from kdops.study.executor import Executor

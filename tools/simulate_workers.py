@@ -3,7 +3,7 @@
     python tools/simulate_workers.py --workers 100 --orders 10000
 
 Time is simulated; the rules are those of kdops/training/worker_pool.py, which stops asking while too many models wait
-for an earlier one, and of kdops/study/commits.py, which lets the study wait while too many wait to be stored. An order
+for an earlier one, and of kdops/study/storing.py, which lets the study wait while too many wait to be stored. An order
 is one model here. What a study does for an order and what a store takes are measured in docs/how-to/scaling.md.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kdops.study.commits import MOST
+from kdops.study.storing import MOST
 from kdops.training.engine import held_by
 
 DRIVER = 0.005

@@ -23,7 +23,7 @@ from kdops.config.datasets import DATASETS  # noqa: E402
 from kdops.config.methods import METHODS  # noqa: E402
 from kdops.config.parameters import ENTRY_POINTS, MAIN, PARAMETERS, Parameter  # noqa: E402
 from kdops.config.recipe_settings import OPTIMIZERS, SCHEDULES  # noqa: E402
-from kdops.config.search_procedure import PRUNERS, SAMPLERS  # noqa: E402
+from kdops.config.samplers_and_pruners import PRUNERS, SAMPLERS  # noqa: E402
 
 WRITTEN = "written by tools/write_project.py; do not edit"
 

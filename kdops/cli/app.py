@@ -23,9 +23,9 @@ from kdops.cli import browse, check_data, outputs, probe, register
 from kdops.cli import registry as care
 from kdops.cli import ship as shipping
 from kdops.cli.launch import fix_environment, launch, working_folder
-from kdops.cli.output import lasting_output
 from kdops.cli.process import configure_process
 from kdops.cli.signals import end_with_parent, interruptible
+from kdops.cli.standard_streams import lasting_output
 from kdops.config.parameters import ENTRY_POINTS, MAIN, Parameter
 from kdops.config.parsing import whole
 from kdops.config.settings import Settings

@@ -17,7 +17,7 @@ from kdops.cli.launch import absolute_store, working_folder
 from kdops.config.papers import PAPERS
 from kdops.config.uris import TYPED, check_model, check_study
 from kdops.errors import MissingStoreError, UsageError
-from kdops.utils.gc import gc_paused
+from kdops.utils.garbage_collection import gc_paused
 
 if TYPE_CHECKING:
     from kdops.tracking.catalog import Catalog

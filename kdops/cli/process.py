@@ -7,7 +7,7 @@ import gc
 import signal
 from importlib import import_module
 
-from kdops.utils.gc import gc_paused
+from kdops.utils.garbage_collection import gc_paused
 
 
 def configure_process(*modules: str) -> None:

@@ -16,7 +16,7 @@ from kdops.cli.browse import check_words, open_store
 from kdops.config.parsing import boolean
 from kdops.config.uris import TYPED, check_model
 from kdops.errors import KdopsError, UsageError, plain_line
-from kdops.utils.gc import gc_paused
+from kdops.utils.garbage_collection import gc_paused
 from kdops.utils.text import csv_text
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from kdops.packaging.export import Exported
     from kdops.packaging.loading import Loaded
-    from kdops.reporting.pareto import ServingCost
+    from kdops.reporting.candidates import ServingCost
     from kdops.sweeps.model import Model
     from kdops.tracking.catalog import Catalog
 
@@ -45,7 +45,7 @@ def candidates(
     drawing = _output("figure", figure, ".png") if figure else None
     # What is read and imported stays until the end: collecting garbage meanwhile would be a fifth of the time.
     with gc_paused(), open_store() as client:
-        from kdops.reporting.pareto import candidates_csv, group_candidates, show_candidates
+        from kdops.reporting.candidates import candidates_csv, group_candidates, show_candidates
         from kdops.reporting.tables import choose
         from kdops.tracking.listing import list_registered
 
@@ -60,7 +60,7 @@ def candidates(
     else:
         show_candidates(groups)
     if drawing is not None:
-        from kdops.reporting.pareto_figure import pareto_figure
+        from kdops.reporting.candidates_figure import pareto_figure
 
         _save(pareto_figure(f"Registered models of {models[0].dataset}", groups).savefig, drawing)
 
@@ -180,7 +180,7 @@ def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
     """Load one model of each architecture and time it; one whose files are gone is reported, and the next one tried."""
     from kdops.packaging.loading import load_stored
     from kdops.packaging.vote import latency
-    from kdops.reporting.pareto import ServingCost
+    from kdops.reporting.candidates import ServingCost
 
     found: dict[str, ServingCost] = {}
     failed: dict[str, str] = {}

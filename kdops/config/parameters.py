@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kdops.config.augmentation import AUGMENTATIONS
+from kdops.config.criterion import SCORES
 from kdops.config.datasets import DATASETS
 from kdops.config.engines import forms
 from kdops.config.methods import METHODS
@@ -18,7 +19,6 @@ from kdops.config.paper import AUTO
 from kdops.config.papers import DEFAULT, PAPERS
 from kdops.config.recipe_settings import ADAMW, DECAYS, ONE_CYCLE, OPTIMIZERS, SCHEDULES
 from kdops.config.roles import ROLES
-from kdops.config.selection import SCORES
 
 __all__ = ["ALL", "ENTRY_POINTS", "MAIN", "NEWEST", "PARAMETERS", "ROLES_THAT_VOTE", "EntryPoint", "Parameter"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kdops.config.augmentation import NONE
+from kdops.config.criterion import SCORES
 from kdops.config.methods import LOGITS
 from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import one_of, whole
-from kdops.config.search_procedure import PRUNERS, SAMPLERS, parse_objectives
+from kdops.config.samplers_and_pruners import PRUNERS, SAMPLERS, parse_objectives
 from kdops.config.search_space import Space
-from kdops.config.selection import SCORES
 from kdops.config.space_parser import parse_space
 from kdops.config.specs import Spec, parse_spec, write_spec
 from kdops.config.studies import OneSourceSettings
@@ -35,7 +35,7 @@ class SearchSettings(OneSourceSettings):
     Attributes:
         role: what is searched for, one of ``SEARCHED``.
         space: what may be tried.
-        objectives: what it looks for, a key of :data:`kdops.config.search_procedure.OBJECTIVES`.
+        objectives: what it looks for, a key of :data:`kdops.config.samplers_and_pruners.OBJECTIVES`.
         trials: number of finished trials.
         batch: number of trials that are trained together.
         sampler: what chooses the values of trials, canonical text with what differs from its defaults.

@@ -12,18 +12,18 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any, ClassVar
 
+from kdops.config.criterion import SCORES, SELECTIONS, Criterion
 from kdops.config.datasets import DATASETS, DatasetSpec, parse_dataset
 from kdops.config.distillations import Distillation
 from kdops.config.engines import AUTO_WORKERS, LOCAL, MOST_WORKERS, parse_engine
-from kdops.config.epochs import KeptEpochs
-from kdops.config.images import Selection
+from kdops.config.image_selection import Selection
+from kdops.config.kept_epochs import KeptEpochs
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import with_shorthand
 from kdops.config.parameters import ENTRY_POINTS, EntryPoint
 from kdops.config.parsing import boolean, line, one_of, real, value_or, whole
 from kdops.config.recipes import Recipe, parse_recipes
 from kdops.config.roles import BASE_ROLES, ROLES
-from kdops.config.selection import SCORES, SELECTIONS, Criterion
 from kdops.errors import UsageError
 
 HARD = 0.0

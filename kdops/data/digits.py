@@ -9,7 +9,7 @@ import numpy as np
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.test_set import hold_out
+from kdops.data.hold_out import hold_out
 from kdops.utils.progress import Progress
 
 NOTES = (

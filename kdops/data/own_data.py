@@ -8,7 +8,7 @@ import numpy as np
 
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
-from kdops.data.test_set import hold_out
+from kdops.data.hold_out import hold_out
 
 PARTS = {
     "train": ("train", "training", "trainset", "trainingset"),
@@ -41,7 +41,7 @@ def check_classes(origin: DatasetSpec, classes: Sequence[str]) -> None:
 def hold_out_rest(
     origin: DatasetSpec, classes: Sequence[str], labels: np.ndarray, tracks: np.ndarray, validation: np.ndarray | None
 ) -> np.ndarray:
-    """Hold out a test set of what is not for validation; see :func:`~kdops.data.test_set.hold_out`.
+    """Hold out a test set of what is not for validation; see :func:`~kdops.data.hold_out.hold_out`.
 
     Raises:
         UsageError: a class has too few images or groups to be in every part.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdops.distillation.closed import images_last, through_softmax, with_gradient_by
+from kdops.distillation.closed_form import images_last, through_softmax, with_gradient_by
 from kdops.distillation.method import Method, Step
 from kdops.distillation.softening import soft_weight
 

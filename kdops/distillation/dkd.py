@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdops.distillation.closed import images_last, with_gradient_by
+from kdops.distillation.closed_form import images_last, with_gradient_by
 from kdops.distillation.method import Method, Needs, Step
 
 MASK = -1e30

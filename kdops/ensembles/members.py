@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from kdops.config.selection import Criterion
+from kdops.config.criterion import Criterion
 from kdops.config.studies import EnsembleSettings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split

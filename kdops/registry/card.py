@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdops.config.selection import Criterion
+from kdops.config.criterion import Criterion
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.data.tabular.rows import Encoding

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from kdops.config.selection import VALIDATION
+from kdops.config.criterion import VALIDATION
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
 from kdops.registry.lookup import describe_names, existing, find_version, runs_of, uri_of

@@ -16,13 +16,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from kdops.config.methods import LOGITS
+from kdops.config.samplers_and_pruners import OBJECTIVES, SAMPLERS
 from kdops.config.search import SearchSettings
-from kdops.config.search_procedure import OBJECTIVES, SAMPLERS
 from kdops.config.search_space import METHOD, Space, Value
 from kdops.config.specs import parse_spec
 from kdops.errors import UsageError
 from kdops.search.dead_processes import of_dead_processes
-from kdops.search.samplers import Grid, choose, place_of, pruner_of, sampler_of
+from kdops.search.samplers_and_pruners import Grid, choose, place_of, pruner_of, sampler_of
 from kdops.search.storage import directions_of, find_search, open_search, quiet
 from kdops.search.trial import FINISHED, STATES, Trial, read_trial
 from kdops.sweeps import schema
@@ -39,8 +39,8 @@ class TrialQueue:
 
     Attributes:
         space: what the search looks through.
-        objectives: what it looks for, a key of :data:`kdops.config.search_procedure.OBJECTIVES`; the first one is the
-            main one.
+        objectives: what it looks for, a key of :data:`kdops.config.samplers_and_pruners.OBJECTIVES`; the first one is
+            the main one.
         prunes: whether :meth:`should_prune` may ever return true.
         notes: sentences for the caller about what was asked for and is done otherwise.
         ended: the trials of dead processes that this one marked as failed.
@@ -75,7 +75,7 @@ class TrialQueue:
                 database server (``postgresql://...``). The processes of a new SQLite file get into each other's way.
             name: of the study.
             space: what to look through.
-            objectives: what to look for, see :func:`kdops.config.search_procedure.parse_objectives`.
+            objectives: what to look for, see :func:`kdops.config.samplers_and_pruners.parse_objectives`.
             sampler: ``tpe``, ``random`` or ``grid``, with options as in ``grid(points=5)``. It may change from one
                 opening to the next, but not to or from a grid.
             pruner: ``median``, with options as in ``median(startup=20)``, or ``none``; several objectives are never

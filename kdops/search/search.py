@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kdops.config.architectures import MLP
+from kdops.config.criterion import Criterion
 from kdops.config.methods import LOGITS
 from kdops.config.recipes import LATER
+from kdops.config.samplers_and_pruners import NLL_OBJECTIVE
 from kdops.config.search import STORAGE, SearchSettings
-from kdops.config.search_procedure import NLL_OBJECTIVE
 from kdops.config.search_space import METHOD, Value
-from kdops.config.selection import Criterion
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split, make_split
 from kdops.errors import DivergenceError, KdopsError

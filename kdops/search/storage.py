@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import make_url
 
 from kdops.config.methods import LOGITS
-from kdops.config.search_procedure import OBJECTIVES
+from kdops.config.samplers_and_pruners import OBJECTIVES
 from kdops.config.search_space import METHOD
 from kdops.data.cache import user_cache_folder
 from kdops.errors import UsageError
@@ -36,7 +36,7 @@ def open_search(storage: str, name: str, objectives: tuple[str, ...], identity: 
     Args:
         storage: the path of a journal, or the URL of a database.
         name: of the study.
-        objectives: a key of :data:`kdops.config.search_procedure.OBJECTIVES`.
+        objectives: a key of :data:`kdops.config.samplers_and_pruners.OBJECTIVES`.
         identity: what identifies this search, plain values by name.
 
     Raises:

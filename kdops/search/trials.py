@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdops.config.augmentation import LIVE, NONE
+from kdops.config.criterion import SCORES, Criterion
 from kdops.config.engines import LOCAL
 from kdops.config.recipe_settings import SETTINGS
 from kdops.config.roles import streams_of
+from kdops.config.samplers_and_pruners import NLL_OBJECTIVE
 from kdops.config.search import SearchSettings
-from kdops.config.search_procedure import NLL_OBJECTIVE
 from kdops.config.search_space import Value
-from kdops.config.selection import SCORES, Criterion
 from kdops.distillation.method import Shapes, build_method
 from kdops.distillation.sources import Asked, Kept, KeptViews
 from kdops.errors import KdopsError
@@ -34,7 +34,7 @@ from kdops.tracking.datasets import Trainset
 from kdops.tracking.trial_run import TrialRuns
 from kdops.training.groups import PassInputs
 from kdops.training.history import DIVERGED, Trained
-from kdops.training.networks import Networks
+from kdops.training.stored_networks import Networks
 from kdops.training.trials import TrialPlan, train_trials
 from kdops.utils.hardware import process_threads, with_threads
 from kdops.utils.progress import Progress

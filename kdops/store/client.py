@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from kdops.errors import KdopsError, UsageError
 from kdops.store.faults import first_line
-from kdops.utils.gc import gc_paused
+from kdops.utils.garbage_collection import gc_paused
 from kdops.utils.secrets import redact_password
 
 PAGE = 1000

@@ -9,7 +9,7 @@ from kdops.config.architectures import EMBEDDING, Architecture
 from kdops.config.distillations import Distillation
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
-from kdops.data.selection import select
+from kdops.data.image_selection import select
 from kdops.data.splits import make_split
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdops.config.architectures import parse_architecture
-from kdops.config.selection import Criterion
+from kdops.config.criterion import Criterion
 from kdops.study.conclusion import Conclusion
 from kdops.study.executor import Executor, ResultT
-from kdops.study.index import ModelIndex
 from kdops.study.mixtures import describe_mixture, equal_shares
-from kdops.sweeps.dry_run import Plan
+from kdops.study.model_index import ModelIndex
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.outcomes import Fork, PlannedUnit, possible_models
+from kdops.sweeps.plan import Plan
 from kdops.sweeps.ranking import ranked
 from kdops.sweeps.unit import Context, Task, Unit
 from kdops.tracking.datasets import Trainset

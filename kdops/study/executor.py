@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kdops.config.selection import Criterion
+from kdops.config.criterion import Criterion
 from kdops.study.conclusion import Conclusion
-from kdops.study.index import ModelIndex
+from kdops.study.model_index import ModelIndex
 from kdops.sweeps import ranking
 from kdops.sweeps.company import units_of_companies
 from kdops.sweeps.fingerprint import fingerprint
@@ -27,7 +27,7 @@ from kdops.utils.progress import Reporter
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from kdops.training.networks import Networks
+    from kdops.training.stored_networks import Networks
 
 ResultT = TypeVar("ResultT")
 

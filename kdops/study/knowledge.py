@@ -13,7 +13,7 @@ import torch
 from kdops.config.knowledge import KnowledgeProbe
 from kdops.data.examples import evenly, examples_of
 from kdops.data.foreground import foreground_boxes, patches_within
-from kdops.packaging.epochs import read_epoch
+from kdops.packaging.epoch_weights import read_epoch
 from kdops.probing.knowledge import EntropyMaps, entropy_maps
 from kdops.reporting.figures import Curve, panels_figure
 from kdops.reporting.knowledge_figure import knowledge_figure

@@ -19,12 +19,12 @@ from kdops.store.liveness import name_process
 from kdops.study.checks import check_networks
 from kdops.study.dry_run import Planned, PlanningExecutor
 from kdops.study.executor import Executor
-from kdops.study.index import ModelIndex
+from kdops.study.model_index import ModelIndex
 from kdops.study.packagers import Packagers
 from kdops.study.shared import Shared, describe_engine
 from kdops.study.study import Study, title_of
 from kdops.study.training import TrainingExecutor, ended
-from kdops.sweeps.dry_run import Plan
+from kdops.sweeps.plan import Plan
 from kdops.sweeps.unit import Context
 from kdops.tracking.tracker import Tracker
 from kdops.training.checkpoint import Checkpoints

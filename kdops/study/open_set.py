@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdops.data.dataset import Dataset
-from kdops.data.selection import frames_of_tracks
+from kdops.data.image_selection import frames_of_tracks
 from kdops.sweeps.model import Model
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdops.data.selection import fold_of, noisy_labels
+from kdops.data.image_selection import fold_of, noisy_labels
 from kdops.sweeps.model import Model, Sweep
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from kdops.training.engine import Engine
-    from kdops.training.networks import Networks
+    from kdops.training.stored_networks import Networks
 
 
 def describe_engine(engine: str, workers: int) -> str:
@@ -49,7 +49,7 @@ class Shared:
     @cached_property
     def networks(self) -> Networks:
         """The networks that models are distilled from, or vote with; loaded as they are asked for."""
-        from kdops.training.networks import Networks
+        from kdops.training.stored_networks import Networks
 
         context = self.context
         named = [recipe.architecture for _, recipe in context.settings.external_networks()]

@@ -13,8 +13,8 @@ import numpy as np
 
 from kdops.config.architectures import Architecture, FunctionNet, TorchvisionNet
 from kdops.config.augmentation import NONE
+from kdops.config.criterion import Criterion
 from kdops.config.datasets import DATASETS
-from kdops.config.selection import Criterion
 from kdops.config.sources import NormalizedBy, OutputsFile, SourceModels, WeightsFile
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset

@@ -22,7 +22,7 @@ from kdops.config.recipes import Recipe
 from kdops.config.settings import HARD, Settings
 from kdops.config.studies import PaperSettings
 from kdops.data.dataset import Dataset
-from kdops.data.selection import select
+from kdops.data.image_selection import select
 from kdops.data.splits import Split
 from kdops.papers import DEFAULT, PAPERS
 from kdops.study.baseline import with_baseline
@@ -82,7 +82,7 @@ class Study(Generic[SettingsT]):
         return self.with_settings(replace(self.settings, recipes={**self.settings.recipes, **recipes}))
 
     def with_selection(self, **changes: Any) -> Study[SettingsT]:
-        """Return the same study with another choice of images, see :class:`kdops.config.images.Selection`."""
+        """Return the same study with another choice of images, see :class:`kdops.config.image_selection.Selection`."""
         return self.with_settings(replace(self.settings, selection=replace(self.settings.selection, **changes)))
 
     def with_method(self, *, method: ChosenMethod) -> Study[SettingsT]:

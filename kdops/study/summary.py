@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
+from kdops.config.criterion import SCORES
 from kdops.config.methods import LOGITS
-from kdops.config.selection import SCORES
 from kdops.config.settings import Settings
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split

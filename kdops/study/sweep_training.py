@@ -12,8 +12,8 @@ from kdops.config.architectures import parse_architecture
 from kdops.config.augmentation import NONE
 from kdops.config.engines import LOCAL
 from kdops.store.database import store_address, writers
-from kdops.study.commits import Commits
 from kdops.study.shared import Shared
+from kdops.study.storing import Commits
 from kdops.sweeps.model import Model
 from kdops.sweeps.unit import Context, Unit
 from kdops.tracking.datasets import Trainset

@@ -19,8 +19,8 @@ from kdops.store.locks import exclusive
 from kdops.study.conclusion import Conclusion, log_answer, log_report
 from kdops.study.executor import Executor
 from kdops.study.failure import describe_failure, failure_note
-from kdops.study.index import ModelIndex
 from kdops.study.mixtures import describe_mixture, equal_shares
+from kdops.study.model_index import ModelIndex
 from kdops.study.shared import Shared
 from kdops.study.summary import about, describe_size, describe_sweep
 from kdops.study.sweep_training import SweepTraining
@@ -34,7 +34,7 @@ from kdops.utils.progress import Reporter
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from kdops.training.networks import Networks
+    from kdops.training.stored_networks import Networks
 
 
 class TrainingExecutor(Executor):

@@ -33,7 +33,7 @@ CONFIG = "config"
 
 OTHERS = (
     *("config/composed.py", "config/families.py", "config/networks_of_others.py", "config/recipe_settings.py"),
-    *("data/memmap.py", "data/selection.py", "data/views.py"),
+    *("data/memmap.py", "data/image_selection.py", "data/views.py"),
     *("sweeps/unit.py", "utils/hardware.py", "utils/random.py"),
 )
 """Files of other rooms that do. Values are in the fingerprint themselves, such as recipes and the names of streams."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kdops.config.epochs import NONE, KeptEpochs
+from kdops.config.kept_epochs import NONE, KeptEpochs
 from kdops.config.recipes import LATER
 from kdops.config.uris import SCHEME
 from kdops.errors import UsageError

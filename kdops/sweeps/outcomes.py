@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from kdops.config.selection import Criterion
+from kdops.config.criterion import Criterion
 from kdops.sweeps.model import Model
 from kdops.sweeps.ranking import ranked
 

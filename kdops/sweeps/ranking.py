@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdops.config.selection import VALIDATION, Criterion
+from kdops.config.criterion import VALIDATION, Criterion
 from kdops.errors import KdopsError
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_BASELINE

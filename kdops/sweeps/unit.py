@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdops.config.architectures import Architecture, parse_architecture
-from kdops.config.epochs import KeptEpochs
-from kdops.config.images import UNCHANGED, Selection
+from kdops.config.image_selection import UNCHANGED, Selection
+from kdops.config.kept_epochs import KeptEpochs
 from kdops.config.method_specs import ChosenMethod
 from kdops.config.methods import LOGITS
 from kdops.config.roles import streams_of

@@ -11,7 +11,7 @@ import numpy as np
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag
 
-from kdops.config.images import UNCHANGED, Selection
+from kdops.config.image_selection import UNCHANGED, Selection
 from kdops.data.dataset import Dataset
 from kdops.data.splits import Split
 from kdops.sweeps.fingerprint import fingerprint

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Param, RunTag
 
 from kdops.config.method_specs import PLAIN
-from kdops.packaging.epochs import EPOCHS, write_epochs
+from kdops.packaging.epoch_weights import EPOCHS, write_epochs
 from kdops.store.artifacts import put_files
 from kdops.store.client import retry_on_conflict
 from kdops.store.faults import first_line

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from kdops.utils.gc import gc_paused
+from kdops.utils.garbage_collection import gc_paused
 
 EAGER_CALLS = 3
 """First steps of a shape that run as they are: libraries choose their algorithms and allocate in the first ones,

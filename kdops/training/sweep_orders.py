@@ -12,7 +12,7 @@ from kdops.config.architectures import parse_architecture
 from kdops.config.augmentation import NONE
 from kdops.config.recipes import Recipe
 from kdops.config.roles import streams_of
-from kdops.data.selection import noisy_labels
+from kdops.data.image_selection import noisy_labels
 from kdops.distillation.method import LabelsOnly, Method, build_method
 from kdops.distillation.sources import KEPT_BYTES, Asked, Mixture
 from kdops.models.head import head_of
@@ -23,8 +23,8 @@ from kdops.sweeps.unit import Context, Unit, digest_of_pass
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.engine import Engine
 from kdops.training.groups import UNLABELED
-from kdops.training.networks import Networks, digest_of_rows, logits_only
 from kdops.training.order import Order, OrderGroup, OrderTrial, SourceArrays, pack
+from kdops.training.stored_networks import Networks, digest_of_rows, logits_only
 from kdops.training.trainer import cut_passes, nets_a_pass
 from kdops.training.trials import TrialPlan, trial_passes
 from kdops.utils.hardware import numeric_mode, process_threads

@@ -30,7 +30,6 @@ from kdops.errors import DivergenceError
 from kdops.sweeps.metrics import TRAIN_KL, TRAIN_LOSS
 from kdops.training.checkpoint import Checkpoint
 from kdops.training.cuda_graph import CudaGraphStep
-from kdops.training.divergence import measured_rows, source_divergence
 from kdops.training.epoch_losses import EpochLosses
 from kdops.training.evaluation import measure_members
 from kdops.training.feeds import feeds_of, seen_by
@@ -40,6 +39,7 @@ from kdops.training.joint import JointNetworks
 from kdops.training.method_modules import modules_of
 from kdops.training.optimizer import Optimizer
 from kdops.training.schedule import Stage, rates_of, stages_of
+from kdops.training.source_divergence import measured_rows, source_divergence
 from kdops.utils.hardware import allow_tf32, with_threads
 from kdops.utils.memory import malloc_keeps_pages
 

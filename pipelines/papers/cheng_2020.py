@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kdops.config.epochs import MOST, KeptEpochs
+from kdops.config.kept_epochs import MOST, KeptEpochs
 from kdops.config.knowledge import KnowledgeProbe
 from kdops.config.settings import HARD
 from kdops.config.studies import PaperSettings

@@ -15,7 +15,7 @@ from PIL import Image
 
 import kdops.packaging.export
 import kdops.packaging.loading
-import kdops.reporting.pareto
+import kdops.reporting.candidates
 from kdops.cli import ship as shipping
 from kdops.cli.app import main
 from kdops.data import dataset as datasets
@@ -23,7 +23,7 @@ from kdops.data.splits import make_split
 from kdops.packaging.export import FORMATS
 from kdops.packaging.inputs import images_to_compare
 from kdops.packaging.loading import Loaded, load_stored
-from kdops.reporting.pareto import _front
+from kdops.reporting.candidates import _front
 from kdops.tracking.catalog import data_of, find_registered
 from tests.shelves import read_catalog
 
@@ -81,7 +81,7 @@ def test_candidates_tell_of_every_model_what_the_store_says(shipped, capsys):
 @pytest.mark.parametrize("shown", [0, 2, 1000])
 def test_of_many_candidates_the_best_the_front_and_the_champions_are_shown(shipped, capsys, monkeypatch, shown):
     every = sorted(read_catalog(shipped.client).registered(), key=lambda model: -model.val_accuracy)
-    monkeypatch.setattr(kdops.reporting.pareto, "SHOWN", shown)
+    monkeypatch.setattr(kdops.reporting.candidates, "SHOWN", shown)
     out, _ = said(capsys, "candidates")
     names = [line[2:].split()[0] for line in out if line[2:].startswith("kdops-digits-")]
     assert len(set(names)) == len(names)

@@ -8,7 +8,7 @@ from kdops.config.architectures import FAMILIES
 from kdops.config.methods import METHODS
 from kdops.config.options import Choice, Flag, Integer, Real, Several, Text
 from kdops.config.parsing import real, whole
-from kdops.config.search_procedure import PRUNERS, SAMPLERS
+from kdops.config.samplers_and_pruners import PRUNERS, SAMPLERS
 from kdops.config.specs import Spec, parse_spec, split_spec, write_spec
 from kdops.errors import UsageError
 

@@ -11,7 +11,7 @@ from kdops.config.architectures import parse_architecture
 from kdops.config.methods import METHODS, parse_method
 from kdops.config.options import Flag, Integer, Real
 from kdops.config.recipe_settings import SETTINGS
-from kdops.config.search_procedure import OBJECTIVES, parse_objectives
+from kdops.config.samplers_and_pruners import OBJECTIVES, parse_objectives
 from kdops.config.search_space import Space
 from kdops.config.settings import Settings, parse_temperatures
 from kdops.config.space_parser import parse_space

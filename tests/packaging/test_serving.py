@@ -26,7 +26,7 @@ from PIL import Image
 from kdops.config.architectures import parse_architecture
 from kdops.config.datasets import parse_dataset
 from kdops.data.images import read_image
-from kdops.data.tabular.columns import fit_encoding
+from kdops.data.tabular.fit_encoding import fit_encoding
 from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
 from kdops.packaging.folder import Packager

@@ -15,7 +15,7 @@ from kdops.errors import KdopsError
 from kdops.registry.lookup import uri_of
 from kdops.registry.promotion import _compared
 from kdops.registry.versions import Registry, delete_version, registered_name
-from kdops.reporting.pareto import group_candidates, show_candidates
+from kdops.reporting.candidates import group_candidates, show_candidates
 from kdops.sweeps import schema
 from kdops.sweeps.model import Model
 from kdops.sweeps.ranking import shipping_key

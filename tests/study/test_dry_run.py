@@ -14,12 +14,12 @@ from importlib import import_module
 import pytest
 
 import kdops.data.dataset
-import kdops.sweeps.dry_run
+import kdops.sweeps.plan
 from kdops.cli.launch import launch
 from kdops.config.parameters import ENTRY_POINTS
 from kdops.data.splits import make_split
 from kdops.study.executor import Executor
-from kdops.study.index import ModelIndex
+from kdops.study.model_index import ModelIndex
 from kdops.study.study import Study
 from kdops.sweeps.unit import Context
 from kdops.utils.progress import Reporter
@@ -123,7 +123,7 @@ def planned(place, entry_point, capsys, **given):
 @pytest.fixture(autouse=True)
 def _speed_is_known(monkeypatch):
     """Measure the machine's speed in no plan: it takes longer than the plans of this file."""
-    monkeypatch.setattr(kdops.sweeps.dry_run, "matrix_speed", lambda device: 1e10)
+    monkeypatch.setattr(kdops.sweeps.plan, "matrix_speed", lambda device: 1e10)
 
 
 @pytest.fixture(params=["nowhere", "done"])

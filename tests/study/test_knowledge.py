@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from kdops.config.epochs import KeptEpochs
+from kdops.config.kept_epochs import KeptEpochs
 from kdops.config.knowledge import KnowledgeProbe
 from kdops.config.settings import Settings
-from kdops.packaging.epochs import read_epoch
+from kdops.packaging.epoch_weights import read_epoch
 from kdops.probing.knowledge import EntropyMaps
 from kdops.study.knowledge import Course, Courses, course_figure, courses_table
 from kdops.study.open import open_study

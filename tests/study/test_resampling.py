@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdops.data import selection
-from kdops.data.selection import noisy_labels
+from kdops.data import image_selection
+from kdops.data.image_selection import noisy_labels
 from kdops.study.key_frames import key_frames
 from kdops.study.open import open_study
 from kdops.study.resampling import boosted, reweighted, without_folds
@@ -64,8 +64,10 @@ def test_other_rows_of_a_fold_are_another_training_whatever_code_dealt_them(stor
     with opened(store, dry_run="true") as study:
         before = parts()
         assert parts() == before
-        groups_of = selection.groups_of
-        monkeypatch.setattr(selection, "groups_of", lambda *given: tuple(np.roll(one, 1) for one in groups_of(*given)))
+        groups_of = image_selection.groups_of
+        monkeypatch.setattr(
+            image_selection, "groups_of", lambda *given: tuple(np.roll(one, 1) for one in groups_of(*given))
+        )
         fold, teacher = parts()
     assert fold != before[0]
     assert teacher == before[1] == "teacher images"

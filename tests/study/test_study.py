@@ -15,7 +15,7 @@ from kdops.config.engines import ENGINES, EngineSpec
 from kdops.data import dataset as datasets
 from kdops.data.splits import make_split
 from kdops.errors import KdopsError
-from kdops.study.commits import Commits
+from kdops.study.storing import Commits
 from kdops.tracking.tracker import Tracker
 from kdops.training.local import LocalEngine
 from kdops.utils.process import ProcessId

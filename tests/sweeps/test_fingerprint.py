@@ -101,14 +101,20 @@ SETTLED = {
         "a table and its parser: the text of what was chosen, with all options, is in the fingerprint",
     ),
     **dict.fromkeys(
-        *[("config/augmentation.py", "config/images.py", "config/recipes.py", "config/options.py", "config/specs.py")],
+        (
+            *("config/augmentation.py", "config/image_selection.py", "config/recipes.py"),
+            *("config/options.py", "config/specs.py"),
+        ),
         "reads and writes texts of settings, and each setting is in the fingerprint",
     ),
     **dict.fromkeys(("config/settings.py", "sweeps/model.py"), "gives seeds and temperatures, which are in it"),
     "config/roles.py": "gives the names of streams, which are in it",
     "config/engines.py": "says where is trained, not what",
     **dict.fromkeys(("data/dataset.py", "data/splits.py"), "gives images and rows, whose digest is in it"),
-    **dict.fromkeys(("data/cache.py", "utils/memory.py", "utils/gc.py", "utils/files.py"), "says where bytes are kept"),
+    **dict.fromkeys(
+        ("data/cache.py", "utils/memory.py", "utils/garbage_collection.py", "utils/files.py"),
+        "says where bytes are kept",
+    ),
     **dict.fromkeys(("sweeps/metrics.py", "sweeps/params.py", "sweeps/fingerprint.py"), "names what is there"),
     **dict.fromkeys(("errors.py", "utils/progress.py", "utils/quiet.py"), "tells what happens"),
     **dict.fromkeys(("utils/imports.py", "utils/process.py", "utils/gpus.py"), "finds code, processes and devices"),

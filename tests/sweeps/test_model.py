@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from kdops.config.selection import SCORES, Criterion
+from kdops.config.criterion import SCORES, Criterion
 from kdops.errors import KdopsError
 from kdops.sweeps.model import COPY_SEEDS, LABELS, Model, Sweep
 from kdops.sweeps.ranking import best, best_temperature, rank_key, worst

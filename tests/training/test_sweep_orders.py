@@ -21,8 +21,8 @@ from kdops.training import engine, networks, sweep_orders
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.evaluation import compute_logits
 from kdops.training.local import LocalEngine
-from kdops.training.networks import Networks
 from kdops.training.order import Order
+from kdops.training.stored_networks import Networks
 from kdops.training.sweep_orders import TEST_IMAGES, Orders
 from kdops.utils.progress import Reporter
 from kdops.utils.random import named_generator

@@ -15,7 +15,7 @@ import numpy as np
 from kdops.config.datasets import DatasetSpec
 from kdops.data.arrays import Arrays
 from kdops.data.own_data import check_classes, check_parts, describe_split, hold_out_rest, part_of
-from kdops.data.tabular.columns import fit_encoding
+from kdops.data.tabular.fit_encoding import fit_encoding
 from kdops.data.tabular.rows import Number, RowError, as_number, is_missing
 from kdops.data.tabular.table_file import Table, TableError, read_table
 from kdops.errors import UsageError

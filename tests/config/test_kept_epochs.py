@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdops.config.epochs import MOST, KeptEpochs
+from kdops.config.kept_epochs import MOST, KeptEpochs
 from kdops.config.settings import Settings
 from kdops.errors import UsageError
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.data import dataset as data
+from kdops.data.hold_out import hold_out
 from kdops.data.splits import make_split
-from kdops.data.test_set import hold_out
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.data())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdops.config.datasets import parse_dataset
-from kdops.data.tabular.columns import fit_encoding
+from kdops.data.tabular.fit_encoding import fit_encoding
 from kdops.data.tabular.rows import Encoding, RowError
 from kdops.errors import UsageError
 

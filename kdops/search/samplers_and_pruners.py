@@ -15,7 +15,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from kdops.config.search_procedure import PRUNERS
+from kdops.config.samplers_and_pruners import PRUNERS
 from kdops.config.search_space import Dimension, Space, Value
 from kdops.config.specs import parse_spec
 from kdops.errors import UsageError
@@ -28,7 +28,7 @@ def sampler_of(name: str, options: Mapping[str, Any], seed: int, grid: Grid | No
     """Return the sampler of a search.
 
     Args:
-        name: a key of :data:`kdops.config.search_procedure.SAMPLERS`.
+        name: a key of :data:`kdops.config.samplers_and_pruners.SAMPLERS`.
         options: its options.
         seed: of the search.
         grid: what ``grid`` goes through; no other sampler has one.
@@ -42,7 +42,7 @@ def pruner_of(text: str) -> BasePruner:
     """Return what ends trials early, from the text of the parameter ``pruner``.
 
     Raises:
-        UsageError: it is not one of :data:`kdops.config.search_procedure.PRUNERS`.
+        UsageError: it is not one of :data:`kdops.config.samplers_and_pruners.PRUNERS`.
     """
     name, options = parse_spec(text, "pruner", PRUNERS)
     if name == "none":

@@ -59,7 +59,7 @@ def test_a_reader_that_left_changes_no_exit_code(arguments, expected, kept, envi
 FILES = "import os; print([os.readlink(f'/proc/self/fd/{file}') for file in range(3)], file=open('files', 'a'))"
 OPENED = f"""
 import subprocess, sys
-from kdops.cli.output import lasting_output
+from kdops.cli.standard_streams import lasting_output
 with lasting_output():
     exec({FILES!r})
     subprocess.run([sys.executable, "-c", {FILES!r}])
@@ -101,7 +101,7 @@ def test_a_study_without_standard_output_keeps_its_store(environment, tmp_path):
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_characters_that_the_output_lacks_are_escaped(encoding, environment, tmp_path):
     text = "print('T = 2 → ' + chr(0x2265) + chr(0xdcff)); sys.stderr.write(chr(0x2265))"
-    command = code(f"from kdops.cli.output import lasting_output\nwith lasting_output(): {text}")
+    command = code(f"from kdops.cli.standard_streams import lasting_output\nwith lasting_output(): {text}")
     done = subprocess.run(
         command, cwd=tmp_path, env={**environment, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=200
     )
@@ -110,7 +110,7 @@ def test_characters_that_the_output_lacks_are_escaped(encoding, environment, tmp
 
 
 def test_the_streams_come_back(capsys):
-    from kdops.cli.output import lasting_output
+    from kdops.cli.standard_streams import lasting_output
 
     before = sys.stdout, sys.stderr
     with lasting_output(), lasting_output():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdops.config.images import ALL_FRAMES, Selection
+from kdops.config.image_selection import ALL_FRAMES, Selection
 from kdops.data.dataset import Dataset
 from kdops.data.splits import groups_of
 from kdops.errors import UsageError

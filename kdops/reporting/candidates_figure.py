@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdops.reporting.candidates import Candidate, Group
 from kdops.reporting.figures import COLORS, new_figure
-from kdops.reporting.pareto import Candidate, Group
 
 MOST = 3
 """Groups that are drawn, the largest."""

@@ -9,7 +9,7 @@ import pytest
 
 from kdops.errors import DivergenceError
 from kdops.store.faults import explained
-from kdops.study.commits import MOST, Commits
+from kdops.study.storing import MOST, Commits
 from kdops.study.sweep_training import in_sequence
 
 ONE, MANY = 1, 8

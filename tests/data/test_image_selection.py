@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kdops.config.images import Selection
+from kdops.config.image_selection import Selection
 from kdops.data import dataset
-from kdops.data.selection import fold_of, frames_of_tracks, noisy_labels, select, without_classes
+from kdops.data.image_selection import fold_of, frames_of_tracks, noisy_labels, select, without_classes
 from kdops.errors import UsageError
 
 DIGITS = dataset.load("digits")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kdops.config.criterion import SCORES
 from kdops.config.options import Integer
-from kdops.config.selection import SCORES
 from kdops.config.specs import Spec
 from kdops.errors import UsageError
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from kdops.config.criterion import Criterion
 from kdops.config.engines import LOCAL
 from kdops.config.recipes import Recipe
-from kdops.config.selection import Criterion
 from kdops.models.size import network_size
 from kdops.sweeps.model import Model
 from kdops.sweeps.outcomes import Choice, Fork, Node, PlannedUnit, Request, Tally, tallies

@@ -6,9 +6,9 @@ import pytest
 
 from kdops.config.architectures import parse_architecture
 from kdops.config.settings import Settings
-from kdops.sweeps.dry_run import EPOCH_BYTES, MODEL_BYTES, TRACKING_SECONDS, Plan, Step
 from kdops.sweeps.model import Model
 from kdops.sweeps.outcomes import PlannedUnit
+from kdops.sweeps.plan import EPOCH_BYTES, MODEL_BYTES, TRACKING_SECONDS, Plan, Step
 from kdops.utils.text import duration
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -54,7 +54,7 @@ def test_weights_that_are_kept_of_earlier_epochs_take_room():
 
 
 def test_a_busy_machine_is_said_and_gives_a_range(monkeypatch):
-    monkeypatch.setattr("kdops.sweeps.dry_run.matrix_speed", lambda device: 1e10)
+    monkeypatch.setattr("kdops.sweeps.plan.matrix_speed", lambda device: 1e10)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     told = []
     for load in (0.4, 1.0, 7.0):

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from kdops.utils.gc import gc_paused
+from kdops.utils.garbage_collection import gc_paused
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import save_file
 
-from kdops.config.epochs import KeptEpochs
+from kdops.config.kept_epochs import KeptEpochs
 from kdops.config.settings import Settings
 from kdops.errors import KdopsError
 from kdops.models.classifier import digest_of
-from kdops.packaging.epochs import read_epoch
+from kdops.packaging.epoch_weights import read_epoch
 from kdops.study.knowledge import network_after
 from kdops.study.open import open_study
 

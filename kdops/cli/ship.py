@@ -178,8 +178,8 @@ def _dataset(catalog: Catalog, given: str) -> str:
 
 def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
     """Load one model of each architecture and time it; one whose files are gone is reported, and the next one tried."""
+    from kdops.packaging.latency import latency
     from kdops.packaging.loading import load_stored
-    from kdops.packaging.vote import latency
     from kdops.reporting.candidates import ServingCost
 
     found: dict[str, ServingCost] = {}
@@ -200,7 +200,7 @@ def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
 
 
 def _print_export(found: Model, loaded: Loaded, exported: Exported, what: str) -> None:
-    from kdops.packaging.vote import latency
+    from kdops.packaging.latency import latency
     from kdops.registry.card import example_of
 
     unit = example_of(loaded.encoding)

@@ -1,4 +1,8 @@
-"""The settings of the entry points that have parameters of their own; those of chains and searches have own files."""
+"""The settings of entry points that have parameters of their own.
+
+Those of chains, searches, companies and trials of methods are in files beside; :data:`kdops.config.settings.SETTINGS`
+names the class of each entry point.
+"""
 
 from __future__ import annotations
 

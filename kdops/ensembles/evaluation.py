@@ -17,7 +17,8 @@ from kdops.config.settings import Settings
 from kdops.data.examples import in_blocks
 from kdops.errors import UsageError
 from kdops.packaging.ensemble import digest_of_members, write_ensemble
-from kdops.packaging.vote import Vote, latency
+from kdops.packaging.latency import latency
+from kdops.packaging.vote import Vote
 from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import Model, Sweep
 from kdops.sweeps.params import ARCHITECTURE, DATASET, FLOPS, MEMBERS, PARAMETERS, SPLIT_SEED, TRANSFER, VOTE

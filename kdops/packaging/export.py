@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from kdops.errors import KdopsError, UsageError
+from kdops.packaging.latency import latency
 from kdops.packaging.loading import Loaded
-from kdops.packaging.vote import latency
 from kdops.store.faults import first_line
 from kdops.utils.files import replace_file
 from kdops.utils.quiet import silenced, without_warning

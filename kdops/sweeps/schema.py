@@ -1,4 +1,4 @@
-"""How a run and a registered version describe a model: the only file that names tags.
+"""How a run and a registered version describe a model: the only file that names the tags ``kdops.*``.
 
 Parameters are named in :mod:`kdops.sweeps.params`, metrics in :mod:`kdops.sweeps.metrics`.
 

@@ -1,4 +1,4 @@
-"""What all runs of one study have in common, and how they are made."""
+"""The runs of one study and of its models: how they are made, and the tags that each begins with."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from distributed import Client, Future, LocalCluster, Security, Status, get_work
 from kdops.errors import KdopsError, plain_line
 from kdops.training.actors import Actor, ActorArrays, ActorWorker
 from kdops.training.array_files import ArrayFiles
-from kdops.training.worker import worker_environment
+from kdops.training.worker_environment import worker_environment
 from kdops.training.worker_pool import Events, WorkerPool
 from kdops.utils.files import temporary_folder
 from kdops.utils.gpus import visible_gpus, worker_count

@@ -21,7 +21,7 @@ import numpy as np
 
 from kdops.training.array_files import ArrayFiles, OpenedFiles
 from kdops.training.order import Order
-from kdops.training.worker import worker_environment
+from kdops.training.worker_environment import worker_environment
 from kdops.training.worker_pool import Event, Events, Worker, WorkerPool, carry_out
 from kdops.utils.gpus import visible_gpus, worker_count
 

@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError
 from kdops.errors import KdopsError, plain_line
 from kdops.training.actors import Actor, ActorArrays, ActorWorker
 from kdops.training.array_files import OpenedFiles
-from kdops.training.worker import is_private, worker_environment
+from kdops.training.worker_environment import is_private, worker_environment
 from kdops.training.worker_pool import Events, WorkerPool
 from kdops.utils.gpus import worker_count
 from kdops.utils.hardware import process_threads

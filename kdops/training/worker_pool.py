@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kdops.training.attempts import Attempts
 from kdops.training.engine import Arrays, Report, held_by, perform
 from kdops.training.order import Done, Order
-from kdops.training.worker import Attempts, fields_of, restored
+from kdops.training.worker_errors import fields_of, restored
 
 REPORT_SECONDS = 0.5
 """A worker reports its progress at most this often."""
@@ -83,7 +84,7 @@ class WorkerPool:
         """Carry out orders, as many at the same time as there are workers, and yield each result as it arrives.
 
         Raises:
-            KdopsError: three workers in a row died of one order.
+            KdopsError: as many workers in a row as :data:`kdops.training.attempts.ATTEMPTS` died of one order.
         """
         attempts = Attempts()
         waiting = _Ahead(iter(orders), held_by(self.workers))

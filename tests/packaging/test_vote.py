@@ -19,7 +19,8 @@ from torch import nn
 from kdops.config.architectures import parse_architecture
 from kdops.models.classifier import build, digest_of
 from kdops.packaging.ensemble import write_ensemble
-from kdops.packaging.vote import Vote, export_vote, latency
+from kdops.packaging.latency import latency
+from kdops.packaging.vote import Vote, export_vote
 from kdops.sweeps.model import Model
 from kdops.utils.random import named_generator
 from kdops.verdicts.votes import vote_scores

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from kdops.config.engines import ENGINES
-from kdops.training.worker import ATTEMPTS
+from kdops.training.attempts import ATTEMPTS
 from kdops.utils.imports import load_place
 
 WORKERS = {

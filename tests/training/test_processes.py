@@ -15,7 +15,7 @@ from kdops.training.array_files import ArrayFiles, OpenedFiles
 from kdops.training.engine import held_by
 from kdops.training.order import Done
 from kdops.training.processes import ProcessesEngine
-from kdops.training.worker import fields_of, restored
+from kdops.training.worker_errors import fields_of, restored
 from kdops.training.worker_pool import _Ahead
 from kdops.utils.hardware import process_threads
 from tests.training.test_engine import order

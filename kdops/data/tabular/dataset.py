@@ -83,8 +83,8 @@ def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> t
     others = [*table.remarks]
     if remarks:
         others.append(
-            f"{len(remarks):,} test rows with a category that no training row has, taken for none of them ("
-            f"{next(iter(remarks.values()))})"
+            f"{len(remarks):,} test row{'s' * (len(remarks) != 1)} with a category that no training row has, taken for "
+            f"none of them ({next(iter(remarks.values()))})"
         )
     return decoded, "; ".join([f"table: {found}", describe_split(official, decoded), *others])
 

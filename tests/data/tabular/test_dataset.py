@@ -181,7 +181,7 @@ def test_a_category_that_only_test_rows_have_is_none_of_the_known_ones(write):
     color = row.split(",")[2]
     found = load(write(changed(test[0] + 1, color, "green")))
     assert found.images[test[0], -2:].sum() == 0
-    assert "1 test rows with a category that no training row has" in found.notes
+    assert "1 test row with a category that no training row has" in found.notes
     assert f"line {test[0] + 2} has 'green' in the column color" in found.notes
 
 

@@ -23,8 +23,9 @@ from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_BASELINE
 from kdops.sweeps.ranking import shipping_criterion
 
-MOST = 100
-"""Number of holders that are kept; more than are ever rolled back."""
+MOST = 40
+"""Number of holders that are kept: their tag must fit into the 5,000 characters that MLflow's column of a database
+server has for it."""
 
 ROUNDING = 1e-9
 """An accuracy that lies on the margin is not beyond it, whatever its last bits."""

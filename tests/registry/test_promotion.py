@@ -1,8 +1,10 @@
 """Promotion to an alias of the team's own: its gates, its history, and the way back."""
 
+import json
 import random
 
 import pytest
+from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelTag
 
 from kdops.cli.app import main
 from kdops.errors import KdopsError
@@ -164,6 +166,19 @@ def test_any_order_of_promotions_and_rollbacks_is_a_stack(apart):
             stack.append(version)
         assert holder(apart) == (stack[-1] if stack else None)
         assert [one.version for one in holders_of(client, NAME, "production")] == stack
+
+
+def test_the_holders_fit_into_the_column_of_a_database_server(apart):
+    """A file of sqlite takes any text; on a server the alias would be moved, and the list of its holders lost."""
+    client, (best, middle, _) = apart.client, ranked(apart)
+    entry = {"version": "123456", "run_id": "f" * 32, "at": "2026-01-01T00:00:00+00:00"}
+    client.set_registered_model_tag(NAME, "kdops.promotions.production", json.dumps([entry] * 100))
+    promote(client, f"models:/{NAME}/{middle}", "production", 1.0)
+    promote(client, f"models:/{NAME}/{best}", "production", 1.0)
+    text = client.get_registered_model(NAME).tags["kdops.promotions.production"]
+    assert len(text) <= SqlRegisteredModelTag.value.type.length
+    assert [one.version for one in holders_of(client, NAME, "production")][-3:] == ["123456", middle, best]
+    assert rollback(client, NAME, "production").uri == f"models:/{NAME}/{middle}"
 
 
 @pytest.mark.parametrize(

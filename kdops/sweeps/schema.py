@@ -114,6 +114,9 @@ OWN_PARAMS = (params.SEED, params.TEMPERATURE)
 LONGEST = 7900
 """MLflow's tags end at 8,000 characters."""
 
+LONGEST_NAME = 250
+"""Characters that MLflow's column of a database server has for the name of a run; a file of sqlite takes any."""
+
 Item = TypeVar("Item")
 
 
@@ -142,6 +145,11 @@ def fitted(uris: Sequence[str]) -> str:
     """Join URIs into a tag, cut where it would be too long; ``results.csv`` has them all."""
     text = " ".join(uris)
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} ..."
+
+
+def fitted_name(name: str) -> str:
+    """Return the name of a run, cut where it would be too long."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def finite(text: str | None) -> float | None:

@@ -48,12 +48,14 @@ class StudyRun:
         """Make a run of this study and return its id; what a repeated request made beside it is dropped at the end.
 
         Args:
-            name: its name.
+            name: its name, cut where it is too long.
             tags: all that it has from its start on.
             start: when it started, in milliseconds since the epoch; now if left out.
         """
         tags = {**tags, **self._source}
-        run = self.client.create_run(self.experiment, start_time=start, run_name=name, tags=tags).info.run_id
+        run = self.client.create_run(
+            self.experiment, start_time=start, run_name=schema.fitted_name(name), tags=tags
+        ).info.run_id
         self._made.add(run)
         return run
 

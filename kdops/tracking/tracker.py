@@ -50,7 +50,7 @@ class Tracker(StudyRun):
         for uri in dict.fromkeys((store_address(), registry_address())):
             ensure_store(uri)
         super().__init__(MlflowClient(), entry_point, data, split, about or {})
-        self.title = title
+        self.title = schema.fitted_name(title)
         self._whole = self._parent()
         self.parent, self.experiment = self._whole.info.run_id, self._whole.info.experiment_id
         # Hosts that cannot see this process know by it whether the study lives.

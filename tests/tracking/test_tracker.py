@@ -12,6 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow.entities import LoggedModelStatus
+from mlflow.store.tracking.dbmodels.models import SqlRun
 from PIL import Image
 
 from kdops.data import dataset as datasets
@@ -20,6 +21,7 @@ from kdops.registry.versions import Registry
 from kdops.sweeps.model import Model
 from kdops.tracking.model_run import _run_name
 from kdops.tracking.stale_runs import end_stale_runs
+from kdops.tracking.tracker import Tracker
 from kdops.utils.process import ProcessId, may_be_open
 from kdops.verdicts.transitivity import transitivity_verdict
 
@@ -379,3 +381,15 @@ def _verdict(children):
 def test_a_run_is_named_by_its_method_unless_it_is_the_plain_one(role, chain, method, name):
     model = Model(role, 2, 4.0, chain, "models:/kdops-digits-teacher/1", "", params={"method": method})
     assert _run_name(model, []) == name
+
+
+def test_the_name_of_a_run_fits_into_the_column_of_a_database_server(store):
+    """A file of sqlite takes any; titles and names have methods and networks as the caller writes them."""
+    tracker = Tracker("students", DIGITS, SPLIT, "t" * 300)
+    made = tracker.make_run("n" * 300, {})
+    tracker.below("students", "b" * 300).finish()
+    tracker.finish()
+    names = {run.info.run_name for run in store.runs()}
+    assert {len(name) for name in names} == {SqlRun.name.type.length}
+    assert {name[:3] for name in names} == {"ttt", "nnn", "bbb"}
+    assert store.client.get_run(made).info.run_name.endswith("n...")

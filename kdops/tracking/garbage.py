@@ -82,9 +82,9 @@ def remove_garbage(client: MlflowClient, experiment_id: str, pieces: Sequence[Pi
 
 
 def _without_many_missing(pieces: Sequence[Piece], models: int) -> list[Piece]:
-    """Keep versions whose files are gone, if they are several or most: a disk that is away is no reason to delete."""
+    """Keep versions whose files are gone, if they are several or not outnumbered: a disk may be away."""
     lost = [piece for piece in pieces if piece.why == GONE and piece.kept != ELSEWHERE]
-    if len(lost) < 2 and 2 * len(lost) <= models:
+    if not lost or (len(lost) == 1 and models > 2):
         return list(pieces)
     kept = f"{len(lost)} of {models} models lack their files: is the disk mounted? If they are lost: --missing-files"
     return [replace(one, kept=one.kept or kept) if one.why == GONE else one for one in pieces]

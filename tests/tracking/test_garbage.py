@@ -13,7 +13,8 @@ from kdops.cli.app import main
 from kdops.errors import KdopsError
 from kdops.store.database import CHECKPOINTS
 from kdops.sweeps.schema import CHAMPION
-from kdops.tracking.garbage import find_garbage, remove_garbage
+from kdops.tracking.garbage import _without_many_missing, find_garbage, remove_garbage
+from kdops.tracking.garbage_rules import GONE, Piece
 from kdops.utils.process import ProcessId
 
 TEACHER, STUDENT = "kdops-digits-teacher", "kdops-digits-student"
@@ -187,6 +188,12 @@ def test_missing_files_alone_never_delete_in_bulk(apart, capsys, lost):
     assert before - whole(apart)[0] == failing | (gone if lost == 1 else set())
     assert main(["gc", "--yes", "--missing-files"]) == 0
     assert before - whole(apart)[0] == gone | failing
+
+
+@pytest.mark.parametrize(("models", "goes"), [(1, False), (2, False), (3, True)])
+def test_a_model_without_files_goes_only_where_most_have_theirs(models, goes):
+    (piece,) = _without_many_missing([Piece("version", f"{STUDENT}/1", GONE)], models)
+    assert (not piece.kept) == goes
 
 
 def test_of_an_only_model_missing_files_do_not_delete(apart, capsys):

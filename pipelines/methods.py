@@ -23,8 +23,9 @@ from kdops.config.settings import HARD
 from kdops.data.dataset import Dataset
 from kdops.study.checks import check_study
 from kdops.study.summary import summarize
-from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_PEAK_BYTES, TRAIN_SECONDS, VAL_NLL
+from kdops.sweeps.metrics import METHOD_BYTES, METHOD_PARAMETERS, TRAIN_PEAK_BYTES, TRAIN_SECONDS
 from kdops.sweeps.model import Sweep
+from kdops.sweeps.ranking import mean_rank
 from kdops.verdicts.answer import Answer
 from kdops.verdicts.claims import Verdict
 from kdops.verdicts.intervals import mean_interval
@@ -147,7 +148,7 @@ def choose(
     """
     trials = trials_of(method, study.settings.trials, study.settings.sweeps["student"])
     tried = [((one, temperature), distill(study, tried_on, one, temperature)) for one, temperature in trials]
-    score = study.settings.criterion.metric
+    by = study.settings.criterion
     has_control = study.settings.controls and not method.is_control
 
     def again(trial: Trial) -> tuple[Sweep, Sweep]:
@@ -156,14 +157,9 @@ def choose(
         control = distill(fresh, teachers, shuffled(one), temperature) if has_control else replace(students, records=())
         return students, control
 
-    (one, temperature), (students, control) = study.retrain(tried, partial(badness, score=score), again)
-    validation = next(float(sweep.table(score).mean()) for trial, sweep in tried if trial == (one, temperature))
+    (one, temperature), (students, control) = study.retrain(tried, partial(mean_rank, by=by), again)
+    validation = next(float(sweep.table(by.metric).mean()) for trial, sweep in tried if trial == (one, temperature))
     return Chosen(method, one, temperature, validation, len(trials), students, control)
-
-
-def badness(students: Sweep, score: str) -> tuple[float, float]:
-    """Return what trials are compared by: the mean of a metric over the replicates, then the mean loss."""
-    return -float(students.table(score).mean()), float(students.table(VAL_NLL).mean())
 
 
 def distill(study: Study[MethodsSettings], sources: Sweep, method: ChosenMethod, temperature: float) -> Sweep:

@@ -28,7 +28,7 @@ from kdops.sweeps.model import LABELS, Model, Sweep
 from kdops.sweeps.ranking import best, mean_rank, ranked, worst
 from kdops.sweeps.unit import Context
 from kdops.verdicts.votes import mcnemar
-from pipelines import chain, students, symmetry, transitivity
+from pipelines import chain, methods, students, symmetry, transitivity
 
 TEMPERATURES = COLD, WARM, HOT = (1.0, 2.0, 6.0)
 """The best on test, by the loss on validation, and by the accuracy on validation."""
@@ -230,6 +230,24 @@ def test_temperatures_that_are_equal_on_average_are_equal_whatever_the_replicate
         for values in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3))
     }
     assert len(ranks) == 1
+
+
+@pytest.mark.parametrize("better", [(0.3, 0.2, 0.1), (0.1, 0.2, 0.3)])
+def test_trials_of_a_method_that_are_equal_on_average_are_told_apart_by_their_loss(better, monkeypatch):
+    """Not by the last bit of a sum, which depends on the order of the replicates."""
+    scores = {2.0: (better[::-1], 0.9), 4.0: (better, 0.1)}
+
+    def distill(study, sources, method, temperature):
+        values, loss = scores[temperature]
+        metrics = [{"val_accuracy": value, "val_nll": loss} for value in values]
+        return Sweep(
+            tuple(replace(model(temperature), seed=seed, metrics=own) for seed, own in enumerate(metrics)), hops=1
+        )
+
+    monkeypatch.setattr(methods, "distill", distill)
+    monkeypatch.setattr(methods, "trials_of", lambda method, *_: [(method, 2.0), (method, 4.0)])
+    study = scripted("methods", methods="dkd", controls="false")
+    assert methods.choose(study, study, MODELS, MODELS, study.settings.methods[0]).temperature == 4.0
 
 
 @pytest.mark.parametrize(("by", "expected"), [("validation", HOT), ("test", COLD)])

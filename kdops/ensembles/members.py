@@ -280,10 +280,10 @@ def _name(settings: EnsembleSettings, data: Dataset) -> str:
 
 
 def _ranked(members: Sequence[Model], by: Criterion) -> tuple[Model, ...]:
-    """Sort models: highest score, then lowest loss, then lowest version; as they are where one is unknown."""
+    """Sort models: highest score, lowest loss, lowest temperature, lowest version; as they are where one is unknown."""
     if any(by.metric not in member.metrics for member in members):
         return tuple(members)
-    return tuple(sorted(members, key=lambda member: (*rank_key(member, by), *member.place)))
+    return tuple(sorted(members, key=lambda member: (*rank_key(member, by), member.temperature, *member.place)))
 
 
 def _enough(members: Sequence[Model], name: str, first: str) -> Sequence[Model]:

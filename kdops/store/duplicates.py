@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 WHY = "made twice by a request that was sent again; its double was used"
 PROJECT = "mlflow.project.entryPoint"
 
+CLOCKS = 1_800_000
+"""Milliseconds by which the server's clock may be behind: a run starts by this host's, a logged model by the server's."""
+
 
 def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) -> None:
     """End and delete the runs that this process made without knowing, and those that MLflow made beside the parent.
@@ -58,12 +61,12 @@ def drop_unfinished_models(client: MlflowClient, experiment: str, since: int, ru
     """Delete the logged models of this process's runs that never became whole: doubles, and those of failed runs.
 
     Args:
-        since: when the study began, in milliseconds since the epoch.
+        since: when the study began by the clock of this host, in milliseconds since the epoch.
     """
     if not _is_served(mlflow.get_tracking_uri()):
         return
     # A status cannot be searched for in every database that a server may have.
-    recent = f"creation_timestamp >= {since}"
+    recent = f"creation_timestamp >= {since - CLOCKS}"
     models = paged(client.search_logged_models, [experiment], recent)
     for model in list(models):
         if model.source_run_id in runs and model.status == LoggedModelStatus.PENDING:

@@ -1,6 +1,7 @@
 """Names of processes: whether the one that is named is surely gone."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,17 @@ def test_a_host_may_have_slashes():
 def test_a_live_process_is_not_gone(other):
     process, name = other
     assert ProcessId.parse(name).pid == process.pid
+    assert not ProcessId.own().is_dead(name)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped there")
+def test_a_process_that_is_stopped_is_not_gone(other):
+    process, name = other
+    process.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
     assert not ProcessId.own().is_dead(name)
 
 

@@ -30,7 +30,7 @@ WHY = "made twice by a request that was sent again; its double was used"
 PROJECT = "mlflow.project.entryPoint"
 
 CLOCKS = 1_800_000
-"""Milliseconds by which the server's clock may be behind: a run starts by this host's, a logged model by the server's."""
+"""Milliseconds by which a server's clock may be behind: a run starts by this host's, a logged model by the server's."""
 
 
 def drop_double_runs(client: MlflowClient, parent: Run, known: Collection[str]) -> None:

@@ -7,13 +7,11 @@ import time
 from functools import partial
 
 import numpy as np
-from mlflow import MlflowClient
 
 from kdops.config.sources import WeightsFile
 from kdops.config.studies import SourceSettings
 from kdops.data.dataset import Dataset
 from kdops.models.size import network_size
-from kdops.registry.versions import Registry
 from kdops.study.open import open_study
 from kdops.study.packagers import Packagers
 from kdops.study.summary import summarize
@@ -21,6 +19,7 @@ from kdops.sweeps.fingerprint import fingerprint
 from kdops.sweeps.model import ELSEWHERE, Model, Sweep
 from kdops.sweeps.params import ARCHITECTURE, CODE, DATASET, FLOPS, PARAMETERS, SPLIT_SEED, TRANSFER
 from kdops.tracking.datasets import Trainset
+from kdops.tracking.known_models import KnownModels
 from kdops.tracking.model_run import Outcome
 from kdops.verdicts.answer import Answer
 
@@ -69,7 +68,7 @@ def register_network(settings: SourceSettings, data: Dataset, role: str) -> None
         model = study.store(outcome, partial(packager.write, state=state))
         never = "so it is never champion by itself; kdops promote gives an alias."
         remarks = [f"It may have seen validation {data.unit}, {never}"]
-        there = Registry(MlflowClient(), data, study.split).transfers_of(role)
+        there = KnownModels(data, study.split).transfers_of(role)
         if there and settings.transfer not in there:
             (other, count), *_ = there.most_common(1)
             remarks.append(

@@ -6,6 +6,7 @@ that the number of requests depends on the sweep alone and what is read on how o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -104,6 +105,10 @@ class KnownModels:
         versions = list(Registry(client, self.data, self.split).of_role(role))
         runs = sorted(runs_of(client, versions).values(), key=lambda run: -run.info.start_time)
         return list(self._own(runs, set(map(uri_of, versions))))
+
+    def transfers_of(self, role: str) -> Counter[str]:
+        """Count the registered models of a role that learned here from these data, whatever the split, by transfer."""
+        return Registry(MlflowClient(), self.data, self.split).transfers_of(role) if self._is_there() else Counter()
 
     def _own(self, runs: Iterable[Run], uris: set[str]) -> Iterator[Model]:
         """Yield the models of this data set and split that have one of these URIs."""

@@ -110,7 +110,9 @@ class ActorWorker(Worker):
     def _listen(self, actor: Any, is_new: bool, *given: Any) -> None:
         """Pass on what an actor answers until its order is carried out, and its end."""
         note = f"waiting for room in the cluster: a worker has not begun for {WAIT_SECONDS:g} s"
-        timer = threading.Timer(WAIT_SECONDS, self.events.put, [Event(self, actor, {"told": [0, 0, note]})])
+        timer = threading.Timer(
+            WAIT_SECONDS, self.events.put, [Event(self, actor, {"told": [0, 0, note], "waits": True})]
+        )
         timer.daemon = True
         try:
             if is_new:

@@ -5,6 +5,7 @@ Arrays lie in Ray's object store, once on each machine, but decoded images where
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -67,7 +68,7 @@ class RayEngine(WorkerPool):
         # Ray reports nothing to its makers.
         with env_var("RAY_USAGE_STATS_ENABLED", "0"), _handlers_kept():
             try:
-                ray.init(logging_level="ERROR", configure_logging=False, **_cluster(address, own * threads))
+                ray.init(logging_level=logging.ERROR, configure_logging=False, **_cluster(address, own * threads))
             except Exception as error:  # plain ones too, where Ray does not start in time
                 reason = plain_line(str(error).strip().splitlines()[0])
                 raise KdopsError(f"engine=ray:{address} finds no cluster: {reason}" if address else reason) from error

@@ -29,7 +29,8 @@ class Event:
     Attributes:
         worker: where it runs.
         handle: what ran there when it answered.
-        head: plain values: ``told``, what is reported; ``kind`` and ``fields``, an error; empty for a result.
+        head: plain values: ``told``, what is reported, and ``waits``, whether there is no room for the worker; ``kind``
+            and ``fields``, an error; empty for a result.
         content: the bytes of a result.
         is_end: it ended.
     """
@@ -51,6 +52,7 @@ class Worker(ABC):
         handle: the worker, while there is one.
         order: what it carries out.
         attempt: the number of the attempt, from 1.
+        waits: there was no room for it, so its order has not begun.
     """
 
     handle: Any = None
@@ -59,6 +61,7 @@ class Worker(ABC):
         self.events = events
         self.order: Order | None = None
         self.attempt = 0
+        self.waits = False
 
     @abstractmethod
     def begin(self, order: Order, attempt: int) -> None:
@@ -90,9 +93,11 @@ class WorkerPool:
         waiting = _Ahead(iter(orders), held_by(self.workers))
         try:
             while True:
-                for worker in self._workers:
+                self._move()
+                # Those that run come first: for another there may be no room any more.
+                for worker in sorted(self._workers, key=lambda one: one.handle is None):
                     if worker.order is None and (order := waiting.take()) is not None:
-                        worker.begin(order, attempts.begin(order))
+                        _begin(worker, order, attempts.begin(order))
                 if all(worker.order is None for worker in self._workers):
                     return
                 waiting.fill()
@@ -106,6 +111,7 @@ class WorkerPool:
                     waiting.again(order)
                     attempts.lost(order, event.worker.end())
                 elif "told" in event.head:
+                    event.worker.waits = event.head.get("waits", False)
                     report(order.digest, *event.head["told"])
                 elif "kind" in event.head:
                     event.worker.order = None
@@ -119,10 +125,24 @@ class WorkerPool:
                 if worker.order is not None:
                     worker.end()
 
+    def _move(self) -> None:
+        """Give the orders of workers that wait for room, maybe for ever, to those that run and have none."""
+        free = [worker for worker in self._workers if worker.order is None and worker.handle is not None]
+        late = [(worker, worker.order) for worker in self._workers if worker.order is not None and worker.waits]
+        for worker, (other, order) in zip(free, late, strict=False):
+            attempt = other.attempt
+            other.end()
+            _begin(worker, order, attempt)
+
     def close(self) -> None:
         """End the workers."""
         for worker in self._workers:
             worker.end()
+
+
+def _begin(worker: Worker, order: Order, attempt: int) -> None:
+    worker.waits = False
+    worker.begin(order, attempt)
 
 
 class _Ahead:

@@ -151,20 +151,21 @@ def test_closing_ends_what_is_trained(engine):
 
 
 @contextmanager
-def occupied(engine):
-    """Leave no room in a cluster; yield what makes some again."""
+def occupied(engine, places=2):
+    """Take the room of some workers in a cluster; yield what leaves it again."""
     for worker in engine._workers:
         worker.end()
-    if not hasattr(places := getattr(engine._workers[0], "_places", None), "take"):
+    if not hasattr(free := getattr(engine._workers[0], "_places", None), "take"):
         import ray
 
-        blocker = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(actors.Actor).remote()
+        share = places / len(engine._workers)
+        blocker = ray.remote(num_cpus=share * ray.cluster_resources()["CPU"])(actors.Actor).remote()
         ray.get(blocker.ready.remote())
         yield lambda: ray.kill(blocker)
         return
-    taken = [places.take() for _ in engine._workers]
+    taken = [free.take() for _ in range(places)]
     assert "" not in taken
-    yield lambda: [places.leave(one) for one in taken]
+    yield lambda: [free.leave(one) for one in taken]
 
 
 def test_a_busy_cluster_is_waited_for_and_one_line_says_so(engine, local, monkeypatch):
@@ -180,6 +181,16 @@ def test_a_busy_cluster_is_waited_for_and_one_line_says_so(engine, local, monkey
 
         assert [plain(done) for done in engine.run(iter([order()]), report)] == [local["d"]]
     assert set(notes) == {"waiting for room in the cluster: a worker has not begun for 0.5 s"}
+
+
+def test_an_order_goes_to_a_worker_with_room_where_another_finds_none(engine, local, monkeypatch):
+    monkeypatch.setattr(actors, "WAIT_SECONDS", 0.5)
+    through(engine)
+    with occupied(engine, 1) as leave:
+        found = through(engine)
+        leave()
+    assert {digest: plain(done) for digest, done in found.items()} == local
+    assert {done.attempt for done in found.values()} == {1}
 
 
 def fake():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -111,6 +112,61 @@ def test_both_ways_to_start_ray_have_the_tested_version_and_the_settings_of_the_
     engine = (ROOT / "kdops" / "training" / "ray.py").read_text()
     own = re.findall(r'(?m)^    "([a-z_]+)": ([\d_]+),$', engine)
     assert settings == {(f"RAY_{name}", value.replace("_", "")) for name, value in own}
+    # The study resolves the device, and it runs on the head.
+    head, *workers = (
+        one["template"]["spec"]["containers"][0]["resources"]
+        for one in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    )
+    assert [*workers] == [head]
+    assert cluster["authOptions"] == {"mode": "token"}
     assert "--engine ray:auto" in batch
     assert "--engine ray:auto" in spec["entrypoint"]
     assert spec["entrypoint"].split()[1] in ENTRY_POINTS
+
+
+STUBS = {
+    "scontrol": "echo here",
+    # What is left of srun: its options are written down, and one task is run.
+    "srun": """while [ "${1#--}" != "$1" ]; do echo "srun $1" >> calls; shift; done
+SLURM_PROCID=0 SLURM_STEP_ID=0 "$@" || echo "srun: error" """,
+    "scancel": 'echo "scancel $*" >> calls',
+    "ray": """echo "ray $*" >> calls
+case "$*" in health-check) exit "$HEAD";; "start --head"*) exit "$HEAD";; esac""",
+    "kdops": 'echo "kdops $* at $RAY_ADDRESS with $OMP_NUM_THREADS" >> calls; exit 7',
+    "python": f'exec {shlex.quote(sys.executable)} "$@"',
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize(("head", "status"), [("0", 7), ("1", 1)])
+def test_the_batch_script_ends_as_the_study_ends_or_says_that_ray_did_not_start(head, status, tmp_path):
+    for name, text in STUBS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "ray.py").write_text(
+        "def init(**given): ...\ndef nodes(): return [{'Alive': True}, {'Alive': False}]\n"
+    )
+    job = {"JOB_ID": "30012", "JOB_NUM_NODES": "1", "JOB_NODELIST": "here", "CPUS_PER_TASK": "3"}
+    done = subprocess.run(
+        ["bash", str(ROOT / "deploy" / "slurm" / "ray.sbatch"), "paper", "--seeds", "2"],
+        cwd=tmp_path,
+        env={
+            **{f"SLURM_{name}": value for name, value in job.items()},
+            **{"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "HEAD": head},
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert done.returncode == status
+    assert "srun --cpus-per-task=3" in calls
+    (start,) = [call for call in calls if call.startswith("ray start")]
+    assert start.startswith("ray start --head --port 20012 ")
+    assert "--num-cpus 3 " in start
+    if head == "0":
+        assert calls[-1] == "kdops paper --seeds 2 --engine ray:auto at here:20012 with 1"
+        assert done.stderr == ""
+    else:
+        assert "scancel 30012.0" in calls
+        assert done.stderr == "Ray has not started on all machines, see ray-30012.log\n"

@@ -17,7 +17,7 @@ from kdops.models.classifier import build, pixel_statistics
 from kdops.study.sweep_training import ask_sources
 from kdops.sweeps.model import COPY_SEEDS, Model
 from kdops.sweeps.unit import Context, Task, Unit
-from kdops.training import engine, networks, sweep_orders
+from kdops.training import engine, stored_networks, sweep_orders
 from kdops.training.checkpoint import Checkpoints
 from kdops.training.evaluation import compute_logits
 from kdops.training.local import LocalEngine
@@ -172,7 +172,7 @@ def test_features_are_kept_up_to_a_bound_and_the_embedding_always(tmp_path, monk
     torch.testing.assert_close(maps.features["stage1"], kept.features["stage1"].square().mean(1))
     with monkeypatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        patch.setattr(networks, "IN_MEMORY", 0.0)
+        patch.setattr(stored_networks, "IN_MEMORY", 0.0)
         in_file = source("fitnet(at=stage1)")
         assert torch.equal(in_file.features["stage1"], kept.features["stage1"])
         assert [path.name for path in tmp_path.joinpath("cache/kdops/decoded").iterdir()] == [], "the file has no name"

@@ -142,3 +142,39 @@ def test_what_is_imported_is_declared():
         if (missing := {DISTRIBUTIONS.get(name, name) for name in libraries_of(path) - known} - declared)
     }
     assert not undeclared, "not among the dependencies of pyproject.toml"
+
+
+def bound_in(path):
+    """Return the names that a file binds: imports, functions, classes, variables and attributes."""
+    found = {name.rpartition(".")[2] for name in imported(path)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return found
+
+
+def test_what_docstrings_refer_to_is_there():
+    bound = {file: bound_in(path) for file, path in FILES.items()}
+    anywhere, folders = set().union(*bound.values()), {room_of(file) for file in FILES}
+    missing = []
+    for file, path in FILES.items():
+        text, others = path.read_text(encoding="utf-8"), libraries_of(path) | sys.stdlib_module_names
+        named = re.findall(r":(mod|func|class|data|meth|attr|exc):`~?([\w.]+)`", text)
+        # The names of tags are kdops.WORD; those of modules and what is in them have a folder.
+        named += [("", name) for name in re.findall(r"``(kdops\.\w+\.[\w.]+)``", text) if name.split(".")[1] in folders]
+        for kind, name in named:
+            home, parts = file, name.split(".")
+            if parts[0] == "kdops":
+                module = name
+                while module not in MODULES and "." in module:
+                    module = module.rpartition(".")[0]
+                home, parts = MODULES.get(module, ""), parts[len(module.split(".")) :]
+            elif parts[0] in others - {"kdops"}:
+                continue
+            # A member may be that of a class above, in another file.
+            own = anywhere if kind in ("meth", "attr") else bound.get(home, set())
+            if not home or not own.issuperset(parts[:1]) or not anywhere.issuperset(parts):
+                missing.append(f"kdops/{file}.py: {name}")
+    assert not missing

@@ -85,7 +85,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """What may be tried of every setting, in the order of the table; make it with :func:`parse_space`.
+    """What may be tried of every setting, in the order of the table; see :func:`kdops.config.space_parser.parse_space`.
 
     Attributes:
         dimensions: the settings; that of the method, where there is one, comes first.

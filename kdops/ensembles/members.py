@@ -73,7 +73,7 @@ def draw(settings: EnsembleSettings, data: Dataset) -> tuple[EnsembleSettings, D
         settings: its split and transfer setting may be those of the newest models, and its replicates all there are.
 
     Returns:
-        The settings that the members were trained with, see :func:`.settings_of_members`, and the members.
+        The settings that the members were trained with, see :func:`settings_of_members`, and the members.
 
     Raises:
         UsageError: there is nothing to draw, and what to do about it.

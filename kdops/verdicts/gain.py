@@ -77,7 +77,7 @@ class Gain:
         """Return the statistics of a claim that rests on it, by the ends of their names.
 
         Args:
-            adjusted: the p-values of "does not help" and of "helps" after :func:`adjust`.
+            adjusted: the p-values of "does not help" and of "helps" after :func:`kdops.verdicts.claims.adjust`.
         """
         return {
             **means_of(self.little),

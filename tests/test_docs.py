@@ -51,6 +51,13 @@ def test_files_that_are_named_exist(path):
     assert not [file for file in named if "NAME" not in file and not (ROOT / file).exists()]
 
 
+def test_every_page_is_linked_from_the_first_one():
+    linked = set(re.findall(r"\]\(([\w./-]+)", text_of(ROOT / "docs/index.md")))
+    # Papers and decisions have a first page of their own.
+    wanted = [path for path in PAGES if path.parent.name not in ("papers", "decisions") or path.stem == "index"]
+    assert {str(path.relative_to(ROOT / "docs")) for path in wanted} - {"index.md"} <= linked
+
+
 def test_python_examples_run(tmp_path):
     code = ""
     for name in ("README.md", "docs/reference/api.md"):
@@ -91,6 +98,15 @@ def test_every_tag_is_described():
     rooms = {f"kdops.{path.name}" for path in (ROOT / "kdops").iterdir()}
     assert described
     assert tags - rooms <= described
+
+
+@pytest.mark.parametrize("name", ["params", "metrics"])
+def test_every_parameter_and_metric_of_a_run_is_described(name):
+    described = set(re.findall(r"`(\w+)`", text_of(ROOT / "docs/reference/run-schema.md")))
+    names = {
+        value for value in vars(importlib.import_module(f"kdops.sweeps.{name}")).values() if isinstance(value, str)
+    }
+    assert {value for value in names if re.fullmatch(r"[a-z][a-z_0-9]*", value)} <= described
 
 
 def test_the_public_names_are_on_their_page():

@@ -7,7 +7,7 @@ The source is the model given, else the best registered teacher of these data (o
 not the usual ones), else a teacher that is trained once. The student learns from it at a few temperatures, with three
 seeds, beside the same student on hard labels. The verdict is that of ``students``, about this one source: the
 replicates differ in the student's seed alone.
-Cost on two cores: seconds on digits; on other data that of one teacher and nine students.
+Cost on two cores: seconds on digits; on other data that of one teacher and twelve students.
 """
 
 from __future__ import annotations

@@ -107,9 +107,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 
 STUDENT_TEMPERATURES = Parameter("student_temperatures", "1-29", "temperatures of the students, the best is reversed")
 REVERSED_TEMPERATURES = Parameter("reversed_temperatures", "1-10", "temperatures of the reversed nets")
-MIDDLE_TEMPERATURES = Parameter(
-    "middle_temperatures", "1-20", "temperatures of the middle nets and the way through them"
-)
+MIDDLE_TEMPERATURES = Parameter("middle_temperatures", "1-20", "temperatures of middle nets and the way through them")
 BORN_AGAIN_TEMPERATURES = Parameter(
     "born_again_temperatures", "1,4,10", "temperatures of the control distilled from the teacher itself, or none"
 )
@@ -300,6 +298,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
         {"temperatures": "1-10"},
         (STUDENT_TEMPERATURES, BORN_AGAIN_TEMPERATURES, REVERSED_SEEDS),
         ("reversed",),
+        {"temperatures": "temperatures of the reversed nets; beside, at T = 0, they learn the student's decisions"},
         pairs=(("teacher", "student"), ("student", "reversed"), ("teacher", "born-again")),
     ),
     "ensemble": EntryPoint(

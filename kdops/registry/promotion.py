@@ -87,7 +87,7 @@ class Rollback:
 
 
 def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promotion:
-    """Return an alias to a version, if it is whole and no worse than the one that has it.
+    """Give an alias to a version, if it is whole and worse by no more than a margin than the one that has it.
 
     Args:
         uri: ``models:/name/version`` or ``models:/name@alias``.
@@ -96,7 +96,7 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
     Raises:
         UsageError: there is no such version.
         KdopsError: it was not registered by kdops, is not whole, is of other data or another split than the holder, or
-            is worse.
+            is worse by more than the margin.
     """
     version = find_version(client, uri)
     _check_whole(client, version)

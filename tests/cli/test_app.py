@@ -241,6 +241,14 @@ def test_what_a_pipeline_raises_is_told_in_one_line(raised, code, line, capsys):
     assert one_line(capsys) == line
 
 
+def test_a_command_that_only_reads_ends_as_a_shell_expects_of_ctrl_c(monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdops.cli.browse._last_answers", interrupt)
+    assert main(["papers"]) == 130
+
+
 def test_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         pipeline_main("students", lambda settings: 1 / 0, [])

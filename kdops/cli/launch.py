@@ -17,7 +17,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from kdops.cli.project import run_project
 from kdops.cli.signals import interruptible
-from kdops.config.search import SearchSettings
+from kdops.config.search import STORAGE, SearchSettings
 from kdops.config.settings import Settings
 from kdops.config.sources import SourceModels
 from kdops.config.studies import SourceSettings
@@ -138,11 +138,11 @@ def _is_file(settings: SourceSettings) -> bool:
     return bool(settings.source) and not isinstance(settings.named_source, SourceModels)
 
 
-def _absolute_storage(storage: str) -> str:
+def _absolute_storage(storage: str, parameter: str = "storage") -> str:
     """Return the path of a journal, or the address of a database, as it is meant in the caller's folder."""
     if "://" not in storage:
         return os.path.abspath(os.path.expanduser(storage))
-    return absolute_store(storage, working_folder(), "storage")
+    return absolute_store(storage, working_folder(), parameter)
 
 
 def fix_environment(folder: Path) -> None:
@@ -152,6 +152,8 @@ def fix_environment(folder: Path) -> None:
     for variable in STORES:
         if uri := os.environ.get(variable):
             os.environ[variable] = absolute_store(uri, folder)
+    if storage := os.environ.get(STORAGE):
+        os.environ[STORAGE] = _absolute_storage(storage, STORAGE)
     if root := os.environ.get("KDOPS_DATA_ROOT"):
         os.environ["KDOPS_DATA_ROOT"] = os.path.abspath(os.path.expanduser(root))
     # A data set may be code of the caller's own, in this folder or on a path that is relative to it.

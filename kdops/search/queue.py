@@ -116,6 +116,7 @@ class TrialQueue:
         space: Space,
         objectives: tuple[str, ...],
         setting: Mapping[str, object] | None = None,
+        is_new: bool = False,
     ) -> None:
         """Refuse a storage that cannot be opened, and a name that another search has; nothing is written.
 
@@ -125,12 +126,17 @@ class TrialQueue:
             space: what to look through.
             objectives: what to look for.
             setting: what else must be the same, as far as it is known yet.
+            is_new: whether a search that has trials must not be gone on with.
 
         Raises:
             UsageError: the storage or the name cannot be used; the message has the reason.
         """
         with quiet():
-            find_search(storage, name, _identity(space, objectives, setting))
+            study = find_search(storage, name, _identity(space, objectives, setting))
+            if is_new and study is not None and study.trials:
+                problem = f"has {len(study.trials)} trials, and fresh begins another"
+                advice = "choose another name, or leave out fresh to go on with it"
+                raise UsageError("study_name", name, f"{problem}: {advice}")
 
     @classmethod
     def as_it_is(cls, storage: str, name: str, settings: SearchSettings) -> TrialQueue:

@@ -50,7 +50,7 @@ def check(settings: SearchSettings, data: Dataset) -> None:
     storage, known = storage_of(settings), _setting(settings, data, split)
     # The folder of our own journal is made once it is needed.
     if _given_storage(settings) or Path(storage).parent.is_dir():
-        TrialQueue.check(storage, settings.study_name, settings.space, settings.objectives, known)
+        TrialQueue.check(storage, settings.study_name, settings.space, settings.objectives, known, settings.fresh)
 
 
 def fresh_seeds(settings: SearchSettings) -> tuple[int, ...]:

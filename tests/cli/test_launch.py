@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy.engine import make_url
 
-from kdops.cli.launch import absolute_store
+from kdops.cli.launch import absolute_store, fix_environment
 from kdops.errors import UsageError
 from kdops.store.experiment import is_project
 from kdops.tracking.stale_runs import is_stale
@@ -289,6 +289,22 @@ def test_a_store_on_windows_has_a_drive_and_slashes(given, absolute):
         database = make_url(absolute).database
         assert PureWindowsPath(database).is_absolute()
         assert ntpath.normpath(database) == str(PureWindowsPath(database))
+
+
+@pytest.mark.parametrize(
+    ("given", "absolute"),
+    [
+        ("mine.journal", "{folder}/mine.journal"),
+        ("sqlite:///trials.db", "sqlite:///{folder}/trials.db"),
+        ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
+    ],
+)
+def test_the_storage_of_a_search_in_the_environment_is_that_of_the_callers_folder(monkeypatch, given, absolute):
+    folder = Path.cwd()
+    # A copy, since more of it is set than this.
+    monkeypatch.setattr(os, "environ", {**os.environ, "KDOPS_SEARCH_STORAGE": given})
+    fix_environment(folder)
+    assert os.environ["KDOPS_SEARCH_STORAGE"] == absolute.format(folder=folder)
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///?x=1"])

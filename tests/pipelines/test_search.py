@@ -476,6 +476,10 @@ BAD = {
         {"storage": "postgresql://me:hunter2@db/x"},
         "storage=postgresql://me:***@db/x: would be logged with its password; set KDOPS_SEARCH_STORAGE",
     ),
+    "outputs of images as they are, and other views": (
+        {"source": "outputs.npz", "space": "augment=none,crop=1 views=2"},
+        "augment=crop=1,none: outputs were stored for the images as they are; give augment=none",
+    ),
     "an option of no method": (
         {"space": "method=dist,nkd warmup=0.1"},
         "dist has beta, gamma, t_squared; nkd has gamma$",
@@ -534,6 +538,10 @@ def test_a_name_that_another_search_has_is_refused(fork_of_searched, capsys):
         (line,) = capsys.readouterr().err.splitlines()[-1:]
         assert code == 2
         assert f"study_name=mine: is taken by a search with another {what}" in line
+    assert len(fork_of_searched.runs()) == before
+    # Nor does a fresh one go on with it, whatever is equal.
+    assert main(["search", *options(**named, fresh="true")]) == 2
+    assert "study_name=mine: has 2 trials, and fresh begins another" in capsys.readouterr().err
     assert len(fork_of_searched.runs()) == before
     # Other epochs make other trials: found once the study is open, and told in one line too.
     with pytest.raises(UsageError, match="is taken by a search with another epochs"):

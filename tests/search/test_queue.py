@@ -627,6 +627,16 @@ def test_a_check_writes_nothing_and_finds_what_opening_would(tmp_path, opened):
     assert journal.read_bytes() == before
 
 
+def test_what_is_to_begin_anew_does_not_go_on_with_another(tmp_path, opened):
+    queue = opened()
+    check = {"storage": str(tmp_path / "journal"), "name": "a", "space": SPACE, "objectives": ("accuracy",)}
+    TrialQueue.check(**check, is_new=True)
+    queue.ask(2, 2)
+    TrialQueue.check(**check)
+    with pytest.raises(UsageError, match="study_name=a: has 2 trials, and fresh begins another: choose another name"):
+        TrialQueue.check(**check, is_new=True)
+
+
 def test_options_of_samplers_and_pruners_are_used(opened):
     queue = opened(name="grid", space=parse_space("alpha=0..1 depth=1 hidden=4"), sampler="grid(points=5)")
     assert queue.wanted(10_000) == 5 * 5 * 2 * 5 * 4

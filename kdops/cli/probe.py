@@ -15,6 +15,9 @@ from kdops.config.attacks import ATTACKS, parse_attacks
 from kdops.config.knowledge import KnowledgeProbe
 from kdops.config.parsing import line, whole
 from kdops.config.uris import check_model
+from kdops.errors import UsageError
+
+LAYER, GRID = "embedding", "8"
 
 
 def probe(
@@ -29,8 +32,8 @@ def probe(
     knowledge: bool = typer.Option(
         False, "--knowledge", help="draw how much noise each part of an image takes until the features change"
     ),
-    layer: str = typer.Option("embedding", "--layer", help="the features: embedding, or stage1 ... of convolutions"),
-    grid: str = typer.Option("8", "--grid", help="patches on each side of an image of --knowledge"),
+    layer: str = typer.Option(LAYER, "--layer", help="the features: embedding, or stage1 ... of convolutions"),
+    grid: str = typer.Option(GRID, "--grid", help="patches on each side of an image of --knowledge"),
     open_set: bool = typer.Option(
         False, "--open-set", help="measure how well the embedding tells classes apart that the model never saw"
     ),
@@ -41,6 +44,11 @@ def probe(
     data_root: str = typer.Option("", "--data-root", help="folder with the data", metavar="FOLDER"),
 ) -> None:
     """Probe models of your own: attack them, map what of an image they use, or try them on classes never seen."""
+    if unseen and not open_set:
+        raise UsageError("unseen", unseen, "names the classes of --open-set; give that too")
+    for name, value, usual in () if knowledge else (("layer", layer, LAYER), ("grid", grid, GRID)):
+        if value != usual:
+            raise UsageError(name, value, "is for --knowledge; give that too")
     attacks = parse_attacks(attack or "cw2") if attack or not (knowledge or open_set) else ()
     maps = KnowledgeProbe(line("layer", layer, 200), whole("grid", grid, 2, 1000))
     count = whole("images", images, 1, 1_000_000)

@@ -98,7 +98,7 @@ def entropy_maps(net: Classifier, images: Tensor, foreground: Tensor, probe: Kno
     Raises:
         UsageError: the network has no such layer, or the images have fewer pixels on a side than patches.
     """
-    check_taps(net, [probe.layer], "model")
+    check_taps(net, [probe.layer], "model", "layer")
     if probe.grid > min(images.shape[2:]):
         raise UsageError("grid", probe.grid, f"must be at most {min(images.shape[2:])}, the pixels on a side")
     size = max(1, MOST_VALUES // (probe.noises * images[0].numel()))

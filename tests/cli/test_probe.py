@@ -59,6 +59,9 @@ def test_nothing_of_an_earlier_attack_is_left_beside_one_that_misleads_nothing(s
         (("kdops-digits-teacher/1", "--attack", "cw2(iterations=0)"), "iterations must be a whole number"),
         (("kdops-digits-teacher/1", "--images", "0"), "images=0: must be"),
         (("kdops-digits-teacher/1", "--knowledge", "--grid", "1"), "grid=1: must be"),
+        (("kdops-digits-teacher/1", "--unseen", "3,7"), "unseen=3,7: names the classes of --open-set; give that too"),
+        (("kdops-digits-teacher/1", "--layer", "stage1"), "layer=stage1: is for --knowledge; give that too"),
+        (("kdops-digits-teacher/1", "--open-set", "--grid", "4"), "grid=4: is for --knowledge; give that too"),
         (("digits",), "digits"),
     ],
 )
@@ -85,7 +88,9 @@ def test_what_models_use_of_images_is_drawn_on_their_runs(store, capsys):
         assert not any(name.startswith("attack_") for name in run.data.metrics)
     out, err = said(capsys, names[0], "--knowledge", "--layer", "stage1", code=2)
     assert out == []
-    assert "stage1: the model has no such tap" in err[0]
+    assert "layer=stage1: the model has no such tap" in err[0]
+    _, err = said(capsys, names[0], "--open-set", "--unseen", "3,3", code=2)
+    assert err[0].startswith("kdops: unseen=3,3: must be two or more of 0, 1, 2")
 
 
 @pytest.mark.slow

@@ -50,6 +50,6 @@ def _unseen_by(model: Model, given: str, data: Dataset) -> list[str]:
     if not text:
         raise UsageError("unseen", "(empty)", f"{model.name} saw all classes; name those that it did not see")
     names = [name.strip() for name in text.split(",")]
-    if len(names) < 2 or not set(names) <= set(data.classes):
-        raise UsageError("unseen", text, f"must be two or more of {', '.join(data.classes[:20])}")
+    if len(set(names)) < max(2, len(names)) or not set(names) <= set(data.classes):
+        raise UsageError("unseen", text, f"must be two or more of {', '.join(data.classes[:20])}, each once")
     return names

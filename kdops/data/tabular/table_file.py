@@ -82,11 +82,15 @@ def read_table(path: Path) -> Table:
             start = file.read(len(PARQUET))
         if start == PARQUET:
             return _parquet(path)
+        compressed = start[:2] == GZIP
+        if compressed:
+            with gzip.open(path) as unpacked:
+                start = unpacked.read(2)
         encoding = "utf-16" if start[:2] in WIDE else "utf-8-sig"
         try:
-            return _text(path, start[:2] == GZIP, encoding)
+            return _text(path, compressed, encoding)
         except UnicodeError:
-            read = _text(path, start[:2] == GZIP, FALLBACK)
+            read = _text(path, compressed, FALLBACK)
             return replace(read, remarks=(*read.remarks, f"read as {FALLBACK}, since it is not UTF-8"))
     except (OSError, EOFError, zlib.error, UnicodeError, csv.Error) as error:
         reason = "it is no text" if isinstance(error, UnicodeError) else " ".join(str(error).split())

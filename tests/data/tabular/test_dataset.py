@@ -249,6 +249,7 @@ def written(rows, how):
     return {
         "gzip": lambda: gzip.compress(text.encode()),
         "utf-16": lambda: text.encode("utf-16"),
+        "utf-16 by gzip": lambda: gzip.compress(text.encode("utf-16")),
         "cp1252": lambda: text.replace("red", "rouge fonc\xe9").encode("cp1252"),
         "bars": lambda: text.replace(",", "|").encode(),
         "blanks": lambda: text.replace("kind ", "kind").replace(",", "   ").encode(),
@@ -257,7 +258,7 @@ def written(rows, how):
     }[how]()
 
 
-@pytest.mark.parametrize("how", ["gzip", "utf-16", "cp1252", "bars", "blanks", "commas", "index"])
+@pytest.mark.parametrize("how", ["gzip", "utf-16", "utf-16 by gzip", "cp1252", "bars", "blanks", "commas", "index"])
 def test_tables_as_other_programs_write_them(write, how):
     rows = [row for row in PLAIN if not row.startswith(",")]  # runs of blanks have no empty cells
     plain, found = load(write(rows)), load(write(written(rows, how)))

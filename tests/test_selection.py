@@ -17,7 +17,7 @@ from kdops.config.settings import Settings
 from kdops.ensembles import controls
 from kdops.ensembles.controls import ONE_TEMPERATURE, controls_of
 from kdops.ensembles.evaluation import EnsembleEvaluation
-from kdops.reporting.candidates import ServingCost, group_candidates
+from kdops.reporting.candidates import ServingCost, group_candidates, size_of
 from kdops.search.search import Search
 from kdops.study.dry_run import PlanningExecutor
 from kdops.study.executor import Executor
@@ -172,7 +172,7 @@ def test_the_source_of_a_study_is_no_model_that_was_chosen_on_test_unless_it_is_
 
 def test_the_front_of_what_can_be_shipped_is_by_validation():
     models = [model(HOT), model(COLD)]
-    (group,) = group_candidates(models, {models[0].architecture: ServingCost(0.001, 1000)})
+    (group,) = group_candidates(models, {size_of(models[0]): ServingCost(0.001, 1000)})
     assert [candidate.front for candidate in group.candidates] == [True, False]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from kdops.packaging.export import Exported
     from kdops.packaging.loading import Loaded
-    from kdops.reporting.candidates import ServingCost
+    from kdops.reporting.candidates import ServingCost, Size
     from kdops.sweeps.model import Model
     from kdops.tracking.catalog import Catalog
 
@@ -176,26 +176,27 @@ def _dataset(catalog: Catalog, given: str) -> str:
     return given or there[0]
 
 
-def _measured(client, models: list[Model]) -> dict[str, ServingCost]:
-    """Load one model of each architecture and time it; one whose files are gone is reported, and the next one tried."""
+def _measured(client, models: list[Model]) -> dict[Size, ServingCost]:
+    """Load one model of each size and time it; one whose files are gone is reported, and the next one tried."""
     from kdops.packaging.latency import latency
     from kdops.packaging.loading import load_stored
-    from kdops.reporting.candidates import ServingCost
+    from kdops.reporting.candidates import ServingCost, size_of
 
-    found: dict[str, ServingCost] = {}
-    failed: dict[str, str] = {}
+    found: dict[Size, ServingCost] = {}
+    failed: dict[Size, str] = {}
     for model in models:
-        if model.architecture in found or failed.get(model.architecture, "").count("\n") >= 3:
+        size = size_of(model)
+        if size in found or failed.get(size, "").count("\n") >= 3:
             continue
         try:
             loaded = load_stored(client, model.uri)
         except KdopsError as error:
-            failed[model.architecture] = f"{failed.get(model.architecture, '')}{error}\n"
+            failed[size] = f"{failed.get(size, '')}{error}\n"
             continue
-        found[model.architecture] = ServingCost(latency(loaded.module, loaded.shape, 1), loaded.size)
-    for architecture, reasons in failed.items():
-        if architecture not in found:
-            print(f"not measured: {architecture}: {reasons.splitlines()[0]}", file=sys.stderr)
+        found[size] = ServingCost(latency(loaded.module, loaded.shape, 1), loaded.size)
+    for size, reasons in failed.items():
+        if size not in found:
+            print(f"not measured: {size[0]}: {reasons.splitlines()[0]}", file=sys.stderr)
     return found
 
 

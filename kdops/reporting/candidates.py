@@ -40,7 +40,7 @@ class Candidate:
 
     Attributes:
         model: the model.
-        measured: of its architecture; None where it could not be loaded.
+        measured: of a network like it; None where none could be loaded.
         front: no other of its group is at least as good in accuracy on validation, latency and parameters, and better
             in one of them.
     """
@@ -81,12 +81,21 @@ class Group:
         return known[0] if known else math.nan
 
 
-def group_candidates(models: Sequence[Model], measured: Mapping[str, ServingCost]) -> list[Group]:
+Size = tuple[str, int | None, int | None]
+"""The architecture of a network, its parameters and its operations."""
+
+
+def size_of(model: Model) -> Size:
+    """Return what models share that cost the same: of one architecture they may take images of different sizes."""
+    return model.architecture, model.parameters, model.flops
+
+
+def group_candidates(models: Sequence[Model], measured: Mapping[Size, ServingCost]) -> list[Group]:
     """Put models into groups that may be compared, and find the front of each.
 
     Args:
         models: of one data set, the best by validation first.
-        measured: by architecture.
+        measured: by :func:`size_of`.
 
     Returns:
         The largest group first.
@@ -96,8 +105,8 @@ def group_candidates(models: Sequence[Model], measured: Mapping[str, ServingCost
         groups.setdefault((model.transfer, model.split), []).append(model)
     found = []
     for (transfer, split), own in sorted(groups.items(), key=lambda item: -len(item[1])):
-        front = _front([_badness(model, measured.get(model.architecture)) for model in own])
-        candidates = [Candidate(m, measured.get(m.architecture), f) for m, f in zip(own, front, strict=True)]
+        front = _front([_badness(model, measured.get(size_of(model))) for model in own])
+        candidates = [Candidate(m, measured.get(size_of(m)), f) for m, f in zip(own, front, strict=True)]
         found.append(Group(transfer, split, tuple(candidates)))
     return found
 
@@ -168,7 +177,8 @@ def show_candidates(groups: Sequence[Group]) -> None:
         f"+ Pareto front: none of its group is at least as good in {by}, ms and parameters, and better in one.\n"
         f"val and test are accuracies, and the choice is by {by}; "
         "intervals (Wilson) are over the images of one model.\n"
-        "ms: one image, one thread, measured now on this machine, once for each architecture. kB: all of its files.",
+        "ms: one image, one thread, measured now on this machine, once for each architecture and size of images. "
+        "kB: all of its files.",
         markup=False,
     )
     if len(groups) > 1:

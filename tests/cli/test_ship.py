@@ -25,6 +25,7 @@ from kdops.packaging.inputs import images_to_compare
 from kdops.packaging.loading import Loaded, load_stored
 from kdops.reporting.candidates import _front
 from kdops.tracking.catalog import data_of, find_registered
+from tests.data.image_folders import fill
 from tests.shelves import read_catalog
 
 DIGITS = datasets.load("digits")
@@ -103,6 +104,17 @@ def test_each_architecture_is_loaded_once(shipped, capsys, monkeypatch):
     said(capsys, "candidates")
     models = read_catalog(shipped.client).registered()
     assert len(loads) == len({model.architecture for model in models}) < len(models)
+
+
+def test_images_of_another_size_are_measured_by_themselves(store, capsys, tmp_path):
+    folder = str(fill(tmp_path / "pets"))
+    for side in ("4", "24"):
+        given = {"dataset": f"imagefolder:{folder}", "image_size": side, "seeds": "1", "epochs": "1"}
+        store.run("teacher", **given, teacher="mlp(hidden=8)")
+    out, _ = said(capsys, "candidates", "--csv")
+    small, large = sorted(csv.DictReader(io.StringIO("\n".join(out))), key=lambda row: int(row["parameters"]))
+    assert small["architecture"] == large["architecture"]
+    assert int(large["size_bytes"]) - int(small["size_bytes"]) >= 4 * 8 * 3 * (24**2 - 4**2)
 
 
 def test_the_figure_is_drawn(shipped, capsys, tmp_path):

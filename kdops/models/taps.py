@@ -31,13 +31,12 @@ class _Place(NamedTuple):
     is_copied: bool = False
 
 
-def check_taps(net: Classifier, taps: Sequence[str], role: str, parameter: str = "method") -> None:
+def check_taps(net: Classifier, taps: Sequence[str], role: str) -> None:
     """Refuse taps that a network lacks.
 
     Args:
         taps: their names.
         role: the role of the network, for the message.
-        parameter: what named them, likewise.
 
     Raises:
         UsageError: names the first one, and those that there are.
@@ -47,7 +46,7 @@ def check_taps(net: Classifier, taps: Sequence[str], role: str, parameter: str =
         if tap not in there:
             more = " and any module by its path" * isinstance(net, ExternalClassifier)
             known = [name for name in there if "." not in name]
-            raise UsageError(parameter, tap, f"the {role} has no such tap; it has {', '.join(known)}{more}")
+            raise UsageError("method", tap, f"the {role} has no such tap; it has {', '.join(known)}{more}")
 
 
 @contextmanager

@@ -98,7 +98,11 @@ def entropy_maps(net: Classifier, images: Tensor, foreground: Tensor, probe: Kno
     Raises:
         UsageError: the network has no such layer, or the images have fewer pixels on a side than patches.
     """
-    check_taps(net, [probe.layer], "model", "layer")
+    try:
+        check_taps(net, [probe.layer], "model")
+    except UsageError as error:
+        # Named by its own parameter: elsewhere a method names the taps.
+        raise UsageError("layer", probe.layer, error.allowed) from None
     if probe.grid > min(images.shape[2:]):
         raise UsageError("grid", probe.grid, f"must be at most {min(images.shape[2:])}, the pixels on a side")
     size = max(1, MOST_VALUES // (probe.noises * images[0].numel()))

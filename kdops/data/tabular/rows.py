@@ -66,6 +66,10 @@ class Number:
         """How many values it becomes."""
         return 1 + self.flag
 
+    def texts_of(self, cells: Sequence[object]) -> list[str]:
+        """Return the text of each cell."""
+        return [str(cell).strip() for cell in cells]
+
     def encode(self, texts: Sequence[str], names: Sequence[str], remark: Remark) -> np.ndarray:
         """Return uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
         absent = np.array([is_missing(text) for text in texts], dtype=bool)
@@ -96,6 +100,21 @@ class Category:
     def width(self) -> int:
         """How many values it becomes."""
         return len(self.values)
+
+    def texts_of(self, cells: Sequence[object]) -> list[str]:
+        """Return the text of each cell; of one that is no text the category that means the same, if one alone does.
+
+        What reads a file for the caller makes numbers and truth values of categories: 1234 or 1234.0 of 01234.
+        """
+        meant: dict[str, str] = {}
+        found = []
+        for cell in cells:
+            text = str(cell).strip()
+            if not isinstance(cell, str) and text not in meant:
+                same = [value for value in self.values if _is_same(value, text)]
+                meant[text] = same[0] if text not in self.values and len(same) == 1 else text
+            found.append(text if isinstance(cell, str) else meant[text])
+        return found
 
     def encode(self, texts: Sequence[str], names: Sequence[str], remark: Remark) -> np.ndarray:
         """Return uint8 ``[N, width]`` of cells; ``names`` is what their rows are called."""
@@ -146,7 +165,8 @@ class Encoding:
                     raise RowError(f"{names[number]} has no column {column.name}", number)
         encoded = [np.zeros((len(records), 0), dtype=np.uint8)]
         for column in self.columns:
-            encoded.append(column.encode([str(record[column.name]).strip() for record in records], names, remark))
+            texts = column.texts_of([record[column.name] for record in records])
+            encoded.append(column.encode(texts, names, remark))
         return np.concatenate(encoded, axis=1)[:, :, None, None]
 
     def to_json(self) -> str:
@@ -180,6 +200,12 @@ def as_number(text: str) -> float | None:
         return None
     # Python alone reads 1_000 as a number.
     return value if math.isfinite(value) and "_" not in text else None
+
+
+def _is_same(value: str, text: str) -> bool:
+    """Return whether two texts are one number or one truth value."""
+    number = as_number(text)
+    return value.lower() == text.lower() if number is None else as_number(value) == number
 
 
 def _column(kind: type, content: dict[str, object]) -> Number | Category:

@@ -1,5 +1,6 @@
 """Rows become values between 0 and 255 in one way, for training and for rows to come."""
 
+import io
 import json
 
 import numpy as np
@@ -113,6 +114,20 @@ def test_a_category_that_was_not_seen_is_remarked_on_and_is_none_of_the_known_on
         1: "row 1 has 'green' in the column color, which no training row has",
         2: "row 2 has no value in the column color, which no training row has",
     }
+
+
+def test_what_pandas_reads_as_a_number_is_the_category_that_it_was():
+    text = {"code": ["0123", "0045", "7", ""], "open": ["true", "false", "true", ""], "month": ["4", "12", "", "4"]}
+    encoding = fit_encoding(text, parse_dataset({"dataset": "csv:rows.csv"}), categorical=["month"])
+    frame, remarks = pd.DataFrame(text), {}
+    read = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+    assert {kind.kind for kind in read.dtypes} == {"f", "O"}  # codes and months are floats, and truth values are none
+    assert (encoding.encode(read, remark=remarks.setdefault) == encoding.encode(frame)).all()
+    assert remarks == {}
+    # Where several may be meant it is none of them, and text is what it says.
+    other = fit({"code": ["07", "7", "0123", "x"]})
+    for cell, seen in ((7.0, False), (7, True), ("123", False), (123, True)):
+        assert other.encode([{"code": cell}]).any() == seen
 
 
 def test_columns_that_teach_nothing_are_named():

@@ -132,7 +132,8 @@ def _database(url: str, make: bool) -> RDBStorage | None:
     lock = Path(f"{file}.lock") if file else user_cache_folder() / f"search-{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        return RDBStorage(url)
+        # A server, or what is between, closes connections that are idle for long, and a training may be long.
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
 
 def _journal(path: Path, make: bool) -> JournalStorage | None:

@@ -96,6 +96,10 @@ def _fault(error: BaseException, store: str) -> KdopsError | None:
             f"there is not enough memory ({first_line(error)}): end other programs, or take a smaller batch_size or "
             f"fewer temperatures or seeds at once, {AGAIN}"
         )
+    if _is_of_optuna(error):
+        # Its own message guesses at invalid data, whatever the database said.
+        reason = first_line(error.__cause__ or error)
+        return KdopsError(f"the storage of the search cannot be used ({reason}); see whether it is well, {AGAIN}")
     shown = f"the tracking store {redact_password(store)} cannot be used"
     if isinstance(error, OSError) and not _is_of_server(error):
         kind = NUMBERS.get(error.errno or 0)
@@ -158,6 +162,11 @@ def texts_of(error: BaseException | None) -> str:
         texts.append(f"{error} {getattr(error, 'error_code', '')}")
         error, depth = error.__cause__ or error.__context__, depth + 1
     return "\n".join(texts)
+
+
+def _is_of_optuna(error: BaseException) -> bool:
+    """Return whether an error is that of the database which keeps the trials of a search."""
+    return type(error).__name__ == "StorageInternalError" and type(error).__module__.startswith("optuna.")
 
 
 def _is_of_server(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import optuna
 import pytest
 from matplotlib.figure import Figure
+from optuna.exceptions import StorageInternalError
 
 from kdops.config.space_parser import parse_space
 from kdops.errors import UsageError
@@ -20,7 +21,9 @@ from kdops.search.figures import history_figure, importance_figure, pareto_figur
 from kdops.search.importance import importance_of
 from kdops.search.queue import TrialQueue
 from kdops.search.trial import Trial
+from kdops.store.faults import explained
 from kdops.utils.process import ProcessId
+from tests.servers import postgres, skip_without_postgres
 
 SPACE = parse_space("alpha=1 batch_size=64")
 METHODS = parse_space("method=logits,dkd,standardize(dist) beta=1..15 batch_size=64")
@@ -585,6 +588,36 @@ def test_a_database_will_do(tmp_path, capfd):
     assert states(again) == ["complete", "complete", "failed", "complete"]
     assert again.trials()[3].values == trial.values
     assert capfd.readouterr() == ("", "")
+
+
+def test_connections_that_the_server_of_a_database_closed_are_opened_again():
+    skip_without_postgres()
+    import psycopg2
+
+    with postgres(("trials",)) as given:
+        address = f"{given['PGUSER']}:{given['PGPASSWORD']}@{given['PGHOST']}:{given['PGPORT']}/trials"
+        queue = TrialQueue.open(storage=f"postgresql+psycopg2://{address}", name="a", space=SPACE)
+        (first,) = queue.ask(1, 2)
+        connection = psycopg2.connect(f"postgresql://{address}")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        connection.close()
+        queue.tell(first.number, [0.5], "complete")
+        assert states(queue) == ["complete"]
+
+
+def test_what_a_database_says_is_told_in_one_line(tmp_path, opened):
+    queue = opened(storage=f"sqlite:///{tmp_path}/trials.db")
+    with sqlite3.connect(tmp_path / "trials.db") as database:
+        database.execute("DROP TABLE trials")
+    database.close()
+    with pytest.raises(StorageInternalError) as caught:
+        queue.ask(1, 1)
+    told = str(explained(caught.value, "sqlite:///mlflow.db"))
+    assert told.startswith(
+        "the storage of the search cannot be used ((sqlite3.OperationalError) no such table: trials)"
+    )
+    assert "\n" not in told
 
 
 def test_each_trial_names_its_process(tmp_path, opened):

@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdops.registry.lookup import ABSENT, NOTHING, existing, finished_run, runs_of
-from kdops.store.client import paged
+from kdops.store.client import paged, retry_on_conflict
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_BALANCED_ACCURACY, VAL_BASELINE, VAL_NLL
 from kdops.sweeps.model import ELSEWHERE, Model
@@ -34,7 +34,7 @@ def update_champion(client: MlflowClient, name: str, group: Mapping[str, str], b
     champion = None
     while (best := _best(client, name, group, but)) is not None and best != champion:
         try:
-            client.set_registered_model_alias(name, schema.CHAMPION, best)
+            retry_on_conflict(client.set_registered_model_alias, name, schema.CHAMPION, best)
         except MlflowException as error:
             # Deleted by another process since it was found.
             if error.error_code != ABSENT:
@@ -78,7 +78,7 @@ def _best(client: MlflowClient, name: str, group: Mapping[str, str], but: str) -
                 # A better version whose run goes on yet is ranked again once it is finished.
                 last = min(unfinished, default=max(int(version.version) for version in newer) + 1) - 1
                 note = json.dumps({"best": number, "last": last})
-                client.set_registered_model_tag(name, schema.champion_note(group), note)
+                retry_on_conflict(client.set_registered_model_tag, name, schema.champion_note(group), note)
             return str(number)
         unfinished.append(number)
     return None
@@ -99,7 +99,7 @@ def _balanced(client: MlflowClient, models: Sequence[Model], baseline: float) ->
             name, number = model.place
             for metric, value in metrics.items():
                 # The version may have been deleted since.
-                existing(client.set_model_version_tag, name, str(number), metric, repr(value))
+                existing(retry_on_conflict, client.set_model_version_tag, name, str(number), metric, repr(value))
             model = replace(model, metrics={**model.metrics, **metrics})
         found.append(model)
     return found

@@ -19,6 +19,7 @@ from kdops.config.criterion import VALIDATION
 from kdops.errors import KdopsError, UsageError
 from kdops.packaging.loading import load_stored
 from kdops.registry.lookup import describe_names, existing, find_version, runs_of, uri_of
+from kdops.store.client import retry_on_conflict
 from kdops.sweeps import schema
 from kdops.sweeps.metrics import VAL_ACCURACY, VAL_BASELINE
 from kdops.sweeps.ranking import shipping_criterion
@@ -114,9 +115,9 @@ def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promot
         place = _last_place(history, holder)
         # If the alias was moved by hand since, its present holder stays in the history: a rollback returns to it.
         history = [*history, _described(holder)] if place is None else history[: place + 1]
-    client.set_registered_model_alias(version.name, alias, version.version)
+    retry_on_conflict(client.set_registered_model_alias, version.name, alias, version.version)
     _write(client, version.name, alias, [*history, _described(version)])
-    client.set_model_version_tag(version.name, version.version, schema.promoted(alias), _now())
+    retry_on_conflict(client.set_model_version_tag, version.name, version.version, schema.promoted(alias), _now())
     return promotion
 
 
@@ -141,7 +142,7 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
     gone = tuple(one.version for one, found in zip(earlier, there, strict=True) if not found)
     if alive:
         last = alive[-1]
-        client.set_registered_model_alias(name, alias, earlier[last].version)
+        retry_on_conflict(client.set_registered_model_alias, name, alias, earlier[last].version)
         _write(client, name, alias, earlier[: last + 1])
         gone = tuple(one.version for one in earlier[last + 1 :])
         uri = f"models:/{name}/{earlier[last].version}"
@@ -155,7 +156,7 @@ def rollback(client: MlflowClient, name: str, alias: str) -> Rollback:
         client.delete_registered_model_alias(name, alias)
         uri = ""
     if holder is not None:
-        client.set_model_version_tag(name, holder.version, schema.rolled_back(alias), _now())
+        retry_on_conflict(client.set_model_version_tag, name, holder.version, schema.rolled_back(alias), _now())
     return Rollback(uri, before, gone)
 
 
@@ -241,7 +242,7 @@ def _described(version: ModelVersion) -> Holder:
 
 def _write(client: MlflowClient, name: str, alias: str, history: Sequence[Holder]) -> None:
     entries: list[Mapping[str, str]] = [asdict(one) for one in history[-MOST:]]
-    client.set_registered_model_tag(name, schema.promotions(alias), json.dumps(entries))
+    retry_on_conflict(client.set_registered_model_tag, name, schema.promotions(alias), json.dumps(entries))
 
 
 def _now() -> str:

@@ -112,8 +112,9 @@ def among(name: str, identities: Sequence[str], most: int | None = None) -> Iter
 def retry_on_conflict(call: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
     """Call a method of MLflow's client, again where another process made the same row at the same moment.
 
-    MLflow looks whether a data set, or a version of this number, is there, and then makes it; of two processes that do
-    so at the same time one fails, with nothing written. The second time it finds what the other one made.
+    MLflow looks whether a data set, a version of this number, an alias or a tag is there, and then makes it; of two
+    processes that do so at the same time one fails, with nothing written. The second time it finds what the other one
+    made.
 
     Args:
         call: the method; where it fails it has written nothing.

@@ -1,15 +1,18 @@
 """Calls of MLflow that clash with those of others, and lists that it returns page by page."""
 
+import re
 import sqlite3
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
+import kdops
 from kdops.store.client import BY_NAME, paged, paged_versions, retry_on_conflict
 
 WRITERS, ROUNDS = 6, 8
@@ -50,6 +53,30 @@ def test_who_registers_at_the_same_time_gets_a_version_each(store):
     with ThreadPoolExecutor(WRITERS) as pool:
         versions = [version for found in pool.map(write, range(WRITERS)) for version in found]
     assert sorted(versions) == list(range(1, WRITERS * ROUNDS + 1))
+
+
+@pytest.mark.parametrize("what", ["set_registered_model_alias", "set_registered_model_tag", "set_model_version_tag"])
+def test_who_sets_the_same_alias_or_tag_at_the_same_time_sets_it(store, what):
+    client = store.client
+    client.create_registered_model("pets")
+    client.create_model_version("pets", "/models/0", await_creation_for=None)
+    together = threading.Barrier(WRITERS)
+    place = ["pets", "1"] if what == "set_model_version_tag" else ["pets"]
+
+    def write(_):
+        for number in range(ROUNDS):
+            together.wait(60)
+            retry_on_conflict(getattr(client, what), *place, f"name{number}", "1")
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(write, range(WRITERS)))
+
+
+def test_what_studies_share_is_never_set_but_with_another_try():
+    called = re.compile(r"\.set_(registered_model|model_version)_\w+\(")
+    files = [*Path(kdops.__file__).parent.rglob("*.py")]
+    assert files
+    assert not [path for path in files if called.search(path.read_text(encoding="utf-8"))]
 
 
 def test_other_mistakes_are_told_at_once(store):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import MutableMapping, Sequence
 from datetime import datetime, timedelta
 
 from optuna.trial import FrozenTrial, TrialState
@@ -14,14 +15,26 @@ NAMELESS_SECONDS = 300.0
 """A trial names its process within a moment. One that has no name after this long was asked by a process that was
 killed before it could."""
 
+ZONES = timedelta(hours=26)
+"""By so much the clocks of two hosts may differ, which Optuna notes as each shows them, without a time zone."""
 
-def of_dead_processes(trials: Sequence[FrozenTrial]) -> set[int]:
+
+def of_dead_processes(trials: Sequence[FrozenTrial], seen: MutableMapping[int, float]) -> set[int]:
     """Return the numbers of the running trials whose processes are surely gone.
 
     Liveness of processes on other hosts is unknown, so their trials count as running.
+
+    Args:
+        trials: all of a search.
+        seen: when this process saw trials without a name first, by the monotonic clock; new ones are added.
     """
     running = [(t, t.user_attrs.get(schema.PROCESS, "")) for t in trials if t.state == TrialState.RUNNING]
     own = ProcessId.own()
     dead = {name for name in {name for _, name in running} if name != str(own) and own.is_dead(name)}
-    latest = datetime.now() - timedelta(seconds=NAMELESS_SECONDS)
-    return {t.number for t, name in running if name in dead or (not name and (t.datetime_start or latest) < latest)}
+    now, latest = time.monotonic(), datetime.now() - ZONES
+
+    def is_silent(trial: FrozenTrial) -> bool:
+        since = seen.setdefault(trial.number, now)
+        return now - since > NAMELESS_SECONDS or (trial.datetime_start or latest) < latest
+
+    return {t.number for t, name in running if name in dead or (not name and is_silent(t))}

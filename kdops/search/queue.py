@@ -50,6 +50,7 @@ class TrialQueue:
         self.space, self.objectives = space, objectives
         self.study, self._grid = study, grid
         self._asked: dict[int, optuna.Trial] = {}
+        self._nameless: dict[int, float] = {}
         self._sign = 1.0 if OBJECTIVES[objectives][0] == "minimize" else -1.0
         self.prunes = not isinstance(study.pruner, optuna.pruners.NopPruner)
         self.notes: tuple[str, ...] = ()
@@ -162,7 +163,7 @@ class TrialQueue:
         were. A grid has no more than its crossings, and of those that failed twice none.
         """
         trials = self._trials()
-        gone = of_dead_processes(trials)
+        gone = of_dead_processes(trials, self._nameless)
         alive = [t for t in trials if t.state == TrialState.RUNNING and t.number not in gone]
         missing = max(total - len(alive) - sum(t.state in FINISHED for t in trials), 0)
         if self._grid:
@@ -195,7 +196,7 @@ class TrialQueue:
         Liveness of processes on other hosts is unknown, so their trials are left alone.
         """
         ended = []
-        for number in sorted(of_dead_processes(self._trials())):
+        for number in sorted(of_dead_processes(self._trials(), self._nameless)):
             # Another process may have ended it at the same moment.
             with suppress(ValueError, UpdateFinishedTrialError):
                 self.study.tell(number, state=TrialState.FAIL)
@@ -206,7 +207,7 @@ class TrialQueue:
     def waits_for(self) -> list[int]:
         """Return the numbers of the trials that other processes run, as far as these are not surely gone."""
         trials = self._trials()
-        gone, own = of_dead_processes(trials), str(ProcessId.own())
+        gone, own = of_dead_processes(trials, self._nameless), str(ProcessId.own())
         running = [t for t in trials if t.state == TrialState.RUNNING and t.number not in gone]
         return [t.number for t in running if t.user_attrs.get(schema.PROCESS) != own]
 

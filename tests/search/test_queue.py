@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime, timedelta
 from itertools import product
 
@@ -15,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 from optuna.exceptions import StorageInternalError
 
+import kdops.search.dead_processes
 from kdops.config.space_parser import parse_space
 from kdops.errors import UsageError
 from kdops.search.figures import history_figure, importance_figure, pareto_figure, slice_figure
@@ -298,7 +300,7 @@ def test_trials_of_the_living_are_left_alone(tmp_path, opened):
         assert (states(queue), queue.wanted(5)) == (["complete", "failed", "failed"], 4)
 
 
-def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
+def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened, monkeypatch):
     queue = opened()
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
     study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="a")
@@ -310,7 +312,7 @@ def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
             trial_id=1,
             state=optuna.trial.TrialState.RUNNING,
             value=None,
-            datetime_start=datetime.now() - timedelta(hours=1),
+            datetime_start=datetime.now() - timedelta(days=2),
             datetime_complete=None,
             params={},
             distributions={},
@@ -322,6 +324,24 @@ def test_a_trial_without_a_name_is_given_up_after_a_while(tmp_path, opened):
     assert (queue.end_stale(), queue.wanted(4)) == ([1], 3)
     (trial,) = queue.ask(1, 4)
     assert trial.again is None
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 301)
+    assert queue.end_stale() == [0]
+
+
+def test_a_trial_of_a_host_in_another_time_zone_has_time_to_name_its_process(tmp_path, opened, monkeypatch):
+    queue = opened()
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
+    study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name="a")
+    study.ask()
+
+    class East(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=9)
+
+    monkeypatch.setattr(kdops.search.dead_processes, "datetime", East)
+    assert (queue.end_stale(), queue.wanted(4)) == ([], 3)
 
 
 # What is told.

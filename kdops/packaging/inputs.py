@@ -101,7 +101,7 @@ def _rows(files: Sequence[str], loaded: Loaded, encoding: Encoding) -> Examples:
     remarks: list[str] = []
     for file in files:
         try:
-            table = read_table(Path(file))
+            table = read_table(Path(file), columns.__contains__)
             if lacking := [column for column in columns if column not in table.columns]:
                 raise TableError(f"has no column {lacking[0]}")
         except TableError as error:

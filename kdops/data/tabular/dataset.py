@@ -36,8 +36,9 @@ def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> t
     Raises:
         UsageError: the file is no such table, or a column or a row does not fit.
     """
+    ignored = {name.strip() for name in origin.ignore.split(",")}
     try:
-        table = read_table(Path(origin.place).expanduser())
+        table = read_table(Path(origin.place).expanduser(), lambda column: column not in ignored)
     except TableError as error:
         raise origin.error(str(error)) from error
     label = _label(origin, table)

@@ -25,7 +25,8 @@ def read_frame(origin: DatasetSpec) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = read_table(Path(origin.place).expanduser())
+    ignored = {name.strip() for name in origin.ignore.split(",")}
+    table = read_table(Path(origin.place).expanduser(), lambda column: column not in ignored)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table.columns)

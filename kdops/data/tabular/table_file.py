@@ -13,6 +13,7 @@ import os
 import re
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -62,11 +63,12 @@ class Table:
         return [dict(zip(names, cells, strict=True)) for cells in zip(*map(self.columns.get, names), strict=True)]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, is_used: Callable[[str], bool] = lambda column: True) -> Table:
     """Read a table.
 
     Args:
         path: the file: text in UTF-8, UTF-16 with its mark, or else Windows' cp1252, gzipped or not; or Parquet.
+        is_used: whether a column's cells are looked at; those of others are left as they are.
 
     Raises:
         TableError: it is not there, or no table.
@@ -88,9 +90,9 @@ def read_table(path: Path) -> Table:
                 start = unpacked.read(2)
         encoding = "utf-16" if start[:2] in WIDE else "utf-8-sig"
         try:
-            return _text(path, compressed, encoding)
+            return _text(path, compressed, encoding, is_used)
         except UnicodeError:
-            read = _text(path, compressed, FALLBACK)
+            read = _text(path, compressed, FALLBACK, is_used)
             return replace(read, remarks=(*read.remarks, f"read as {FALLBACK}, since it is not UTF-8"))
     except (OSError, EOFError, zlib.error, UnicodeError, csv.Error) as error:
         reason = "it is no text" if isinstance(error, UnicodeError) else " ".join(str(error).split())
@@ -106,7 +108,7 @@ def _check_room(size: int) -> None:
         )
 
 
-def _text(path: Path, compressed: bool, encoding: str) -> Table:
+def _text(path: Path, compressed: bool, encoding: str, is_used: Callable[[str], bool]) -> Table:
     """Read a table of text."""
     with cast(TextIO, (gzip.open if compressed else open)(path, "rt", encoding=encoding, newline="")) as file:
         lines_of = bounded_lines(file)
@@ -131,7 +133,7 @@ def _text(path: Path, compressed: bool, encoding: str) -> Table:
             if compressed and size > checked + CHECKED:
                 checked = size
                 _check_room(size)  # what is compressed says nothing of its size beforehand
-    return _table(names, cells, lines, decimal_comma=delimiter != ",")
+    return _table(names, cells, lines, lambda name: delimiter != "," and is_used(name))
 
 
 def _parquet(path: Path) -> Table:
@@ -163,7 +165,7 @@ def _parquet(path: Path) -> Table:
     names = list(map(str, schema.names))
     _check_names(names)
     cells = [list(row) for row in zip(*columns, strict=True)]
-    return _table(names, cells, [f"row {number}" for number in range(1, len(cells) + 1)], decimal_comma=False)
+    return _table(names, cells, [f"row {number}" for number in range(1, len(cells) + 1)], lambda name: False)
 
 
 def _cell(value: object) -> str:
@@ -174,7 +176,7 @@ def _is_text(pa: Any, kind: object) -> bool:
     return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary))
 
 
-def _table(names: list[str], cells: list[list[str]], lines: list[str], decimal_comma: bool) -> Table:
+def _table(names: list[str], cells: list[list[str]], lines: list[str], may_have_commas: Callable[[str], bool]) -> Table:
     """Return the columns; without an index that has no name, and with decimal points for commas."""
     if not cells:
         raise TableError("has no rows below the first line, which names the columns")
@@ -189,7 +191,7 @@ def _table(names: list[str], cells: list[list[str]], lines: list[str], decimal_c
         del columns[index]
         remarks.append(f"without {index}, the index of a data frame")
     _check_header(columns)
-    if decimal_comma and (commas := [name for name, texts in columns.items() if _has_commas(name, texts)]):
+    if commas := [name for name, texts in columns.items() if may_have_commas(name) and _has_commas(name, texts)]:
         for name in commas:
             columns[name] = [text.replace(",", ".") for text in columns[name]]
         remarks.append(f"with decimal commas in {', '.join(commas[:3])}{', ...' * (len(commas) > 3)}")

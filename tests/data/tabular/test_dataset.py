@@ -272,6 +272,13 @@ def test_tables_as_other_programs_write_them(write, how):
     assert remark.get(how, "") in found.notes
 
 
+def test_a_column_that_is_ignored_may_have_anything(write):
+    rows = [row.replace(",", ";") + (";price" if number == 0 else ";1,234") for number, row in enumerate(PLAIN)]
+    path = write(("\n".join(rows) + "\n").encode())
+    assert "the comma may part thousands" in refused(path, label="label")
+    assert np.array_equal(load(path, ignore="price", label="label").images, load(write(PLAIN), label="label").images)
+
+
 @pytest.mark.parametrize("kind", ["cells", "numbers", "texts"])
 def test_what_is_compressed_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, kind):
     path = tmp_path / "bomb"

@@ -81,6 +81,8 @@ def _tracks(origin: DatasetSpec, layout: Layout) -> np.ndarray:
     numbers: dict[str, int] = {}
     for line, path, group, _ in table_rows(origin, layout.folder / GROUPS, "group"):
         if path not in place:
+            if origin.skip_bad and (layout.folder / path).is_file():
+                continue  # it is there, and is left out
             raise origin.error(f"{GROUPS} line {line} names {path}, and there is no such image")
         number = numbers.setdefault(group, len(numbers))
         if tracks[place[path]] not in (-1, number):

@@ -126,6 +126,16 @@ def test_a_table_of_groups_that_does_not_fit(pets, content, words):
         assert words in refused(pets)
 
 
+def test_groups_of_images_that_are_left_out_do_not_matter(pets):
+    (pets / "labels.csv").write_text(
+        "file,label\n" + "".join(f"{name}/{n:03}.png,{name}\n" for name in CLASSES for n in range(9))
+    )
+    (pets / "groups.csv").write_text("file,group\ncat/010.png,a\n")
+    assert "groups.csv line 2 names cat/010.png, and there is no such image" in refused(pets, skip_bad="true")
+    (pets / "groups.csv").write_text("file,group\n" + "".join(f"{name}/009.png,a\n" for name in CLASSES))
+    assert len(load(pets, skip_bad="true").labels) == 27
+
+
 def test_a_group_in_two_parts_is_refused(tmp_path):
     for part in ("train", "test"):
         fill(tmp_path / "p" / part)

@@ -52,7 +52,8 @@ def shipping_order(models: Sequence[Model]) -> list[Model]:
     unknown = [model for model in in_order if not schema.is_uneven(model)]
     bar = max(known[0].val_accuracy, known[0].metrics[VAL_BASELINE]) if known else -math.inf
     first = [model for model in unknown if model.val_accuracy > bar]
-    return [*first, *known, *(model for model in unknown if model not in first)]
+    last = [model for model in unknown if not model.val_accuracy > bar]
+    return [*first, *known, *last]
 
 
 def ranked(models: Sequence[Model], by: Criterion = VALIDATION) -> list[Model]:

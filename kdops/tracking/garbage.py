@@ -24,6 +24,9 @@ from kdops.store.copies import check_own_artifacts
 from kdops.sweeps import schema
 from kdops.tracking.garbage_rules import ELSEWHERE, GONE, Judge, Piece, StoredModel, read_with_parents
 
+MODELS_PAGE = 250
+"""Logged models that are asked for at a time: MLflow makes an object of each of their metrics, parameters and tags."""
+
 OLD_SECONDS = 14 * 86400.0
 """A checkpoint that was not touched for so long is not used any more."""
 
@@ -131,7 +134,7 @@ def _unfinished(client: MlflowClient, experiment_id: str) -> dict[str, Run]:
 
 def _logged_models(client: MlflowClient, experiment_id: str, where: str) -> dict[str, StoredModel]:
     """Return the logged models of kdops that are not marked as deleted, by id; of each no more than is judged."""
-    found = paged(client.search_logged_models, [experiment_id], where or None)
+    found = paged(client.search_logged_models, [experiment_id], where or None, max_results=MODELS_PAGE)
     return {model.model_id: StoredModel.of(model) for model in found if schema.CHAIN in model.tags}
 
 

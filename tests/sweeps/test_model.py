@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kdops.config.criterion import SCORES, Criterion
 from kdops.errors import KdopsError
 from kdops.sweeps.model import COPY_SEEDS, LABELS, Model, Sweep
-from kdops.sweeps.ranking import best, best_temperature, rank_key, worst
+from kdops.sweeps.ranking import best, best_temperature, rank_key, shipping_order, worst
 
 
 def record(seed=0, temperature=1.0, role="student", **metrics):
@@ -40,6 +41,12 @@ def test_best_and_worst_by_accuracy_then_loss_then_temperature(shuffle):
         assert best(sweep).records == (left[0],)
         assert worst(sweep).records == (left[-1],)
         records.remove(left[0])
+
+
+def test_the_registry_orders_models_without_comparing_each_with_each(monkeypatch):
+    models = [replace(model, uri=f"models:/pets/{number}") for number, model in enumerate(ORDERED)]
+    monkeypatch.setattr(Model, "__eq__", lambda model, other: pytest.fail("ten thousand models take half a minute so"))
+    assert [model.temperature for model in shipping_order(models)] == [5.0, 2.0, 3.0, 1.0]
 
 
 @pytest.mark.parametrize("metrics", [{}, {"val_nll": 0.1}, {"val_accuracy": math.nan}])

@@ -79,11 +79,11 @@ def test_killed_workers_change_nothing(engine, store, done, monkeypatch):
     def begin(self, order, attempt):
         workers.add(self)
         real(self, order, attempt)
-        if attempt < ATTEMPTS and len(kills) < 20 and drawn.random() < 0.8:
-            threading.Timer(drawn.uniform(0, 4), kill, (self,)).start()
+        if attempt < ATTEMPTS and len(kills) < 20:
+            threading.Timer(drawn.uniform(0, 2), kill, (self,)).start()
 
     monkeypatch.setattr(kind, "begin", begin)
     study = store.run("transitivity", engine=engine, workers="2")
     assert content(store, study) == content(done, done.studies()[0])
     assert {run.info.status for run in store.runs()} == {"FINISHED"}
-    assert len(kills) >= 3
+    assert len(kills) >= 2

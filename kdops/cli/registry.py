@@ -32,7 +32,7 @@ def promote(
     alias: str = typer.Option(ALIAS, "--alias", help="what it is promoted to", metavar="TEXT"),
     margin: str = typer.Option("0.02", "--margin", help="so much worse than the present one it may be", metavar="TEXT"),
 ) -> None:
-    """Give an alias to a model that is whole and, by validation, worse by no more than a margin than its holder."""
+    """Move an alias to a model that is whole and, by validation, worse by no more than a margin than its holder."""
     given = check_model(model)
     _check_alias(alias)
     most = real("margin", margin, 0.0, 1.0)

@@ -127,6 +127,11 @@ class DatasetSpec:
             return self.kind
         return self.place if self.kind == "function" else f"{self.kind}:{self.place}"
 
+    @property
+    def ignored(self) -> frozenset[str]:
+        """The columns of ``ignore``."""
+        return frozenset(name.strip() for name in self.ignore.split(",") if name.strip())
+
     def error(self, problem: str) -> UsageError:
         """Return the error that refuses the data."""
         return UsageError("dataset", self, problem)

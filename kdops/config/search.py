@@ -13,10 +13,9 @@ from kdops.config.parameters import EntryPoint
 from kdops.config.parsing import one_of, whole
 from kdops.config.samplers_and_pruners import PRUNERS, SAMPLERS, parse_objectives
 from kdops.config.search_space import Space
-from kdops.config.sources import OutputsFile, parse_source
 from kdops.config.space_parser import parse_space
 from kdops.config.specs import Spec, parse_spec, write_spec
-from kdops.config.studies import OneSourceSettings
+from kdops.config.studies import OneSourceSettings, check_views
 from kdops.errors import UsageError
 from kdops.utils.secrets import redact_password
 
@@ -88,12 +87,7 @@ class SearchSettings(OneSourceSettings):
         least_recipes = [recipe.replace(architecture=recipe.architecture.varied(least), augment=one) for one in seen]
         if values["origin"].kind == "csv" and {*seen} != {NONE}:
             raise UsageError("space", text["space"], "augment is for images, and the data are a table")
-        named = (text["source"], text["source_model"], text["source_normalize"])
-        if text["source"] and isinstance(parse_source(*named), OutputsFile) and {*seen} != {NONE}:
-            problem = (
-                "outputs were stored for the images as they are; give augment=none, or name the network as the source"
-            )
-            raise UsageError("augment", ",".join(map(str, seen)), problem)
+        check_views(text, seen)
         for method in space.methods:
             for one in least_recipes:
                 method.check_recipe(one, role)

@@ -6,7 +6,7 @@ names the class of each entry point.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,21 @@ FEWEST_MEMBERS, MOST_MEMBERS = 2, 100_000
 
 PLAIN = {"seeds": "1", "split_seed": "0", "transfer": TRANSFERS[0]}
 """What stands for the words ``all`` and ``newest`` until the members are drawn."""
+
+
+def is_stored(text: Mapping[str, str]) -> bool:
+    """Return whether the source that parameters name is a file of outputs."""
+    named = [text[name] for name in ("source", "source_model", "source_normalize")]
+    return bool(text["source"]) and isinstance(parse_source(*named), OutputsFile)
+
+
+def check_views(text: Mapping[str, str], augments: Iterable[object]) -> None:
+    """Refuse augmented students beside a source of stored outputs. Raises UsageError where there is one."""
+    augments = list(augments)
+    if {*augments} != {NONE} and is_stored(text):
+        advice = "give augment=none for the student, or name the network as its source"
+        problem = f"outputs were stored for the images as they are; {advice}"
+        raise UsageError("augment", ",".join(map(str, augments)), problem)
 
 
 @dataclass(frozen=True)
@@ -53,14 +68,11 @@ class SourceSettings(Settings):
                 "source_normalize", own["source_normalize"], "is what a source is given, and there is none"
             )
         values = super().read(point, text)
-        is_stored = bool(own["source"]) and isinstance(parse_source(*own.values()), OutputsFile)
         if beside := values["origin"].unlabeled:
             values["method"].check_unlabeled(beside)
-            if is_stored:
+            if is_stored(text):
                 raise UsageError("unlabeled", beside, "stored outputs are of the data's own images; name the network")
-        if is_stored and (augment := values["recipes"]["student"].augment) != NONE:
-            advice = "give augment=none for the student, or name the network as its source"
-            raise UsageError("augment", augment, f"outputs were stored for the images as they are; {advice}")
+        check_views(text, [values["recipes"]["student"].augment])
         return {**values, **own, "trust": boolean("trust", text["trust"])}
 
     @property

@@ -88,7 +88,7 @@ class Rollback:
 
 
 def promote(client: MlflowClient, uri: str, alias: str, margin: float) -> Promotion:
-    """Give an alias to a version, if it is whole and worse by no more than a margin than the one that has it.
+    """Move an alias to a version, if it is whole and worse by no more than a margin than the one that has it.
 
     Args:
         uri: ``models:/name/version`` or ``models:/name@alias``.

@@ -23,11 +23,11 @@ def commit_quickly(tracking_uri: str, database: Path) -> None:
     if not database.exists():
         with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    wait_for_locks(tracking_uri)
+    set_up_connections(tracking_uri)
 
 
-def wait_for_locks(tracking_uri: str) -> None:
-    """Let this process wait for what locks a local database for longer than MLflow does, as a backup may."""
+def set_up_connections(tracking_uri: str) -> None:
+    """Let this process wait for locks of a local database longer than MLflow does, and sync a log now and then."""
     for engine in engines_of(tracking_uri):
         if not event.contains(engine, "connect", _sync_now_and_then):
             event.listen(engine, "connect", _sync_now_and_then)

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from kdops.data.cache import user_cache_folder
 from kdops.errors import KdopsError, MissingStoreError
 from kdops.store.client import client_of
-from kdops.store.connections import LOCK_SECONDS, commit_quickly, wait_for_locks
+from kdops.store.connections import LOCK_SECONDS, commit_quickly, set_up_connections
 from kdops.store.faults import explained_faults, first_line
 from kdops.store.tables import check_tables, check_tables_of_server, has_table, has_tables
 from kdops.sweeps import schema
@@ -95,7 +95,7 @@ def open_existing(uri: str, registry_uri: str | None = None) -> Iterator[MlflowC
             store_exists(registry_uri)
         for one in filter(None, (uri, registry_uri)):
             if (database := sqlite_file(one)) is not None and database.is_file():
-                wait_for_locks(one)
+                set_up_connections(one)
         yield client_of(uri, registry_uri)
 
 

@@ -126,7 +126,7 @@ class WorkerPool:
                     worker.end()
 
     def _move(self) -> None:
-        """Give the orders of workers that wait for room, maybe for ever, to those that run and have none."""
+        """Move the orders of workers that wait for room, maybe for ever, to those that run and have none."""
         free = [worker for worker in self._workers if worker.order is None and worker.handle is not None]
         late = [(worker, worker.order) for worker in self._workers if worker.order is not None and worker.waits]
         for worker, (other, order) in zip(free, late, strict=False):

@@ -36,9 +36,8 @@ def load(origin: DatasetSpec, root: Path, progress: Progress | None = None) -> t
     Raises:
         UsageError: the file is no such table, or a column or a row does not fit.
     """
-    ignored = {name.strip() for name in origin.ignore.split(",")}
     try:
-        table = read_table(Path(origin.place).expanduser(), lambda column: column not in ignored)
+        table = read_table(Path(origin.place).expanduser(), lambda column: column not in origin.ignored)
     except TableError as error:
         raise origin.error(str(error)) from error
     label = _label(origin, table)
@@ -107,10 +106,9 @@ def _label(origin: DatasetSpec, table: Table) -> str:
     if origin.label:
         _check_column(origin, table, "label", origin.label)
         return origin.label
-    ignored = [name.strip() for name in origin.ignore.split(",")]
-    if LABEL in table.columns and LABEL not in ignored:
+    if LABEL in table.columns and LABEL not in origin.ignored:
         return LABEL
-    rest = [name for name in table.columns if name not in (origin.group, origin.split, *ignored)]
+    rest = [name for name in table.columns if name not in (origin.group, origin.split, *origin.ignored)]
     if not rest:
         raise origin.error("has no column left that could be the class; give label=COLUMN")
     return rest[-1]

@@ -25,8 +25,7 @@ def read_frame(origin: DatasetSpec) -> pd.DataFrame:
     """
     import pandas as pd
 
-    ignored = {name.strip() for name in origin.ignore.split(",")}
-    table = read_table(Path(origin.place).expanduser(), lambda column: column not in ignored)
+    table = read_table(Path(origin.place).expanduser(), lambda column: column not in origin.ignored)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table.columns)
